@@ -1,0 +1,94 @@
+#include <napi.h>
+
+#include <exception>
+#include <string>
+
+#include "base/error.h"
+#include "binding/convert.h"
+#include "binding/engine.h"
+#include "cpu/cpu_features.h"
+#include "cpu/measure.h"
+
+// The whole native surface, as lib/native.ts declares it.
+
+namespace shardspeed {
+
+// No exception may reach Node: they become JavaScript errors with their code.
+template <typename Body>
+static Napi::Value guarded(Napi::Env env, Body&& body) {
+  std::string code = "ERR_NATIVE";
+  std::string message;
+  try {
+    return body();
+  } catch (const Error& error) {
+    code = error.code();
+    message = error.what();
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", code);
+  error.ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+static Napi::Value createEngine(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto* constructor = info.Env().GetInstanceData<Napi::FunctionReference>();
+    return constructor->New({info[0], info[1]});
+  });
+}
+
+static Napi::Value estimate(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return toObject(info.Env(), estimateMemory(toEngineOptions(info[0].As<Napi::Object>())));
+  });
+}
+
+static Napi::Value readBandwidth(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(),
+                             measureReadBandwidth(static_cast<size_t>(info[0].As<Napi::Number>().Int64Value()),
+                                                  info[1].As<Napi::Number>(), info[2].As<Napi::Number>()));
+  });
+}
+
+static Napi::Value fmaPeak(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(), measureFmaPeak(info[0].As<Napi::Number>(), info[1].As<Napi::Number>()));
+  });
+}
+
+static Napi::Value cpuFeatures(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto result = Napi::Object::New(info.Env());
+    result.Set("kernels", chosenKernels());
+    auto available = Napi::Array::New(info.Env());
+    for (const std::string& name : availableKernels()) available.Set(available.Length(), name);
+    result.Set("available", available);
+    return result;
+  });
+}
+
+static Napi::Value buildInfo(const Napi::CallbackInfo& info) {
+  auto result = Napi::Object::New(info.Env());
+  result.Set("compiler", __VERSION__);
+  result.Set("cuda", false);
+  return result;
+}
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // Freed with the environment: every worker thread has its own.
+  env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
+  exports.Set("createEngine", Napi::Function::New<createEngine>(env));
+  exports.Set("estimateMemory", Napi::Function::New<estimate>(env));
+  exports.Set("cpuFeatures", Napi::Function::New<cpuFeatures>(env));
+  exports.Set("buildInfo", Napi::Function::New<buildInfo>(env));
+  exports.Set("measureReadBandwidth", Napi::Function::New<readBandwidth>(env));
+  exports.Set("measureFmaPeak", Napi::Function::New<fmaPeak>(env));
+  return exports;
+}
+
+NODE_API_MODULE(shardspeed, initialize)
+
+}  // namespace shardspeed

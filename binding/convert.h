@@ -1,0 +1,19 @@
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "runtime/engine.h"
+
+namespace shardspeed {
+
+// JavaScript objects (lib/native.ts) to what the engine takes, and back. Nothing is checked: TypeScript did.
+EngineOptions toEngineOptions(const Napi::Object& plan);
+std::unique_ptr<Sequence> toSequence(const Napi::Object& request);
+// Moves the event's contents.
+Napi::Object toObject(Napi::Env env, Event& event);
+Napi::Object toObject(Napi::Env env, const EngineStats& stats);
+Napi::Object toObject(Napi::Env env, const MemoryEstimate& estimate);
+
+}  // namespace shardspeed

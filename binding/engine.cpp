@@ -1,0 +1,161 @@
+#include "binding/engine.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "binding/convert.h"
+
+namespace shardspeed {
+
+// The way from the engine's thread to JavaScript: one thread-safe function, one call a step. It keeps the process alive
+// exactly while JavaScript waits for something (loading, a request, closing), and stops the engine when its environment
+// ends, be it by dispose(), by process exit or by worker.terminate().
+//
+// Lifetime: the thread-safe function owns a reference to the channel until its finalizer, which runs on the JavaScript
+// thread after the engine's thread has released it, or when the environment is torn down.
+class EventChannel : public std::enable_shared_from_this<EventChannel> {
+ public:
+  static std::shared_ptr<EventChannel> open(Napi::Env env, const Napi::Function& onEvents, EngineOptions options) {
+    std::shared_ptr<EventChannel> channel(new EventChannel(env));
+    auto* owner = new std::shared_ptr<EventChannel>(channel);
+    const napi_value name = Napi::String::New(env, "shardspeed");
+    napi_create_threadsafe_function(env, onEvents, nullptr, name, 0, 1, owner, finalize, channel.get(), deliver,
+                                    &channel->function_);
+    // Added after the thread-safe function, so it runs before Node closes that one.
+    napi_add_env_cleanup_hook(env, endWithEnvironment, channel.get());
+    channel->outstanding_ = 1;  // the load
+    EventChannel* self = channel.get();
+    channel->engine_ = std::make_unique<Engine>(
+        std::move(options), [self](std::vector<Event>&& events) { self->post(std::move(events)); },
+        [self] { napi_release_threadsafe_function(self->function_, napi_tsfn_release); });
+    return channel;
+  }
+
+  // Null once closed.
+  Engine* engine() const { return closing_ ? nullptr : engine_.get(); }
+
+  void submit(std::unique_ptr<Sequence> sequence) {
+    hold();
+    engine_->submit(std::move(sequence));
+  }
+
+  Napi::Value close() {
+    if (!closed_) {
+      closed_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env_));
+      if (finalized_) {
+        closed_->Resolve(env_.Undefined());
+      } else if (!closing_) {
+        closing_ = true;
+        napi_ref_threadsafe_function(env_, function_);
+        engine_->requestStop();
+      }
+    }
+    return closed_->Promise();
+  }
+
+  void stop() {
+    closing_ = true;
+    if (!finalized_) engine_->requestStop();
+  }
+
+ private:
+  explicit EventChannel(Napi::Env env) : env_(env) {}
+
+  // From the engine's thread. A closing function refuses the call: nobody listens any more.
+  void post(std::vector<Event>&& events) {
+    auto* batch = new std::vector<Event>(std::move(events));
+    if (napi_call_threadsafe_function(function_, batch, napi_tsfn_nonblocking) != napi_ok) delete batch;
+  }
+
+  static void deliver(napi_env env, napi_value callback, void* context, void* data) {
+    const std::unique_ptr<std::vector<Event>> batch(static_cast<std::vector<Event>*>(data));
+    auto* self = static_cast<EventChannel*>(context);
+    if (env == nullptr || self->closing_) return;
+    const Napi::HandleScope scope(env);
+    auto events = Napi::Array::New(env, batch->size());
+    for (uint32_t i = 0; i < batch->size(); ++i) {
+      Event& event = (*batch)[i];
+      const bool failed = event.kind == EventKind::kFailed;
+      const bool settles =
+          event.kind == EventKind::kReady || event.kind == EventKind::kDone || event.kind == EventKind::kLogits;
+      events.Set(i, toObject(env, event));
+      if (failed)
+        self->letGo(self->outstanding_);
+      else if (settles)
+        self->letGo(1);
+    }
+    Napi::Function(env, callback).Call({events});
+  }
+
+  static void finalize(napi_env env, void* data, void*) {
+    const std::unique_ptr<std::shared_ptr<EventChannel>> owner(static_cast<std::shared_ptr<EventChannel>*>(data));
+    EventChannel& self = **owner;
+    napi_remove_env_cleanup_hook(env, endWithEnvironment, &self);
+    self.finalized_ = true;
+    self.engine_->join();
+    if (self.closed_) {
+      const Napi::HandleScope scope(env);
+      self.closed_->Resolve(self.env_.Undefined());
+    }
+  }
+
+  static void endWithEnvironment(void* data) {
+    auto* self = static_cast<EventChannel*>(data);
+    self->closing_ = true;
+    self->engine_->requestStop();
+    self->engine_->join();
+  }
+
+  void hold() {
+    if (outstanding_++ == 0) napi_ref_threadsafe_function(env_, function_);
+  }
+
+  void letGo(int64_t count) {
+    if (outstanding_ == 0) return;
+    outstanding_ -= count;
+    if (outstanding_ == 0) napi_unref_threadsafe_function(env_, function_);
+  }
+
+  Napi::Env env_;
+  napi_threadsafe_function function_ = nullptr;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Napi::Promise::Deferred> closed_;
+  int64_t outstanding_ = 0;  // answers that JavaScript waits for
+  bool closing_ = false;
+  bool finalized_ = false;
+};
+
+Napi::Function NativeEngine::define(Napi::Env env) {
+  return DefineClass(env, "NativeEngine",
+                     {InstanceMethod<&NativeEngine::submit>("submit"), InstanceMethod<&NativeEngine::cancel>("cancel"),
+                      InstanceMethod<&NativeEngine::stats>("stats"), InstanceMethod<&NativeEngine::close>("close")});
+}
+
+NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
+  channel_ = EventChannel::open(info.Env(), info[1].As<Napi::Function>(), toEngineOptions(info[0].As<Napi::Object>()));
+}
+
+NativeEngine::~NativeEngine() {
+  if (channel_) channel_->stop();
+}
+
+void NativeEngine::submit(const Napi::CallbackInfo& info) {
+  if (channel_->engine()) channel_->submit(toSequence(info[0].As<Napi::Object>()));
+}
+
+void NativeEngine::cancel(const Napi::CallbackInfo& info) {
+  if (Engine* engine = channel_->engine()) engine->cancel(info[0].As<Napi::Number>().Int64Value());
+}
+
+Napi::Value NativeEngine::stats(const Napi::CallbackInfo& info) {
+  Engine* engine = channel_->engine();
+  return toObject(info.Env(), engine ? engine->stats() : EngineStats{});
+}
+
+Napi::Value NativeEngine::close(const Napi::CallbackInfo&) {
+  return channel_->close();
+}
+
+}  // namespace shardspeed

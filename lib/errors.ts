@@ -1,0 +1,48 @@
+/** The stable codes, each with what it means. docs/errors.md says the same at length; a test keeps the two equal. */
+export const errorCodes = {
+  ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
+  ERR_CONFIG: "The DeepSpeed config is wrong.",
+  ERR_CHECKPOINT: "A checkpoint file is missing, damaged or does not fit the model.",
+  ERR_UNSUPPORTED_MODEL: "The architecture, or an option of it, is not one that shardspeed computes.",
+  ERR_TOKENIZER: "The tokenizer is missing or cannot be read.",
+  ERR_CONTEXT_LENGTH: "Prompt and new tokens are longer than the model, the config or the KV cache allows.",
+  ERR_OUT_OF_MEMORY: "The model or a request needs more memory than there is.",
+  ERR_CUDA: "A CUDA device was asked for and there is none that can be used, or an operation on it failed.",
+  ERR_ABORTED: "The work was cancelled by its signal.",
+  ERR_DISPOSED: "The engine has been disposed, or failed for good.",
+  ERR_NATIVE: "The native addon could not be loaded, or failed inside.",
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+const marker = Symbol.for("shardspeed.error");
+
+/** Every failure that shardspeed reports: a stable `code`, and a message that says what was found, what was expected and what to do. */
+export class ShardspeedError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = "ShardspeedError";
+    this.code = code;
+    Object.defineProperty(this, marker, { value: true });
+  }
+
+  /** True for errors of any copy of this package in the process, where `instanceof` knows only its own. */
+  static isInstance(error: unknown): error is ShardspeedError {
+    return typeof error === "object" && error !== null && marker in error;
+  }
+}
+
+/** A sentence of the form "Expected topK to be an integer of at least 0, found -1 (number)". */
+export function invalidArgument(name: string, expected: string, found: unknown): ShardspeedError {
+  const kind = found === null ? "null" : Array.isArray(found) ? "array" : typeof found;
+  let shown: string;
+  try {
+    shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
+  } catch {
+    shown = String(found);
+  }
+  if (shown.length > 80) shown = `${shown.slice(0, 77)}...`;
+  return new ShardspeedError("ERR_INVALID_ARGUMENT", `Expected ${name} to be ${expected}, found ${shown} (${kind})`);
+}

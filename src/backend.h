@@ -1,0 +1,134 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "model/spec.h"
+
+namespace shardspeed {
+
+// What a backend must do: own the memory of weights, activations and KV cache in whatever layout suits its kernels, and
+// run the fused operations from which runtime/executor.cpp builds every architecture. One Backend is one rank's device;
+// calls come from one thread.
+//
+// Every operation must give each row (token) the same bits whatever other rows are in the step, however a prompt was
+// cut into chunks and however many threads run it: sums have one fixed order. Continuous batching is invisible to users
+// because of that.
+
+constexpr int64_t kPageTokens = 16;  // tokens in a page of the KV cache
+constexpr int64_t kGateBlock = 16;   // rows of gate, then rows of up, in a gated matrix (see Projection)
+
+// A weight matrix (rows = output features, cols = input features) in the backend's own layout.
+class Matrix {
+ public:
+  virtual ~Matrix() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t cols() const = 0;
+  virtual DType dtype() const = 0;
+  virtual size_t bytes() const = 0;
+  // Stores rows [firstRow, firstRow + count), given row-major (count, cols) in dtype(). Different threads may write
+  // different rows as long as they do not share a block of kGateBlock rows. Rows never written are zero.
+  virtual void write(int64_t firstRow, int64_t count, const void* values) = 0;
+};
+
+// Biases and norm weights: fp32, read by kernels as they are.
+class Vector {
+ public:
+  virtual ~Vector() = default;
+  virtual int64_t size() const = 0;
+};
+
+// Rows of activations, (capacity, cols). The element type is the backend's choice.
+class Activations {
+ public:
+  virtual ~Activations() = default;
+  virtual int64_t cols() const = 0;
+};
+
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual size_t bytes() const = 0;
+};
+
+struct Norm {
+  NormKind kind = NormKind::kLayer;
+  float epsilon = 1e-5f;
+  const Vector* weight = nullptr;  // (cols), null = ones
+  const Vector* bias = nullptr;    // (cols), null = zeros
+};
+
+// out = f(norm(in) W^T + bias), f = activation; then, where residual is set, out += instead of out =.
+// Where gated is set, W's rows are blocks of kGateBlock gate rows followed by the kGateBlock up rows that they gate,
+// the last block padded with zero rows; out has half as many columns: activation(gate) * up. bias has the same order as
+// W's rows.
+struct Projection {
+  const Norm* norm = nullptr;
+  const Matrix* weight = nullptr;
+  const Vector* bias = nullptr;  // (weight rows)
+  ActivationKind activation = ActivationKind::kNone;
+  bool gated = false;
+  bool residual = false;
+};
+
+// One sequence's part of a step: rows [firstRow, firstRow + rowCount) are its tokens at positions contextLength ...
+// contextLength + rowCount - 1, and pages[p] holds positions p * kPageTokens ... A page table covers at least
+// contextLength + rowCount positions.
+struct SequenceSlice {
+  int64_t firstRow = 0;
+  int64_t rowCount = 0;
+  int64_t contextLength = 0;  // tokens already in the KV cache
+  int64_t totalLength =
+      0;  // tokens of the whole sequence known so far (>= contextLength + rowCount): what dynamic RoPE scales by
+  const int32_t* pages = nullptr;  // page table
+};
+
+// A ragged step: any mix of prompt chunks and single decode tokens.
+struct Step {
+  int64_t rows = 0;
+  const int32_t* tokenIds = nullptr;  // (rows)
+  std::vector<SequenceSlice> sequences;
+};
+
+struct AttentionShape {
+  int64_t heads = 0;
+  int64_t kvHeads = 0;
+  int64_t headDim = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) = 0;
+  virtual std::unique_ptr<Vector> makeVector(const float* values, int64_t size) = 0;
+  virtual std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols) = 0;
+  virtual std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) = 0;
+  // Bytes that makeKvCache takes for one page of all layers; to divide a budget by.
+  virtual size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const = 0;
+  // Called once, before the first step: the rotary tables are built for maxPositions.
+  virtual void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) = 0;
+
+  // out[row] = table[tokenIds[row]]
+  virtual void embedTokens(const Step& step, const Matrix& table, Activations& out) = 0;
+  // out[row] += table[position of row + offset]
+  virtual void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) = 0;
+  virtual void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) = 0;
+  // x = norm(x), for models that normalise after the residual
+  virtual void normalize(const Norm& norm, int64_t rows, Activations& x) = 0;
+  // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Turns q and k where the model is rotary,
+  // appends k and v to the layer's pages, then out (rows, heads * headDim) = softmax(scale q k^T, causal) v for each
+  // head, without a score matrix.
+  virtual void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
+                      Activations& qkv, KvCache& cache, Activations& out) = 0;
+  // out[i] = in[rowIndices[i]]
+  virtual void gatherRows(const int64_t* rowIndices, int64_t count, const Activations& in, Activations& out) = 0;
+  // Copies the first rows to the host as fp32, (rows, cols), and waits for all work that they depend on.
+  virtual void readRows(const Activations& in, int64_t rows, float* host) = 0;
+};
+
+}  // namespace shardspeed

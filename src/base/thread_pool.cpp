@@ -1,0 +1,145 @@
+#include "base/thread_pool.h"
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace shardspeed {
+
+namespace {
+
+// A decode step has some two hundred regions a few tens of microseconds long: spinning for about that long bridges the
+// gaps between them, then the processor is given to others, and a worker without work for longer sleeps.
+constexpr int kSpins = 2000;
+constexpr int kYields = 100;
+
+// The region's word: its number in the upper half, then one bit that says it is open, then the workers inside.
+constexpr uint64_t kOpen = 1ull << 31;
+constexpr uint64_t kInside = kOpen - 1;
+
+uint32_t regionOf(uint64_t word) {
+  return static_cast<uint32_t>(word >> 32);
+}
+
+void pauseOnce() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+}  // namespace
+
+// Workers enter an open region; the caller closes it when all items are claimed and everyone inside has left. So a
+// worker that the machine has taken away, or that still sleeps, is not waited for: it finds the region closed and goes
+// on to the next.
+struct ThreadPool::State {
+  explicit State(int threads) : threadCount(threads) {}
+
+  const int threadCount;
+  // The region, written before it opens.
+  Call call = nullptr;
+  void* context = nullptr;
+  int64_t items = 0;
+  alignas(64) std::atomic<int64_t> next{0};
+  alignas(64) std::atomic<uint64_t> word{0};
+  alignas(64) std::atomic<uint32_t> bell{0};  // the region's number again, for sleepers to wait on
+  std::atomic<int> sleepers{0};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> workers;
+
+  void work(int worker) {
+    for (int64_t item = next.fetch_add(1, std::memory_order_relaxed); item < items;
+         item = next.fetch_add(1, std::memory_order_relaxed))
+      call(context, item, worker);
+  }
+
+  bool changed(uint32_t seen) const { return regionOf(word.load(std::memory_order_acquire)) != seen; }
+
+  void awaitRegionAfter(uint32_t seen) {
+    for (int i = 0; i < kSpins; ++i) {
+      if (changed(seen)) return;
+      pauseOnce();
+    }
+    for (int i = 0; i < kYields; ++i) {
+      if (changed(seen)) return;
+      std::this_thread::yield();
+    }
+    sleepers.fetch_add(1);
+    while (bell.load() == seen) bell.wait(seen);
+    sleepers.fetch_sub(1);
+  }
+
+  void open() {
+    const uint64_t region = regionOf(word.load(std::memory_order_relaxed)) + 1ull;
+    word.store((region << 32) | kOpen);
+    bell.store(static_cast<uint32_t>(region));
+    if (sleepers.load() > 0) bell.notify_all();
+  }
+
+  bool enter(uint32_t region) {
+    uint64_t seen = word.load(std::memory_order_acquire);
+    while (regionOf(seen) == region && (seen & kOpen))
+      if (word.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
+    return false;
+  }
+
+  void workerMain(int worker) {
+    uint32_t seen = 0;
+    for (;;) {
+      awaitRegionAfter(seen);
+      if (stop.load(std::memory_order_acquire)) return;
+      seen = regionOf(word.load(std::memory_order_acquire));
+      if (!enter(seen)) continue;
+      work(worker);
+      word.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  void close() {
+    uint64_t seen = word.load(std::memory_order_acquire);
+    for (int i = 0;; ++i) {
+      if ((seen & kInside) == 0 && word.compare_exchange_weak(seen, seen & ~kOpen, std::memory_order_acq_rel)) return;
+      if (i < kSpins)
+        pauseOnce();
+      else
+        std::this_thread::yield();
+      seen = word.load(std::memory_order_acquire);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(threads)) {
+  for (int worker = 1; worker < threads; ++worker)
+    state_->workers.emplace_back([state = state_.get(), worker] { state->workerMain(worker); });
+}
+
+ThreadPool::~ThreadPool() {
+  state_->stop = true;
+  state_->open();
+  for (std::thread& worker : state_->workers) worker.join();
+}
+
+int ThreadPool::threads() const {
+  return state_->threadCount;
+}
+
+void ThreadPool::run(int64_t items, Call call, void* context) {
+  State& state = *state_;
+  if (items <= 1 || state.threadCount == 1) {
+    for (int64_t item = 0; item < items; ++item) call(context, item, 0);
+    return;
+  }
+  state.call = call;
+  state.context = context;
+  state.items = items;
+  state.next.store(0, std::memory_order_relaxed);
+  state.open();
+  state.work(0);
+  state.close();
+}
+
+}  // namespace shardspeed

@@ -1,0 +1,260 @@
+#include "cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/cpu_features.h"
+#include "cpu/kernels.h"
+#include "cpu/rotary.h"
+#include "cpu/tensors.h"
+
+namespace shardspeed {
+
+static_assert(kLanes == kPageTokens, "attention scores a page of tokens in one vector");
+static_assert(kLanes == kGateBlock, "a gated matrix has a panel of gate rows, then the panel of its up rows");
+
+namespace {
+
+// Rows up to which every thread computes the norm for itself, which is cheaper than to meet once more.
+constexpr int64_t kFewRows = 4;
+
+const CpuMatrix& cpu(const Matrix& matrix) {
+  return static_cast<const CpuMatrix&>(matrix);
+}
+CpuActivations& cpu(Activations& activations) {
+  return static_cast<CpuActivations&>(activations);
+}
+const CpuActivations& cpu(const Activations& activations) {
+  return static_cast<const CpuActivations&>(activations);
+}
+const float* dataOf(const Vector* vector) {
+  return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
+}
+
+// What a thread needs for itself, grown as steps ask for it.
+struct Scratch {
+  std::vector<float> sums;       // (rows, kLanes), twice where gated
+  std::vector<float> normed;     // (kFewRows, stride)
+  std::vector<float> attention;  // (2 * kQueryTile, headDimPadded)
+  int64_t normedFor = -1;        // the projection that `normed` belongs to
+
+  static float* take(std::vector<float>& buffer, int64_t count) {
+    if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
+    return buffer.data();
+  }
+};
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(ThreadPool& pool)
+      : pool_(pool), kernels_(chooseKernels()), scratch_(static_cast<size_t>(pool.threads())) {}
+
+  std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
+    return std::make_unique<CpuMatrix>(rows, cols, dtype);
+  }
+  std::unique_ptr<Vector> makeVector(const float* values, int64_t size) override {
+    return std::make_unique<CpuVector>(values, size);
+  }
+  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols) override {
+    return std::make_unique<CpuActivations>(capacity, cols);
+  }
+  std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) override {
+    return std::make_unique<CpuKvCache>(layers, pages, shape);
+  }
+  size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
+    return static_cast<size_t>(layers * shape.kvHeads * CpuKvCache::headFloats(shape)) * sizeof(float);
+  }
+  void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) override {
+    rotary_ = RotaryTables(rotary, headDim, maxPositions);
+  }
+
+  void embedTokens(const Step& step, const Matrix& table, Activations& out) override {
+    pool_.forEach(step.rows, [&](int64_t row, int) { cpu(table).readRow(step.tokenIds[row], cpu(out).row(row)); });
+  }
+
+  void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
+    const std::vector<int64_t> positions = positionsOf(step);
+    pool_.forEach(step.rows, [&](int64_t row, int worker) {
+      float* position = Scratch::take(scratch_[static_cast<size_t>(worker)].sums, table.cols());
+      cpu(table).readRow(positions[static_cast<size_t>(row)] + offset, position);
+      float* target = cpu(out).row(row);
+      for (int64_t k = 0; k < table.cols(); ++k) target[k] += position[k];
+    });
+  }
+
+  void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
+  void normalize(const Norm& norm, int64_t rows, Activations& x) override {
+    pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, x.cols(), cpu(x).row(row), cpu(x).row(row)); });
+  }
+  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
+              KvCache& cache, Activations& out) override;
+
+  void gatherRows(const int64_t* rowIndices, int64_t count, const Activations& in, Activations& out) override {
+    for (int64_t i = 0; i < count; ++i) std::copy_n(cpu(in).row(rowIndices[i]), cpu(in).stride(), cpu(out).row(i));
+  }
+  void readRows(const Activations& in, int64_t rows, float* host) override {
+    pool_.forEach(rows, [&](int64_t row, int) { std::copy_n(cpu(in).row(row), in.cols(), host + row * in.cols()); });
+  }
+
+ private:
+  void normRow(const Norm& norm, int64_t cols, const float* x, float* out) const {
+    kernels_.normRow({norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias), cols, x, out});
+  }
+  static std::vector<int64_t> positionsOf(const Step& step) {
+    std::vector<int64_t> positions(static_cast<size_t>(step.rows));
+    for (const SequenceSlice& slice : step.sequences)
+      for (int64_t i = 0; i < slice.rowCount; ++i)
+        positions[static_cast<size_t>(slice.firstRow + i)] = slice.contextLength + i;
+    return positions;
+  }
+  void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
+                     CpuActivations& out, Scratch& scratch) const;
+  void appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, CpuActivations& qkv,
+                  CpuKvCache& cache);
+
+  ThreadPool& pool_;
+  const KernelTable& kernels_;
+  RotaryTables rotary_;
+  std::vector<Scratch> scratch_;  // one a worker
+  std::vector<float> normed_;     // (rows, stride) of the step
+  int64_t projections_ = 0;
+};
+
+void CpuBackend::project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) {
+  const CpuActivations& input = cpu(in);
+  const CpuMatrix& weight = cpu(*projection.weight);
+  const int64_t stride = input.stride();
+  const bool alone = projection.norm && rows <= kFewRows;
+  const float* shared = input.row(0);
+  if (projection.norm && !alone) {
+    float* normed = Scratch::take(normed_, rows * stride);
+    pool_.forEach(
+        rows, [&](int64_t row, int) { normRow(*projection.norm, in.cols(), input.row(row), normed + row * stride); });
+    shared = normed;
+  }
+  const int64_t id = ++projections_;
+  const int64_t groupPanels = projection.gated ? 2 : 1;
+  const int64_t groups = weight.panels() / groupPanels;
+  // Enough parts that a thread which falls behind holds up little, large enough that claiming one costs nothing.
+  const int64_t groupsAPart = std::max<int64_t>(1, std::min<int64_t>(8, groups / (8 * pool_.threads())));
+  pool_.forEach((groups + groupsAPart - 1) / groupsAPart, [&](int64_t part, int worker) {
+    Scratch& scratch = scratch_[static_cast<size_t>(worker)];
+    const float* x = shared;
+    if (alone) {
+      float* normed = Scratch::take(scratch.normed, kFewRows * stride);
+      if (scratch.normedFor != id)
+        for (int64_t row = 0; row < rows; ++row)
+          normRow(*projection.norm, in.cols(), input.row(row), normed + row * stride);
+      scratch.normedFor = id;
+      x = normed;
+    }
+    const int64_t last = std::min(groups, (part + 1) * groupsAPart);
+    for (int64_t group = part * groupsAPart; group < last; ++group)
+      projectPanels(projection, group * groupPanels, rows, x, stride, cpu(out), scratch);
+  });
+}
+
+void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x,
+                               int64_t xStride, CpuActivations& out, Scratch& scratch) const {
+  const CpuMatrix& weight = cpu(*projection.weight);
+  const float* bias = dataOf(projection.bias);
+  float* sums = Scratch::take(scratch.sums, 2 * rows * kLanes);
+  Epilogue epilogue;
+  epilogue.sums = sums;
+  epilogue.bias = bias ? bias + panel * kLanes : nullptr;
+  epilogue.activation = projection.activation;
+  epilogue.residual = projection.residual;
+  epilogue.rows = rows;
+  epilogue.outStride = out.stride();
+  epilogue.out = out.row(0) + (projection.gated ? panel / 2 : panel) * kLanes;
+  kernels_.panelDot({weight.panel(panel), weight.dtype(), weight.cols(), x, xStride, rows, sums});
+  if (projection.gated) {
+    epilogue.up = sums + rows * kLanes;
+    epilogue.upBias = bias ? bias + (panel + 1) * kLanes : nullptr;
+    kernels_.panelDot({weight.panel(panel + 1), weight.dtype(), weight.cols(), x, xStride, rows, sums + rows * kLanes});
+  }
+  kernels_.finish(epilogue);
+}
+
+// Turns q and k and puts k and v into their pages.
+void CpuBackend::appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary,
+                            CpuActivations& qkv, CpuKvCache& cache) {
+  const int64_t dim = shape.headDim;
+  const int64_t padded = roundUp(dim, kLanes);
+  const int64_t half = rotary_.half();
+  for (const SequenceSlice& slice : step.sequences) {
+    const RotaryTables::Table* table = rotary ? &rotary_.forLength(slice.totalLength) : nullptr;
+    const auto appendRow = [&](int64_t i, int) {
+      float* row = qkv.row(slice.firstRow + i);
+      const int64_t position = slice.contextLength + i;
+      if (table)
+        for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
+          rotateHead(row + head * dim, &table->cosines[static_cast<size_t>(position * half)],
+                     &table->sines[static_cast<size_t>(position * half)], half);
+      for (int64_t head = 0; head < shape.kvHeads; ++head) {
+        float* keys = cache.head(layer, head) + slice.pages[position / kPageTokens] * cache.pageStride();
+        float* values = keys + padded * kPageTokens + position % kPageTokens * padded;
+        const float* key = row + (shape.heads + head) * dim;
+        const float* value = row + (shape.heads + shape.kvHeads + head) * dim;
+        for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + position % kPageTokens] = key[d];
+        std::copy_n(value, dim, values);
+      }
+    };
+    if (slice.rowCount <= kFewRows)
+      for (int64_t i = 0; i < slice.rowCount; ++i) appendRow(i, 0);
+    else
+      pool_.forEach(slice.rowCount, appendRow);
+  }
+}
+
+void CpuBackend::attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
+                        Activations& qkvActivations, KvCache& kvCache, Activations& outActivations) {
+  CpuActivations& qkv = cpu(qkvActivations);
+  CpuActivations& out = cpu(outActivations);
+  auto& cache = static_cast<CpuKvCache&>(kvCache);
+  appendRows(step, layer, shape, rotary, qkv, cache);
+  const int64_t group = shape.heads / shape.kvHeads;
+  // A tile: some query heads of one KV head, or of several rows of a prompt where the group is smaller than a tile.
+  struct Tile {
+    const SequenceSlice* slice;
+    int64_t kvHead;
+    int64_t firstQuery;  // queries of a KV head are numbered row * group + head
+  };
+  std::vector<Tile> tiles;
+  for (const SequenceSlice& slice : step.sequences)
+    for (int64_t query = 0; query < slice.rowCount * group; query += kQueryTile)
+      for (int64_t head = 0; head < shape.kvHeads; ++head) tiles.push_back({&slice, head, query});
+  // The longest first: they are what the last thread would be waited for.
+  const auto count = static_cast<int64_t>(tiles.size());
+  const auto attendOne = [&](int64_t index, int worker) {
+    const Tile& tile = tiles[static_cast<size_t>(count - 1 - index)];
+    const SequenceSlice& slice = *tile.slice;
+    PagedAttention attention;
+    attention.cache = cache.head(layer, tile.kvHead);
+    attention.pageStride = cache.pageStride();
+    attention.pages = slice.pages;
+    attention.headDim = shape.headDim;
+    attention.headDimPadded = roundUp(shape.headDim, kLanes);
+    attention.scale = scale;
+    attention.scratch =
+        Scratch::take(scratch_[static_cast<size_t>(worker)].attention, 2 * kQueryTile * attention.headDimPadded);
+    attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
+    for (int64_t q = 0; q < attention.queries; ++q) {
+      const int64_t row = (tile.firstQuery + q) / group;
+      const int64_t head = tile.kvHead * group + (tile.firstQuery + q) % group;
+      attention.query[q] = qkv.row(slice.firstRow + row) + head * shape.headDim;
+      attention.limits[q] = slice.contextLength + row + 1;
+      attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
+    }
+    kernels_.attend(attention);
+  };
+  pool_.forEach(count, attendOne);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool) {
+  return std::make_unique<CpuBackend>(pool);
+}
+
+}  // namespace shardspeed

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "model/spec.h"
+
+namespace shardspeed {
+
+// The inner loops of the CPU backend, compiled once for each instruction set. All sets share one source
+// (kernels_impl.h) over a vector of kLanes floats, so they differ in registers and not in what they compute.
+
+constexpr int64_t kLanes = 16;  // rows of a weight panel, tokens of a KV page
+constexpr int64_t kDepth =
+    128;  // columns whose products form one chain of additions; such chains are then added in order
+
+// out[m][lane] = sum over k of panel[k][lane] * x[m][k], m < rows. The additions have one order whatever the number of
+// rows.
+struct PanelDot {
+  const void* panel = nullptr;  // (cols, kLanes) of dtype
+  DType dtype = DType::kF32;
+  int64_t cols = 0;
+  const float* x = nullptr;  // (rows, xStride)
+  int64_t xStride = 0;
+  int64_t rows = 0;
+  float* out = nullptr;  // (rows, kLanes)
+};
+
+// What becomes of a panel's sums: bias, activation or gate * up, residual.
+struct Epilogue {
+  const float* sums = nullptr;  // (rows, kLanes): gate where gated
+  const float* up = nullptr;    // (rows, kLanes), where gated
+  const float* bias = nullptr;  // (kLanes) or null
+  const float* upBias = nullptr;
+  ActivationKind activation = ActivationKind::kNone;
+  bool residual = false;
+  int64_t rows = 0;
+  float* out = nullptr;  // (rows, outStride), kLanes of each row
+  int64_t outStride = 0;
+};
+
+struct NormRow {
+  NormKind kind = NormKind::kLayer;
+  float epsilon = 0;
+  const float* weight = nullptr;  // null = ones
+  const float* bias = nullptr;    // null = zeros
+  int64_t cols = 0;
+  const float* x = nullptr;
+  float* out = nullptr;  // may be x
+};
+
+constexpr int64_t kQueryTile = 4;
+
+// Queries of one KV head that see tokens [0, limits[q]) of a sequence, limits[q] >= 1. out[q] = softmax(scale q k^T) v.
+struct PagedAttention {
+  const float* cache =
+      nullptr;             // pages of this layer and KV head: K (headDimPadded, kLanes), then V (kLanes, headDimPadded)
+  int64_t pageStride = 0;  // floats from a page to the next
+  const int32_t* pages = nullptr;  // page table
+  int64_t headDimPadded = 0;
+  float scale = 1;
+  int64_t queries = 0;  // <= kQueryTile
+  const float* query[kQueryTile] = {};
+  int64_t limits[kQueryTile] = {};
+  float* out[kQueryTile] = {};  // (headDim)
+  int64_t headDim = 0;
+  float* scratch = nullptr;  // (2 * kQueryTile, headDimPadded)
+};
+
+struct KernelTable {
+  const char* name;
+  void (*panelDot)(const PanelDot& dot);
+  void (*finish)(const Epilogue& epilogue);
+  void (*normRow)(const NormRow& norm);
+  void (*attend)(const PagedAttention& attention);
+  // Sum of a float array with wide loads, for measuring bandwidth.
+  float (*readSum)(const float* values, int64_t count);
+  // Runs `rounds` of independent fused multiply-adds; returns their number of floating-point operations.
+  double (*fmaRounds)(int64_t rounds, float* sink);
+};
+
+extern const KernelTable kPortableKernels;
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+
+}  // namespace shardspeed

@@ -1,0 +1,15 @@
+#include "cpu/kernels.h"
+
+#include <immintrin.h>
+
+namespace shardspeed {
+namespace avx512 {
+#include "cpu/vec_avx512.inc"
+// The order matters: the kernels are written in terms of Vec.
+#include "cpu/kernels_impl.inc"
+}  // namespace avx512
+
+const KernelTable kAvx512Kernels = {"avx512",       avx512::panelDot, avx512::finish,   avx512::normRow,
+                                    avx512::attend, avx512::readSum,  avx512::fmaRounds};
+
+}  // namespace shardspeed

@@ -1,0 +1,14 @@
+#include "base/half.h"
+#include "cpu/kernels.h"
+
+namespace shardspeed {
+namespace portable {
+#include "cpu/vec_portable.inc"
+// The order matters: the kernels are written in terms of Vec.
+#include "cpu/kernels_impl.inc"
+}  // namespace portable
+
+const KernelTable kPortableKernels = {"portable",       portable::panelDot, portable::finish,   portable::normRow,
+                                      portable::attend, portable::readSum,  portable::fmaRounds};
+
+}  // namespace shardspeed

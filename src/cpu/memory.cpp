@@ -1,0 +1,37 @@
+#include "cpu/memory.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+
+namespace shardspeed {
+
+Memory::Memory(size_t bytes, const char* purpose) : bytes_(bytes) {
+  if (bytes == 0) return;
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED)
+    throw Error("ERR_OUT_OF_MEMORY", "the " + std::string(purpose) + " need " + std::to_string(bytes) +
+                                         " bytes, which the system refused: " + std::strerror(errno));
+  madvise(data, bytes, MADV_HUGEPAGE);  // a wish: it fails where there are none
+  data_ = data;
+}
+
+Memory::~Memory() {
+  if (data_) munmap(data_, bytes_);
+}
+
+Memory::Memory(Memory&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+Memory& Memory::operator=(Memory&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+}  // namespace shardspeed

@@ -1,0 +1,51 @@
+#include "cpu/rotary.h"
+
+#include <cmath>
+
+namespace shardspeed {
+
+RotaryTables::RotaryTables(const RotarySpec& spec, int64_t, int64_t maxPositions) : spec_(spec) {
+  fill(spec.inverseFrequencies, maxPositions, fixed_);
+}
+
+void RotaryTables::fill(const std::vector<float>& inverseFrequencies, int64_t positions, Table& table) const {
+  const size_t half = inverseFrequencies.size();
+  table.cosines.resize(static_cast<size_t>(positions) * half);
+  table.sines.resize(static_cast<size_t>(positions) * half);
+  for (size_t position = 0; position < static_cast<size_t>(positions); ++position) {
+    for (size_t j = 0; j < half; ++j) {
+      // The product is rounded to fp32, as the models were trained with.
+      const float angle = static_cast<float>(position) * inverseFrequencies[j];
+      table.cosines[position * half + j] = static_cast<float>(std::cos(static_cast<double>(angle))) * spec_.amplitude;
+      table.sines[position * half + j] = static_cast<float>(std::sin(static_cast<double>(angle))) * spec_.amplitude;
+    }
+  }
+}
+
+const RotaryTables::Table& RotaryTables::forLength(int64_t totalLength) {
+  const int64_t original = spec_.dynamicOriginalPositions;
+  if (original == 0 || totalLength <= original) return fixed_;
+  const auto [entry, isNew] = dynamic_.try_emplace(totalLength);
+  if (!isNew) return entry->second;
+  // transformers, modeling_rope_utils.py, _compute_dynamic_ntk_parameters.
+  const auto dim = static_cast<double>(2 * half());
+  const double growth = spec_.dynamicFactor * static_cast<double>(totalLength) / static_cast<double>(original) -
+                        (spec_.dynamicFactor - 1);
+  const double base = spec_.dynamicBase * std::pow(growth, dim / (dim - 2));
+  std::vector<float> inverseFrequencies(spec_.inverseFrequencies.size());
+  for (size_t j = 0; j < inverseFrequencies.size(); ++j)
+    inverseFrequencies[j] = static_cast<float>(1.0 / std::pow(base, static_cast<double>(2 * j) / dim));
+  fill(inverseFrequencies, totalLength, entry->second);
+  return entry->second;
+}
+
+void rotateHead(float* head, const float* cosines, const float* sines, int64_t half) {
+  for (int64_t j = 0; j < half; ++j) {
+    const float first = head[j];
+    const float second = head[j + half];
+    head[j] = first * cosines[j] - second * sines[j];
+    head[j + half] = second * cosines[j] + first * sines[j];
+  }
+}
+
+}  // namespace shardspeed

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "model/spec.h"
+
+namespace shardspeed {
+
+// cos and sin by position. With dynamic NTK every sequence length past the original one has tables of its own.
+class RotaryTables {
+ public:
+  struct Table {
+    std::vector<float> cosines;  // (positions, half)
+    std::vector<float> sines;
+  };
+
+  RotaryTables() = default;
+  RotaryTables(const RotarySpec& spec, int64_t headDim, int64_t maxPositions);
+
+  // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until the next
+  // call.
+  const Table& forLength(int64_t totalLength);
+  int64_t half() const { return static_cast<int64_t>(spec_.inverseFrequencies.size()); }
+
+ private:
+  void fill(const std::vector<float>& inverseFrequencies, int64_t positions, Table& table) const;
+
+  RotarySpec spec_;
+  Table fixed_;
+  std::map<int64_t, Table> dynamic_;  // by length
+};
+
+// Turns one head (rotate-half layout): element j with element j + half.
+void rotateHead(float* head, const float* cosines, const float* sines, int64_t half);
+
+}  // namespace shardspeed

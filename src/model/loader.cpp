@@ -1,0 +1,238 @@
+#include "model/loader.h"
+
+#include <algorithm>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "base/error.h"
+#include "model/layout.h"
+#include "model/row_reader.h"
+
+namespace shardspeed {
+
+size_t ModelWeights::bytes() const {
+  size_t total = 0;
+  auto add = [&](const std::unique_ptr<Matrix>& matrix) { total += matrix ? matrix->bytes() : 0; };
+  for (const auto* matrix : {&tokens, &positions, &embedProjection.weight, &headProjection.weight, &head.weight})
+    add(*matrix);
+  for (const LayerWeights& layer : layers)
+    for (const auto* linear : {&layer.qkv, &layer.output, &layer.up, &layer.down}) add(linear->weight);
+  return total;
+}
+
+namespace {
+
+constexpr int64_t kJobBytes = 4 << 20;  // of one job's rows as they are kept: small enough for caches and even threads
+constexpr int64_t kJobRowStep = 2 * kGateBlock;  // jobs never share a block of rows
+
+// A run of rows of one matrix, filled by one thread.
+struct Job {
+  Matrix* matrix;
+  std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>* sources;
+  int64_t firstRow;
+  int64_t lastRow;  // one past
+};
+
+class Loader {
+ public:
+  Loader(const ModelSpec& spec, const LoadOptions& options, Backend& backend, ThreadPool& pool)
+      : spec_(spec), options_(options), backend_(backend), pool_(pool) {
+    if (!options.plan) return;
+    for (const WeightFile& file : options.plan->files) files_.push_back(std::make_shared<MappedFile>(file));
+    for (const WeightView& view : options.plan->weights) views_.emplace(view.role, &view);
+  }
+
+  ModelWeights load() {
+    ModelWeights weights;
+    build(weights);
+    for (const auto& [role, view] : views_)
+      if (!used_.count(role)) throw Error("ERR_NATIVE", "the engine has no place for the weight role " + role);
+    runJobs();
+    return weights;
+  }
+
+ private:
+  void build(ModelWeights& weights) {
+    const bool projected = spec_.embeddingSize != spec_.hiddenSize;
+    weights.tokens = matrix(plainLayout("embed.tokens", spec_.vocabSize, spec_.embeddingSize));
+    if (spec_.positions == PositionKind::kLearned)
+      weights.positions =
+          matrix(plainLayout("embed.positions", spec_.maxPositions + spec_.positionOffset, spec_.hiddenSize));
+    if (projected) {
+      weights.embedProjection = linear(plainLayout("embed.projection", spec_.hiddenSize, spec_.embeddingSize));
+      weights.headProjection = linear(plainLayout("head.projection", spec_.embeddingSize, spec_.hiddenSize));
+    }
+    if (spec_.finalNorm) fillNorm(weights.finalNorm, "norm");
+    const MatrixLayout head = plainLayout("head", spec_.vocabSize, spec_.embeddingSize);
+    if (!spec_.tiedHead) weights.head.weight = matrix(head);
+    weights.head.bias = bias(head);
+    weights.layers.resize(static_cast<size_t>(spec_.layers));
+    for (int64_t n = 0; n < spec_.layers; ++n) {
+      LayerWeights& layer = weights.layers[static_cast<size_t>(n)];
+      fillNorm(layer.attentionNorm, layerRole(n, "attn.norm"));
+      layer.qkv = linear(qkvLayout(spec_, n));
+      layer.output = linear(outputLayout(spec_, n));
+      fillNorm(layer.ffnNorm, layerRole(n, "mlp.norm"));
+      layer.up = linear(upLayout(spec_, n));
+      layer.down = linear(downLayout(spec_, n));
+    }
+  }
+
+  // Null where the checkpoint has no such role: an absent bias, or the ones of a norm without weights.
+  std::shared_ptr<RowReader> reader(const std::string& role, int64_t rows, int64_t cols) {
+    if (!options_.plan) {
+      std::shared_ptr<RowReader> random = makeRandomRowReader(role, rows, cols, options_.dtype);
+      totalBytes_ += rows * random->storedRowBytes();
+      return random;
+    }
+    const auto found = views_.find(role);
+    if (found == views_.end()) return nullptr;
+    used_.insert(role);
+    const WeightView& view = *found->second;
+    std::shared_ptr<RowReader> reader = makeFileRowReader(view, files_.at(static_cast<size_t>(view.file)));
+    if (reader->rows() != rows || reader->cols() != cols)
+      throw Error("ERR_CHECKPOINT", files_[static_cast<size_t>(view.file)]->path() + ": tensor " + view.tensor +
+                                        " has " + std::to_string(reader->rows()) + " x " +
+                                        std::to_string(reader->cols()) + " elements, expected " + std::to_string(rows) +
+                                        " x " + std::to_string(cols));
+    totalBytes_ += rows * reader->storedRowBytes();
+    return reader;
+  }
+
+  std::unique_ptr<Matrix> matrix(const MatrixLayout& layout) {
+    std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols, options_.dtype);
+    auto sources = std::make_unique<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>();
+    bool scattered = false;
+    for (const MatrixPart& part : layout.parts) {
+      std::shared_ptr<RowReader> rows = reader(part.role + ".weight", part.rows, layout.cols);
+      if (!rows) throw Error("ERR_CHECKPOINT", "the weight role " + part.role + ".weight is missing");
+      scattered = scattered || rows->scattered();
+      sources->emplace_back(part, std::move(rows));
+    }
+    const int64_t rowBytes = layout.cols * static_cast<int64_t>(dtypeSize(options_.dtype));
+    const int64_t rowsAJob =
+        scattered ? layout.rows : std::max(kJobRowStep, kJobBytes / rowBytes / kJobRowStep * kJobRowStep);
+    for (int64_t row = 0; row < layout.rows; row += rowsAJob)
+      jobs_.push_back({result.get(), sources.get(), row, std::min(layout.rows, row + rowsAJob)});
+    sources_.push_back(std::move(sources));
+    return result;
+  }
+
+  std::unique_ptr<Vector> bias(const MatrixLayout& layout) {
+    std::vector<float> values(static_cast<size_t>(layout.rows));
+    bool any = false;
+    if (!options_.plan) return nullptr;  // random models have none
+    for (const MatrixPart& part : layout.parts) {
+      const auto rows = reader(part.role + ".bias", 1, part.rows);
+      if (!rows) continue;
+      any = true;
+      std::vector<float> partValues(static_cast<size_t>(part.rows));
+      rows->read(0, 1, DType::kF32, partValues.data());
+      for (int64_t r = 0; r < part.rows; ++r)
+        values[static_cast<size_t>(part.firstRow + r / kGateBlock * part.blockStride + r % kGateBlock)] =
+            partValues[static_cast<size_t>(r)];
+    }
+    return any ? backend_.makeVector(values.data(), layout.rows) : nullptr;
+  }
+
+  Linear linear(const MatrixLayout& layout) { return {matrix(layout), bias(layout)}; }
+
+  std::unique_ptr<Vector> normVector(const std::string& role) {
+    const auto rows = options_.plan ? reader(role, 1, spec_.hiddenSize) : nullptr;
+    if (!rows) return nullptr;
+    std::vector<float> values(static_cast<size_t>(spec_.hiddenSize));
+    rows->read(0, 1, DType::kF32, values.data());
+    return backend_.makeVector(values.data(), spec_.hiddenSize);
+  }
+
+  void fillNorm(NormWeights& norm, const std::string& role) {
+    norm.weight = normVector(role + ".weight");
+    norm.bias = normVector(role + ".bias");
+    norm.norm = {spec_.norm, spec_.normEpsilon, norm.weight.get(), norm.bias.get()};
+  }
+
+  void runJobs() {
+    std::atomic<int64_t> loaded{0};
+    std::atomic<bool> failed{false};
+    std::mutex mutex;
+    std::exception_ptr failure;
+    pool_.forEach(static_cast<int64_t>(jobs_.size()), [&](int64_t index, int worker) {
+      if (failed.load(std::memory_order_relaxed)) return;
+      try {
+        if (options_.stop && options_.stop->load(std::memory_order_relaxed))
+          throw Error("ERR_ABORTED", "loading was cancelled");
+        loaded += fill(jobs_[static_cast<size_t>(index)]);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (!failed.exchange(true)) failure = std::current_exception();
+      }
+      if (worker == 0 && options_.onProgress && !failed) options_.onProgress(loaded, totalBytes_);
+    });
+    if (failure) std::rethrow_exception(failure);
+    if (options_.onProgress) options_.onProgress(totalBytes_, totalBytes_);
+  }
+
+  // Returns the bytes read.
+  int64_t fill(const Job& job) {
+    int64_t bytes = 0;
+    std::vector<uint8_t> staging;
+    for (const auto& [part, rows] : *job.sources) {
+      auto copy = [&, &part = part, &rows = rows](int64_t sourceRow, int64_t targetRow, int64_t count) {
+        staging.resize(static_cast<size_t>(count * rows->cols()) * dtypeSize(options_.dtype));
+        rows->read(sourceRow, count, options_.dtype, staging.data());
+        job.matrix->write(targetRow, count, staging.data());
+        bytes += count * rows->storedRowBytes();
+      };
+      if (part.blockStride == kGateBlock) {
+        const int64_t first = std::max(job.firstRow, part.firstRow);
+        const int64_t last = std::min(job.lastRow, part.firstRow + part.rows);
+        if (first < last) copy(first - part.firstRow, first, last - first);
+        continue;
+      }
+      for (int64_t row = 0; row < part.rows; row += kGateBlock) {
+        const int64_t target = part.firstRow + row / kGateBlock * part.blockStride;
+        if (target >= job.firstRow && target < job.lastRow) copy(row, target, std::min(kGateBlock, part.rows - row));
+      }
+    }
+    return bytes;
+  }
+
+  const ModelSpec& spec_;
+  const LoadOptions& options_;
+  Backend& backend_;
+  ThreadPool& pool_;
+  std::vector<std::shared_ptr<const MappedFile>> files_;
+  std::map<std::string, const WeightView*> views_;
+  std::set<std::string> used_;
+  std::vector<std::unique_ptr<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>> sources_;
+  std::vector<Job> jobs_;
+  int64_t totalBytes_ = 0;
+};
+
+}  // namespace
+
+ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backend& backend, ThreadPool& pool) {
+  return Loader(spec, options, backend, pool).load();
+}
+
+int64_t estimateWeightBytes(const ModelSpec& spec, DType dtype) {
+  int64_t elements = 0;
+  auto add = [&](const MatrixLayout& layout) {
+    elements += (layout.rows + kGateBlock - 1) / kGateBlock * kGateBlock * layout.cols;
+  };
+  add(plainLayout("", spec.vocabSize, spec.embeddingSize));
+  if (!spec.tiedHead) add(plainLayout("", spec.vocabSize, spec.embeddingSize));
+  if (spec.positions == PositionKind::kLearned)
+    add(plainLayout("", spec.maxPositions + spec.positionOffset, spec.hiddenSize));
+  if (spec.embeddingSize != spec.hiddenSize)
+    for (int i = 0; i < 2; ++i) add(plainLayout("", spec.hiddenSize, spec.embeddingSize));
+  for (int64_t n = 0; n < spec.layers; ++n)
+    for (const MatrixLayout& layout :
+         {qkvLayout(spec, n), outputLayout(spec, n), upLayout(spec, n), downLayout(spec, n)})
+      add(layout);
+  return elements * static_cast<int64_t>(dtypeSize(dtype));
+}
+
+}  // namespace shardspeed

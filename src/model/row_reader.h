@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "model/weight_plan.h"
+
+namespace shardspeed {
+
+// Gives the rows of one role, wherever they come from. Any number of threads may read at once.
+class RowReader {
+ public:
+  virtual ~RowReader() = default;
+  virtual int64_t rows() const = 0;
+  virtual int64_t cols() const = 0;
+  // Bytes that one row takes where it is stored; what progress is counted in.
+  virtual int64_t storedRowBytes() const = 0;
+  // True where the elements of a row lie apart, so that reading some rows costs as much as reading all.
+  virtual bool scattered() const { return false; }
+  // Writes rows [first, first + count), row-major (count, cols), converted to dtype.
+  virtual void read(int64_t first, int64_t count, DType dtype, void* out) const = 0;
+};
+
+// A checkpoint file, open for mapping. Reports ERR_CHECKPOINT where it is gone, unreadable or not the size it had.
+class MappedFile {
+ public:
+  explicit MappedFile(const WeightFile& file);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  int64_t bytes() const { return bytes_; }
+
+  // A part of the file in memory for as long as the window lives.
+  class Window {
+   public:
+    Window(const MappedFile& file, int64_t offset, int64_t length);
+    ~Window();
+    Window(const Window&) = delete;
+    Window& operator=(const Window&) = delete;
+    const uint8_t* data() const { return data_; }  // of the offset asked for
+
+   private:
+    void* base_ = nullptr;
+    size_t mappedBytes_ = 0;
+    const uint8_t* data_ = nullptr;
+  };
+
+ private:
+  std::string path_;
+  int64_t bytes_ = 0;
+  int descriptor_ = -1;
+};
+
+// Rows of a tensor in a file. Each read maps the bytes it needs and lets go of them again, so that resident memory
+// holds the model once.
+std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const MappedFile> file);
+
+// Seeded values of about 1 / sqrt(cols), the same for a (role, row, col) whatever thread asks: for benches without a
+// checkpoint.
+std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t rows, int64_t cols, DType dtype);
+
+}  // namespace shardspeed

@@ -1,0 +1,148 @@
+#include "runtime/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <utility>
+
+namespace shardspeed {
+
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// Uniform in [0, 1): a counter-based generator (splitmix64), so that draw n needs no draw before it.
+double uniform(uint64_t seed, uint64_t counter) {
+  uint64_t x = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  x ^= x >> 31;
+  return static_cast<double>(x >> 11) * 0x1.0p-53;
+}
+
+// Ties go to the smaller token id, in greedy choice and in every ranking.
+int32_t argmax(const float* logits, int64_t vocab) {
+  int64_t best = 0;
+  for (int64_t i = 1; i < vocab; ++i)
+    if (logits[i] > logits[best]) best = i;
+  return static_cast<int32_t>(best);
+}
+
+}  // namespace
+
+Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength) : params_(std::move(params)) {
+  if (params_.repetitionPenalty != 1)
+    for (int64_t i = 0; i < promptLength; ++i) newCounts_.emplace(prompt[i], 0);
+}
+
+bool Sampler::isStop(int32_t token) const {
+  return std::find(params_.stopTokens.begin(), params_.stopTokens.end(), token) != params_.stopTokens.end();
+}
+
+void Sampler::accept(int32_t token) {
+  ++newTokens_;
+  ++newCounts_[token];
+}
+
+SampledToken Sampler::sample(float* logits, int64_t vocab) const {
+  SampledToken result;
+  double logSum = 0;
+  std::vector<float> unchanged;
+  if (params_.logprobs >= 0) {
+    describe(logits, vocab, result.top, logSum);
+    unchanged.assign(logits, logits + vocab);
+  }
+  applyPenalties(logits, vocab);
+  result.token = params_.temperature == 0 ? argmax(logits, vocab) : draw(logits, vocab);
+  if (params_.logprobs >= 0)
+    result.logprob = static_cast<float>(static_cast<double>(unchanged[static_cast<size_t>(result.token)]) - logSum);
+  return result;
+}
+
+void Sampler::applyPenalties(float* logits, int64_t vocab) const {
+  for (const auto& [token, count] : newCounts_) {
+    if (token < 0 || token >= vocab) continue;
+    float& logit = logits[token];
+    logit = logit > 0 ? logit / params_.repetitionPenalty : logit * params_.repetitionPenalty;
+    if (count > 0) logit -= params_.presencePenalty + params_.frequencyPenalty * static_cast<float>(count);
+  }
+  if (newTokens_ < params_.minNewTokens)
+    for (const int32_t token : params_.stopTokens)
+      if (token >= 0 && token < vocab) logits[token] = kNever;
+}
+
+void Sampler::describe(const float* logits, int64_t vocab, std::vector<TokenLogprob>& top, double& logSum) const {
+  const double largest = logits[argmax(logits, vocab)];
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(static_cast<double>(logits[i]) - largest);
+  logSum = largest + std::log(sum);
+  const auto count = std::min<int64_t>(params_.logprobs, vocab);
+  if (count == 0) return;
+  std::vector<int32_t> order(static_cast<size_t>(vocab));
+  for (int64_t i = 0; i < vocab; ++i) order[static_cast<size_t>(i)] = static_cast<int32_t>(i);
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t token = order[static_cast<size_t>(i)];
+    top.push_back({token, static_cast<float>(static_cast<double>(logits[token]) - logSum)});
+  }
+}
+
+int32_t Sampler::draw(const float* logits, int64_t vocab) const {
+  std::vector<Candidate> candidates(static_cast<size_t>(vocab));
+  float largest = kNever;
+  for (int64_t i = 0; i < vocab; ++i) {
+    const float logit = logits[i] / params_.temperature;
+    candidates[static_cast<size_t>(i)] = {logit, static_cast<int32_t>(i)};
+    largest = std::max(largest, logit);
+  }
+  if (!(largest > kNever) || std::isinf(largest) || std::isnan(largest)) return argmax(logits, vocab);
+  const auto before = [](const Candidate& a, const Candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+  };
+  if (params_.topK > 0 && params_.topK < vocab) {
+    std::nth_element(candidates.begin(), candidates.begin() + params_.topK - 1, candidates.end(), before);
+    candidates.resize(static_cast<size_t>(params_.topK));
+  }
+  auto weight = [&](const Candidate& candidate) {
+    return std::exp(static_cast<double>(candidate.logit) - static_cast<double>(largest));
+  };
+  if (params_.topP < 1) {
+    double total = 0;
+    for (const Candidate& candidate : candidates) total += weight(candidate);
+    // The smallest set of the most likely tokens that holds topP of the mass. Few are enough nearly always, so sort
+    // growing heads.
+    const double wanted = params_.topP * total;
+    size_t sorted = 0, kept = 0;
+    double mass = 0;
+    while (mass < wanted && kept < candidates.size()) {
+      if (kept == sorted) {
+        const size_t next = std::min(candidates.size(), std::max<size_t>(64, sorted * 8));
+        std::partial_sort(candidates.begin() + static_cast<std::ptrdiff_t>(sorted),
+                          candidates.begin() + static_cast<std::ptrdiff_t>(next), candidates.end(), before);
+        sorted = next;
+      }
+      mass += weight(candidates[kept++]);
+    }
+    candidates.resize(std::max<size_t>(kept, 1));
+  }
+  if (params_.minP > 0) {
+    const double least = params_.minP;  // relative to the most likely, whose weight is 1
+    std::erase_if(candidates, [&](const Candidate& candidate) { return weight(candidate) < least; });
+  }
+  // One order for the walk, whatever the filters did to it. Without them it still is the order of the ids.
+  if (candidates.size() < static_cast<size_t>(vocab))
+    std::sort(candidates.begin(), candidates.end(),
+              [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
+  double total = 0;
+  for (const Candidate& candidate : candidates) total += weight(candidate);
+  double left = uniform(params_.seed, static_cast<uint64_t>(newTokens_)) * total;
+  for (const Candidate& candidate : candidates) {
+    left -= weight(candidate);
+    if (left < 0) return candidate.token;
+  }
+  return candidates.back().token;
+}
+
+}  // namespace shardspeed

@@ -1,0 +1,129 @@
+#include "runtime/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace shardspeed {
+
+static int64_t pagesFor(int64_t tokens) {
+  return (tokens + kPageTokens - 1) / kPageTokens;
+}
+
+Scheduler::Scheduler(SchedulerLimits limits) : limits_(limits) {
+  // Taken from the back: low pages first, so that a lightly used cache touches little memory.
+  for (int64_t page = limits.pages; page-- > 0;) freePages_.push_back(static_cast<int32_t>(page));
+}
+
+void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  waiting_.push_back(std::move(sequence));
+}
+
+std::unique_ptr<Sequence> Scheduler::remove(int64_t id) {
+  const auto matches = [id](const std::unique_ptr<Sequence>& sequence) { return sequence->id == id; };
+  std::unique_ptr<Sequence> removed;
+  if (const auto found = std::find_if(running_.begin(), running_.end(), matches); found != running_.end()) {
+    removed = std::move(*found);
+    running_.erase(found);
+  } else if (const auto queued = std::find_if(waiting_.begin(), waiting_.end(), matches); queued != waiting_.end()) {
+    removed = std::move(*queued);
+    waiting_.erase(queued);
+  }
+  if (removed) release(*removed);
+  return removed;
+}
+
+void Scheduler::next(ScheduledStep& step) {
+  step.step.rows = 0;
+  step.step.sequences.clear();
+  step.tokenIds.clear();
+  step.sequences.clear();
+  for (const auto& sequence : running_) refreshRotary(*sequence);
+  // Sequences that decode go first: one row each, and somebody waits for every one of them.
+  for (const bool decoding : {true, false}) {
+    for (size_t i = 0; i < running_.size(); ++i) {
+      const int64_t budget = limits_.maxBatchTokens - step.step.rows;
+      if (budget == 0) break;
+      if ((running_[i]->pending() == 1) == decoding && !scheduleRunning(step, i, budget)) break;
+    }
+  }
+  admitWaiting(step);
+  step.step.tokenIds = step.tokenIds.data();
+  for (size_t i = 0; i < step.sequences.size(); ++i) step.step.sequences[i].pages = step.sequences[i]->pages.data();
+}
+
+// Dynamic NTK turns every key of a sequence by a base that follows the sequence's length: past the original length each
+// new token means that nothing in the cache holds any more.
+void Scheduler::refreshRotary(Sequence& sequence) const {
+  if (limits_.dynamicOriginalPositions == 0) return;
+  const int64_t length = std::max(sequence.length(), limits_.dynamicOriginalPositions);
+  if (sequence.computed > 0 && sequence.rotaryLength != length) sequence.computed = 0;
+  sequence.rotaryLength = length;
+}
+
+bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {
+  const int64_t missing = pagesFor(tokens) - static_cast<int64_t>(sequence.pages.size());
+  if (missing > freePages()) return false;
+  for (int64_t i = 0; i < missing; ++i) {
+    sequence.pages.push_back(freePages_.back());
+    freePages_.pop_back();
+  }
+  return true;
+}
+
+void Scheduler::release(Sequence& sequence) {
+  freePages_.insert(freePages_.end(), sequence.pages.rbegin(), sequence.pages.rend());
+  sequence.pages.clear();
+  sequence.computed = 0;
+}
+
+void Scheduler::preemptYoungest() {
+  std::unique_ptr<Sequence> youngest = std::move(running_.back());
+  running_.pop_back();
+  release(*youngest);
+  waiting_.push_front(std::move(youngest));
+  ++preemptions_;
+}
+
+void Scheduler::addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows) {
+  SequenceSlice slice;
+  slice.firstRow = step.step.rows;
+  slice.rowCount = rows;
+  slice.contextLength = sequence.computed;
+  slice.totalLength = sequence.length();
+  step.step.sequences.push_back(slice);
+  step.sequences.push_back(&sequence);
+  const auto first = sequence.tokens.begin() + sequence.computed;
+  step.tokenIds.insert(step.tokenIds.end(), first, first + rows);
+  step.step.rows += rows;
+  sequence.computed += rows;
+}
+
+// False where the sequence itself had to give its pages back.
+bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budget) {
+  Sequence& sequence = *running_[index];
+  const int64_t rows = std::min(sequence.pending(), budget);
+  if (rows == 0) return true;
+  while (!reserve(sequence, sequence.computed + rows)) {
+    const Sequence* youngest = running_.back().get();
+    // One that is in this step already keeps its pages: its rows are about to be written there.
+    if (std::find(step.sequences.begin(), step.sequences.end(), youngest) != step.sequences.end()) return true;
+    preemptYoungest();
+    if (youngest == &sequence) return false;
+  }
+  addSlice(step, sequence, rows);
+  return true;
+}
+
+void Scheduler::admitWaiting(ScheduledStep& step) {
+  while (!waiting_.empty() && step.step.rows < limits_.maxBatchTokens && runningCount() < limits_.maxBatchTokens) {
+    Sequence& sequence = *waiting_.front();
+    refreshRotary(sequence);
+    // All of its tokens must have a page before it starts: half a prompt in the cache helps nobody.
+    if (!reserve(sequence, sequence.length())) break;
+    addSlice(step, sequence, std::min(sequence.pending(), limits_.maxBatchTokens - step.step.rows));
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+}  // namespace shardspeed

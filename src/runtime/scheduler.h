@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "backend.h"
+#include "runtime/sequence.h"
+
+namespace shardspeed {
+
+struct SchedulerLimits {
+  int64_t maxBatchTokens = 512;          // rows of a step
+  int64_t pages = 0;                     // of the KV cache
+  int64_t dynamicOriginalPositions = 0;  // RotarySpec's; 0 = the rotary base never changes
+};
+
+// A step and the sequences behind its slices.
+struct ScheduledStep {
+  Step step;
+  std::vector<int32_t> tokenIds;     // (rows), step.tokenIds points here
+  std::vector<Sequence*> sequences;  // one a slice
+};
+
+// Forms ragged steps (continuous batching: Yu et al., Orca, 2022; chunked prefill: Agrawal et al., Sarathi, 2023;
+// pages: Kwon et al., PagedAttention, 2023). Sequences enter in the order of their coming and only when the pages for
+// their tokens are free. Where a running sequence finds no page, the youngest gives its pages back and waits at the
+// head of the queue to be computed again: results do not depend on it, since a row's bits do not depend on the batch.
+class Scheduler {
+ public:
+  explicit Scheduler(SchedulerLimits limits);
+
+  void add(std::unique_ptr<Sequence> sequence);
+  // Null where there is none of this id. Its pages are free then.
+  std::unique_ptr<Sequence> remove(int64_t id);
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+
+  // Fills step with the next work; its rows are counted as computed. Every sequence that fits alone moves on
+  // eventually.
+  void next(ScheduledStep& step);
+
+  int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }
+  int64_t waitingCount() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t freePages() const { return static_cast<int64_t>(freePages_.size()); }
+  int64_t preemptions() const { return preemptions_; }
+
+ private:
+  void refreshRotary(Sequence& sequence) const;
+  bool reserve(Sequence& sequence, int64_t tokens);
+  void release(Sequence& sequence);
+  void preemptYoungest();
+  void addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows);
+  bool scheduleRunning(ScheduledStep& step, size_t index, int64_t budget);
+  void admitWaiting(ScheduledStep& step);
+
+  SchedulerLimits limits_;
+  std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // next first
+  std::vector<int32_t> freePages_;
+  int64_t preemptions_ = 0;
+};
+
+}  // namespace shardspeed
