@@ -1,0 +1,212 @@
+import { invalidArgument, ShardspeedError } from "./errors.js";
+import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
+import {
+  abortedError,
+  collect,
+  type GenerationChunk,
+  type GenerationResult,
+  runSequence,
+  toNativeRequest,
+} from "./generation.js";
+import { pageTokens } from "./memory.js";
+import type { ModelSpec } from "./models/spec.js";
+import type { NativeStats } from "./native.js";
+import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "./options.js";
+import type { Session } from "./session.js";
+import { checkTokenIds } from "./token_ids.js";
+import type { Tokenizer } from "./tokenizer/index.js";
+
+/** A prompt: text, or the token ids of one. */
+export type Prompt = string | readonly number[];
+
+/** The model as it was loaded and sharded. */
+export interface EngineModule {
+  spec: ModelSpec;
+  /** What weights are stored as; the CPU backend computes in fp32 whatever it is. */
+  dtype: "float32" | "float16" | "bfloat16";
+  /** One a rank. */
+  devices: string[];
+  /** Role, checkpoint name and shape of every tensor as this process holds it. */
+  tensors: { role: string; name: string; shape: number[] }[];
+  forward(inputs: ForwardInputs): Promise<ForwardResult>;
+}
+
+/** What an engine is doing, and the memory it holds. */
+export interface EngineStats {
+  requests: { running: number; waiting: number };
+  tokens: { prompt: number; generated: number };
+  kvCache: { pagesTotal: number; pagesUsed: number; pagesFree: number; pageTokens: number };
+  /** One a rank, in bytes. */
+  memory: { device: string; weightBytes: number; kvCacheBytes: number; activationBytes: number }[];
+  steps: number;
+  /** Sequences that gave their pages to older ones and were computed again. */
+  preemptions: number;
+}
+
+/** What initInference puts together for an engine. */
+export interface EngineParts {
+  session: Session;
+  module: Omit<EngineModule, "forward">;
+  tokenizer: Tokenizer | undefined;
+  generationDefaults: GenerationDefaults;
+  contextTokens: number;
+}
+
+/** A loaded model that generates. Made by initInference(); any number of calls may run at once and share the engine's steps. */
+export class Engine {
+  readonly module: EngineModule;
+  readonly tokenizer: Tokenizer | undefined;
+  /** Longest sequence, prompt and new tokens. */
+  readonly contextTokens: number;
+  /** Whether this process decides what is computed; false only on other ranks of a launcher's group. */
+  readonly isDriver = true;
+  readonly #session: Session;
+  readonly #generationDefaults: GenerationDefaults;
+
+  /** @internal */
+  constructor(parts: EngineParts) {
+    this.#session = parts.session;
+    this.#generationDefaults = parts.generationDefaults;
+    this.tokenizer = parts.tokenizer;
+    this.contextTokens = parts.contextTokens;
+    this.module = { ...parts.module, forward: (inputs) => this.forward(inputs) };
+  }
+
+  /** True after dispose(), and after a failure that ended the engine. */
+  get disposed(): boolean {
+    return this.#session.ended !== undefined;
+  }
+
+  /**
+   * Generates from a prompt, or from an array of prompts at once.
+   *
+   * @param prompt Text, token ids, or an array of either.
+   * @returns The result, or for an array the results in its order.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
+   */
+  generate(prompt: Prompt, options?: GenerationOptions): Promise<GenerationResult>;
+  generate(prompts: readonly string[] | readonly (readonly number[])[], options?: GenerationOptions): Promise<GenerationResult[]>;
+  async generate(
+    prompt: Prompt | readonly string[] | readonly (readonly number[])[],
+    options?: GenerationOptions,
+  ): Promise<GenerationResult | GenerationResult[]> {
+    if (!isBatch(prompt)) return this.#prepare(prompt, options, "prompt").run();
+    const sequences = prompt.map((one, i) => this.#prepare(one, options, `prompt[${i}]`));
+    // One failure ends the others: nobody would get their results.
+    const together = new AbortController();
+    try {
+      return await Promise.all(sequences.map((sequence) => sequence.run(together.signal)));
+    } catch (error) {
+      together.abort();
+      throw error;
+    }
+  }
+
+  /**
+   * Generates from a prompt and yields text and ids as they are made. Leaving the loop cancels the sequence and frees its memory.
+   *
+   * @throws ShardspeedError As generate(), from the first step of the iteration.
+   */
+  async *stream(prompt: Prompt, options?: GenerationOptions): AsyncGenerator<GenerationChunk, void, undefined> {
+    yield* this.#prepare(prompt, options, "prompt").chunks();
+  }
+
+  /**
+   * Logits at every position of every row.
+   *
+   * @param inputs inputIds: rows of token ids; attentionMask: as many rows of 0 (padding, at either end) and 1, needed where rows would be of unequal length.
+   * @returns logits: dims [batch, sequence, vocab], zeros at padding.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_OUT_OF_MEMORY before work starts; ERR_DISPOSED.
+   */
+  async forward(inputs: ForwardInputs): Promise<ForwardResult> {
+    this.#checkAlive();
+    return runForward(this.#session, inputs, this.module.spec.vocabSize, this.contextTokens);
+  }
+
+  stats(): EngineStats {
+    this.#checkAlive();
+    return toEngineStats(this.#session.stats(), this.module.devices);
+  }
+
+  /** Ends all calls with ERR_DISPOSED and gives the memory back; resolves when that is done. May be called more than once. */
+  dispose(): Promise<void> {
+    return this.#session.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #checkAlive(): void {
+    if (this.#session.ended) throw this.#session.ended;
+  }
+
+  #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string) {
+    this.#checkAlive();
+    const resolved = resolveGenerationOptions(options, this.#generationDefaults);
+    if (resolved.signal?.aborted) throw abortedError(resolved.signal);
+    if (resolved.stop.length > 0 && !this.tokenizer) {
+      throw new ShardspeedError("ERR_TOKENIZER", "Stop strings need a tokenizer, and the model has none. Use stopTokenIds.");
+    }
+    const tokens = this.#toTokens(prompt, name);
+    const room = this.contextTokens - tokens.length;
+    const wanted = resolved.maxNewTokensGiven ? resolved.maxNewTokens : 1;
+    if (room < wanted) {
+      throw new ShardspeedError(
+        "ERR_CONTEXT_LENGTH",
+        `Found ${tokens.length} tokens in ${name} and ${wanted} new ones asked for, expected no more than ${this.contextTokens} together. ` +
+          "Shorten the prompt or lower maxNewTokens.",
+      );
+    }
+    const request = toNativeRequest(tokens, Math.min(resolved.maxNewTokens, room), resolved);
+    const startedAt = performance.now();
+    const chunks = (also?: AbortSignal) => {
+      const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
+      const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+      return runSequence(this.#session, request, { ...resolved, signal }, this.tokenizer);
+    };
+    return { chunks, run: (also?: AbortSignal) => collect(chunks(also), tokens.length, startedAt) };
+  }
+
+  #toTokens(prompt: Prompt, name: string): number[] {
+    let tokens: readonly number[];
+    if (typeof prompt === "string") {
+      if (!this.tokenizer) {
+        throw new ShardspeedError("ERR_TOKENIZER", "The model's folder has no tokenizer.json, so prompts must be token ids.");
+      }
+      tokens = this.tokenizer.encode(prompt);
+    } else if (Array.isArray(prompt)) {
+      tokens = prompt;
+    } else {
+      throw invalidArgument(name, "text, token ids or an array of either", prompt);
+    }
+    if (tokens.length === 0) throw invalidArgument(name, "at least one token", prompt);
+    checkTokenIds(tokens, this.module.spec.vocabSize, name);
+    return [...tokens];
+  }
+}
+
+function isBatch(prompt: unknown): prompt is readonly string[] | readonly (readonly number[])[] {
+  return Array.isArray(prompt) && prompt.length > 0 && prompt.every((one) => typeof one === "string" || Array.isArray(one));
+}
+
+function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {
+  return {
+    requests: { running: stats.running, waiting: stats.waiting },
+    tokens: { prompt: stats.promptTokens, generated: stats.generatedTokens },
+    kvCache: {
+      pagesTotal: stats.kvPagesTotal,
+      pagesUsed: stats.kvPagesTotal - stats.kvPagesFree,
+      pagesFree: stats.kvPagesFree,
+      pageTokens,
+    },
+    memory: devices.map((device) => ({
+      device,
+      weightBytes: stats.weightBytes,
+      kvCacheBytes: stats.kvCacheBytes,
+      activationBytes: stats.activationBytes,
+    })),
+    steps: stats.steps,
+    preemptions: stats.preemptions,
+  };
+}

@@ -1,0 +1,252 @@
+import { ShardspeedError } from "./errors.js";
+import type { EngineEvent, NativeRequest, TokenLogprob } from "./native.js";
+import type { ResolvedGenerationOptions } from "./options.js";
+import type { Session } from "./session.js";
+import { TextStream } from "./text_stream.js";
+import type { Tokenizer } from "./tokenizer/index.js";
+
+/** Why a sequence ended: a stop token or stop string, or maxNewTokens. */
+export type FinishReason = "stop" | "length";
+
+/** Natural-log probability of a new token under the model's distribution, before penalties and temperature. */
+export interface GeneratedLogprob {
+  id: number;
+  logprob: number;
+  /** As many of the likeliest tokens as were asked for, likeliest first. */
+  top: TokenLogprob[];
+}
+
+/** A part of a stream: the tokens since the last one, and the text that is certain by now. */
+export interface GenerationChunk {
+  /** May be empty: half a character, or what may become a stop string, is held back. */
+  text: string;
+  ids: number[];
+  logprobs?: GeneratedLogprob[];
+  /** On the last chunk. */
+  finishReason?: FinishReason;
+}
+
+export interface GenerationUsage {
+  promptTokens: number;
+  newTokens: number;
+}
+
+export interface GenerationTimings {
+  /** From the call to the first new token, waiting in the queue included. */
+  firstTokenMs: number;
+  totalMs: number;
+  /** Of the new tokens after the first; 0 where there is only one. */
+  tokensPerSecond: number;
+}
+
+/** A finished generation. Text and ids are the new ones only. */
+export interface GenerationResult {
+  /** Without special tokens and without the stop string. Empty for a model without a tokenizer. */
+  text: string;
+  /** The stop token included, where one ended the sequence. */
+  ids: number[];
+  finishReason: FinishReason;
+  usage: GenerationUsage;
+  timings: GenerationTimings;
+  logprobs?: GeneratedLogprob[];
+}
+
+/** The request that the native engine gets for a prompt. */
+export function toNativeRequest(
+  tokens: number[],
+  maxNewTokens: number,
+  options: ResolvedGenerationOptions,
+): Omit<NativeRequest, "id"> {
+  return {
+    tokens: Int32Array.from(tokens),
+    maxNewTokens,
+    minNewTokens: options.minNewTokens,
+    temperature: options.temperature,
+    topK: options.topK,
+    topP: options.topP,
+    minP: options.minP,
+    repetitionPenalty: options.repetitionPenalty,
+    presencePenalty: options.presencePenalty,
+    frequencyPenalty: options.frequencyPenalty,
+    seedLow: Number(options.seed & 0xffffffffn),
+    seedHigh: Number(options.seed >> 32n),
+    stopTokens: Int32Array.from(options.stopTokenIds),
+    logprobs: options.logprobs ?? -1,
+    forward: false,
+  };
+}
+
+/** A request that needs no token choice: logits at all positions. */
+export function toForwardRequest(tokens: number[]): Omit<NativeRequest, "id"> {
+  return {
+    tokens: Int32Array.from(tokens),
+    maxNewTokens: 0,
+    minNewTokens: 0,
+    temperature: 0,
+    topK: 0,
+    topP: 1,
+    minP: 0,
+    repetitionPenalty: 1,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    seedLow: 0,
+    seedHigh: 0,
+    stopTokens: new Int32Array(0),
+    logprobs: -1,
+    forward: true,
+  };
+}
+
+export function abortedError(signal: AbortSignal): ShardspeedError {
+  return new ShardspeedError("ERR_ABORTED", "The work was cancelled by its signal.", { cause: signal.reason });
+}
+
+/**
+ * Runs one sequence and yields what comes of it. Chunks hold all tokens that arrived since the last one was taken, so a slow reader gets
+ * fewer and larger ones. Leaving the iteration cancels the sequence.
+ *
+ * @throws ShardspeedError ERR_ABORTED, ERR_DISPOSED, or why the engine failed.
+ */
+export async function* runSequence(
+  session: Session,
+  request: Omit<NativeRequest, "id">,
+  options: ResolvedGenerationOptions,
+  tokenizer: Tokenizer | undefined,
+): AsyncGenerator<GenerationChunk, void, undefined> {
+  const { signal } = options;
+  if (signal?.aborted) throw abortedError(signal);
+  const inbox = new Inbox();
+  const id = session.submit(request, inbox);
+  // At once, not when the reader comes for the next chunk: it may never come.
+  const onAbort = () => {
+    session.cancel(id);
+    inbox.onFailure(abortedError(signal as AbortSignal));
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop }) : undefined;
+  try {
+    for (;;) {
+      await inbox.changed();
+      const tokens = inbox.takeTokens();
+      const ended = inbox.failure ?? inbox.finishReason;
+      if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
+      const chunk = toChunk(tokens, texts, options.logprobs !== undefined);
+      if (texts?.stopped) {
+        chunk.finishReason = "stop";
+      } else if (typeof ended === "string") {
+        chunk.finishReason = ended;
+        const rest = texts?.flush();
+        if (rest) chunk.text += rest.text;
+        if (rest?.stopped) chunk.finishReason = "stop";
+      }
+      yield chunk;
+      if (chunk.finishReason) return;
+    }
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    session.cancel(id);
+  }
+}
+
+type TokenEvent = Extract<EngineEvent, { kind: "token" }>;
+
+/** Ids behind the one that completes a stop string are dropped: the engine ran ahead by a step or two. */
+function toChunk(events: TokenEvent[], texts: TextStream | undefined, wantsLogprobs: boolean): GenerationChunk {
+  const chunk: GenerationChunk = { text: "", ids: [] };
+  const logprobs: GeneratedLogprob[] = [];
+  for (const event of events) {
+    chunk.ids.push(event.token);
+    if (wantsLogprobs) logprobs.push({ id: event.token, logprob: event.logprob as number, top: event.top ?? [] });
+    if (!texts) continue;
+    chunk.text += texts.push(event.token).text;
+    if (texts.stopped) break;
+  }
+  if (wantsLogprobs) chunk.logprobs = logprobs;
+  return chunk;
+}
+
+/** Collects a sequence's events until its reader comes for them. */
+class Inbox {
+  failure: ShardspeedError | undefined;
+  finishReason: FinishReason | undefined;
+  #tokens: TokenEvent[] = [];
+  #wake: (() => void) | undefined;
+
+  onToken(event: TokenEvent): void {
+    this.#tokens.push(event);
+    this.#notify();
+  }
+
+  onDone(reason: "stop" | "length" | "cancelled"): void {
+    if (reason !== "cancelled") this.finishReason = reason;
+    this.#notify();
+  }
+
+  onLogits(): void {}
+
+  onFailure(error: ShardspeedError): void {
+    this.failure ??= error;
+    this.#notify();
+  }
+
+  takeTokens(): TokenEvent[] {
+    const tokens = this.#tokens;
+    this.#tokens = [];
+    return tokens;
+  }
+
+  /** Resolves when there is something to take. */
+  changed(): Promise<void> {
+    if (this.#tokens.length > 0 || this.failure || this.finishReason) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #notify(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+}
+
+/** Joins the chunks of a sequence to a result. */
+export async function collect(
+  chunks: AsyncIterable<GenerationChunk>,
+  promptTokens: number,
+  startedAt: number,
+): Promise<GenerationResult> {
+  const ids: number[] = [];
+  const logprobs: GeneratedLogprob[] = [];
+  let text = "";
+  let finishReason: FinishReason = "length";
+  let firstAt = 0;
+  let wantsLogprobs = false;
+  let firstCount = 0;
+  for await (const chunk of chunks) {
+    if (ids.length === 0) {
+      firstAt = performance.now();
+      firstCount = chunk.ids.length;
+    }
+    text += chunk.text;
+    ids.push(...chunk.ids);
+    if (chunk.logprobs) {
+      wantsLogprobs = true;
+      logprobs.push(...chunk.logprobs);
+    }
+    if (chunk.finishReason) finishReason = chunk.finishReason;
+  }
+  const endedAt = performance.now();
+  const laterTokens = ids.length - firstCount;
+  return {
+    text,
+    ids,
+    finishReason,
+    usage: { promptTokens, newTokens: ids.length },
+    timings: {
+      firstTokenMs: firstAt - startedAt,
+      totalMs: endedAt - startedAt,
+      tokensPerSecond: laterTokens > 0 ? (laterTokens * 1000) / (endedAt - firstAt) : 0,
+    },
+    ...(wantsLogprobs ? { logprobs } : {}),
+  };
+}

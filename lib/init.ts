@@ -1,0 +1,137 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { openCheckpoint } from "./checkpoint/index.js";
+import { resolveConfig } from "./config.js";
+import { Engine } from "./engine.js";
+import { invalidArgument, ShardspeedError } from "./errors.js";
+import { abortedError } from "./generation.js";
+import { loadNative } from "./load_native.js";
+import { availableMemoryBytes, formatBytes, planMemory } from "./memory.js";
+import { describeModel, resolveWeights } from "./models/index.js";
+import type { ModelSpec, WeightPlan } from "./models/spec.js";
+import type { EnginePlan } from "./native.js";
+import {
+  type GenerationDefaults,
+  type InitOptions,
+  loadGenerationDefaults,
+  type ResolvedInitOptions,
+  resolveInitOptions,
+} from "./options.js";
+import { Session } from "./session.js";
+import { loadTokenizer, type Tokenizer } from "./tokenizer/index.js";
+
+/**
+ * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python.
+ *
+ * @param model A Hugging Face model folder: config.json, weights, and where there is one a tokenizer.
+ * @returns When the model can generate.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONFIG, ERR_UNSUPPORTED_MODEL, ERR_CHECKPOINT, ERR_TOKENIZER, ERR_OUT_OF_MEMORY,
+ * ERR_CUDA, ERR_NATIVE or ERR_ABORTED. Nothing stays behind then: no thread, no memory, no open file.
+ */
+export async function initInference(model: string, options?: InitOptions): Promise<Engine> {
+  if (typeof model !== "string" || model === "") throw invalidArgument("model", "the path of a model folder", model);
+  const resolved = resolveInitOptions(options);
+  const { logger, signal } = resolved;
+  if (signal?.aborted) throw abortedError(signal);
+  const config = await resolveConfig(resolved.config, logger);
+  const description = describeModel(await readModelConfig(model), { logger });
+  const checkpoint = await openCheckpoint(model, { logger, ...(signal ? { signal } : {}) });
+  const { files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
+  const [tokenizer, generationDefaults] = await Promise.all([loadTokenizer(model), loadGenerationDefaults(model)]);
+  return startEngine(
+    {
+      spec: description.spec,
+      weights: { files, weights },
+      dtype: config.dtype ?? storedDtype,
+      maxSequenceTokens: Math.min(description.spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
+      tokenizer,
+      generationDefaults,
+    },
+    resolved,
+  );
+}
+
+/** A model that is ready to be loaded. */
+export interface PreparedModel {
+  spec: ModelSpec;
+  /** Null: random weights. */
+  weights: WeightPlan | null;
+  dtype: EnginePlan["dtype"];
+  maxSequenceTokens: number;
+  tokenizer: Tokenizer | undefined;
+  generationDefaults: GenerationDefaults;
+}
+
+/** Plans the memory, loads and waits until the model can generate. */
+export async function startEngine(model: PreparedModel, options: ResolvedInitOptions): Promise<Engine> {
+  const { spec, weights, dtype, tokenizer, generationDefaults } = model;
+  const { logger, signal, onProgress } = options;
+  const binding = loadNative();
+  const plan: EnginePlan = {
+    spec,
+    weights,
+    dtype,
+    threads: options.threads,
+    maxBatchTokens: Math.min(options.maxBatchTokens, model.maxSequenceTokens * 8),
+    kvCachePages: 0,
+  };
+  const memory = planMemory(
+    binding.estimateMemory({ ...plan, weights: null }),
+    model.maxSequenceTokens,
+    options.kvCacheBytes,
+    availableMemoryBytes(),
+    logger,
+  );
+  plan.kvCachePages = memory.kvCachePages;
+  const session = new Session(binding, plan, (loadedBytes, totalBytes) => {
+    onProgress?.({ phase: "load", loadedBytes, totalBytes });
+  });
+  await whenReady(session, signal, (loadMs) => onProgress?.({ phase: "ready", loadMs }));
+  const stats = session.stats();
+  logger.info(
+    `Loaded ${spec.family}: weights ${formatBytes(stats.weightBytes)} as ${dtype}, KV cache ${formatBytes(stats.kvCacheBytes)}, ` +
+      `${options.threads} threads, sequences of up to ${memory.contextTokens} tokens`,
+  );
+  const tensors = (weights?.weights ?? []).map(({ role, tensor, shape }) => ({ role, name: tensor, shape }));
+  return new Engine({
+    session,
+    module: { spec, dtype, devices: [options.device], tensors },
+    tokenizer,
+    generationDefaults,
+    contextTokens: memory.contextTokens,
+  });
+}
+
+async function whenReady(session: Session, signal: AbortSignal | undefined, onReady: (loadMs: number) => void): Promise<void> {
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(abortedError(signal as AbortSignal));
+    signal?.addEventListener("abort", onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+  });
+  try {
+    onReady(await Promise.race([session.ready, aborted]));
+  } catch (error) {
+    await session.close();
+    throw error;
+  } finally {
+    if (onAbort) signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+async function readModelConfig(folder: string): Promise<unknown> {
+  const path = join(folder, "config.json");
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    const status = await stat(folder).catch(() => undefined);
+    const found = status === undefined ? "there is no such folder" : status.isDirectory() ? "it has no config.json that can be read" : "it is not a folder";
+    throw new ShardspeedError("ERR_CHECKPOINT", `${folder}: expected a Hugging Face model folder, but ${found}.`, { cause: error });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ShardspeedError("ERR_CHECKPOINT", `${path} is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+}

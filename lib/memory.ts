@@ -1,0 +1,84 @@
+import { freemem } from "node:os";
+import { ShardspeedError } from "./errors.js";
+import type { Logger } from "./logger.js";
+import type { MemoryEstimate } from "./native.js";
+
+/** Tokens in a page of the KV cache (kPageTokens of src/backend.h). */
+export const pageTokens = 16;
+
+/** Sequences of full length that the KV cache holds by default. */
+const defaultContexts = 8;
+/** Share of the memory left beside the weights that the KV cache takes by default at most. */
+const defaultShare = 0.25;
+
+export interface MemoryPlan {
+  kvCachePages: number;
+  /** Longest sequence, prompt and new tokens, that model, config and KV cache allow. */
+  contextTokens: number;
+}
+
+/** Bytes that this process can still get: the machine's available memory, or what its container leaves. */
+export function availableMemoryBytes(): number {
+  const limit = process.constrainedMemory?.() ?? 0;
+  // Without a limit the runtime answers 0, or a number beyond any memory.
+  const inContainer = limit > 0 && limit < 2 ** 52 ? process.availableMemory() : Number.POSITIVE_INFINITY;
+  return Math.min(freemem(), inContainer);
+}
+
+/** A size for people: "1.50 GB". Decimal units, as everywhere in shardspeed. */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return unit === 0 ? `${value} B` : `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit]}`;
+}
+
+/**
+ * Divides the memory before any of it is taken.
+ *
+ * @throws ShardspeedError ERR_OUT_OF_MEMORY with what is needed, what there is, and how to need less.
+ */
+export function planMemory(
+  estimate: MemoryEstimate,
+  maxSequenceTokens: number,
+  kvCacheBytes: number | undefined,
+  availableBytes: number,
+  logger: Logger,
+): MemoryPlan {
+  const { weightBytes, activationBytes, kvPageBytes } = estimate;
+  const contextPages = Math.ceil(maxSequenceTokens / pageTokens);
+  const fixedBytes = weightBytes + activationBytes;
+  let kvCachePages: number;
+  if (kvCacheBytes !== undefined) {
+    kvCachePages = Math.floor(kvCacheBytes / kvPageBytes);
+    if (kvCachePages < 1) {
+      throw new ShardspeedError(
+        "ERR_OUT_OF_MEMORY",
+        `Found kvCacheBytes ${kvCacheBytes}, which holds no page of the KV cache: ${pageTokens} tokens of this model take ${kvPageBytes} bytes.`,
+      );
+    }
+  } else {
+    const share = Math.floor((Math.max(0, availableBytes - fixedBytes) * defaultShare) / kvPageBytes);
+    kvCachePages = Math.max(contextPages, Math.min(defaultContexts * contextPages, share));
+  }
+  const neededBytes = fixedBytes + kvCachePages * kvPageBytes;
+  if (neededBytes > availableBytes) {
+    throw new ShardspeedError(
+      "ERR_OUT_OF_MEMORY",
+      `The model needs ${formatBytes(neededBytes)} (weights ${formatBytes(weightBytes)}, KV cache ` +
+        `${formatBytes(kvCachePages * kvPageBytes)}, activations ${formatBytes(activationBytes)}), but ${formatBytes(availableBytes)} ` +
+        "are available. Use a smaller dtype, or set a smaller kvCacheBytes, max_out_tokens or maxBatchTokens.",
+    );
+  }
+  const contextTokens = Math.min(maxSequenceTokens, kvCachePages * pageTokens);
+  if (contextTokens < maxSequenceTokens) {
+    logger.warn(
+      `The KV cache of ${formatBytes(kvCachePages * kvPageBytes)} holds ${contextTokens} tokens: sequences are limited to that, not to ${maxSequenceTokens}`,
+    );
+  }
+  return { kvCachePages, contextTokens };
+}

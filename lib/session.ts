@@ -1,0 +1,106 @@
+import { type ErrorCode, errorCodes, ShardspeedError } from "./errors.js";
+import type { EngineEvent, EnginePlan, NativeBinding, NativeEngine, NativeRequest, NativeStats } from "./native.js";
+
+/** What a request hears of. */
+export interface RequestListener {
+  onToken(event: Extract<EngineEvent, { kind: "token" }>): void;
+  onDone(reason: "stop" | "length" | "cancelled"): void;
+  onLogits(logits: Float32Array): void;
+  /** The engine failed or was disposed: nothing more will come. */
+  onFailure(error: ShardspeedError): void;
+}
+
+/** A native engine, and who waits for which of its events. Everything above this file is promises and iterators. */
+export class Session {
+  readonly #native: NativeEngine;
+  readonly #listeners = new Map<number, RequestListener>();
+  readonly #ready: Promise<number>;
+  #settleReady: { resolve(loadMs: number): void; reject(error: ShardspeedError): void } | undefined;
+  #onProgress: (loadedBytes: number, totalBytes: number) => void;
+  #nextId = 1;
+  #ended: ShardspeedError | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(binding: NativeBinding, plan: EnginePlan, onProgress: (loadedBytes: number, totalBytes: number) => void) {
+    this.#onProgress = onProgress;
+    this.#ready = new Promise((resolve, reject) => {
+      this.#settleReady = { resolve, reject };
+    });
+    this.#ready.catch(() => {}); // whoever loads awaits it; a dispose meanwhile is no unhandled rejection
+    this.#native = binding.createEngine(plan, (events) => {
+      for (const event of events) this.#take(event);
+    });
+  }
+
+  /** Resolves with the milliseconds that loading took. */
+  get ready(): Promise<number> {
+    return this.#ready;
+  }
+
+  /** Why nothing can be submitted any more; undefined while something can. */
+  get ended(): ShardspeedError | undefined {
+    return this.#ended;
+  }
+
+  submit(request: Omit<NativeRequest, "id">, listener: RequestListener): number {
+    if (this.#ended) throw this.#ended;
+    const id = this.#nextId++;
+    this.#listeners.set(id, listener);
+    this.#native.submit({ ...request, id });
+    return id;
+  }
+
+  /** Its listener hears nothing more. */
+  cancel(id: number): void {
+    if (this.#listeners.delete(id) && !this.#ended) this.#native.cancel(id);
+  }
+
+  stats(): NativeStats {
+    return this.#native.stats();
+  }
+
+  /** Ends all requests with ERR_DISPOSED; resolves when thread and memory are gone. */
+  close(): Promise<void> {
+    this.#closed ??= this.#native.close();
+    this.#end(new ShardspeedError("ERR_DISPOSED", "The engine has been disposed. Make a new one with initInference()."));
+    return this.#closed;
+  }
+
+  #take(event: EngineEvent): void {
+    switch (event.kind) {
+      case "progress":
+        this.#onProgress(event.loadedBytes, event.totalBytes);
+        break;
+      case "ready":
+        this.#settleReady?.resolve(event.loadMs);
+        break;
+      case "failed":
+        this.#end(new ShardspeedError(event.code in errorCodes ? (event.code as ErrorCode) : "ERR_NATIVE", event.message));
+        break;
+      case "token":
+        this.#listeners.get(event.id)?.onToken(event);
+        break;
+      case "done":
+        this.#forget(event.id)?.onDone(event.reason);
+        break;
+      case "logits":
+        this.#forget(event.id)?.onLogits(event.logits);
+        break;
+    }
+  }
+
+  #forget(id: number): RequestListener | undefined {
+    const listener = this.#listeners.get(id);
+    this.#listeners.delete(id);
+    return listener;
+  }
+
+  #end(error: ShardspeedError): void {
+    if (this.#ended) return;
+    this.#ended = error;
+    this.#settleReady?.reject(error);
+    const listeners = [...this.#listeners.values()];
+    this.#listeners.clear();
+    for (const listener of listeners) listener.onFailure(error);
+  }
+}

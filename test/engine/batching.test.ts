@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { describe, test } from "node:test";
+import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
+import { pageTokens } from "../../dist/memory.js";
+import { demoModel, fixture, hasCode } from "../support/fixtures.js";
+
+// Continuous batching must be invisible: what a sequence gives alone is what it gives in any company.
+
+const models = [fixture("golden", "opt"), fixture("golden", "gpt2"), fixture("golden", "llama"), demoModel];
+
+/** Prompts of many lengths, some over page and chunk borders. */
+function prompts(vocab: number): number[][] {
+  return [1, 2, 5, 15, 16, 17, 31, 33, 40].map((length, n) =>
+    Array.from({ length }, (_, i) => (i * 37 + n * 11 + 3) % vocab),
+  );
+}
+
+const sampling = [
+  {},
+  { temperature: 0.9, topP: 0.95, seed: 11 },
+  { temperature: 1.2, topK: 20, repetitionPenalty: 1.2, seed: 5 },
+];
+
+async function generateAll(engine: Engine, together: boolean): Promise<number[][]> {
+  const results: Promise<number[]>[] = [];
+  for (const [n, prompt] of prompts(engine.module.spec.vocabSize).entries()) {
+    const options = { maxNewTokens: 12 + n, ignoreEos: true, ...sampling[n % sampling.length] };
+    const result = engine.generate(prompt, options).then(({ ids }) => ids);
+    if (!together) await result;
+    results.push(result);
+  }
+  return Promise.all(results);
+}
+
+describe("same tokens and logits whatever the company, chunking and threads", () => {
+  for (const model of models) {
+    test(model.split("/").slice(-1)[0] as string, async () => {
+      const variants: InitOptions[] = [
+        { threads: 1 },
+        { threads: 2 },
+        { threads: 3, maxBatchTokens: 7 },
+        { threads: 2, maxBatchTokens: 16 },
+      ];
+      let expected: number[][] | undefined;
+      let expectedLogits: Float32Array | undefined;
+      for (const options of variants) {
+        await using engine = await initInference(model, options);
+        const inputIds = [prompts(engine.module.spec.vocabSize)[7] as number[]];
+        const { logits } = await engine.forward({ inputIds });
+        expectedLogits ??= logits.data;
+        assert.deepEqual(logits.data, expectedLogits, `logits with ${JSON.stringify(options)}`);
+        for (const together of [false, true]) {
+          const ids = await generateAll(engine, together);
+          expected ??= ids;
+          assert.deepEqual(ids, expected, `${JSON.stringify(options)}, ${together ? "together" : "alone"}`);
+        }
+      }
+    });
+  }
+
+  test("with a KV cache that holds one or two of them", async () => {
+    await using roomy = await initInference(fixture("golden", "llama"));
+    const expected = await generateAll(roomy, false);
+    const { pagesTotal } = roomy.stats().kvCache;
+    const pageBytes = (roomy.stats().memory[0]?.kvCacheBytes as number) / pagesTotal;
+    await using tight = await initInference(fixture("golden", "llama"), {
+      kvCacheBytes: 5 * pageBytes,
+      maxBatchTokens: 24,
+    });
+    assert.equal(tight.stats().kvCache.pagesTotal, 5);
+    assert.equal(tight.contextTokens, 5 * pageTokens);
+    assert.deepEqual(await generateAll(tight, true), expected);
+    assert.ok(tight.stats().preemptions > 0, "pages ran out on the way");
+    assert.equal(tight.stats().kvCache.pagesUsed, 0);
+    await assert.rejects(tight.generate(new Array(5 * pageTokens).fill(3)), hasCode("ERR_CONTEXT_LENGTH"));
+  });
+});
+
+test("hundreds of requests at once are all answered, in order of their coming where there is no room", async () => {
+  await using engine = await initInference(fixture("golden", "opt"), { maxBatchTokens: 64 });
+  const finished: number[] = [];
+  await Promise.all(
+    Array.from({ length: 300 }, async (_, n) => {
+      const { ids } = await engine.generate([3 + (n % 200)], { maxNewTokens: 1 + (n % 9), ignoreEos: true });
+      assert.equal(ids.length, 1 + (n % 9));
+      finished.push(n);
+    }),
+  );
+  assert.equal(finished.length, 300);
+  assert.ok(finished.indexOf(0) < finished.indexOf(297), "first come, first served");
+  assert.equal(
+    engine.stats().tokens.generated,
+    Array.from({ length: 300 }, (_, n) => 1 + (n % 9)).reduce((a, b) => a + b),
+  );
+});
+
+test("cancelled and aborted sequences leave the others as they are", async () => {
+  await using engine = await initInference(demoModel);
+  const expected = (await engine.generate("The sea", { maxNewTokens: 40 })).ids;
+  const controller = new AbortController();
+  const noise = Array.from({ length: 6 }, (_, n) =>
+    engine
+      .generate(`Call me ${n}`, { maxNewTokens: 300, ignoreEos: true, signal: controller.signal })
+      .catch((error) => error.code),
+  );
+  const kept = engine.generate("The sea", { maxNewTokens: 40 });
+  setTimeout(() => controller.abort(), 30);
+  assert.deepEqual((await kept).ids, expected);
+  for (const code of await Promise.all(noise)) assert.equal(code, "ERR_ABORTED");
+});
+
+test("the JavaScript thread stays free while the engine works", async () => {
+  await using engine = await initInference(demoModel);
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
+  await engine.generate(
+    Array.from({ length: 8 }, () => "The whale"),
+    { maxNewTokens: 200, ignoreEos: true },
+  );
+  delay.disable();
+  const p99Ms = delay.percentile(99) / 1e6;
+  // The resolution itself is part of what is measured.
+  assert.ok(p99Ms < 10, `event-loop delay p99 is ${p99Ms} ms`);
+});
