@@ -33,7 +33,7 @@ const float* dataOf(const Vector* vector) {
 
 // What a thread needs for itself, grown as steps ask for it.
 struct Scratch {
-  std::vector<float> sums;       // (rows, kLanes), twice where gated
+  std::vector<float> chains;     // (rows, 2, kLanes), twice where gated
   std::vector<float> normed;     // (kFewRows, stride)
   std::vector<float> attention;  // (2 * kQueryTile, headDimPadded)
   int64_t normedFor = -1;        // the projection that `normed` belongs to
@@ -75,7 +75,7 @@ class CpuBackend final : public Backend {
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
     const std::vector<int64_t> positions = positionsOf(step);
     pool_.forEach(step.rows, [&](int64_t row, int worker) {
-      float* position = Scratch::take(scratch_[static_cast<size_t>(worker)].sums, table.cols());
+      float* position = Scratch::take(scratch_[static_cast<size_t>(worker)].chains, table.cols());
       cpu(table).readRow(positions[static_cast<size_t>(row)] + offset, position);
       float* target = cpu(out).row(row);
       for (int64_t k = 0; k < table.cols(); ++k) target[k] += position[k];
@@ -158,20 +158,21 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
                                int64_t xStride, CpuActivations& out, Scratch& scratch) const {
   const CpuMatrix& weight = cpu(*projection.weight);
   const float* bias = dataOf(projection.bias);
-  float* sums = Scratch::take(scratch.sums, 2 * rows * kLanes);
+  float* chains = Scratch::take(scratch.chains, 4 * rows * kLanes);
+  float* upChains = chains + 2 * rows * kLanes;
   Epilogue epilogue;
-  epilogue.sums = sums;
+  epilogue.chains = chains;
   epilogue.bias = bias ? bias + panel * kLanes : nullptr;
   epilogue.activation = projection.activation;
   epilogue.residual = projection.residual;
   epilogue.rows = rows;
   epilogue.outStride = out.stride();
   epilogue.out = out.row(0) + (projection.gated ? panel / 2 : panel) * kLanes;
-  kernels_.panelDot({weight.panel(panel), weight.dtype(), weight.cols(), x, xStride, rows, sums});
+  kernels_.panelDot({weight.panel(panel), weight.dtype(), weight.cols(), x, xStride, rows, chains});
   if (projection.gated) {
-    epilogue.up = sums + rows * kLanes;
+    epilogue.upChains = upChains;
     epilogue.upBias = bias ? bias + (panel + 1) * kLanes : nullptr;
-    kernels_.panelDot({weight.panel(panel + 1), weight.dtype(), weight.cols(), x, xStride, rows, sums + rows * kLanes});
+    kernels_.panelDot({weight.panel(panel + 1), weight.dtype(), weight.cols(), x, xStride, rows, upChains});
   }
   kernels_.finish(epilogue);
 }

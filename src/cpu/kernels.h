@@ -23,14 +23,14 @@ struct PanelDot {
   const float* x = nullptr;  // (rows, xStride)
   int64_t xStride = 0;
   int64_t rows = 0;
-  float* out = nullptr;  // (rows, kLanes)
+  float* chains = nullptr;  // (rows, 2, kLanes)
 };
 
 // What becomes of a panel's sums: bias, activation or gate * up, residual.
 struct Epilogue {
-  const float* sums = nullptr;  // (rows, kLanes): gate where gated
-  const float* up = nullptr;    // (rows, kLanes), where gated
-  const float* bias = nullptr;  // (kLanes) or null
+  const float* chains = nullptr;    // (rows, 2, kLanes) of panelDot: gate where gated
+  const float* upChains = nullptr;  // (rows, 2, kLanes), where gated
+  const float* bias = nullptr;      // (kLanes) or null
   const float* upBias = nullptr;
   ActivationKind activation = ActivationKind::kNone;
   bool residual = false;
