@@ -170,6 +170,7 @@ EngineOptions toEngineOptions(const Napi::Object& plan) {
   if (plan.Get("weights").IsObject()) options.plan = toWeightPlan(plan.Get("weights").As<Napi::Object>());
   options.dtype = toDType(text(plan, "dtype"));
   options.threads = static_cast<int>(integer(plan, "threads"));
+  options.maxSequenceTokens = integer(plan, "maxSequenceTokens");
   options.maxBatchTokens = integer(plan, "maxBatchTokens");
   options.kvCachePages = integer(plan, "kvCachePages");
   return options;

@@ -38,6 +38,8 @@ export interface EnginePlan {
   weights: WeightPlan | null;
   dtype: "float32" | "float16" | "bfloat16";
   threads: number;
+  /** Longest sequence, prompt and new tokens. */
+  maxSequenceTokens: number;
   /** Most tokens a step computes. */
   maxBatchTokens: number;
   kvCachePages: number;

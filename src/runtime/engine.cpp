@@ -22,7 +22,7 @@ MemoryEstimate estimateMemory(const EngineOptions& options) {
   ThreadPool pool(1);
   const auto backend = makeCpuBackend(pool);
   return {estimateWeightBytes(options.spec, options.dtype),
-          Executor::estimateBytes(options.spec, options.maxBatchTokens),
+          Executor::estimateBytes(options.spec, options.maxBatchTokens, options.maxSequenceTokens),
           static_cast<int64_t>(backend->kvPageBytes(options.spec.layers, attentionShape(options.spec)))};
 }
 
@@ -51,11 +51,13 @@ class Engine::Session {
     };
     weights_ = loadModel(options_.spec, loadOptions, *backend_, pool_);
     cache_ = backend_->makeKvCache(options_.spec.layers, options_.kvCachePages, attentionShape(options_.spec));
-    executor_ = std::make_unique<Executor>(options_.spec, weights_, *backend_, *cache_, options_.maxBatchTokens);
+    executor_ = std::make_unique<Executor>(options_.spec, weights_, *backend_, *cache_, options_.maxBatchTokens,
+                                           options_.maxSequenceTokens);
     stats_.kvPagesTotal = options_.kvCachePages;
     stats_.weightBytes = static_cast<int64_t>(weights_.bytes());
     stats_.kvCacheBytes = static_cast<int64_t>(cache_->bytes());
-    stats_.activationBytes = Executor::estimateBytes(options_.spec, options_.maxBatchTokens);
+    stats_.activationBytes =
+        Executor::estimateBytes(options_.spec, options_.maxBatchTokens, options_.maxSequenceTokens);
     publishStats();
     Event ready{EventKind::kReady};
     ready.loadMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -125,6 +127,9 @@ class Engine::Session {
       if (!owners_[i].sequence->forward) deliver(*owners_[i].sequence, std::move(sampled_[i]));
     for (Sequence* sequence : scheduled_.sequences)
       if (sequence->forward && sequence->pending() == 0) finishForward(*sequence);
+    // Last, since the step points to them.
+    for (const int64_t id : finished_) scheduler_.remove(id);
+    finished_.clear();
     ++stats_.steps;
     return true;
   }
@@ -160,7 +165,7 @@ class Engine::Session {
     const bool stopped = sequence.sampler.isStop(token);
     if (!stopped && sequence.sampler.newTokens() < sequence.maxNewTokens) return;
     emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
-    scheduler_.remove(sequence.id);
+    finished_.push_back(sequence.id);
   }
 
   void finishForward(Sequence& sequence) {
@@ -168,7 +173,7 @@ class Engine::Session {
     event.id = sequence.id;
     event.logits = std::move(sequence.logits);
     emit(std::move(event));
-    scheduler_.remove(sequence.id);
+    finished_.push_back(sequence.id);
   }
 
   void publishStats() {
@@ -197,6 +202,7 @@ class Engine::Session {
   std::vector<int64_t> wantedRows_;
   std::vector<Owner> owners_;
   std::vector<SampledToken> sampled_;
+  std::vector<int64_t> finished_;  // sequences that end with this step
   std::vector<Event> events_;
   EngineStats stats_;
 };

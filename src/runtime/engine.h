@@ -23,6 +23,7 @@ struct EngineOptions {
   std::optional<WeightPlan> plan;  // none = random weights
   DType dtype = DType::kF32;
   int threads = 1;
+  int64_t maxSequenceTokens = 0;
   int64_t maxBatchTokens = 512;
   int64_t kvCachePages = 0;
 };

@@ -5,7 +5,7 @@
 namespace shardspeed {
 
 Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& backend, KvCache& cache,
-                   int64_t maxRows)
+                   int64_t maxRows, int64_t maxTokens)
     : spec_(spec), weights_(weights), backend_(backend), cache_(cache), shape_{spec.heads, spec.kvHeads, spec.headDim} {
   const bool projected = spec.embeddingSize != spec.hiddenSize;
   const int64_t logitRows = std::min(maxRows, kLogitRows);
@@ -18,16 +18,16 @@ Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& 
   if (projected) projected_ = backend.makeActivations(logitRows, spec.embeddingSize);
   logits_ = backend.makeActivations(logitRows, spec.vocabSize);
   hostLogits_.resize(static_cast<size_t>(logitRows * spec.vocabSize));
-  if (spec.positions == PositionKind::kRotary) backend.prepareRotary(spec.rotary, spec.headDim, spec.maxPositions);
+  if (spec.positions == PositionKind::kRotary) backend.prepareRotary(spec.rotary, spec.headDim, maxTokens);
 }
 
-int64_t Executor::estimateBytes(const ModelSpec& spec, int64_t maxRows) {
+int64_t Executor::estimateBytes(const ModelSpec& spec, int64_t maxRows, int64_t maxTokens) {
   const int64_t projected = spec.embeddingSize != spec.hiddenSize ? spec.embeddingSize : 0;
   const int64_t logitRows = std::min(maxRows, kLogitRows);
   const int64_t stepColumns =
       projected + spec.hiddenSize + (2 * spec.heads + 2 * spec.kvHeads) * spec.headDim + spec.ffnSize;
   const int64_t logitColumns = spec.hiddenSize + projected + 2 * spec.vocabSize;
-  const int64_t rotary = spec.positions == PositionKind::kRotary ? spec.maxPositions * spec.headDim : 0;
+  const int64_t rotary = spec.positions == PositionKind::kRotary ? maxTokens * spec.headDim : 0;
   return (maxRows * stepColumns + logitRows * logitColumns + rotary) * static_cast<int64_t>(sizeof(float));
 }
 

@@ -22,15 +22,17 @@ class Executor {
   // again.
   using LogitSink = std::function<void(int64_t first, int64_t count, float* logits)>;
 
-  Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& backend, KvCache& cache, int64_t maxRows);
+  // maxRows: of a step; maxTokens: of a sequence.
+  Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& backend, KvCache& cache, int64_t maxRows,
+           int64_t maxTokens);
 
   // wantedRows: rows of the step whose logits the sink gets. False where `stop` was set meanwhile: nothing of the step
   // counts then.
   bool run(const Step& step, const std::vector<int64_t>& wantedRows, const LogitSink& sink,
            const std::atomic<bool>& stop);
 
-  // What the constructor allocates for steps of maxRows, in bytes.
-  static int64_t estimateBytes(const ModelSpec& spec, int64_t maxRows);
+  // What the constructor allocates, in bytes.
+  static int64_t estimateBytes(const ModelSpec& spec, int64_t maxRows, int64_t maxTokens);
 
  private:
   void embed(const Step& step);
