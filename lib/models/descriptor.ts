@@ -1,0 +1,103 @@
+import type { ConfigReader } from "./config.js";
+import type { ModelSpec } from "./spec.js";
+import { narrow, transpose, type ViewStep } from "./views.js";
+
+/** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */
+export interface WeightPlace {
+  /** As spec.ts lists them. */
+  role: string;
+  /** Name behind the body's or the head's prefix. */
+  tensor: string;
+  /** As stored. */
+  shape: readonly number[];
+  /** Applied in order; none for a tensor that is the role as it is. */
+  view: readonly ViewStep[];
+}
+
+/** What a descriptor makes of one config. */
+export interface ArchitectureDescription {
+  spec: ModelSpec;
+  /** Behind one of the descriptor's body prefixes. */
+  body: WeightPlace[];
+  /** Outside the body. A tied head.weight stands here too: checkpoints may carry it all the same. */
+  head: WeightPlace[];
+}
+
+/**
+ * One architecture of Hugging Face transformers: how its config.json becomes a ModelSpec, and where its weights lie. A
+ * new one is a file with such an object, and a line in index.ts.
+ */
+export interface ModelDescriptor {
+  /** config.json's model_type. */
+  modelType: string;
+  /** One line for `inspect` and the docs. */
+  summary: string;
+  /** Names in config.json's `architectures` that this describes. */
+  classes: readonly string[];
+  /** Classes without a head: they do where the head is the token embedding. */
+  bodyClasses: readonly string[];
+  /** Other names of config keys. */
+  aliases: Readonly<Record<string, string>>;
+  /** Config keys of this architecture that do not change what inference computes. */
+  ignoredKeys: readonly string[];
+  /** Config keys with the one value (or null) that changes nothing: any other is refused. */
+  fixedKeys: Readonly<Record<string, unknown>>;
+  /** What may stand before the body's tensor names, the usual one first. */
+  bodyPrefixes: readonly string[];
+  /** Tensors that carry no weights: buffers that older versions stored. */
+  ignoredTensors: readonly RegExp[];
+  describe(config: ConfigReader): ArchitectureDescription;
+}
+
+/** A tensor that is a role as it is. */
+export function stored(role: string, tensor: string, shape: readonly number[], ...view: ViewStep[]): WeightPlace {
+  return { role, tensor, shape, view };
+}
+
+/** nn.Linear: weight (out, in) and, where it has one, bias (out). */
+export function linear(role: string, tensor: string, out: number, input: number, bias: boolean): WeightPlace[] {
+  return [
+    stored(`${role}.weight`, `${tensor}.weight`, [out, input]),
+    ...(bias ? [stored(`${role}.bias`, `${tensor}.bias`, [out])] : []),
+  ];
+}
+
+/** GPT-2's Conv1D, which stores (in, out) and always has a bias: the outputs first ... first + out - 1 of `total`. */
+export function conv1d(
+  role: string,
+  tensor: string,
+  out: number,
+  input: number,
+  first = 0,
+  total = out,
+): WeightPlace[] {
+  return [
+    stored(`${role}.weight`, `${tensor}.weight`, [input, total], transpose(0, 1), narrow(0, first, out)),
+    stored(`${role}.bias`, `${tensor}.bias`, [total], narrow(0, first, out)),
+  ];
+}
+
+/** A norm's weight and, where it has one, bias. */
+export function norm(role: string, tensor: string, width: number, bias: boolean): WeightPlace[] {
+  return [
+    stored(`${role}.weight`, `${tensor}.weight`, [width]),
+    ...(bias ? [stored(`${role}.bias`, `${tensor}.bias`, [width])] : []),
+  ];
+}
+
+/** One layer's places, for every layer: roles become `layers.N.role`, tensors `stem.N.tensor`. */
+export function everyLayer(layers: number, stem: string, places: readonly WeightPlace[]): WeightPlace[] {
+  return Array.from({ length: layers }, (_, layer) =>
+    places.map((place) => ({
+      ...place,
+      role: `layers.${layer}.${place.role}`,
+      tensor: `${stem}.${layer}.${place.tensor}`,
+    })),
+  ).flat();
+}
+
+/** Width of a head where heads share the model's width evenly. */
+export function evenHeads(config: ConfigReader, widthKey: string, width: number, heads: number): number {
+  if (width % heads !== 0) throw config.wrong(widthKey, `a multiple of the number of attention heads, ${heads}`);
+  return width / heads;
+}

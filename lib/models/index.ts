@@ -1,0 +1,97 @@
+import { type Logger, silentLogger } from "../logger.js";
+import { ConfigReader, show, unsupportedKey } from "./config.js";
+import type { ModelDescriptor, WeightPlace } from "./descriptor.js";
+import { gpt2 } from "./gpt2.js";
+import { judgeUnreadKeys } from "./keys.js";
+import { llama } from "./llama.js";
+import { opt } from "./opt.js";
+import type { ModelSpec, WeightView } from "./spec.js";
+
+export type { ModelSpec, WeightPlan, WeightView } from "./spec.js";
+export { type ResolvedWeights, resolveWeights } from "./weights.js";
+
+/** Every architecture there is. Adding one is its file and its line here. */
+const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama];
+
+export type WeightDtype = WeightView["dtype"];
+
+/** What config.json says about a model: what it computes, and where its weights should lie. */
+export interface ModelDescription {
+  spec: ModelSpec;
+  /** config.json's dtype (torch_dtype); undefined where it names none that weights have here. */
+  storedDtype: WeightDtype | undefined;
+  /** What resolveWeights matches with a checkpoint. */
+  layout: {
+    body: readonly WeightPlace[];
+    head: readonly WeightPlace[];
+    bodyPrefixes: readonly string[];
+    ignoredTensors: readonly RegExp[];
+  };
+}
+
+/** What can be run, for docs and `inspect`. */
+export interface Architecture {
+  /** config.json's model_type. */
+  modelType: string;
+  /** Names in config.json's `architectures`. */
+  classes: string[];
+  summary: string;
+}
+
+export function architectures(): Architecture[] {
+  return descriptors.map(({ modelType, classes, summary }) => ({ modelType, classes: [...classes], summary }));
+}
+
+/**
+ * Describes the model of a parsed config.json, as transformers would build it. Does no I/O.
+ *
+ * `model_type` chooses the architecture and `architectures` has to agree. Settings that change the arithmetic are
+ * computed or refused; keys that nobody knows are listed in one warning.
+ * @throws ShardspeedError ERR_UNSUPPORTED_MODEL naming the key, what was found and what was expected
+ */
+export function describeModel(config: unknown, options: { logger?: Logger } = {}): ModelDescription {
+  const logger = options.logger ?? silentLogger;
+  const plain = ConfigReader.open(config);
+  const descriptor = chooseDescriptor(plain);
+  const reader = plain.withAliases(descriptor.aliases);
+  const storedDtype = readDtype(reader);
+  const { spec, body, head } = descriptor.describe(reader);
+  checkClasses(reader, descriptor, spec);
+  const unknown = judgeUnreadKeys(reader, descriptor, spec);
+  if (unknown.length > 0) {
+    logger.warn(`config.json has keys that are not known here, and that transformers ignores: ${unknown.join(", ")}`);
+  }
+  for (const note of reader.notes) logger.warn(`config.json: ${note}`);
+  const { bodyPrefixes, ignoredTensors } = descriptor;
+  return { spec, storedDtype, layout: { body, head, bodyPrefixes, ignoredTensors } };
+}
+
+function chooseDescriptor(config: ConfigReader): ModelDescriptor {
+  const found = config.raw("model_type");
+  const descriptor = descriptors.find(({ modelType }) => modelType === found);
+  if (descriptor) return descriptor;
+  const supported = descriptors.map(({ modelType }) => modelType).join(", ");
+  throw unsupportedKey("model_type", found, `one of ${supported}`, "Other architectures are not computed.");
+}
+
+function checkClasses(config: ConfigReader, descriptor: ModelDescriptor, spec: ModelSpec): void {
+  const found = config.raw("architectures");
+  if (found === undefined || found === null) return;
+  if (!Array.isArray(found)) throw unsupportedKey("architectures", found, "a list of class names");
+  for (const name of found) {
+    if (descriptor.classes.includes(name)) continue;
+    const expected = `one of ${descriptor.classes.join(", ")}`;
+    if (!descriptor.bodyClasses.includes(name)) {
+      throw unsupportedKey("architectures", found, expected, `${show(name)} is not a model that generates text here.`);
+    }
+    if (!spec.tiedHead)
+      throw unsupportedKey("architectures", found, expected, `${name} has no head to make logits with.`);
+  }
+}
+
+function readDtype(config: ConfigReader): WeightDtype | undefined {
+  const read = (key: string) => (config.raw(key) === null ? undefined : config.text(key, undefined));
+  const [older, newer] = [read("torch_dtype"), read("dtype")];
+  const dtype = (newer ?? older)?.replace(/^torch\./, "");
+  return dtype === "float32" || dtype === "float16" || dtype === "bfloat16" ? dtype : undefined;
+}

@@ -1,0 +1,116 @@
+import { type ConfigReader, unsupportedKey } from "./config.js";
+import type { ModelDescriptor } from "./descriptor.js";
+import type { ModelSpec } from "./spec.js";
+
+/** Keys that any config may have and that do not change what inference computes: training, generation, bookkeeping. */
+const ignoredKeys = new Set(
+  `_attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash _flash_attn_2_enabled
+  _from_model_config _name_or_path architectures assistant_confidence_threshold assistant_lookbehind attn_implementation
+  bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward decoder_start_token_id diversity_penalty
+  do_sample dtype early_stopping encoder_no_repeat_ngram_size encoder_repetition_penalty eos_token_id epsilon_cutoff
+  eta_cutoff experts_implementation exponential_decay_length_penalty finetuning_task forced_bos_token_id
+  forced_eos_token_id id2label is_decoder label2id length_penalty max_length max_new_tokens max_window_layers min_length
+  model_type name_or_path no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule num_beam_groups
+  num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
+  problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
+  suppress_tokens target_lookbehind task_specific_params temperature tf_legacy_loss tie_encoder_decoder
+  tie_last_hidden_states tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
+  unk_token_id use_bfloat16 use_cache use_sliding_window`.split(/\s+/),
+);
+
+type Neutral = (value: unknown) => boolean;
+const off: Neutral = (value) => value === null || value === false;
+const unset: Neutral = (value) => value === null;
+const one: Neutral = (value) => value === null || value === 1;
+const zeroOrOff: Neutral = (value) => off(value) || value === 0;
+const atMostOne: Neutral = (value) => value === null || value === 0 || value === 1;
+const empty: Neutral = (value) =>
+  off(value) || (typeof value === "object" && value !== null && Object.keys(value).length === 0);
+
+/**
+ * Keys that change the arithmetic in models of this kind and that nothing here computes, each with the values at which
+ * they change nothing. A descriptor that reads one of them takes it out of this table for its architecture.
+ */
+const arithmeticKeys: Readonly<Record<string, Neutral>> = {
+  add_cross_attention: off,
+  alibi: off,
+  attention_chunk_size: unset,
+  attention_multiplier: unset,
+  attn_logit_softcapping: zeroOrOff,
+  attn_temperature_tuning: zeroOrOff,
+  clip_qkv: unset,
+  compression_config: empty,
+  cross_attention_hidden_size: unset,
+  dim_model_base: unset,
+  embedding_multiplier: one,
+  final_logit_softcapping: zeroOrOff,
+  is_causal: (value) => value === null || value === true,
+  is_encoder_decoder: off,
+  layer_types: (value) =>
+    value === null ||
+    (Array.isArray(value) && value.every((type) => type === "full_attention" || type === "attention")),
+  lm_head_bias: off,
+  lm_head_multiplier: one,
+  logit_scale: one,
+  logits_scaling: one,
+  moe_num_experts: atMostOne,
+  multi_query: off,
+  n_routed_experts: atMostOne,
+  new_decoder_architecture: off,
+  no_rope_layers: empty,
+  nope_layers: empty,
+  num_experts: atMostOne,
+  num_local_experts: atMostOne,
+  num_sink_tokens: zeroOrOff,
+  parallel_attn: off,
+  per_layer_config: empty,
+  pruned_heads: empty,
+  qk_layernorm: off,
+  qk_norm: off,
+  quantization: empty,
+  quantization_config: empty,
+  query_pre_attn_scalar: unset,
+  residual_multiplier: one,
+  rope_interleave: off,
+  rope_interleaved: off,
+  rotary_pct: one,
+  scale_depth: unset,
+  scale_emb: one,
+  use_dynamic_ntk: off,
+  use_logn_attn: off,
+  use_parallel_residual: off,
+  use_qk_norm: off,
+};
+
+const advice = "shardspeed does not compute it; leaving it out would change what the model says.";
+
+/**
+ * Judges the keys that a descriptor did not read: known not to matter, known to change the arithmetic (refused unless
+ * neutral), or unknown.
+ * @returns the unknown ones, which transformers ignores as well
+ * @throws ShardspeedError ERR_UNSUPPORTED_MODEL naming key and value
+ */
+export function judgeUnreadKeys(config: ConfigReader, descriptor: ModelDescriptor, spec: ModelSpec): string[] {
+  const unknown: string[] = [];
+  for (const key of config.unread()) {
+    const value = config.peek(key);
+    if (key === "sliding_window") {
+      if (slides(config, spec)) throw unsupportedKey(key, value, "null or a window that no sequence outgrows", advice);
+    } else if (Object.hasOwn(descriptor.fixedKeys, key)) {
+      const only = descriptor.fixedKeys[key];
+      if (value !== null && value !== only) throw unsupportedKey(key, value, String(only), advice);
+    } else if (Object.hasOwn(arithmeticKeys, key)) {
+      if (!arithmeticKeys[key]?.(value))
+        throw unsupportedKey(key, value, "no such setting, or a neutral value", advice);
+    } else if (!ignoredKeys.has(key) && !descriptor.ignoredKeys.includes(key)) {
+      unknown.push(key);
+    }
+  }
+  return unknown;
+}
+
+function slides(config: ConfigReader, spec: ModelSpec): boolean {
+  const window = config.peek("sliding_window");
+  if (window === null || config.peek("use_sliding_window") === false) return false;
+  return typeof window !== "number" || !(window >= spec.maxPositions);
+}

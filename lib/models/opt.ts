@@ -1,0 +1,77 @@
+import { activations } from "./activations.js";
+import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "./descriptor.js";
+import { limits } from "./limits.js";
+
+/** OPT (Zhang et al. 2022, arXiv:2205.01068), as transformers/models/opt computes it. */
+export const opt: ModelDescriptor = {
+  modelType: "opt",
+  summary: "OPT: pre- and post-LN, projected embeddings (350m), with and without biases and norm weights, tied or not",
+  classes: ["OPTForCausalLM"],
+  bodyClasses: ["OPTModel"],
+  aliases: {},
+  ignoredKeys: ["activation_dropout", "attention_dropout", "dropout", "init_std", "layerdrop"],
+  // Galactica's configs name these two; nothing reads them.
+  fixedKeys: { learned_embeddings: true, scale_embeddings: false },
+  bodyPrefixes: ["model.decoder.", "decoder.", ""],
+  ignoredTensors: [/(^|\.)decoder\.version$/],
+
+  describe(config) {
+    const layers = config.integer("num_hidden_layers", { maximum: limits.layers });
+    const hidden = config.integer("hidden_size", { maximum: limits.width });
+    const heads = config.integer("num_attention_heads", { maximum: limits.heads });
+    const headDim = evenHeads(config, "hidden_size", hidden, heads);
+    const ffn = config.integer("ffn_dim", { maximum: limits.ffn });
+    const vocabulary = config.integer("vocab_size", { maximum: limits.vocabulary });
+    const positions = config.integer("max_position_embeddings", { maximum: limits.positions, unset: 2048 });
+    const embedding = config.integer("word_embed_proj_dim", { maximum: limits.width, nullable: true, unset: hidden });
+    const bias = config.flag("enable_bias", true);
+    const affine = config.flag("layer_norm_elementwise_affine", true);
+    const preNorm = config.flag("do_layer_norm_before", true);
+    const finalNorm = !config.flag("_remove_final_layer_norm", false) && preNorm;
+    const projected = embedding !== hidden;
+    const layerNorm = (role: string, tensor: string) => (affine ? norm(role, tensor, hidden, true) : []);
+
+    return {
+      spec: {
+        family: "opt",
+        layers,
+        vocabSize: vocabulary,
+        hiddenSize: hidden,
+        embeddingSize: embedding,
+        heads,
+        kvHeads: heads,
+        headDim,
+        ffnSize: ffn,
+        maxPositions: positions,
+        gatedFfn: false,
+        activation: config.choice("activation_function", activations, "relu"),
+        norm: "layer",
+        normPlacement: preNorm ? "pre" : "post",
+        normEpsilon: 1e-5,
+        finalNorm,
+        positions: "learned",
+        positionOffset: 2,
+        attentionScales: Array<number>(layers).fill(headDim ** -0.5),
+        tiedHead: config.flag("tie_word_embeddings", true),
+      },
+      body: [
+        stored("embed.tokens.weight", "embed_tokens.weight", [vocabulary, embedding]),
+        stored("embed.positions.weight", "embed_positions.weight", [positions + 2, hidden]),
+        ...(projected ? linear("embed.projection", "project_in", hidden, embedding, false) : []),
+        ...everyLayer(layers, "layers", [
+          ...layerNorm("attn.norm", "self_attn_layer_norm"),
+          ...linear("attn.q", "self_attn.q_proj", hidden, hidden, bias),
+          ...linear("attn.k", "self_attn.k_proj", hidden, hidden, bias),
+          ...linear("attn.v", "self_attn.v_proj", hidden, hidden, bias),
+          ...linear("attn.o", "self_attn.out_proj", hidden, hidden, bias),
+          ...layerNorm("mlp.norm", "final_layer_norm"),
+          ...linear("mlp.up", "fc1", ffn, hidden, bias),
+          ...linear("mlp.down", "fc2", hidden, ffn, bias),
+        ]),
+        ...(finalNorm ? layerNorm("norm", "final_layer_norm") : []),
+        ...(projected ? linear("head.projection", "project_out", embedding, hidden, false) : []),
+      ],
+      head: linear("head", "lm_head", vocabulary, embedding, false),
+    };
+  },
+};

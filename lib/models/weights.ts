@@ -1,0 +1,202 @@
+import type { Checkpoint, TensorEntry } from "../checkpoint/types.js";
+import { ShardspeedError } from "../errors.js";
+import { type Logger, silentLogger } from "../logger.js";
+import type { WeightPlace } from "./descriptor.js";
+import type { ModelDescription, WeightDtype } from "./index.js";
+import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
+import type { ModelSpec, WeightPlan, WeightView } from "./spec.js";
+
+/** A WeightPlan, and what the checkpoint says about the model beyond it. */
+export interface ResolvedWeights extends WeightPlan {
+  /** The type that most bytes of the weights have. */
+  storedDtype: WeightDtype;
+  /** The description's, with tiedHead as the checkpoint has it. */
+  spec: ModelSpec;
+}
+
+/** A place, and the tensor that was found there. */
+interface Match {
+  place: WeightPlace;
+  entry: TensorEntry;
+}
+
+const elementBytes: Readonly<Record<WeightDtype, number>> = { float32: 4, float16: 2, bfloat16: 2 };
+
+/**
+ * Finds every weight of a described model in a checkpoint. Reads names, shapes and types, no weight.
+ *
+ * A tied model whose checkpoint has a head of its own all the same keeps that head unless it is the very same bytes: as
+ * transformers 5, which ties only where the two are equal.
+ * @throws ShardspeedError ERR_CHECKPOINT for missing tensors (all are listed), wrong shapes, types that are no weights
+ */
+export function resolveWeights(
+  description: ModelDescription,
+  checkpoint: Checkpoint,
+  options: { logger?: Logger } = {},
+): ResolvedWeights {
+  const logger = options.logger ?? silentLogger;
+  const prefixes = choosePrefixes(description, checkpoint);
+  const { matches, tiedHead } = matchPlaces(description, checkpoint, prefixes, logger);
+  const faults = matches.flatMap((match) => findFault(match, checkpoint) ?? []);
+  if (faults.length > 0) {
+    throw new ShardspeedError(
+      "ERR_CHECKPOINT",
+      `${[...new Set(faults)].join("\n")}\nconfig.json and the weights do not belong together, or one of them is damaged.`,
+    );
+  }
+  warnOfUnexpected(description, checkpoint, prefixes, matches, logger);
+  const weights = matches.map(makeView);
+  return {
+    files: checkpoint.files.map(({ path, bytes }) => ({ path, bytes })),
+    weights,
+    storedDtype: dominantDtype(weights),
+    spec: { ...description.spec, tiedHead },
+  };
+}
+
+function choosePrefixes(description: ModelDescription, checkpoint: Checkpoint): CheckpointPrefixes {
+  const { body, head, bodyPrefixes } = description.layout;
+  const names = new Set(checkpoint.tensors.keys());
+  const { found, equals, foreign } = findPrefixes(names, body, head, bodyPrefixes);
+  if (equals.length > 0) {
+    throw new ShardspeedError(
+      "ERR_CHECKPOINT",
+      `${checkpoint.path} holds more than one model: its tensors fit under ${equals.map((prefix) => JSON.stringify(prefix)).join(" and ")}. Save the one to run by itself.`,
+    );
+  }
+  if (found) return found;
+  const near =
+    foreign === undefined
+      ? "none of its tensors has a name that this architecture knows"
+      : `its tensors stand behind ${JSON.stringify(foreign)}, expected one of ${bodyPrefixes.map((prefix) => JSON.stringify(prefix)).join(", ")}`;
+  throw missing(
+    description,
+    checkpoint,
+    [...body, ...(description.spec.tiedHead ? [] : head)].map(
+      ({ tensor }) => (head.some((place) => place.tensor === tensor) ? "" : bodyPrefixes[0]) + tensor,
+    ),
+    near,
+  );
+}
+
+function missing(description: ModelDescription, checkpoint: Checkpoint, names: string[], why: string): ShardspeedError {
+  const unique = [...new Set(names)];
+  return new ShardspeedError(
+    "ERR_CHECKPOINT",
+    `${checkpoint.path} lacks ${unique.length} ${unique.length === 1 ? "tensor" : "tensors"} of the ${description.spec.family} model that config.json describes (it holds ${checkpoint.tensors.size}; ${why}): ${unique.join(", ")}. Check that all files are there and that config.json belongs to them.`,
+  );
+}
+
+function matchPlaces(
+  { spec, layout }: ModelDescription,
+  checkpoint: Checkpoint,
+  prefixes: CheckpointPrefixes,
+  logger: Logger,
+): { matches: Match[]; tiedHead: boolean } {
+  const { tensors } = checkpoint;
+  const matches: Match[] = [];
+  const absent: string[] = [];
+  const head = new Map(layout.head.map((place) => [place.role, tensors.get(prefixes.head + place.tensor)]));
+  const headWeight = head.get("head.weight");
+  let tiedHead = spec.tiedHead;
+  for (const place of layout.body) {
+    const entry = tensors.get(prefixes.body + place.tensor);
+    if (entry) matches.push({ place, entry });
+    // Tied: either of the two is enough.
+    else if (tiedHead && place.role === "embed.tokens.weight" && headWeight) matches.push({ place, entry: headWeight });
+    else absent.push(prefixes.body + place.tensor);
+  }
+  const embedding = matches.find(({ place }) => place.role === "embed.tokens.weight")?.entry;
+  if (tiedHead && headWeight && embedding && !sameBytes(headWeight, embedding)) {
+    logger.warn(
+      `config.json ties the head to the token embedding, but ${checkpoint.path} has a ${headWeight.name} of its own: it is used, as in transformers. If the two are equal, leaving it out saves memory.`,
+    );
+    tiedHead = false;
+  }
+  for (const place of layout.head) {
+    if (tiedHead && place.role === "head.weight") continue;
+    const entry = head.get(place.role);
+    if (entry) matches.push({ place, entry });
+    else absent.push(prefixes.head + place.tensor);
+  }
+  if (absent.length > 0) {
+    const where = `${matches.length} of ${matches.length + absent.length} were found`;
+    throw missing({ spec, layout, storedDtype: undefined }, checkpoint, absent, where);
+  }
+  return { matches, tiedHead };
+}
+
+function sameBytes(one: TensorEntry, other: TensorEntry): boolean {
+  return (
+    one === other ||
+    (one.file === other.file &&
+      one.byteOffset === other.byteOffset &&
+      one.dtype === other.dtype &&
+      equal(one.shape, other.shape) &&
+      equal(one.strides, other.strides))
+  );
+}
+
+function equal(one: readonly number[], other: readonly number[]): boolean {
+  return one.length === other.length && one.every((value, at) => value === other[at]);
+}
+
+function isWeightDtype(dtype: string): dtype is WeightDtype {
+  return Object.hasOwn(elementBytes, dtype);
+}
+
+function findFault({ place, entry }: Match, checkpoint: Checkpoint): string | undefined {
+  const file = checkpoint.files[entry.file]?.path ?? checkpoint.path;
+  if (!equal(entry.shape, place.shape)) {
+    return `${file}: tensor ${entry.name} has shape [${entry.shape.join(", ")}], expected [${place.shape.join(", ")}] from config.json.`;
+  }
+  if (!isWeightDtype(entry.dtype)) {
+    return `${file}: tensor ${entry.name} is stored as ${entry.dtype}, expected ${Object.keys(elementBytes).join(", ")}.`;
+  }
+  return undefined;
+}
+
+function warnOfUnexpected(
+  { spec, layout }: ModelDescription,
+  checkpoint: Checkpoint,
+  prefixes: CheckpointPrefixes,
+  matches: Match[],
+  logger: Logger,
+): void {
+  const known = new Set(matches.map(({ entry }) => entry.name));
+  // A tied head is known whether it is used or not.
+  for (const { tensor } of layout.head) known.add(prefixes.head + tensor);
+  const unexpected = [...checkpoint.tensors.keys()].filter(
+    (name) => !known.has(name) && !layout.ignoredTensors.some((pattern) => pattern.test(name)),
+  );
+  if (unexpected.length === 0) return;
+  logger.warn(
+    `${checkpoint.path} holds ${unexpected.length} ${unexpected.length === 1 ? "tensor" : "tensors"} that the ${spec.family} model of config.json does not use: ${unexpected.join(", ")}`,
+  );
+}
+
+function makeView({ place, entry }: Match): WeightView {
+  const { dtype } = entry;
+  if (!isWeightDtype(dtype)) throw new TypeError(`${entry.name} was not checked`);
+  const start = { shape: [...entry.shape], strides: [...entry.strides], offset: 0 };
+  const { shape, strides, offset } = place.view.reduce((view, step) => step(view), start);
+  return {
+    role: place.role,
+    tensor: entry.name,
+    dtype,
+    file: entry.file,
+    byteOffset: entry.byteOffset + offset * elementBytes[dtype],
+    shape,
+    strides,
+  };
+}
+
+function dominantDtype(weights: readonly WeightView[]): WeightDtype {
+  const bytes = new Map<WeightDtype, number>();
+  for (const { dtype, shape } of weights) {
+    const size = shape.reduce((product, part) => product * part, elementBytes[dtype]);
+    bytes.set(dtype, (bytes.get(dtype) ?? 0) + size);
+  }
+  const [largest] = [...bytes].sort((one, other) => other[1] - one[1]);
+  return largest?.[0] ?? "float32";
+}
