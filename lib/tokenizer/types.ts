@@ -1,0 +1,80 @@
+export interface EncodeOptions {
+  /** Add the special tokens of the tokenizer's post-processor (a BOS token, say). Default true. */
+  addSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Leave special tokens out of the text. Default false. */
+  skipSpecialTokens?: boolean;
+  /**
+   * Remove the spaces before punctuation and English contractions. Default: what tokenizer_config.json says, else false;
+   * never for BPE vocabularies unless asked for here, since it would eat spaces that the text has.
+   */
+  cleanUpTokenizationSpaces?: boolean;
+}
+
+/** One message of a conversation. Templates may read other fields too (`tool_calls`, `name`, `reasoning_content`). */
+export interface ChatMessage {
+  role: string;
+  content?: unknown;
+  [field: string]: unknown;
+}
+
+export interface ChatTemplateOptions {
+  /** End with the opening of the assistant's turn, so that the model answers. Default false, as in transformers. */
+  addGenerationPrompt?: boolean;
+  /** End inside the last message instead, so that the model continues it. Excludes addGenerationPrompt. Default false. */
+  continueFinalMessage?: boolean;
+  /** JSON schemas of the functions that the model may call. */
+  tools?: readonly object[];
+  /** Documents for retrieval templates. */
+  documents?: readonly object[];
+  /** A Jinja template instead of the tokenizer's, or the name of one of its named templates. */
+  chatTemplate?: string;
+  /** More variables for the template, such as `{ enable_thinking: false }`. They win over bos_token and the like. */
+  templateVariables?: Record<string, unknown>;
+}
+
+/** Turns ids into text as they come. The pieces joined are what `decode` makes of all the ids. */
+export interface DecodeStream {
+  /** Takes the next id; returns the text that is certain by now, often "". Never half of a character. */
+  push(id: number): string;
+  /** The text that was held back, an unfinished character as U+FFFD. The stream is over. */
+  flush(): string;
+}
+
+/** Text to token ids and back, as the model was trained with. */
+export interface Tokenizer {
+  /** The largest known id plus one. */
+  readonly vocabSize: number;
+  /** Longest input that tokenizer_config.json states; Infinity where it states none, or the usual placeholder of 1e30. */
+  readonly modelMaxLength: number;
+  readonly bosToken: string | undefined;
+  readonly eosToken: string | undefined;
+  readonly padToken: string | undefined;
+  readonly unkToken: string | undefined;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenId: number | undefined;
+  readonly padTokenId: number | undefined;
+  readonly unkTokenId: number | undefined;
+  /** What skipSpecialTokens leaves out. */
+  readonly specialTokenIds: ReadonlySet<number>;
+  /** The Jinja source of the default chat template. */
+  readonly chatTemplate: string | undefined;
+
+  encode(text: string, options?: EncodeOptions): number[];
+  /** Ids that the vocabulary does not have (the padding rows of an embedding) decode to nothing. */
+  decode(ids: readonly number[], options?: DecodeOptions): string;
+  batchDecode(batch: readonly (readonly number[])[], options?: DecodeOptions): string[];
+  decodeStream(options?: DecodeOptions): DecodeStream;
+  tokenToId(token: string): number | undefined;
+  idToToken(id: number): string | undefined;
+  /**
+   * A conversation as the prompt that the model was trained on: its ids, or with `tokenize: false` its text. Encode that
+   * text with `addSpecialTokens: false`: templates write the special tokens themselves.
+   *
+   * @throws ShardspeedError ERR_TOKENIZER when there is no template, or it fails or refuses the conversation.
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions & { tokenize: false }): string;
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions & { tokenize?: true }): number[];
+}

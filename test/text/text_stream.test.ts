@@ -1,0 +1,244 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { TextStream } from "../../dist/text_stream.js";
+import { cleanUpSpaces, SpaceCleaner } from "../../dist/tokenizer/clean_up.js";
+import { AutoTokenizer, type Tokenizer } from "../../dist/tokenizer/index.js";
+import { demoFolder, kinds, readCases, tokenizersFolder } from "../tokenizer/fixtures.js";
+
+const samples = [
+  "plain text",
+  "naïve café",
+  "日本語のテキスト",
+  "👩‍👩‍👧 🏳️‍🌈 😀😁",
+  "e\u0301\u0327 a\u030a",
+  "\ufeff",
+  "don't , stop .",
+  "<s>",
+  "  ",
+  "\n\t",
+  "𝒳𝒴",
+  "€",
+];
+const text = fc
+  .array(fc.oneof(fc.constantFrom(...samples), fc.string({ unit: "binary", maxLength: 6 })), { maxLength: 8 })
+  .map((parts) => parts.join(""));
+const tokenizers = await Promise.all(
+  kinds.map(async (kind) => ({ kind, tokenizer: await AutoTokenizer.fromPretrained(tokenizersFolder + kind) })),
+);
+tokenizers.push({ kind: "demo" as never, tokenizer: await AutoTokenizer.fromPretrained(demoFolder) });
+
+/** All pieces of a stream, and whether it stopped. */
+function run(tokenizer: Tokenizer, ids: number[], options?: ConstructorParameters<typeof TextStream>[1]) {
+  const stream = new TextStream(tokenizer, options);
+  const pieces = ids.map((id) => stream.push(id));
+  pieces.push(stream.flush());
+  return {
+    texts: pieces.map((piece) => piece.text),
+    joined: pieces.map((piece) => piece.text).join(""),
+    stopped: stream.stopped,
+  };
+}
+
+const halfCharacter = /\p{Surrogate}/u;
+
+describe("pieces joined are the text of all ids", () => {
+  for (const { kind, tokenizer } of tokenizers) {
+    test(kind, () => {
+      fc.assert(
+        fc.property(text, fc.boolean(), (value, skipSpecialTokens) => {
+          const ids = tokenizer.encode(value);
+          const { texts, joined } = run(tokenizer, ids, { skipSpecialTokens });
+          assert.equal(joined, tokenizer.decode(ids, { skipSpecialTokens }));
+          for (const piece of texts) assert.doesNotMatch(piece, halfCharacter);
+        }),
+        { numRuns: 150 },
+      );
+    });
+  }
+
+  // Random ids make broken UTF-8, which byte fallback alone judges by what follows it.
+  for (const { kind, tokenizer } of tokenizers.filter(
+    ({ kind }) => !["byte_fallback", "unigram_bytes"].includes(kind),
+  )) {
+    test(`${kind}, ids of any kind`, () => {
+      const ids = fc.array(fc.nat(tokenizer.vocabSize + 1), { maxLength: 30 });
+      fc.assert(
+        fc.property(ids, (value) => {
+          assert.equal(run(tokenizer, value).joined, tokenizer.decode(value, { skipSpecialTokens: true }));
+        }),
+        { numRuns: 150 },
+      );
+    });
+  }
+
+  test("recorded ids of the Rust package", () => {
+    for (const { kind, tokenizer } of tokenizers.filter(({ kind }) => kinds.includes(kind))) {
+      for (const { ids, skipped } of readCases(kind).decode) {
+        // The one difference that a stream may have: which of the bytes of a broken run are lost.
+        if (skipped.includes("\uFFFD") && ["byte_fallback", "unigram_bytes"].includes(kind)) continue;
+        assert.equal(run(tokenizer, ids).joined, skipped, `${kind} ${ids}`);
+      }
+    }
+  });
+});
+
+describe("characters of several tokens", () => {
+  for (const kind of ["byte_level", "byte_fallback"] as const) {
+    test(`${kind}: nothing before the last byte, then the whole character`, () => {
+      const { tokenizer } = tokenizers.find((one) => one.kind === kind)!;
+      const ids = Array.from(new TextEncoder().encode("🐋"), (byte) => byteToken(tokenizer, kind, byte));
+      const stream = new TextStream(tokenizer);
+      stream.push(tokenizer.encode("x", { addSpecialTokens: false }));
+      assert.deepEqual(
+        ids.map((id) => stream.push(id).text),
+        ["", "", "", "🐋"],
+      );
+      assert.deepEqual(stream.flush(), { text: "", stopped: false });
+    });
+
+    test(`${kind}: an unfinished character becomes U+FFFD at the end, not before`, () => {
+      const { tokenizer } = tokenizers.find((one) => one.kind === kind)!;
+      const ids = [0xf0, 0x9f].map((byte) => byteToken(tokenizer, kind, byte));
+      const stream = new TextStream(tokenizer);
+      assert.equal(stream.push(ids).text, "");
+      assert.equal(stream.flush().text, tokenizer.decode(ids));
+      assert.match(tokenizer.decode(ids), /^\uFFFD+$/);
+    });
+  }
+
+  test("byte fallback: broken bytes are one U+FFFD each, and the text after them is whole", () => {
+    const { tokenizer } = tokenizers.find((one) => one.kind === "byte_fallback")!;
+    const bytes = [0xe2, 0x82, 0xac, 0xff, 0xe2, 0x82].map((byte) => byteToken(tokenizer, "byte_fallback", byte));
+    const word = tokenizer.encode("dog", { addSpecialTokens: false });
+    assert.equal(run(tokenizer, [...bytes, ...word]).joined, "€\uFFFD\uFFFD\uFFFD dog");
+  });
+});
+
+function byteToken(tokenizer: Tokenizer, kind: "byte_level" | "byte_fallback", byte: number): number {
+  const hex = byte.toString(16).toUpperCase().padStart(2, "0");
+  // The byte-level alphabet: printable Latin-1 as it is, these four among the characters that stand for other bytes.
+  const letters: Record<number, string> = { 240: "ð", 159: "Ł", 144: "Ĳ", 139: "ĭ" };
+  const id = tokenizer.tokenToId(kind === "byte_fallback" ? `<0x${hex}>` : letters[byte]!);
+  assert.notEqual(id, undefined);
+  return id!;
+}
+
+/** The definition: as text grows character by character, the first that completes a stop string ends it, before the longest of those. */
+function naiveStop(value: string, stops: string[]): { text: string; stopped: boolean } {
+  for (let end = 1; end <= value.length; end++) {
+    const complete = stops.filter((stop) => value.slice(0, end).endsWith(stop));
+    if (complete.length > 0)
+      return { text: value.slice(0, end - Math.max(...complete.map((stop) => stop.length))), stopped: true };
+  }
+  return { text: value, stopped: false };
+}
+
+/** A tokenizer whose tokens are given strings: any split of a text can be made with it. */
+function splitter(pieces: string[]): Pick<Tokenizer, "decodeStream"> {
+  return { decodeStream: () => ({ push: (id) => pieces[id]!, flush: () => "" }) };
+}
+
+describe("stop strings", () => {
+  test("any split of any text, several overlapping stops: as the definition says, and nothing is shown that must go", () => {
+    const letters = fc.string({ unit: fc.constantFrom("a", "b", "😀", "😁"), maxLength: 12 });
+    const stops = fc.array(fc.string({ unit: fc.constantFrom("a", "b", "😀", "😁"), minLength: 1, maxLength: 4 }), {
+      maxLength: 3,
+    });
+    fc.assert(
+      fc.property(fc.array(letters, { maxLength: 8 }), stops, (pieces, stop) => {
+        const stream = new TextStream(splitter(pieces), { stop });
+        let shown = "";
+        for (const i of pieces.keys()) {
+          shown += stream.push(i).text;
+          assert.doesNotMatch(shown, halfCharacter);
+          const complete = pieces.slice(0, i + 1).join("");
+          assert.ok(naiveStop(complete, stop).text.startsWith(shown));
+          // No more is held back than the longest stop string could need.
+          const longest = Math.max(0, ...stop.map((one) => one.length - 1));
+          if (!stream.stopped) assert.ok(complete.length - shown.length <= longest);
+        }
+        shown += stream.flush().text;
+        assert.deepEqual({ text: shown, stopped: stream.stopped }, naiveStop(pieces.join(""), stop));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("with real tokens", () => {
+    const { tokenizer } = tokenizers.find(({ kind }) => (kind as string) === "demo")!;
+    fc.assert(
+      fc.property(text, fc.nat(), fc.integer({ min: 1, max: 6 }), (value, at, length) => {
+        const ids = tokenizer.encode(value);
+        const whole = tokenizer.decode(ids, { skipSpecialTokens: true });
+        const characters = [...whole];
+        const start = characters.length === 0 ? 0 : at % characters.length;
+        const stop = [characters.slice(start, start + length).join("") || "x"];
+        const { joined, stopped } = run(tokenizer, ids, { stop });
+        assert.deepEqual({ text: joined, stopped }, naiveStop(whole, stop));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("after a stop nothing comes any more", () => {
+    const stream = new TextStream(splitter(["ab", "STOP tail", "more"]), { stop: ["STOP"] });
+    assert.deepEqual(stream.push([0, 1, 2]), { text: "ab", stopped: true });
+    assert.deepEqual(stream.push(2), { text: "", stopped: true });
+    assert.deepEqual(stream.flush(), { text: "", stopped: true });
+  });
+
+  test("a stop string that the end of the stream completes", () => {
+    const tokenizer = { decodeStream: () => ({ push: () => "x", flush: () => "yz" }) };
+    const stream = new TextStream(tokenizer, { stop: ["xy"] });
+    assert.deepEqual(stream.push(0), { text: "", stopped: false });
+    assert.deepEqual(stream.flush(), { text: "", stopped: true });
+  });
+
+  test("held text that is no stop string after all comes out", () => {
+    const stream = new TextStream(splitter(["wait ST", "AY"]), { stop: ["STOP"] });
+    assert.deepEqual(stream.push(0), { text: "wait ", stopped: false });
+    assert.deepEqual(stream.push(1), { text: "STAY", stopped: false });
+  });
+});
+
+test("spaces before punctuation, in pieces of any size", () => {
+  const part = fc.constantFrom(
+    " ",
+    "'",
+    ".",
+    ",",
+    "!",
+    "?",
+    "n't",
+    "'m",
+    "'s",
+    "'ve",
+    "'re",
+    " ' ",
+    " .",
+    "a",
+    "bcd",
+    "  ",
+  );
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 20 }), (pieces) => {
+      const cleaner = new SpaceCleaner();
+      const joined = pieces.map((piece) => cleaner.push(piece)).join("") + cleaner.flush();
+      assert.equal(joined, cleanUpSpaces(pieces.join("")));
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+test("a token costs the same late in a long text as early", () => {
+  // Counted, not timed: how often the decoder is asked. How much text is kept, the tests above have bounded.
+  let asked = 0;
+  const push = () => {
+    asked++;
+    return "word ";
+  };
+  const stream = new TextStream({ decodeStream: () => ({ push, flush: () => "" }) }, { stop: ["never"] });
+  for (let i = 0; i < 20_000; i++) assert.equal(stream.push(1).text, "word ");
+  assert.equal(asked, 20_000);
+});
