@@ -1,0 +1,287 @@
+import { randomBytes } from "node:crypto";
+import { availableParallelism } from "node:os";
+import { invalidArgument, ShardspeedError } from "./errors.js";
+import type { GenerationDefaults } from "./generation_config.js";
+import { type Logger, silentLogger } from "./logger.js";
+import { OptionReader } from "./option_reader.js";
+
+export { type GenerationDefaults, loadGenerationDefaults } from "./generation_config.js";
+
+/** What to generate and when to stop. Every option may be left out. */
+export interface GenerationOptions {
+  /** Most new tokens: an integer of at least 1. Default 256, or what is left of the context where that is less. */
+  maxNewTokens?: number;
+  /** No stop token is chosen before this many new tokens: an integer from 0 to maxNewTokens. Default 0. */
+  minNewTokens?: number;
+  /** Logits are divided by it before sampling: a number of at least 0. Default 0, which is greedy: sampling options then have no effect. */
+  temperature?: number;
+  /** Sample among the k likeliest tokens: an integer of at least 0. Default 0: among all. */
+  topK?: number;
+  /** Sample among the likeliest tokens that together have this probability: above 0, at most 1. Default 1: among all. */
+  topP?: number;
+  /** Sample among tokens at least this many times as likely as the likeliest: from 0 to 1. Default 0: among all. */
+  minP?: number;
+  /** Logits of tokens in the prompt or the new text are divided by it where positive, else multiplied: above 0. Default 1: none. */
+  repetitionPenalty?: number;
+  /** Taken from the logits of tokens that are in the new text: from -2 to 2. Default 0. */
+  presencePenalty?: number;
+  /** Taken from the logits of tokens, times how often they are in the new text: from -2 to 2. Default 0. */
+  frequencyPenalty?: number;
+  /** Same seed, same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: a random one. */
+  seed?: number | bigint;
+  /** The text ends before the first of these: a string or an array of strings, none empty. Default none. */
+  stop?: string | readonly string[];
+  /** The text ends before the first of these tokens, besides the model's end-of-sequence tokens. Default none. */
+  stopTokenIds?: readonly number[];
+  /** Go on after the model's end-of-sequence tokens. Default false. */
+  ignoreEos?: boolean;
+  /** Log-probabilities of the new tokens: true or 0 for these alone, 1 to 20 for that many of the likeliest besides. Default false. */
+  logprobs?: boolean | number;
+  /** Ends the work with ERR_ABORTED. */
+  signal?: AbortSignal;
+  /** Beam search is not available yet: only 1. */
+  numBeams?: number;
+}
+
+/** Generation options, checked, with their defaults. */
+export interface ResolvedGenerationOptions {
+  maxNewTokens: number;
+  /** Whether the caller named maxNewTokens: a context too short for it is then an error, and otherwise bounds it. */
+  maxNewTokensGiven: boolean;
+  minNewTokens: number;
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  /** From 0 to 2^64 - 1. */
+  seed: bigint;
+  stop: string[];
+  /** The caller's, and the model's end-of-sequence tokens unless ignoreEos. No duplicates. */
+  stopTokenIds: number[];
+  /** undefined: none; n: the chosen token's and the n largest. */
+  logprobs: number | undefined;
+  signal: AbortSignal | undefined;
+}
+
+const generationOptionNames = [
+  "maxNewTokens",
+  "minNewTokens",
+  "temperature",
+  "topK",
+  "topP",
+  "minP",
+  "repetitionPenalty",
+  "presencePenalty",
+  "frequencyPenalty",
+  "seed",
+  "stop",
+  "stopTokenIds",
+  "ignoreEos",
+  "logprobs",
+  "signal",
+  "numBeams",
+] as const satisfies (keyof GenerationOptions)[];
+
+const maxInt32 = 2 ** 31 - 1;
+const maxLogprobs = 20;
+
+/**
+ * Checks generation options and fills in defaults. The caller's object is left as it is.
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
+ */
+export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
+  const reader = new OptionReader("The generation options", options, generationOptionNames);
+  checkNumBeams(reader.get("numBeams"));
+  const maxNewTokens = reader.integer("maxNewTokens", 1, maxInt32, 256);
+  const ignoreEos = reader.boolean("ignoreEos", false);
+  const stopTokenIds = [
+    ...readTokenIds(reader.get("stopTokenIds")),
+    ...(ignoreEos ? [] : (defaults?.eosTokenIds ?? [])),
+  ];
+  return {
+    maxNewTokens,
+    maxNewTokensGiven: reader.get("maxNewTokens") !== undefined,
+    minNewTokens: reader.integer("minNewTokens", 0, maxNewTokens, 0),
+    temperature: reader.number("temperature", "a number of at least 0", (value) => value >= 0, 0),
+    topK: reader.integer("topK", 0, maxInt32, 0),
+    topP: reader.number("topP", "a number above 0, at most 1", (value) => value > 0 && value <= 1, 1),
+    minP: reader.number("minP", "a number from 0 to 1", (value) => value >= 0 && value <= 1, 0),
+    repetitionPenalty: reader.number("repetitionPenalty", "a number above 0", (value) => value > 0, 1),
+    presencePenalty: reader.number("presencePenalty", "a number from -2 to 2", (value) => Math.abs(value) <= 2, 0),
+    frequencyPenalty: reader.number("frequencyPenalty", "a number from -2 to 2", (value) => Math.abs(value) <= 2, 0),
+    seed: readSeed(reader.get("seed")),
+    stop: readStop(reader.get("stop")),
+    stopTokenIds: [...new Set(stopTokenIds)],
+    logprobs: readLogprobs(reader.get("logprobs")),
+    signal: reader.signal("signal"),
+  };
+}
+
+function checkNumBeams(value: unknown): void {
+  if (value === undefined || value === 1) return;
+  if (!Number.isInteger(value) || (value as number) < 1) throw invalidArgument("numBeams", "1", value);
+  throw new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    `Expected numBeams to be 1, found ${value}: beam search is not available yet. Leave it out, or sample with temperature.`,
+  );
+}
+
+function readTokenIds(value: unknown): number[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw invalidArgument("stopTokenIds", "an array of token ids", value);
+  return value.map((id, i) => {
+    if (!Number.isInteger(id) || id < 0 || id > maxInt32) throw invalidArgument(`stopTokenIds[${i}]`, "a token id", id);
+    return id;
+  });
+}
+
+function readSeed(value: unknown): bigint {
+  if (value === undefined) return randomBytes(8).readBigUInt64LE();
+  if (
+    typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : Number.isSafeInteger(value) && (value as number) >= 0
+  ) {
+    return BigInt(value as number | bigint);
+  }
+  throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
+}
+
+function readStop(value: unknown): string[] {
+  if (value === undefined) return [];
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  for (const stop of list) {
+    if (typeof stop !== "string" || stop === "")
+      throw invalidArgument("stop", "a string or an array of strings, none empty", value);
+    // Half of a surrogate pair is no character, so no text could ever hold it.
+    if (/\p{Surrogate}/u.test(stop)) throw invalidArgument("stop", "text of whole Unicode characters", stop);
+  }
+  return [...new Set(list as string[])];
+}
+
+function readLogprobs(value: unknown): number | undefined {
+  if (value === undefined || value === false) return undefined;
+  if (value === true) return 0;
+  if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > maxLogprobs) {
+    throw invalidArgument("logprobs", `true, false or an integer from 0 to ${maxLogprobs}`, value);
+  }
+  return value as number;
+}
+
+/** What `onProgress` receives: some of the first kind, then one of the second. */
+export type LoadProgress =
+  | { phase: "load"; loadedBytes: number; totalBytes: number }
+  | { phase: "ready"; loadMs: number };
+
+/** How to load a model. Every option may be left out. */
+export interface InitOptions {
+  /** DeepSpeed inference config: an object, or the path of a JSON file. Default: as {}. */
+  config?: object | string;
+  /** DeepSpeed checkpoint JSON. Not supported yet. */
+  checkpoint?: object | string;
+  /** Root of the paths in `checkpoint`. Not supported yet. */
+  baseDir?: string;
+  /** "auto", "cpu", "cuda" or "cuda:1". Default "auto": a GPU where there is one that can be used, else the CPU, with one log line. */
+  device?: string;
+  /** CPU threads that compute: 1 to 1024. Default: the number of processors that this process may use. */
+  threads?: number;
+  /** Most tokens that one step computes: at least 1. Longer prompts take several steps. Default 512. */
+  maxBatchTokens?: number;
+  /** Memory for the keys and values of all running sequences, in bytes. Default: chosen from the model and the free memory. */
+  kvCacheBytes?: number;
+  /** Called while the model is loaded. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Ends loading with ERR_ABORTED. */
+  signal?: AbortSignal;
+  /** Where messages go. Default: nowhere. */
+  logger?: Logger;
+}
+
+/** Init options, checked, with their defaults. */
+export interface ResolvedInitOptions {
+  config: object | string | undefined;
+  device: "cpu";
+  threads: number;
+  maxBatchTokens: number;
+  kvCacheBytes: number | undefined;
+  onProgress: ((progress: LoadProgress) => void) | undefined;
+  signal: AbortSignal | undefined;
+  logger: Logger;
+}
+
+const initOptionNames = [
+  "config",
+  "checkpoint",
+  "baseDir",
+  "device",
+  "threads",
+  "maxBatchTokens",
+  "kvCacheBytes",
+  "onProgress",
+  "signal",
+  "logger",
+] as const satisfies (keyof InitOptions)[];
+
+/**
+ * Checks init options and fills in defaults.
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected; ERR_CUDA for a
+ * CUDA device.
+ */
+export function resolveInitOptions(options: unknown): ResolvedInitOptions {
+  const reader = new OptionReader("The options of initInference", options, initOptionNames);
+  for (const name of ["checkpoint", "baseDir"] as const) {
+    if (reader.get(name) === undefined) continue;
+    throw new ShardspeedError(
+      "ERR_INVALID_ARGUMENT",
+      `${name} is not supported yet: put the model's weight files into its folder and leave ${name} out.`,
+    );
+  }
+  const config = reader.get("config");
+  if (
+    config !== undefined &&
+    typeof config !== "string" &&
+    (typeof config !== "object" || config === null || Array.isArray(config))
+  ) {
+    throw invalidArgument("config", "an object or the path of a JSON file", config);
+  }
+  const logger = readLogger(reader.get("logger"));
+  return {
+    config,
+    device: chooseDevice(reader.get("device"), logger),
+    threads: reader.integer("threads", 1, 1024, Math.min(availableParallelism(), 1024)),
+    maxBatchTokens: reader.integer("maxBatchTokens", 1, maxInt32, 512),
+    kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
+    onProgress: reader.function<(progress: LoadProgress) => void>("onProgress"),
+    signal: reader.signal("signal"),
+    logger,
+  };
+}
+
+function readLogger(value: unknown): Logger {
+  if (value === undefined) return silentLogger;
+  const logger = value as Partial<Record<keyof Logger, unknown>> | null;
+  for (const level of ["debug", "info", "warn", "error"] as const) {
+    if (typeof logger?.[level] !== "function")
+      throw invalidArgument("logger", "an object with debug, info, warn and error", value);
+  }
+  return value as Logger;
+}
+
+function chooseDevice(value: unknown, logger: Logger): "cpu" {
+  const device = value === undefined ? "auto" : value;
+  if (device === "cpu") return "cpu";
+  if (device === "auto") {
+    logger.info("Device auto: this build has no CUDA backend, so the CPU is used");
+    return "cpu";
+  }
+  if (typeof device === "string" && /^cuda(:\d+)?$/.test(device)) {
+    throw new ShardspeedError(
+      "ERR_CUDA",
+      `Found device ${JSON.stringify(device)}, but this build has no CUDA backend. Use "cpu" or "auto".`,
+    );
+  }
+  throw invalidArgument("device", '"auto", "cpu", "cuda" or "cuda:" and a number', value);
+}
