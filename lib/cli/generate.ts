@@ -1,0 +1,181 @@
+import { readFile } from "node:fs/promises";
+import type { Engine, Prompt } from "../engine.js";
+import { ShardspeedError } from "../errors.js";
+import type { GenerationChunk, GenerationResult } from "../generation.js";
+import { initInference } from "../init.js";
+import { type GenerationOptions, resolveGenerationOptions } from "../options.js";
+import { toGenerationOptions } from "./flags.js";
+import { Output, progressBar, stderrLogger } from "./output.js";
+import { interruptible } from "./report.js";
+
+/** The flags of `shardspeed generate`, as commander hands them over, besides those of the generation options. */
+interface GenerateFlags {
+  prompt?: string;
+  promptFile?: string;
+  promptIds?: number[];
+  chat?: boolean;
+  system?: string;
+  config?: string;
+  device: string;
+  threads?: number;
+  maxBatchTokens?: number;
+  kvCacheBytes?: number;
+  quiet?: boolean;
+  verbose?: boolean;
+  json?: boolean;
+}
+
+/** `shardspeed generate`: new text on the standard output as it is made, statistics on the standard error. */
+export async function generate(model: string, flags: GenerateFlags): Promise<void> {
+  const options = toGenerationOptions(flags);
+  resolveGenerationOptions(options); // Wrong options are said at once, not after a long load.
+  checkFlags(flags, options);
+  const output = new Output(process.stdout);
+  // Nobody reads the statistics: no reason to fail.
+  process.stderr.on("error", () => {});
+  await interruptible(async (signal) => {
+    const source = await readPrompt(flags, signal);
+    try {
+      await run(model, source, flags, options, output, AbortSignal.any([signal, output.closed]));
+    } catch (error) {
+      output.check();
+      // The reader has gone: what is left to do is of no use to anybody.
+      if (!output.closed.aborted || signal.aborted) throw error;
+    }
+  });
+}
+
+async function run(
+  model: string,
+  source: string | number[],
+  flags: GenerateFlags,
+  options: GenerationOptions,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const { engine, loadMs } = await load(model, flags, signal);
+  try {
+    const prompt = toPrompt(source, flags, engine);
+    if (flags.json) {
+      const result = await engine.generate(prompt, { ...options, signal });
+      await output.write(`${JSON.stringify(result)}\n`);
+    } else {
+      const result = await write(engine, prompt, { ...options, signal }, output);
+      if (!flags.quiet) process.stderr.write(`${statistics(result, loadMs)}\n`);
+    }
+  } finally {
+    await engine.dispose();
+  }
+}
+
+async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
+  const { config, threads, maxBatchTokens, kvCacheBytes } = flags;
+  const given = Object.entries({ config, threads, maxBatchTokens, kvCacheBytes }).filter(
+    ([, value]) => value !== undefined,
+  );
+  const bar = flags.quiet ? undefined : progressBar(process.stderr);
+  let loadMs = 0;
+  try {
+    const engine = await initInference(model, {
+      ...Object.fromEntries(given),
+      device: flags.device,
+      logger: stderrLogger(flags),
+      signal,
+      onProgress(progress) {
+        if (progress.phase === "ready") loadMs = progress.loadMs;
+        else bar?.update(progress.loadedBytes, progress.totalBytes);
+      },
+    });
+    return { engine, loadMs };
+  } finally {
+    bar?.clear();
+  }
+}
+
+type Statistics = Pick<GenerationResult, "finishReason" | "timings"> & { newTokens: number };
+
+/** Streams the text; ids where there is no tokenizer to make text of them. */
+async function write(engine: Engine, prompt: Prompt, options: GenerationOptions, output: Output): Promise<Statistics> {
+  const startedAt = performance.now();
+  let firstTokenAt = startedAt;
+  let newTokens = 0;
+  let last: GenerationChunk | undefined;
+  for await (const chunk of engine.stream(prompt, options)) {
+    if (newTokens === 0) firstTokenAt = performance.now();
+    const separator = newTokens === 0 ? "" : " ";
+    newTokens += chunk.ids.length;
+    last = chunk;
+    if (engine.tokenizer) await output.write(chunk.text);
+    else if (chunk.ids.length > 0) await output.write(separator + chunk.ids.join(" "));
+  }
+  const endedAt = performance.now();
+  await output.write("\n");
+  const decodeSeconds = (endedAt - firstTokenAt) / 1000;
+  return {
+    newTokens,
+    finishReason: last?.finishReason ?? "length",
+    timings: {
+      firstTokenMs: firstTokenAt - startedAt,
+      totalMs: endedAt - startedAt,
+      tokensPerSecond: newTokens > 1 && decodeSeconds > 0 ? (newTokens - 1) / decodeSeconds : 0,
+    },
+  };
+}
+
+function statistics({ newTokens, finishReason, timings }: Statistics, loadMs: number): string {
+  const { firstTokenMs, totalMs, tokensPerSecond } = timings;
+  const parts = [
+    `${newTokens} new tokens in ${(totalMs / 1000).toFixed(2)} s`,
+    `${tokensPerSecond.toFixed(1)} tokens/s`,
+    `first after ${firstTokenMs.toFixed(0)} ms`,
+    `loaded in ${(loadMs / 1000).toFixed(2)} s`,
+    finishReason === "stop" ? "stopped" : "length reached",
+  ];
+  return `[${parts.join(", ")}]`;
+}
+
+function checkFlags(flags: GenerateFlags, options: GenerationOptions): void {
+  const usage = (message: string) => new ShardspeedError("ERR_INVALID_ARGUMENT", message);
+  const given = (["prompt", "promptFile", "promptIds"] as const).filter((name) => flags[name] !== undefined);
+  if (given.length > 1) throw usage("Give one of --prompt, --prompt-file and --prompt-ids.");
+  if (given.length === 0 && process.stdin.isTTY)
+    throw usage("There is no prompt: give --prompt, --prompt-file, --prompt-ids or text on the standard input.");
+  if (flags.chat && flags.promptIds) throw usage("--chat needs a prompt of text, and --prompt-ids gives token ids.");
+  if (flags.system !== undefined && !flags.chat) throw usage("--system is for --chat.");
+  if (options.logprobs !== undefined && !flags.json) throw usage("--logprobs is for --json.");
+}
+
+async function readPrompt(flags: GenerateFlags, signal: AbortSignal): Promise<string | number[]> {
+  if (flags.promptIds !== undefined) return flags.promptIds;
+  if (flags.prompt !== undefined) return flags.prompt;
+  const file = flags.promptFile ?? "-";
+  stderrLogger(flags).debug(`Reading the prompt from ${file === "-" ? "the standard input" : file}`);
+  let text: string;
+  try {
+    text = file === "-" ? await readStdin(signal) : await readFile(file, { encoding: "utf8", signal });
+  } catch (error) {
+    throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Cannot read the prompt: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  // The newline that ends a file, or echo's output, is not meant to be read by the model.
+  return text.replace(/\r?\n$/, "");
+}
+
+async function readStdin(signal: AbortSignal): Promise<string> {
+  signal.addEventListener("abort", () => process.stdin.destroy(), { once: true });
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  signal.throwIfAborted();
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function toPrompt(source: string | number[], flags: GenerateFlags, engine: Engine): Prompt {
+  if (!flags.chat || typeof source !== "string") return source;
+  if (!engine.tokenizer)
+    throw new ShardspeedError("ERR_TOKENIZER", "--chat needs a tokenizer, and the model folder has none.");
+  const system = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
+  return engine.tokenizer.applyChatTemplate([...system, { role: "user", content: source }], {
+    addGenerationPrompt: true,
+  });
+}

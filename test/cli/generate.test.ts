@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { demo, run, start } from "./command.js";
+
+interface GoldenRow {
+  prompt: string;
+  ids: number[];
+  greedy: number[];
+  text: string;
+}
+
+const golden: GoldenRow[] = JSON.parse(await readFile(path.join(demo, "golden.json"), "utf8"));
+const row = golden[0]!;
+const statistics =
+  /^\[\d+ new tokens in [\d.]+ s, [\d.]+ tokens\/s, first after \d+ ms, loaded in [\d.]+ s, (stopped|length reached)\]\n$/;
+
+describe("text on the standard output, statistics on the standard error", () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), "shardspeed-cli-"));
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  const length = ["--max-new-tokens", String(row.greedy.length)];
+
+  test("the prompt as an option, from a file, from the standard input, as ids", async () => {
+    const file = path.join(folder, "prompt.txt");
+    await writeFile(file, `${row.prompt}\n`);
+    for (const [args, input] of [
+      [["--prompt", row.prompt], ""],
+      [["--prompt-file", file], ""],
+      [["--prompt-file", "-"], `${row.prompt}\n`],
+      [[], row.prompt],
+      [["--prompt-ids", row.ids.join(",")], ""],
+    ] as [string[], string][]) {
+      const { status, stdout, stderr } = await run(["generate", demo, ...args, ...length], input);
+      assert.equal(status, 0, stderr);
+      assert.equal(stdout, `${row.text}\n`);
+      assert.match(stderr, statistics);
+    }
+  });
+
+  test("--quiet", async () => {
+    const { status, stdout, stderr } = await run(["generate", demo, "-p", row.prompt, ...length, "--quiet"]);
+    assert.deepEqual({ status, stdout, stderr }, { status: 0, stdout: `${row.text}\n`, stderr: "" });
+  });
+
+  test("--json: one document, and nothing on the standard error", async () => {
+    const { status, stdout, stderr } = await run(["generate", demo, "-p", row.prompt, ...length, "--json"]);
+    assert.equal(status, 0, stderr);
+    assert.equal(stderr, "");
+    const { timings, ...document } = JSON.parse(stdout);
+    assert.deepEqual(document, {
+      text: row.text,
+      ids: row.greedy,
+      finishReason: "length",
+      usage: { promptTokens: row.ids.length, newTokens: row.greedy.length },
+    });
+    for (const name of ["firstTokenMs", "totalMs", "tokensPerSecond"]) assert.ok(timings[name] > 0, name);
+  });
+
+  test("--logprobs", async () => {
+    const { stdout } = await run(["generate", demo, "-p", row.prompt, "-n", "3", "--json", "--logprobs", "2"]);
+    const { ids, logprobs } = JSON.parse(stdout);
+    assert.deepEqual(
+      logprobs.map(({ id }: { id: number }) => id),
+      ids,
+    );
+    for (const { logprob, top } of logprobs) {
+      assert.ok(logprob < 0);
+      assert.equal(top.length, 2);
+    }
+  });
+
+  test("--stop ends the text before it", async () => {
+    const words = row.text.trim().split(" ");
+    const stop = words[5]!;
+    const { stdout, stderr } = await run([
+      "generate",
+      demo,
+      "-p",
+      row.prompt,
+      ...length,
+      "--stop",
+      "never",
+      "--stop",
+      stop,
+    ]);
+    assert.equal(stdout, `${row.text.slice(0, row.text.indexOf(stop))}\n`);
+    assert.match(stderr, /stopped\]/);
+  });
+
+  test("the same seed gives the same text, and another seed another", async () => {
+    const sample = async (seed: string) =>
+      (await run(["generate", demo, "-p", "The whale", "-n", "24", "-t", "1", "--seed", seed, "--quiet"])).stdout;
+    const first = await sample("18446744073709551615");
+    assert.equal(await sample("18446744073709551615"), first);
+    assert.notEqual(await sample("1"), first);
+  });
+
+  test("--config is followed", async () => {
+    const file = path.join(folder, "ds-config.json");
+    await writeFile(
+      file,
+      JSON.stringify({ dtype: "fp32", tensor_parallel: { tp_size: 1 }, max_out_tokens: 12, enable_cuda_graph: true }),
+    );
+    const { status, stdout, stderr } = await run(["generate", demo, "-p", row.prompt, "--json", "--config", file]);
+    assert.equal(status, 0, stderr);
+    const { usage } = JSON.parse(stdout);
+    assert.equal(usage.promptTokens + usage.newTokens, 12);
+    assert.match(stderr, /^shardspeed: warning: .*ds-config\.json: no effect here: enable_cuda_graph\n$/);
+  });
+
+  test("a prompt that is too long for the model is an error of its own", async () => {
+    const { status, stderr } = await run(["generate", demo, "-p", "whale ".repeat(600)]);
+    assert.equal(status, 1);
+    assert.match(stderr, /\(ERR_CONTEXT_LENGTH\)/);
+  });
+
+  test("--chat without a template says so", async () => {
+    const { status, stderr } = await run(["generate", demo, "-p", "x", "--chat"]);
+    assert.equal(status, 1);
+    assert.match(stderr, /no chat template.*\(ERR_TOKENIZER\)/);
+  });
+});
+
+describe("ends before the end", () => {
+  const long = ["generate", demo, "-p", "The whale", "-n", "500", "--ignore-eos", "--threads", "1"];
+
+  test("a reader that has enough: no error, no stack", async () => {
+    const { child, ended, wrote } = start(long);
+    await wrote;
+    child.stdout.destroy();
+    const { status, stderr } = await ended;
+    assert.equal(status, 0, stderr);
+    assert.doesNotMatch(stderr, /EPIPE|Error/);
+  });
+
+  for (const [signal, status] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
+    test(`${signal} in the middle of the text: ${status}, no stack`, async () => {
+      const { child, ended, wrote } = start(long);
+      await wrote;
+      child.kill(signal);
+      const outcome = await ended;
+      assert.equal(outcome.status, status, outcome.stderr);
+      assert.equal(outcome.signal, null);
+      assert.equal(outcome.stderr, "");
+    });
+  }
+
+  test("interrupted with --json: the error as a document", async () => {
+    const { child, ended } = start(["generate", demo, "--json", "--verbose"]);
+    await once(child.stderr, "data");
+    child.kill("SIGINT");
+    const { status, stdout } = await ended;
+    assert.equal(status, 130);
+    assert.equal(JSON.parse(stdout).error.code, "ERR_ABORTED");
+  });
+});

@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { demo, run } from "./command.js";
+
+const golden = (family: string) => fileURLToPath(new URL(`../../test/fixtures/golden/${family}`, import.meta.url));
+
+describe("inspect", () => {
+  test("the demo model, in numbers that its card has", async () => {
+    const { status, stdout, stderr } = await run(["inspect", demo, "--json"]);
+    assert.equal(status, 0, stderr);
+    assert.equal(stderr, "");
+    const report = JSON.parse(stdout);
+    assert.equal(report.parameters, 4_339_712);
+    assert.equal(report.spec.family, "opt");
+    assert.equal(report.spec.layers, 4);
+    assert.equal(report.storedDtype, "float16");
+    assert.equal(report.files.length, 1);
+    assert.deepEqual(report.warnings, []);
+    assert.deepEqual(report.endTokenIds, [2]);
+    assert.deepEqual(report.tokenizer, {
+      vocabSize: 4096,
+      modelMaxLength: null,
+      bosToken: "</s>",
+      eosToken: "</s>",
+      padToken: "<pad>",
+      chatTemplate: false,
+    });
+    const whole = report.memory.find(
+      (row: { dtype: string; tpSize: number }) => row.dtype === "float16" && row.tpSize === 1,
+    );
+    assert.equal(whole.weightBytes, 2 * report.parameters);
+    assert.equal(whole.kvBytesPerToken, 2 * 4 * 256 * 2);
+    assert.equal(whole.kvBytesPerSequence, 512 * whole.kvBytesPerToken);
+    const half = report.memory.find(
+      (row: { dtype: string; tpSize: number }) => row.dtype === "float32" && row.tpSize === 2,
+    );
+    assert.ok(half.weightBytes > 2 * report.parameters && half.weightBytes < 2.3 * report.parameters);
+    assert.equal(half.kvBytesPerToken, 2 * 4 * 128 * 4);
+  });
+
+  test("as text, with the tensors of the first layer or of all", async () => {
+    const some = await run(["inspect", demo]);
+    assert.equal(some.status, 0, some.stderr);
+    assert.match(some.stdout, /parameters +4,339,712 in float16/);
+    assert.match(some.stdout, /layers\.0\.attn\.q\.weight +\S+ +float16 +\[256, 256\]/);
+    assert.doesNotMatch(some.stdout, /layers\.1\.attn/);
+    const all = await run(["inspect", demo, "--tensors"]);
+    assert.match(all.stdout, /layers\.3\.mlp\.down\.weight/);
+    for (const line of all.stdout.split("\n")) assert.equal(line, line.trimEnd());
+  });
+
+  test("it needs no addon", async () => {
+    const { status, stderr } = await run(["inspect", demo], "", { SHARDSPEED_BINDING: "/nowhere/shardspeed.node" });
+    assert.equal(status, 0, stderr);
+  });
+
+  for (const family of ["opt", "gpt2", "llama"]) {
+    test(`the tiny ${family} of the golden data, which has no tokenizer`, async () => {
+      const { status, stdout, stderr } = await run(["inspect", golden(family), "--json"]);
+      assert.equal(status, 0, stderr);
+      const report = JSON.parse(stdout);
+      assert.equal(report.spec.family, family);
+      assert.equal(report.tokenizer, null);
+      assert.ok(report.tensors.length > 0);
+      assert.match((await run(["inspect", golden(family)])).stdout, /none: prompts must be token ids/);
+    });
+  }
+
+  describe("folders with faults", () => {
+    let folder: string;
+    before(async () => {
+      folder = await mkdtemp(path.join(tmpdir(), "shardspeed-inspect-"));
+      await cp(golden("opt"), folder, { recursive: true });
+    });
+    after(() => rm(folder, { recursive: true }));
+
+    test("a broken tokenizer is a warning", async () => {
+      await writeFile(path.join(folder, "tokenizer.json"), "{");
+      const { status, stdout, stderr } = await run(["inspect", folder, "--json"]);
+      assert.equal(status, 0, stderr);
+      const report = JSON.parse(stdout);
+      assert.equal(report.tokenizer, null);
+      assert.ok(report.warnings.some((warning: string) => /tokenizer\.json is not JSON/.test(warning)));
+      assert.match((await run(["inspect", folder])).stdout, /Warnings\n.*tokenizer\.json is not JSON/);
+    });
+
+    test("an unknown architecture is an error", async () => {
+      await writeFile(
+        path.join(folder, "config.json"),
+        '{"model_type": "telepathy", "architectures": ["TelepathyForCausalLM"]}',
+      );
+      const { status, stderr } = await run(["inspect", folder]);
+      assert.equal(status, 1);
+      assert.match(stderr, /elepathy.*\(ERR_UNSUPPORTED_MODEL\)/);
+    });
+
+    test("a config.json that is none is an error with the place", async () => {
+      await writeFile(path.join(folder, "config.json"), '{"model_type": }');
+      const { status, stderr } = await run(["inspect", folder]);
+      assert.equal(status, 1);
+      assert.match(stderr, /config\.json is not JSON: line 1, column 16.*\(ERR_CHECKPOINT\)/);
+    });
+  });
+});
