@@ -1,0 +1,39 @@
+// Every check of form, each run even when one before it failed. Needs dist/ (npm run lint builds it).
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import path from "node:path";
+
+const root = path.resolve(import.meta.dirname, "..");
+const bin = path.join(root, "node_modules", ".bin");
+const failed = [];
+
+function check(name, command, args) {
+  console.log(`lint: ${name}`);
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+  if (error) console.error(error.message);
+  if (status !== 0) failed.push(name);
+}
+
+function nativeSources() {
+  return ["src", "binding", "cuda", "test"]
+    .filter((folder) => existsSync(path.join(root, folder)))
+    .flatMap((folder) =>
+      readdirSync(path.join(root, folder), { recursive: true })
+        .filter((file) => /\.(h|cpp|inc|cu|cuh)$/.test(file))
+        .map((file) => path.join(folder, file)),
+    );
+}
+
+check("biome", path.join(bin, "biome"), ["check", "--error-on-warnings"]);
+if (spawnSync("clang-format", ["--version"]).error) {
+  console.log("lint: clang-format skipped, it is not installed (Debian, Ubuntu: apt install clang-format)");
+} else {
+  check("clang-format", "clang-format", ["--dry-run", "--Werror", ...nativeSources()]);
+}
+check("publint", path.join(bin, "publint"), ["--strict"]);
+check("attw", path.join(bin, "attw"), ["--pack", ".", "--profile", "esm-only"]);
+
+if (failed.length > 0) {
+  console.error(`lint: failed: ${failed.join(", ")}`);
+  process.exitCode = 1;
+}
