@@ -43,7 +43,14 @@ function measure(options) {
     fmaPeak: Math.max(limitsBefore.fmaPeak, limitsAfter.fmaPeak),
     kernels: limitsBefore.kernels,
   };
-  return { machine: cpus()[0]?.model, node: process.version, date: new Date().toISOString(), options, limits, ...model };
+  return {
+    machine: cpus()[0]?.model,
+    node: process.version,
+    date: new Date().toISOString(),
+    options,
+    limits,
+    ...model,
+  };
 }
 
 function report({ options, limits, model, load, prefill, decodeOne, decodeEight, memory }) {
@@ -56,15 +63,43 @@ function report({ options, limits, model, load, prefill, decodeOne, decodeEight,
   const rows = [
     ["figure", "measured", "machine's limit", "share"],
     ["load (warm)", `${(median(load.ms) / 1000).toFixed(2)} s`, "", ""],
-    [`prefill, ${prefill.tokens} tokens`, `${prefillRate.toFixed(0)} tok/s`, `FMA peak ${gflops(limits.fmaPeak)}`, percent((prefillRate * prefill.flopsPerToken) / limits.fmaPeak)],
-    ["decode, 1 sequence", `${one.toFixed(1)} tok/s`, `read ${gb(limits.readBandwidth)}`, percent((one * decodeOne.bytesPerStep) / limits.readBandwidth)],
-    ["decode, 8 sequences", `${eight.toFixed(1)} tok/s`, `FMA peak ${gflops(limits.fmaPeak)}`, percent((eight * decodeEight.flopsPerToken) / limits.fmaPeak)],
+    [
+      `prefill, ${prefill.tokens} tokens`,
+      `${prefillRate.toFixed(0)} tok/s`,
+      `FMA peak ${gflops(limits.fmaPeak)}`,
+      percent((prefillRate * prefill.flopsPerToken) / limits.fmaPeak),
+    ],
+    [
+      "decode, 1 sequence",
+      `${one.toFixed(1)} tok/s`,
+      `read ${gb(limits.readBandwidth)}`,
+      percent((one * decodeOne.bytesPerStep) / limits.readBandwidth),
+    ],
+    [
+      "decode, 8 sequences",
+      `${eight.toFixed(1)} tok/s`,
+      `FMA peak ${gflops(limits.fmaPeak)}`,
+      percent((eight * decodeEight.flopsPerToken) / limits.fmaPeak),
+    ],
     ["8 sequences / 1 sequence", `${(eight / one).toFixed(2)} x`, "", ""],
-    ["peak RSS", `${(memory.peakRssBytes / 1e6).toFixed(0)} MB`, `weights ${(memory.weightBytes / 1e6).toFixed(0)} MB + KV cache used ${(memory.kvUsedBytes / 1e6).toFixed(0)} MB`, ""],
+    [
+      "peak RSS",
+      `${(memory.peakRssBytes / 1e6).toFixed(0)} MB`,
+      `weights ${(memory.weightBytes / 1e6).toFixed(0)} MB + KV cache used ${(memory.kvUsedBytes / 1e6).toFixed(0)} MB`,
+      "",
+    ],
   ];
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  console.log(`${model.name}: ${(model.parameters / 1e6).toFixed(1)} M parameters, ${options.dtype}, ${options.threads} threads, ${limits.kernels} kernels, median of ${options.repeat}`);
-  for (const row of rows) console.log(row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd());
+  console.log(
+    `${model.name}: ${(model.parameters / 1e6).toFixed(1)} M parameters, ${options.dtype}, ${options.threads} threads, ${limits.kernels} kernels, median of ${options.repeat}`,
+  );
+  for (const row of rows)
+    console.log(
+      row
+        .map((cell, column) => cell.padEnd(widths[column]))
+        .join("  ")
+        .trimEnd(),
+    );
 }
 
 function main() {

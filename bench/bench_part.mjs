@@ -1,11 +1,11 @@
 // A part of bench.mjs, in a process of its own: node bench_part.mjs limits|model OPTIONS. Prints JSON.
 import path from "node:path";
 import process from "node:process";
+import { resolveConfig } from "../dist/config.js";
 import { initInference } from "../dist/index.js";
 import { startEngine } from "../dist/init.js";
 import { loadNative } from "../dist/load_native.js";
 import { describeModel } from "../dist/models/index.js";
-import { resolveConfig } from "../dist/config.js";
 import { resolveInitOptions } from "../dist/options.js";
 import { readShape } from "./read_shape.mjs";
 
@@ -25,7 +25,13 @@ async function load({ model, shape, dtype, threads }) {
   if (shape === undefined) return initInference(model, { config: { dtype }, threads });
   const { spec } = describeModel(readShape(shape));
   const config = await resolveConfig({ dtype });
-  const prepared = { spec, weights: null, dtype: config.dtype, maxSequenceTokens: spec.maxPositions, tokenizer: undefined };
+  const prepared = {
+    spec,
+    weights: null,
+    dtype: config.dtype,
+    maxSequenceTokens: spec.maxPositions,
+    tokenizer: undefined,
+  };
   return startEngine({ ...prepared, generationDefaults: { eosTokenIds: [] } }, resolveInitOptions({ threads }));
 }
 
@@ -108,8 +114,16 @@ async function measureModel(options) {
       tokensPerSecond: prefillRates,
       flopsPerToken: 2 * layers + (2 * head) / prefillTokens + attentionFlops(spec, prefillTokens / 2),
     },
-    decodeOne: { tokensPerSecond: oneRates, bytesPerStep: (layers + head) * elementBytes + kvBytes, flopsPerToken: decodeFlops },
-    decodeEight: { tokensPerSecond: eightRates, bytesPerStep: (layers + head) * elementBytes + 8 * kvBytes, flopsPerToken: decodeFlops },
+    decodeOne: {
+      tokensPerSecond: oneRates,
+      bytesPerStep: (layers + head) * elementBytes + kvBytes,
+      flopsPerToken: decodeFlops,
+    },
+    decodeEight: {
+      tokensPerSecond: eightRates,
+      bytesPerStep: (layers + head) * elementBytes + 8 * kvBytes,
+      flopsPerToken: decodeFlops,
+    },
     memory: { peakRssBytes: process.resourceUsage().maxRSS * 1024, weightBytes, kvCacheBytes, kvUsedBytes },
   };
 }

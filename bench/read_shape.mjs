@@ -7,6 +7,8 @@ export function readShape(shape) {
   try {
     return JSON.parse(readFileSync(shape, "utf8"));
   } catch (error) {
-    throw new Error(`Expected --shape to be one of ${Object.keys(shapes).join(", ")} or the path of a config.json: ${error.message}`);
+    throw new Error(
+      `Expected --shape to be one of ${Object.keys(shapes).join(", ")} or the path of a config.json: ${error.message}`,
+    );
   }
 }

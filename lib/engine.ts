@@ -85,7 +85,10 @@ export class Engine {
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
    */
   generate(prompt: Prompt, options?: GenerationOptions): Promise<GenerationResult>;
-  generate(prompts: readonly string[] | readonly (readonly number[])[], options?: GenerationOptions): Promise<GenerationResult[]>;
+  generate(
+    prompts: readonly string[] | readonly (readonly number[])[],
+    options?: GenerationOptions,
+  ): Promise<GenerationResult[]>;
   async generate(
     prompt: Prompt | readonly string[] | readonly (readonly number[])[],
     options?: GenerationOptions,
@@ -146,7 +149,10 @@ export class Engine {
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
     if (resolved.signal?.aborted) throw abortedError(resolved.signal);
     if (resolved.stop.length > 0 && !this.tokenizer) {
-      throw new ShardspeedError("ERR_TOKENIZER", "Stop strings need a tokenizer, and the model has none. Use stopTokenIds.");
+      throw new ShardspeedError(
+        "ERR_TOKENIZER",
+        "Stop strings need a tokenizer, and the model has none. Use stopTokenIds.",
+      );
     }
     const tokens = this.#toTokens(prompt, name);
     const room = this.contextTokens - tokens.length;
@@ -172,7 +178,10 @@ export class Engine {
     let tokens: readonly number[];
     if (typeof prompt === "string") {
       if (!this.tokenizer) {
-        throw new ShardspeedError("ERR_TOKENIZER", "The model's folder has no tokenizer.json, so prompts must be token ids.");
+        throw new ShardspeedError(
+          "ERR_TOKENIZER",
+          "The model's folder has no tokenizer.json, so prompts must be token ids.",
+        );
       }
       tokens = this.tokenizer.encode(prompt);
     } else if (Array.isArray(prompt)) {
@@ -187,7 +196,9 @@ export class Engine {
 }
 
 function isBatch(prompt: unknown): prompt is readonly string[] | readonly (readonly number[])[] {
-  return Array.isArray(prompt) && prompt.length > 0 && prompt.every((one) => typeof one === "string" || Array.isArray(one));
+  return (
+    Array.isArray(prompt) && prompt.length > 0 && prompt.every((one) => typeof one === "string" || Array.isArray(one))
+  );
 }
 
 function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {

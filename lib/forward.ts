@@ -73,7 +73,8 @@ function readRows(inputs: ForwardInputs, vocabSize: number): Row[] {
   const known = ["inputIds", "attentionMask", "tokenTypeIds"];
   if (typeof inputs !== "object" || inputs === null) throw invalidArgument("inputs", "an object with inputIds", inputs);
   for (const key of Object.keys(inputs)) {
-    if (!known.includes(key)) throw invalidArgument(key, `absent: forward() takes ${known.join(", ")}`, inputs[key as keyof ForwardInputs]);
+    if (!known.includes(key))
+      throw invalidArgument(key, `absent: forward() takes ${known.join(", ")}`, inputs[key as keyof ForwardInputs]);
   }
   const { inputIds, attentionMask, tokenTypeIds } = inputs;
   if (tokenTypeIds !== undefined) throw invalidArgument("tokenTypeIds", "absent: this model takes none", tokenTypeIds);
@@ -81,14 +82,26 @@ function readRows(inputs: ForwardInputs, vocabSize: number): Row[] {
   const sequence = inputIds[0]?.length as number;
   for (const [i, row] of inputIds.entries()) {
     if (row.length !== sequence) {
-      throw invalidArgument(`inputIds[${i}]`, `${sequence} ids, as inputIds[0] has: pad shorter rows and mask the padding`, row);
+      throw invalidArgument(
+        `inputIds[${i}]`,
+        `${sequence} ids, as inputIds[0] has: pad shorter rows and mask the padding`,
+        row,
+      );
     }
   }
   if (attentionMask === undefined) {
-    return inputIds.map((ids, i) => toRow(ids, ids.map(() => 1), i, vocabSize));
+    return inputIds.map((ids, i) =>
+      toRow(
+        ids,
+        ids.map(() => 1),
+        i,
+        vocabSize,
+      ),
+    );
   }
   checkRectangle(attentionMask, "attentionMask");
-  if (attentionMask.length !== inputIds.length) throw invalidArgument("attentionMask", `${inputIds.length} rows, as inputIds`, attentionMask);
+  if (attentionMask.length !== inputIds.length)
+    throw invalidArgument("attentionMask", `${inputIds.length} rows, as inputIds`, attentionMask);
   return inputIds.map((ids, i) => toRow(ids, attentionMask[i] as readonly number[], i, vocabSize));
 }
 

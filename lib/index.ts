@@ -17,5 +17,14 @@ export type {
 export { initInference } from "./init.js";
 export type { Logger } from "./logger.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
+export type { TokenLogprob } from "./native.js";
 export type { GenerationOptions, InitOptions, LoadProgress } from "./options.js";
-export { AutoTokenizer, type ChatMessage, type ChatTemplateOptions, type DecodeOptions, type EncodeOptions, type Tokenizer } from "./tokenizer/index.js";
+export {
+  AutoTokenizer,
+  type ChatMessage,
+  type ChatTemplateOptions,
+  type DecodeOptions,
+  type DecodeStream,
+  type EncodeOptions,
+  type Tokenizer,
+} from "./tokenizer/index.js";

@@ -1,12 +1,11 @@
-import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/index.js";
 import { resolveConfig } from "./config.js";
 import { Engine } from "./engine.js";
-import { invalidArgument, ShardspeedError } from "./errors.js";
+import { invalidArgument } from "./errors.js";
 import { abortedError } from "./generation.js";
 import { loadNative } from "./load_native.js";
 import { availableMemoryBytes, formatBytes, planMemory } from "./memory.js";
+import { readModelConfig } from "./model_folder.js";
 import { describeModel, resolveWeights } from "./models/index.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";
 import type { EnginePlan } from "./native.js";
@@ -36,14 +35,14 @@ export async function initInference(model: string, options?: InitOptions): Promi
   const config = await resolveConfig(resolved.config, logger);
   const description = describeModel(await readModelConfig(model), { logger });
   const checkpoint = await openCheckpoint(model, { logger, ...(signal ? { signal } : {}) });
-  const { files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
+  const { spec, files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
   const [tokenizer, generationDefaults] = await Promise.all([loadTokenizer(model), loadGenerationDefaults(model)]);
   return startEngine(
     {
-      spec: description.spec,
+      spec,
       weights: { files, weights },
       dtype: config.dtype ?? storedDtype,
-      maxSequenceTokens: Math.min(description.spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
+      maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
       tokenizer,
       generationDefaults,
     },
@@ -72,6 +71,7 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
     weights,
     dtype,
     threads: options.threads,
+    maxSequenceTokens: model.maxSequenceTokens,
     maxBatchTokens: Math.min(options.maxBatchTokens, model.maxSequenceTokens * 8),
     kvCachePages: 0,
   };
@@ -83,6 +83,7 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
     logger,
   );
   plan.kvCachePages = memory.kvCachePages;
+  plan.maxSequenceTokens = memory.contextTokens;
   const session = new Session(binding, plan, (loadedBytes, totalBytes) => {
     onProgress?.({ phase: "load", loadedBytes, totalBytes });
   });
@@ -102,7 +103,11 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
   });
 }
 
-async function whenReady(session: Session, signal: AbortSignal | undefined, onReady: (loadMs: number) => void): Promise<void> {
+async function whenReady(
+  session: Session,
+  signal: AbortSignal | undefined,
+  onReady: (loadMs: number) => void,
+): Promise<void> {
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(abortedError(signal as AbortSignal));
@@ -116,22 +121,5 @@ async function whenReady(session: Session, signal: AbortSignal | undefined, onRe
     throw error;
   } finally {
     if (onAbort) signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-async function readModelConfig(folder: string): Promise<unknown> {
-  const path = join(folder, "config.json");
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    const status = await stat(folder).catch(() => undefined);
-    const found = status === undefined ? "there is no such folder" : status.isDirectory() ? "it has no config.json that can be read" : "it is not a folder";
-    throw new ShardspeedError("ERR_CHECKPOINT", `${folder}: expected a Hugging Face model folder, but ${found}.`, { cause: error });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ShardspeedError("ERR_CHECKPOINT", `${path} is not JSON: ${(error as Error).message}`, { cause: error });
   }
 }

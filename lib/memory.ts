@@ -8,8 +8,12 @@ export const pageTokens = 16;
 
 /** Sequences of full length that the KV cache holds by default. */
 const defaultContexts = 8;
-/** Share of the memory left beside the weights that the KV cache takes by default at most. */
+/** Share of the memory left beside the weights that the KV cache takes by default, once a sequence of full length fits. */
 const defaultShare = 0.25;
+/** The same for a sequence of full length that takes more than that: long contexts are cut to what fits here. */
+const largestShare = 0.8;
+/** Fewer tokens than this are no use: then the model does not fit. */
+const leastContextTokens = 256;
 
 export interface MemoryPlan {
   kvCachePages: number;
@@ -62,8 +66,11 @@ export function planMemory(
       );
     }
   } else {
-    const share = Math.floor((Math.max(0, availableBytes - fixedBytes) * defaultShare) / kvPageBytes);
-    kvCachePages = Math.max(contextPages, Math.min(defaultContexts * contextPages, share));
+    const pagesIn = (share: number) => Math.floor((Math.max(0, availableBytes - fixedBytes) * share) / kvPageBytes);
+    kvCachePages = Math.max(
+      Math.min(contextPages, Math.max(pagesIn(largestShare), leastContextTokens / pageTokens)),
+      Math.min(defaultContexts * contextPages, pagesIn(defaultShare)),
+    );
   }
   const neededBytes = fixedBytes + kvCachePages * kvPageBytes;
   if (neededBytes > availableBytes) {

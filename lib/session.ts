@@ -62,7 +62,9 @@ export class Session {
   /** Ends all requests with ERR_DISPOSED; resolves when thread and memory are gone. */
   close(): Promise<void> {
     this.#closed ??= this.#native.close();
-    this.#end(new ShardspeedError("ERR_DISPOSED", "The engine has been disposed. Make a new one with initInference()."));
+    this.#end(
+      new ShardspeedError("ERR_DISPOSED", "The engine has been disposed. Make a new one with initInference()."),
+    );
     return this.#closed;
   }
 
@@ -75,7 +77,9 @@ export class Session {
         this.#settleReady?.resolve(event.loadMs);
         break;
       case "failed":
-        this.#end(new ShardspeedError(event.code in errorCodes ? (event.code as ErrorCode) : "ERR_NATIVE", event.message));
+        this.#end(
+          new ShardspeedError(event.code in errorCodes ? (event.code as ErrorCode) : "ERR_NATIVE", event.message),
+        );
         break;
       case "token":
         this.#listeners.get(event.id)?.onToken(event);
