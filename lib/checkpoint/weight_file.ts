@@ -1,0 +1,119 @@
+import { constants, type Stats } from "node:fs";
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { ShardspeedError } from "../errors.js";
+import { checkpointError } from "./errors.js";
+import type { TensorEntry } from "./types.js";
+
+/** A tensor as the reader of one file knows it: which file of the checkpoint that is comes later. */
+export type FileTensor = Omit<TensorEntry, "file">;
+
+/** A weights file opened for reading its headers. */
+export class WeightFile {
+  readonly #handle: FileHandle;
+  readonly #signal: AbortSignal | undefined;
+
+  private constructor(
+    readonly path: string,
+    readonly bytes: number,
+    handle: FileHandle,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#handle = handle;
+    this.#signal = signal;
+  }
+
+  /**
+   * Runs `body` on the opened file and closes the file whatever happens.
+   *
+   * @throws ERR_CHECKPOINT where there is no such file, it is not a regular file or may not be read.
+   */
+  static async use<T>(
+    path: string,
+    signal: AbortSignal | undefined,
+    body: (file: WeightFile) => Promise<T>,
+  ): Promise<T> {
+    checkAborted(signal);
+    requireRegularFile(path, await statPath(path));
+    // Without O_NONBLOCK, a pipe that took the file's place since the check above would block for ever.
+    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: unknown) => {
+      throw systemError(path, error);
+    });
+    try {
+      const stats = await handle.stat();
+      requireRegularFile(path, stats);
+      return await body(new WeightFile(path, stats.size, handle, signal));
+    } catch (error) {
+      throw ShardspeedError.isInstance(error) ? error : systemError(path, error);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Exactly `length` bytes at `position`. */
+  async read(position: number, length: number): Promise<Buffer> {
+    checkAborted(this.#signal);
+    if (!(position >= 0 && length >= 0 && position + length <= this.bytes)) {
+      throw checkpointError(
+        { file: this.path },
+        `needs ${length} bytes at ${position}, but the file ends at ${this.bytes}: it is truncated or damaged`,
+      );
+    }
+    const buffer = Buffer.allocUnsafe(length);
+    let done = 0;
+    while (done < length) {
+      const { bytesRead } = await this.#handle.read(buffer, done, length - done, position + done);
+      if (bytesRead === 0) throw checkpointError({ file: this.path }, "became shorter while it was read");
+      done += bytesRead;
+    }
+    return buffer;
+  }
+}
+
+/** What lies at a path, links followed. @throws ERR_CHECKPOINT where it cannot be known. */
+export async function statPath(path: string): Promise<Stats> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    throw systemError(path, error);
+  }
+}
+
+function requireRegularFile(path: string, stats: Stats): void {
+  if (stats.isFile()) return;
+  const kind = stats.isDirectory()
+    ? "a folder"
+    : stats.isFIFO()
+      ? "a pipe"
+      : stats.isSocket()
+        ? "a socket"
+        : "a device";
+  throw checkpointError({ file: path }, `is ${kind}, expected a regular file`);
+}
+
+export function checkAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) {
+    throw new ShardspeedError("ERR_ABORTED", "Opening the checkpoint was cancelled by its signal", {
+      cause: signal.reason,
+    });
+  }
+}
+
+const systemReasons: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or folder (or it is a link to one that is gone)",
+  ENOTDIR: "a part of the path is not a folder",
+  EACCES: "no permission to read it",
+  EPERM: "no permission to read it",
+  EISDIR: "is a folder, expected a regular file",
+  ELOOP: "its links go round in a circle",
+  ENAMETOOLONG: "the path is too long",
+  EMFILE: "too many files are open in this process",
+  ENFILE: "too many files are open on this machine",
+  EIO: "the disk failed to read it",
+  ERR_INVALID_ARG_VALUE: "the path holds a null character",
+};
+
+export function systemError(path: string, error: unknown): ShardspeedError {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const reason = systemReasons[code] ?? (error instanceof Error ? error.message : String(error));
+  return checkpointError({ file: path }, code === "" ? reason : `${reason} (${code})`, error);
+}
