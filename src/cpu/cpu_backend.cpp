@@ -18,6 +18,9 @@ namespace {
 // Rows up to which every thread computes the norm for itself, which is cheaper than to meet once more.
 constexpr int64_t kFewRows = 4;
 
+// A thread claims this share of its even part of what is left: one half.
+constexpr int64_t kGuide = 2;
+
 const CpuMatrix& cpu(const Matrix& matrix) {
   return static_cast<const CpuMatrix&>(matrix);
 }
@@ -107,6 +110,7 @@ class CpuBackend final : public Backend {
         positions[static_cast<size_t>(slice.firstRow + i)] = slice.contextLength + i;
     return positions;
   }
+  void divide(int64_t groups);
   void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
                      CpuActivations& out, Scratch& scratch) const;
   void appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, CpuActivations& qkv,
@@ -117,8 +121,20 @@ class CpuBackend final : public Backend {
   RotaryTables rotary_;
   std::vector<Scratch> scratch_;  // one a worker
   std::vector<float> normed_;     // (rows, stride) of the step
+  std::vector<int64_t> parts_;    // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
 };
+
+// Parts that shrink towards the end (guided self-scheduling: Polychronopoulos and Kuck 1987): long ones first, since
+// memory gives its full bandwidth to long reads only, then short ones, so that a thread which fell behind holds up
+// little.
+void CpuBackend::divide(int64_t groups) {
+  parts_.assign(1, 0);
+  while (parts_.back() < groups) {
+    const int64_t left = groups - parts_.back();
+    parts_.push_back(parts_.back() + std::max<int64_t>(1, left / (kGuide * pool_.threads())));
+  }
+}
 
 void CpuBackend::project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) {
   const CpuActivations& input = cpu(in);
@@ -135,9 +151,8 @@ void CpuBackend::project(const Projection& projection, int64_t rows, const Activ
   const int64_t id = ++projections_;
   const int64_t groupPanels = projection.gated ? 2 : 1;
   const int64_t groups = weight.panels() / groupPanels;
-  // Enough parts that a thread which falls behind holds up little, large enough that claiming one costs nothing.
-  const int64_t groupsAPart = std::max<int64_t>(1, std::min<int64_t>(8, groups / (8 * pool_.threads())));
-  pool_.forEach((groups + groupsAPart - 1) / groupsAPart, [&](int64_t part, int worker) {
+  divide(groups);
+  pool_.forEach(static_cast<int64_t>(parts_.size()) - 1, [&](int64_t part, int worker) {
     Scratch& scratch = scratch_[static_cast<size_t>(worker)];
     const float* x = shared;
     if (alone) {
@@ -148,8 +163,7 @@ void CpuBackend::project(const Projection& projection, int64_t rows, const Activ
       scratch.normedFor = id;
       x = normed;
     }
-    const int64_t last = std::min(groups, (part + 1) * groupsAPart);
-    for (int64_t group = part * groupsAPart; group < last; ++group)
+    for (int64_t group = parts_[static_cast<size_t>(part)]; group < parts_[static_cast<size_t>(part) + 1]; ++group)
       projectPanels(projection, group * groupPanels, rows, x, stride, cpu(out), scratch);
   });
 }
