@@ -49,11 +49,12 @@ function measure(options) {
     date: new Date().toISOString(),
     options,
     limits,
+    limitReadings: [limitsBefore, limitsAfter],
     ...model,
   };
 }
 
-function report({ options, limits, model, load, prefill, decodeOne, decodeEight, memory }) {
+function report({ options, limits, model, load, prefill, decodeOne, decodeEight, eventLoop, memory }) {
   const gb = (bytes) => `${(bytes / 1e9).toFixed(1)} GB/s`;
   const gflops = (rate) => `${(rate / 1e9).toFixed(0)} GFLOP/s`;
   const percent = (share) => `${(share * 100).toFixed(0)} %`;
@@ -82,6 +83,7 @@ function report({ options, limits, model, load, prefill, decodeOne, decodeEight,
       percent((eight * decodeEight.flopsPerToken) / limits.fmaPeak),
     ],
     ["8 sequences / 1 sequence", `${(eight / one).toFixed(2)} x`, "", ""],
+    ["event-loop delay, p99", `${eventLoop.delayP99Ms.toFixed(1)} ms`, "", ""],
     [
       "peak RSS",
       `${(memory.peakRssBytes / 1e6).toFixed(0)} MB`,
@@ -125,6 +127,11 @@ function main() {
     threads: Number(values.threads),
     repeat: Number(values.repeat),
   };
+  for (const name of ["threads", "repeat"]) {
+    if (!Number.isInteger(options[name]) || options[name] < 1) {
+      throw new Error(`Expected --${name} to be a whole number of at least 1, found ${values[name]}`);
+    }
+  }
   const figures = measure(options);
   report(figures);
   if (values.out) writeFileSync(values.out, `${JSON.stringify(figures, null, 2)}\n`);

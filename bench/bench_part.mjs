@@ -1,5 +1,6 @@
 // A part of bench.mjs, in a process of its own: node bench_part.mjs limits|model OPTIONS. Prints JSON.
 import path from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import process from "node:process";
 import { resolveConfig } from "../dist/config.js";
 import { initInference } from "../dist/index.js";
@@ -94,12 +95,15 @@ async function measureModel(options) {
     kvUsedBytes = Math.max(kvUsedBytes, (kvCache.pagesUsed / kvCache.pagesTotal) * memory[0].kvCacheBytes);
   }, 5);
   await engine.generate(prompt(spec, 32, 1), { maxNewTokens: 4, ignoreEos: true });
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
   for (let i = 0; i < options.repeat; i++) {
     const { timings } = await engine.generate(prompt(spec, prefillTokens, i), { maxNewTokens: 1, ignoreEos: true });
     prefillRates.push((prefillTokens * 1000) / timings.firstTokenMs);
     oneRates.push(await decode(engine, 1));
     eightRates.push(await decode(engine, 8));
   }
+  delay.disable();
   clearInterval(watch);
   const { weightBytes, kvCacheBytes } = engine.stats().memory[0];
   await engine.dispose();
@@ -124,6 +128,7 @@ async function measureModel(options) {
       bytesPerStep: (layers + head) * elementBytes + 8 * kvBytes,
       flopsPerToken: decodeFlops,
     },
+    eventLoop: { delayP99Ms: delay.percentile(99) / 1e6, delayMaxMs: delay.max / 1e6 },
     memory: { peakRssBytes: process.resourceUsage().maxRSS * 1024, weightBytes, kvCacheBytes, kvUsedBytes },
   };
 }

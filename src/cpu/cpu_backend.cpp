@@ -116,11 +116,19 @@ class CpuBackend final : public Backend {
   void appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, CpuActivations& qkv,
                   CpuKvCache& cache);
 
+  // Where a row of the step stands.
+  struct Place {
+    const SequenceSlice* slice;
+    const RotaryTables::Table* table;  // null where the model is not rotary
+    int64_t position;
+  };
+
   ThreadPool& pool_;
   const KernelTable& kernels_;
   RotaryTables rotary_;
   std::vector<Scratch> scratch_;  // one a worker
   std::vector<float> normed_;     // (rows, stride) of the step
+  std::vector<Place> places_;     // (rows) of the step
   std::vector<int64_t> parts_;    // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
 };
@@ -197,29 +205,31 @@ void CpuBackend::appendRows(const Step& step, int64_t layer, const AttentionShap
   const int64_t dim = shape.headDim;
   const int64_t padded = roundUp(dim, kLanes);
   const int64_t half = rotary_.half();
+  places_.clear();
+  if (layer == 0) rotary_.forgetDynamic();
   for (const SequenceSlice& slice : step.sequences) {
     const RotaryTables::Table* table = rotary ? &rotary_.forLength(slice.totalLength) : nullptr;
-    const auto appendRow = [&](int64_t i, int) {
-      float* row = qkv.row(slice.firstRow + i);
-      const int64_t position = slice.contextLength + i;
-      if (table)
-        for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
-          rotateHead(row + head * dim, &table->cosines[static_cast<size_t>(position * half)],
-                     &table->sines[static_cast<size_t>(position * half)], half);
-      for (int64_t head = 0; head < shape.kvHeads; ++head) {
-        float* keys = cache.head(layer, head) + slice.pages[position / kPageTokens] * cache.pageStride();
-        float* values = keys + padded * kPageTokens + position % kPageTokens * padded;
-        const float* key = row + (shape.heads + head) * dim;
-        const float* value = row + (shape.heads + shape.kvHeads + head) * dim;
-        for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + position % kPageTokens] = key[d];
-        std::copy_n(value, dim, values);
-      }
-    };
-    if (slice.rowCount <= kFewRows)
-      for (int64_t i = 0; i < slice.rowCount; ++i) appendRow(i, 0);
-    else
-      pool_.forEach(slice.rowCount, appendRow);
+    for (int64_t i = 0; i < slice.rowCount; ++i) places_.push_back({&slice, table, slice.contextLength + i});
   }
+  const auto appendRow = [&](int64_t index, int) {
+    const auto& [slice, table, position] = places_[static_cast<size_t>(index)];
+    float* row = qkv.row(index);
+    if (table)
+      for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
+        rotateHead(row + head * dim, &table->cosines[static_cast<size_t>(position * half)],
+                   &table->sines[static_cast<size_t>(position * half)], half);
+    for (int64_t head = 0; head < shape.kvHeads; ++head) {
+      float* keys = cache.head(layer, head) + slice->pages[position / kPageTokens] * cache.pageStride();
+      const float* key = row + (shape.heads + head) * dim;
+      const float* value = row + (shape.heads + shape.kvHeads + head) * dim;
+      for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + position % kPageTokens] = key[d];
+      std::copy_n(value, dim, keys + padded * kPageTokens + position % kPageTokens * padded);
+    }
+  };
+  if (step.rows <= kFewRows)
+    for (int64_t row = 0; row < step.rows; ++row) appendRow(row, 0);
+  else
+    pool_.forEach(step.rows, appendRow);
 }
 
 void CpuBackend::attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,

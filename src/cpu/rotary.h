@@ -22,6 +22,8 @@ class RotaryTables {
   // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until the next
   // call.
   const Table& forLength(int64_t totalLength);
+  // Drops the tables of single lengths: a sequence that grows needs another one every step.
+  void forgetDynamic() { dynamic_.clear(); }
   int64_t half() const { return static_cast<int64_t>(spec_.inverseFrequencies.size()); }
 
  private:

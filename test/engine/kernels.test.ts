@@ -12,7 +12,11 @@ const { available } = loadNative().cpuFeatures();
 function run(kernels: string) {
   const env: NodeJS.ProcessEnv = { ...process.env, SHARDSPEED_CPU: kernels };
   delete env.NODE_TEST_CONTEXT; // or the child would report to this test's runner
-  return spawnSync(process.execPath, ["--test-reporter=tap", goldenTests], { env, encoding: "utf8", maxBuffer: 1 << 26 });
+  return spawnSync(process.execPath, ["--test-reporter=tap", goldenTests], {
+    env,
+    encoding: "utf8",
+    maxBuffer: 1 << 26,
+  });
 }
 
 for (const kernels of ["portable", "avx2", "avx512"]) {
@@ -20,7 +24,14 @@ for (const kernels of ["portable", "avx2", "avx512"]) {
   test(`goldens with the ${kernels} kernels`, { skip }, (t) => {
     const { status, stdout } = run(kernels);
     t.diagnostic(/# pass \d+/.exec(stdout)?.[0] ?? "no summary");
-    assert.equal(status, 0, stdout.split("\n").filter((line) => /not ok|error:/.test(line)).join("\n"));
+    assert.equal(
+      status,
+      0,
+      stdout
+        .split("\n")
+        .filter((line) => /not ok|error:/.test(line))
+        .join("\n"),
+    );
     assert.match(stdout, /# pass [1-9]\d/);
     assert.match(stdout, /# fail 0/);
   });
