@@ -3,7 +3,14 @@ import { loadTokenizer } from "./load.js";
 import type { Tokenizer } from "./types.js";
 
 export { loadTokenizer } from "./load.js";
-export type { ChatMessage, ChatTemplateOptions, DecodeOptions, DecodeStream, EncodeOptions, Tokenizer } from "./types.js";
+export type {
+  ChatMessage,
+  ChatTemplateOptions,
+  DecodeOptions,
+  DecodeStream,
+  EncodeOptions,
+  Tokenizer,
+} from "./types.js";
 
 /** The name that transformers users know; `initInference` loads the same tokenizer as `engine.tokenizer`. */
 export class AutoTokenizer {
