@@ -20,7 +20,7 @@ static double seconds(Body&& body) {
 double measureReadBandwidth(size_t bytes, int threads, int rounds) {
   constexpr int64_t kBlock = 1 << 18;  // floats that a thread takes at a time
   const KernelTable& kernels = chooseKernels();
-  const Memory memory(bytes, "buffers");
+  const Memory memory(bytes, "buffers", PageKind::kHuge);
   auto* values = memory.as<float>();
   const auto blocks = static_cast<int64_t>(bytes / sizeof(float)) / kBlock;
   std::fill(values, values + blocks * kBlock, 1.0f);

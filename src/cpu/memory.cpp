@@ -11,13 +11,13 @@
 
 namespace shardspeed {
 
-Memory::Memory(size_t bytes, const char* purpose) : bytes_(bytes) {
+Memory::Memory(size_t bytes, const char* purpose, PageKind pages) : bytes_(bytes) {
   if (bytes == 0) return;
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED)
     throw Error("ERR_OUT_OF_MEMORY", "the " + std::string(purpose) + " need " + std::to_string(bytes) +
                                          " bytes, which the system refused: " + std::strerror(errno));
-  madvise(data, bytes, MADV_HUGEPAGE);  // a wish: it fails where there are none
+  if (pages == PageKind::kHuge) madvise(data, bytes, MADV_HUGEPAGE);  // a wish: it fails where there are none
   data_ = data;
 }
 

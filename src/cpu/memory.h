@@ -6,11 +6,14 @@ namespace shardspeed {
 
 // Zeroed memory straight from the system: pages are taken when they are first written, in huge pages where the system
 // has them, and given back at once.
+// Huge pages make long reads quicker. Memory that is used bit by bit does without, or each first byte would take 2 MB.
+enum class PageKind { kNormal, kHuge };
+
 class Memory {
  public:
   Memory() = default;
   // Throws ERR_OUT_OF_MEMORY naming what it was for.
-  Memory(size_t bytes, const char* purpose);
+  Memory(size_t bytes, const char* purpose, PageKind pages = PageKind::kNormal);
   ~Memory();
   Memory(Memory&& other) noexcept;
   Memory& operator=(Memory&& other) noexcept;

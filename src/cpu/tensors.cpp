@@ -10,7 +10,7 @@ CpuMatrix::CpuMatrix(int64_t rows, int64_t cols, DType dtype)
     : rows_(rows),
       cols_(cols),
       dtype_(dtype),
-      memory_(static_cast<size_t>(roundUp(rows, kLanes) * cols) * dtypeSize(dtype), "weights") {}
+      memory_(static_cast<size_t>(roundUp(rows, kLanes) * cols) * dtypeSize(dtype), "weights", PageKind::kHuge) {}
 
 template <typename T>
 static void packRows(T* panels, int64_t cols, int64_t firstRow, int64_t count, const T* values) {
