@@ -8,7 +8,7 @@ import { availableMemoryBytes, formatBytes, planMemory } from "./memory.js";
 import { readModelConfig } from "./model_folder.js";
 import { describeModel, resolveWeights } from "./models/index.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";
-import type { EnginePlan } from "./native.js";
+import type { EnginePlan, NativeBinding } from "./native.js";
 import {
   type GenerationDefaults,
   type InitOptions,
@@ -72,7 +72,7 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
     dtype,
     threads: options.threads,
     maxSequenceTokens: model.maxSequenceTokens,
-    maxBatchTokens: Math.min(options.maxBatchTokens, model.maxSequenceTokens * 8),
+    maxBatchTokens: options.maxBatchTokens,
     kvCachePages: 0,
   };
   const memory = planMemory(
@@ -84,10 +84,7 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
   );
   plan.kvCachePages = memory.kvCachePages;
   plan.maxSequenceTokens = memory.contextTokens;
-  const session = new Session(binding, plan, (loadedBytes, totalBytes) => {
-    onProgress?.({ phase: "load", loadedBytes, totalBytes });
-  });
-  await whenReady(session, signal, (loadMs) => onProgress?.({ phase: "ready", loadMs }));
+  const session = await openSession(binding, plan, options);
   const stats = session.stats();
   logger.info(
     `Loaded ${spec.family}: weights ${formatBytes(stats.weightBytes)} as ${dtype}, KV cache ${formatBytes(stats.kvCacheBytes)}, ` +
@@ -103,23 +100,31 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
   });
 }
 
-async function whenReady(
-  session: Session,
-  signal: AbortSignal | undefined,
-  onReady: (loadMs: number) => void,
-): Promise<void> {
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(abortedError(signal as AbortSignal));
-    signal?.addEventListener("abort", onAbort, { once: true });
-    if (signal?.aborted) onAbort();
+/** Starts the native engine and waits until its model is loaded. Whatever ends that earlier, nothing of it stays behind. */
+async function openSession(binding: NativeBinding, plan: EnginePlan, options: ResolvedInitOptions): Promise<Session> {
+  const { signal, onProgress } = options;
+  let interrupt: (error: unknown) => void = () => {};
+  const interrupted = new Promise<never>((_, reject) => {
+    interrupt = reject;
+  });
+  const onAbort = () => interrupt(abortedError(signal as AbortSignal));
+  signal?.addEventListener("abort", onAbort, { once: true });
+  if (signal?.aborted) onAbort();
+  const session = new Session(binding, plan, (loadedBytes, totalBytes) => {
+    try {
+      onProgress?.({ phase: "load", loadedBytes, totalBytes });
+    } catch (error) {
+      interrupt(error); // the caller's own: it ends the call that it belongs to
+    }
   });
   try {
-    onReady(await Promise.race([session.ready, aborted]));
+    const loadMs = await Promise.race([session.ready, interrupted]);
+    onProgress?.({ phase: "ready", loadMs });
+    return session;
   } catch (error) {
     await session.close();
     throw error;
   } finally {
-    if (onAbort) signal?.removeEventListener("abort", onAbort);
+    signal?.removeEventListener("abort", onAbort);
   }
 }

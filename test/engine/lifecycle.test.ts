@@ -47,6 +47,18 @@ describe("loading", () => {
     assert.ok(after.files <= before.files && after.threads <= before.threads, JSON.stringify({ before, after }));
   });
 
+  test("an error that onProgress throws ends the call with it", async () => {
+    for (const phase of ["load", "ready"]) {
+      const onProgress = (progress: LoadProgress) => {
+        if (progress.phase === phase) throw new RangeError(`thrown at ${phase}`);
+      };
+      await assert.rejects(initInference(demoModel, { onProgress }), {
+        name: "RangeError",
+        message: `thrown at ${phase}`,
+      });
+    }
+  });
+
   test("more memory than there is is refused with need and have", async () => {
     await assert.rejects(
       initInference(demoModel, { kvCacheBytes: 2 ** 52 }),
