@@ -64,7 +64,7 @@ export interface PreparedModel {
 /** Plans the memory, loads and waits until the model can generate. */
 export async function startEngine(model: PreparedModel, options: ResolvedInitOptions): Promise<Engine> {
   const { spec, weights, dtype, tokenizer, generationDefaults } = model;
-  const { logger, signal, onProgress } = options;
+  const { logger } = options;
   const binding = loadNative();
   const plan: EnginePlan = {
     spec,

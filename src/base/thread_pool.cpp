@@ -91,8 +91,10 @@ struct ThreadPool::State {
     uint32_t seen = 0;
     for (;;) {
       awaitRegionAfter(seen);
-      if (stop.load(std::memory_order_acquire)) return;
+      // The number first: the last region opens after `stop` is set, so that whoever reads its number sees that too. The
+      // other way round a worker could take it for a region like others, and wait for the next one for ever.
       seen = regionOf(word.load(std::memory_order_acquire));
+      if (stop.load(std::memory_order_acquire)) return;
       if (!enter(seen)) continue;
       work(worker);
       word.fetch_sub(1, std::memory_order_acq_rel);
