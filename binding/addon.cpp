@@ -1,36 +1,16 @@
 #include <napi.h>
 
-#include <exception>
 #include <string>
 
-#include "base/error.h"
 #include "binding/convert.h"
 #include "binding/engine.h"
+#include "binding/guard.h"
 #include "cpu/cpu_features.h"
 #include "cpu/measure.h"
 
 // The whole native surface, as lib/native.ts declares it.
 
 namespace shardspeed {
-
-// No exception may reach Node: they become JavaScript errors with their code.
-template <typename Body>
-static Napi::Value guarded(Napi::Env env, Body&& body) {
-  std::string code = "ERR_NATIVE";
-  std::string message;
-  try {
-    return body();
-  } catch (const Error& error) {
-    code = error.code();
-    message = error.what();
-  } catch (const std::exception& error) {
-    message = error.what();
-  }
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", code);
-  error.ThrowAsJavaScriptException();
-  return env.Undefined();
-}
 
 static Napi::Value createEngine(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {

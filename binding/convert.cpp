@@ -214,6 +214,11 @@ Napi::Object toObject(Napi::Env env, Event& event) {
       object.Set("code", event.code);
       object.Set("message", event.message);
       break;
+    case EventKind::kRejected:
+      object.Set("kind", "rejected");
+      object.Set("code", event.code);
+      object.Set("message", event.message);
+      break;
     case EventKind::kToken:
       addToken(env, object, event);
       break;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "binding/convert.h"
+#include "binding/guard.h"
 
 namespace shardspeed {
 
@@ -27,9 +28,16 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
     napi_add_env_cleanup_hook(env, endWithEnvironment, channel.get());
     channel->outstanding_ = 1;  // the load
     EventChannel* self = channel.get();
-    channel->engine_ = std::make_unique<Engine>(
-        std::move(options), [self](std::vector<Event>&& events) { self->post(std::move(events)); },
-        [self] { napi_release_threadsafe_function(self->function_, napi_tsfn_release); });
+    try {
+      channel->engine_ = std::make_unique<Engine>(
+          std::move(options), [self](std::vector<Event>&& events) { self->post(std::move(events)); },
+          [self] { napi_release_threadsafe_function(self->function_, napi_tsfn_release); });
+    } catch (const std::exception& error) {
+      channel->closing_ = true;
+      napi_release_threadsafe_function(channel->function_,
+                                       napi_tsfn_release);  // the engine's thread would have done it
+      throw Error("ERR_OUT_OF_MEMORY", std::string("the system refused to start the engine's thread: ") + error.what());
+    }
     return channel;
   }
 
@@ -57,7 +65,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
 
   void stop() {
     closing_ = true;
-    if (!finalized_) engine_->requestStop();
+    if (!finalized_ && engine_) engine_->requestStop();
   }
 
  private:
@@ -78,8 +86,8 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
     for (uint32_t i = 0; i < batch->size(); ++i) {
       Event& event = (*batch)[i];
       const bool failed = event.kind == EventKind::kFailed;
-      const bool settles =
-          event.kind == EventKind::kReady || event.kind == EventKind::kDone || event.kind == EventKind::kLogits;
+      const bool settles = event.kind == EventKind::kReady || event.kind == EventKind::kDone ||
+                           event.kind == EventKind::kRejected || event.kind == EventKind::kLogits;
       events.Set(i, toObject(env, event));
       if (failed)
         self->letGo(self->outstanding_);
@@ -94,7 +102,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
     EventChannel& self = **owner;
     napi_remove_env_cleanup_hook(env, endWithEnvironment, &self);
     self.finalized_ = true;
-    self.engine_->join();
+    if (self.engine_) self.engine_->join();
     if (self.closed_) {
       const Napi::HandleScope scope(env);
       self.closed_->Resolve(self.env_.Undefined());
@@ -104,6 +112,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
   static void endWithEnvironment(void* data) {
     auto* self = static_cast<EventChannel*>(data);
     self->closing_ = true;
+    if (!self->engine_) return;
     self->engine_->requestStop();
     self->engine_->join();
   }
@@ -134,7 +143,11 @@ Napi::Function NativeEngine::define(Napi::Env env) {
 }
 
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
-  channel_ = EventChannel::open(info.Env(), info[1].As<Napi::Function>(), toEngineOptions(info[0].As<Napi::Object>()));
+  guarded(info.Env(), [&] {
+    channel_ =
+        EventChannel::open(info.Env(), info[1].As<Napi::Function>(), toEngineOptions(info[0].As<Napi::Object>()));
+    return info.Env().Undefined();
+  });
 }
 
 NativeEngine::~NativeEngine() {

@@ -17,7 +17,7 @@ import { checkTokenIds } from "./token_ids.js";
 import type { Tokenizer } from "./tokenizer/index.js";
 
 /** A prompt: text, or the token ids of one. */
-export type Prompt = string | readonly number[];
+export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
 
 /** The model as it was loaded and sharded. */
 export interface EngineModule {
@@ -175,30 +175,43 @@ export class Engine {
   }
 
   #toTokens(prompt: Prompt, name: string): number[] {
-    let tokens: readonly number[];
-    if (typeof prompt === "string") {
-      if (!this.tokenizer) {
-        throw new ShardspeedError(
-          "ERR_TOKENIZER",
-          "The model's folder has no tokenizer.json, so prompts must be token ids.",
-        );
-      }
-      tokens = this.tokenizer.encode(prompt);
-    } else if (Array.isArray(prompt)) {
-      tokens = prompt;
-    } else {
-      throw invalidArgument(name, "text, token ids or an array of either", prompt);
-    }
+    const tokens = typeof prompt === "string" ? this.#encode(prompt, name) : copyTokenIds(prompt, name);
     if (tokens.length === 0) throw invalidArgument(name, "at least one token", prompt);
     checkTokenIds(tokens, this.module.spec.vocabSize, name);
-    return [...tokens];
+    return tokens;
+  }
+
+  #encode(text: string, name: string): number[] {
+    if (!this.tokenizer) {
+      throw new ShardspeedError(
+        "ERR_TOKENIZER",
+        "The model's folder has no tokenizer.json, so prompts must be token ids.",
+      );
+    }
+    // Encoding takes time on the JavaScript thread: none is spent on what is far too long.
+    if (text.length > this.contextTokens * longestTokenCharacters) {
+      throw new ShardspeedError(
+        "ERR_CONTEXT_LENGTH",
+        `Found ${text.length} characters in ${name}, which cannot be ${this.contextTokens} tokens or fewer. Shorten the prompt.`,
+      );
+    }
+    return this.tokenizer.encode(text);
   }
 }
 
+/** More than any vocabulary's longest token: runs of spaces and dashes go up to some 128. */
+const longestTokenCharacters = 512;
+
+/** A copy: what is checked must be what is used, whatever becomes of the caller's array. */
+function copyTokenIds(prompt: unknown, name: string): number[] {
+  if (prompt instanceof Int32Array || prompt instanceof Uint32Array) return Array.from(prompt);
+  if (!Array.isArray(prompt)) throw invalidArgument(name, "text, token ids or an array of either", prompt);
+  return [...prompt];
+}
+
+/** Text or arrays in an array are prompts; where anything else stands beside them, the error names the one that is wrong. */
 function isBatch(prompt: unknown): prompt is readonly string[] | readonly (readonly number[])[] {
-  return (
-    Array.isArray(prompt) && prompt.length > 0 && prompt.every((one) => typeof one === "string" || Array.isArray(one))
-  );
+  return Array.isArray(prompt) && prompt.some((one) => typeof one === "string" || typeof one === "object");
 }
 
 function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {

@@ -7,6 +7,7 @@ export const errorCodes = {
   ERR_TOKENIZER: "The tokenizer is missing or cannot be read.",
   ERR_CONTEXT_LENGTH: "Prompt and new tokens are longer than the model, the config or the KV cache allows.",
   ERR_OUT_OF_MEMORY: "The model or a request needs more memory than there is.",
+  ERR_NUMERIC: "The model computed infinity or NaN.",
   ERR_CUDA: "A CUDA device was asked for and there is none that can be used, or an operation on it failed.",
   ERR_ABORTED: "The work was cancelled by its signal.",
   ERR_DISPOSED: "The engine has been disposed, or failed for good.",
@@ -34,12 +35,20 @@ export class ShardspeedError extends Error {
   }
 }
 
+/** An error of the native side, as it throws it or reports it. */
+export function nativeError({ code, message }: { code?: unknown; message: string }, cause?: unknown): ShardspeedError {
+  const known = typeof code === "string" && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : "ERR_NATIVE";
+  return new ShardspeedError(known, message, cause === undefined ? undefined : { cause });
+}
+
 /** A sentence of the form "Expected topK to be an integer of at least 0, found -1 (number)". */
 export function invalidArgument(name: string, expected: string, found: unknown): ShardspeedError {
   const kind = found === null ? "null" : Array.isArray(found) ? "array" : typeof found;
   let shown: string;
   try {
-    shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
+    // JSON knows neither NaN nor infinity, nor bigints.
+    if (typeof found === "number") shown = String(found);
+    else shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
   } catch {
     shown = String(found);
   }

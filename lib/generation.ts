@@ -113,8 +113,9 @@ export async function* runSequence(
   options: ResolvedGenerationOptions,
   tokenizer: Tokenizer | undefined,
 ): AsyncGenerator<GenerationChunk, void, undefined> {
-  const { signal } = options;
-  if (signal?.aborted) throw abortedError(signal);
+  if (options.signal?.aborted) throw abortedError(options.signal);
+  // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
+  const signal = options.signal && AbortSignal.any([options.signal]);
   const inbox = new Inbox();
   const id = session.submit(request, inbox);
   // At once, not when the reader comes for the next chunk: it may never come.
@@ -228,10 +229,10 @@ export async function collect(
       firstCount = chunk.ids.length;
     }
     text += chunk.text;
-    ids.push(...chunk.ids);
+    for (const id of chunk.ids) ids.push(id);
     if (chunk.logprobs) {
       wantsLogprobs = true;
-      logprobs.push(...chunk.logprobs);
+      for (const logprob of chunk.logprobs) logprobs.push(logprob);
     }
     if (chunk.finishReason) finishReason = chunk.finishReason;
   }

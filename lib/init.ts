@@ -1,12 +1,14 @@
+import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/index.js";
 import { resolveConfig } from "./config.js";
 import { Engine } from "./engine.js";
-import { invalidArgument } from "./errors.js";
+import { invalidArgument, ShardspeedError } from "./errors.js";
 import { abortedError } from "./generation.js";
 import { loadNative } from "./load_native.js";
+import type { Logger } from "./logger.js";
 import { availableMemoryBytes, formatBytes, planMemory } from "./memory.js";
 import { readModelConfig } from "./model_folder.js";
-import { describeModel, resolveWeights } from "./models/index.js";
+import { describeModel, type ModelDescription, resolveWeights } from "./models/index.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";
 import type { EnginePlan, NativeBinding } from "./native.js";
 import {
@@ -33,7 +35,7 @@ export async function initInference(model: string, options?: InitOptions): Promi
   const { logger, signal } = resolved;
   if (signal?.aborted) throw abortedError(signal);
   const config = await resolveConfig(resolved.config, logger);
-  const description = describeModel(await readModelConfig(model), { logger });
+  const description = describeFolder(model, await readModelConfig(model), logger);
   const checkpoint = await openCheckpoint(model, { logger, ...(signal ? { signal } : {}) });
   const { spec, files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
   const [tokenizer, generationDefaults] = await Promise.all([loadTokenizer(model), loadGenerationDefaults(model)]);
@@ -50,6 +52,15 @@ export async function initInference(model: string, options?: InitOptions): Promi
   );
 }
 
+function describeFolder(folder: string, config: unknown, logger: Logger): ModelDescription {
+  try {
+    return describeModel(config, { logger });
+  } catch (error) {
+    if (!(error instanceof ShardspeedError)) throw error;
+    throw new ShardspeedError(error.code, `${join(folder, "config.json")}: ${error.message}`, { cause: error });
+  }
+}
+
 /** A model that is ready to be loaded. */
 export interface PreparedModel {
   spec: ModelSpec;
@@ -63,8 +74,7 @@ export interface PreparedModel {
 
 /** Plans the memory, loads and waits until the model can generate. */
 export async function startEngine(model: PreparedModel, options: ResolvedInitOptions): Promise<Engine> {
-  const { spec, weights, dtype, tokenizer, generationDefaults } = model;
-  const { logger } = options;
+  const { spec, weights, dtype } = model;
   const binding = loadNative();
   const plan: EnginePlan = {
     spec,
@@ -80,15 +90,25 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
     model.maxSequenceTokens,
     options.kvCacheBytes,
     availableMemoryBytes(),
-    logger,
+    options.logger,
   );
   plan.kvCachePages = memory.kvCachePages;
   plan.maxSequenceTokens = memory.contextTokens;
   const session = await openSession(binding, plan, options);
-  const stats = session.stats();
-  logger.info(
-    `Loaded ${spec.family}: weights ${formatBytes(stats.weightBytes)} as ${dtype}, KV cache ${formatBytes(stats.kvCacheBytes)}, ` +
-      `${options.threads} threads, sequences of up to ${memory.contextTokens} tokens`,
+  try {
+    return toEngine(session, model, options, memory.contextTokens);
+  } catch (error) {
+    await session.close(); // a logger that throws, say
+    throw error;
+  }
+}
+
+function toEngine(session: Session, model: PreparedModel, options: ResolvedInitOptions, contextTokens: number): Engine {
+  const { spec, weights, dtype, tokenizer, generationDefaults } = model;
+  const { weightBytes, kvCacheBytes } = session.stats();
+  options.logger.info(
+    `Loaded ${spec.family}: weights ${formatBytes(weightBytes)} as ${dtype}, KV cache ${formatBytes(kvCacheBytes)}, ` +
+      `${options.threads} threads, sequences of up to ${contextTokens} tokens`,
   );
   const tensors = (weights?.weights ?? []).map(({ role, tensor, shape }) => ({ role, name: tensor, shape }));
   return new Engine({
@@ -96,7 +116,7 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
     module: { spec, dtype, devices: [options.device], tensors },
     tokenizer,
     generationDefaults,
-    contextTokens: memory.contextTokens,
+    contextTokens,
   });
 }
 
@@ -107,22 +127,25 @@ async function openSession(binding: NativeBinding, plan: EnginePlan, options: Re
   const interrupted = new Promise<never>((_, reject) => {
     interrupt = reject;
   });
+  interrupted.catch(() => {}); // the race below takes it, or something else has ended the call by then
   const onAbort = () => interrupt(abortedError(signal as AbortSignal));
   signal?.addEventListener("abort", onAbort, { once: true });
   if (signal?.aborted) onAbort();
-  const session = new Session(binding, plan, (loadedBytes, totalBytes) => {
+  const report = (loadedBytes: number, totalBytes: number) => {
     try {
       onProgress?.({ phase: "load", loadedBytes, totalBytes });
     } catch (error) {
       interrupt(error); // the caller's own: it ends the call that it belongs to
     }
-  });
+  };
+  let session: Session | undefined;
   try {
+    session = new Session(binding, plan, report);
     const loadMs = await Promise.race([session.ready, interrupted]);
     onProgress?.({ phase: "ready", loadMs });
     return session;
   } catch (error) {
-    await session.close();
+    await session?.close();
     throw error;
   } finally {
     signal?.removeEventListener("abort", onAbort);

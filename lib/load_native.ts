@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { ShardspeedError } from "./errors.js";
+import { nativeError, ShardspeedError } from "./errors.js";
 import type { NativeBinding } from "./native.js";
 
 const require = createRequire(import.meta.url);
@@ -30,7 +30,7 @@ export function loadNative(file?: string): NativeBinding {
   const key = named === undefined ? "" : path.resolve(named);
   const known = loaded.get(key);
   if (known !== undefined) return known;
-  const binding = loadFile(named === undefined ? findInPackage() : key, file !== undefined);
+  const binding = withTypedErrors(loadFile(named === undefined ? findInPackage() : key, file !== undefined));
   loaded.set(key, binding);
   return binding;
 }
@@ -44,6 +44,21 @@ export function nativePath(): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The same functions, whose errors are ShardspeedErrors with their code. */
+function withTypedErrors(binding: NativeBinding): NativeBinding {
+  const typed: Record<string, unknown> = {};
+  for (const [name, call] of Object.entries(binding) as [string, (...args: unknown[]) => unknown][]) {
+    typed[name] = (...args: unknown[]) => {
+      try {
+        return call(...args);
+      } catch (error) {
+        throw nativeError(error as Error, error);
+      }
+    };
+  }
+  return typed as unknown as NativeBinding;
 }
 
 function namedByEnvironment(): string | undefined {
@@ -61,6 +76,9 @@ function findInPackage(): string {
 
 function loadFile(file: string, fromArgument: boolean): NativeBinding {
   let binding: unknown;
+  if (!file.endsWith(".node")) {
+    throw loadError([{ path: file, reason: "it is no addon: its name does not end in .node" }], remedy(fromArgument));
+  }
   try {
     binding = require(file);
   } catch (cause) {

@@ -107,4 +107,6 @@ export type EngineEvent =
       top?: TokenLogprob[];
     }
   | { kind: "done"; id: number; reason: "stop" | "length" | "cancelled" }
-  | { kind: "logits"; id: number; logits: Float32Array };
+  | { kind: "logits"; id: number; logits: Float32Array }
+  /** One request failed; the engine goes on. */
+  | { kind: "rejected"; id: number; code: string; message: string };

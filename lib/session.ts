@@ -1,4 +1,4 @@
-import { type ErrorCode, errorCodes, ShardspeedError } from "./errors.js";
+import { nativeError, ShardspeedError } from "./errors.js";
 import type { EngineEvent, EnginePlan, NativeBinding, NativeEngine, NativeRequest, NativeStats } from "./native.js";
 
 /** What a request hears of. */
@@ -9,6 +9,12 @@ export interface RequestListener {
   /** The engine failed or was disposed: nothing more will come. */
   onFailure(error: ShardspeedError): void;
 }
+
+/**
+ * Sessions that somebody waits for. The native side holds them weakly: an engine that is dropped without dispose() is collected and ends,
+ * but not while it loads or answers, when nothing else may refer to it.
+ */
+const awaited = new Set<Session>();
 
 /** A native engine, and who waits for which of its events. Everything above this file is promises and iterators. */
 export class Session {
@@ -27,9 +33,16 @@ export class Session {
       this.#settleReady = { resolve, reject };
     });
     this.#ready.catch(() => {}); // whoever loads awaits it; a dispose meanwhile is no unhandled rejection
-    this.#native = binding.createEngine(plan, (events) => {
-      for (const event of events) this.#take(event);
-    });
+    this.#native = binding.createEngine(plan, Session.#deliverTo(new WeakRef(this)));
+    awaited.add(this);
+  }
+
+  /** Made apart from the constructor, whose other closures would let this one hold `this` too. */
+  static #deliverTo(target: WeakRef<Session>): (events: EngineEvent[]) => void {
+    return (events) => {
+      const session = target.deref();
+      if (session) for (const event of events) session.#take(event);
+    };
   }
 
   /** Resolves with the milliseconds that loading took. */
@@ -46,6 +59,7 @@ export class Session {
     if (this.#ended) throw this.#ended;
     const id = this.#nextId++;
     this.#listeners.set(id, listener);
+    awaited.add(this);
     this.#native.submit({ ...request, id });
     return id;
   }
@@ -53,6 +67,7 @@ export class Session {
   /** Its listener hears nothing more. */
   cancel(id: number): void {
     if (this.#listeners.delete(id) && !this.#ended) this.#native.cancel(id);
+    this.#release();
   }
 
   stats(): NativeStats {
@@ -75,17 +90,19 @@ export class Session {
         break;
       case "ready":
         this.#settleReady?.resolve(event.loadMs);
+        this.#release();
         break;
       case "failed":
-        this.#end(
-          new ShardspeedError(event.code in errorCodes ? (event.code as ErrorCode) : "ERR_NATIVE", event.message),
-        );
+        this.#end(nativeError(event));
         break;
       case "token":
         this.#listeners.get(event.id)?.onToken(event);
         break;
       case "done":
         this.#forget(event.id)?.onDone(event.reason);
+        break;
+      case "rejected":
+        this.#forget(event.id)?.onFailure(nativeError(event));
         break;
       case "logits":
         this.#forget(event.id)?.onLogits(event.logits);
@@ -96,6 +113,7 @@ export class Session {
   #forget(id: number): RequestListener | undefined {
     const listener = this.#listeners.get(id);
     this.#listeners.delete(id);
+    this.#release();
     return listener;
   }
 
@@ -106,5 +124,10 @@ export class Session {
     const listeners = [...this.#listeners.values()];
     this.#listeners.clear();
     for (const listener of listeners) listener.onFailure(error);
+    this.#release();
+  }
+
+  #release(): void {
+    if (this.#listeners.size === 0) awaited.delete(this);
   }
 }

@@ -84,8 +84,8 @@ function memoryTable(spec: ModelSpec, weights: readonly WeightView[]): InspectRe
       dtype,
       tpSize,
       weightBytes: rank.weights * bytes,
-      kvBytesPerToken: rank.kvPerToken * bytes,
-      kvBytesPerSequence: rank.kvPerToken * bytes * spec.maxPositions,
+      kvBytesPerToken: rank.kvBytesPerToken,
+      kvBytesPerSequence: rank.kvBytesPerToken * spec.maxPositions,
     }));
   });
 }

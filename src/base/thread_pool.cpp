@@ -1,8 +1,12 @@
 #include "base/thread_pool.h"
 
 #include <atomic>
+#include <exception>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "base/error.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -91,14 +95,20 @@ struct ThreadPool::State {
     uint32_t seen = 0;
     for (;;) {
       awaitRegionAfter(seen);
-      // The number first: the last region opens after `stop` is set, so that whoever reads its number sees that too. The
-      // other way round a worker could take it for a region like others, and wait for the next one for ever.
+      // The number first: the last region opens after `stop` is set, so that whoever reads its number sees that too.
+      // The other way round a worker could take it for a region like others, and wait for the next one for ever.
       seen = regionOf(word.load(std::memory_order_acquire));
       if (stop.load(std::memory_order_acquire)) return;
       if (!enter(seen)) continue;
       work(worker);
       word.fetch_sub(1, std::memory_order_acq_rel);
     }
+  }
+
+  void end() {
+    stop = true;
+    open();
+    for (std::thread& worker : workers) worker.join();
   }
 
   void close() {
@@ -115,14 +125,20 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(threads)) {
-  for (int worker = 1; worker < threads; ++worker)
-    state_->workers.emplace_back([state = state_.get(), worker] { state->workerMain(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker)
+      state_->workers.emplace_back([state = state_.get(), worker] { state->workerMain(worker); });
+  } catch (const std::exception& error) {
+    const size_t started = state_->workers.size() + 1;
+    state_->end();
+    throw Error("ERR_OUT_OF_MEMORY", "the system started " + std::to_string(started) + " of " +
+                                         std::to_string(threads) + " threads, then refused: " + error.what() +
+                                         ". Use fewer threads");
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  state_->stop = true;
-  state_->open();
-  for (std::thread& worker : state_->workers) worker.join();
+  state_->end();
 }
 
 int ThreadPool::threads() const {

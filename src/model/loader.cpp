@@ -40,7 +40,7 @@ class Loader {
   Loader(const ModelSpec& spec, const LoadOptions& options, Backend& backend, ThreadPool& pool)
       : spec_(spec), options_(options), backend_(backend), pool_(pool) {
     if (!options.plan) return;
-    for (const WeightFile& file : options.plan->files) files_.push_back(std::make_shared<MappedFile>(file));
+    for (const WeightFile& file : options.plan->files) files_.push_back(std::make_shared<WeightReader>(file));
     for (const WeightView& view : options.plan->weights) views_.emplace(view.role, &view);
   }
 
@@ -203,7 +203,7 @@ class Loader {
   const LoadOptions& options_;
   Backend& backend_;
   ThreadPool& pool_;
-  std::vector<std::shared_ptr<const MappedFile>> files_;
+  std::vector<std::shared_ptr<const WeightReader>> files_;
   std::map<std::string, const WeightView*> views_;
   std::set<std::string> used_;
   std::vector<std::unique_ptr<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>> sources_;

@@ -1,7 +1,6 @@
 #include "model/row_reader.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +14,7 @@
 
 namespace shardspeed {
 
-MappedFile::MappedFile(const WeightFile& file) : path_(file.path), bytes_(file.bytes) {
+WeightReader::WeightReader(const WeightFile& file) : path_(file.path), bytes_(file.bytes) {
   descriptor_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor_ < 0) throw Error("ERR_CHECKPOINT", path_ + ": cannot be opened: " + std::strerror(errno));
   struct stat status {};
@@ -26,23 +25,23 @@ MappedFile::MappedFile(const WeightFile& file) : path_(file.path), bytes_(file.b
   }
 }
 
-MappedFile::~MappedFile() {
+WeightReader::~WeightReader() {
   close(descriptor_);
 }
 
-MappedFile::Window::Window(const MappedFile& file, int64_t offset, int64_t length) {
-  static const int64_t pageBytes = sysconf(_SC_PAGESIZE);
-  const int64_t start = offset / pageBytes * pageBytes;
-  mappedBytes_ = static_cast<size_t>(offset - start + length);
-  // Populate: one call brings in all pages, where single faults would cost a kernel entry each.
-  base_ = mmap(nullptr, mappedBytes_, PROT_READ, MAP_SHARED | MAP_POPULATE, file.descriptor_, start);
-  if (base_ == MAP_FAILED)
-    throw Error("ERR_CHECKPOINT", file.path_ + ": cannot be mapped into memory: " + std::strerror(errno));
-  data_ = static_cast<const uint8_t*>(base_) + (offset - start);
-}
-
-MappedFile::Window::~Window() {
-  munmap(base_, mappedBytes_);
+void WeightReader::read(int64_t offset, int64_t length, void* out) const {
+  for (int64_t done = 0; done < length;) {
+    const ssize_t count =
+        pread(descriptor_, static_cast<uint8_t*>(out) + done, static_cast<size_t>(length - done), offset + done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0)
+      throw Error("ERR_CHECKPOINT",
+                  path_ + ": cannot be read at byte " + std::to_string(offset + done) + ": " + std::strerror(errno));
+    if (count == 0)
+      throw Error("ERR_CHECKPOINT", path_ + ": became shorter while it was being loaded: it ends at byte " +
+                                        std::to_string(offset + done) + " of " + std::to_string(bytes_));
+    done += count;
+  }
 }
 
 namespace {
@@ -84,7 +83,7 @@ void convertRun(DType from, const uint8_t* source, int64_t sourceStep, DType to,
 
 class FileRowReader : public RowReader {
  public:
-  FileRowReader(const WeightView& view, std::shared_ptr<const MappedFile> file)
+  FileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file)
       : view_(view), file_(std::move(file)), elementBytes_(static_cast<int64_t>(dtypeSize(view.dtype))) {
     cols_ = view_.shape.back();
     rows_ = 1;
@@ -108,6 +107,11 @@ class FileRowReader : public RowReader {
   void read(int64_t first, int64_t count, DType dtype, void* out) const override {
     if (count == 0 || cols_ == 0) return;
     const int64_t colStride = view_.strides.back();
+    const int64_t rowStride = count > 1 ? rowOffset(first + 1) - rowOffset(first) : colStride;
+    if (dtype == view_.dtype && colStride == 1 && (count == 1 || (rowStride == cols_ && view_.shape.size() == 2))) {
+      file_->read(view_.byteOffset + rowOffset(first) * elementBytes_, count * cols_ * elementBytes_, out);
+      return;
+    }
     const int64_t colReach = (cols_ - 1) * colStride;
     int64_t lowest = INT64_MAX, highest = INT64_MIN;
     for (int64_t row = first; row < first + count; ++row) {
@@ -115,12 +119,11 @@ class FileRowReader : public RowReader {
       lowest = std::min({lowest, start, start + colReach});
       highest = std::max({highest, start, start + colReach});
     }
-    const MappedFile::Window window(*file_, view_.byteOffset + lowest * elementBytes_,
-                                    (highest - lowest + 1) * elementBytes_);
-    auto source = [&](int64_t row) { return window.data() + (rowOffset(row) - lowest) * elementBytes_; };
+    std::vector<uint8_t> bytes(static_cast<size_t>((highest - lowest + 1) * elementBytes_));
+    file_->read(view_.byteOffset + lowest * elementBytes_, static_cast<int64_t>(bytes.size()), bytes.data());
+    auto source = [&](int64_t row) { return bytes.data() + (rowOffset(row) - lowest) * elementBytes_; };
     auto* target = static_cast<uint8_t*>(out);
     const auto targetSize = static_cast<int64_t>(dtypeSize(dtype));
-    const int64_t rowStride = count > 1 ? rowOffset(first + 1) - rowOffset(first) : colStride;
     if (view_.shape.size() == 2 && std::abs(rowStride) < std::abs(colStride)) {
       // A transposed view: walk the file in its own order.
       for (int64_t col = 0; col < cols_; ++col)
@@ -145,7 +148,7 @@ class FileRowReader : public RowReader {
   }
 
   WeightView view_;
-  std::shared_ptr<const MappedFile> file_;
+  std::shared_ptr<const WeightReader> file_;
   int64_t elementBytes_;
   int64_t rows_ = 0;
   int64_t cols_ = 0;
@@ -193,7 +196,7 @@ class RandomRowReader : public RowReader {
 
 }  // namespace
 
-std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const MappedFile> file) {
+std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file) {
   return std::make_unique<FileRowReader>(view, std::move(file));
 }
 

@@ -24,31 +24,19 @@ class RowReader {
   virtual void read(int64_t first, int64_t count, DType dtype, void* out) const = 0;
 };
 
-// A checkpoint file, open for mapping. Reports ERR_CHECKPOINT where it is gone, unreadable or not the size it had.
-class MappedFile {
+// A checkpoint file, open for reading. Reports ERR_CHECKPOINT where it is gone, unreadable or not the size it had. It
+// is read and not mapped: a mapped file that somebody shortens ends the process, a read one is an error.
+class WeightReader {
  public:
-  explicit MappedFile(const WeightFile& file);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+  explicit WeightReader(const WeightFile& file);
+  ~WeightReader();
+  WeightReader(const WeightReader&) = delete;
+  WeightReader& operator=(const WeightReader&) = delete;
 
   const std::string& path() const { return path_; }
   int64_t bytes() const { return bytes_; }
-
-  // A part of the file in memory for as long as the window lives.
-  class Window {
-   public:
-    Window(const MappedFile& file, int64_t offset, int64_t length);
-    ~Window();
-    Window(const Window&) = delete;
-    Window& operator=(const Window&) = delete;
-    const uint8_t* data() const { return data_; }  // of the offset asked for
-
-   private:
-    void* base_ = nullptr;
-    size_t mappedBytes_ = 0;
-    const uint8_t* data_ = nullptr;
-  };
+  // Any number of threads may read at once.
+  void read(int64_t offset, int64_t length, void* out) const;
 
  private:
   std::string path_;
@@ -58,7 +46,7 @@ class MappedFile {
 
 // Rows of a tensor in a file. Each read maps the bytes it needs and lets go of them again, so that resident memory
 // holds the model once.
-std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const MappedFile> file);
+std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file);
 
 // Seeded values of about 1 / sqrt(cols), the same for a (role, row, col) whatever thread asks: for benches without a
 // checkpoint.

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <exception>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "base/error.h"
@@ -89,10 +90,7 @@ class Engine::Session {
 
   void apply(Command& command) {
     if (command.submitted) {
-      Sequence& sequence = *command.submitted;
-      stats_.promptTokens += sequence.promptLength;
-      if (sequence.forward)
-        sequence.logits.resize(static_cast<size_t>(sequence.promptLength * options_.spec.vocabSize));
+      stats_.promptTokens += command.submitted->promptLength;
       scheduler_.add(std::move(command.submitted));
     } else if (scheduler_.remove(command.id)) {
       emitDone(command.id, FinishReason::kCancelled);
@@ -114,6 +112,7 @@ class Engine::Session {
       Sequence* sequence = scheduled_.sequences[i];
       const SequenceSlice& slice = scheduled_.step.sequences[i];
       if (sequence->forward) {
+        sequence->logits.resize(static_cast<size_t>(sequence->promptLength * options_.spec.vocabSize));
         for (int64_t row = 0; row < slice.rowCount; ++row)
           want(slice.firstRow + row, sequence, slice.contextLength + row);
       } else if (sequence->pending() == 0) {
@@ -153,6 +152,7 @@ class Engine::Session {
   }
 
   void deliver(Sequence& sequence, SampledToken&& sampled) {
+    if (!sampled.finite) return reject(sequence);
     const int32_t token = sampled.token;
     sequence.tokens.push_back(token);
     sequence.sampler.accept(token);
@@ -165,6 +165,16 @@ class Engine::Session {
     const bool stopped = sequence.sampler.isStop(token);
     if (!stopped && sequence.sampler.newTokens() < sequence.maxNewTokens) return;
     emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
+    finished_.push_back(sequence.id);
+  }
+
+  void reject(const Sequence& sequence) {
+    Event event{EventKind::kRejected};
+    event.id = sequence.id;
+    event.code = "ERR_NUMERIC";
+    event.message = "The model computed infinity or NaN as a logit behind " + std::to_string(sequence.length()) +
+                    " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
+    emit(std::move(event));
     finished_.push_back(sequence.id);
   }
 
@@ -274,6 +284,9 @@ void Engine::threadMain() {
   } catch (const std::exception& error) {
     failure.code = "ERR_NATIVE";
     failure.message = error.what();
+  } catch (...) {
+    failure.code = "ERR_NATIVE";
+    failure.message = "the engine failed for an unknown reason";
   }
   if (!failure.code.empty() && !stop_) {
     std::vector<Event> events;

@@ -28,7 +28,7 @@ struct EngineOptions {
   int64_t kvCachePages = 0;
 };
 
-enum class EventKind : uint8_t { kProgress, kReady, kFailed, kToken, kDone, kLogits };
+enum class EventKind : uint8_t { kProgress, kReady, kFailed, kToken, kDone, kLogits, kRejected };
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
 // What the engine tells its owner; the fields that count depend on the kind (lib/native.ts, EngineEvent).

@@ -29,6 +29,13 @@ int32_t argmax(const float* logits, int64_t vocab) {
   return static_cast<int32_t>(best);
 }
 
+// Vectorised by the compiler: the difference of a number with itself is 0, of infinity and NaN it is NaN.
+bool allFinite(const float* logits, int64_t vocab) {
+  float sum = 0;
+  for (int64_t i = 0; i < vocab; ++i) sum += logits[i] - logits[i];
+  return sum == 0;
+}
+
 }  // namespace
 
 Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength) : params_(std::move(params)) {
@@ -47,6 +54,8 @@ void Sampler::accept(int32_t token) {
 
 SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   SampledToken result;
+  result.finite = allFinite(logits, vocab);
+  if (!result.finite) return result;
   double logSum = 0;
   std::vector<float> unchanged;
   if (params_.logprobs >= 0) {
@@ -116,7 +125,7 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
     const double wanted = params_.topP * total;
     size_t sorted = 0, kept = 0;
     double mass = 0;
-    while (mass < wanted && kept < candidates.size()) {
+    do {
       if (kept == sorted) {
         const size_t next = std::min(candidates.size(), std::max<size_t>(64, sorted * 8));
         std::partial_sort(candidates.begin() + static_cast<std::ptrdiff_t>(sorted),
@@ -124,8 +133,8 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
         sorted = next;
       }
       mass += weight(candidates[kept++]);
-    }
-    candidates.resize(std::max<size_t>(kept, 1));
+    } while (mass < wanted && kept < candidates.size());
+    candidates.resize(kept);
   }
   if (params_.minP > 0) {
     const double least = params_.minP;  // relative to the most likely, whose weight is 1

@@ -33,7 +33,7 @@ describe("inspect", () => {
       (row: { dtype: string; tpSize: number }) => row.dtype === "float16" && row.tpSize === 1,
     );
     assert.equal(whole.weightBytes, 2 * report.parameters);
-    assert.equal(whole.kvBytesPerToken, 2 * 4 * 256 * 2);
+    assert.equal(whole.kvBytesPerToken, 2 * 4 * 256 * 4);
     assert.equal(whole.kvBytesPerSequence, 512 * whole.kvBytesPerToken);
     const half = report.memory.find(
       (row: { dtype: string; tpSize: number }) => row.dtype === "float32" && row.tpSize === 2,

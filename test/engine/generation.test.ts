@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type Engine, type GenerationOptions, initInference } from "../../dist/index.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
@@ -167,6 +170,8 @@ describe("generation", () => {
   });
 
   test("bad requests are refused before any work", async () => {
+    // What the tests before this one cancelled may still be in a step.
+    while (engine.stats().requests.running > 0) await new Promise((resolve) => setTimeout(resolve, 5));
     const stepsBefore = engine.stats().steps;
     const cases: [unknown, unknown, string, RegExp][] = [
       ["", {}, "ERR_INVALID_ARGUMENT", /prompt to be at least one token/],
@@ -204,6 +209,52 @@ describe("generation", () => {
     const open = await engine.generate(new Array(500).fill(5), { ignoreEos: true });
     assert.equal(open.ids.length, 12, "the context bounds the default");
   });
+});
+
+test("a topP too small for fp32 is greedy, and typed arrays are prompts", async () => {
+  await using engine = await initInference(demoModel);
+  const prompt = engine.tokenizer?.encode("Call me") as number[];
+  const { ids } = await engine.generate(prompt, { maxNewTokens: 8 });
+  const tiny = await engine.generate(Int32Array.from(prompt), { maxNewTokens: 8, temperature: 1, topP: 1e-300 });
+  assert.deepEqual(tiny.ids, ids);
+});
+
+test("text that cannot fit is refused before it is encoded", async () => {
+  await using engine = await initInference(demoModel);
+  await assert.rejects(engine.generate("a ".repeat(5_000_000)), hasCode("ERR_CONTEXT_LENGTH", /10000000 characters/));
+});
+
+test("NaN in the weights fails the request that meets it, and the engine goes on", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "shardspeed-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  for (const file of ["config.json", "model.safetensors"])
+    copyFileSync(fixture("golden", "opt", file), join(folder, file));
+  const path = join(folder, "model.safetensors");
+  const bytes = readFileSync(path);
+  const headerBytes = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.subarray(8, 8 + headerBytes).toString());
+  const table = header["model.decoder.embed_tokens.weight"];
+  const poisoned = 9; // a token whose embedding is NaN: its logit is NaN for everybody, the head being tied
+  bytes.writeUInt16LE(0x7e00, 8 + headerBytes + table.data_offsets[0] + poisoned * table.shape[1] * 2);
+  writeFileSync(path, bytes);
+  await using engine = await initInference(folder);
+  for (const options of [{}, { temperature: 1, topP: 0.9, logprobs: 3 }]) {
+    await assert.rejects(engine.generate([5, 6], options), hasCode("ERR_NUMERIC", /infinity or NaN/));
+  }
+  assert.equal(engine.stats().kvCache.pagesUsed, 0);
+  assert.equal(engine.disposed, false);
+});
+
+test("one signal serves many calls without a warning", async () => {
+  await using engine = await initInference(fixture("golden", "opt"));
+  const warnings: Error[] = [];
+  const listen = (warning: Error) => warnings.push(warning);
+  process.on("warning", listen);
+  const { signal } = new AbortController();
+  await Promise.all(Array.from({ length: 30 }, () => engine.generate([5], { maxNewTokens: 3, signal })));
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("warning", listen);
+  assert.deepEqual(warnings, []);
 });
 
 test("a model without a tokenizer runs on ids", async () => {

@@ -46,6 +46,12 @@ describe("goldens in their stored dtype", () => {
   }
 });
 
+describe("goldens in fp16", () => {
+  for (const name of goldens) {
+    test(name, () => compare(fixture("golden", name), fixture("golden", name), { dtype: "fp16", relative: 5e-3 }));
+  }
+});
+
 describe("checkpoint forms", () => {
   for (const form of readdirSync(fixture("forms"))) {
     const { base } = readJson<{ base: string }>(fixture("forms", form, "form.json"));

@@ -40,7 +40,7 @@ for (const kernels of ["portable", "avx2", "avx512"]) {
 test("a kernel set that does not exist is named with those that do", () => {
   const env = { ...process.env, SHARDSPEED_CPU: "mmx" };
   const script = `import { loadNative } from ${JSON.stringify(new URL("../../dist/load_native.js", import.meta.url).href)};
-    try { loadNative().cpuFeatures(); } catch (error) { console.log(error.code, error.message); }`;
+    try { loadNative().cpuFeatures(); } catch (error) { console.log(error.name, error.code, error.message); }`;
   const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { env, encoding: "utf8" });
-  assert.match(stdout, /^ERR_INVALID_ARGUMENT Found SHARDSPEED_CPU=mmx, expected .*portable/);
+  assert.match(stdout, /^ShardspeedError ERR_INVALID_ARGUMENT Found SHARDSPEED_CPU=mmx, expected .*portable/);
 });
