@@ -29,11 +29,15 @@ int32_t argmax(const float* logits, int64_t vocab) {
   return static_cast<int32_t>(best);
 }
 
-// Vectorised by the compiler: the difference of a number with itself is 0, of infinity and NaN it is NaN.
-bool allFinite(const float* logits, int64_t vocab) {
-  float sum = 0;
-  for (int64_t i = 0; i < vocab; ++i) sum += logits[i] - logits[i];
-  return sum == 0;
+// Minus infinity means never, which is fine for some tokens; a comparison with NaN is false.
+bool canChoose(const float* logits, int64_t vocab) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  bool sound = true, any = false;
+  for (int64_t i = 0; i < vocab; ++i) {
+    sound &= logits[i] < infinity;
+    any |= logits[i] > -infinity;
+  }
+  return sound && any;
 }
 
 }  // namespace
@@ -54,7 +58,7 @@ void Sampler::accept(int32_t token) {
 
 SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   SampledToken result;
-  result.finite = allFinite(logits, vocab);
+  result.finite = canChoose(logits, vocab);
   if (!result.finite) return result;
   double logSum = 0;
   std::vector<float> unchanged;

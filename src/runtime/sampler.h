@@ -27,7 +27,7 @@ struct TokenLogprob {
 };
 
 struct SampledToken {
-  bool finite = true;  // false: the logits held infinity or NaN, and no token was chosen
+  bool finite = true;  // false: the logits held NaN or infinity, and no token was chosen
   int32_t token = 0;
   float logprob = 0;              // of the unchanged distribution; set where logprobs >= 0
   std::vector<TokenLogprob> top;  // largest first
