@@ -8,11 +8,9 @@
 namespace shardspeed {
 
 // The inner loops of the CPU backend, compiled once for each instruction set. All sets share one source
-// (kernels_impl.h) over a vector of kLanes floats, so they differ in registers and not in what they compute.
+// (kernels_impl.inc) over a vector of kLanes floats, so they differ in registers and not in what they compute.
 
 constexpr int64_t kLanes = 16;  // rows of a weight panel, tokens of a KV page
-constexpr int64_t kDepth =
-    128;  // columns whose products form one chain of additions; such chains are then added in order
 
 // out[m][lane] = sum over k of panel[k][lane] * x[m][k], m < rows. The additions have one order whatever the number of
 // rows.
@@ -49,7 +47,7 @@ struct NormRow {
   float* out = nullptr;  // may be x
 };
 
-constexpr int64_t kQueryTile = 4;
+constexpr int64_t kQueryTile = 6;
 
 // Queries of one KV head that see tokens [0, limits[q]) of a sequence, limits[q] >= 1. out[q] = softmax(scale q k^T) v.
 struct PagedAttention {
