@@ -1,0 +1,191 @@
+#include "runtime/executor.h"
+
+#include <numeric>
+
+#include "check.h"
+#include "cpu/cpu_backend.h"
+#include "reference.h"
+#include "tiny_model.h"
+
+namespace shardspeed::test {
+
+// A loaded model that computes sequences in steps of any form.
+struct Runner {
+  Runner(TinyModel& model, Backend& computeBackend, ThreadPool& pool, DType dtype = DType::kF32)
+      : spec(model.spec()), backend(computeBackend) {
+    LoadOptions options;
+    options.dtype = dtype;
+    options.plan = &model.plan();
+    weights = loadModel(spec, options, backend, pool);
+    cache = backend.makeKvCache(spec.layers, kPages, {spec.heads, spec.kvHeads, spec.headDim});
+    executor = std::make_unique<Executor>(spec, weights, backend, *cache, kMostRows, spec.maxPositions);
+    pages.resize(kPages);
+    std::iota(pages.rbegin(), pages.rend(), 0);
+  }
+
+  // Logits of all positions, the tokens in chunks of so many.
+  std::vector<float> run(const std::vector<int32_t>& tokens, int64_t chunk) {
+    std::vector<float> logits;
+    const auto total = static_cast<int64_t>(tokens.size());
+    for (int64_t first = 0; first < total; first += chunk) {
+      const int64_t rows = std::min(chunk, total - first);
+      Step step;
+      step.rows = rows;
+      step.tokenIds = tokens.data() + first;
+      step.sequences = {{0, rows, first, total, pages.data()}};
+      std::vector<int64_t> wanted(static_cast<size_t>(rows));
+      std::iota(wanted.begin(), wanted.end(), 0);
+      int64_t next = 0;
+      const auto sink = [&](int64_t firstRow, int64_t count, float* values) {
+        CHECK_EQ(firstRow, next);
+        CHECK(count <= Executor::kLogitRows);
+        next += count;
+        logits.insert(logits.end(), values, values + count * spec.vocabSize);
+      };
+      CHECK(executor->run(step, wanted, sink, stop));
+      CHECK_EQ(next, rows);
+    }
+    return logits;
+  }
+
+  static constexpr int64_t kPages = 8;
+  static constexpr int64_t kMostRows = 100;
+  const ModelSpec& spec;
+  Backend& backend;
+  ModelWeights weights;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<Executor> executor;
+  std::vector<int32_t> pages;
+  std::atomic<bool> stop{false};
+};
+
+static std::vector<int32_t> someTokens(const ModelSpec& spec, int64_t count) {
+  Random random(70);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>(random.below(spec.vocabSize)));
+  return tokens;
+}
+
+static void checkSpec(const char* title, const ModelSpec& spec, DType stored = DType::kF32, DType dtype = DType::kF32,
+                      bool biases = true, bool normWeights = true) {
+  const Note note(title, "stored", dtypeName(stored), "kept", dtypeName(dtype));
+  TinyModel model(spec, stored, 71, biases, normWeights);
+  const std::vector<int32_t> tokens = someTokens(spec, 40);
+  const std::vector<double> expected = model.logits(tokens, dtype);
+  ThreadPool pool(2);
+  const auto backend = makeCpuBackend(pool);
+  Runner runner(model, *backend, pool, dtype);
+  const std::vector<float> whole = runner.run(tokens, 40);
+  REQUIRE(whole.size() == expected.size());
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const Note place("position", i / static_cast<size_t>(spec.vocabSize), "token",
+                     i % static_cast<size_t>(spec.vocabSize));
+    CHECK_NEAR(whole[i], expected[i], 1e-4);
+  }
+  // The same bits in chunks.
+  for (const int64_t chunk : {1, 7, 17}) {
+    const Note chunkNote("chunk", chunk);
+    CHECK_BITS(runner.run(tokens, chunk).data(), whole.data(), static_cast<int64_t>(whole.size()));
+  }
+  // The reference backend walks the same layer loop: it must agree with the model as written down.
+  ReferenceBackend reference;
+  Runner walked(model, reference, pool, dtype);
+  const std::vector<float> referenceLogits = walked.run(tokens, 13);
+  for (size_t i = 0; i < referenceLogits.size(); ++i) CHECK_NEAR(referenceLogits[i], expected[i], 1e-6, 1e-6);
+}
+
+TEST(executor, logits_of_llamas) {
+  checkSpec("llama", llamaSpec());
+  checkSpec("without biases", llamaSpec(), DType::kF32, DType::kF32, false);
+  ModelSpec spec = llamaSpec();
+  spec.kvHeads = 4;
+  checkSpec("all heads their own", spec);
+  spec.kvHeads = 1;
+  checkSpec("one head for all", spec);
+  spec = llamaSpec();
+  spec.tiedHead = true;
+  checkSpec("tied", spec);
+  spec.gatedFfn = false;
+  checkSpec("without gate", spec);
+  spec = llamaSpec();
+  spec.rotary.amplitude = 1.1f;
+  spec.normEpsilon = 1e-2f;
+  checkSpec("amplitude", spec);
+  spec.rotary.dynamicOriginalPositions = 16;
+  spec.rotary.dynamicBase = 10000;
+  spec.rotary.dynamicFactor = 2;
+  checkSpec("dynamic rotary", spec);
+}
+
+TEST(executor, logits_of_opts) {
+  checkSpec("opt", optSpec());
+  ModelSpec spec = optSpec();
+  spec.tiedHead = false;
+  checkSpec("untied", spec);
+  spec = optSpec();
+  spec.embeddingSize = 20;
+  checkSpec("projected", spec);
+  spec.normPlacement = NormPlacement::kPost;
+  spec.finalNorm = false;
+  checkSpec("projected, norms behind, no last norm", spec);
+  spec = optSpec();
+  spec.positions = PositionKind::kNone;
+  checkSpec("no positions", spec);
+  checkSpec("norms without weights", optSpec(), DType::kF32, DType::kF32, true, false);
+}
+
+TEST(executor, every_activation_and_dtype) {
+  for (int kind = 0; kind <= static_cast<int>(ActivationKind::kSigmoid); ++kind) {
+    ModelSpec spec = kind % 2 ? llamaSpec() : optSpec();
+    spec.layers = 1;
+    spec.activation = static_cast<ActivationKind>(kind);
+    checkSpec("activation", spec);
+  }
+  for (const DType stored : {DType::kF32, DType::kF16, DType::kBF16})
+    for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) checkSpec("dtypes", llamaSpec(), stored, dtype);
+}
+
+// More wanted rows than the buffer of logits holds, in any order and more than once.
+TEST(executor, logits_come_in_tiles) {
+  ModelSpec spec = optSpec();
+  TinyModel model(spec, DType::kF16, 72);
+  ThreadPool pool(2);
+  const auto backend = makeCpuBackend(pool);
+  Runner runner(model, *backend, pool);
+  const std::vector<int32_t> tokens = someTokens(spec, 90);
+  const std::vector<float> all = runner.run(tokens, 90);
+  Step step;
+  step.rows = 90;
+  step.tokenIds = tokens.data();
+  step.sequences = {{0, 90, 0, 90, runner.pages.data()}};
+  std::vector<int64_t> wanted;
+  for (int64_t i = 0; i < 200; ++i) wanted.push_back(i * 37 % 90);
+  int64_t seen = 0;
+  const auto sink = [&](int64_t first, int64_t count, float* logits) {
+    for (int64_t i = 0; i < count; ++i, ++seen)
+      CHECK_BITS(logits + i * spec.vocabSize, all.data() + wanted[static_cast<size_t>(first + i)] * spec.vocabSize,
+                 spec.vocabSize);
+    std::fill(logits, logits + count * spec.vocabSize, 7.0f);  // the memory may be changed
+  };
+  CHECK(runner.executor->run(step, wanted, sink, runner.stop));
+  CHECK_EQ(seen, 200);
+  CHECK(runner.executor->run(
+      step, {}, [](int64_t, int64_t, float*) { FAIL("no logits were wanted"); }, runner.stop));
+}
+
+TEST(executor, stops_within_a_step) {
+  TinyModel model(optSpec(), DType::kF16, 73);
+  ThreadPool pool(1);
+  const auto backend = makeCpuBackend(pool);
+  Runner runner(model, *backend, pool);
+  runner.stop = true;
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  Step step;
+  step.rows = 3;
+  step.tokenIds = tokens.data();
+  step.sequences = {{0, 3, 0, 3, runner.pages.data()}};
+  CHECK(!runner.executor->run(
+      step, {2}, [](int64_t, int64_t, float*) { FAIL("logits of a stopped step"); }, runner.stop));
+}
+
+}  // namespace shardspeed::test

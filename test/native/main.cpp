@@ -1,0 +1,200 @@
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <mutex>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+
+namespace shardspeed::test {
+
+namespace {
+
+constexpr int kMostFailures = 10;  // of a case, before it is cut short
+
+struct Case {
+  const char* topic;
+  const char* name;
+  void (*run)();
+  std::string fullName() const { return std::string(topic) + "/" + name; }
+};
+
+std::vector<Case>& cases() {
+  static std::vector<Case> all;
+  return all;
+}
+
+std::atomic<int64_t> checks{0};
+std::atomic<int> failuresOfCase{0};
+std::mutex printing;
+thread_local std::vector<const AnyNote*> notes;
+const std::thread::id mainThread = std::this_thread::get_id();
+
+bool matches(const std::string& name, std::string_view filters) {
+  if (filters.empty()) return true;
+  for (size_t start = 0; start <= filters.size();) {
+    const size_t comma = std::min(filters.find(',', start), filters.size());
+    const std::string_view part = filters.substr(start, comma - start);
+    if (!part.empty() && name.find(part) != std::string::npos) return true;
+    start = comma + 1;
+  }
+  return false;
+}
+
+enum class Outcome { kPassed, kFailed, kSkipped };
+
+Outcome runCase(const Case& wanted) {
+  const std::string name = wanted.fullName();
+  const auto start = std::chrono::steady_clock::now();
+  failuresOfCase = 0;
+  std::string skipped;
+  bool skip = false;
+  try {
+    wanted.run();
+  } catch (const Skipped& reason) {
+    skip = true;
+    skipped = reason.reason;
+  } catch (const CutShort&) {
+  } catch (const std::exception& error) {
+    reportFailure(__FILE__, __LINE__, std::string("the case threw: ") + error.what());
+  }
+  const auto taken = std::chrono::steady_clock::now() - start;
+  const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(taken).count();
+  if (failuresOfCase > 0) {
+    std::printf("FAILED  %s (%lld ms)\n", name.c_str(), static_cast<long long>(milliseconds));
+    return Outcome::kFailed;
+  }
+  if (skip) {
+    std::printf("skipped %s: %s\n", name.c_str(), skipped.c_str());
+    return Outcome::kSkipped;
+  }
+  std::printf("ok      %s (%lld ms)\n", name.c_str(), static_cast<long long>(milliseconds));
+  return Outcome::kPassed;
+}
+
+}  // namespace
+
+Registration::Registration(const char* topic, const char* name, void (*run)()) {
+  cases().push_back({topic, name, run});
+}
+
+void countCheck() {
+  checks.fetch_add(1, std::memory_order_relaxed);
+}
+
+void reportFailure(const char* file, int line, const std::string& text) {
+  const int count = ++failuresOfCase;
+  {
+    const std::lock_guard<std::mutex> lock(printing);
+    if (count <= kMostFailures) {
+      std::printf("%s:%d: %s\n", file, line, text.c_str());
+      for (const AnyNote* note : notes) std::printf("    with %s\n", note->text().c_str());
+    }
+    std::fflush(stdout);
+  }
+  // Only the thread of the cases may leave one: an exception in another would end the program.
+  if (count >= kMostFailures && std::this_thread::get_id() == mainThread) throw CutShort{};
+}
+
+void reportUnequal(const char* file, int line, const char* what, const std::string& found,
+                   const std::string& expected) {
+  reportFailure(file, line, std::string(what) + ": found " + found + ", expected " + expected);
+}
+
+void reportFar(const char* file, int line, const char* what, double found, double expected, double tolerance) {
+  reportFailure(file, line,
+                std::string(what) + ": found " + show(found) + ", expected " + show(expected) + " +- " +
+                    show(tolerance) + ", off by " + show(found - expected));
+}
+
+void reportBits(const char* file, int line, const char* what, int64_t index, int64_t count, const std::string& found,
+                const std::string& expected) {
+  reportFailure(file, line,
+                std::string(what) + ": bits differ first at " + show(index) + " of " + show(count) + ": found " +
+                    found + ", expected " + expected);
+}
+
+void checkThrows(const char* file, int line, const char* what, const char* code, const std::string& part,
+                 const std::function<void()>& body) {
+  countCheck();
+  std::string found = "nothing";
+  try {
+    body();
+  } catch (const Error& error) {
+    if (error.code() == code && std::string(error.what()).find(part) != std::string::npos) return;
+    found = error.code() + ": " + error.what();
+  } catch (const std::exception& error) {
+    found = std::string("another exception: ") + error.what();
+  }
+  reportFailure(
+      file, line,
+      std::string(what) + ": found " + found + ", expected " + code + " with \"" + part + "\" in its message");
+}
+
+std::string show(int64_t value) {
+  return std::to_string(value);
+}
+std::string show(uint64_t value) {
+  return std::to_string(value);
+}
+std::string show(double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.9g", value);
+  return text;
+}
+std::string show(const char* value) {
+  return value;
+}
+std::string show(const std::string& value) {
+  return value;
+}
+
+AnyNote::AnyNote() {
+  notes.push_back(this);
+}
+
+AnyNote::~AnyNote() {
+  notes.pop_back();
+}
+
+int runAll(int argc, char** argv) {
+  std::string filter, exclude;
+  bool list = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--list") {
+      list = true;
+    } else if ((argument == "--filter" || argument == "--exclude") && i + 1 < argc) {
+      (argument == "--filter" ? filter : exclude) = argv[++i];
+    } else {
+      std::fprintf(
+          stderr,
+          "Found %s, expected: [--list] [--filter PART,PART...] [--exclude PART,PART...], parts of topic/name\n",
+          argv[i]);
+      return 2;
+    }
+  }
+  int counts[3] = {};
+  for (const Case& wanted : cases()) {
+    const std::string name = wanted.fullName();
+    if (!matches(name, filter) || (!exclude.empty() && matches(name, exclude))) continue;
+    if (list)
+      std::printf("%s\n", name.c_str());
+    else
+      ++counts[static_cast<int>(runCase(wanted))];
+    std::fflush(stdout);
+  }
+  if (list) return 0;
+  std::printf("%d passed, %d failed, %d skipped, %lld checks%s\n", counts[0], counts[1], counts[2],
+              static_cast<long long>(checks.load()), kReduced ? " (reduced rounds)" : "");
+  // A filter that matches nothing is a mistake, not a success.
+  return counts[1] > 0 || counts[0] + counts[2] == 0 ? 1 : 0;
+}
+
+}  // namespace shardspeed::test
+
+int main(int argc, char** argv) {
+  return shardspeed::test::runAll(argc, argv);
+}

@@ -1,0 +1,280 @@
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "backend.h"
+#include "base/half.h"
+
+namespace shardspeed::test {
+
+// What the operations of backend.h mean, in fp64, one number after another: nothing fused, nothing tiled, no threads.
+
+inline double activationOf(ActivationKind kind, double x) {
+  switch (kind) {
+    case ActivationKind::kNone:
+      return x;
+    case ActivationKind::kRelu:
+      return x > 0 ? x : 0;
+    case ActivationKind::kReluSquared:
+      return x > 0 ? x * x : 0;
+    case ActivationKind::kGelu:
+      return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+    case ActivationKind::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ActivationKind::kQuickGelu:
+      return x / (1 + std::exp(-1.702 * x));
+    case ActivationKind::kSilu:
+      return x / (1 + std::exp(-x));
+    case ActivationKind::kTanh:
+      return std::tanh(x);
+    case ActivationKind::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+  }
+  return NAN;
+}
+
+// x by its norm; weight and bias may be null.
+inline std::vector<double> normOf(NormKind kind, double epsilon, const double* weight, const double* bias,
+                                  const std::vector<double>& x) {
+  const auto size = static_cast<double>(x.size());
+  double mean = 0, squares = 0;
+  if (kind == NormKind::kLayer)
+    for (const double value : x) mean += value / size;
+  for (const double value : x) squares += (value - mean) * (value - mean) / size;
+  std::vector<double> out(x.size());
+  for (size_t k = 0; k < x.size(); ++k)
+    out[k] = (x[k] - mean) / std::sqrt(squares + epsilon) * (weight ? weight[k] : 1) + (bias ? bias[k] : 0);
+  return out;
+}
+
+// Turns a head at a position of a sequence of so many tokens. Angles are rounded to fp32, as models were trained with.
+inline void rotate(const RotarySpec& rotary, int64_t position, int64_t totalLength, double* head) {
+  const size_t half = rotary.inverseFrequencies.size();
+  const int64_t original = rotary.dynamicOriginalPositions;
+  for (size_t j = 0; j < half; ++j) {
+    float frequency = rotary.inverseFrequencies[j];
+    if (original > 0 && totalLength > original) {
+      const double dim = 2 * static_cast<double>(half);
+      const double ratio = static_cast<double>(totalLength) / static_cast<double>(original);
+      const double growth = rotary.dynamicFactor * ratio - (rotary.dynamicFactor - 1);
+      const double base = rotary.dynamicBase * std::pow(growth, dim / (dim - 2));
+      frequency = static_cast<float>(std::pow(base, -2 * static_cast<double>(j) / dim));
+    }
+    const auto angle = static_cast<double>(static_cast<float>(position) * frequency);
+    const double cosine = std::cos(angle) * static_cast<double>(rotary.amplitude);
+    const double sine = std::sin(angle) * static_cast<double>(rotary.amplitude);
+    const double first = head[j], second = head[j + half];
+    head[j] = first * cosine - second * sine;
+    head[j + half] = second * cosine + first * sine;
+  }
+}
+
+// softmax(scale q k^T) v of one query over all keys given.
+inline std::vector<double> attentionOf(const double* query, const std::vector<const double*>& keys,
+                                       const std::vector<const double*>& values, size_t dim, double scale) {
+  std::vector<double> scores, out(dim);
+  double largest = -INFINITY, total = 0;
+  for (const double* key : keys) {
+    double score = 0;
+    for (size_t d = 0; d < dim; ++d) score += query[d] * key[d];
+    scores.push_back(score * scale);
+    largest = std::max(largest, scores.back());
+  }
+  for (size_t t = 0; t < keys.size(); ++t) {
+    const double weight = std::exp(scores[t] - largest);
+    total += weight;
+    for (size_t d = 0; d < dim; ++d) out[d] += weight * values[t][d];
+  }
+  for (double& value : out) value /= total;
+  return out;
+}
+
+class ReferenceMatrix final : public Matrix {
+ public:
+  ReferenceMatrix(int64_t rows, int64_t cols, DType dtype)
+      : rows_(rows), cols_(cols), dtype_(dtype), values_(static_cast<size_t>(rows * cols)) {}
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  DType dtype() const override { return dtype_; }
+  size_t bytes() const override { return values_.size() * dtypeSize(dtype_); }
+  void write(int64_t firstRow, int64_t count, const void* values) override {
+    for (int64_t i = 0; i < count * cols_; ++i) {
+      const auto* bytes = static_cast<const uint8_t*>(values) + static_cast<size_t>(i) * dtypeSize(dtype_);
+      float value;
+      uint16_t half;
+      if (dtype_ == DType::kF32) {
+        std::memcpy(&value, bytes, sizeof value);
+      } else {
+        std::memcpy(&half, bytes, sizeof half);
+        value = dtype_ == DType::kF16 ? halfToFloat(half) : bfloat16ToFloat(half);
+      }
+      values_.at(static_cast<size_t>(firstRow * cols_ + i)) = static_cast<double>(value);
+    }
+  }
+  double at(int64_t row, int64_t col) const { return values_.at(static_cast<size_t>(row * cols_ + col)); }
+
+ private:
+  int64_t rows_;
+  int64_t cols_;
+  DType dtype_;
+  std::vector<double> values_;
+};
+
+class ReferenceVector final : public Vector {
+ public:
+  ReferenceVector(const float* values, int64_t size) : values(values, values + size) {}
+  int64_t size() const override { return static_cast<int64_t>(values.size()); }
+  std::vector<double> values;
+};
+
+class ReferenceActivations final : public Activations {
+ public:
+  ReferenceActivations(int64_t capacity, int64_t cols)
+      : cols_(cols), rows(static_cast<size_t>(capacity), std::vector<double>(static_cast<size_t>(cols))) {}
+  int64_t cols() const override { return cols_; }
+
+ private:
+  int64_t cols_;
+
+ public:
+  std::vector<std::vector<double>> rows;
+};
+
+class ReferenceCache final : public KvCache {
+ public:
+  struct Entry {
+    std::vector<double> key, value;
+  };
+  size_t bytes() const override { return 0; }
+  std::map<std::tuple<int64_t, int64_t, int64_t>, Entry> entries;  // layer, slot (page * kPageTokens + token), KV head
+};
+
+class ReferenceBackend final : public Backend {
+ public:
+  std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
+    return std::make_unique<ReferenceMatrix>(rows, cols, dtype);
+  }
+  std::unique_ptr<Vector> makeVector(const float* values, int64_t size) override {
+    return std::make_unique<ReferenceVector>(values, size);
+  }
+  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols) override {
+    return std::make_unique<ReferenceActivations>(capacity, cols);
+  }
+  std::unique_ptr<KvCache> makeKvCache(int64_t, int64_t, const AttentionShape&) override {
+    return std::make_unique<ReferenceCache>();
+  }
+  size_t kvPageBytes(int64_t, const AttentionShape&) const override { return 0; }
+  void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override { rotary_ = rotary; }
+
+  void embedTokens(const Step& step, const Matrix& table, Activations& out) override {
+    for (int64_t row = 0; row < step.rows; ++row)
+      for (int64_t k = 0; k < table.cols(); ++k) at(out, row, k) = of(table).at(step.tokenIds[row], k);
+  }
+
+  void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
+    for (const SequenceSlice& slice : step.sequences)
+      for (int64_t i = 0; i < slice.rowCount; ++i)
+        for (int64_t k = 0; k < table.cols(); ++k)
+          at(out, slice.firstRow + i, k) += of(table).at(slice.contextLength + i + offset, k);
+  }
+
+  void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override {
+    const ReferenceMatrix& weight = of(*projection.weight);
+    const auto* bias = static_cast<const ReferenceVector*>(projection.bias);
+    for (int64_t row = 0; row < rows; ++row) {
+      std::vector<double> x = of(in).rows.at(static_cast<size_t>(row));
+      if (projection.norm) x = normed(*projection.norm, x);
+      const auto dot = [&](int64_t output) {
+        double sum = bias ? bias->values.at(static_cast<size_t>(output)) : 0;
+        for (int64_t k = 0; k < weight.cols(); ++k) sum += weight.at(output, k) * x.at(static_cast<size_t>(k));
+        return sum;
+      };
+      for (int64_t column = 0; column < out.cols(); ++column) {
+        const int64_t gate = column / kGateBlock * 2 * kGateBlock + column % kGateBlock;
+        double value = activationOf(projection.activation, dot(projection.gated ? gate : column));
+        if (projection.gated) value *= dot(gate + kGateBlock);
+        at(out, row, column) = value + (projection.residual ? at(out, row, column) : 0);
+      }
+    }
+  }
+
+  void normalize(const Norm& norm, int64_t rows, Activations& x) override {
+    for (int64_t row = 0; row < rows; ++row) {
+      auto& values = static_cast<ReferenceActivations&>(x).rows.at(static_cast<size_t>(row));
+      values = normed(norm, values);
+    }
+  }
+
+  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
+              KvCache& kvCache, Activations& out) override {
+    auto& cache = static_cast<ReferenceCache&>(kvCache);
+    const int64_t dim = shape.headDim;
+    for (const SequenceSlice& slice : step.sequences)
+      for (int64_t i = 0; i < slice.rowCount; ++i) {
+        const int64_t position = slice.contextLength + i;
+        double* row = &at(qkv, slice.firstRow + i, 0);
+        if (rotary)
+          for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
+            rotate(rotary_, position, slice.totalLength, row + head * dim);
+        for (int64_t head = 0; head < shape.kvHeads; ++head) {
+          const double* key = row + (shape.heads + head) * dim;
+          const double* value = key + shape.kvHeads * dim;
+          cache.entries[{layer, slotOf(slice, position), head}] = {{key, key + dim}, {value, value + dim}};
+        }
+      }
+    for (const SequenceSlice& slice : step.sequences)
+      for (int64_t i = 0; i < slice.rowCount; ++i)
+        for (int64_t head = 0; head < shape.heads; ++head) {
+          std::vector<const double*> keys, values;
+          for (int64_t position = 0; position <= slice.contextLength + i; ++position) {
+            const auto& entry =
+                cache.entries.at({layer, slotOf(slice, position), head / (shape.heads / shape.kvHeads)});
+            keys.push_back(entry.key.data());
+            values.push_back(entry.value.data());
+          }
+          const std::vector<double> result = attentionOf(&at(qkv, slice.firstRow + i, head * dim), keys, values,
+                                                         static_cast<size_t>(dim), static_cast<double>(scale));
+          for (int64_t d = 0; d < dim; ++d)
+            at(out, slice.firstRow + i, head * dim + d) = result[static_cast<size_t>(d)];
+        }
+  }
+
+  void gatherRows(const int64_t* rowIndices, int64_t count, const Activations& in, Activations& out) override {
+    for (int64_t i = 0; i < count; ++i)
+      static_cast<ReferenceActivations&>(out).rows.at(static_cast<size_t>(i)) =
+          of(in).rows.at(static_cast<size_t>(rowIndices[i]));
+  }
+  void readRows(const Activations& in, int64_t rows, float* host) override {
+    for (int64_t row = 0; row < rows; ++row)
+      for (const double value : of(in).rows.at(static_cast<size_t>(row))) *host++ = static_cast<float>(value);
+  }
+
+ private:
+  static const ReferenceMatrix& of(const Matrix& matrix) { return static_cast<const ReferenceMatrix&>(matrix); }
+  static const ReferenceActivations& of(const Activations& activations) {
+    return static_cast<const ReferenceActivations&>(activations);
+  }
+  static double& at(Activations& activations, int64_t row, int64_t col) {
+    return static_cast<ReferenceActivations&>(activations)
+        .rows.at(static_cast<size_t>(row))
+        .at(static_cast<size_t>(col));
+  }
+  static std::vector<double> normed(const Norm& norm, const std::vector<double>& x) {
+    const auto* weight = static_cast<const ReferenceVector*>(norm.weight);
+    const auto* bias = static_cast<const ReferenceVector*>(norm.bias);
+    return normOf(norm.kind, static_cast<double>(norm.epsilon), weight ? weight->values.data() : nullptr,
+                  bias ? bias->values.data() : nullptr, x);
+  }
+  static int64_t slotOf(const SequenceSlice& slice, int64_t position) {
+    return slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens;
+  }
+
+  RotarySpec rotary_;
+};
+
+}  // namespace shardspeed::test

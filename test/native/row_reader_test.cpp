@@ -1,0 +1,240 @@
+#include "model/row_reader.h"
+
+#include <cmath>
+#include <filesystem>
+#include <thread>
+
+#include "check.h"
+#include "random.h"
+#include "stored.h"
+#include "temp_file.h"
+
+namespace shardspeed::test {
+
+static constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+
+// A file of numbered elements, behind some bytes of something else.
+struct Storage {
+  Storage(DType storedAs, int64_t count, int64_t headerBytes) : dtype(storedAs), header(headerBytes) {
+    Random random(50);
+    std::vector<uint8_t> bytes(static_cast<size_t>(header), 0xee);
+    for (int64_t i = 0; i < count; ++i) {
+      values.push_back(roundedTo(dtype, random.normal(10)));
+      appendStored(dtype, values.back(), bytes);
+    }
+    file = std::make_unique<TempFile>(bytes);
+  }
+
+  WeightView view(int64_t firstElement, std::vector<int64_t> shape, std::vector<int64_t> strides) const {
+    WeightView view;
+    view.role = "role";
+    view.tensor = "the.tensor";
+    view.dtype = dtype;
+    view.byteOffset = header + firstElement * static_cast<int64_t>(dtypeSize(dtype));
+    view.shape = std::move(shape);
+    view.strides = std::move(strides);
+    return view;
+  }
+  std::unique_ptr<RowReader> reader(const WeightView& view) const {
+    return makeFileRowReader(view, std::make_shared<WeightReader>(file->weightFile()));
+  }
+
+  DType dtype;
+  int64_t header;
+  std::vector<float> values;
+  std::unique_ptr<TempFile> file;
+};
+
+// Element by element, as weight_plan.h defines a view; read in all chunkings of rows and to all dtypes.
+static void checkView(const Storage& storage, int64_t first, const std::vector<int64_t>& shape,
+                      const std::vector<int64_t>& strides) {
+  const auto reader = storage.reader(storage.view(first, shape, strides));
+  const int64_t cols = shape.back();
+  int64_t rows = 1;
+  for (size_t d = 0; d + 1 < shape.size(); ++d) rows *= shape[d];
+  CHECK_EQ(reader->rows(), rows);
+  CHECK_EQ(reader->cols(), cols);
+  CHECK_EQ(reader->storedRowBytes(), cols * static_cast<int64_t>(dtypeSize(storage.dtype)));
+  std::vector<float> expected;
+  for (int64_t element = 0; element < rows * cols; ++element) {
+    int64_t at = first, rest = element;
+    for (size_t d = shape.size(); d-- > 0; rest /= shape[d]) at += rest % shape[d] * strides[d];
+    expected.push_back(storage.values.at(static_cast<size_t>(at)));
+  }
+  for (const DType dtype : kDTypes) {
+    const size_t size = dtypeSize(dtype);
+    for (const int64_t chunk : {rows, int64_t{1}, int64_t{3}}) {
+      const Note note(dtypeName(storage.dtype), "to", dtypeName(dtype), "first", first, "chunk", chunk);
+      for (int64_t row = 0; row < rows; row += chunk) {
+        const int64_t count = std::min(chunk, rows - row);
+        std::vector<uint8_t> out(static_cast<size_t>(count * cols) * size + 8, 0xab);
+        reader->read(row, count, dtype, out.data());
+        for (int64_t i = 0; i < count * cols; ++i) {
+          const float wanted = roundedTo(dtype, expected[static_cast<size_t>(row * cols + i)]);
+          CHECK_EQ(loadStored(dtype, out.data() + static_cast<size_t>(i) * size), wanted);
+        }
+        for (size_t i = out.size() - 8; i < out.size(); ++i) CHECK_EQ(static_cast<int>(out[i]), 0xab);
+      }
+    }
+  }
+}
+
+TEST(row_reader, views_of_every_kind) {
+  for (const DType dtype : kDTypes)
+    for (const int64_t header : {0, 1, 4093}) {
+      const Storage storage(dtype, 6000, header);
+      checkView(storage, 0, {20, 30}, {30, 1});
+      checkView(storage, 7, {5, 30}, {100, 1});         // rows apart
+      checkView(storage, 3, {9, 11}, {40, 3});          // columns apart
+      checkView(storage, 0, {30, 20}, {1, 30});         // transposed
+      checkView(storage, 5, {7, 4}, {2, 600});          // transposed, both apart
+      checkView(storage, 0, {600}, {1});                // a vector
+      checkView(storage, 2, {600}, {5});                // every fifth
+      checkView(storage, 1, {4, 3, 10}, {120, 10, 1});  // heads within q, k and v
+      checkView(storage, 1, {4, 3, 10}, {10, 700, 1});
+      checkView(storage, 0, {3, 2, 5}, {1, 3, 6});
+      checkView(storage, 5999, {1, 1}, {1, 1});
+      checkView(storage, 10, {5, 8}, {0, 1});  // one row again and again
+      checkView(storage, 10, {5, 8}, {1, 0});
+      checkView(storage, 599, {20, 30}, {-30, 1 - 2});  // from the back to the front
+      checkView(storage, 580, {4, 6}, {-100, 2});
+      checkView(storage, 50, {4, 6}, {100, -5});
+      checkView(storage, 50, {6, 4}, {-5, 100});  // transposed and backwards
+    }
+}
+
+TEST(row_reader, random_views) {
+  Random random(51);
+  const Storage storage(DType::kBF16, 5000, 2);
+  int tried = 0;
+  while (tried < (kReduced ? 60 : 400)) {
+    std::vector<int64_t> shape, strides;
+    int64_t low = 0, high = 0;
+    for (int64_t d = random.between(1, 4); d > 0; --d) {
+      shape.push_back(random.between(1, 9));
+      strides.push_back(random.chance(0.3) ? 1 : random.between(-60, 200));
+      const int64_t reach = (shape.back() - 1) * strides.back();
+      (reach < 0 ? low : high) += reach;
+    }
+    if (high - low >= 5000) continue;
+    const int64_t first = random.between(-low, 4999 - high);
+    const Note note("view", tried++);
+    checkView(storage, first, shape, strides);
+  }
+}
+
+TEST(row_reader, scattered_rows_are_told) {
+  const Storage storage(DType::kF32, 100, 0);
+  CHECK(!storage.reader(storage.view(0, {5, 10}, {10, 1}))->scattered());
+  CHECK(storage.reader(storage.view(0, {10, 5}, {1, 10}))->scattered());
+  CHECK(!storage.reader(storage.view(0, {10, 1}, {1, 10}))->scattered());
+}
+
+TEST(row_reader, views_that_reach_outside_the_file) {
+  const Storage storage(DType::kF16, 100, 4);
+  const auto open = [&](int64_t first, std::vector<int64_t> shape, std::vector<int64_t> strides) {
+    storage.reader(storage.view(first, std::move(shape), std::move(strides)));
+  };
+  open(0, {10, 10}, {10, 1});
+  open(-2, {10, 10}, {10, 1});  // into the header: no business of the reader
+  for (const int64_t first : {1, 100, 1000000, -3}) {
+    const Note note("first", first);
+    CHECK_THROWS("ERR_CHECKPOINT", "the.tensor", open(first, {10, 10}, {10, 1}));
+  }
+  CHECK_THROWS("ERR_CHECKPOINT", "the.tensor", open(0, {10, 11}, {10, 1}));
+  CHECK_THROWS("ERR_CHECKPOINT", "the.tensor", open(0, {2, 10}, {91, 1}));
+  CHECK_THROWS("ERR_CHECKPOINT", "the.tensor", open(5, {3, 2}, {-4, 1}));
+  CHECK_THROWS("ERR_CHECKPOINT", "the.tensor", open(0, {2, 2}, {1, int64_t{1} << 40}));
+}
+
+TEST(row_reader, files_that_changed_or_are_gone) {
+  const Storage storage(DType::kF32, 10, 0);
+  WeightFile file = storage.file->weightFile();
+  file.bytes += 1;
+  CHECK_THROWS("ERR_CHECKPOINT", file.path, WeightReader{file});
+  file.bytes -= 2;
+  CHECK_THROWS("ERR_CHECKPOINT", "expected 39 bytes, found 40", WeightReader{file});
+  file.path += ".missing";
+  CHECK_THROWS("ERR_CHECKPOINT", file.path, WeightReader{file});
+  std::filesystem::resize_file(storage.file->path(), 20);
+  CHECK_THROWS("ERR_CHECKPOINT", "found 20", WeightReader{storage.file->weightFile()});
+}
+
+// Somebody truncates the file behind an open reader: an error, and no end of the process.
+TEST(row_reader, files_that_shrink_while_they_are_read) {
+  const Storage storage(DType::kF16, 10000, 0);
+  const auto whole = storage.reader(storage.view(0, {100, 100}, {100, 1}));
+  const auto apart = storage.reader(storage.view(0, {100, 50}, {100, 2}));
+  std::vector<float> out(10000);
+  whole->read(0, 100, DType::kF32, out.data());
+  std::filesystem::resize_file(storage.file->path(), 9000);
+  whole->read(0, 45, DType::kF16, out.data());
+  for (const DType dtype : {DType::kF16, DType::kF32}) {
+    CHECK_THROWS("ERR_CHECKPOINT", storage.file->path(), whole->read(0, 100, dtype, out.data()));
+    CHECK_THROWS("ERR_CHECKPOINT", "9000", whole->read(44, 2, dtype, out.data()));
+    CHECK_THROWS("ERR_CHECKPOINT", "9000", apart->read(0, 100, dtype, out.data()));
+  }
+}
+
+TEST(row_reader, failures_leave_no_descriptor_open) {
+  const auto openDescriptors = [] {
+    int count = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
+    return count;
+  };
+  if (!std::filesystem::exists("/proc/self/fd")) SKIP("this system has no /proc/self/fd");
+  const Storage storage(DType::kF32, 10, 0);
+  const int before = openDescriptors();
+  WeightFile wrong = storage.file->weightFile();
+  wrong.bytes = 1;
+  for (int i = 0; i < 5; ++i) {
+    CHECK_THROWS("ERR_CHECKPOINT", "", WeightReader{wrong});
+    CHECK_THROWS("ERR_CHECKPOINT", "", storage.reader(storage.view(0, {100, 100}, {100, 1})));
+    storage.reader(storage.view(0, {2, 5}, {5, 1}));
+  }
+  CHECK_EQ(openDescriptors(), before);
+}
+
+TEST(row_reader, threads_read_at_once) {
+  const Storage storage(DType::kF32, 4096, 0);
+  const auto reader = storage.reader(storage.view(0, {64, 64}, {1, 64}));
+  std::vector<std::thread> threads;
+  std::vector<std::vector<float>> results(4, std::vector<float>(4096));
+  for (auto& result : results)
+    threads.emplace_back([&reader, &result] {
+      for (int64_t row = 0; row < 64; row += 4) reader->read(row, 4, DType::kF32, result.data() + row * 64);
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& result : results) CHECK_BITS(result.data(), results[0].data(), 4096);
+  CHECK_EQ(results[0][1], storage.values[64]);
+}
+
+TEST(row_reader, random_weights_are_the_same_however_they_are_read) {
+  for (const int64_t cols : {1, 3, 4, 7, 64}) {
+    const Note note("cols", cols);
+    const auto reader = makeRandomRowReader("layers.0.mlp.up.weight", 50, cols, DType::kF32);
+    std::vector<float> whole(static_cast<size_t>(50 * cols));
+    reader->read(0, 50, DType::kF32, whole.data());
+    for (const int64_t chunk : {1, 7, 16})
+      for (int64_t row = 0; row < 50; row += chunk) {
+        const int64_t count = std::min<int64_t>(chunk, 50 - row);
+        std::vector<float> part(static_cast<size_t>(count * cols));
+        reader->read(row, count, DType::kF32, part.data());
+        CHECK_BITS(part.data(), whole.data() + row * cols, count * cols);
+      }
+  }
+  std::vector<float> values(400 * 100), other(values.size());
+  makeRandomRowReader("a", 400, 100, DType::kF32)->read(0, 400, DType::kF32, values.data());
+  makeRandomRowReader("b", 400, 100, DType::kF32)->read(0, 400, DType::kF32, other.data());
+  CHECK(values != other);
+  double sum = 0, squares = 0;
+  for (const float value : values) {
+    sum += static_cast<double>(value);
+    squares += static_cast<double>(value) * static_cast<double>(value);
+  }
+  const auto count = static_cast<double>(values.size());
+  CHECK_NEAR(sum / count, 0, 0.003);
+  CHECK_NEAR(squares / count, 1.0 / 100, 0.001);  // variance 1 / cols
+}
+
+}  // namespace shardspeed::test

@@ -1,0 +1,297 @@
+#include "runtime/scheduler.h"
+
+#include <algorithm>
+#include <map>
+
+#include "check.h"
+#include "random.h"
+
+namespace shardspeed::test {
+
+// Stands in for the engine and for the KV cache: remembers what every slot of every page holds, and checks at each step
+// that the positions a slice sees hold its own sequence's tokens, turned by the base that counts now.
+class Simulation {
+ public:
+  explicit Simulation(SchedulerLimits schedulerLimits)
+      : limits_(schedulerLimits), scheduler_(limits_), slots_(static_cast<size_t>(limits_.pages * kPageTokens)) {}
+
+  // Tokens that a sequence may have at most, new ones included.
+  int64_t mostTokens() const { return limits_.pages * kPageTokens; }
+
+  void submit(int64_t promptLength, int64_t newTokens, bool forward = false) {
+    const int64_t id = ++lastId_;
+    std::vector<int32_t> prompt;
+    for (int64_t i = 0; i < promptLength; ++i) prompt.push_back(static_cast<int32_t>((id * 31 + i) % 997));
+    auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, SamplingParams{});
+    sequence->forward = forward;
+    alive_[id] = sequence.get();
+    scheduler_.add(std::move(sequence));
+  }
+
+  void cancel(int64_t id) {
+    const bool known = alive_.erase(id) > 0;
+    const auto removed = scheduler_.remove(id);
+    CHECK_EQ(removed != nullptr, known);
+    if (removed) {
+      CHECK(removed->pages.empty());
+      CHECK_EQ(removed->id, id);
+    }
+    checkPages();
+  }
+
+  void cancelSome(Random& random) {
+    if (lastId_ > 0) cancel(random.between(std::max<int64_t>(1, lastId_ - 6), lastId_ + 1));
+  }
+
+  void step() {
+    std::vector<int64_t> decoding;
+    for (const auto& [id, sequence] : alive_)
+      if (running(*sequence) && sequence->pending() == 1) decoding.push_back(id);
+    scheduler_.next(scheduled_);
+    const Step& step = scheduled_.step;
+    if (!alive_.empty()) CHECK(step.rows > 0);  // work that fits alone always moves on
+    CHECK(step.rows <= limits_.maxBatchTokens);
+    CHECK_EQ(step.rows, scheduled_.tokenIds.size());
+    CHECK_EQ(step.sequences.size(), scheduled_.sequences.size());
+    CHECK(step.tokenIds == scheduled_.tokenIds.data());
+    checkPages();
+    checkOrder();
+    int64_t row = 0;
+    for (size_t i = 0; i < step.sequences.size(); ++i)
+      row = checkSlice(step.sequences[i], *scheduled_.sequences[i], row);
+    CHECK_EQ(row, step.rows);
+    for (const int64_t id : decoding) checkDecodes(id);
+    // The cache is written before it is read: all rows of a step first.
+    std::vector<int64_t> finished;
+    for (Sequence* sequence : scheduled_.sequences) {
+      if (sequence->pending() > 0) continue;
+      if (!sequence->forward) {
+        sequence->tokens.push_back(static_cast<int32_t>(sequence->length() % 501));
+        ++generated_[sequence->id];
+      }
+      if (sequence->forward || generated_[sequence->id] == sequence->maxNewTokens) finished.push_back(sequence->id);
+    }
+    for (const int64_t id : finished) {
+      cancel(id);
+      ++finished_;
+    }
+    ++steps_;
+  }
+
+  void drain() {
+    for (int64_t patience = 200000; !scheduler_.idle(); --patience) {
+      REQUIRE(patience > 0);
+      step();
+    }
+    CHECK(alive_.empty());
+    CHECK_EQ(scheduler_.freePages(), limits_.pages);
+    CHECK_EQ(scheduler_.runningCount() + scheduler_.waitingCount(), 0);
+  }
+
+  Scheduler& scheduler() { return scheduler_; }
+  const ScheduledStep& scheduled() const { return scheduled_; }
+  int64_t finished() const { return finished_; }
+  int64_t steps() const { return steps_; }
+  const Sequence& sequence(int64_t id) const { return *alive_.at(id); }
+
+ private:
+  struct Slot {
+    int64_t sequence = -1;
+    int64_t position = -1;
+    int32_t token = -1;
+    int64_t base = -1;  // length that the rotary base follows, 0 = the fixed one
+  };
+
+  static bool running(const Sequence& sequence) { return !sequence.pages.empty(); }
+
+  int64_t baseOf(int64_t length) const {
+    return limits_.dynamicOriginalPositions > 0 && length > limits_.dynamicOriginalPositions ? length : 0;
+  }
+
+  void checkPages() {
+    std::vector<int> owners(static_cast<size_t>(limits_.pages));
+    int64_t held = 0;
+    for (const auto& [id, sequence] : alive_)
+      for (const int32_t page : sequence->pages) {
+        REQUIRE(page >= 0 && page < limits_.pages);
+        CHECK_EQ(owners[static_cast<size_t>(page)]++, 0);
+        ++held;
+      }
+    CHECK_EQ(held + scheduler_.freePages(), limits_.pages);
+  }
+
+  // Who came first runs first: nobody runs while someone older waits.
+  void checkOrder() {
+    bool waiting = false;
+    int64_t count = 0;
+    for (const auto& [id, sequence] : alive_) {
+      if (running(*sequence)) CHECK(!waiting);
+      waiting = waiting || !running(*sequence);
+      count += running(*sequence);
+    }
+    CHECK_EQ(count, scheduler_.runningCount());
+    CHECK_EQ(static_cast<int64_t>(alive_.size()) - count, scheduler_.waitingCount());
+  }
+
+  // A sequence that decodes gets its row in each step, unless there was no page for it.
+  void checkDecodes(int64_t id) {
+    const auto found = alive_.find(id);
+    if (found == alive_.end() || !running(*found->second) || limits_.dynamicOriginalPositions > 0) return;
+    const bool inStep = std::find(scheduled_.sequences.begin(), scheduled_.sequences.end(), found->second) !=
+                        scheduled_.sequences.end();
+    const bool needsPage = found->second->computed % kPageTokens == 0;
+    CHECK(inStep || needsPage);
+  }
+
+  int64_t checkSlice(const SequenceSlice& slice, const Sequence& sequence, int64_t row) {
+    const Note note("step", steps_, "sequence", sequence.id, "context", slice.contextLength, "rows", slice.rowCount);
+    CHECK_EQ(slice.firstRow, row);
+    CHECK(slice.rowCount > 0);
+    CHECK_EQ(slice.totalLength, sequence.length());
+    CHECK_EQ(sequence.computed, slice.contextLength + slice.rowCount);
+    CHECK(slice.pages == sequence.pages.data());
+    REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= sequence.computed);
+    const int64_t base = baseOf(slice.totalLength);
+    for (int64_t position = 0; position < sequence.computed; ++position) {
+      Slot& slot =
+          slots_[static_cast<size_t>(slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens)];
+      const int32_t token = sequence.tokens[static_cast<size_t>(position)];
+      if (position >= slice.contextLength) {
+        const auto at = static_cast<size_t>(row + position - slice.contextLength);
+        CHECK_EQ(scheduled_.tokenIds[at], token);
+        slot = {sequence.id, position, token, base};
+      } else {
+        CHECK(slot.sequence == sequence.id && slot.position == position && slot.token == token && slot.base == base);
+      }
+    }
+    return row + slice.rowCount;
+  }
+
+  SchedulerLimits limits_;
+  Scheduler scheduler_;
+  ScheduledStep scheduled_;
+  std::vector<Slot> slots_;
+  std::map<int64_t, Sequence*> alive_;  // in the order of their coming
+  std::map<int64_t, int64_t> generated_;
+  int64_t lastId_ = 0;
+  int64_t finished_ = 0;
+  int64_t steps_ = 0;
+};
+
+static SchedulerLimits limitsOf(int64_t batch, int64_t pages, int64_t dynamic = 0) {
+  SchedulerLimits limits;
+  limits.maxBatchTokens = batch;
+  limits.pages = pages;
+  limits.dynamicOriginalPositions = dynamic;
+  return limits;
+}
+
+// Arrivals, cancellations and steps in random order, then all that is left runs to its end.
+static int64_t randomRun(uint64_t seed, int64_t dynamic) {
+  Random random(seed);
+  const int64_t pages = random.between(1, 12);
+  Simulation simulation(limitsOf(random.between(1, 40), pages, dynamic));
+  const double arrival = random.uniform(), cancellation = random.uniform() * 0.2;
+  for (int64_t event = 0; event < 60; ++event) {
+    if (random.chance(arrival)) {
+      const int64_t total = random.between(2, simulation.mostTokens());
+      const int64_t prompt = random.chance(0.3) ? random.between(1, total - 1) : random.between(1, (total + 1) / 2);
+      if (random.chance(0.15))
+        simulation.submit(total, 0, true);
+      else
+        simulation.submit(prompt, std::min<int64_t>(total - prompt, random.between(1, 40)));
+    }
+    if (random.chance(cancellation)) simulation.cancelSome(random);
+    if (random.chance(0.8)) simulation.step();
+  }
+  simulation.drain();
+  return simulation.scheduler().preemptions();
+}
+
+TEST(scheduler, random_runs_lose_nothing) {
+  int64_t preemptions = 0;
+  for (uint64_t seed = 1; seed <= (kReduced ? 60 : 400); ++seed) {
+    const Note note("seed", seed);
+    preemptions += randomRun(seed, 0);
+  }
+  CHECK(preemptions > 100);  // else the runs do not show what they are for
+}
+
+TEST(scheduler, random_runs_with_a_dynamic_rotary_base) {
+  for (uint64_t seed = 1; seed <= (kReduced ? 30 : 150); ++seed) {
+    const Note note("seed", seed);
+    randomRun(seed, 20);
+  }
+}
+
+TEST(scheduler, long_prompts_come_in_chunks) {
+  Simulation simulation(limitsOf(8, 10));
+  simulation.submit(37, 3);
+  for (const int64_t rows : {8, 8, 8, 8, 5, 1, 1}) {
+    simulation.step();
+    CHECK_EQ(simulation.scheduled().step.rows, rows);
+  }
+  CHECK(simulation.scheduler().idle());
+}
+
+TEST(scheduler, sequences_that_decode_come_before_prompts) {
+  Simulation simulation(limitsOf(4, 20));
+  simulation.submit(3, 30);
+  simulation.step();
+  simulation.submit(20, 1);
+  for (int i = 0; i < 5; ++i) {
+    simulation.step();
+    REQUIRE(simulation.scheduled().sequences.size() == 2);
+    CHECK_EQ(simulation.scheduled().sequences[0]->id, 1);
+    CHECK_EQ(simulation.scheduled().step.sequences[0].rowCount, 1);
+    CHECK_EQ(simulation.scheduled().step.sequences[1].rowCount, 3);
+  }
+}
+
+TEST(scheduler, waits_for_pages_in_order) {
+  Simulation simulation(limitsOf(512, 4));
+  simulation.submit(20, 2);  // two pages
+  simulation.submit(40, 1);  // three: waits
+  simulation.submit(5, 1);   // would fit, but came later
+  simulation.step();
+  CHECK_EQ(simulation.scheduler().runningCount(), 1);
+  CHECK_EQ(simulation.scheduler().waitingCount(), 2);
+  CHECK_EQ(simulation.scheduler().freePages(), 2);
+  simulation.cancel(2);
+  simulation.step();
+  CHECK_EQ(simulation.finished(), 2);
+}
+
+TEST(scheduler, the_youngest_gives_its_pages_back) {
+  Simulation simulation(limitsOf(512, 4));
+  simulation.submit(16, 30);
+  simulation.submit(16, 30);
+  simulation.drain();
+  CHECK(simulation.scheduler().preemptions() > 0);
+  CHECK_EQ(simulation.finished(), 2);
+}
+
+TEST(scheduler, a_dynamic_base_means_computing_again) {
+  Simulation simulation(limitsOf(512, 4, 18));
+  simulation.submit(16, 6);
+  for (const int64_t rows : {16, 1, 1, 19, 20, 21}) {
+    simulation.step();
+    CHECK_EQ(simulation.scheduled().step.rows, rows);
+  }
+  CHECK_EQ(simulation.finished(), 1);
+}
+
+TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
+  Simulation simulation(limitsOf(16, 2));
+  CHECK(simulation.scheduler().idle());
+  simulation.step();
+  CHECK_EQ(simulation.scheduled().step.rows, 0);
+  simulation.cancel(7);
+  simulation.submit(3, 1);
+  simulation.cancel(1);
+  CHECK(simulation.scheduler().idle());
+  simulation.step();
+  CHECK_EQ(simulation.scheduled().step.rows, 0);
+}
+
+}  // namespace shardspeed::test

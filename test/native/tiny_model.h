@@ -1,0 +1,59 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/loader.h"
+#include "model/spec.h"
+#include "random.h"
+#include "temp_file.h"
+
+namespace shardspeed::test {
+
+// A small spec of a Llama's kind; tests change what they are about.
+ModelSpec llamaSpec();
+// And of an OPT's kind.
+ModelSpec optSpec();
+
+// A checkpoint with random values for every role of a spec, and what it computes, in fp64 and by the definition of a
+// transformer: separate q, k, v, gate and up, one token after another.
+class TinyModel {
+ public:
+  TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases = true, bool normWeights = true);
+
+  const ModelSpec& spec() const { return spec_; }
+  WeightPlan& plan() { return plan_; }
+  // (tokens, vocab), weights rounded to the dtype that the engine would keep them in.
+  std::vector<double> logits(const std::vector<int32_t>& tokens, DType engine = DType::kF32) const;
+  // Greedy continuation.
+  std::vector<int32_t> continuation(std::vector<int32_t> tokens, int64_t newTokens) const;
+  // (rows, cols) of a role, as stored.
+  const std::vector<float>& values(const std::string& role) const { return tensors_.at(role).values; }
+
+ private:
+  struct Tensor {
+    int64_t rows = 0, cols = 0;
+    std::vector<float> values;
+  };
+  void add(const std::string& role, int64_t rows, int64_t cols, float deviation, float mean = 0);
+  void addLinear(const std::string& role, int64_t rows, int64_t cols);
+  void addNorm(const std::string& role);
+  std::vector<double> linear(const std::string& role, const std::vector<double>& x, DType engine) const;
+  std::vector<double> norm(const std::string& role, const std::vector<double>& x) const;
+  void attend(const std::string& layer, size_t index, int64_t position, int64_t totalLength,
+              std::vector<double>& hidden, std::vector<std::vector<double>>& keys,
+              std::vector<std::vector<double>>& values, DType engine) const;
+  void feedForward(const std::string& layer, std::vector<double>& hidden, DType engine) const;
+
+  ModelSpec spec_;
+  DType stored_;
+  bool biases_, normWeights_;
+  Random random_;
+  std::map<std::string, Tensor> tensors_;
+  std::unique_ptr<TempFile> file_;
+  WeightPlan plan_;
+};
+
+}  // namespace shardspeed::test
