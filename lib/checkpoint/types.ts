@@ -18,7 +18,7 @@ export type StorageDtype =
   | "complex64"
   | "complex128";
 
-/** A file that holds weights. C++ maps it; JavaScript reads its headers only. */
+/** A file that holds weights. C++ reads it; JavaScript reads its headers only. */
 export interface CheckpointFile {
   path: string;
   bytes: number;
