@@ -13,7 +13,7 @@ const { values, positionals } = parseArgs({
     // One file at a time: engines use every processor, and tests of latency should not see a neighbour's load.
     concurrency: { type: "string", default: "1" },
     // For a whole file: a test that hangs becomes a failure with a name.
-    timeout: { type: "string", default: "600" },
+    timeout: { type: "string", default: "2400" },
   },
 });
 

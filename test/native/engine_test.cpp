@@ -155,7 +155,8 @@ TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
       expected.push_back(model.continuation(prompts.back(), 12));
     }
     for (const int threads : {1, 3})
-      for (const int64_t batch : {1, 5, 64})
+      for (const int64_t batch : {1, 5, 64}) {
+        if (kReduced && (threads == 1) != (batch == 5)) continue;
         for (const int64_t pages : {3, 64}) {
           const Note note(spec.family, "dynamic", spec.rotary.dynamicOriginalPositions, "threads", threads, "batch",
                           batch, "pages", pages);
@@ -167,6 +168,7 @@ TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
             CHECK(result.reason == FinishReason::kLength);
           }
         }
+      }
   }
 }
 

@@ -126,9 +126,11 @@ static void checkDistribution(const char* title, const std::vector<float>& logit
   }
   if (restExpected >= 5) addCell(restFound, restExpected);
   const double freedom = cells - 1;
+  REQUIRE(cells > 0);
   // Mean of the statistic plus five deviations; the seeds are fixed, so this passes always or never.
   CHECK(statistic <= freedom + 5 * std::sqrt(2 * freedom) + 1e-9);
-  if (freedom == 0) CHECK_EQ(*std::max_element(counts.begin(), counts.end()), kDraws);
+  if (*std::max_element(expected.begin(), expected.end()) == 1)
+    CHECK_EQ(*std::max_element(counts.begin(), counts.end()), kDraws);
 }
 
 TEST(sampler, draws_follow_the_distribution) {
@@ -167,7 +169,7 @@ TEST(sampler, draws_follow_the_distribution) {
   // A flat distribution, where top-p must look past its first sorted heads.
   SamplingParams flat = plain;
   flat.topP = 0.8f;
-  checkDistribution("flat", random.normals(1000, 0.05f), flat);
+  checkDistribution("flat", random.normals(kReduced ? 200 : 1000, 0.05f), flat);
 }
 
 TEST(sampler, seeds_are_independent) {
