@@ -169,6 +169,7 @@ EngineOptions toEngineOptions(const Napi::Object& plan) {
   options.spec = toSpec(plan.Get("spec").As<Napi::Object>());
   if (plan.Get("weights").IsObject()) options.plan = toWeightPlan(plan.Get("weights").As<Napi::Object>());
   options.dtype = toDType(text(plan, "dtype"));
+  if (plan.Get("device").IsString()) options.device = text(plan, "device");
   options.threads = static_cast<int>(integer(plan, "threads"));
   options.maxSequenceTokens = integer(plan, "maxSequenceTokens");
   options.maxBatchTokens = integer(plan, "maxBatchTokens");

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,13 +12,16 @@
 
 namespace shardspeed {
 
+class Sampler;
+struct SampledToken;
+
 // What a backend must do: own the memory of weights, activations and KV cache in whatever layout suits its kernels, and
 // run the fused operations from which runtime/executor.cpp builds every architecture. One Backend is one rank's device;
 // calls come from one thread.
 //
 // Every operation must give each row (token) the same bits whatever other rows are in the step, however a prompt was
 // cut into chunks and however many threads run it: sums have one fixed order. Continuous batching is invisible to users
-// because of that.
+// because of that. (A backend may compute prompts and generated tokens by different kernels: SequenceSlice::generated.)
 
 constexpr int64_t kPageTokens = 16;  // tokens in a page of the KV cache
 constexpr int64_t kGateBlock = 16;   // rows of gate, then rows of up, in a gated matrix (see Projection)
@@ -42,7 +46,11 @@ class Vector {
   virtual int64_t size() const = 0;
 };
 
-// Rows of activations, (capacity, cols). The element type is the backend's choice.
+// How much of a number activations must keep: fp32 for the residual stream and logits; between two matrices what the
+// weights have is enough.
+enum class Width : uint8_t { kWide, kNarrow };
+
+// Rows of activations, (capacity, cols). The element type is the backend's choice within the width asked for.
 class Activations {
  public:
   virtual ~Activations() = default;
@@ -85,6 +93,9 @@ struct SequenceSlice {
   int64_t totalLength =
       0;  // tokens of the whole sequence known so far (>= contextLength + rowCount): what dynamic RoPE scales by
   const int32_t* pages = nullptr;  // page table
+  // The slice is one row, a token that was generated and not read in a prompt. Sequences that differ in nothing else
+  // have such rows at the same positions, whatever the batch.
+  bool generated = false;
 };
 
 // A ragged step: any mix of prompt chunks and single decode tokens.
@@ -92,6 +103,7 @@ struct Step {
   int64_t rows = 0;
   const int32_t* tokenIds = nullptr;  // (rows)
   std::vector<SequenceSlice> sequences;
+  std::vector<int32_t> wantedRows;  // whose logits are wanted
 };
 
 struct AttentionShape {
@@ -106,12 +118,21 @@ class Backend {
 
   virtual std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) = 0;
   virtual std::unique_ptr<Vector> makeVector(const float* values, int64_t size) = 0;
-  virtual std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols) = 0;
+  virtual std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols, Width width) = 0;
   virtual std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) = 0;
   // Bytes that makeKvCache takes for one page of all layers; to divide a budget by.
   virtual size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const = 0;
   // Called once, before the first step: the rotary tables are built for maxPositions.
   virtual void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) = 0;
+
+  // Called once, before the first step: so many rows of logits will be sampled at once, at most.
+  virtual void prepareSampling(int64_t /*vocab*/, int64_t /*maxRows*/) {}
+
+  // Runs body, which calls the operations below, for this step. The body gets the step as it is to be computed: with
+  // rows added, where the backend works in fixed sizes (kernels pass over them). Not called where the backend can
+  // replay what the body did for an earlier step of the same form; so what it does may depend on the sizes of the step
+  // alone. A false of the body gives the step up, and is passed on.
+  virtual bool runStep(const Step& step, const std::function<bool(const Step&)>& body) { return body(step); }
 
   // out[row] = table[tokenIds[row]]
   virtual void embedTokens(const Step& step, const Matrix& table, Activations& out) = 0;
@@ -125,8 +146,14 @@ class Backend {
   // head, without a score matrix.
   virtual void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
                       Activations& qkv, KvCache& cache, Activations& out) = 0;
-  // out[i] = in[rowIndices[i]]
-  virtual void gatherRows(const int64_t* rowIndices, int64_t count, const Activations& in, Activations& out) = 0;
+  // out[i] = in[step.wantedRows[first + i]]
+  virtual void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) = 0;
+  // Chooses the next token of the first `count` rows of logits, which it may change, as Sampler::sample does. False
+  // where the backend leaves that to the host: the logits are as they were then.
+  virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const Sampler* const* /*samplers*/,
+                      SampledToken* /*sampled*/) {
+    return false;
+  }
   // Copies the first rows to the host as fp32, (rows, cols), and waits for all work that they depend on.
   virtual void readRows(const Activations& in, int64_t rows, float* host) = 0;
 };

@@ -58,7 +58,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Vector> makeVector(const float* values, int64_t size) override {
     return std::make_unique<CpuVector>(values, size);
   }
-  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols) override {
+  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols, Width) override {
     return std::make_unique<CpuActivations>(capacity, cols);
   }
   std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) override {
@@ -92,8 +92,9 @@ class CpuBackend final : public Backend {
   void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
               KvCache& cache, Activations& out) override;
 
-  void gatherRows(const int64_t* rowIndices, int64_t count, const Activations& in, Activations& out) override {
-    for (int64_t i = 0; i < count; ++i) std::copy_n(cpu(in).row(rowIndices[i]), cpu(in).stride(), cpu(out).row(i));
+  void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
+    for (int64_t i = 0; i < count; ++i)
+      std::copy_n(cpu(in).row(step.wantedRows[static_cast<size_t>(first + i)]), cpu(in).stride(), cpu(out).row(i));
   }
   void readRows(const Activations& in, int64_t rows, float* host) override {
     pool_.forEach(rows, [&](int64_t row, int) { std::copy_n(cpu(in).row(row), in.cols(), host + row * in.cols()); });

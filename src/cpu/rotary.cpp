@@ -27,15 +27,7 @@ const RotaryTables::Table& RotaryTables::forLength(int64_t totalLength) {
   if (original == 0 || totalLength <= original) return fixed_;
   const auto [entry, isNew] = dynamic_.try_emplace(totalLength);
   if (!isNew) return entry->second;
-  // transformers, modeling_rope_utils.py, _compute_dynamic_ntk_parameters.
-  const auto dim = static_cast<double>(2 * half());
-  const double growth = spec_.dynamicFactor * static_cast<double>(totalLength) / static_cast<double>(original) -
-                        (spec_.dynamicFactor - 1);
-  const double base = spec_.dynamicBase * std::pow(growth, dim / (dim - 2));
-  std::vector<float> inverseFrequencies(spec_.inverseFrequencies.size());
-  for (size_t j = 0; j < inverseFrequencies.size(); ++j)
-    inverseFrequencies[j] = static_cast<float>(1.0 / std::pow(base, static_cast<double>(2 * j) / dim));
-  fill(inverseFrequencies, totalLength, entry->second);
+  fill(dynamicInverseFrequencies(spec_, totalLength), totalLength, entry->second);
   return entry->second;
 }
 

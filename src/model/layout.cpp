@@ -38,4 +38,18 @@ MatrixLayout downLayout(const ModelSpec& spec, int64_t layer) {
   return plainLayout(layerRole(layer, "mlp.down"), spec.hiddenSize, spec.ffnSize);
 }
 
+std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec) {
+  std::vector<MatrixLayout> layouts = {plainLayout("embed.tokens", spec.vocabSize, spec.embeddingSize)};
+  if (!spec.tiedHead) layouts.push_back(plainLayout("head", spec.vocabSize, spec.embeddingSize));
+  if (spec.positions == PositionKind::kLearned)
+    layouts.push_back(plainLayout("embed.positions", spec.maxPositions + spec.positionOffset, spec.hiddenSize));
+  if (spec.embeddingSize != spec.hiddenSize) {
+    layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embeddingSize));
+    layouts.push_back(plainLayout("head.projection", spec.embeddingSize, spec.hiddenSize));
+  }
+  for (int64_t n = 0; n < spec.layers; ++n)
+    for (auto make : {qkvLayout, outputLayout, upLayout, downLayout}) layouts.push_back(make(spec, n));
+  return layouts;
+}
+
 }  // namespace shardspeed

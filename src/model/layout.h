@@ -32,6 +32,9 @@ MatrixLayout outputLayout(const ModelSpec& spec, int64_t layer);
 MatrixLayout upLayout(const ModelSpec& spec, int64_t layer);
 MatrixLayout downLayout(const ModelSpec& spec, int64_t layer);
 
+// All matrices of a model.
+std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec);
+
 std::string layerRole(int64_t layer, const char* name);
 
 }  // namespace shardspeed

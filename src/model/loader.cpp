@@ -219,19 +219,8 @@ ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backen
 
 int64_t estimateWeightBytes(const ModelSpec& spec, DType dtype) {
   int64_t elements = 0;
-  auto add = [&](const MatrixLayout& layout) {
+  for (const MatrixLayout& layout : modelLayouts(spec))
     elements += (layout.rows + kGateBlock - 1) / kGateBlock * kGateBlock * layout.cols;
-  };
-  add(plainLayout("", spec.vocabSize, spec.embeddingSize));
-  if (!spec.tiedHead) add(plainLayout("", spec.vocabSize, spec.embeddingSize));
-  if (spec.positions == PositionKind::kLearned)
-    add(plainLayout("", spec.maxPositions + spec.positionOffset, spec.hiddenSize));
-  if (spec.embeddingSize != spec.hiddenSize)
-    for (int i = 0; i < 2; ++i) add(plainLayout("", spec.hiddenSize, spec.embeddingSize));
-  for (int64_t n = 0; n < spec.layers; ++n)
-    for (const MatrixLayout& layout :
-         {qkvLayout(spec, n), outputLayout(spec, n), upLayout(spec, n), downLayout(spec, n)})
-      add(layout);
   return elements * static_cast<int64_t>(dtypeSize(dtype));
 }
 

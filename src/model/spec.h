@@ -32,6 +32,10 @@ struct RotarySpec {
   double dynamicFactor = 0;
 };
 
+// The frequencies of a sequence of totalLength > dynamicOriginalPositions tokens (transformers, modeling_rope_utils.py,
+// _compute_dynamic_ntk_parameters).
+std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t totalLength);
+
 // What a model computes: sizes and choices, plain data made by lib/models and trusted here.
 struct ModelSpec {
   std::string family;

@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "cpu/cpu_backend.h"
 #include "model/loader.h"
 #include "runtime/executor.h"
 #include "runtime/scheduler.h"
@@ -19,12 +18,12 @@ static AttentionShape attentionShape(const ModelSpec& spec) {
   return {spec.heads, spec.kvHeads, spec.headDim};
 }
 
+static BackendOptions backendOptions(const EngineOptions& options, ThreadPool* pool) {
+  return {options.dtype, pool, options.maxBatchTokens, options.maxSequenceTokens, options.kvCachePages};
+}
+
 MemoryEstimate estimateMemory(const EngineOptions& options) {
-  ThreadPool pool(1);
-  const auto backend = makeCpuBackend(pool);
-  return {estimateWeightBytes(options.spec, options.dtype),
-          Executor::estimateBytes(options.spec, options.maxBatchTokens, options.maxSequenceTokens),
-          static_cast<int64_t>(backend->kvPageBytes(options.spec.layers, attentionShape(options.spec)))};
+  return deviceOf(options.device).kind.estimate(options.spec, backendOptions(options, nullptr));
 }
 
 // The loaded model and its work, from ready to stop; lives on the engine's thread.
@@ -34,8 +33,11 @@ class Engine::Session {
       : engine_(engine),
         options_(engine.options_),
         pool_(options_.threads),
-        backend_(makeCpuBackend(pool_)),
-        scheduler_({options_.maxBatchTokens, options_.kvCachePages, options_.spec.rotary.dynamicOriginalPositions}) {}
+        scheduler_({options_.maxBatchTokens, options_.kvCachePages, options_.spec.rotary.dynamicOriginalPositions}) {
+    const Device device = deviceOf(options_.device);
+    backend_ = device.kind.makeBackend(device.index, backendOptions(options_, &pool_));
+    outputs_.sink = [this](int64_t first, int64_t count, float* logits) { takeLogits(first, count, logits); };
+  }
 
   void load() {
     const auto start = std::chrono::steady_clock::now();
@@ -57,8 +59,7 @@ class Engine::Session {
     stats_.kvPagesTotal = options_.kvCachePages;
     stats_.weightBytes = static_cast<int64_t>(weights_.bytes());
     stats_.kvCacheBytes = static_cast<int64_t>(cache_->bytes());
-    stats_.activationBytes =
-        Executor::estimateBytes(options_.spec, options_.maxBatchTokens, options_.maxSequenceTokens);
+    stats_.activationBytes = estimateMemory(options_).activationBytes;
     publishStats();
     Event ready{EventKind::kReady};
     ready.loadMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
@@ -106,24 +107,11 @@ class Engine::Session {
 
   // False where the engine was stopped meanwhile.
   bool computeStep() {
-    wantedRows_.clear();
-    owners_.clear();
-    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
-      Sequence* sequence = scheduled_.sequences[i];
-      const SequenceSlice& slice = scheduled_.step.sequences[i];
-      if (sequence->forward) {
-        sequence->logits.resize(static_cast<size_t>(sequence->promptLength * options_.spec.vocabSize));
-        for (int64_t row = 0; row < slice.rowCount; ++row)
-          want(slice.firstRow + row, sequence, slice.contextLength + row);
-      } else if (sequence->pending() == 0) {
-        want(slice.firstRow + slice.rowCount - 1, sequence, sequence->length() - 1);
-      }
-    }
-    sampled_.assign(owners_.size(), {});
-    const auto sink = [this](int64_t first, int64_t count, float* logits) { takeLogits(first, count, logits); };
-    if (!executor_->run(scheduled_.step, wantedRows_, sink, engine_.stop_)) return false;
-    for (size_t i = 0; i < owners_.size(); ++i)
-      if (!owners_[i].sequence->forward) deliver(*owners_[i].sequence, std::move(sampled_[i]));
+    wantLogits();
+    sampled_.assign(outputs_.samplers.size(), {});
+    outputs_.sampled = sampled_.data();
+    if (!executor_->run(scheduled_.step, outputs_, engine_.stop_)) return false;
+    for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
     for (Sequence* sequence : scheduled_.sequences)
       if (sequence->forward && sequence->pending() == 0) finishForward(*sequence);
     // Last, since the step points to them.
@@ -133,8 +121,30 @@ class Engine::Session {
     return true;
   }
 
+  // First the rows that tokens are sampled from, then those of forward().
+  void wantLogits() {
+    owners_.clear();
+    outputs_.samplers.clear();
+    scheduled_.step.wantedRows.clear();
+    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
+      Sequence* sequence = scheduled_.sequences[i];
+      const SequenceSlice& slice = scheduled_.step.sequences[i];
+      if (sequence->forward || sequence->pending() > 0) continue;
+      outputs_.samplers.push_back(&sequence->sampler);
+      want(slice.firstRow + slice.rowCount - 1, sequence, sequence->length() - 1);
+    }
+    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
+      Sequence* sequence = scheduled_.sequences[i];
+      const SequenceSlice& slice = scheduled_.step.sequences[i];
+      if (!sequence->forward) continue;
+      sequence->logits.resize(static_cast<size_t>(sequence->promptLength * options_.spec.vocabSize));
+      for (int64_t row = 0; row < slice.rowCount; ++row)
+        want(slice.firstRow + row, sequence, slice.contextLength + row);
+    }
+  }
+
   void want(int64_t row, Sequence* sequence, int64_t position) {
-    wantedRows_.push_back(row);
+    scheduled_.step.wantedRows.push_back(static_cast<int32_t>(row));
     owners_.push_back({sequence, position});
   }
 
@@ -209,8 +219,8 @@ class Engine::Session {
   std::unique_ptr<Executor> executor_;
   Scheduler scheduler_;
   ScheduledStep scheduled_;
-  std::vector<int64_t> wantedRows_;
-  std::vector<Owner> owners_;
+  Executor::Outputs outputs_;
+  std::vector<Owner> owners_;  // of the wanted rows
   std::vector<SampledToken> sampled_;
   std::vector<int64_t> finished_;  // sequences that end with this step
   std::vector<Event> events_;

@@ -13,6 +13,7 @@
 
 #include "model/spec.h"
 #include "model/weight_plan.h"
+#include "runtime/device.h"
 #include "runtime/sampler.h"
 #include "runtime/sequence.h"
 
@@ -21,6 +22,7 @@ namespace shardspeed {
 struct EngineOptions {
   ModelSpec spec;
   std::optional<WeightPlan> plan;  // none = random weights
+  std::string device = "cpu";
   DType dtype = DType::kF32;
   int threads = 1;
   int64_t maxSequenceTokens = 0;
@@ -58,12 +60,6 @@ struct EngineStats {
   int64_t promptTokens = 0;
   int64_t generatedTokens = 0;
   int64_t preemptions = 0;
-};
-
-struct MemoryEstimate {
-  int64_t weightBytes = 0;
-  int64_t activationBytes = 0;
-  int64_t kvPageBytes = 0;  // of all layers
 };
 
 // A model at work: one thread loads it, forms steps, computes them and reports. Nothing here blocks the caller but

@@ -6,39 +6,54 @@ namespace shardspeed {
 
 Executor::Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& backend, KvCache& cache,
                    int64_t maxRows, int64_t maxTokens)
-    : spec_(spec), weights_(weights), backend_(backend), cache_(cache), shape_{spec.heads, spec.kvHeads, spec.headDim} {
-  const bool projected = spec.embeddingSize != spec.hiddenSize;
-  const int64_t logitRows = std::min(maxRows, kLogitRows);
-  if (projected) embedded_ = backend.makeActivations(maxRows, spec.embeddingSize);
-  hidden_ = backend.makeActivations(maxRows, spec.hiddenSize);
-  qkv_ = backend.makeActivations(maxRows, (spec.heads + 2 * spec.kvHeads) * spec.headDim);
-  attention_ = backend.makeActivations(maxRows, spec.heads * spec.headDim);
-  ffn_ = backend.makeActivations(maxRows, spec.ffnSize);
-  gathered_ = backend.makeActivations(logitRows, spec.hiddenSize);
-  if (projected) projected_ = backend.makeActivations(logitRows, spec.embeddingSize);
-  logits_ = backend.makeActivations(logitRows, spec.vocabSize);
-  hostLogits_.resize(static_cast<size_t>(logitRows * spec.vocabSize));
+    : spec_(spec),
+      weights_(weights),
+      backend_(backend),
+      cache_(cache),
+      shape_{spec.heads, spec.kvHeads, spec.headDim},
+      logitRows_(std::min(maxRows, kLogitRows)) {
+  const auto shapes = activationShapes(spec, maxRows);
+  std::unique_ptr<Activations>* const buffers[] = {&hidden_,   &qkv_,    &attention_, &ffn_,
+                                                   &gathered_, &logits_, &embedded_,  &projected_};
+  for (size_t i = 0; i < shapes.size(); ++i)
+    *buffers[i] = backend.makeActivations(shapes[i].capacity, shapes[i].cols, shapes[i].width);
+  backend.prepareSampling(spec.vocabSize, logitRows_);
   if (spec.positions == PositionKind::kRotary) backend.prepareRotary(spec.rotary, spec.headDim, maxTokens);
 }
 
-int64_t Executor::estimateBytes(const ModelSpec& spec, int64_t maxRows, int64_t maxTokens) {
-  const int64_t projected = spec.embeddingSize != spec.hiddenSize ? spec.embeddingSize : 0;
+std::vector<Executor::ActivationShape> Executor::activationShapes(const ModelSpec& spec, int64_t maxRows) {
   const int64_t logitRows = std::min(maxRows, kLogitRows);
-  const int64_t stepColumns =
-      projected + spec.hiddenSize + (2 * spec.heads + 2 * spec.kvHeads) * spec.headDim + spec.ffnSize;
-  const int64_t logitColumns = spec.hiddenSize + projected + 2 * spec.vocabSize;
-  const int64_t rotary = spec.positions == PositionKind::kRotary ? maxTokens * spec.headDim : 0;
-  return (maxRows * stepColumns + logitRows * logitColumns + rotary) * static_cast<int64_t>(sizeof(float));
+  std::vector<ActivationShape> shapes = {
+      {maxRows, spec.hiddenSize, Width::kWide},
+      {maxRows, (spec.heads + 2 * spec.kvHeads) * spec.headDim, Width::kNarrow},
+      {maxRows, spec.heads * spec.headDim, Width::kNarrow},
+      {maxRows, spec.ffnSize, Width::kNarrow},
+      {logitRows, spec.hiddenSize, Width::kWide},
+      {logitRows, spec.vocabSize, Width::kWide},
+  };
+  if (spec.embeddingSize != spec.hiddenSize) {
+    shapes.push_back({maxRows, spec.embeddingSize, Width::kNarrow});
+    shapes.push_back({logitRows, spec.embeddingSize, Width::kNarrow});
+  }
+  return shapes;
 }
 
-bool Executor::run(const Step& step, const std::vector<int64_t>& wantedRows, const LogitSink& sink,
-                   const std::atomic<bool>& stop) {
-  embed(step);
-  for (int64_t layer = 0; layer < spec_.layers; ++layer) {
-    if (stop.load(std::memory_order_relaxed)) return false;
-    runLayer(step, layer);
+bool Executor::run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop) {
+  const bool finished = backend_.runStep(step, [&](const Step& computed) {
+    embed(computed);
+    for (int64_t layer = 0; layer < spec_.layers; ++layer) {
+      if (stop.load(std::memory_order_relaxed)) return false;
+      runLayer(computed, layer);
+    }
+    computeLogits(computed, 0);
+    return true;
+  });
+  if (!finished) return false;
+  const auto wanted = static_cast<int64_t>(step.wantedRows.size());
+  for (int64_t first = 0; first < wanted; first += logitRows_) {
+    if (first > 0) computeLogits(step, first);
+    deliverLogits(first, std::min(logitRows_, wanted - first), outputs);
   }
-  computeLogits(wantedRows, sink);
   return true;
 }
 
@@ -80,30 +95,36 @@ void Executor::runLayer(const Step& step, int64_t index) {
   if (!normFirst) backend_.normalize(layer.ffnNorm.norm, step.rows, *hidden_);
 }
 
-void Executor::computeLogits(const std::vector<int64_t>& wantedRows, const LogitSink& sink) {
-  const auto wanted = static_cast<int64_t>(wantedRows.size());
-  const int64_t tile = static_cast<int64_t>(hostLogits_.size()) / spec_.vocabSize;
-  for (int64_t first = 0; first < wanted; first += tile) {
-    const int64_t count = std::min(tile, wanted - first);
-    backend_.gatherRows(wantedRows.data() + first, count, *hidden_, *gathered_);
-    Projection head;
-    head.norm = spec_.finalNorm ? &weights_.finalNorm.norm : nullptr;
-    const Activations* in = gathered_.get();
-    if (projected_) {
-      Projection projection;
-      projection.norm = head.norm;
-      projection.weight = weights_.headProjection.weight.get();
-      projection.bias = weights_.headProjection.bias.get();
-      backend_.project(projection, count, *gathered_, *projected_);
-      head.norm = nullptr;
-      in = projected_.get();
-    }
-    head.weight = &weights_.headMatrix();
-    head.bias = weights_.head.bias.get();
-    backend_.project(head, count, *in, *logits_);
-    backend_.readRows(*logits_, count, hostLogits_.data());
-    sink(first, count, hostLogits_.data());
+// The tile of logits that starts with the first-th wanted row.
+void Executor::computeLogits(const Step& step, int64_t first) {
+  const int64_t count = std::min(logitRows_, static_cast<int64_t>(step.wantedRows.size()) - first);
+  if (count <= 0) return;
+  backend_.gatherRows(step, first, count, *hidden_, *gathered_);
+  Projection head;
+  head.norm = spec_.finalNorm ? &weights_.finalNorm.norm : nullptr;
+  const Activations* in = gathered_.get();
+  if (projected_) {
+    Projection projection;
+    projection.norm = head.norm;
+    projection.weight = weights_.headProjection.weight.get();
+    projection.bias = weights_.headProjection.bias.get();
+    backend_.project(projection, count, *gathered_, *projected_);
+    head.norm = nullptr;
+    in = projected_.get();
   }
+  head.weight = &weights_.headMatrix();
+  head.bias = weights_.head.bias.get();
+  backend_.project(head, count, *in, *logits_);
+}
+
+void Executor::deliverLogits(int64_t first, int64_t count, const Outputs& outputs) {
+  int64_t sampled = std::clamp<int64_t>(static_cast<int64_t>(outputs.samplers.size()) - first, 0, count);
+  if (sampled > 0 && !backend_.sample(*logits_, sampled, outputs.samplers.data() + first, outputs.sampled + first))
+    sampled = 0;
+  if (sampled == count) return;
+  hostLogits_.resize(static_cast<size_t>(logitRows_ * spec_.vocabSize));
+  backend_.readRows(*logits_, count, hostLogits_.data());
+  outputs.sink(first + sampled, count - sampled, hostLogits_.data() + sampled * spec_.vocabSize);
 }
 
 }  // namespace shardspeed

@@ -9,6 +9,7 @@
 #include "backend.h"
 #include "model/spec.h"
 #include "model/weights.h"
+#include "runtime/sampler.h"
 
 namespace shardspeed {
 
@@ -22,36 +23,50 @@ class Executor {
   // again.
   using LogitSink = std::function<void(int64_t first, int64_t count, float* logits)>;
 
+  // What becomes of the logits of step.wantedRows.
+  struct Outputs {
+    // Of the first samplers.size() wanted rows the next tokens are wanted. Where the backend chooses them they go to
+    // `sampled`; else the sink gets these rows too.
+    std::vector<const Sampler*> samplers;
+    SampledToken* sampled = nullptr;
+    LogitSink sink;
+  };
+
   // maxRows: of a step; maxTokens: of a sequence.
   Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& backend, KvCache& cache, int64_t maxRows,
            int64_t maxTokens);
 
-  // wantedRows: rows of the step whose logits the sink gets. False where `stop` was set meanwhile: nothing of the step
-  // counts then.
-  bool run(const Step& step, const std::vector<int64_t>& wantedRows, const LogitSink& sink,
-           const std::atomic<bool>& stop);
+  // False where `stop` was set meanwhile: nothing of the step counts then.
+  bool run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop);
 
-  // What the constructor allocates, in bytes.
-  static int64_t estimateBytes(const ModelSpec& spec, int64_t maxRows, int64_t maxTokens);
+  struct ActivationShape {
+    int64_t capacity;
+    int64_t cols;
+    Width width;
+  };
+  // What the constructor asks the backend for, the hidden rows first.
+  static std::vector<ActivationShape> activationShapes(const ModelSpec& spec, int64_t maxRows);
 
  private:
   void embed(const Step& step);
   void runLayer(const Step& step, int64_t index);
-  void computeLogits(const std::vector<int64_t>& wantedRows, const LogitSink& sink);
+  void computeLogits(const Step& step, int64_t first);
+  void deliverLogits(int64_t first, int64_t count, const Outputs& outputs);
 
   const ModelSpec& spec_;
   const ModelWeights& weights_;
   Backend& backend_;
   KvCache& cache_;
   AttentionShape shape_;
-  std::unique_ptr<Activations> embedded_;   // (rows, embedding), where embedding != hidden
   std::unique_ptr<Activations> hidden_;     // (rows, hidden): the residual stream
   std::unique_ptr<Activations> qkv_;        // (rows, (heads + 2 kvHeads) headDim)
   std::unique_ptr<Activations> attention_;  // (rows, heads headDim)
   std::unique_ptr<Activations> ffn_;        // (rows, ffn)
   std::unique_ptr<Activations> gathered_;   // (kLogitRows, hidden)
-  std::unique_ptr<Activations> projected_;  // (kLogitRows, embedding), where embedding != hidden
   std::unique_ptr<Activations> logits_;     // (kLogitRows, vocab)
+  std::unique_ptr<Activations> embedded_;   // (rows, embedding), where embedding != hidden
+  std::unique_ptr<Activations> projected_;  // (kLogitRows, embedding), likewise
+  int64_t logitRows_;                       // rows of the three above
   std::vector<float> hostLogits_;           // (kLogitRows, vocab)
 };
 

@@ -90,6 +90,7 @@ void Scheduler::addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows) 
   slice.rowCount = rows;
   slice.contextLength = sequence.computed;
   slice.totalLength = sequence.length();
+  slice.generated = rows == 1 && sequence.computed >= sequence.promptLength;
   step.step.sequences.push_back(slice);
   step.sequences.push_back(&sequence);
   const auto first = sequence.tokens.begin() + sequence.computed;

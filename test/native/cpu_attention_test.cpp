@@ -65,7 +65,7 @@ class AttendCase {
     int64_t mostRows = 1;
     for (const int64_t length : lengths) mostRows += length;
     const auto cache = backend.makeKvCache(2, pageCount_, shape);
-    const auto out = backend.makeActivations(mostRows, outColumns());
+    const auto out = backend.makeActivations(mostRows, outColumns(), Width::kNarrow);
     if (rotary) backend.prepareRotary(rotarySpec, shape.headDim, 512);
     std::vector<std::vector<float>> results(lengths.size());
     std::vector<int64_t> done(lengths.size());
@@ -132,7 +132,7 @@ class AttendCase {
     Step step;
     step.rows = rows;
     step.tokenIds = ids.data();
-    auto activations = backend.makeActivations(rows, columns());
+    auto activations = backend.makeActivations(rows, columns(), Width::kNarrow);
     backend.embedTokens(step, *table, *activations);
     return activations;
   }

@@ -27,7 +27,7 @@ static std::unique_ptr<Matrix> matrixOf(Backend& backend, int64_t rows, int64_t 
 static std::unique_ptr<Activations> activationsOf(Backend& backend, int64_t rows, int64_t cols,
                                                   const std::vector<float>& values) {
   const auto table = matrixOf(backend, rows, cols, DType::kF32, values);
-  auto activations = backend.makeActivations(rows, cols);
+  auto activations = backend.makeActivations(rows, cols, Width::kWide);
   std::vector<int32_t> ids;
   for (int64_t row = 0; row < rows; ++row) ids.push_back(static_cast<int32_t>(row));
   Step step;
@@ -151,7 +151,7 @@ TEST(cpu_backend, embeddings_and_positions) {
       for (Backend* backend : {cpu.backend.get(), static_cast<Backend*>(&reference)}) {
         const auto table = matrixOf(*backend, 37, cols, dtype, tokens);
         const auto places = matrixOf(*backend, 52, cols, dtype, positions);
-        const auto out = backend->makeActivations(7, cols);
+        const auto out = backend->makeActivations(7, cols, Width::kWide);
         backend->embedTokens(step, *table, *out);
         results.push_back(valuesOf(*backend, *out, 7));
         backend->addPositions(step, *places, 2, *out);
@@ -170,15 +170,16 @@ TEST(cpu_backend, normalize_gather_and_read) {
     for (const int64_t cols : {1, 15, 16, 40}) {
       const Note note("norm", kind, "cols", cols);
       const std::vector<float> x = random.normals(9 * cols, 3), weight = random.normals(cols);
-      const std::vector<int64_t> wanted = {8, 0, 3, 3};
+      Step step;
+      step.wantedRows = {0, 8, 0, 3, 3};
       std::vector<std::vector<float>> results;
       for (Backend* backend : {cpu.backend.get(), static_cast<Backend*>(&reference)}) {
         const auto values = activationsOf(*backend, 9, cols, x);
         const auto weightVector = backend->makeVector(weight.data(), cols);
         CHECK_EQ(weightVector->size(), cols);
         backend->normalize({kind, 1e-6f, weightVector.get(), nullptr}, 8, *values);  // the last row stays as it is
-        const auto gathered = backend->makeActivations(4, cols);
-        backend->gatherRows(wanted.data(), 4, *values, *gathered);
+        const auto gathered = backend->makeActivations(4, cols, Width::kWide);
+        backend->gatherRows(step, 1, 4, *values, *gathered);
         results.push_back(valuesOf(*backend, *values, 9));
         results.push_back(valuesOf(*backend, *gathered, 4));
       }
@@ -216,7 +217,7 @@ TEST(cpu_backend, matrices_keep_what_is_written) {
     Step step;
     step.rows = 37;
     step.tokenIds = ids.data();
-    const auto out = cpu.backend->makeActivations(37, 5);
+    const auto out = cpu.backend->makeActivations(37, 5, Width::kWide);
     cpu.backend->embedTokens(step, *matrix, *out);
     CHECK_BITS(valuesOf(*cpu.backend, *out, 37).data(), expected.data(), 37 * 5);
   }

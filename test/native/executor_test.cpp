@@ -33,8 +33,8 @@ struct Runner {
       step.rows = rows;
       step.tokenIds = tokens.data() + first;
       step.sequences = {{0, rows, first, total, pages.data()}};
-      std::vector<int64_t> wanted(static_cast<size_t>(rows));
-      std::iota(wanted.begin(), wanted.end(), 0);
+      step.wantedRows.resize(static_cast<size_t>(rows));
+      std::iota(step.wantedRows.begin(), step.wantedRows.end(), 0);
       int64_t next = 0;
       const auto sink = [&](int64_t firstRow, int64_t count, float* values) {
         CHECK_EQ(firstRow, next);
@@ -42,7 +42,7 @@ struct Runner {
         next += count;
         logits.insert(logits.end(), values, values + count * spec.vocabSize);
       };
-      CHECK(executor->run(step, wanted, sink, stop));
+      CHECK(executor->run(step, {{}, nullptr, sink}, stop));
       CHECK_EQ(next, rows);
     }
     return logits;
@@ -159,19 +159,19 @@ TEST(executor, logits_come_in_tiles) {
   step.rows = 90;
   step.tokenIds = tokens.data();
   step.sequences = {{0, 90, 0, 90, runner.pages.data()}};
-  std::vector<int64_t> wanted;
-  for (int64_t i = 0; i < 200; ++i) wanted.push_back(i * 37 % 90);
+  for (int32_t i = 0; i < 200; ++i) step.wantedRows.push_back(i * 37 % 90);
   int64_t seen = 0;
   const auto sink = [&](int64_t first, int64_t count, float* logits) {
     for (int64_t i = 0; i < count; ++i, ++seen)
-      CHECK_BITS(logits + i * spec.vocabSize, all.data() + wanted[static_cast<size_t>(first + i)] * spec.vocabSize,
-                 spec.vocabSize);
+      CHECK_BITS(logits + i * spec.vocabSize,
+                 all.data() + step.wantedRows[static_cast<size_t>(first + i)] * spec.vocabSize, spec.vocabSize);
     std::fill(logits, logits + count * spec.vocabSize, 7.0f);  // the memory may be changed
   };
-  CHECK(runner.executor->run(step, wanted, sink, runner.stop));
+  CHECK(runner.executor->run(step, {{}, nullptr, sink}, runner.stop));
   CHECK_EQ(seen, 200);
-  CHECK(runner.executor->run(
-      step, {}, [](int64_t, int64_t, float*) { FAIL("no logits were wanted"); }, runner.stop));
+  step.wantedRows.clear();
+  const auto noSink = [](int64_t, int64_t, float*) { FAIL("no logits were wanted"); };
+  CHECK(runner.executor->run(step, {{}, nullptr, noSink}, runner.stop));
 }
 
 TEST(executor, stops_within_a_step) {
@@ -185,8 +185,9 @@ TEST(executor, stops_within_a_step) {
   step.rows = 3;
   step.tokenIds = tokens.data();
   step.sequences = {{0, 3, 0, 3, runner.pages.data()}};
-  CHECK(!runner.executor->run(
-      step, {2}, [](int64_t, int64_t, float*) { FAIL("logits of a stopped step"); }, runner.stop));
+  step.wantedRows = {2};
+  const auto noSink = [](int64_t, int64_t, float*) { FAIL("logits of a stopped step"); };
+  CHECK(!runner.executor->run(step, {{}, nullptr, noSink}, runner.stop));
 }
 
 }  // namespace shardspeed::test

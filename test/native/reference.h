@@ -162,7 +162,7 @@ class ReferenceBackend final : public Backend {
   std::unique_ptr<Vector> makeVector(const float* values, int64_t size) override {
     return std::make_unique<ReferenceVector>(values, size);
   }
-  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols) override {
+  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols, Width) override {
     return std::make_unique<ReferenceActivations>(capacity, cols);
   }
   std::unique_ptr<KvCache> makeKvCache(int64_t, int64_t, const AttentionShape&) override {
@@ -244,10 +244,10 @@ class ReferenceBackend final : public Backend {
         }
   }
 
-  void gatherRows(const int64_t* rowIndices, int64_t count, const Activations& in, Activations& out) override {
+  void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
       static_cast<ReferenceActivations&>(out).rows.at(static_cast<size_t>(i)) =
-          of(in).rows.at(static_cast<size_t>(rowIndices[i]));
+          of(in).rows.at(static_cast<size_t>(step.wantedRows.at(static_cast<size_t>(first + i))));
   }
   void readRows(const Activations& in, int64_t rows, float* host) override {
     for (int64_t row = 0; row < rows; ++row)

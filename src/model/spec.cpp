@@ -1,0 +1,18 @@
+#include "model/spec.h"
+
+#include <cmath>
+
+namespace shardspeed {
+
+std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t totalLength) {
+  const auto original = static_cast<double>(spec.dynamicOriginalPositions);
+  const auto dim = static_cast<double>(2 * spec.inverseFrequencies.size());
+  const double growth = spec.dynamicFactor * static_cast<double>(totalLength) / original - (spec.dynamicFactor - 1);
+  const double base = spec.dynamicBase * std::pow(growth, dim / (dim - 2));
+  std::vector<float> inverseFrequencies(spec.inverseFrequencies.size());
+  for (size_t j = 0; j < inverseFrequencies.size(); ++j)
+    inverseFrequencies[j] = static_cast<float>(1.0 / std::pow(base, static_cast<double>(2 * j) / dim));
+  return inverseFrequencies;
+}
+
+}  // namespace shardspeed
