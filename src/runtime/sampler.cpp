@@ -144,8 +144,9 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
     const double least = params_.minP;  // relative to the most likely, whose weight is 1
     std::erase_if(candidates, [&](const Candidate& candidate) { return weight(candidate) < least; });
   }
-  // One order for the walk, whatever the filters did to it. Without them it still is the order of the ids.
-  if (candidates.size() < static_cast<size_t>(vocab))
+  // One order for the walk, whatever the filters did to it. Without them it still is the order of the ids; top-p sorts
+  // even where it keeps everything.
+  if (params_.topP < 1 || candidates.size() < static_cast<size_t>(vocab))
     std::sort(candidates.begin(), candidates.end(),
               [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
   double total = 0;

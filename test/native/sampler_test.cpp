@@ -195,6 +195,20 @@ TEST(sampler, top_k_of_ties_keeps_the_smaller_ids) {
   CHECK(seen == (std::set<int32_t>{0, 1}));
 }
 
+// The walk over the tokens is in the order of their ids, also where top-p sorts them and leaves none out.
+TEST(sampler, a_top_p_that_keeps_all_changes_nothing) {
+  Random random(24);
+  const std::vector<float> logits = random.normals(20, 0.2f);
+  SamplingParams params;
+  params.temperature = 1;
+  for (params.seed = 0; params.seed < 200; ++params.seed) {
+    params.topP = 1;
+    const int32_t token = sampleOf(samplerOf(params), logits).token;
+    params.topP = 0.999999f;
+    CHECK_EQ(sampleOf(samplerOf(params), logits).token, token);
+  }
+}
+
 TEST(sampler, penalties_have_their_exact_values) {
   SamplingParams params;
   params.repetitionPenalty = 2;
