@@ -1,0 +1,68 @@
+#include <cuda_runtime.h>
+
+#include "cuda/element.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/norm.cuh"
+#include "cuda/projection.h"
+#include "cuda/ptx.cuh"
+
+// Norms of whole rows: one block a row, x (rows, cols) fp32. Memory sees a row once: the passes for the mean and for
+// the variance leave it in the L1 cache, from which the last pass reads it again. Few rows need no launch of their own
+// before a product: cuda/projection_few.cu normalises them itself.
+
+namespace shardspeed::cuda {
+
+namespace {
+
+template <typename T>
+__global__ void __launch_bounds__(kNormThreads)
+    normalizeRowsKernel(const float* in, int64_t inStride, int cols, int paddedCols, RowNorm norm, T* out,
+                        int64_t outStride) {
+  NormShared& shared = sharedMemory<NormShared>();
+  pdlWait();
+  pdlTrigger();
+  const int64_t row = blockIdx.x;
+  normalize<1>(in + row * inStride, 0, 1, cols, paddedCols, norm, shared, [&](int, int col, const float(&values)[4]) {
+    const uint2 packed = make_uint2(pack2<T>(values[0], values[1]), pack2<T>(values[2], values[3]));
+    *reinterpret_cast<uint2*>(out + row * outStride + col) = packed;
+  });
+}
+
+__global__ void __launch_bounds__(kNormThreads)
+    normalizeStreamKernel(float* x, int64_t stride, int cols, int paddedCols, RowNorm norm) {
+  NormShared& shared = sharedMemory<NormShared>();
+  pdlWait();
+  pdlTrigger();
+  float* row = x + blockIdx.x * stride;
+  normalize<1>(row, 0, 1, cols, paddedCols, norm, shared, [&](int, int col, const float(&values)[4]) {
+    *reinterpret_cast<float4*>(row + col) = make_float4(values[0], values[1], values[2], values[3]);
+  });
+}
+
+LaunchConfig oneBlockARow(const char* name, int64_t rows, cudaStream_t stream) {
+  return {name, dim3(static_cast<unsigned>(rows)), dim3(kNormThreads), sizeof(NormShared), stream};
+}
+
+}  // namespace
+
+void normalizeRows(DType dtype, int64_t rows, int64_t cols, const float* in, int64_t inStride, const NormParams* norm,
+                   void* out, int64_t outStride, cudaStream_t stream) {
+  if (rows <= 0) return;
+  const LaunchConfig config = oneBlockARow("normalizeRows", rows, stream);
+  const int64_t paddedCols = padTo(cols, kColumnStep);
+  if (dtype == DType::kF16)
+    launch(normalizeRowsKernel<__half>, config, in, inStride, cols, paddedCols, RowNorm(norm),
+           static_cast<__half*>(out), outStride);
+  else
+    launch(normalizeRowsKernel<__nv_bfloat16>, config, in, inStride, cols, paddedCols, RowNorm(norm),
+           static_cast<__nv_bfloat16*>(out), outStride);
+}
+
+void normalizeStream(int64_t rows, int64_t cols, float* x, int64_t stride, const NormParams& norm,
+                     cudaStream_t stream) {
+  if (rows <= 0) return;
+  launch(normalizeStreamKernel, oneBlockARow("normalizeStream", rows, stream), x, stride, cols, padTo(cols, 4),
+         RowNorm(norm));
+}
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "cuda/projection.h"
+
+// The kernels behind project(). Which one computes a row changes how fast it comes, never its bits.
+
+namespace shardspeed::cuda {
+
+struct Product;
+
+constexpr int64_t kMostFewTokens = 64;
+
+// Whether projectFew can normalise so many rows of the stream itself.
+bool canNormalizeFew(int64_t tokens, int64_t inFeatures);
+// For 1 ... kMostFewTokens tokens. product.in is the stream, of at most kMostNormRows tokens, where fused.
+void projectFew(DType dtype, const Product& product, bool fused, const NormParams* norm, int64_t inFeatures,
+                cudaStream_t stream);
+// For any number of tokens.
+void projectMany(DType dtype, const Product& product, cudaStream_t stream);
+
+// Of the current device.
+int multiprocessors();
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+// All inline PTX. test/emulator/ptx_emulated.h is its twin in C++.
+
+#ifndef __CUDACC__
+#include "ptx_emulated.h"
+#else
+
+namespace shardspeed::cuda {
+
+__device__ __forceinline__ unsigned sharedAddress(const void* shared) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
+}
+
+// 16 bytes from global to shared memory behind the thread's back; zeros where not `valid` (global is not read then, but
+// must still be aligned). Both aligned to 16.
+__device__ __forceinline__ void cpAsync16(void* shared, const void* global, bool valid = true) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(sharedAddress(shared)), "l"(global),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void cpAsyncCommit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits until at most `Pending` of the thread's committed groups are under way. Other threads' copies need a barrier.
+template <int Pending>
+__device__ __forceinline__ void cpAsyncWait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+// Four 8 x 8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8 (aligned to 16). Lane i
+// gets elements (i / 4, 2 (i % 4)) and the next of each; the transposed form (2 (i % 4), i / 4) and the one below.
+__device__ __forceinline__ void ldmatrixX4(uint32_t (&out)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(sharedAddress(row))
+               : "memory");
+}
+__device__ __forceinline__ void ldmatrixX4Transposed(uint32_t (&out)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(sharedAddress(row))
+               : "memory");
+}
+
+// d += a b, a (16, 16) row-major, b (16, 8) column-major, d (16, 8) fp32: PTX ISA, "mma.m16n8k16". With g = lane / 4
+// and t = lane % 4: a[0] holds (g, 2t) and (g, 2t + 1), a[1] the row g + 8, a[2] the columns + 8, a[3] both; b[0] holds
+// rows 2t and 2t + 1 of column g, b[1] the rows + 8; d[0], d[1] are (g, 2t), (g, 2t + 1), d[2], d[3] the row g + 8.
+template <typename T>
+__device__ __forceinline__ void mma16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+template <>
+__device__ __forceinline__ void mma16816<__half>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+template <>
+__device__ __forceinline__ void mma16816<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// 2^x within 2 ulp; results too small for a normal number are 0. One instruction, where exp2f takes four for their sake.
+__device__ __forceinline__ float exp2Fast(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
+// 16 bytes that nothing writes while the kernel runs and that are read once: weights. Past the L1 cache. Not
+// ld.global.nc: ptxas moves those freely, and what was to be fetched before pdlWait() ends up behind it.
+__device__ __forceinline__ uint4 loadStream16(const void* global) {
+  uint4 value;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(global));
+  return value;
+}
+
+// Programmatic dependent launch: wait until the kernels before this one are done and their writes are seen; allow the
+// next kernel to start.
+__device__ __forceinline__ void pdlWait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void pdlTrigger() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Order between blocks of the device.
+__device__ __forceinline__ uint32_t loadAcquire(const uint32_t* address) {
+  uint32_t value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+__device__ __forceinline__ void storeRelease(uint32_t* address, uint32_t value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+// Returns what was there. Acquires and releases, but for this thread alone: other threads of the block need a barrier
+// before it (their writes) and one after it (their reads).
+__device__ __forceinline__ uint32_t ticket(uint32_t* counter) {
+  uint32_t value;
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+// In every loop that waits for another block.
+__device__ __forceinline__ void spinPause() {
+#if __CUDA_ARCH__ >= 700
+  __nanosleep(20);
+#endif
+}
+
+}  // namespace shardspeed::cuda
+
+#endif  // __CUDACC__
