@@ -1,0 +1,220 @@
+#include "cuda/cublaslt.h"
+
+#include <dlfcn.h>
+
+#include <utility>
+
+#include "base/error.h"
+
+// cuBLASLt thinks in columns. A row-major matrix (rows, cols) with a row stride is, read column by column, its
+// transpose (cols, rows) with that stride as leading dimension. So
+//
+//   out (rows, N) row-major      is D, (N, rows) column-major, leading dimension outStride
+//   in  (rows, K) row-major      is B, (K, rows) column-major, leading dimension inStride, taken as it is
+//   W   (N, K)    row-major      is A, (K, N) column-major, leading dimension weightStride, taken transposed
+//
+// and D = A^T B is out^T = W in^T. C is D itself: beta = 1 adds to what is there. The bias of the epilogue has one
+// element for each row of D, which is an output feature. A transposed and B not is the form for which tensor cores need
+// no rearranging: both operands lie along k.
+
+namespace shardspeed::cuda {
+
+namespace {
+
+// CUDA 13 and 12. What we call is in libcublasLt.so.11 as well, but that knows neither sm_100 nor sm_120 and is no
+// longer maintained.
+constexpr const char* kLibraries[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
+constexpr uint32_t kAlignment = 16;  // bytes, of every operand
+
+bool aligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0;
+}
+
+template <typename Function>
+bool find(void* library, const char* symbol, Function*& function, std::string& missing) {
+  function = reinterpret_cast<Function*>(dlsym(library, symbol));
+  if (function == nullptr) missing = symbol;
+  return function != nullptr;
+}
+
+// The functions of a loaded library. False where one is missing, and its name.
+bool bind(void* library, CublasLtApi& api, std::string& missing) {
+  return find(library, "cublasLtCreate", api.create, missing) &&
+         find(library, "cublasLtDestroy", api.destroy, missing) &&
+         find(library, "cublasLtGetVersion", api.getVersion, missing) &&
+         find(library, "cublasLtGetStatusName", api.getStatusName, missing) &&
+         find(library, "cublasLtMatrixLayoutCreate", api.layoutCreate, missing) &&
+         find(library, "cublasLtMatrixLayoutDestroy", api.layoutDestroy, missing) &&
+         find(library, "cublasLtMatrixLayoutSetAttribute", api.layoutSetAttribute, missing) &&
+         find(library, "cublasLtMatmulDescCreate", api.descCreate, missing) &&
+         find(library, "cublasLtMatmulDescDestroy", api.descDestroy, missing) &&
+         find(library, "cublasLtMatmulDescSetAttribute", api.descSetAttribute, missing) &&
+         find(library, "cublasLtMatmulPreferenceCreate", api.preferenceCreate, missing) &&
+         find(library, "cublasLtMatmulPreferenceDestroy", api.preferenceDestroy, missing) &&
+         find(library, "cublasLtMatmulPreferenceSetAttribute", api.preferenceSetAttribute, missing) &&
+         find(library, "cublasLtMatmulAlgoGetHeuristic", api.getHeuristic, missing) &&
+         find(library, "cublasLtMatmul", api.matmul, missing);
+}
+
+template <typename Value>
+LtStatus set(const CublasLtApi& api, LtLayout* layout, LtLayoutAttribute attribute, const Value& value) {
+  return api.layoutSetAttribute(layout, attribute, &value, sizeof value);
+}
+template <typename Value>
+LtStatus set(const CublasLtApi& api, LtDesc* desc, LtDescAttribute attribute, const Value& value) {
+  return api.descSetAttribute(desc, attribute, &value, sizeof value);
+}
+template <typename Value>
+LtStatus set(const CublasLtApi& api, LtPreference* preference, LtPreferenceAttribute attribute, const Value& value) {
+  return api.preferenceSetAttribute(preference, attribute, &value, sizeof value);
+}
+
+}  // namespace
+
+// The library's descriptions of a product. The layouts' number of columns and the bias are set anew for each product.
+struct CublasLt::Plan {
+  explicit Plan(const CublasLtApi& functions) : api(functions) {}
+  ~Plan() {
+    if (desc != nullptr) api.descDestroy(desc);
+    for (LtLayout* layout : {weight, in, out})
+      if (layout != nullptr) api.layoutDestroy(layout);
+  }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  const CublasLtApi& api;
+  LtDesc* desc = nullptr;
+  LtLayout* weight = nullptr;  // A
+  LtLayout* in = nullptr;      // B
+  LtLayout* out = nullptr;     // C and D
+  LtAlgorithm algorithm{};
+  bool usable = false;
+};
+
+std::unique_ptr<CublasLt> CublasLt::open(void* workspace, size_t workspaceBytes, std::string* whyNot) {
+  std::string tried;
+  const auto failed = [&](const std::string& why) { tried += (tried.empty() ? "" : "; ") + why; };
+  for (const char* name : kLibraries) {
+    // Never closed: the library keeps state with the driver that does not outlive its code well.
+    void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      const char* why = dlerror();
+      failed(why != nullptr ? why : std::string(name) + ": not found");  // dlerror names the library
+      continue;
+    }
+    CublasLtApi api{};
+    std::string missing;
+    if (!bind(library, api, missing)) {
+      failed(std::string(name) + ": has no " + missing);
+      continue;
+    }
+    try {
+      return std::make_unique<CublasLt>(api, workspace, workspaceBytes);
+    } catch (const Error& error) {
+      failed(std::string(name) + ": " + error.what());
+    }
+  }
+  if (whyNot != nullptr) *whyNot = tried;
+  return nullptr;
+}
+
+CublasLt::CublasLt(const CublasLtApi& api, void* workspace, size_t workspaceBytes)
+    : api_(api), workspace_(workspace), workspaceBytes_(workspaceBytes) {
+  check(api_.create(&handle_), "cublasLtCreate");
+}
+
+CublasLt::~CublasLt() {
+  plans_.clear();
+  api_.destroy(handle_);
+}
+
+void CublasLt::check(LtStatus status, const char* operation) const {
+  if (status == LtStatus::kSuccess) return;
+  const char* name = api_.getStatusName(status);
+  throw Error("ERR_CUDA", std::string(operation) + ": " +
+                              (name != nullptr ? name : "status " + std::to_string(static_cast<int>(status))));
+}
+
+bool CublasLt::prepare(const MatmulShape& shape) {
+  return planOf(shape).usable;
+}
+
+const CublasLt::Plan& CublasLt::planOf(const MatmulShape& shape) {
+  const auto known = plans_.find(shape);
+  if (known != plans_.end()) return *known->second;
+  return *plans_.emplace(shape, makePlan(shape)).first->second;
+}
+
+std::unique_ptr<CublasLt::Plan> CublasLt::makePlan(const MatmulShape& shape) {
+  auto plan = std::make_unique<Plan>(api_);
+  const auto element = shape.dtype == DType::kF16 ? LtDataType::kF16 : LtDataType::kBF16;
+  const auto outType = shape.wideOut ? LtDataType::kF32 : element;
+  const auto n = static_cast<uint64_t>(shape.outFeatures), k = static_cast<uint64_t>(shape.inFeatures);
+  const auto rows = static_cast<uint64_t>(shape.plannedRows);
+  check(api_.layoutCreate(&plan->weight, element, k, n, shape.weightStride), "cublasLtMatrixLayoutCreate");
+  check(api_.layoutCreate(&plan->in, element, k, rows, shape.inStride), "cublasLtMatrixLayoutCreate");
+  check(api_.layoutCreate(&plan->out, outType, n, rows, shape.outStride), "cublasLtMatrixLayoutCreate");
+  check(api_.descCreate(&plan->desc, LtComputeType::kF32, LtDataType::kF32), "cublasLtMatmulDescCreate");
+  check(set(api_, plan->desc, LtDescAttribute::kTransposeA, LtOperation::kTranspose), "cublasLtMatmulDescSetAttribute");
+  check(set(api_, plan->desc, LtDescAttribute::kTransposeB, LtOperation::kNone), "cublasLtMatmulDescSetAttribute");
+  check(set(api_, plan->desc, LtDescAttribute::kEpilogue, shape.bias ? LtEpilogue::kBias : LtEpilogue::kDefault),
+        "cublasLtMatmulDescSetAttribute");
+  if (shape.bias) {
+    // The heuristic does not read it, but asks the address for its alignment.
+    const void* bias = reinterpret_cast<const void*>(uintptr_t{kAlignment});
+    check(set(api_, plan->desc, LtDescAttribute::kBiasPointer, bias), "cublasLtMatmulDescSetAttribute");
+  }
+  chooseAlgorithm(*plan);
+  return plan;
+}
+
+void CublasLt::chooseAlgorithm(Plan& plan) {
+  LtPreference* raw = nullptr;
+  check(api_.preferenceCreate(&raw), "cublasLtMatmulPreferenceCreate");
+  const std::unique_ptr<LtPreference, LtStatus (*)(LtPreference*)> preference(raw, api_.preferenceDestroy);
+  const auto prefer = [&](LtPreferenceAttribute attribute, const auto& value) {
+    check(set(api_, raw, attribute, value), "cublasLtMatmulPreferenceSetAttribute");
+  };
+  prefer(LtPreferenceAttribute::kMostWorkspaceBytes, uint64_t{workspaceBytes_});
+  // Sums over k are not split among blocks: the order of addition would depend on how many there are.
+  prefer(LtPreferenceAttribute::kReductionSchemeMask, uint32_t{0});
+  for (const auto attribute : {LtPreferenceAttribute::kAlignmentA, LtPreferenceAttribute::kAlignmentB,
+                               LtPreferenceAttribute::kAlignmentC, LtPreferenceAttribute::kAlignmentD})
+    prefer(attribute, kAlignment);
+  constexpr int kWanted = 8;
+  LtHeuristic results[kWanted] = {};
+  int found = 0;
+  const LtStatus status =
+      api_.getHeuristic(handle_, plan.desc, plan.weight, plan.in, plan.out, plan.out, raw, kWanted, results, &found);
+  if (status == LtStatus::kNotSupported || status == LtStatus::kInvalidValue) return;
+  check(status, "cublasLtMatmulAlgoGetHeuristic");
+  for (int i = 0; i < found && i < kWanted; ++i) {  // the quickest first
+    if (results[i].state != LtStatus::kSuccess || results[i].workspaceBytes > workspaceBytes_) continue;
+    plan.algorithm = results[i].algorithm;
+    plan.usable = true;
+    return;
+  }
+}
+
+bool CublasLt::matmul(const MatmulShape& shape, const MatmulOperands& operands, cudaStream_t stream) {
+  const Plan& plan = planOf(shape);
+  if (!plan.usable || shape.bias != (operands.bias != nullptr)) return false;
+  if (!aligned(operands.weight) || !aligned(operands.in) || !aligned(operands.out) || !aligned(operands.bias))
+    return false;
+  if (operands.rows == 0) return true;
+  const auto rows = static_cast<uint64_t>(operands.rows);
+  check(set(api_, plan.in, LtLayoutAttribute::kCols, rows), "cublasLtMatrixLayoutSetAttribute");
+  check(set(api_, plan.out, LtLayoutAttribute::kCols, rows), "cublasLtMatrixLayoutSetAttribute");
+  if (shape.bias)
+    check(set(api_, plan.desc, LtDescAttribute::kBiasPointer, operands.bias), "cublasLtMatmulDescSetAttribute");
+  const float alpha = 1, beta = shape.accumulate ? 1.0f : 0.0f;
+  const LtStatus status =
+      api_.matmul(handle_, plan.desc, &alpha, operands.weight, plan.weight, operands.in, plan.in, &beta, operands.out,
+                  plan.out, operands.out, plan.out, &plan.algorithm, workspace_, workspaceBytes_, stream);
+  // An algorithm may not fit some number of rows; that is found before anything is launched.
+  if (status == LtStatus::kNotSupported || status == LtStatus::kInvalidValue) return false;
+  check(status, "cublasLtMatmul");
+  return true;
+}
+
+}  // namespace shardspeed::cuda

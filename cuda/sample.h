@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+// Choosing the next tokens on the device: the semantics of runtime/sampler.h, which is the reference.
+
+namespace shardspeed::cuda {
+
+constexpr int kMostLogprobs = 64;
+
+// One row's wishes; SamplingParams without its vectors.
+struct SampleRow {
+  float temperature;  // 0 = greedy
+  int32_t topK;       // 0 = off
+  float topP;         // 1 = off
+  float minP;         // 0 = off
+  float repetitionPenalty;
+  float presencePenalty;
+  float frequencyPenalty;
+  int32_t logprobs;  // -1 = none; <= kMostLogprobs
+  uint64_t seed;
+  uint64_t counter;    // new tokens so far: which draw of the seed this is
+  int32_t firstCount;  // of its entries in the list of counts
+  int32_t countEntries;
+  int32_t firstBanned;  // of its entries in the list of tokens that may not be chosen
+  int32_t bannedEntries;
+};
+
+// How often a token is among the sequence's new tokens; 0 = in its prompt only. Not sorted, no token twice in a row's
+// list.
+struct TokenCount {
+  int32_t token;
+  int32_t count;
+  float unchanged;  // written by sampleRows where logprobs >= 0: the token's logit before the penalties
+};
+
+struct SampleTop {
+  int32_t token;
+  float logprob;
+};
+
+struct SampleResult {
+  int32_t finite;  // 0: the logits held NaN or infinity, and no token was chosen
+  int32_t token;
+  float logprob;  // of the unchanged distribution, where logprobs >= 0
+  int32_t topCount;
+  SampleTop top[kMostLogprobs];  // largest first; ties: the smaller token id first
+};
+
+size_t sampleWorkspaceBytes(int64_t count, int64_t vocab);
+// rows, counts, banned, results, workspace: device memory; what the workspace holds does not matter. logits (count,
+// stride) fp32 are changed; rows start at multiples of 16 bytes. Nothing waits for the device, so a graph may hold it.
+// plain: every row is greedy, without penalties, bans and logprobs (rows, counts and banned are not read): two light
+// kernels. Throws ERR_INVALID_ARGUMENT for more than 2^20 tokens.
+void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, bool plain, const SampleRow* rows,
+                TokenCount* counts, const int32_t* banned, SampleResult* results, void* workspace, cudaStream_t stream);
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,141 @@
+#include "cuda/rows.h"
+
+#include <vector>
+
+#include "cuda/device.h"
+#include "random.h"
+
+namespace shardspeed::test {
+
+// Below, at and above whole units of eight elements and whole blocks of units.
+static const int64_t kWidths[] = {1, 7, 8, 9, 63, 64, 72, 131, 2048, 2056, 4099};
+static constexpr DType kTypes[] = {DType::kF16, DType::kBF16};
+static constexpr float kUntouched = -7;
+
+static int64_t strideOf(int64_t cols, int64_t spare) {
+  return (cols + 63) / 64 * 64 + 64 * spare;
+}
+
+static std::vector<uint16_t> randomElements(Random& random, DType dtype, int64_t count) {
+  std::vector<uint16_t> elements(static_cast<size_t>(count));
+  for (uint16_t& element : elements) element = toElement(dtype, random.normal());
+  return elements;
+}
+
+// Positions (one of them -1) and token ids of a step, on the device.
+struct Rows {
+  explicit Rows(const std::vector<int32_t>& tokenIds, const std::vector<int32_t>& at)
+      : tokens(tokenIds), positions(at) {
+    view.tokenIds = tokens.data();
+    view.positions = positions.data();
+  }
+  DeviceArray<int32_t> tokens, positions;
+  cuda::StepView view{};
+};
+
+TEST(rows, embeddings_are_copied_bit_by_bit) {
+  const std::vector<int32_t> tokenIds = {3, 0, 5, 5, 2}, positions = {0, 1, -1, 7, 2};
+  for (const DType dtype : kTypes)
+    for (const int64_t cols : kWidths) {
+      const Note note("dtype", dtype, "cols", cols);
+      Random random(static_cast<uint64_t>(cols));
+      const int64_t inStride = strideOf(cols, 1), outStride = strideOf(cols, 0);
+      const auto table = randomElements(random, dtype, 6 * inStride);
+      const DeviceArray<uint16_t> deviceTable(table);
+      const Rows step(tokenIds, positions);
+      DeviceArray<uint16_t> out(static_cast<size_t>(5 * outStride));
+      cuda::embedTokens(dtype, step.view, 5, cols, deviceTable.data(), inStride, out.data(), outStride, false, nullptr);
+      std::vector<uint16_t> expected(out.size(), 0xffff);
+      for (int64_t row = 0; row < 5; ++row)
+        if (positions[static_cast<size_t>(row)] >= 0)
+          std::copy_n(table.begin() + tokenIds[static_cast<size_t>(row)] * inStride, cols,
+                      expected.begin() + row * outStride);
+      CHECK_BITS(out.read().data(), expected.data(), 5 * outStride);
+    }
+}
+
+TEST(rows, embeddings_and_positions_of_a_wide_stream) {
+  const std::vector<int32_t> tokenIds = {3, 0, 5, 5, 2}, positions = {0, 1, -1, 3, 2};
+  constexpr int64_t kOffset = 2;  // as OPT has it
+  for (const DType dtype : kTypes)
+    for (const int64_t cols : kWidths) {
+      const Note note("dtype", dtype, "cols", cols);
+      Random random(static_cast<uint64_t>(cols) + 1);
+      const int64_t tableStride = strideOf(cols, 0), placesStride = strideOf(cols, 2), outStride = strideOf(cols, 1);
+      const auto table = randomElements(random, dtype, 6 * tableStride);
+      const auto places = randomElements(random, dtype, 6 * placesStride);
+      const DeviceArray<uint16_t> deviceTable(table), devicePlaces(places);
+      const Rows step(tokenIds, positions);
+      DeviceArray<float> out(static_cast<size_t>(5 * outStride));
+      out.write(std::vector<float>(out.size(), kUntouched));
+      cuda::embedTokens(dtype, step.view, 5, cols, deviceTable.data(), tableStride, out.data(), outStride, true,
+                        nullptr);
+      cuda::addPositions(dtype, step.view, 5, cols, devicePlaces.data(), placesStride, kOffset, out.data(), outStride,
+                         nullptr);
+      std::vector<float> expected(out.size(), kUntouched);
+      for (int64_t row = 0; row < 5; ++row) {
+        const int64_t token = tokenIds[static_cast<size_t>(row)], position = positions[static_cast<size_t>(row)];
+        if (position < 0) continue;
+        for (int64_t col = 0; col < cols; ++col)
+          expected[static_cast<size_t>(row * outStride + col)] =
+              fromElement(dtype, table[static_cast<size_t>(token * tableStride + col)]) +
+              fromElement(dtype, places[static_cast<size_t>((position + kOffset) * placesStride + col)]);
+      }
+      CHECK_BITS(out.read().data(), expected.data(), 5 * outStride);
+    }
+}
+
+TEST(rows, rows_are_gathered_and_gaps_left_alone) {
+  const std::vector<int32_t> indices = {4, -1, 0, 4};
+  for (const int64_t cols : kWidths) {
+    const Note note("cols", cols);
+    Random random(static_cast<uint64_t>(cols) + 2);
+    const int64_t inStride = strideOf(cols, 1), outStride = strideOf(cols, 0);
+    const std::vector<float> in = random.normals(5 * inStride);
+    const DeviceArray<float> deviceIn(in);
+    const DeviceArray<int32_t> deviceIndices(indices);
+    DeviceArray<float> out(static_cast<size_t>(4 * outStride));
+    out.write(std::vector<float>(out.size(), kUntouched));
+    cuda::gatherRows(deviceIndices.data(), 4, cols, deviceIn.data(), inStride, out.data(), outStride, nullptr);
+    std::vector<float> expected(out.size(), kUntouched);
+    for (int64_t row = 0; row < 4; ++row)
+      if (indices[static_cast<size_t>(row)] >= 0)
+        std::copy_n(in.begin() + indices[static_cast<size_t>(row)] * inStride, cols,
+                    expected.begin() + row * outStride);
+    CHECK_BITS(out.read().data(), expected.data(), 4 * outStride);
+  }
+}
+
+TEST(rows, widening_is_exact_for_every_16_bit_number) {
+  for (const DType dtype : kTypes) {
+    const Note note("dtype", dtype);
+    constexpr int64_t kStride = 4096, kRows = 16, kCols = 4091;
+    std::vector<uint16_t> in(kStride * kRows);
+    for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<uint16_t>(i);
+    const DeviceArray<uint16_t> deviceIn(in);
+    DeviceArray<float> out(in.size());
+    out.write(std::vector<float>(out.size(), kUntouched));
+    cuda::widenRows(dtype, kRows, kCols, deviceIn.data(), kStride, out.data(), kStride, nullptr);
+    const std::vector<float> found = out.read();
+    for (size_t i = 0; i < in.size(); ++i) {
+      const float expected = i % kStride < kCols ? fromElement(dtype, in[i]) : kUntouched;
+      const Note where("element", i);
+      if (std::isnan(expected))
+        CHECK(std::isnan(found[i]));
+      else
+        CHECK_EQ(found[i], expected);
+    }
+  }
+}
+
+TEST(rows, no_rows_are_no_launch) {
+  const Rows step({0}, {0});
+  cuda::embedTokens(DType::kF16, step.view, 0, 8, nullptr, 64, nullptr, 64, false, nullptr);
+  cuda::addPositions(DType::kF16, step.view, 0, 8, nullptr, 64, 0, nullptr, 64, nullptr);
+  cuda::gatherRows(nullptr, 0, 8, nullptr, 64, nullptr, 64, nullptr);
+  cuda::widenRows(DType::kF16, 0, 8, nullptr, 64, nullptr, 64, nullptr);
+  cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  CHECK(true);
+}
+
+}  // namespace shardspeed::test
