@@ -1,0 +1,347 @@
+#include <algorithm>
+
+#include "cuda/attention.h"
+#include "cuda/attention_args.cuh"
+#include "cuda/attention_pages.cuh"
+#include "cuda/attention_sums.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/ptx.cuh"
+#include "cuda/reduce.cuh"
+#include "cuda/rotary.cuh"
+
+// Attention of one token a sequence over its pages, with the rotary embedding and the KV append of that token: one
+// launch where there were three, and q, k and v of the token never go back to memory. What is left is reading the cache
+// once.
+//
+// Grid (splits, kvHeads * subgroups, rows), 4 warps. A block takes a stretch of a sequence's pages and 8 query heads of
+// one KV head (kHeads, the width of an mma), so that grouped queries share every key and value read; larger groups take
+// several blocks, which find the pages in the L2 cache. A warp takes every fourth page and keeps the next one's keys
+// and values on the way while it computes. The stretches' sums (largest score, total weight, weighted values) go to the
+// workspace in fp32, and the block that takes the sequence's last ticket joins them in the order of the stretches
+// (split-KV attention: Dao et al., Flash-Decoding, 2023). It leaves the tickets at zero for the next launch.
+//
+// Where a sequence is cut depends on its own length (and the window) alone. Blocks beyond its last stretch leave.
+//
+// Programmatic dependent launch: ahead of pdlWait() a block reads only what has been there since before this step's
+// first kernel: the description of the step and the cache of earlier tokens. So the long way from page table to pages
+// passes while the kernel before, which computes q, k and v, still drains.
+
+namespace shardspeed::cuda {
+
+namespace {
+
+constexpr int kThreads = kDecodeWarps * 32;
+constexpr int kWarps = kDecodeWarps;
+constexpr int kHeads = kDecodeHeads;
+constexpr int kMostSplits = kDecodeSplits;
+constexpr int kLeastPages = 8;  // of a stretch, but the last
+
+// --- How work is cut
+
+// Pages of a stretch, where the sequence has so many visible ones.
+__host__ __device__ constexpr int pagesOfSplit(int pages) {
+  const int even = (pages + kMostSplits - 1) / kMostSplits;
+  return even > kLeastPages ? even : kLeastPages;
+}
+
+int64_t subgroupsOf(const AttentionShape& shape) {
+  const int64_t group = shape.heads / shape.kvHeads;
+  return (group + kHeads - 1) / kHeads;
+}
+
+// A row's part of the workspace, the same whatever the number of rows: a call of more rows finds its counters zero.
+struct RowWorkspace {
+  size_t statsAt;  // float2 (heads, kMostSplits): largest score, total weight
+  size_t sumsAt;   // float (heads, kMostSplits, paddedDim)
+  size_t bytes;    // counters, uint32_t (kvHeads * subgroups), come first
+
+  explicit RowWorkspace(const AttentionShape& shape) {
+    const auto heads = static_cast<size_t>(shape.heads);
+    const auto counters = static_cast<size_t>(shape.kvHeads * subgroupsOf(shape));
+    statsAt = (counters * sizeof(uint32_t) + 15) / 16 * 16;
+    sumsAt = statsAt + heads * kMostSplits * sizeof(float2);
+    bytes = sumsAt + heads * kMostSplits * static_cast<size_t>(attentionPadding(shape.headDim)) * sizeof(float);
+  }
+};
+
+// --- On the device
+
+template <typename T>
+struct DecodeArgs {
+  AttentionArgs<T> attention;
+  const int32_t* rows;
+  unsigned char* workspace;
+  RowWorkspace layout;
+  int subgroups;
+};
+
+// What a block works on.
+template <typename T>
+struct DecodeBlock {
+  int row;
+  int position;
+  int kvHead;
+  int firstHead;
+  int heads;  // <= kHeads
+  int firstPage;
+  int endPage;
+  int splits;    // of the sequence
+  bool ownsRow;  // its stretch ends with the row's own position
+  const int32_t* pages;
+
+  __device__ __forceinline__ explicit DecodeBlock(const DecodeArgs<T>& args) {
+    const AttentionArgs<T>& a = args.attention;
+    row = args.rows[blockIdx.z];
+    position = row < 0 ? -1 : a.step.positions[row];
+    kvHead = blockIdx.y / args.subgroups;
+    const int firstOfGroup = blockIdx.y % args.subgroups * kHeads;
+    firstHead = kvHead * a.group + firstOfGroup;
+    heads = min(kHeads, a.group - firstOfGroup);
+    const int firstVisiblePage = position < 0 ? 0 : a.firstVisible(position) / kPage;
+    const int lastPage = position < 0 ? -1 : position / kPage;
+    const int stretch = pagesOfSplit(lastPage + 1 - firstVisiblePage);
+    splits = (lastPage + 1 - firstVisiblePage + stretch - 1) / stretch;
+    firstPage = firstVisiblePage + static_cast<int>(blockIdx.x) * stretch;
+    endPage = min(firstPage + stretch, lastPage + 1);
+    ownsRow = static_cast<int>(blockIdx.x) == splits - 1;
+    pages = position < 0 ? nullptr : a.step.pages + a.step.pageOffsets[row];
+  }
+  __device__ __forceinline__ bool hasWork() const { return static_cast<int>(blockIdx.x) < splits; }
+};
+
+// q of the block's heads, and k and v where the row itself is in the block's stretch, into shared memory; k and v also
+// to the cache, by one of the subgroups. Ends with a barrier.
+template <typename T, int kDim>
+__device__ __forceinline__ void prepareRow(const AttentionArgs<T>& args, const DecodeBlock<T>& block,
+                                           DecodeShared<T, kDim>& shared) {
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  constexpr int kStride = DecodeShared<T, kDim>::kQueryStride;
+  for (int head = warp; head < kHeads; head += kWarps) {
+    T* query = shared.queries + head * kStride;
+    if (head < block.heads)
+      turnHead(args.query(block.row, block.firstHead + head), args.headDim, args.rotaryHalf, shared.cosines,
+               shared.sines, query, kDim);
+    else
+      for (int j = lane; j < kDim; j += 32) query[j] = fromFloat<T>(0);
+  }
+  if (block.ownsRow && warp == 2)
+    turnHead(args.key(block.row, block.kvHead), args.headDim, args.rotaryHalf, shared.cosines, shared.sines, shared.key,
+             kDim);
+  if (block.ownsRow && warp == 3)
+    turnHead(args.value(block.row, block.kvHead), args.headDim, 0, shared.cosines, shared.sines, shared.value, kDim);
+  __syncthreads();
+  if (!block.ownsRow || block.firstHead != block.kvHead * args.group) return;
+  T* page = args.page(block.pages[block.position / kPage], block.kvHead) + block.position % kPage * args.paddedDim;
+  for (int i = threadIdx.x * 8; i < args.paddedDim; i += kThreads * 8) {
+    *reinterpret_cast<uint4*>(page + i) = *reinterpret_cast<const uint4*>(shared.key + i);
+    *reinterpret_cast<uint4*>(page + kPage * args.paddedDim + i) = *reinterpret_cast<const uint4*>(shared.value + i);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void storeResult(const AttentionArgs<T>& args, int row, int head, int dimension,
+                                            const float (&result)[4]) {
+  T* out = args.out + row * args.outStride + static_cast<int64_t>(head) * args.headDim + dimension;
+  if (args.headDim % 4 == 0) {
+    if (dimension < args.headDim)
+      *reinterpret_cast<uint2*>(out) = uint2{pack2<T>(result[0], result[1]), pack2<T>(result[2], result[3])};
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (dimension + i < args.headDim) out[i] = fromFloat<T>(result[i]);
+}
+
+// The stretch's sums, of all warps: to the result where the sequence has one stretch, else to the workspace.
+template <typename T, int kDim>
+__device__ __forceinline__ void storeSplit(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
+                                           const DecodeShared<T, kDim>& shared, unsigned char* workspace) {
+  const AttentionArgs<T>& a = args.attention;
+  auto* stats = reinterpret_cast<float2*>(workspace + args.layout.statsAt);
+  auto* sums = reinterpret_cast<float*>(workspace + args.layout.sumsAt);
+  constexpr int kQuads = kDim / 4;
+  for (int i = threadIdx.x; i < block.heads * kQuads; i += kThreads) {
+    const int head = i / kQuads;
+    const int dimension = i % kQuads * 4;
+    if (dimension >= a.paddedDim) continue;
+    const HeadJoin join(shared, head);
+    const int at = head * DecodeShared<T, kDim>::kSumStride + dimension;
+    float sum[4] = {};
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) {
+      const float4 part = *reinterpret_cast<const float4*>(shared.sums[warp] + at);
+      sum[0] = fmaf(part.x, join.factors[warp], sum[0]);
+      sum[1] = fmaf(part.y, join.factors[warp], sum[1]);
+      sum[2] = fmaf(part.z, join.factors[warp], sum[2]);
+      sum[3] = fmaf(part.w, join.factors[warp], sum[3]);
+    }
+    if (block.splits == 1) {
+      const float result[4] = {sum[0] / join.total, sum[1] / join.total, sum[2] / join.total, sum[3] / join.total};
+      storeResult(a, block.row, block.firstHead + head, dimension, result);
+      continue;
+    }
+    const int split = (block.firstHead + head) * kMostSplits + static_cast<int>(blockIdx.x);
+    *reinterpret_cast<float4*>(sums + static_cast<int64_t>(split) * a.paddedDim + dimension) =
+        float4{sum[0], sum[1], sum[2], sum[3]};
+    if (dimension == 0) stats[split] = float2{join.largest, join.total};
+  }
+}
+
+// All stretches of the sequence, in their order, by the block that was last.
+template <typename T, int kDim>
+__device__ __forceinline__ void joinSplits(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
+                                           DecodeShared<T, kDim>& shared, const unsigned char* workspace) {
+  const AttentionArgs<T>& a = args.attention;
+  const auto* stats = reinterpret_cast<const float2*>(workspace + args.layout.statsAt);
+  const auto* sums = reinterpret_cast<const float*>(workspace + args.layout.sumsAt);
+  const int lane = threadIdx.x % 32;
+  static_assert(kMostSplits == 32, "a lane a stretch");
+  for (int head = threadIdx.x / 32; head < block.heads; head += kWarps) {
+    float2 own{-INFINITY, 0};
+    if (lane < block.splits) own = stats[(block.firstHead + head) * kMostSplits + lane];
+    const float factor = exp2Fast(own.x - warpMax(own.x));
+    shared.shares[head][lane] = factor / warpSum(own.y * factor);
+  }
+  __syncthreads();
+  constexpr int kQuads = kDim / 4;
+  for (int i = threadIdx.x; i < block.heads * kQuads; i += kThreads) {
+    const int head = i / kQuads;
+    const int dimension = i % kQuads * 4;
+    if (dimension >= a.paddedDim) continue;
+    const float* from = sums + static_cast<int64_t>(block.firstHead + head) * kMostSplits * a.paddedDim + dimension;
+    float result[4] = {};
+#pragma unroll 4
+    for (int split = 0; split < block.splits; ++split) {
+      const float4 part = *reinterpret_cast<const float4*>(from + split * a.paddedDim);
+      const float share = shared.shares[head][split];
+      result[0] = fmaf(part.x, share, result[0]);
+      result[1] = fmaf(part.y, share, result[1]);
+      result[2] = fmaf(part.z, share, result[2]);
+      result[3] = fmaf(part.w, share, result[3]);
+    }
+    storeResult(a, block.row, block.firstHead + head, dimension, result);
+  }
+}
+
+// The warp's pages, of which the first one's keys and values are under way already.
+template <typename T, int kDim>
+struct PageWalk {
+  const AttentionArgs<T>& args;
+  const DecodeBlock<T>& block;
+  int page;
+  int nextId;
+  KeyPage<T, kDim> keys;
+  ValuePage<T, kDim> values;
+
+  __device__ __forceinline__ PageWalk(const AttentionArgs<T>& args, const DecodeBlock<T>& block)
+      : args(args), block(block), page(block.firstPage + static_cast<int>(threadIdx.x) / 32) {
+    const int id = idOf(page);
+    nextId = idOf(page + kWarps);
+    if (!more()) return;
+    keys.load(keysOf(id), args.paddedDim, rangeOf(page));
+    values.load(valuesOf(id), args.paddedDim, rangeOf(page));
+  }
+
+  __device__ __forceinline__ bool more() const { return page < block.endPage; }
+  __device__ __forceinline__ int idOf(int which) const { return which < block.endPage ? block.pages[which] : 0; }
+  __device__ __forceinline__ const T* keysOf(int id) const { return args.page(id, block.kvHead); }
+  __device__ __forceinline__ const T* valuesOf(int id) const { return keysOf(id) + kPage * args.paddedDim; }
+  // Not the row's own token, which is not there yet.
+  __device__ __forceinline__ PageRange rangeOf(int which) const {
+    return {args.firstVisible(block.position) - which * kPage, block.position - which * kPage};
+  }
+
+  // In this order each register is loaded again as soon as it is free: the keys' during the softmax.
+  __device__ __forceinline__ void step(DecodeShared<T, kDim>& shared, float slope, WarpSums<T, kDim>& sums) {
+    const bool own = page == block.position / kPage;
+    const int slot = block.position % kPage;
+    if (own) {
+      keys.put(shared.key, slot);
+      values.put(shared.value, slot);
+    }
+    const int next = page + kWarps;
+    float scores[2][4];
+    keys.multiply(shared.queries, DecodeShared<T, kDim>::kQueryStride, scores);
+    if (next < block.endPage) keys.load(keysOf(nextId), args.paddedDim, rangeOf(next));
+    sums.add(args, scores, values, slope, page * kPage, args.firstVisible(block.position), block.position);
+    if (next < block.endPage) values.load(valuesOf(nextId), args.paddedDim, rangeOf(next));
+    nextId = idOf(next + kWarps);
+    page = next;
+  }
+};
+
+template <typename T, int kDim>
+__global__ void __launch_bounds__(kThreads) decodeKernel(DecodeArgs<T> args) {
+  const AttentionArgs<T>& a = args.attention;
+  const DecodeBlock<T> block(args);
+  if (!block.hasWork()) {
+    pdlWait();
+    return;
+  }
+  auto& shared = sharedMemory<DecodeShared<T, kDim>>();
+  PageWalk<T, kDim> walk(a, block);
+  turnAngles(block.position, a.step.inverseFrequencies + a.step.rotaryOffsets[block.row], a.rotaryHalf,
+             a.rotaryAmplitude, shared.cosines, shared.sines);
+  const int head = threadIdx.x % 32 / 4;
+  const float slope = head < block.heads ? a.slope(block.firstHead + head) : 0;
+  __syncthreads();
+  pdlWait();
+  prepareRow(a, block, shared);
+
+  WarpSums<T, kDim> sums;
+  while (walk.more()) walk.step(shared, slope, sums);
+  pdlTrigger();
+  sums.store(shared, a.rule.weight);
+  __syncthreads();
+
+  unsigned char* workspace = args.workspace + blockIdx.z * args.layout.bytes;
+  storeSplit(args, block, shared, workspace);
+  if (block.splits == 1) return;
+  auto* counter = reinterpret_cast<uint32_t*>(workspace) + blockIdx.y;
+  __syncthreads();
+  if (threadIdx.x == 0) shared.before = ticket(counter);
+  __syncthreads();
+  if (shared.before + 1 != static_cast<uint32_t>(block.splits)) return;
+  if (threadIdx.x == 0) *counter = 0;  // for the next launch
+  joinSplits(args, block, shared, workspace);
+}
+
+template <typename T>
+void decode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount, int64_t splits,
+            void* workspace, cudaStream_t stream) {
+  const int64_t subgroups = subgroupsOf(params.shape);
+  const DecodeArgs<T> args{attentionArgs<T>(params, step), rows, static_cast<unsigned char*>(workspace),
+                           RowWorkspace(params.shape), static_cast<int>(subgroups)};
+  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(params.shape.kvHeads * subgroups),
+                  static_cast<unsigned>(rowCount));
+  withHeadDim<T>(args.attention.paddedDim, [&]<typename Element, int kDim>() {
+    launch(decodeKernel<Element, kDim>,
+           {"attention of generated tokens", grid, dim3(kThreads), sizeof(DecodeShared<Element, kDim>), stream}, args);
+  });
+}
+
+}  // namespace
+
+size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount) {
+  return RowWorkspace(shape).bytes * static_cast<size_t>(rowCount);
+}
+
+int64_t decodeSplits(int64_t longestLength, int32_t window) {
+  // A window may begin anywhere in its first page.
+  const int64_t seen = window > 0 ? std::min<int64_t>(longestLength, window + kPage - 1) : longestLength;
+  const int64_t pages = (seen + kPage - 1) / kPage;
+  // Not pagesOfSplit(): a shorter sequence may have more stretches, just before they grow.
+  return std::clamp<int64_t>((pages + kLeastPages - 1) / kLeastPages, 1, kMostSplits);
+}
+
+void attendDecode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
+                  int64_t splits, void* workspace, cudaStream_t stream) {
+  if (rowCount == 0) return;
+  if (params.dtype == DType::kF16)
+    decode<__half>(params, step, rows, rowCount, splits, workspace, stream);
+  else
+    decode<__nv_bfloat16>(params, step, rows, rowCount, splits, workspace, stream);
+}
+
+}  // namespace shardspeed::cuda

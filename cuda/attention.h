@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend.h"
+#include "base/dtype.h"
+#include "cuda/step_view.h"
+
+// Attention over the paged KV cache. A layer's cache is T (pages, kvHeads, 2, kPageTokens, headDimPadded): keys, then
+// values, of 16 tokens of one head lie together. headDimPadded = attentionPadding(headDim); the padding is zero, and
+// stays so.
+
+namespace shardspeed::cuda {
+
+constexpr int kPrefillTileRows = 64;
+
+constexpr int64_t attentionPadding(int64_t headDim) {
+  return (headDim + 15) / 16 * 16;
+}
+
+struct AttentionParams {
+  DType dtype = DType::kF16;           // T: of qkv, out and the cache
+  AttentionShape shape;                // headDim 1 ... 256
+  float scale = 1;                     // multiplies q k^T
+  float softCap = 0;                   // scores = softCap tanh(scores / softCap); 0 = off
+  int32_t window = 0;                  // a token sees itself and the window - 1 tokens before it; 0 = all
+  const float* alibiSlopes = nullptr;  // (heads): adds slope * (key position - query position); null = off
+  int32_t rotaryHalf = 0;              // element j < rotaryHalf turns with element j + rotaryHalf; 0 = not rotary
+  float rotaryAmplitude = 1;           // multiplies cos and sin
+  void* qkv = nullptr;                 // T (rows, qkvStride): q heads | k heads | v heads, headDim each, not yet turned
+  int64_t qkvStride = 0;               // in elements, a multiple of 64
+  void* out = nullptr;                 // T (rows, outStride): heads * headDim
+  int64_t outStride = 0;
+  void* cache = nullptr;  // of this layer
+};
+
+// --- cuda/attend_decode.cu
+
+// Workspace of attendDecode for so many rows; zeroed once by the owner, left zeroed where it must be by every call.
+size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount);
+// Blocks that the longest of the sequences needs (grid size; a graph is captured with a number that covers its steps).
+// How one sequence is split depends on its own length alone, so its bits do not depend on its company.
+int64_t decodeSplits(int64_t longestLength, int32_t window);
+// For each of rows[0 ... rowCount) (indices of rows of the step; entries < 0 and rows with position < 0 are skipped):
+// turns q and k, appends k and v to the cache, attends, in one launch. qkv is not changed. At most one row a sequence,
+// all of whose earlier tokens were stored in earlier steps.
+void attendDecode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
+                  int64_t splits, void* workspace, cudaStream_t stream);
+
+// --- cuda/append.cu
+
+// For each of rows[0 ... rowCount): turns q (in qkv) and k, appends k and v to the cache.
+void appendRows(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
+                cudaStream_t stream);
+
+// --- cuda/attend_prefill.cu
+
+// Causal attention of tiles of rows whose q is turned and whose k and v are in the cache (appendRows has run). A row's
+// bits do not depend on how a prompt was cut into tiles and chunks. Tiles run in the order of the list: the longest
+// should come first. None may be empty.
+void attendPrefill(const AttentionParams& params, const StepView& step, const RowTile* tiles, int64_t tileCount,
+                   cudaStream_t stream);
+
+}  // namespace shardspeed::cuda

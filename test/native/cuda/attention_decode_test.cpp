@@ -1,0 +1,202 @@
+#include "attention_case.h"
+
+namespace shardspeed::test {
+
+namespace {
+
+// All sequences' last tokens in one step, against fp64, and the cache after it.
+void checkDecode(const AttentionOptions& options, const std::vector<int64_t>& lengths) {
+  const Note note(dtypeName(options.dtype), "heads", options.shape.heads, "of", options.shape.kvHeads, "dim",
+                  options.shape.headDim, "window", options.window, "rotary", options.rotaryHalf);
+  AttentionRig rig(options, lengths);
+  const std::vector<Slice> slices = lastTokens(rig, static_cast<int64_t>(lengths.size()));
+  AttentionStep step(rig, slices, rig.cache());
+  const std::vector<uint16_t> qkv = step.qkv();
+  step.decode();
+  checkOut(rig, slices, step.out());
+  checkCache(rig, slices, rig.cache(), step.cache());
+  const std::vector<uint16_t> left = step.qkv();
+  CHECK_BITS(left.data(), qkv.data(), static_cast<int64_t>(qkv.size()));
+}
+
+constexpr DType kTypes[] = {DType::kF16, DType::kBF16};
+
+}  // namespace
+
+TEST(cuda_attention_decode, lengths) {
+  for (const DType dtype : kTypes) {
+    AttentionOptions options;
+    options.dtype = dtype;
+    options.shape = {6, 2, 64};
+    options.rotaryHalf = 32;
+    checkDecode(options, {1, 2, 15, 16, 17, 31, 33, 64, 65, 127, 128, 129, 130, 300});
+  }
+}
+
+TEST(cuda_attention_decode, groups) {
+  for (const int64_t group : {1, 2, 3, 7, 8, 9, 16, 71}) {
+    AttentionOptions options;
+    options.dtype = group % 2 == 0 ? DType::kF16 : DType::kBF16;
+    options.shape = {group * (group > 16 ? 1 : 2), group > 16 ? 1 : 2, 32};
+    options.rotaryHalf = 16;
+    checkDecode(options, {1, 40, 150});
+  }
+  AttentionOptions most;
+  most.shape = {128, 1, 16};
+  checkDecode(most, {18});
+}
+
+TEST(cuda_attention_decode, headDims) {
+  for (const int64_t dim :
+       {1, 2, 8, 12, 16, 20, 24, 40, 48, 64, 72, 80, 96, 104, 112, 128, 136, 160, 192, 200, 250, 256}) {
+    AttentionOptions options;
+    options.dtype = dim % 3 == 0 ? DType::kBF16 : DType::kF16;
+    options.shape = dim < 8 ? AttentionShape{16, 8, dim} : AttentionShape{2, 1, dim};  // few elements may cancel out
+    options.rotaryHalf = static_cast<int32_t>(dim / 2);
+    checkDecode(options, {1, 23, 145});
+  }
+}
+
+TEST(cuda_attention_decode, windows) {
+  for (const int32_t window : {1, 2, 15, 16, 17, 100, 128, 129, 300}) {
+    AttentionOptions options;
+    options.shape = {2, 1, 32};
+    options.window = window;
+    checkDecode(options, {1, 16, 17, 33, 145, 290, 301});
+  }
+}
+
+// What lies before the window may be gone: its pages hold another sequence, or NaN.
+TEST(cuda_attention_decode, forgottenTokens) {
+  AttentionOptions options;
+  options.shape = {2, 1, 32};
+  options.window = 150;
+  AttentionRig rig(options, {300});
+  rig.storeRange(rig.cache(), 0, 150, 149);
+  const std::vector<Slice> slices{{0, 299, 1}};
+  AttentionStep step(rig, slices, rig.cache());
+  step.decode();
+  checkOut(rig, slices, step.out());
+}
+
+TEST(cuda_attention_decode, partialRotary) {
+  for (const int32_t half : {1, 5, 8, 13, 20}) {
+    AttentionOptions options;
+    options.shape = {2, 2, 40};
+    options.rotaryHalf = half;
+    options.rotaryAmplitude = 1.25f;
+    checkDecode(options, {1, 20, 131});
+  }
+}
+
+TEST(cuda_attention_decode, scores) {
+  for (const DType dtype : kTypes) {
+    AttentionOptions options;
+    options.dtype = dtype;
+    options.shape = {10, 2, 32};
+    const std::vector<int64_t> lengths{1, 17, 140};
+    options.alibi = true;
+    checkDecode(options, lengths);
+    options.softCap = 2;
+    checkDecode(options, lengths);
+    options.alibi = false;
+    checkDecode(options, lengths);
+    options.softCap = 0;
+    options.scale = -0.3f;
+    checkDecode(options, lengths);
+  }
+}
+
+// Scores far beyond what exp2 stands, and equal ones.
+TEST(cuda_attention_decode, largeScores) {
+  AttentionOptions options;
+  options.shape = {2, 1, 64};
+  options.scale = 20;
+  checkDecode(options, {40, 300});
+  options.scale = 1e-30f;
+  checkDecode(options, {40, 300});
+}
+
+TEST(cuda_attention_decode, longest) {
+  AttentionOptions options;
+  options.shape = {2, 1, 16};
+  options.rotaryHalf = 8;
+  checkDecode(options, {4096, 4097, 4400});
+}
+
+TEST(cuda_attention_decode, splitsCoverEveryShorterSequence) {
+  int64_t most = 0;
+  for (int64_t length = 1; length < 20000; length += 7) {
+    const int64_t splits = cuda::decodeSplits(length, 0);
+    CHECK(splits >= most);
+    CHECK(splits <= 32);
+    most = splits;
+  }
+  CHECK_EQ(cuda::decodeSplits(1, 0), 1);
+  CHECK_EQ(cuda::decodeSplits(128, 0), 1);
+  CHECK_EQ(cuda::decodeSplits(129, 0), 2);
+  CHECK_EQ(cuda::decodeSplits(1 << 20, 100), 1);
+  CHECK_EQ(cuda::decodeSplits(1 << 20, 128), 2);
+}
+
+// A row's bits are its own: alone, beside others, in more blocks than it needs, in other pages; rows that only fill the
+// step change nothing. The workspace serves call after call.
+TEST(cuda_attention_decode, company) {
+  AttentionOptions options;
+  options.shape = {9, 3, 48};
+  options.rotaryHalf = 24;
+  const std::vector<int64_t> lengths{300, 1, 129, 40, 517};
+  AttentionRig rig(options, lengths);
+  const auto count = static_cast<int64_t>(lengths.size());
+  DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(options.shape, count + 3));
+  workspace.zero();
+  std::vector<Slice> slices = lastTokens(rig, count);
+  std::vector<uint16_t> alone;
+  for (const Slice& slice : slices) {
+    AttentionStep step(rig, {slice}, rig.cache());
+    step.decode({0}, workspace);
+    const std::vector<uint16_t> out = step.out();
+    alone.insert(alone.end(), out.begin(), out.end());
+  }
+  slices.push_back({-1, 0, 2});
+  AttentionStep together(rig, slices, rig.cache());
+  for (int round = 0; round < 3; ++round) {
+    together.decode({4, -1, 0, 3, 5, 2, 6, 1}, workspace, round * 5);
+    const std::vector<uint16_t> out = together.out();
+    CHECK_BITS(out.data(), alone.data(), static_cast<int64_t>(alone.size()));
+  }
+  checkOut(rig, slices, together.out());
+  checkCache(rig, slices, rig.cache(), together.cache());
+}
+
+TEST(cuda_attention_decode, rowsLeftOutAreNotTouched) {
+  AttentionOptions options;
+  options.shape = {2, 1, 32};
+  AttentionRig rig(options, {20, 30, 200});
+  std::vector<Slice> slices = lastTokens(rig, 3);
+  AttentionStep step(rig, slices, rig.cache());
+  DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(options.shape, 3));
+  workspace.zero();
+  step.decode({-1, 1, -1}, workspace);
+  slices[0].sequence = slices[2].sequence = -1;
+  checkOut(rig, slices, step.out());
+  checkCache(rig, slices, rig.cache(), step.cache());
+}
+
+TEST(cuda_attention_decode, schedules) {
+#ifdef SHARDSPEED_CUDA_EMULATOR
+  emulator::setResidentBlocks(6);  // the blocks of a sequence, side by side
+#endif
+  underAllSchedules([] {
+    AttentionOptions options;
+    options.shape = {9, 1, 40};
+    options.rotaryHalf = 20;
+    options.window = kReduced ? 150 : 200;
+    checkDecode(options, {1, 33, 260});
+  });
+#ifdef SHARDSPEED_CUDA_EMULATOR
+  emulator::setResidentBlocks(1);
+#endif
+}
+
+}  // namespace shardspeed::test
