@@ -3,6 +3,7 @@
 #include <string>
 
 #include "binding/convert.h"
+#include "binding/cuda.h"
 #include "binding/engine.h"
 #include "binding/guard.h"
 #include "cpu/cpu_features.h"
@@ -53,16 +54,20 @@ static Napi::Value cpuFeatures(const Napi::CallbackInfo& info) {
 static Napi::Value buildInfo(const Napi::CallbackInfo& info) {
   auto result = Napi::Object::New(info.Env());
   result.Set("compiler", __VERSION__);
-  result.Set("cuda", false);
+  result.Set("cuda", builtWithCuda());
   return result;
 }
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  // Once for all environments (worker threads) of the process.
+  static const bool prepared = (prepareCuda(), true);
+  static_cast<void>(prepared);
   // Freed with the environment: every worker thread has its own.
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("createEngine", Napi::Function::New<createEngine>(env));
   exports.Set("estimateMemory", Napi::Function::New<estimate>(env));
   exports.Set("cpuFeatures", Napi::Function::New<cpuFeatures>(env));
+  exports.Set("cudaReport", Napi::Function::New<cudaReport>(env));
   exports.Set("buildInfo", Napi::Function::New<buildInfo>(env));
   exports.Set("measureReadBandwidth", Napi::Function::New<readBandwidth>(env));
   exports.Set("measureFmaPeak", Napi::Function::New<fmaPeak>(env));

@@ -1,0 +1,96 @@
+#include "binding/cuda.h"
+
+#include "binding/guard.h"
+
+#ifdef SHARDSPEED_CUDA
+#include "cuda/cuda_backend.h"
+#include "cuda/devices.h"
+#endif
+#ifdef SHARDSPEED_CUDA_EMULATOR
+#include <cuda_runtime.h>
+
+#include <cstdlib>
+
+#include "emulator.h"
+#endif
+
+namespace shardspeed {
+
+#ifdef SHARDSPEED_CUDA_EMULATOR
+// What tests of the package set: the size of the device, and a launch that fails.
+static void readEmulatorSettings() {
+  if (const char* bytes = std::getenv("SHARDSPEED_EMULATOR_MEMORY"))
+    emulator::setDeviceMemory(static_cast<size_t>(std::atoll(bytes)));
+  if (const char* nth = std::getenv("SHARDSPEED_EMULATOR_FAULT"))
+    emulator::failCall("cudaLaunchKernelEx", std::atoi(nth), cudaErrorIllegalAddress);
+}
+#else
+static void readEmulatorSettings() {}
+#endif
+
+#ifdef SHARDSPEED_CUDA
+
+bool builtWithCuda() {
+  return true;
+}
+
+void prepareCuda() {
+  readEmulatorSettings();
+  cuda::addCudaDevices();
+}
+
+static Napi::Object toObject(Napi::Env env, const cuda::DeviceReport& device) {
+  auto object = Napi::Object::New(env);
+  object.Set("index", device.index);
+  object.Set("name", device.name);
+  object.Set("computeCapability", device.computeCapability);
+  object.Set("totalBytes", static_cast<double>(device.totalBytes));
+  object.Set("freeBytes", static_cast<double>(device.freeBytes));
+  object.Set("usable", device.problem.empty());
+  if (!device.problem.empty()) object.Set("problem", device.problem);
+  return object;
+}
+
+static void fillReport(Napi::Env env, Napi::Object& object) {
+  const cuda::Report report = cuda::report();
+  object.Set("built", true);
+  if (!report.problem.empty()) object.Set("problem", report.problem);
+  if (!report.driverVersion.empty()) object.Set("driverVersion", report.driverVersion);
+  if (!report.runtimeVersion.empty()) object.Set("runtimeVersion", report.runtimeVersion);
+  auto devices = Napi::Array::New(env, report.devices.size());
+  for (uint32_t i = 0; i < report.devices.size(); ++i) devices.Set(i, toObject(env, report.devices[i]));
+  object.Set("devices", devices);
+}
+
+#else
+
+bool builtWithCuda() {
+  return false;
+}
+
+void prepareCuda() {
+  readEmulatorSettings();
+}
+
+static void fillReport(Napi::Env env, Napi::Object& object) {
+  object.Set("built", false);
+  object.Set("problem", "This build has no CUDA backend.");
+  object.Set("devices", Napi::Array::New(env));
+}
+
+#endif
+
+Napi::Value cudaReport(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto object = Napi::Object::New(info.Env());
+    fillReport(info.Env(), object);
+#ifdef SHARDSPEED_CUDA_EMULATOR
+    object.Set("emulated", true);
+#else
+    object.Set("emulated", false);
+#endif
+    return object;
+  });
+}
+
+}  // namespace shardspeed

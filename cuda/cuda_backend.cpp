@@ -1,0 +1,265 @@
+#include "cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <string>
+
+#include "base/error.h"
+#include "cuda/attention.h"
+#include "cuda/devices.h"
+#include "cuda/error.h"
+#include "cuda/graph_cache.h"
+#include "cuda/products.h"
+#include "cuda/projection.h"
+#include "cuda/rows.h"
+#include "cuda/step_buffers.h"
+#include "cuda/tensors.h"
+#include "cuda/token_chooser.h"
+#include "model/layout.h"
+#include "runtime/executor.h"
+
+namespace shardspeed::cuda {
+
+namespace {
+
+// Rows of generated tokens in one launch of the attention: bounds its workspace.
+constexpr int64_t kDecodeRows = 64;
+
+const CudaMatrix& of(const Matrix& matrix) {
+  return static_cast<const CudaMatrix&>(matrix);
+}
+const CudaActivations& of(const Activations& activations) {
+  return static_cast<const CudaActivations&>(activations);
+}
+const float* dataOf(const Vector* vector) {
+  return vector ? static_cast<const CudaVector*>(vector)->data() : nullptr;
+}
+float* streamOf(const Activations& activations) {
+  return static_cast<float*>(of(activations).data());
+}
+
+NormParams normParams(const Norm& norm) {
+  return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
+}
+
+bool graphsWanted() {
+  const char* value = std::getenv("SHARDSPEED_CUDA_GRAPHS");
+  return !value || std::string(value) != "0";
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int index, const BackendOptions& options)
+      : device_(index),
+        options_(options),
+        uploader_(index),
+        buffers_(options.maxRows, options.kvPages),
+        useGraphs_(graphsWanted()) {}
+  ~CudaBackend() override { cudaStreamSynchronize(stream_.get()); }  // what failed has been reported
+
+  std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
+    return std::make_unique<CudaMatrix>(rows, cols, dtype, uploader_);
+  }
+  std::unique_ptr<Vector> makeVector(const float* values, int64_t size) override {
+    return std::make_unique<CudaVector>(values, size);
+  }
+  std::unique_ptr<Activations> makeActivations(int64_t capacity, int64_t cols, Width width) override;
+  std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) override;
+  size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
+    return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
+  }
+  void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override {
+    rotary_ = rotary;
+    buffers_.setRotary(rotary);
+  }
+  void prepareSampling(int64_t vocab, int64_t maxRows) override {
+    products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now
+    chooser_ = std::make_unique<TokenChooser>(vocab, maxRows, options_.kvPages * kPageTokens);
+  }
+
+  bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override;
+  void embedTokens(const Step& step, const Matrix& table, Activations& out) override {
+    cuda::embedTokens(options_.dtype, buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
+                      of(out).data(), of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
+  }
+  void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
+    cuda::addPositions(options_.dtype, buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
+                       offset, streamOf(out), of(out).stride(), stream_.get());
+  }
+  void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
+  void normalize(const Norm& norm, int64_t rows, Activations& x) override {
+    normalizeStream(rows, x.cols(), streamOf(x), of(x).stride(), normParams(norm), stream_.get());
+  }
+  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
+              KvCache& cache, Activations& out) override;
+  void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
+    products_.setGenerated(count);  // from here on it is about these rows
+    cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
+                     of(out).stride(), stream_.get());
+  }
+  bool sample(Activations& logits, int64_t count, const Sampler* const* samplers, SampledToken* sampled) override {
+    return chooser_ && chooser_->choose(streamOf(logits), of(logits).stride(), count, samplers, sampled, stream_);
+  }
+  void readRows(const Activations& in, int64_t rows, float* host) override;
+
+ private:
+  DeviceLease device_;  // ahead of all that allocates
+  BackendOptions options_;
+  Stream stream_;
+  Uploader uploader_;
+  StepBuffers buffers_;
+  GraphCache graphs_;
+  Products products_;
+  int64_t narrowRows_ = 0;
+  int64_t narrowCols_ = 0;
+  bool useGraphs_;
+  bool uploaded_ = false;
+  int64_t splits_ = 0;  // of the attention over generated rows in this step
+  RotarySpec rotary_;
+  int64_t scratchRows_ = 0;
+  int64_t scratchCols_ = 0;
+  DeviceMemory scratch_;          // rows of the residual stream in the weights' dtype, where a product needs them
+  DeviceMemory decodeWorkspace_;  // of attendDecode, for kDecodeRows rows
+  std::unique_ptr<TokenChooser> chooser_;
+};
+
+std::unique_ptr<Activations> CudaBackend::makeActivations(int64_t capacity, int64_t cols, Width width) {
+  if (width == Width::kWide) {
+    const int64_t rows = std::max(scratchRows_, StepBuffers::paddedRows(capacity));
+    const int64_t stride = std::max(scratchCols_, padTo(cols, kColumnStep));
+    if (rows > scratchRows_ || stride > scratchCols_)
+      scratch_ = DeviceMemory(static_cast<size_t>(rows * stride) * dtypeSize(options_.dtype), "activations");
+    scratchRows_ = rows;
+    scratchCols_ = stride;
+  }
+  if (width == Width::kNarrow) {
+    narrowRows_ = std::max(narrowRows_, StepBuffers::paddedRows(capacity));
+    narrowCols_ = std::max(narrowCols_, cols);
+  }
+  return std::make_unique<CudaActivations>(capacity, cols, width);
+}
+
+std::unique_ptr<KvCache> CudaBackend::makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) {
+  decodeWorkspace_ = DeviceMemory(decodeWorkspaceBytes(shape, kDecodeRows), "attention");
+  return std::make_unique<CudaKvCache>(layers, pages, shape, options_.dtype);
+}
+
+bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&)>& body) {
+  if (!uploaded_) uploader_.finish();
+  uploaded_ = true;
+  const bool generatedOnly = std::all_of(step.sequences.begin(), step.sequences.end(),
+                                         [](const SequenceSlice& slice) { return slice.generated; });
+  const auto wanted = static_cast<int64_t>(step.wantedRows.size());
+  const bool fixedForm = useGraphs_ && generatedOnly && wanted == step.rows && step.rows <= StepBuffers::kMostGraphRows;
+  const int64_t rows = fixedForm ? StepBuffers::paddedRows(step.rows) : step.rows;
+  buffers_.upload(step, rows, fixedForm ? rows : wanted, stream_);
+  products_.setGenerated(fixedForm ? rows : buffers_.generatedCount());
+  splits_ = decodeSplits(buffers_.longestGenerated(), 0);
+  if (!fixedForm) return body(step);
+  splits_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(splits_)));
+  Step padded = step;
+  padded.rows = rows;
+  padded.wantedRows.resize(static_cast<size_t>(rows), -1);
+  return graphs_.run({rows, splits_}, stream_, [&] { return body(padded); });
+}
+
+void CudaBackend::project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) {
+  ProjectionParams params;
+  params.dtype = options_.dtype;
+  params.rows = rows;
+  params.outFeatures = projection.weight->rows();
+  params.inFeatures = projection.weight->cols();
+  params.weight = of(*projection.weight).data();
+  params.bias = dataOf(projection.bias);
+  params.in = of(in).data();
+  params.inKind = of(in).kind();
+  params.inStride = of(in).stride();
+  const NormParams norm = projection.norm ? normParams(*projection.norm) : NormParams{};
+  params.norm = projection.norm ? &norm : nullptr;
+  params.out = of(out).data();
+  params.outKind = of(out).kind();
+  params.outStride = of(out).stride();
+  params.activation = projection.activation;
+  params.gated = projection.gated;
+  params.residual = projection.residual;
+  params.scratch = scratch_.as();
+  params.stream = stream_.get();
+  products_.run(params);
+}
+
+void CudaBackend::attend(const Step&, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
+                         Activations& qkv, KvCache& cache, Activations& out) {
+  AttentionParams params;
+  params.dtype = options_.dtype;
+  params.shape = shape;
+  params.scale = scale;
+  params.rotaryHalf = rotary ? static_cast<int32_t>(rotary_.inverseFrequencies.size()) : 0;
+  params.rotaryAmplitude = rotary_.amplitude;
+  params.qkv = of(qkv).data();
+  params.qkvStride = of(qkv).stride();
+  params.out = of(out).data();
+  params.outStride = of(out).stride();
+  params.cache = static_cast<CudaKvCache&>(cache).layer(layer);
+  for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
+    attendDecode(params, buffers_.view(), buffers_.generatedRows() + first,
+                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits_, decodeWorkspace_.as(),
+                 stream_.get());
+  if (buffers_.promptCount() == 0) return;
+  appendRows(params, buffers_.view(), buffers_.promptRows(), buffers_.promptCount(), stream_.get());
+  attendPrefill(params, buffers_.view(), buffers_.tiles(), buffers_.tileCount(), stream_.get());
+}
+
+void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
+  const float* values = nullptr;
+  DeviceMemory widened;
+  int64_t stride = of(in).stride();
+  if (of(in).kind() == RowKind::kStream) {
+    values = streamOf(in);
+  } else {
+    widened = DeviceMemory(static_cast<size_t>(rows * stride) * sizeof(float), "reading activations");
+    widenRows(options_.dtype, rows, in.cols(), of(in).data(), stride, widened.as<float>(), stride, stream_.get());
+    values = widened.as<float>();
+  }
+  const auto rowBytes = static_cast<size_t>(in.cols()) * sizeof(float);
+  for (int64_t row = 0; row < rows; ++row)
+    check(
+        cudaMemcpyAsync(host + row * in.cols(), values + row * stride, rowBytes, cudaMemcpyDeviceToHost, stream_.get()),
+        "reading activations");
+  stream_.wait("computing a step");
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options) {
+  requireUsableDevice(index);
+  return std::make_unique<CudaBackend>(index, options);
+}
+
+MemoryEstimate estimateCuda(const ModelSpec& spec, const BackendOptions& options) {
+  const AttentionShape shape{spec.heads, spec.kvHeads, spec.headDim};
+  MemoryEstimate estimate;
+  for (const MatrixLayout& layout : modelLayouts(spec))
+    estimate.weightBytes += static_cast<int64_t>(CudaMatrix::bytesOf(layout.rows, layout.cols, options.dtype));
+  size_t bytes = StepBuffers::bytesOf(options.maxRows, options.kvPages) + decodeWorkspaceBytes(shape, kDecodeRows) +
+                 TokenChooser::bytesOf(spec.vocabSize, std::min(options.maxRows, Executor::kLogitRows),
+                                       options.kvPages * kPageTokens);
+  size_t scratch = 0;
+  int64_t narrowCols = 0;
+  for (const auto& [capacity, cols, width] : Executor::activationShapes(spec, options.maxRows)) {
+    bytes += CudaActivations::bytesOf(capacity, cols, width);
+    if (width == Width::kNarrow) narrowCols = std::max(narrowCols, cols);
+    if (width == Width::kWide) scratch = std::max(scratch, CudaActivations::bytesOf(capacity, cols, Width::kNarrow));
+  }
+  estimate.activationBytes =
+      static_cast<int64_t>(bytes + scratch + Products::bytesOf(StepBuffers::paddedRows(options.maxRows), narrowCols));
+  estimate.kvPageBytes =
+      static_cast<int64_t>(static_cast<size_t>(spec.layers) * CudaKvCache::pageBytes(shape, options.dtype));
+  return estimate;
+}
+
+void addCudaDevices() {
+  addDeviceKind("cuda", {makeCudaBackend, estimateCuda});
+}
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,139 @@
+#include "cuda/devices.h"
+
+#include <cuda_runtime.h>
+
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "cuda/error.h"
+
+namespace shardspeed::cuda {
+
+// cp.async, ldmatrix with 16-bit mma of depth 16, and bfloat16 in tensor cores came with it.
+static constexpr int kLeastMajor = 8;
+
+static std::string versionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// Leases by device; the mutex is also held while a device is reset.
+static std::mutex leasesMutex;
+static std::map<int, int>& leases() {
+  static std::map<int, int> held;
+  return held;
+}
+
+// Chooses a device for this thread and sees that it can be used. With leasesMutex held.
+static cudaError_t openDevice(int index) {
+  cudaError_t status = cudaSetDevice(index);
+  if (status == cudaSuccess) status = cudaFree(nullptr);
+  if (status == cudaSuccess || leases()[index] > 0) return status;
+  cudaDeviceReset();
+  cudaGetLastError();
+  status = cudaSetDevice(index);
+  return status == cudaSuccess ? cudaFree(nullptr) : status;
+}
+
+DeviceLease::DeviceLease(int index) : index_(index) {
+  const std::lock_guard<std::mutex> lock(leasesMutex);
+  check(openDevice(index), "opening the device");
+  ++leases()[index];
+}
+
+DeviceLease::~DeviceLease() {
+  const std::lock_guard<std::mutex> lock(leasesMutex);
+  --leases()[index_];
+}
+
+static DeviceReport describe(int index) {
+  DeviceReport device;
+  device.index = index;
+  cudaDeviceProp properties{};
+  const cudaError_t status = cudaGetDeviceProperties(&properties, index);
+  if (status != cudaSuccess) {
+    device.problem = std::string("its properties cannot be read: ") + cudaGetErrorString(status);
+    return device;
+  }
+  device.name = properties.name;
+  device.computeCapability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
+  device.totalBytes = static_cast<int64_t>(properties.totalGlobalMem);
+  if (properties.major < kLeastMajor) {
+    device.problem = "its compute capability is " + device.computeCapability + ", 8.0 or later is needed (Ampere)";
+    return device;
+  }
+  int before = 0;
+  cudaGetDevice(&before);
+  size_t free = 0, total = 0;
+  const std::lock_guard<std::mutex> lock(leasesMutex);
+  cudaError_t memory = openDevice(index);
+  if (memory == cudaSuccess) memory = cudaMemGetInfo(&free, &total);
+  if (memory == cudaSuccess)
+    device.freeBytes = static_cast<int64_t>(free);
+  else
+    device.problem = std::string("it cannot be opened: ") + cudaGetErrorString(memory);
+  cudaSetDevice(before);
+  return device;
+}
+
+static std::string countProblem(cudaError_t status, const Report& report) {
+  if (report.driverVersion.empty())
+    return "No NVIDIA driver was found (libcuda.so.1). Install one for CUDA " + report.runtimeVersion + " or later.";
+  if (status == cudaErrorInsufficientDriver)
+    return "The NVIDIA driver is too old: it knows CUDA " + report.driverVersion + ", this build needs CUDA " +
+           report.runtimeVersion + ". Install a newer driver.";
+  if (status == cudaErrorNoDevice)
+    return "The NVIDIA driver is there, but shows no device. Check nvidia-smi and CUDA_VISIBLE_DEVICES.";
+  return std::string("CUDA cannot list its devices: ") + cudaGetErrorName(status) + ", " + cudaGetErrorString(status);
+}
+
+// An error that an engine met may be all that is said from then on (DeviceLease).
+static cudaError_t countDevices(int* count, bool hasDriver) {
+  const cudaError_t status = cudaGetDeviceCount(count);
+  if (status == cudaSuccess || status == cudaErrorNoDevice || !hasDriver) return status;
+  const std::lock_guard<std::mutex> lock(leasesMutex);
+  for (const auto& [index, held] : leases())
+    if (held > 0) return status;
+  cudaDeviceReset();
+  cudaGetLastError();
+  return cudaGetDeviceCount(count);
+}
+
+Report report() {
+  Report result;
+  int version = 0;
+  if (cudaRuntimeGetVersion(&version) == cudaSuccess) result.runtimeVersion = versionText(version);
+  version = 0;
+  if (cudaDriverGetVersion(&version) == cudaSuccess && version > 0) result.driverVersion = versionText(version);
+  int count = 0;
+  const cudaError_t status = countDevices(&count, !result.driverVersion.empty());
+  if (status != cudaSuccess || count == 0) {
+    result.problem = countProblem(status == cudaSuccess ? cudaErrorNoDevice : status, result);
+    cudaGetLastError();  // not to be found by the next call
+    return result;
+  }
+  bool usable = false;
+  for (int index = 0; index < count; ++index) {
+    result.devices.push_back(describe(index));
+    usable = usable || result.devices.back().problem.empty();
+  }
+  cudaGetLastError();
+  if (!usable)
+    result.problem =
+        "No device can be used. " + result.devices.front().name + ": " + result.devices.front().problem + ".";
+  return result;
+}
+
+void requireUsableDevice(int index) {
+  const Report found = report();
+  if (found.devices.empty()) throw Error("ERR_CUDA", found.problem);
+  if (index < 0 || index >= static_cast<int>(found.devices.size()))
+    throw Error("ERR_CUDA", "Found cuda:" + std::to_string(index) + ", but the driver shows " +
+                                std::to_string(found.devices.size()) + " device(s), counted from cuda:0.");
+  const DeviceReport& device = found.devices[static_cast<size_t>(index)];
+  if (!device.problem.empty())
+    throw Error("ERR_CUDA",
+                "cuda:" + std::to_string(index) + " (" + device.name + ") cannot be used: " + device.problem + ".");
+}
+
+}  // namespace shardspeed::cuda

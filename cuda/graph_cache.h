@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <functional>
+#include <list>
+
+#include "cuda/memory.h"
+
+namespace shardspeed::cuda {
+
+// Captured steps, one for each form. A form's first step runs as it is, which loads the kernels; its second is
+// captured; from then on it is replayed. The forms least recently used go where there are too many.
+class GraphCache {
+ public:
+  struct Form {
+    int64_t rows;
+    int64_t splits;
+    bool operator==(const Form&) const = default;
+  };
+
+  ~GraphCache();
+  // Runs body on the stream, or what it did for this form. False where body returned false.
+  bool run(const Form& form, const Stream& stream, const std::function<bool()>& body);
+
+ private:
+  static constexpr size_t kMostForms = 48;
+  struct Entry {
+    Form form;
+    cudaGraphExec_t graph;  // null: seen once
+  };
+  bool capture(Entry& entry, const Stream& stream, const std::function<bool()>& body);
+
+  std::list<Entry> entries_;  // last used first
+};
+
+}  // namespace shardspeed::cuda

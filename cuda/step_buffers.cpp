@@ -1,0 +1,123 @@
+#include "cuda/step_buffers.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "cuda/error.h"
+
+namespace shardspeed::cuda {
+
+int64_t StepBuffers::paddedRows(int64_t rows) {
+  if (rows > kMostGraphRows) return rows;
+  for (const int64_t size : {1, 2, 4, 8, 16, 24, 32, 48, 64})
+    if (rows <= size) return size;
+  return (rows + 31) / 32 * 32;
+}
+
+size_t StepBuffers::bytesOf(int64_t maxRows, int64_t kvPages) {
+  return static_cast<size_t>(kPages * paddedRows(maxRows) + kvPages) * sizeof(int32_t);
+}
+
+StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
+    : rows_(paddedRows(maxRows)), pages_(kvPages), device_(bytesOf(maxRows, kvPages), "the description of a step") {
+  for (HostBuffer& buffer : host_) buffer.packed = PinnedMemory(device_.bytes(), "the description of a step");
+  view_ = {at(kTokenIds), at(kPositions), at(kPageOffsets), at(kPages), at(kRotaryOffsets), nullptr};
+}
+
+void StepBuffers::setRotary(const RotarySpec& rotary) {
+  rotary_ = rotary;
+  const size_t half = rotary.inverseFrequencies.size();
+  const size_t tables = rotary.dynamicOriginalPositions > 0 ? 1 + static_cast<size_t>(rows_) : 1;
+  frequencies_ = DeviceMemory(std::max<size_t>(1, tables * half) * sizeof(float), "rotary frequencies");
+  view_.inverseFrequencies = frequencies_.as<float>();
+  if (tables > 1)
+    for (HostBuffer& buffer : host_) buffer.frequencies = PinnedMemory(frequencies_.bytes(), "rotary frequencies");
+  check(cudaMemcpy(frequencies_.as(), rotary.inverseFrequencies.data(), half * sizeof(float), cudaMemcpyHostToDevice),
+        "loading rotary frequencies");
+  check(cudaStreamSynchronize(nullptr), "loading rotary frequencies");
+}
+
+// Every sequence past the original length has frequencies of its own, behind the fixed ones.
+int32_t StepBuffers::rotaryOffsetOf(const SequenceSlice& slice) {
+  const int64_t original = rotary_.dynamicOriginalPositions;
+  if (original == 0 || slice.totalLength <= original) return 0;
+  const std::vector<float> frequencies = dynamicInverseFrequencies(rotary_, slice.totalLength);
+  const auto offset = static_cast<int32_t>(packedFrequencies_.size());
+  packedFrequencies_.insert(packedFrequencies_.end(), frequencies.begin(), frequencies.end());
+  return offset;
+}
+
+void StepBuffers::packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed) {
+  const int64_t pages = (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
+  if (usedPages_ + pages > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than the KV cache");
+  std::copy_n(slice.pages, pages, packed + kPages * rows_ + usedPages_);
+  const int32_t rotaryOffset = rotaryOffsetOf(slice);
+  const int64_t firstRow = generatedCount_ + promptCount_;
+  for (int64_t i = 0; i < slice.rowCount; ++i) {
+    const int64_t row = firstRow + i;
+    deviceRows_[static_cast<size_t>(slice.firstRow + i)] = static_cast<int32_t>(row);
+    packed[kTokenIds * rows_ + row] = step.tokenIds[slice.firstRow + i];
+    packed[kPositions * rows_ + row] = static_cast<int32_t>(slice.contextLength + i);
+    packed[kPageOffsets * rows_ + row] = static_cast<int32_t>(usedPages_);
+    packed[kRotaryOffsets * rows_ + row] = rotaryOffset;
+    if (slice.generated)
+      packed[kGeneratedRows * rows_ + generatedCount_++] = static_cast<int32_t>(row);
+    else
+      packed[kPromptRows * rows_ + promptCount_++] = static_cast<int32_t>(row);
+  }
+  usedPages_ += pages;
+  if (slice.generated) {
+    longestGenerated_ = std::max(longestGenerated_, slice.contextLength + 1);
+    return;
+  }
+  for (int64_t first = 0; first < slice.rowCount; first += kPrefillTileRows) {
+    const int64_t count = std::min<int64_t>(kPrefillTileRows, slice.rowCount - first);
+    longTiles_.push_back(
+        {{static_cast<int32_t>(firstRow + first), static_cast<int32_t>(count)}, slice.contextLength + first + count});
+  }
+}
+
+// The longest first: they are what the last multiprocessor would be waited for.
+void StepBuffers::packTiles(int32_t* packed) {
+  std::stable_sort(longTiles_.begin(), longTiles_.end(),
+                   [](const LongTile& a, const LongTile& b) { return a.lastPosition > b.lastPosition; });
+  auto* tiles = packed + kTiles * rows_;
+  for (const LongTile& tile : longTiles_) {
+    *tiles++ = tile.tile.firstRow;
+    *tiles++ = tile.tile.rowCount;
+  }
+  tileCount_ = static_cast<int64_t>(longTiles_.size());
+}
+
+void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream) {
+  if (paddedRows > rows_ || paddedWanted > rows_) throw Error("ERR_NATIVE", "a step has more rows than were planned");
+  HostBuffer& buffer = host_[turn_];
+  turn_ = 1 - turn_;
+  buffer.sent.wait("a step");
+  auto* packed = buffer.packed.as<int32_t>();
+  std::fill_n(packed, kTiles * rows_, -1);
+  deviceRows_.resize(static_cast<size_t>(step.rows));
+  usedPages_ = generatedCount_ = longestGenerated_ = promptCount_ = 0;
+  longTiles_.clear();
+  packedFrequencies_.assign(rotary_.inverseFrequencies.begin(), rotary_.inverseFrequencies.end());
+  for (const bool generated : {true, false})
+    for (const SequenceSlice& slice : step.sequences)
+      if (slice.generated == generated) packSlice(step, slice, packed);
+  for (size_t i = 0; i < step.wantedRows.size(); ++i)
+    packed[kWantedRows * rows_ + static_cast<int64_t>(i)] = deviceRows_[static_cast<size_t>(step.wantedRows[i])];
+  packTiles(packed);
+  if (paddedRows > step.rows) generatedCount_ = paddedRows;  // only steps of generated rows are padded
+  const auto bytes = static_cast<size_t>(kPages * rows_ + usedPages_) * sizeof(int32_t);
+  check(cudaMemcpyAsync(device_.as(), packed, bytes, cudaMemcpyHostToDevice, stream.get()), "describing a step");
+  if (packedFrequencies_.size() > rotary_.inverseFrequencies.size()) {
+    const size_t frequencyBytes = packedFrequencies_.size() * sizeof(float);
+    std::memcpy(buffer.frequencies.as(), packedFrequencies_.data(), frequencyBytes);
+    check(cudaMemcpyAsync(frequencies_.as(), buffer.frequencies.as(), frequencyBytes, cudaMemcpyHostToDevice,
+                          stream.get()),
+          "describing a step");
+  }
+  buffer.sent.record(stream);
+}
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <vector>
+
+#include "backend.h"
+#include "cuda/attention.h"
+#include "cuda/memory.h"
+#include "cuda/step_view.h"
+
+namespace shardspeed::cuda {
+
+// Brings what kernels need to know about a step to the device: one copy out of pinned memory, to places that never
+// change. Two host buffers take turns, so that a step can be written while the one before it is still computed. On the
+// device the rows of generated tokens come first, then those of prompts: other kernels may compute these.
+class StepBuffers {
+ public:
+  // Sizes of captured steps: a step is filled up to the next one.
+  static constexpr int64_t kMostGraphRows = 256;
+  static int64_t paddedRows(int64_t rows);
+
+  StepBuffers(int64_t maxRows, int64_t kvPages);
+  // Before the first upload of a rotary model.
+  void setRotary(const RotarySpec& rotary);
+
+  // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none.
+  void upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream);
+
+  const StepView& view() const { return view_; }
+  const int32_t* generatedRows() const { return at(kGeneratedRows); }  // device, as all below
+  int64_t generatedCount() const { return generatedCount_; }           // with those that are marked as none
+  int64_t longestGenerated() const { return longestGenerated_; }
+  const int32_t* promptRows() const { return at(kPromptRows); }
+  int64_t promptCount() const { return promptCount_; }
+  const RowTile* tiles() const { return reinterpret_cast<const RowTile*>(at(kTiles)); }
+  int64_t tileCount() const { return tileCount_; }
+  const int32_t* wantedRows() const { return at(kWantedRows); }
+
+  static size_t bytesOf(int64_t maxRows, int64_t kvPages);
+
+ private:
+  // Parts of the packed buffer, each of rows_ integers; kTiles takes two, kPages the rest.
+  enum Part {
+    kTokenIds,
+    kPositions,
+    kPageOffsets,
+    kRotaryOffsets,
+    kGeneratedRows,
+    kPromptRows,
+    kWantedRows,
+    kTiles,
+    kPages = kTiles + 2
+  };
+  const int32_t* at(Part part) const { return device_.as<int32_t>() + part * rows_; }
+  void packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed);
+  void packTiles(int32_t* packed);
+  int32_t rotaryOffsetOf(const SequenceSlice& slice);
+
+  struct HostBuffer {
+    PinnedMemory packed;
+    PinnedMemory frequencies;
+    Event sent;
+  };
+
+  int64_t rows_;
+  int64_t pages_;
+  DeviceMemory device_;
+  HostBuffer host_[2];
+  int turn_ = 0;
+  RotarySpec rotary_;
+  DeviceMemory frequencies_;  // (1 + rows_ where dynamic, half)
+  std::vector<float> packedFrequencies_;
+  StepView view_{};
+  struct LongTile {
+    RowTile tile;
+    int64_t lastPosition;
+  };
+  std::vector<LongTile> longTiles_;
+  std::vector<int32_t> deviceRows_;  // (rows of the step) where each one is on the device
+  int64_t usedPages_ = 0;
+  int64_t generatedCount_ = 0;
+  int64_t longestGenerated_ = 0;
+  int64_t promptCount_ = 0;
+  int64_t tileCount_ = 0;
+};
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <vector>
+
+#include "cuda/memory.h"
+#include "cuda/sample.h"
+#include "runtime/sampler.h"
+
+namespace shardspeed::cuda {
+
+// The host side of sampling on the device: brings the wishes of each row there, and the chosen tokens back.
+class TokenChooser {
+ public:
+  // maxTokens: of all sequences together, which bounds what penalties can count.
+  TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens);
+
+  // As Backend::sample. Waits for the tokens.
+  bool choose(float* logits, int64_t stride, int64_t count, const Sampler* const* samplers, SampledToken* sampled,
+              const Stream& stream);
+
+  static size_t bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens);
+
+ private:
+  static constexpr int64_t kBannedPerRow = 32;
+  // True where all rows are greedy and nothing else.
+  static bool isPlain(const Sampler* const* samplers, int64_t count);
+  // False where the lists do not fit.
+  bool pack(const Sampler* const* samplers, int64_t count);
+  SampledToken toToken(const SampleResult& result, const Sampler& sampler) const;
+
+  int64_t vocab_;
+  int64_t maxRows_;
+  size_t maxCounts_;
+  size_t maxBanned_;
+  std::vector<TokenCount> counts_;
+  std::vector<int32_t> banned_;
+  PinnedMemory hostWishes_;  // SampleRow (maxRows), TokenCount (maxCounts), banned (maxBanned)
+  DeviceMemory wishes_;      // the same
+  PinnedMemory hostResults_;
+  DeviceMemory results_;
+  DeviceMemory workspace_;
+};
+
+}  // namespace shardspeed::cuda
