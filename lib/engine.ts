@@ -22,9 +22,9 @@ export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
 /** The model as it was loaded and sharded. */
 export interface EngineModule {
   spec: ModelSpec;
-  /** What weights are stored as; the CPU backend computes in fp32 whatever it is. */
+  /** What weights are stored as. The CPU backend computes in fp32 whatever it is; on CUDA activations and KV cache have it too, sums are fp32. */
   dtype: "float32" | "float16" | "bfloat16";
-  /** One a rank. */
+  /** One a rank: "cpu", "cuda:0". */
   devices: string[];
   /** Role, checkpoint name and shape of every tensor as this process holds it. */
   tensors: { role: string; name: string; shape: number[] }[];

@@ -1,12 +1,13 @@
 import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/index.js";
 import { resolveConfig } from "./config.js";
+import { chooseDtype, memoryBudget, toPlanDevice } from "./device.js";
 import { Engine } from "./engine.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import { abortedError } from "./generation.js";
 import { loadNative } from "./load_native.js";
 import type { Logger } from "./logger.js";
-import { availableMemoryBytes, formatBytes, planMemory } from "./memory.js";
+import { formatBytes, planMemory } from "./memory.js";
 import { readModelConfig } from "./model_folder.js";
 import { describeModel, type ModelDescription, resolveWeights } from "./models/index.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";
@@ -43,7 +44,7 @@ export async function initInference(model: string, options?: InitOptions): Promi
     {
       spec,
       weights: { files, weights },
-      dtype: config.dtype ?? storedDtype,
+      dtype: chooseDtype(config.dtype, storedDtype, resolved.device, logger),
       maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
       tokenizer,
       generationDefaults,
@@ -73,13 +74,17 @@ export interface PreparedModel {
 }
 
 /** Plans the memory, loads and waits until the model can generate. */
-export async function startEngine(model: PreparedModel, options: ResolvedInitOptions): Promise<Engine> {
+export async function startEngine(
+  model: PreparedModel,
+  options: ResolvedInitOptions,
+  binding: NativeBinding = loadNative(),
+): Promise<Engine> {
   const { spec, weights, dtype } = model;
-  const binding = loadNative();
   const plan: EnginePlan = {
     spec,
     weights,
     dtype,
+    device: toPlanDevice(options.device),
     threads: options.threads,
     maxSequenceTokens: model.maxSequenceTokens,
     maxBatchTokens: options.maxBatchTokens,
@@ -89,7 +94,7 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
     binding.estimateMemory({ ...plan, weights: null }),
     model.maxSequenceTokens,
     options.kvCacheBytes,
-    availableMemoryBytes(),
+    memoryBudget(options.device, () => binding.cudaReport()),
     options.logger,
   );
   plan.kvCachePages = memory.kvCachePages;
@@ -106,14 +111,15 @@ export async function startEngine(model: PreparedModel, options: ResolvedInitOpt
 function toEngine(session: Session, model: PreparedModel, options: ResolvedInitOptions, contextTokens: number): Engine {
   const { spec, weights, dtype, tokenizer, generationDefaults } = model;
   const { weightBytes, kvCacheBytes } = session.stats();
+  const { device, threads } = options;
   options.logger.info(
-    `Loaded ${spec.family}: weights ${formatBytes(weightBytes)} as ${dtype}, KV cache ${formatBytes(kvCacheBytes)}, ` +
-      `${options.threads} threads, sequences of up to ${contextTokens} tokens`,
+    `Loaded ${spec.family} on ${device.name}: weights ${formatBytes(weightBytes)} as ${dtype}, KV cache ${formatBytes(kvCacheBytes)}, ` +
+      `${device.cudaIndex === undefined ? `${threads} threads, ` : ""}sequences of up to ${contextTokens} tokens`,
   );
   const tensors = (weights?.weights ?? []).map(({ role, tensor, shape }) => ({ role, name: tensor, shape }));
   return new Engine({
     session,
-    module: { spec, dtype, devices: [options.device], tensors },
+    module: { spec, dtype, devices: [device.name], tensors },
     tokenizer,
     generationDefaults,
     contextTokens,

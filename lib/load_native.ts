@@ -12,6 +12,9 @@ const loaded = new Map<string, NativeBinding>();
 /** Node-API version that the addon is built for: binary.napi_versions in package.json. */
 const nodeApiVersion = 8;
 
+/** By these an addon is known to be one of ours, and of this version: the youngest is among them. */
+const neededFunctions = ["createEngine", "cudaReport"] as const satisfies (keyof NativeBinding)[];
+
 /** What a load attempt looked at, and why that was not it. */
 interface Attempt {
   path: string;
@@ -84,8 +87,11 @@ function loadFile(file: string, fromArgument: boolean): NativeBinding {
   } catch (cause) {
     throw loadError([{ path: file, reason: explain(file, cause) }], remedy(fromArgument, codeOf(cause)), cause);
   }
-  if (typeof (binding as Partial<NativeBinding> | null)?.createEngine !== "function") {
-    const reason = "it is not the addon of this version of shardspeed: it has no createEngine";
+  const missing = neededFunctions.find(
+    (name) => typeof (binding as Partial<NativeBinding> | null)?.[name] !== "function",
+  );
+  if (missing !== undefined) {
+    const reason = `it is not the addon of this version of shardspeed: it has no ${missing}`;
     throw loadError([{ path: file, reason }], remedy(fromArgument));
   }
   return binding as NativeBinding;

@@ -21,6 +21,13 @@ export interface MemoryPlan {
   contextTokens: number;
 }
 
+/** What may be planned with, and words for errors that say where it is. */
+export interface MemoryBudget {
+  availableBytes: number;
+  /** Empty, or as " on cuda:0 (...)". */
+  place: string;
+}
+
 /** Bytes that this process can still get: the machine's available memory, or what its container leaves. */
 export function availableMemoryBytes(): number {
   const limit = process.constrainedMemory?.() ?? 0;
@@ -50,7 +57,7 @@ export function planMemory(
   estimate: MemoryEstimate,
   maxSequenceTokens: number,
   kvCacheBytes: number | undefined,
-  availableBytes: number,
+  { availableBytes, place }: MemoryBudget,
   logger: Logger,
 ): MemoryPlan {
   const { weightBytes, activationBytes, kvPageBytes } = estimate;
@@ -78,7 +85,7 @@ export function planMemory(
       "ERR_OUT_OF_MEMORY",
       `The model needs ${formatBytes(neededBytes)} (weights ${formatBytes(weightBytes)}, KV cache ` +
         `${formatBytes(kvCachePages * kvPageBytes)}, activations ${formatBytes(activationBytes)}), but ${formatBytes(availableBytes)} ` +
-        "are available. Use a smaller dtype, or set a smaller kvCacheBytes, max_out_tokens or maxBatchTokens.",
+        `are available${place}. Use a smaller dtype, or set a smaller kvCacheBytes, max_out_tokens or maxBatchTokens.`,
     );
   }
   const contextTokens = Math.min(maxSequenceTokens, kvCachePages * pageTokens);

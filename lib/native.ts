@@ -6,6 +6,8 @@ export interface NativeBinding {
   /** What an engine of this plan will allocate; kvCachePages and weights do not matter. Allocates nothing of it. */
   estimateMemory(plan: EnginePlan): MemoryEstimate;
   cpuFeatures(): CpuFeatures;
+  /** What there is of CUDA. Never throws: what is missing is in the answer. */
+  cudaReport(): CudaReport;
   buildInfo(): BuildInfo;
   /** Reads `bytes` of memory with `threads` threads, `rounds` times; best bytes per second. Blocks: for benches. */
   measureReadBandwidth(bytes: number, threads: number, rounds: number): number;
@@ -20,10 +22,35 @@ export interface CpuFeatures {
   available: string[];
 }
 
+export interface CudaReport {
+  /** Whether this build has the CUDA backend. */
+  built: boolean;
+  /** The backend is there and runs on an emulator, on the CPU: a build for tests. */
+  emulated: boolean;
+  /** A sentence that says why no device can be used, and exactly what is missing: the driver, a newer one, a device. */
+  problem?: string;
+  driverVersion?: string;
+  runtimeVersion?: string;
+  /** All that CUDA shows, also those that cannot be used. */
+  devices: CudaDevice[];
+}
+
+export interface CudaDevice {
+  index: number;
+  name: string;
+  /** "9.0" */
+  computeCapability: string;
+  totalBytes: number;
+  freeBytes: number;
+  usable: boolean;
+  /** Why it is not usable, such as a compute capability that is too small. */
+  problem?: string;
+}
+
 export interface MemoryEstimate {
   weightBytes: number;
   activationBytes: number;
-  /** One page of the KV cache, all layers: 16 tokens. */
+  /** One page of the KV cache, all layers: 16 tokens. On CUDA its elements are of the engine's dtype, on the CPU fp32. */
   kvPageBytes: number;
 }
 
@@ -36,7 +63,10 @@ export interface EnginePlan {
   spec: ModelSpec;
   /** Null: random weights (benches), from a fixed seed. */
   weights: WeightPlan | null;
+  /** On CUDA never "float32". */
   dtype: "float32" | "float16" | "bfloat16";
+  /** "cpu", or "cuda:" and the index of a device of cudaReport(). */
+  device: string;
   threads: number;
   /** Longest sequence, prompt and new tokens. */
   maxSequenceTokens: number;

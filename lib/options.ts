@@ -1,8 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { chooseDevice, type Device } from "./device.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
+import { loadNative } from "./load_native.js";
 import { type Logger, silentLogger } from "./logger.js";
+import type { CudaReport } from "./native.js";
 import { OptionReader } from "./option_reader.js";
 
 export { type GenerationDefaults, loadGenerationDefaults } from "./generation_config.js";
@@ -86,7 +89,8 @@ const generationOptionNames = [
 ] as const satisfies (keyof GenerationOptions)[];
 
 const maxInt32 = 2 ** 31 - 1;
-const maxLogprobs = 20;
+/** No more than the device can sort: kMostLogprobs of cuda/sample.h. */
+export const maxLogprobs = 20;
 
 /**
  * Checks generation options and fills in defaults. The caller's object is left as it is.
@@ -183,13 +187,13 @@ export interface InitOptions {
   checkpoint?: object | string;
   /** Root of the paths in `checkpoint`. Not supported yet. */
   baseDir?: string;
-  /** "auto", "cpu", "cuda" or "cuda:1". Default "auto": a GPU where there is one that can be used, else the CPU, with one log line. */
+  /** "auto", "cpu", "cuda" (the first GPU that can be used) or "cuda:1". Default "auto": as "cuda" where there is one, else the CPU, with one log line. */
   device?: string;
-  /** CPU threads that compute: 1 to 1024. Default: the number of processors that this process may use. */
+  /** CPU threads that load weights and, on the CPU, compute: 1 to 1024. Default: the number of processors that this process may use. */
   threads?: number;
   /** Most tokens that one step computes: at least 1. Longer prompts take several steps. Default 512. */
   maxBatchTokens?: number;
-  /** Memory for the keys and values of all running sequences, in bytes. Default: chosen from the model and the free memory. */
+  /** Memory for the keys and values of all running sequences, in bytes. Default: chosen from the model and the device's free memory. */
   kvCacheBytes?: number;
   /** Called while the model is loaded. */
   onProgress?: (progress: LoadProgress) => void;
@@ -202,7 +206,7 @@ export interface InitOptions {
 /** Init options, checked, with their defaults. */
 export interface ResolvedInitOptions {
   config: object | string | undefined;
-  device: "cpu";
+  device: Device;
   threads: number;
   maxBatchTokens: number;
   kvCacheBytes: number | undefined;
@@ -228,9 +232,12 @@ const initOptionNames = [
  * Checks init options and fills in defaults.
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected; ERR_CUDA for a
- * CUDA device.
+ * CUDA device that cannot be used.
  */
-export function resolveInitOptions(options: unknown): ResolvedInitOptions {
+export function resolveInitOptions(
+  options: unknown,
+  cudaReport: () => CudaReport = () => loadNative().cudaReport(),
+): ResolvedInitOptions {
   const reader = new OptionReader("The options of initInference", options, initOptionNames);
   for (const name of ["checkpoint", "baseDir"] as const) {
     if (reader.get(name) === undefined) continue;
@@ -247,17 +254,17 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
   ) {
     throw invalidArgument("config", "an object or the path of a JSON file", config);
   }
-  const logger = readLogger(reader.get("logger"));
-  return {
+  const resolved = {
     config,
-    device: chooseDevice(reader.get("device"), logger),
     threads: reader.integer("threads", 1, 1024, Math.min(availableParallelism(), 1024)),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, maxInt32, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
     onProgress: reader.function<(progress: LoadProgress) => void>("onProgress"),
     signal: reader.signal("signal"),
-    logger,
+    logger: readLogger(reader.get("logger")),
   };
+  // Last: it may wake the driver, which takes a while.
+  return { ...resolved, device: chooseDevice(reader.get("device"), cudaReport, resolved.logger) };
 }
 
 function readLogger(value: unknown): Logger {
@@ -268,20 +275,4 @@ function readLogger(value: unknown): Logger {
       throw invalidArgument("logger", "an object with debug, info, warn and error", value);
   }
   return value as Logger;
-}
-
-function chooseDevice(value: unknown, logger: Logger): "cpu" {
-  const device = value === undefined ? "auto" : value;
-  if (device === "cpu") return "cpu";
-  if (device === "auto") {
-    logger.info("Device auto: this build has no CUDA backend, so the CPU is used");
-    return "cpu";
-  }
-  if (typeof device === "string" && /^cuda(:\d+)?$/.test(device)) {
-    throw new ShardspeedError(
-      "ERR_CUDA",
-      `Found device ${JSON.stringify(device)}, but this build has no CUDA backend. Use "cpu" or "auto".`,
-    );
-  }
-  throw invalidArgument("device", '"auto", "cpu", "cuda" or "cuda:" and a number', value);
 }

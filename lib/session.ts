@@ -93,7 +93,7 @@ export class Session {
         this.#release();
         break;
       case "failed":
-        this.#end(nativeError(event));
+        this.#fail(nativeError(event));
         break;
       case "token":
         this.#listeners.get(event.id)?.onToken(event);
@@ -117,9 +117,15 @@ export class Session {
     return listener;
   }
 
-  #end(error: ShardspeedError): void {
+  /** What waits hears the failure itself. What comes later hears that this engine is dead, and why. */
+  #fail(error: ShardspeedError): void {
+    const dead = `The engine has failed for good: ${error.message} (${error.code}). Dispose of it and make a new one with initInference().`;
+    this.#end(error, new ShardspeedError("ERR_DISPOSED", dead, { cause: error }));
+  }
+
+  #end(error: ShardspeedError, afterwards = error): void {
     if (this.#ended) return;
-    this.#ended = error;
+    this.#ended = afterwards;
     this.#settleReady?.reject(error);
     const listeners = [...this.#listeners.values()];
     this.#listeners.clear();

@@ -1,10 +1,11 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
 import path from "node:path";
+import { whyNoCuda } from "../device.js";
 import { ShardspeedError } from "../errors.js";
 import { loadNative, nativePath } from "../load_native.js";
 import { availableMemoryBytes, formatBytes } from "../memory.js";
-import type { BuildInfo, CpuFeatures } from "../native.js";
+import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native.js";
 import { Output } from "./output.js";
 import { exitCodes } from "./report.js";
 
@@ -22,7 +23,23 @@ export interface DoctorReport {
   };
   memory: { totalBytes: number; availableBytes: number; limitBytes: number | null };
   addon: { path: string | null; kind: AddonKind | null; compiler: string | null; error: string | null };
-  cuda: { usable: boolean; reason: string; driver: string | null };
+  cuda: CudaSection;
+}
+
+interface CudaSection {
+  /** Whether `device: "cuda"` works. */
+  usable: boolean;
+  /** Why not; null where it is usable. */
+  reason: string | null;
+  /** Whether the addon has the CUDA backend. */
+  built: boolean;
+  /** It runs on the CPU, for tests. */
+  emulated: boolean;
+  driverVersion: string | null;
+  runtimeVersion: string | null;
+  /** What the kernel's module says of itself, whatever the addon can do. */
+  driver: string | null;
+  devices: (Omit<CudaDevice, "problem"> & { problem: string | null })[];
 }
 
 type AddonKind = "local build" | "prebuild" | "named by SHARDSPEED_BINDING";
@@ -36,9 +53,8 @@ export async function doctor({ json }: { json?: boolean }): Promise<void> {
 }
 
 function examine(): DoctorReport {
-  const { features, build, error } = tryAddon();
+  const { features, build, cuda, error } = tryAddon();
   const file = nativePath() ?? null;
-  const driver = firstLine("/proc/driver/nvidia/version");
   // Without a limit the runtime answers 0, or a number beyond any memory.
   const limit = process.constrainedMemory?.() ?? 0;
   return {
@@ -64,14 +80,15 @@ function examine(): DoctorReport {
       limitBytes: limit > 0 && limit < 2 ** 52 ? limit : null,
     },
     addon: { path: file, kind: file === null ? null : kindOf(file), compiler: build?.compiler ?? null, error },
-    cuda: { usable: false, reason: cudaReason(build, driver), driver },
+    cuda: toCudaSection(cuda, firstLine("/proc/driver/nvidia/version")),
   };
 }
 
-function tryAddon(): { features?: CpuFeatures; build?: BuildInfo; error: string | null } {
+function tryAddon(): { features?: CpuFeatures; build?: BuildInfo; cuda?: CudaReport; error: string | null } {
   try {
     const binding = loadNative();
-    return { features: binding.cpuFeatures(), build: binding.buildInfo(), error: null };
+    const features = binding.cpuFeatures();
+    return { features, build: binding.buildInfo(), cuda: binding.cudaReport(), error: null };
   } catch (error) {
     if (!ShardspeedError.isInstance(error)) throw error;
     return { error: error.message };
@@ -83,12 +100,19 @@ function kindOf(file: string): AddonKind {
   return file.split(path.sep).includes("prebuilds") ? "prebuild" : "local build";
 }
 
-function cudaReason(build: BuildInfo | undefined, driver: string | null): string {
-  if (build === undefined) return "The addon cannot be loaded.";
-  if (!build.cuda) return "This build has no CUDA backend.";
-  return driver === null
-    ? "There is no NVIDIA driver: /proc/driver/nvidia/version is missing."
-    : "No device was tried.";
+/** What the report says of CUDA, from the addon's answer where there is an addon. */
+export function toCudaSection(report: CudaReport | undefined, driver: string | null): CudaSection {
+  const reason = report === undefined ? "The addon cannot be loaded." : (whyNoCuda(report) ?? null);
+  return {
+    usable: reason === null,
+    reason,
+    built: report?.built ?? false,
+    emulated: report?.emulated ?? false,
+    driverVersion: report?.driverVersion ?? null,
+    runtimeVersion: report?.runtimeVersion ?? null,
+    driver,
+    devices: (report?.devices ?? []).map((device) => ({ ...device, problem: device.problem ?? null })),
+  };
 }
 
 function firstLine(file: string): string | null {
@@ -129,8 +153,24 @@ function toText({ shardspeed, node, system, processor, memory, addon, cuda }: Do
         ? "none"
         : `${addon.path} (${addon.kind}${addon.compiler === null ? "" : `, ${addon.compiler}`})`,
     ],
-    ["CUDA", `${cuda.usable ? "yes" : "no"}: ${cuda.reason}${cuda.driver === null ? "" : ` Driver: ${cuda.driver}`}`],
+    ...cudaRows(cuda),
   ];
   const table = rows.map(([name, value]) => `${name.padEnd(12)}${value}\n`).join("");
   return addon.error === null ? table : `${table}\n${addon.error}\n`;
+}
+
+/** The first row says whether CUDA can be used; further ones list versions and devices. */
+export function cudaRows(cuda: CudaSection): [string, string][] {
+  const versions = [
+    cuda.driverVersion === null ? undefined : `driver ${cuda.driverVersion}`,
+    cuda.runtimeVersion === null ? undefined : `runtime ${cuda.runtimeVersion}`,
+    cuda.driver ?? undefined,
+  ].filter((version) => version !== undefined);
+  const rows = cuda.devices.map(({ index, name, computeCapability, totalBytes, freeBytes, problem }) => {
+    const memory = `${formatBytes(totalBytes)}, ${formatBytes(freeBytes)} free`;
+    const fault = problem === null ? "" : `; not usable: ${problem}`;
+    return `cuda:${index}  ${name}, compute capability ${computeCapability}, ${memory}${fault}`;
+  });
+  if (versions.length > 0) rows.unshift(versions.join(", "));
+  return [["CUDA", cuda.usable ? "yes" : `no: ${cuda.reason}`], ...rows.map((row): [string, string] => ["", row])];
 }

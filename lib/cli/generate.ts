@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { readDeviceName } from "../device.js";
 import type { Engine, Prompt } from "../engine.js";
 import { ShardspeedError } from "../errors.js";
 import type { GenerationChunk, GenerationResult } from "../generation.js";
@@ -28,7 +29,9 @@ interface GenerateFlags {
 /** `shardspeed generate`: new text on the standard output as it is made, statistics on the standard error. */
 export async function generate(model: string, flags: GenerateFlags): Promise<void> {
   const options = toGenerationOptions(flags);
-  resolveGenerationOptions(options); // Wrong options are said at once, not after a long load.
+  // Wrong options are said at once, not after a long load.
+  resolveGenerationOptions(options);
+  readDeviceName(flags.device);
   checkFlags(flags, options);
   const output = new Output(process.stdout);
   // Nobody reads the statistics: no reason to fail.

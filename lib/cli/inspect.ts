@@ -21,10 +21,22 @@ export interface InspectReport {
   files: CheckpointFile[];
   tensors: { role: string; name: string; dtype: string; shape: number[] }[];
   /** A row for each element type and number of ranks: what each rank needs. */
-  memory: { dtype: string; tpSize: number; weightBytes: number; kvBytesPerToken: number; kvBytesPerSequence: number }[];
+  memory: MemoryRow[];
   tokenizer: TokenizerReport | null;
   endTokenIds: number[];
   warnings: string[];
+}
+
+interface MemoryRow {
+  dtype: string;
+  tpSize: number;
+  weightBytes: number;
+  /** On the CPU, which keeps keys and values in fp32. */
+  kvBytesPerToken: number;
+  kvBytesPerSequence: number;
+  /** On CUDA, where they are of the engine's dtype; null for fp32, which is not computed there. */
+  cudaKvBytesPerToken: number | null;
+  cudaKvBytesPerSequence: number | null;
 }
 
 interface TokenizerReport {
@@ -77,16 +89,22 @@ function elements(shape: readonly number[]): number {
 
 const dtypeBytes = { float32: 4, float16: 2, bfloat16: 2 } as const;
 
-function memoryTable(spec: ModelSpec, weights: readonly WeightView[]): InspectReport["memory"] {
+function memoryTable(spec: ModelSpec, weights: readonly WeightView[]): MemoryRow[] {
   return possibleTpSizes(spec).flatMap((tpSize) => {
     const rank = rankElements(spec, weights, tpSize);
-    return Object.entries(dtypeBytes).map(([dtype, bytes]) => ({
-      dtype,
-      tpSize,
-      weightBytes: rank.weights * bytes,
-      kvBytesPerToken: rank.kvBytesPerToken,
-      kvBytesPerSequence: rank.kvBytesPerToken * spec.maxPositions,
-    }));
+    const kvBytesPerToken = rank.kvPerToken * dtypeBytes.float32;
+    return Object.entries(dtypeBytes).map(([dtype, bytes]) => {
+      const cudaKvBytesPerToken = dtype === "float32" ? null : rank.kvPerToken * bytes;
+      return {
+        dtype,
+        tpSize,
+        weightBytes: rank.weights * bytes,
+        kvBytesPerToken,
+        kvBytesPerSequence: kvBytesPerToken * spec.maxPositions,
+        cudaKvBytesPerToken,
+        cudaKvBytesPerSequence: cudaKvBytesPerToken === null ? null : cudaKvBytesPerToken * spec.maxPositions,
+      };
+    });
   });
 }
 
@@ -183,13 +201,14 @@ function tensorRows({ tensors, spec }: InspectReport, all: boolean): string[][] 
 
 function memoryRows({ memory, spec }: InspectReport): string[][] {
   return [
-    ["dtype", "tp_size", "weights", "KV cache a token", `KV cache of ${spec.maxPositions} tokens`],
-    ...memory.map(({ dtype, tpSize, weightBytes, kvBytesPerToken, kvBytesPerSequence }) => [
+    ["dtype", "tp_size", "weights", "KV cache a token", `KV cache of ${spec.maxPositions} tokens`, "on CUDA"],
+    ...memory.map(({ dtype, tpSize, weightBytes, kvBytesPerToken, kvBytesPerSequence, cudaKvBytesPerSequence }) => [
       dtype,
       `${tpSize}`,
       formatBytes(weightBytes),
       formatBytes(kvBytesPerToken),
       formatBytes(kvBytesPerSequence),
+      cudaKvBytesPerSequence === null ? "not in fp32" : formatBytes(cudaKvBytesPerSequence),
     ]),
   ];
 }

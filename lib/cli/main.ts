@@ -29,7 +29,7 @@ function createProgram(): Command {
   addGenerationFlags(generate)
     .option("--config <file>", "DeepSpeed inference config")
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
-    .option("--threads <n>", "CPU threads (default: all processors)", parseInteger)
+    .option("--threads <n>", "CPU threads that load and, on the CPU, compute (default: all processors)", parseInteger)
     .option("--max-batch-tokens <n>", "most tokens a step computes (default: 512)", parseInteger)
     .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: chosen)", parseBytes)
     .option("-q, --quiet", "no statistics, progress and warnings on the standard error")

@@ -3,8 +3,8 @@ import type { ModelSpec, WeightView } from "../models/spec.js";
 /** What a rank holds of a model, in elements. */
 export interface RankElements {
   weights: number;
-  /** Bytes of one token's keys and values, all layers. The CPU backend keeps them in fp32, heads padded to whole vectors. */
-  kvBytesPerToken: number;
+  /** Elements of one token's keys and values, all layers, heads padded as backends pad them: to whole vectors or tiles of 16. */
+  kvPerToken: number;
 }
 
 /** Sizes of tensor-parallel groups that a model can be divided among: heads must come out even. */
@@ -23,7 +23,7 @@ export function rankElements(spec: ModelSpec, weights: readonly WeightView[], tp
       (sum, view) => sum + Math.ceil(elements(view) * rankShare(view.role, spec, tpSize, kvHeads)),
       0,
     ),
-    kvBytesPerToken: 2 * spec.layers * kvHeads * Math.ceil(spec.headDim / 16) * 16 * Float32Array.BYTES_PER_ELEMENT,
+    kvPerToken: 2 * spec.layers * kvHeads * Math.ceil(spec.headDim / 16) * 16,
   };
 }
 

@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { describe, test } from "node:test";
+import { cudaRows, toCudaSection } from "../../dist/cli/doctor.js";
+import type { CudaReport } from "../../dist/native.js";
+import { cpuBuild, cudaDevice, cudaReport } from "../support/fake_binding.js";
 import { root, run } from "./command.js";
 
 test("doctor reports this machine", async () => {
@@ -19,8 +22,10 @@ test("doctor reports this machine", async () => {
   assert.match(report.addon.path, /\.node$/);
   assert.ok(["local build", "prebuild", "named by SHARDSPEED_BINDING"].includes(report.addon.kind));
   assert.equal(report.addon.error, null);
-  assert.equal(report.cuda.usable, false);
-  assert.match(report.cuda.reason, /CUDA|NVIDIA/);
+  const { cuda } = report;
+  assert.equal(cuda.usable, cuda.reason === null);
+  if (!cuda.usable) assert.match(cuda.reason, /CUDA|NVIDIA|driver/);
+  if (!cuda.built) assert.deepEqual([cuda.usable, cuda.emulated, cuda.devices], [false, false, []]);
 
   const text = (await run(["doctor"])).stdout;
   for (const name of ["shardspeed", "Node", "System", "Processor", "Kernels", "Memory", "Addon", "CUDA"]) {
@@ -32,10 +37,61 @@ test("doctor without an addon: exit code 1, and what was tried", async () => {
   const environment = { SHARDSPEED_BINDING: "/nowhere/shardspeed.node" };
   const json = await run(["doctor", "--json"], "", environment);
   assert.equal(json.status, 1);
-  const { addon, processor } = JSON.parse(json.stdout);
+  const { addon, processor, cuda } = JSON.parse(json.stdout);
+  assert.equal(cuda.reason, "The addon cannot be loaded.");
   assert.match(addon.error, /\/nowhere\/shardspeed\.node/);
   assert.equal(processor.kernels, null);
   const text = await run(["doctor"], "", environment);
   assert.equal(text.status, 1);
   assert.match(text.stdout, /could not be loaded.*\/nowhere\/shardspeed\.node/s);
+});
+
+describe("what doctor says of CUDA", () => {
+  const old = { name: "Tesla T4", computeCapability: "7.5", usable: false };
+  const problem = "Compute capability 7.5 is below 8.0.";
+  const cases: [string, CudaReport | undefined, string | null, string[]][] = [
+    ["no addon", undefined, null, ["no: The addon cannot be loaded."]],
+    ["a CPU-only build", cpuBuild, null, ["no: This build has no CUDA backend."]],
+    ["a CPU-only build beside a GPU", cpuBuild, "NVRM 580.1", ["no: This build has no CUDA backend.", "NVRM 580.1"]],
+    [
+      "a driver that is too old",
+      cudaReport([], { driverVersion: "12.4", problem: "The driver is for CUDA 12.4, and 13.0 is needed." }),
+      null,
+      ["no: The driver is for CUDA 12.4, and 13.0 is needed.", "driver 12.4, runtime 13.0"],
+    ],
+    [
+      "a device that can be used, and one that cannot",
+      cudaReport([cudaDevice(0), cudaDevice(1, { ...old, problem })]),
+      "NVRM 580.1",
+      [
+        "yes",
+        "driver 13.0, runtime 13.0, NVRM 580.1",
+        "cuda:0  NVIDIA H100 80GB HBM3, compute capability 9.0, 85.0 GB, 80.0 GB free",
+        `cuda:1  Tesla T4, compute capability 7.5, 85.0 GB, 80.0 GB free; not usable: ${problem}`,
+      ],
+    ],
+    [
+      "an emulator",
+      cudaReport([cudaDevice(0, { name: "emulator", totalBytes: 2e9, freeBytes: 1e9 })], { emulated: true }),
+      null,
+      [
+        "no: This build's CUDA backend is an emulator for tests, which computes on the CPU.",
+        "driver 13.0, runtime 13.0",
+        "cuda:0  emulator, compute capability 9.0, 2.00 GB, 1.00 GB free",
+      ],
+    ],
+  ];
+  for (const [name, report, driver, expected] of cases) {
+    test(name, () => {
+      const section = toCudaSection(report, driver);
+      const rows = cudaRows(section);
+      assert.deepEqual(
+        rows,
+        expected.map((text, i) => [i === 0 ? "CUDA" : "", text]),
+      );
+      assert.equal(section.usable, expected[0] === "yes");
+      assert.equal(section.reason === null, section.usable);
+      assert.deepEqual(JSON.parse(JSON.stringify(section)), section, "nothing is lost in JSON");
+    });
+  }
 });

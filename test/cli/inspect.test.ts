@@ -35,17 +35,22 @@ describe("inspect", () => {
     assert.equal(whole.weightBytes, 2 * report.parameters);
     assert.equal(whole.kvBytesPerToken, 2 * 4 * 256 * 4);
     assert.equal(whole.kvBytesPerSequence, 512 * whole.kvBytesPerToken);
+    assert.equal(whole.cudaKvBytesPerToken, 2 * 4 * 256 * 2);
+    assert.equal(whole.cudaKvBytesPerSequence, 512 * whole.cudaKvBytesPerToken);
     const half = report.memory.find(
       (row: { dtype: string; tpSize: number }) => row.dtype === "float32" && row.tpSize === 2,
     );
     assert.ok(half.weightBytes > 2 * report.parameters && half.weightBytes < 2.3 * report.parameters);
     assert.equal(half.kvBytesPerToken, 2 * 4 * 128 * 4);
+    assert.equal(half.cudaKvBytesPerToken, null);
   });
 
   test("as text, with the tensors of the first layer or of all", async () => {
     const some = await run(["inspect", demo]);
     assert.equal(some.status, 0, some.stderr);
     assert.match(some.stdout, /parameters +4,339,712 in float16/);
+    assert.match(some.stdout, /float32 +1 +17\.\d MB +8\.19 kB +4\.19 MB +not in fp32\n/);
+    assert.match(some.stdout, /float16 +1 +8\.68 MB +8\.19 kB +4\.19 MB +2\.10 MB\n/);
     assert.match(some.stdout, /layers\.0\.attn\.q\.weight +\S+ +float16 +\[256, 256\]/);
     assert.doesNotMatch(some.stdout, /layers\.1\.attn/);
     const all = await run(["inspect", demo, "--tensors"]);

@@ -52,7 +52,11 @@ describe("wrong usage ends with 2 and one line that says what is wrong", () => {
     [["generate", demo, "--prompt-ids", "1", "--chat"], /--chat/],
     [["generate", demo, "-p", "x", "--system", "y"], /--system is for --chat/],
     [["generate", demo, "--prompt-file", "/nowhere/prompt.txt"], /Cannot read the prompt.*\/nowhere\/prompt\.txt/],
-    [["generate", demo, "-p", "x", "--device", "gpu"], /device/],
+    [
+      ["generate", demo, "-p", "x", "--device", "gpu"],
+      /Expected device to be "auto", "cpu", "cuda" or "cuda:" and a number/,
+    ],
+    [["generate", demo, "--device", "cuda:"], /device/],
     [["generate", demo, "-p", "x", "--threads", "0"], /threads/],
   ];
   for (const [args, message] of wrong) {
@@ -93,9 +97,9 @@ describe("work that fails ends with 1", () => {
   }
 
   test("generate: a CUDA device, and a config that is none", async () => {
-    const cuda = await run(["generate", demo, "-p", "x", "--device", "cuda:0"]);
+    const cuda = await run(["generate", demo, "-p", "x", "--device", "cuda:4096"]);
     assert.equal(cuda.status, 1);
-    assert.match(cuda.stderr, /no CUDA backend.*\(ERR_CUDA\)/);
+    assert.match(cuda.stderr, /Found device "cuda:4096", which cannot be used: .*\(ERR_CUDA\)/);
     const config = await run(["generate", demo, "-p", "x", "--config", path.join(root, "README.md")]);
     assert.equal(config.status, 1);
     assert.match(config.stderr, /README\.md is not JSON: line 1, column 1.*\(ERR_CONFIG\)/);

@@ -1,36 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
+import { type InitOptions, initInference } from "../../dist/index.js";
 import { pageTokens } from "../../dist/memory.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
+import { generateMixed, mixedPrompts } from "../support/requests.js";
 
 // Continuous batching must be invisible: what a sequence gives alone is what it gives in any company.
 
 const models = [fixture("golden", "opt"), fixture("golden", "gpt2"), fixture("golden", "llama"), demoModel];
-
-/** Prompts of many lengths, some over page and chunk borders. */
-function prompts(vocab: number): number[][] {
-  return [1, 2, 5, 15, 16, 17, 31, 33, 40].map((length, n) =>
-    Array.from({ length }, (_, i) => (i * 37 + n * 11 + 3) % vocab),
-  );
-}
-
-const sampling = [
-  {},
-  { temperature: 0.9, topP: 0.95, seed: 11 },
-  { temperature: 1.2, topK: 20, repetitionPenalty: 1.2, seed: 5 },
-];
-
-async function generateAll(engine: Engine, together: boolean): Promise<number[][]> {
-  const results: Promise<number[]>[] = [];
-  for (const [n, prompt] of prompts(engine.module.spec.vocabSize).entries()) {
-    const options = { maxNewTokens: 12 + n, ignoreEos: true, ...sampling[n % sampling.length] };
-    const result = engine.generate(prompt, options).then(({ ids }) => ids);
-    if (!together) await result;
-    results.push(result);
-  }
-  return Promise.all(results);
-}
 
 describe("same tokens and logits whatever the company, chunking and threads", () => {
   for (const model of models) {
@@ -45,12 +22,12 @@ describe("same tokens and logits whatever the company, chunking and threads", ()
       let expectedLogits: Float32Array | undefined;
       for (const options of variants) {
         await using engine = await initInference(model, options);
-        const inputIds = [prompts(engine.module.spec.vocabSize)[7] as number[]];
+        const inputIds = [mixedPrompts(engine.module.spec.vocabSize)[7] as number[]];
         const { logits } = await engine.forward({ inputIds });
         expectedLogits ??= logits.data;
         assert.deepEqual(logits.data, expectedLogits, `logits with ${JSON.stringify(options)}`);
         for (const together of [false, true]) {
-          const ids = await generateAll(engine, together);
+          const ids = await generateMixed(engine, together);
           expected ??= ids;
           assert.deepEqual(ids, expected, `${JSON.stringify(options)}, ${together ? "together" : "alone"}`);
         }
@@ -60,7 +37,7 @@ describe("same tokens and logits whatever the company, chunking and threads", ()
 
   test("with a KV cache that holds one or two of them", async () => {
     await using roomy = await initInference(fixture("golden", "llama"));
-    const expected = await generateAll(roomy, false);
+    const expected = await generateMixed(roomy, false);
     const { pagesTotal } = roomy.stats().kvCache;
     const pageBytes = (roomy.stats().memory[0]?.kvCacheBytes as number) / pagesTotal;
     await using tight = await initInference(fixture("golden", "llama"), {
@@ -69,7 +46,7 @@ describe("same tokens and logits whatever the company, chunking and threads", ()
     });
     assert.equal(tight.stats().kvCache.pagesTotal, 5);
     assert.equal(tight.contextTokens, 5 * pageTokens);
-    assert.deepEqual(await generateAll(tight, true), expected);
+    assert.deepEqual(await generateMixed(tight, true), expected);
     assert.ok(tight.stats().preemptions > 0, "pages ran out on the way");
     assert.equal(tight.stats().kvCache.pagesUsed, 0);
     await assert.rejects(tight.generate(new Array(5 * pageTokens).fill(3)), hasCode("ERR_CONTEXT_LENGTH"));

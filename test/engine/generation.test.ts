@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type Engine, type GenerationOptions, initInference } from "../../dist/index.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
+import { makePoisonedModel } from "../support/requests.js";
 
 describe("generation", () => {
   let engine: Engine;
@@ -225,18 +223,8 @@ test("text that cannot fit is refused before it is encoded", async () => {
 });
 
 test("NaN in the weights fails the request that meets it, and the engine goes on", async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "shardspeed-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  for (const file of ["config.json", "model.safetensors"])
-    copyFileSync(fixture("golden", "opt", file), join(folder, file));
-  const path = join(folder, "model.safetensors");
-  const bytes = readFileSync(path);
-  const headerBytes = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.subarray(8, 8 + headerBytes).toString());
-  const table = header["model.decoder.embed_tokens.weight"];
-  const poisoned = 9; // a token whose embedding is NaN: its logit is NaN for everybody, the head being tied
-  bytes.writeUInt16LE(0x7e00, 8 + headerBytes + table.data_offsets[0] + poisoned * table.shape[1] * 2);
-  writeFileSync(path, bytes);
+  const { folder, remove } = makePoisonedModel();
+  t.after(remove);
   await using engine = await initInference(folder);
   for (const options of [{}, { temperature: 1, topP: 0.9, logprobs: 3 }]) {
     await assert.rejects(engine.generate([5, 6], options), hasCode("ERR_NUMERIC", /infinity or NaN/));

@@ -5,6 +5,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Logger } from "../../dist/logger.js";
 import { loadGenerationDefaults, resolveGenerationOptions, resolveInitOptions } from "../../dist/options.js";
+import { cpuBuild } from "../support/fake_binding.js";
 
 const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });
 
@@ -148,15 +149,15 @@ describe("init options", () => {
 
   test("defaults, and one line about the device", () => {
     const lines: string[] = [];
-    const resolved = resolveInitOptions({ logger: logger(lines) });
-    assert.equal(resolved.device, "cpu");
+    const resolved = resolveInitOptions({ logger: logger(lines) }, () => cpuBuild);
+    assert.equal(resolved.device.name, "cpu");
     assert.equal(resolved.threads, availableParallelism());
     assert.equal(resolved.maxBatchTokens, 512);
     assert.equal(resolved.kvCacheBytes, undefined);
     assert.equal(resolved.config, undefined);
     assert.equal(lines.length, 1);
-    assert.match(lines[0]!, /no CUDA backend.*CPU/);
-    assert.equal(resolveInitOptions(undefined).device, "cpu");
+    assert.match(lines[0]!, /CPU is used\. .*no CUDA backend/);
+    assert.equal(resolveInitOptions(undefined, () => cpuBuild).device.name, "cpu");
   });
 
   test("what is given is taken", () => {
@@ -180,8 +181,11 @@ describe("init options", () => {
   });
 
   for (const device of ["cuda", "cuda:0", "cuda:12"]) {
-    test(`device ${device} is an error of this build`, () => {
-      assert.throws(() => resolveInitOptions({ device }), { code: "ERR_CUDA", message: /no CUDA backend/ });
+    test(`device ${device} is an error of a build without CUDA`, () => {
+      assert.throws(() => resolveInitOptions({ device }, () => cpuBuild), {
+        code: "ERR_CUDA",
+        message: /no CUDA backend/,
+      });
     });
   }
 

@@ -12,7 +12,7 @@ export interface Tarball {
 /** Packs a copy of this checkout, with the addon of build/Release in the place of a prebuilt one. */
 export async function packCheckout(folder: string): Promise<Tarball> {
   const stage = path.join(folder, "checkout");
-  const left = new Set(["node_modules", ".git", "prebuilds"].map((name) => path.join(root, name)));
+  const left = new Set(["node_modules", ".cache", ".git", "prebuilds"].map((name) => path.join(root, name)));
   const isBuild = (file: string) =>
     path.dirname(file) === path.resolve(root) && /^build(-|$)/.test(path.basename(file));
   await cp(root, stage, {

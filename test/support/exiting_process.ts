@@ -1,8 +1,8 @@
-// A process that ends while its engine works: node exiting_process.js MODEL exit|idle|throw|SIGTERM
+// A process that ends while its engine works: node exiting_process.js MODEL exit|idle|throw|SIGTERM [DEVICE]
 import { initInference } from "../../dist/index.js";
 
-const [model = "", how] = process.argv.slice(2);
-const engine = await initInference(model);
+const [model = "", how, device = "cpu"] = process.argv.slice(2);
+const engine = await initInference(model, { device });
 if (how === "idle") {
   // An engine that nobody waits for does not keep the process alive.
   await engine.generate("The", { maxNewTokens: 4 });

@@ -1,0 +1,46 @@
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Engine } from "../../dist/index.js";
+import { fixture } from "./fixtures.js";
+
+/** Prompts of many lengths, some over page and chunk borders. */
+export function mixedPrompts(vocab: number): number[][] {
+  return [1, 2, 5, 15, 16, 17, 31, 33, 40].map((length, n) =>
+    Array.from({ length }, (_, i) => (i * 37 + n * 11 + 3) % vocab),
+  );
+}
+
+const sampling = [
+  {},
+  { temperature: 0.9, topP: 0.95, seed: 11 },
+  { temperature: 1.2, topK: 20, repetitionPenalty: 1.2, seed: 5 },
+];
+
+/** What becomes of the mixed prompts, some greedy and some sampled, each for itself or all at once. */
+export async function generateMixed(engine: Engine, together: boolean): Promise<number[][]> {
+  const results: Promise<number[]>[] = [];
+  for (const [n, prompt] of mixedPrompts(engine.module.spec.vocabSize).entries()) {
+    const options = { maxNewTokens: 12 + n, ignoreEos: true, ...sampling[n % sampling.length] };
+    const result = engine.generate(prompt, options).then(({ ids }) => ids);
+    if (!together) await result;
+    results.push(result);
+  }
+  return Promise.all(results);
+}
+
+/** A copy of the tiny OPT in which one token's embedding is NaN: its logit is NaN for everybody, the head being tied. */
+export function makePoisonedModel(): { folder: string; remove: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), "shardspeed-"));
+  for (const file of ["config.json", "model.safetensors"])
+    copyFileSync(fixture("golden", "opt", file), join(folder, file));
+  const path = join(folder, "model.safetensors");
+  const bytes = readFileSync(path);
+  const headerBytes = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.subarray(8, 8 + headerBytes).toString());
+  const table = header["model.decoder.embed_tokens.weight"];
+  const poisoned = 9;
+  bytes.writeUInt16LE(0x7e00, 8 + headerBytes + table.data_offsets[0] + poisoned * table.shape[1] * 2);
+  writeFileSync(path, bytes);
+  return { folder, remove: () => rmSync(folder, { recursive: true }) };
+}
