@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 
 #include "backend.h"
 #include "cuda/finish.h"
@@ -28,11 +29,13 @@ void Products::prepare(int64_t maxRows, int64_t maxCols) {
   if (!libraryWanted()) return;
   std::string whyNot;
   workspace_ = DeviceMemory(kWorkspaceBytes, "cuBLASLt");
-  library_ = CublasLt::open(workspace_.as(), kWorkspaceBytes, &whyNot);
-  if (library_)
-    gated_ = DeviceMemory(static_cast<size_t>(maxRows * gatedCols(maxCols)) * 2, "activations");
-  else
-    workspace_ = DeviceMemory();
+  prepare(maxRows, maxCols, CublasLt::open(workspace_.as(), kWorkspaceBytes, &whyNot));
+  if (!library_) workspace_ = DeviceMemory();
+}
+
+void Products::prepare(int64_t maxRows, int64_t maxCols, std::unique_ptr<CublasLt> library) {
+  library_ = std::move(library);
+  if (library_) gated_ = DeviceMemory(static_cast<size_t>(maxRows * gatedCols(maxCols)) * 2, "activations");
 }
 
 // Rows [first, first + count) of a product.

@@ -16,6 +16,8 @@ class Products {
  public:
   // maxRows: of a step; maxCols: of a row of T that a product writes. After all activations are made.
   void prepare(int64_t maxRows, int64_t maxCols);
+  // For tests: as prepare(), with this library.
+  void prepare(int64_t maxRows, int64_t maxCols, std::unique_ptr<CublasLt> library);
   // Of the rows that follow, so many come first that are not of a prompt.
   void setGenerated(int64_t rows) { generated_ = rows; }
   void run(const ProjectionParams& params);
