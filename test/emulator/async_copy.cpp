@@ -1,0 +1,100 @@
+#include <sys/mman.h>
+
+#include <new>
+
+#include "engine.h"
+#include "memory.h"
+#include "sanitizers.h"
+
+// cp.async. Between its issue and the wait for it the destination holds nobody knows what: NaN here, where the copy is
+// done late.
+
+namespace emulator {
+namespace {
+
+void copy16(void* to, const void* from, bool valid) {
+  uint4 value{0, 0, 0, 0};
+  if (valid) __builtin_memcpy(&value, from, sizeof value);
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+void perform(PendingCopy& copy) {
+  if (copy.done) return;
+  copy.done = true;
+  if (copy.valid) tsanRead(copy.global, 16);
+  tsanWrite(copy.shared, 16);
+  copy16(copy.shared, copy.global, copy.valid);
+}
+
+PendingCopy& at(PendingCopies* pending, uint32_t i) {
+  return pending->copies[(pending->first + i) % PendingCopies::kCapacity];
+}
+
+void dropFirst(PendingCopies* pending) {
+  pending->first = (pending->first + 1) % PendingCopies::kCapacity;
+  --pending->count;
+}
+
+// By hand and for good: kernels run here, where sanitizers' allocators do not expect to be called from.
+PendingCopies* makePending() {
+  void* memory =
+      mmap(nullptr, sizeof(PendingCopies), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return new (memory) PendingCopies;
+}
+
+}  // namespace
+
+void asyncCopy16(void* shared, const void* global, bool valid, Site site) {
+  Thread* self = current();
+  self->site = site;
+  const Block* block = self->warp->block;
+  const auto to = reinterpret_cast<uintptr_t>(shared), from = reinterpret_cast<uintptr_t>(global);
+  const auto first = reinterpret_cast<uintptr_t>(block->shared);
+  if (to % 16 != 0 || from % 16 != 0)
+    fault(cudaErrorMisalignedAddress, site, "cp.async: the %s address is not aligned to 16 bytes",
+          to % 16 != 0 ? "shared" : "global");
+  if (to < first || to + 16 > first + block->grid->sharedBytes)
+    fault(cudaErrorIllegalAddress, site, "cp.async: the destination is not in shared memory: offset %td of %zu bytes",
+          static_cast<ptrdiff_t>(to - first), block->grid->sharedBytes);
+  if (valid) checkGlobal16(global, "cp.async", site);
+  const Copies when = engine.schedule.copies;
+  if (when == Copies::kEager || (when == Copies::kRandom && randomBits() % 2 == 0)) {
+    PendingCopy copy{shared, global, 0, valid, false};
+    return perform(copy);
+  }
+  if (self->copies == nullptr) self->copies = makePending();
+  PendingCopies* pending = self->copies;
+  if (pending->count == PendingCopies::kCapacity) {
+    perform(at(pending, 0));
+    dropFirst(pending);
+  }
+  at(pending, pending->count++) = {shared, global, pending->group, valid, false};
+  tsanWrite(shared, 16);
+  const uint4 unknown{~0u, ~0u, ~0u, ~0u};
+  __builtin_memcpy(shared, &unknown, sizeof unknown);
+}
+
+void asyncCommit() {
+  if (PendingCopies* pending = current()->copies) ++pending->group;
+}
+
+void asyncWait(int left) {
+  PendingCopies* pending = current()->copies;
+  if (pending == nullptr) return;
+  while (pending->count > 0 && pending->group - at(pending, 0).group > static_cast<uint32_t>(left)) {
+    perform(at(pending, 0));
+    dropFirst(pending);
+  }
+}
+
+void checkGlobal16(const void* address, const char* operation, Site site) {
+  Thread* self = current();
+  self->site = site;
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0)
+    fault(cudaErrorMisalignedAddress, site, "%s: address %p is not aligned to 16 bytes", operation, address);
+  if (isAllocated(address, 16)) return;
+  fault(cudaErrorIllegalAddress, site, "%s: 16 bytes at %p, %s", operation, address, describeAddress(address));
+}
+
+}  // namespace emulator

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+// The twin of cuda/ptx.cuh: the same functions in C++.
+
+namespace shardspeed::cuda {
+
+using emulator::Site;
+
+inline void cpAsync16(void* shared, const void* global, bool valid = true, Site site = Site::current()) {
+  emulator::asyncCopy16(shared, global, valid, site);
+}
+inline void cpAsyncCommit() {
+  emulator::asyncCommit();
+}
+template <int Pending>
+void cpAsyncWait() {
+  static_assert(Pending >= 0);
+  emulator::asyncWait(Pending);
+}
+
+namespace emulated {
+inline void ldmatrix(emulator::Collective operation, uint32_t (&out)[4], const void* row, Site site) {
+  uint32_t address[2];
+  __builtin_memcpy(address, &row, sizeof address);
+  emulator::warpCollective(operation, 0xffffffffu, address, 2, out, 4, site);
+}
+}  // namespace emulated
+inline void ldmatrixX4(uint32_t (&out)[4], const void* row, Site site = Site::current()) {
+  emulated::ldmatrix(emulator::Collective::kLdmatrix, out, row, site);
+}
+inline void ldmatrixX4Transposed(uint32_t (&out)[4], const void* row, Site site = Site::current()) {
+  emulated::ldmatrix(emulator::Collective::kLdmatrixTransposed, out, row, site);
+}
+
+template <typename T>
+void mma16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site = Site::current()) {
+  static_assert(std::is_same_v<T, __half> || std::is_same_v<T, __nv_bfloat16>);
+  uint32_t words[10];
+  __builtin_memcpy(words, a, sizeof a);
+  __builtin_memcpy(words + 4, b, sizeof b);
+  __builtin_memcpy(words + 6, d, sizeof d);
+  uint32_t result[4];
+  emulator::warpCollective(
+      std::is_same_v<T, __half> ? emulator::Collective::kMmaHalf : emulator::Collective::kMmaBfloat16, 0xffffffffu,
+      words, 10, result, 4, site);
+  __builtin_memcpy(d, result, sizeof d);
+}
+
+inline float exp2Fast(float x) {
+  return x < -126 ? 0 : exp2f(x);
+}
+
+inline uint4 loadStream16(const void* global, Site site = Site::current()) {
+  emulator::checkGlobal16(global, "loadStream16", site);
+  return *static_cast<const uint4*>(global);
+}
+
+inline void pdlWait(Site site = Site::current()) {
+  emulator::waitForEarlierKernels(site);
+}
+inline void pdlTrigger() {
+  emulator::allowLaterKernels();
+}
+
+inline uint32_t loadAcquire(const uint32_t* address, Site site = Site::current()) {
+  emulator::synchronizing(site);
+  return __atomic_load_n(address, __ATOMIC_ACQUIRE);
+}
+inline void storeRelease(uint32_t* address, uint32_t value, Site site = Site::current()) {
+  emulator::synchronizing(site);
+  __atomic_store_n(address, value, __ATOMIC_RELEASE);
+  emulator::wrote(site);
+}
+inline uint32_t ticket(uint32_t* counter, Site site = Site::current()) {
+  emulator::synchronizing(site);
+  const uint32_t before = __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL);
+  emulator::wrote(site);
+  return before;
+}
+inline void spinPause(Site site = Site::current()) {
+  emulator::pause(site);
+}
+
+}  // namespace shardspeed::cuda
