@@ -1,5 +1,10 @@
-// Builds the native addon into build/Release, incrementally: CMake is configured when build/ has no cache of this
-// checkout, then built. Extra arguments go to cmake-js, for example --CDSOME_OPTION=ON (which needs a fresh build/).
+// Builds the native addon, incrementally: CMake is configured when the folder has no cache of this checkout, then built.
+//   node scripts/build_native.mjs               build/Release/shardspeed.node, for the CPU
+//   node scripts/build_native.mjs --emulator    build-emulator/Release/shardspeed.node, for tests: with the CUDA backend,
+//                                               its kernels compiled as C++ and run on the processor
+//   node scripts/build_native.mjs --cuda        build-cuda/Release/shardspeed.node, with the CUDA backend by the nvcc
+//                                               that CUDACXX names or PATH finds
+// Extra arguments go to cmake-js, for example --CDSOME_OPTION=ON (which needs a fresh folder) or --target NAME.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -19,10 +24,14 @@ function cmakeProblem() {
   return undefined;
 }
 
-/** CMake refuses a cache made for another folder, which is what a copied or moved checkout has. */
-function removeForeignCache(folder) {
+/**
+ * CMake refuses a cache made for another folder, which is what a copied or moved checkout has; and one without build
+ * files is what a failed configuration leaves, which cmake-js would take for a finished one.
+ */
+function removeUselessCache(folder) {
   const cache = path.join(folder, "CMakeCache.txt");
   if (!existsSync(cache)) return;
+  if (!["build.ninja", "Makefile"].some((name) => existsSync(path.join(folder, name)))) return rmSync(cache);
   const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, "utf8"))?.[1];
   if (home && existsSync(home) && realpathSync(home) === realpathSync(root)) return;
   rmSync(folder, { recursive: true });
@@ -35,10 +44,34 @@ if (problem) {
   );
   process.exit(1);
 }
-removeForeignCache(path.join(root, "build"));
+const kinds = {
+  cpu: { folder: "build", options: [] },
+  // The tests are configured too, to share what they are linked with; who wants them names them as targets.
+  emulator: {
+    folder: "build-emulator",
+    options: ["--CDSHARDSPEED_CUDA=EMULATOR", "--CDSHARDSPEED_TESTS=ON", "--CDSHARDSPEED_BENCH=ON"],
+  },
+  cuda: { folder: "build-cuda", options: ["--CDSHARDSPEED_CUDA=ON"] },
+};
+const given = process.argv.slice(2);
+const kind = given.includes("--emulator") ? kinds.emulator : given.includes("--cuda") ? kinds.cuda : kinds.cpu;
+const extra = given.filter((argument) => argument !== "--emulator" && argument !== "--cuda");
+if (kind === kinds.emulator && !extra.includes("--target")) extra.push("--target", "shardspeed");
+removeUselessCache(path.join(root, kind.folder));
 const cmakeJs = require.resolve("cmake-js/bin/cmake-js");
 const parallel = String(availableParallelism());
-// Not "compile": on any compile error that command deletes build/ and compiles everything a second time.
-const args = [cmakeJs, "build", "--directory", root, "--config", "Release", "--parallel", parallel];
-const { status } = spawnSync(process.execPath, [...args, ...process.argv.slice(2)], { stdio: "inherit" });
+// Not "compile": on any compile error that command deletes the folder and compiles everything a second time.
+const args = [
+  cmakeJs,
+  "build",
+  "--directory",
+  root,
+  "--out",
+  kind.folder,
+  "--config",
+  "Release",
+  "--parallel",
+  parallel,
+];
+const { status } = spawnSync(process.execPath, [...args, ...kind.options, ...extra], { cwd: root, stdio: "inherit" });
 process.exitCode = status ?? 1;

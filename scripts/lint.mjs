@@ -15,7 +15,7 @@ function check(name, command, args) {
 }
 
 function nativeSources() {
-  return ["src", "binding", "cuda", "test"]
+  return ["src", "binding", "cuda", "test", "bench"]
     .filter((folder) => existsSync(path.join(root, folder)))
     .flatMap((folder) =>
       readdirSync(path.join(root, folder), { recursive: true })

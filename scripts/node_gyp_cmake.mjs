@@ -11,6 +11,8 @@ const root = path.resolve(import.meta.dirname, "..");
 const config = process.argv.includes("--debug") ? "Debug" : "Release";
 const args = ["rebuild", "--directory", root, "--out", path.resolve("build"), "--config", config];
 args.push("--parallel", String(availableParallelism()));
+// prebuildify passes on nothing that it does not know itself.
+args.push(...JSON.parse(process.env.SHARDSPEED_CMAKE_JS_OPTIONS ?? "[]"));
 const { status } = spawnSync(process.execPath, [require.resolve("cmake-js/bin/cmake-js"), ...args], {
   stdio: "inherit",
 });
