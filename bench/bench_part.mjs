@@ -33,7 +33,10 @@ async function load({ model, shape, dtype, threads }) {
     maxSequenceTokens: spec.maxPositions,
     tokenizer: undefined,
   };
-  return startEngine({ ...prepared, generationDefaults: { eosTokenIds: [] } }, resolveInitOptions({ device: "cpu", threads }));
+  return startEngine(
+    { ...prepared, generationDefaults: { eosTokenIds: [] } },
+    resolveInitOptions({ device: "cpu", threads }),
+  );
 }
 
 /** Elements of all matrices that a token meets, without and with the head, which only rows that get logits meet. */
