@@ -71,7 +71,8 @@ __device__ __forceinline__ void mma16816<__nv_bfloat16>(float (&d)[4], const uin
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// 2^x within 2 ulp; results too small for a normal number are 0. One instruction, where exp2f takes four for their sake.
+// 2^x within 2 ulp; results too small for a normal number are 0. One instruction, where exp2f takes four for their
+// sake.
 __device__ __forceinline__ float exp2Fast(float x) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));

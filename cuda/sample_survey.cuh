@@ -77,7 +77,7 @@ __device__ __forceinline__ bool penalize(const Problem& problem, const SampleRow
   __syncthreads();
   for (int i = threadIdx.x; i < wishes.bannedEntries; i += blockDim.x) {
     const int at = problem.banned[wishes.firstBanned + i] - logits.firstToken;
-    if (at >= 0 && at < logits.count) values[at] = -INFINITY;
+    if (at >= 0 && at < logits.count) atomicExch(values + at, -INFINITY);  // a list may name a token twice
   }
   __syncthreads();
   return wishes.countEntries > 0 || wishes.bannedEntries > 0;

@@ -46,7 +46,8 @@ class Sampler {
   void accept(int32_t token);
   bool isStop(int32_t token) const;
   int64_t newTokens() const { return newTokens_; }
-  // How often each token is among the new ones; 0 = in the prompt only. The prompt is left out where nothing asks for it.
+  // How often each token is among the new ones; 0 = in the prompt only. The prompt is left out where nothing asks for
+  // it.
   const std::unordered_map<int32_t, int32_t>& counts() const { return newCounts_; }
 
  private:
