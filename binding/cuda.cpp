@@ -51,8 +51,10 @@ static Napi::Object toObject(Napi::Env env, const cuda::DeviceReport& device) {
   return object;
 }
 
-static void fillReport(Napi::Env env, Napi::Object& object) {
-  const cuda::Report report = cuda::report();
+static void fillReport(Napi::Env env, Napi::Object& object, const Napi::Value& open) {
+  const cuda::Report report = cuda::report(open.IsNumber()    ? open.As<Napi::Number>().Int32Value()
+                                           : open.IsBoolean() ? cuda::kAllDevices
+                                                              : cuda::kNoDevice);
   object.Set("built", true);
   if (!report.problem.empty()) object.Set("problem", report.problem);
   if (!report.driverVersion.empty()) object.Set("driverVersion", report.driverVersion);
@@ -72,7 +74,7 @@ void prepareCuda() {
   readEmulatorSettings();
 }
 
-static void fillReport(Napi::Env env, Napi::Object& object) {
+static void fillReport(Napi::Env env, Napi::Object& object, const Napi::Value&) {
   object.Set("built", false);
   object.Set("problem", "This build has no CUDA backend.");
   object.Set("devices", Napi::Array::New(env));
@@ -83,7 +85,7 @@ static void fillReport(Napi::Env env, Napi::Object& object) {
 Napi::Value cudaReport(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto object = Napi::Object::New(info.Env());
-    fillReport(info.Env(), object);
+    fillReport(info.Env(), object, info[0]);
 #ifdef SHARDSPEED_CUDA_EMULATOR
     object.Set("emulated", true);
 #else

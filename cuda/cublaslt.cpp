@@ -26,6 +26,12 @@ namespace {
 constexpr const char* kLibraries[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
 constexpr uint32_t kAlignment = 16;  // bytes, of every operand
 
+// Statuses that say that another kernel is needed, and nothing of a fault.
+bool isRefusal(LtStatus status) {
+  return status == LtStatus::kNotSupported || status == LtStatus::kInvalidValue || status == LtStatus::kArchMismatch ||
+         status == LtStatus::kAllocFailed;
+}
+
 bool aligned(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0;
 }
@@ -186,7 +192,7 @@ void CublasLt::chooseAlgorithm(Plan& plan) {
   int found = 0;
   const LtStatus status =
       api_.getHeuristic(handle_, plan.desc, plan.weight, plan.in, plan.out, plan.out, raw, kWanted, results, &found);
-  if (status == LtStatus::kNotSupported || status == LtStatus::kInvalidValue) return;
+  if (isRefusal(status)) return;
   check(status, "cublasLtMatmulAlgoGetHeuristic");
   for (int i = 0; i < found && i < kWanted; ++i) {  // the quickest first
     if (results[i].state != LtStatus::kSuccess || results[i].workspaceBytes > workspaceBytes_) continue;
@@ -212,7 +218,7 @@ bool CublasLt::matmul(const MatmulShape& shape, const MatmulOperands& operands, 
       api_.matmul(handle_, plan.desc, &alpha, operands.weight, plan.weight, operands.in, plan.in, &beta, operands.out,
                   plan.out, operands.out, plan.out, &plan.algorithm, workspace_, workspaceBytes_, stream);
   // An algorithm may not fit some number of rows; that is found before anything is launched.
-  if (status == LtStatus::kNotSupported || status == LtStatus::kInvalidValue) return false;
+  if (isRefusal(status)) return false;
   check(status, "cublasLtMatmul");
   return true;
 }

@@ -14,7 +14,9 @@ namespace shardspeed::cuda {
 
 enum class LtStatus : int32_t {
   kSuccess = 0,
+  kAllocFailed = 3,
   kInvalidValue = 7,
+  kArchMismatch = 8,
   kNotSupported = 15,
 };
 enum class LtDataType : int32_t { kF32 = 0, kF16 = 2, kBF16 = 14 };

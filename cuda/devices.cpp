@@ -4,6 +4,7 @@
 
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "base/error.h"
 #include "cuda/error.h"
@@ -24,11 +25,33 @@ static std::map<int, int>& leases() {
   return held;
 }
 
+// What makes a device useless to the process until it is reset. Out of memory, for one, does not.
+static bool isSticky(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorInvalidPc:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorECCUncorrectable:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Chooses a device for this thread and sees that it can be used. With leasesMutex held.
 static cudaError_t openDevice(int index) {
   cudaError_t status = cudaSetDevice(index);
   if (status == cudaSuccess) status = cudaFree(nullptr);
-  if (status == cudaSuccess || leases()[index] > 0) return status;
+  if (!isSticky(status) || leases()[index] > 0) return status;
+  // What is reset is the device chosen now, which must be no other one.
+  int now = -1;
+  if (cudaGetDevice(&now) != cudaSuccess || now != index) return status;
   cudaDeviceReset();
   cudaGetLastError();
   status = cudaSetDevice(index);
@@ -46,6 +69,7 @@ DeviceLease::~DeviceLease() {
   --leases()[index_];
 }
 
+// Asks the driver only: nothing is opened.
 static DeviceReport describe(int index) {
   DeviceReport device;
   device.index = index;
@@ -58,22 +82,23 @@ static DeviceReport describe(int index) {
   device.name = properties.name;
   device.computeCapability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
   device.totalBytes = static_cast<int64_t>(properties.totalGlobalMem);
-  if (properties.major < kLeastMajor) {
+  if (properties.major < kLeastMajor)
     device.problem = "its compute capability is " + device.computeCapability + ", 8.0 or later is needed (Ampere)";
-    return device;
-  }
+  return device;
+}
+
+static void readFreeMemory(DeviceReport& device) {
   int before = 0;
   cudaGetDevice(&before);
-  size_t free = 0, total = 0;
-  const std::lock_guard<std::mutex> lock(leasesMutex);
-  cudaError_t memory = openDevice(index);
-  if (memory == cudaSuccess) memory = cudaMemGetInfo(&free, &total);
-  if (memory == cudaSuccess)
+  try {
+    const DeviceLease lease(device.index);
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for its memory");
     device.freeBytes = static_cast<int64_t>(free);
-  else
-    device.problem = std::string("it cannot be opened: ") + cudaGetErrorString(memory);
-  cudaSetDevice(before);
-  return device;
+  } catch (const Error& error) {
+    device.problem = std::string("it cannot be opened: ") + error.what();
+  }
+  if (before != device.index) cudaSetDevice(before);
 }
 
 static std::string countProblem(cudaError_t status, const Report& report) {
@@ -87,26 +112,28 @@ static std::string countProblem(cudaError_t status, const Report& report) {
   return std::string("CUDA cannot list its devices: ") + cudaGetErrorName(status) + ", " + cudaGetErrorString(status);
 }
 
-// An error that an engine met may be all that is said from then on (DeviceLease).
-static cudaError_t countDevices(int* count, bool hasDriver) {
+// The error of a device that failed may be all that is said from then on. Opening it once more resets it, where it may
+// be.
+static cudaError_t countDevices(int* count) {
   const cudaError_t status = cudaGetDeviceCount(count);
-  if (status == cudaSuccess || status == cudaErrorNoDevice || !hasDriver) return status;
-  const std::lock_guard<std::mutex> lock(leasesMutex);
-  for (const auto& [index, held] : leases())
-    if (held > 0) return status;
-  cudaDeviceReset();
-  cudaGetLastError();
+  int now = 0;
+  if (!isSticky(status) || cudaGetDevice(&now) != cudaSuccess) return status;
+  try {
+    const DeviceLease lease(now);
+  } catch (const Error&) {
+    return status;
+  }
   return cudaGetDeviceCount(count);
 }
 
-Report report() {
+Report report(int open) {
   Report result;
   int version = 0;
   if (cudaRuntimeGetVersion(&version) == cudaSuccess) result.runtimeVersion = versionText(version);
   version = 0;
   if (cudaDriverGetVersion(&version) == cudaSuccess && version > 0) result.driverVersion = versionText(version);
   int count = 0;
-  const cudaError_t status = countDevices(&count, !result.driverVersion.empty());
+  const cudaError_t status = countDevices(&count);
   if (status != cudaSuccess || count == 0) {
     result.problem = countProblem(status == cudaSuccess ? cudaErrorNoDevice : status, result);
     cudaGetLastError();  // not to be found by the next call
@@ -114,8 +141,10 @@ Report report() {
   }
   bool usable = false;
   for (int index = 0; index < count; ++index) {
-    result.devices.push_back(describe(index));
-    usable = usable || result.devices.back().problem.empty();
+    DeviceReport device = describe(index);
+    if (device.problem.empty() && (open == kAllDevices || open == index)) readFreeMemory(device);
+    usable = usable || device.problem.empty();
+    result.devices.push_back(std::move(device));
   }
   cudaGetLastError();
   if (!usable)

@@ -12,8 +12,8 @@ struct DeviceReport {
   std::string name;
   std::string computeCapability;  // "9.0"
   int64_t totalBytes = 0;
-  int64_t freeBytes = 0;
-  std::string problem;  // empty: usable
+  int64_t freeBytes = 0;  // where it was opened
+  std::string problem;    // empty: usable
 };
 
 struct Report {
@@ -23,15 +23,20 @@ struct Report {
   std::vector<DeviceReport> devices;
 };
 
-// Never throws. Makes no CUDA context where no device is found.
-Report report();
+constexpr int kNoDevice = -1;
+constexpr int kAllDevices = -2;
+
+// Never throws. Opens the device of this index, to ask for its free memory; that takes some of it for as long as the
+// process lives, so no other one is opened.
+Report report(int open = kNoDevice);
 
 // Throws ERR_CUDA saying what is missing.
 void requireUsableDevice(int index);
 
 // Held by everything that lives on a device, from before its first allocation until after its last. An error such as an
 // illegal address makes the whole device useless to this process until it is reset, which takes all memory with it: so
-// that is done when the device is asked for again and nobody holds it.
+// that is done when the device is asked for again and nobody holds it. It helps where CUDA lets it; else the process
+// has to be started again.
 class DeviceLease {
  public:
   // Chooses the device for this thread. Throws ERR_CUDA.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "cuda/error.h"
 
 namespace shardspeed::cuda {
@@ -12,6 +13,7 @@ GraphCache::~GraphCache() {
 }
 
 bool GraphCache::run(const Form& form, const Stream& stream, const std::function<bool()>& body) {
+  if (disabled_) return body();
   const auto found =
       std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.form == form; });
   if (found == entries_.end()) {
@@ -26,26 +28,32 @@ bool GraphCache::run(const Form& form, const Stream& stream, const std::function
     return true;
   }
   entries_.splice(entries_.begin(), entries_, found);
-  if (!found->graph && !capture(*found, stream, body)) return false;
+  if (!found->graph && !capture(*found, stream, body)) {
+    disabled_ = true;
+    return body();
+  }
   check(cudaGraphLaunch(found->graph, stream.get()), "launching a captured step");
   return true;
 }
 
 bool GraphCache::capture(Entry& entry, const Stream& stream, const std::function<bool()>& body) {
   cudaGraph_t graph = nullptr;
-  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "capturing a step");
+  cudaError_t status = cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal);
   bool finished = false;
-  try {
-    finished = body();
-  } catch (...) {
-    if (cudaStreamEndCapture(stream.get(), &graph) == cudaSuccess) cudaGraphDestroy(graph);
-    throw;
+  if (status == cudaSuccess) {
+    try {
+      finished = body();
+    } catch (const Error&) {
+      // What is really wrong shows when the step runs as it is.
+    }
+    status = cudaStreamEndCapture(stream.get(), &graph);
   }
-  check(cudaStreamEndCapture(stream.get(), &graph), "capturing a step");
-  const cudaError_t status = finished ? cudaGraphInstantiate(&entry.graph, graph, 0) : cudaSuccess;
-  cudaGraphDestroy(graph);
-  check(status, "preparing a captured step");
-  return finished;
+  if (status == cudaSuccess && finished) status = cudaGraphInstantiate(&entry.graph, graph, 0);
+  if (graph) cudaGraphDestroy(graph);
+  if (status == cudaSuccess && finished) return true;
+  entry.graph = nullptr;
+  cudaGetLastError();  // not to be found by the next call
+  return false;
 }
 
 }  // namespace shardspeed::cuda

@@ -12,6 +12,7 @@ namespace shardspeed::cuda {
 
 // Captured steps, one for each form. A form's first step runs as it is, which loads the kernels; its second is
 // captured; from then on it is replayed. The forms least recently used go where there are too many.
+// Where a step cannot be captured, for want of memory say, all run as they are from then on.
 class GraphCache {
  public:
   struct Form {
@@ -30,8 +31,10 @@ class GraphCache {
     Form form;
     cudaGraphExec_t graph;  // null: seen once
   };
+  // False where it could not be.
   bool capture(Entry& entry, const Stream& stream, const std::function<bool()>& body);
 
+  bool disabled_ = false;
   std::list<Entry> entries_;  // last used first
 };
 

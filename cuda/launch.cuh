@@ -22,13 +22,20 @@ struct LaunchConfig {
   bool overlap = true;
 };
 
+// Shared memory that every supported device gives a block. A function's limit is set to it and never lowered: another
+// engine of the process may be about to launch the same function with more.
+constexpr size_t kMostSharedBytes = 99 << 10;
+
+// Whether the current device can overlap launches, from compute capability 9.0 on; SHARDSPEED_CUDA_PDL=0 says no.
+bool canOverlap();
+
 // Throws Error. Never waits for the device, so it may be called while a stream is captured.
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), const LaunchConfig& config, Args&&... args) {
   constexpr size_t kWithoutAsking = 48 << 10;
   if (config.sharedBytes > kWithoutAsking)
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(config.sharedBytes)),
+                               static_cast<int>(kMostSharedBytes)),
           config.name);
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -39,7 +46,7 @@ void launch(void (*kernel)(Params...), const LaunchConfig& config, Args&&... arg
   native.dynamicSmemBytes = config.sharedBytes;
   native.stream = config.stream;
   native.attrs = &attribute;
-  native.numAttrs = config.overlap ? 1 : 0;
+  native.numAttrs = config.overlap && canOverlap() ? 1 : 0;
   check(cudaLaunchKernelEx(&native, kernel, static_cast<Params>(args)...), config.name);
 }
 

@@ -9,11 +9,15 @@
 
 namespace shardspeed::cuda {
 
-int multiprocessors() {
-  int device = 0, count = 0;
+int deviceAttribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-  return count;
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+int multiprocessors() {
+  return deviceAttribute(cudaDevAttrMultiProcessorCount);
 }
 
 void project(const ProjectionParams& params) {

@@ -232,9 +232,10 @@ void launchFew(const Product& product, int64_t cols, const NormParams* norm, cud
     shared += static_cast<size_t>(product.tokens) * (product.blocks * kBlockColumns + kRowEnd) * sizeof(T);
   else
     shared += static_cast<size_t>(kWarps) * kDepth * kTiles * 32 * sizeof(uint4);
-  // As many blocks as run at once, all with as many groups to do.
+  // As many blocks as run at once, all with as many groups to do. A block takes a kilobyte of shared memory besides.
   const int groups = (product.weightRows + kGroupRows - 1) / kGroupRows;
-  const int room = residentBlocks(kTiles) * multiprocessors();
+  const int fitting = static_cast<int>(deviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / (shared + 1024));
+  const int room = std::clamp(fitting, 1, residentBlocks(kTiles)) * multiprocessors();
   const int rounds = (groups + room - 1) / room;
   const int blocks = (groups + rounds - 1) / rounds;
   const LaunchConfig config{"project", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), shared, stream};

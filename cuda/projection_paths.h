@@ -25,6 +25,7 @@ void projectFew(DType dtype, const Product& product, bool fused, const NormParam
 void projectMany(DType dtype, const Product& product, cudaStream_t stream);
 
 // Of the current device.
+int deviceAttribute(cudaDeviceAttr attribute);
 int multiprocessors();
 
 }  // namespace shardspeed::cuda

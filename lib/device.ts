@@ -151,7 +151,7 @@ function usableAt(wanted: number, report: CudaReport): CudaDevice | string {
 
 /** Why no device is there, whichever is asked for. */
 function noneAtAll(report: CudaReport): string | undefined {
-  if (!report.built) return "This build has no CUDA backend.";
+  if (!report.built) return "This build has no CUDA backend; docs/cuda.md says how to make one that has.";
   if (report.emulated) return "This build's CUDA backend is an emulator for tests, which computes on the CPU.";
   if (report.devices.length > 0) return undefined;
   const problem = `${withoutPeriod(report.problem ?? "No CUDA device was found")}.`;

@@ -94,7 +94,7 @@ export async function startEngine(
     binding.estimateMemory({ ...plan, weights: null }),
     model.maxSequenceTokens,
     options.kvCacheBytes,
-    memoryBudget(options.device, () => binding.cudaReport()),
+    memoryBudget(options.device, () => binding.cudaReport(options.device.cudaIndex)),
     options.logger,
   );
   plan.kvCachePages = memory.kvCachePages;

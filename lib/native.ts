@@ -7,7 +7,7 @@ export interface NativeBinding {
   estimateMemory(plan: EnginePlan): MemoryEstimate;
   cpuFeatures(): CpuFeatures;
   /** What there is of CUDA. Never throws: what is missing is in the answer. */
-  cudaReport(): CudaReport;
+  cudaReport(open?: number | true): CudaReport;
   buildInfo(): BuildInfo;
   /** Reads `bytes` of memory with `threads` threads, `rounds` times; best bytes per second. Blocks: for benches. */
   measureReadBandwidth(bytes: number, threads: number, rounds: number): number;
@@ -41,6 +41,7 @@ export interface CudaDevice {
   /** "9.0" */
   computeCapability: string;
   totalBytes: number;
+  /** Where the device was opened, else 0. */
   freeBytes: number;
   usable: boolean;
   /** Why it is not usable, such as a compute capability that is too small. */

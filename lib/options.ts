@@ -88,8 +88,10 @@ const generationOptionNames = [
   "numBeams",
 ] as const satisfies (keyof GenerationOptions)[];
 
+/** More rows than this do not fit into one launch on CUDA, and nobody gains by them. */
+const mostBatchTokens = 65_535;
 const maxInt32 = 2 ** 31 - 1;
-/** No more than the device can sort: kMostLogprobs of cuda/sample.h. */
+/** At most kMostLogprobs of cuda/sample.h. */
 export const maxLogprobs = 20;
 
 /**
@@ -257,7 +259,7 @@ export function resolveInitOptions(
   const resolved = {
     config,
     threads: reader.integer("threads", 1, 1024, Math.min(availableParallelism(), 1024)),
-    maxBatchTokens: reader.integer("maxBatchTokens", 1, maxInt32, 512),
+    maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
     onProgress: reader.function<(progress: LoadProgress) => void>("onProgress"),
     signal: reader.signal("signal"),

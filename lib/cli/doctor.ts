@@ -88,7 +88,7 @@ function tryAddon(): { features?: CpuFeatures; build?: BuildInfo; cuda?: CudaRep
   try {
     const binding = loadNative();
     const features = binding.cpuFeatures();
-    return { features, build: binding.buildInfo(), cuda: binding.cudaReport(), error: null };
+    return { features, build: binding.buildInfo(), cuda: binding.cudaReport(true), error: null };
   } catch (error) {
     if (!ShardspeedError.isInstance(error)) throw error;
     return { error: error.message };

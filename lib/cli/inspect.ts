@@ -201,7 +201,7 @@ function tensorRows({ tensors, spec }: InspectReport, all: boolean): string[][] 
 
 function memoryRows({ memory, spec }: InspectReport): string[][] {
   return [
-    ["dtype", "tp_size", "weights", "KV cache a token", `KV cache of ${spec.maxPositions} tokens`, "on CUDA"],
+    ["dtype", "tp_size", "weights", "KV cache a token", `KV cache of ${spec.maxPositions} tokens`, "the same on CUDA"],
     ...memory.map(({ dtype, tpSize, weightBytes, kvBytesPerToken, kvBytesPerSequence, cudaKvBytesPerSequence }) => [
       dtype,
       `${tpSize}`,

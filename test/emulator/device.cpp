@@ -28,6 +28,12 @@ struct PlannedFailure {
   cudaError_t error;
 };
 std::map<std::string, PlannedFailure> plannedFailures;
+std::map<std::string, uint64_t> callCounts;
+
+bool isSticky(cudaError_t error) {
+  return error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress || error == cudaErrorLaunchFailure ||
+         error == cudaErrorLaunchTimeout;
+}
 
 }  // namespace
 
@@ -48,12 +54,14 @@ int currentDevice() {
 
 cudaError_t beginCall(const char* function) {
   if (inHostFunction) return cudaErrorNotPermitted;
+  ++callCounts[function];
   if (sticky != cudaSuccess) return sticky;
   if (plannedFailures.empty()) return cudaSuccess;
   const auto planned = plannedFailures.find(function);
   if (planned == plannedFailures.end() || --planned->second.callsLeft > 0) return cudaSuccess;
   const cudaError_t error = planned->second.error;
   plannedFailures.erase(planned);
+  if (isSticky(error)) setStickyError(error);
   return error;
 }
 
@@ -66,11 +74,23 @@ void forgetErrors() {
   sticky = cudaSuccess;
   lastError = cudaSuccess;
   plannedFailures.clear();
+  callCounts.clear();
 }
 
 void failCall(const std::string& function, int nth, int error) {
   const Lock lock;
   plannedFailures[function] = {nth, static_cast<cudaError_t>(error)};
+}
+
+bool isFailurePending() {
+  const Lock lock;
+  return !plannedFailures.empty();
+}
+
+uint64_t calls(const std::string& function) {
+  const Lock lock;
+  const auto found = callCounts.find(function);
+  return found == callCounts.end() ? 0 : found->second;
 }
 
 void setDeviceMemory(size_t bytes) {
@@ -223,10 +243,9 @@ cudaError_t cudaSetDevice(int ordinal) {
   });
 }
 cudaError_t cudaGetDevice(int* ordinal) {
-  return call(__func__, [&] {
-    *ordinal = emulator::selectedDevice;
-    return cudaSuccess;
-  });
+  const Lock lock;
+  *ordinal = emulator::selectedDevice;  // asks no device, so no error of one is in the way
+  return cudaSuccess;
 }
 cudaError_t cudaSetDeviceFlags(unsigned) {
   return call(__func__, [] { return cudaSuccess; });

@@ -40,7 +40,6 @@ struct Schedule {
 
 // For launches that run from now on. Throws nothing; every schedule is valid.
 void setSchedule(const Schedule& schedule);
-Schedule currentSchedule();
 // count schedules that differ as much as they can: all orders, all timings of copies, then more seeds.
 std::vector<Schedule> schedules(int count);
 std::string describe(const Schedule& schedule);
@@ -62,14 +61,12 @@ void setStepBudget(uint64_t steps);
 void setResidentBlocks(int count);
 
 // The nth call (1 is the next) of a function of the runtime, such as "cudaMalloc", fails with error and does nothing.
+// An error that the fault of a kernel leads to, such as an illegal address, is sticky then as well.
 void failCall(const std::string& function, int nth, int error);
-
-// Launches and switches between threads since the start of the process.
-struct Counts {
-  uint64_t launches = 0;
-  uint64_t switches = 0;
-};
-Counts counts();
+// Whether a failure that was asked for has yet to come.
+bool isFailurePending();
+// Calls of a function of the runtime since reset(). What a graph does when it is launched calls nothing.
+uint64_t calls(const std::string& function);
 
 // The running block's dynamic shared memory; a fault if it holds fewer than bytes.
 void* sharedMemory(size_t bytes);

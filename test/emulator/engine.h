@@ -140,7 +140,6 @@ struct Engine {
   Fault fault;
   bool active = false;
   char fenceTag = 0;
-  Counts counts;
 };
 extern Engine engine;
 

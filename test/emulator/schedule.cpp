@@ -23,10 +23,6 @@ void setSchedule(const Schedule& schedule) {
   const Lock lock;
   engine.schedule = schedule;
 }
-Schedule currentSchedule() {
-  const Lock lock;
-  return engine.schedule;
-}
 
 std::vector<Schedule> schedules(int count) {
   // The first few are the ones that find the most between them.
@@ -53,11 +49,6 @@ std::string describe(const Schedule& schedule) {
   return std::string(orders[static_cast<int>(schedule.order)]) + " order, " +
          copies[static_cast<int>(schedule.copies)] + " copies, seed " + std::to_string(schedule.seed) +
          (schedule.prologueFirst ? ", prologue first" : "");
-}
-
-Counts counts() {
-  const Lock lock;
-  return engine.counts;
 }
 
 void setStepBudget(uint64_t steps) {

@@ -165,7 +165,6 @@ void yieldThread() {
   Thread* self = current();
   Thread* next = pick();
   if (next == self) return;
-  ++engine.counts.switches;
   Fiber* to = &engine.host;
   if (next != nullptr) {
     makeCurrent(next);
@@ -195,7 +194,6 @@ void threadMain() {
       next->fiber = mine;  // goes on here, with no switch at all
       continue;
     }
-    ++engine.counts.switches;
     if (next != nullptr && next->fiber == nullptr) next->fiber = takeFiber(threadMain);
     giveFiber(mine);
     leaveFiber(mine, next != nullptr ? next->fiber : &engine.host);

@@ -261,7 +261,7 @@ describe("requests", () => {
 });
 
 describe("memory and ends", () => {
-  const freeBytes = () => loadNative().cudaReport().devices[0]?.freeBytes as number;
+  const freeBytes = () => loadNative().cudaReport(0).devices[0]?.freeBytes as number;
 
   test("an engine takes what its statistics say, and dispose() gives all of it back", async () => {
     await (await open(opt)).dispose(); // what CUDA itself keeps is taken once

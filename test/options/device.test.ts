@@ -46,7 +46,14 @@ describe("device cpu", () => {
 
 describe("device auto", () => {
   const cases: [string, CudaReport, string, RegExp[]][] = [
-    ["a CPU-only build", cpuBuild, "cpu", [/^info: Device auto: the CPU is used\. This build has no CUDA backend\.$/]],
+    [
+      "a CPU-only build",
+      cpuBuild,
+      "cpu",
+      [
+        /^info: Device auto: the CPU is used\. This build has no CUDA backend; docs\/cuda\.md says how to make one that has\.$/,
+      ],
+    ],
     [
       "no driver",
       noDriver,
@@ -110,13 +117,13 @@ describe("device cuda", () => {
       "a CPU-only build",
       "cuda",
       cpuBuild,
-      /^Found device "cuda", which cannot be used: This build has no CUDA backend\. /,
+      /^Found device "cuda", which cannot be used: This build has no CUDA backend; docs\/cuda\.md says how to make one that has\. /,
     ],
     [
       "a CPU-only build",
       "cuda:3",
       cpuBuild,
-      /^Found device "cuda:3".* This build has no CUDA backend\. Use "cpu" or "auto"\.$/,
+      /^Found device "cuda:3".* This build has no CUDA backend; docs\/cuda\.md says how to make one that has\. Use "cpu" or "auto"\.$/,
     ],
     ["no driver", "cuda", noDriver, /no NVIDIA driver: libcuda\.so\.1 cannot be loaded\. Use "cpu" or "auto"\.$/],
     ["no driver", "cuda:0", noDriver, /no NVIDIA driver: libcuda\.so\.1 cannot be loaded\./],

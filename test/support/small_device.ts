@@ -16,7 +16,7 @@ async function tryWith(options: InitOptions): Promise<object> {
   }
 }
 
-const free = () => loadNative().cudaReport().devices[0]?.freeBytes;
+const free = () => loadNative().cudaReport(0).devices[0]?.freeBytes;
 const before = free();
 const tooMuch = await tryWith({ kvCacheBytes: 2 ** 40 });
 const chosen = await tryWith({});

@@ -57,6 +57,15 @@ TEST(cuda_attention_decode, headDims) {
   }
 }
 
+TEST(cuda_attention_decode, everyEighthHeadDim) {
+  for (int64_t dim = 16; dim <= 256; dim += kReduced ? 40 : 8) {
+    AttentionOptions options;
+    options.shape = {2, 1, dim};
+    options.rotaryHalf = static_cast<int32_t>(dim / 2);
+    checkDecode(options, {2, 18});
+  }
+}
+
 TEST(cuda_attention_decode, windows) {
   for (const int32_t window : {1, 2, 15, 16, 17, 100, 128, 129, 300}) {
     AttentionOptions options;

@@ -58,6 +58,15 @@ TEST(cuda_attention_prefill, headDims) {
   }
 }
 
+TEST(cuda_attention_prefill, everyEighthHeadDim) {
+  for (int64_t dim = 16; dim <= 256; dim += kReduced ? 40 : 8) {
+    AttentionOptions options;
+    options.shape = {2, 1, dim};
+    options.rotaryHalf = static_cast<int32_t>(dim / 2);
+    checkPrefill(options, {2, 18});
+  }
+}
+
 TEST(cuda_attention_prefill, windows) {
   for (const int32_t window : {1, 2, 16, 17, 64, 65, 100, 300}) {
     AttentionOptions options;

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <numeric>
 
@@ -273,6 +274,8 @@ TEST(cuda_backend, says_what_is_missing) {
   CHECK(cuda::report().problem.empty());
   CHECK_EQ(cuda::report().devices.size(), 2u);
   CHECK_THROWS("ERR_CUDA", "2 device(s)", cuda::requireUsableDevice(2));
+  emulator::failCall("cudaGetDeviceCount", 1, cudaErrorInsufficientDriver);
+  CHECK(cuda::report().problem.starts_with("The NVIDIA driver is too old: it knows CUDA "));
   emulator::setComputeCapability(7, 5);
   CHECK_THROWS("ERR_CUDA", "7.5", cuda::requireUsableDevice(0));
   CHECK(cuda::report().problem.find("7.5") != std::string::npos);
@@ -289,7 +292,7 @@ TEST(cuda_backend, out_of_memory_names_need_and_rest) {
   CHECK_EQ(runner.step({{0, {1, 2, 3}}}).size(), static_cast<size_t>(3 * model.spec().vocabSize));
 }
 
-// Whichever call fails, there is a typed error, nothing hangs, and a new engine works after a reset of the device.
+// Whichever call fails, there is a typed error that names an operation and what CUDA said, and a new engine works.
 TEST(cuda_backend, every_failing_call_is_an_error) {
   TinyModel model(optSpec(), DType::kF16, 92);
   const auto work = [&] {
@@ -297,23 +300,108 @@ TEST(cuda_backend, every_failing_call_is_an_error) {
     runner.step({{0, {1, 2, 3}}});
     for (int32_t i = 0; i < 3; ++i) runner.step({{0, {i}, true}});
   };
+  int failures = 0;
   for (const char* function :
        {"cudaMalloc", "cudaMemset", "cudaMemcpy", "cudaMemcpyAsync", "cudaHostAlloc", "cudaStreamCreateWithFlags",
         "cudaEventCreateWithFlags", "cudaEventRecord", "cudaEventSynchronize", "cudaStreamSynchronize",
-        "cudaLaunchKernelEx", "cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate",
-        "cudaGraphLaunch", "cudaSetDevice", "cudaGetDeviceCount"})
-    for (const int nth : {1, 2, 5}) {
+        "cudaLaunchKernelEx", "cudaGraphLaunch"})
+    for (const int nth : {1, 2, 5, 9}) {
       const Note note(function, "call", nth);
       emulator::reset();
-      emulator::failCall(function, nth, cudaErrorLaunchFailure);
+      emulator::failCall(function, nth, cudaErrorInvalidValue);
+      std::string heard;
       try {
         work();
       } catch (const Error& error) {
         CHECK_EQ(error.code(), std::string("ERR_CUDA"));
+        heard = error.what();
       }
+      CHECK_EQ(heard.empty(), emulator::isFailurePending());  // no failure passes unheard
+      if (heard.empty()) continue;
+      ++failures;
+      const size_t said = heard.find(": cudaErrorInvalidValue, ");
+      CHECK(said != std::string::npos && said > 0);
     }
+  CHECK(failures >= 30);
+  // A step that cannot be captured runs as it is.
+  for (const char* function : {"cudaStreamBeginCapture", "cudaGraphInstantiate"}) {
+    const Note note(function);
+    emulator::reset();
+    emulator::failCall(function, 1, cudaErrorMemoryAllocation);
+    work();
+    CHECK(!emulator::isFailurePending());
+    CHECK_EQ(emulator::calls("cudaGraphLaunch"), 0u);
+  }
   emulator::reset();
   work();
+}
+
+// A fault makes the whole device useless to the process: to other engines on it, and to new ones while any of them is
+// there. Then it is reset.
+TEST(cuda_backend, a_device_that_failed_is_reset_once_nobody_holds_it) {
+  emulator::reset();
+  TinyModel model(llamaSpec(), DType::kF16, 93);
+  auto first = std::make_unique<CudaRunner>(model), second = std::make_unique<CudaRunner>(model);
+  emulator::failCall("cudaLaunchKernelEx", 3, cudaErrorIllegalAddress);
+  CHECK_THROWS("ERR_CUDA", "cudaErrorIllegalAddress", first->step({{0, {1, 2, 3}}}));
+  CHECK_THROWS("ERR_CUDA", "cudaErrorIllegalAddress", second->step({{0, {1, 2, 3}}}));
+  first.reset();
+  CHECK_THROWS("ERR_CUDA", "", CudaRunner third(model));
+  CHECK(!cuda::report(0).problem.empty());
+  second.reset();
+  CHECK(cuda::report(0).problem.empty());
+  CHECK(cuda::report(0).devices.at(0).freeBytes > 0);
+  CudaRunner fourth(model);
+  CHECK_EQ(fourth.step({{0, {1, 2, 3}}}).size(), static_cast<size_t>(3 * model.spec().vocabSize));
+}
+
+// What a step of generated tokens costs the host: nothing is allocated and one thing waited for, the tokens; from the
+// third such step on it is one graph. Of a layer that graph holds five kernels.
+TEST(cuda_backend, steps_of_generated_tokens_are_replayed) {
+  emulator::reset();
+  TinyModel model(llamaSpec(), DType::kF16, 94);
+  CudaRunner runner(model);
+  runner.step({{0, {1, 2, 3}}, {1, {4, 5}}});
+  const Sampler greedy({}, nullptr, 0);
+  const std::vector<const char*> functions = {"cudaGraphLaunch",       "cudaLaunchKernelEx", "cudaMalloc",
+                                              "cudaHostAlloc",         "cudaMemcpyAsync",    "cudaStreamSynchronize",
+                                              "cudaDeviceSynchronize", "cudaMemcpy",         "cudaGraphInstantiate"};
+  for (int step = 0; step < 20; ++step) {
+    const Note note("step", step);
+    std::map<std::string, uint64_t> before;
+    for (const char* function : functions) before[function] = emulator::calls(function);
+    runner.fill({{0, {6}, true}, {1, {7}, true}});
+    std::vector<SampledToken> sampled(2);
+    const Executor::Outputs outputs{{&greedy, &greedy}, sampled.data(), [](int64_t, int64_t, float*) {}};
+    CHECK(runner.executor->run(runner.current, outputs, runner.stop));
+    std::map<std::string, uint64_t> spent;
+    for (const char* function : functions) spent[function] = emulator::calls(function) - before[function];
+    CHECK_EQ(spent["cudaGraphLaunch"], step > 0 ? 1u : 0u);
+    CHECK_EQ(spent["cudaGraphInstantiate"], step == 1 ? 1u : 0u);
+    // Two launches choose the tokens. Besides its layers a step embeds, gathers rows and multiplies by the head.
+    const auto launches = static_cast<uint64_t>(2 + (step > 1 ? 0 : 5 * model.spec().layers + 3));
+    CHECK_EQ(spent["cudaLaunchKernelEx"], launches);
+    CHECK_EQ(spent["cudaMalloc"] + spent["cudaHostAlloc"] + spent["cudaDeviceSynchronize"] + spent["cudaMemcpy"], 0u);
+    CHECK_EQ(spent["cudaMemcpyAsync"], 2u);  // the step there, the tokens back
+    CHECK_EQ(spent["cudaStreamSynchronize"], 1u);
+  }
+}
+
+TEST(cuda_backend, whole_models_under_all_schedules) {
+  TinyModel model(llamaSpec(), DType::kF16, 96);
+  const std::vector<int32_t> tokens = someTokens(model.spec(), 20, 97);
+  std::vector<float> expected;
+  underAllSchedules([&] {
+    CudaRunner runner(model);
+    std::vector<float> found = runner.step({{0, {tokens.begin(), tokens.begin() + 17}}, {1, {3, 4}}});
+    for (int32_t i = 17; i < 20; ++i) {
+      const std::vector<float> next = runner.step({{1, {i}, true}, {0, {tokens[static_cast<size_t>(i)]}, true}});
+      found.insert(found.end(), next.begin(), next.end());
+    }
+    if (expected.empty()) expected = found;
+    REQUIRE(found.size() == expected.size());
+    CHECK_BITS(found.data(), expected.data(), static_cast<int64_t>(found.size()));
+  });
 }
 
 #endif

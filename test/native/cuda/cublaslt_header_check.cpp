@@ -95,6 +95,8 @@ constexpr bool sameValue(Ours ours, Theirs theirs) {
 }
 
 static_assert(sameValue(LtStatus::kSuccess, CUBLAS_STATUS_SUCCESS));
+static_assert(sameValue(LtStatus::kAllocFailed, CUBLAS_STATUS_ALLOC_FAILED));
+static_assert(sameValue(LtStatus::kArchMismatch, CUBLAS_STATUS_ARCH_MISMATCH));
 static_assert(sameValue(LtStatus::kInvalidValue, CUBLAS_STATUS_INVALID_VALUE));
 static_assert(sameValue(LtStatus::kNotSupported, CUBLAS_STATUS_NOT_SUPPORTED));
 static_assert(sameValue(LtDataType::kF32, CUDA_R_32F));

@@ -1,0 +1,19 @@
+#include "cuda/launch.cuh"
+
+#include <cstdlib>
+#include <string>
+
+namespace shardspeed::cuda {
+
+bool canOverlap() {
+  static const bool wanted = [] {
+    const char* value = std::getenv("SHARDSPEED_CUDA_PDL");
+    return !value || std::string(value) != "0";
+  }();
+  int device = 0, major = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  return wanted && major >= 9;
+}
+
+}  // namespace shardspeed::cuda
