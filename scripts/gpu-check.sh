@@ -70,7 +70,6 @@ trap stop INT TERM
 run() {
   local log=$1 status=0
   shift
-  # The pipe's reader ignores Ctrl-C for long enough to write the last lines.
   ("$@" 2>&1 | tee "$log"; exit "${PIPESTATUS[0]}") &
   child=$!
   wait "$child" || status=$?
@@ -196,7 +195,7 @@ if [ -n "$sanitizer" ]; then
         log=$out/$check-$topic.log
         status=0
         began=$SECONDS
-        run "$log" timeout "$limit" "$tool" --tool "$check" --error-exitcode 86 "$kernel_tests" --filter "$topic/" \
+        run "$log" timeout --foreground -k 10 "$limit" "$tool" --tool "$check" --error-exitcode 86 "$kernel_tests" --filter "$topic/" \
           >/dev/null || status=$?
         case $status in
           0) said="passed, $((SECONDS - began)) s" ;;
