@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "cuda/error.h"
+#include "cuda/overlap.h"
 
 // The two things that kernels here do not write in CUDA's own syntax, so that the same files compile with g++ against
 // test/emulator: launches, and the declaration of shared memory.
@@ -25,9 +26,6 @@ struct LaunchConfig {
 // Shared memory that every supported device gives a block. A function's limit is set to it and never lowered: another
 // engine of the process may be about to launch the same function with more.
 constexpr size_t kMostSharedBytes = 99 << 10;
-
-// Whether the current device can overlap launches, from compute capability 9.0 on; SHARDSPEED_CUDA_PDL=0 says no.
-bool canOverlap();
 
 // Throws Error. Never waits for the device, so it may be called while a stream is captured.
 template <typename... Params, typename... Args>

@@ -51,8 +51,18 @@ describe("what doctor says of CUDA", () => {
   const problem = "Compute capability 7.5 is below 8.0.";
   const cases: [string, CudaReport | undefined, string | null, string[]][] = [
     ["no addon", undefined, null, ["no: The addon cannot be loaded."]],
-    ["a CPU-only build", cpuBuild, null, ["no: This build has no CUDA backend; docs/cuda.md says how to make one that has."]],
-    ["a CPU-only build beside a GPU", cpuBuild, "NVRM 580.1", ["no: This build has no CUDA backend; docs/cuda.md says how to make one that has.", "NVRM 580.1"]],
+    [
+      "a CPU-only build",
+      cpuBuild,
+      null,
+      ["no: This build has no CUDA backend; docs/cuda.md says how to make one that has."],
+    ],
+    [
+      "a CPU-only build beside a GPU",
+      cpuBuild,
+      "NVRM 580.1",
+      ["no: This build has no CUDA backend; docs/cuda.md says how to make one that has.", "NVRM 580.1"],
+    ],
     [
       "a driver that is too old",
       cudaReport([], { driverVersion: "12.4", problem: "The driver is for CUDA 12.4, and 13.0 is needed." }),

@@ -1,7 +1,11 @@
-#include "cuda/launch.cuh"
+#include "cuda/overlap.h"
+
+#include <cuda_runtime.h>
 
 #include <cstdlib>
 #include <string>
+
+#include "cuda/error.h"
 
 namespace shardspeed::cuda {
 
