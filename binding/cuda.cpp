@@ -24,8 +24,6 @@ static void readEmulatorSettings() {
   if (const char* nth = std::getenv("SHARDSPEED_EMULATOR_FAULT"))
     emulator::failCall("cudaLaunchKernelEx", std::atoi(nth), cudaErrorIllegalAddress);
 }
-#else
-static void readEmulatorSettings() {}
 #endif
 
 #ifdef SHARDSPEED_CUDA
@@ -35,7 +33,9 @@ bool builtWithCuda() {
 }
 
 void prepareCuda() {
+#ifdef SHARDSPEED_CUDA_EMULATOR
   readEmulatorSettings();
+#endif
   cuda::addCudaDevices();
 }
 
@@ -70,9 +70,7 @@ bool builtWithCuda() {
   return false;
 }
 
-void prepareCuda() {
-  readEmulatorSettings();
-}
+void prepareCuda() {}
 
 static void fillReport(Napi::Env env, Napi::Object& object, const Napi::Value&) {
   object.Set("built", false);

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
-#include <string>
 
 #include "base/error.h"
 #include "cuda/attention.h"
@@ -14,6 +12,7 @@
 #include "cuda/projection.h"
 #include "cuda/rows.h"
 #include "cuda/step_buffers.h"
+#include "cuda/switches.h"
 #include "cuda/tensors.h"
 #include "cuda/token_chooser.h"
 #include "model/layout.h"
@@ -41,11 +40,6 @@ float* streamOf(const Activations& activations) {
 
 NormParams normParams(const Norm& norm) {
   return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
-}
-
-bool graphsWanted() {
-  const char* value = std::getenv("SHARDSPEED_CUDA_GRAPHS");
-  return !value || std::string(value) != "0";
 }
 
 class CudaBackend final : public Backend {

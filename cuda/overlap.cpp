@@ -2,18 +2,13 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdlib>
-#include <string>
-
 #include "cuda/error.h"
+#include "cuda/switches.h"
 
 namespace shardspeed::cuda {
 
 bool canOverlap() {
-  static const bool wanted = [] {
-    const char* value = std::getenv("SHARDSPEED_CUDA_PDL");
-    return !value || std::string(value) != "0";
-  }();
+  static const bool wanted = overlapWanted();  // asked at every launch
   int device = 0, major = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");

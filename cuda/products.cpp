@@ -1,21 +1,16 @@
 #include "cuda/products.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <string>
 #include <utility>
 
 #include "backend.h"
 #include "cuda/finish.h"
+#include "cuda/switches.h"
 
 namespace shardspeed::cuda {
 
 static constexpr size_t kWorkspaceBytes = 32 << 20;
-
-static bool libraryWanted() {
-  const char* value = std::getenv("SHARDSPEED_CUDA_GEMM");
-  return !value || std::string(value) != "own";
-}
 
 static int64_t gatedCols(int64_t maxCols) {
   return padTo(2 * (maxCols + kGateBlock), kColumnStep);

@@ -6,7 +6,10 @@ export interface NativeBinding {
   /** What an engine of this plan will allocate; kvCachePages and weights do not matter. Allocates nothing of it. */
   estimateMemory(plan: EnginePlan): MemoryEstimate;
   cpuFeatures(): CpuFeatures;
-  /** What there is of CUDA. Never throws: what is missing is in the answer. */
+  /**
+   * What there is of CUDA. Never throws: what is missing is in the answer. `open`: the device to open, which takes some of its
+   * memory for as long as the process lives and tells how much is free; true opens all, nothing none.
+   */
   cudaReport(open?: number | true): CudaReport;
   buildInfo(): BuildInfo;
   /** Reads `bytes` of memory with `threads` threads, `rounds` times; best bytes per second. Blocks: for benches. */

@@ -193,7 +193,7 @@ export interface InitOptions {
   device?: string;
   /** CPU threads that load weights and, on the CPU, compute: 1 to 1024. Default: the number of processors that this process may use. */
   threads?: number;
-  /** Most tokens that one step computes: at least 1. Longer prompts take several steps. Default 512. */
+  /** Most tokens that one step computes: 1 to 65,535. Longer prompts take several steps. Default 512. */
   maxBatchTokens?: number;
   /** Memory for the keys and values of all running sequences, in bytes. Default: chosen from the model and the device's free memory. */
   kvCacheBytes?: number;

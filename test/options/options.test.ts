@@ -192,7 +192,7 @@ describe("init options", () => {
   const wrong: Record<string, unknown[]> = {
     device: ["gpu", "cuda:", "cuda:x", "CPU", 0, null],
     threads: [0, 1025, 1.5, "2"],
-    maxBatchTokens: [0, -1, "512"],
+    maxBatchTokens: [0, -1, "512", 65_536],
     kvCacheBytes: [0, -1, 1.5, Number.POSITIVE_INFINITY],
     config: [5, null, []],
     onProgress: [5, {}],
