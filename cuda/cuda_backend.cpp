@@ -111,8 +111,6 @@ class CudaBackend final : public Backend {
   bool uploaded_ = false;
   int64_t splits_ = 0;  // of the attention over generated rows in this step
   RotarySpec rotary_;
-  int64_t scratchRows_ = 0;
-  int64_t scratchCols_ = 0;
   DeviceMemory scratch_;          // rows of the residual stream in the weights' dtype, where a product needs them
   DeviceMemory decodeWorkspace_;  // of attendDecode, for kDecodeRows rows
   std::unique_ptr<TokenChooser> chooser_;
@@ -120,12 +118,8 @@ class CudaBackend final : public Backend {
 
 std::unique_ptr<Activations> CudaBackend::makeActivations(int64_t capacity, int64_t cols, Width width) {
   if (width == Width::kWide) {
-    const int64_t rows = std::max(scratchRows_, StepBuffers::paddedRows(capacity));
-    const int64_t stride = std::max(scratchCols_, padTo(cols, kColumnStep));
-    if (rows > scratchRows_ || stride > scratchCols_)
-      scratch_ = DeviceMemory(static_cast<size_t>(rows * stride) * dtypeSize(options_.dtype), "activations");
-    scratchRows_ = rows;
-    scratchCols_ = stride;
+    const size_t bytes = CudaActivations::bytesOf(capacity, cols, Width::kNarrow);
+    if (bytes > scratch_.bytes()) scratch_ = DeviceMemory(bytes, "activations");
   }
   if (width == Width::kNarrow) {
     narrowRows_ = std::max(narrowRows_, StepBuffers::paddedRows(capacity));

@@ -36,8 +36,7 @@ void Uploader::write(void* target, int64_t count, size_t rowBytes, size_t stride
     const int64_t some = std::min(rowsAtOnce, count - first);
     Buffer& buffer = take();
     try {
-      if (!buffer.made) buffer.memory = PinnedMemory(kBufferBytes, "loading weights");
-      buffer.made = true;
+      if (!buffer.memory.as()) buffer.memory = PinnedMemory(kBufferBytes, "loading weights");
       buffer.sent.wait("loading weights");  // what was in it before
       auto* staged = buffer.memory.as<uint8_t>();
       for (int64_t row = 0; row < some; ++row) {

@@ -15,6 +15,9 @@ namespace shardspeed::cuda {
 class Uploader {
  public:
   explicit Uploader(int device) : device_(device) {}
+  ~Uploader() { cudaStreamSynchronize(stream_.get()); }  // what is under way reads the buffers
+  Uploader(const Uploader&) = delete;
+  Uploader& operator=(const Uploader&) = delete;
   // Writes `count` rows of rowBytes to `target`, where each takes strideBytes; the rest of a row becomes zero.
   void write(void* target, int64_t count, size_t rowBytes, size_t strideBytes, const void* rows);
   // Waits until all that was written has arrived.
@@ -26,7 +29,6 @@ class Uploader {
     PinnedMemory memory;
     Event sent;
     bool busy = false;
-    bool made = false;
   };
   Buffer& take();
   void give(Buffer& buffer);

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "cuda/cuda_backend.h"
+#include "device.h"
+#include "random.h"
+#include "runtime/executor.h"
+#include "tiny_model.h"
+
+namespace shardspeed::test {
+
+constexpr int64_t kPages = 24;
+constexpr int64_t kMostRows = 40;
+
+// Some sequences of one model, each with its own pages.
+struct CudaRunner {
+  explicit CudaRunner(TinyModel& model, DType dtype = DType::kF16, int64_t maxRows = kMostRows) : spec(model.spec()) {
+    const BackendOptions options{dtype, &pool, maxRows, spec.maxPositions, kPages};
+    backend = cuda::makeCudaBackend(0, options);
+    LoadOptions load;
+    load.dtype = dtype;
+    load.plan = &model.plan();
+    weights = loadModel(spec, load, *backend, pool);
+    cache = backend->makeKvCache(spec.layers, kPages, {spec.heads, spec.kvHeads, spec.headDim});
+    executor = std::make_unique<Executor>(spec, weights, *backend, *cache, maxRows, spec.maxPositions);
+    freePages.resize(kPages);
+    std::iota(freePages.rbegin(), freePages.rend(), 0);
+  }
+
+  struct Piece {
+    size_t sequence;
+    std::vector<int32_t> tokens;
+    bool generated = false;
+  };
+
+  // Logits of all rows of a step of these pieces, (rows, vocab).
+  std::vector<float> step(const std::vector<Piece>& pieces) {
+    fill(pieces);
+    std::vector<float> logits;
+    Executor::Outputs outputs;
+    outputs.sink = [&](int64_t, int64_t count, float* values) {
+      logits.insert(logits.end(), values, values + count * spec.vocabSize);
+    };
+    CHECK(executor->run(current, outputs, stop));
+    CHECK_EQ(logits.size(), static_cast<size_t>(current.rows * spec.vocabSize));
+    return logits;
+  }
+
+  void fill(const std::vector<Piece>& pieces) {
+    current = {};
+    tokenIds.clear();
+    for (const Piece& piece : pieces) {
+      if (piece.sequence >= sequences.size()) sequences.resize(piece.sequence + 1);
+      State& state = sequences[piece.sequence];
+      const auto rows = static_cast<int64_t>(piece.tokens.size());
+      while (static_cast<int64_t>(state.pages.size()) * kPageTokens < state.length + rows) {
+        state.pages.push_back(freePages.back());
+        freePages.pop_back();
+      }
+      tokenIds.insert(tokenIds.end(), piece.tokens.begin(), piece.tokens.end());
+      SequenceSlice slice;
+      slice.firstRow = current.rows;
+      slice.rowCount = rows;
+      slice.contextLength = state.length;
+      slice.totalLength = state.length + rows;
+      slice.generated = piece.generated;
+      current.sequences.push_back(slice);
+      current.rows += rows;
+      state.length += rows;
+    }
+    for (size_t i = 0; i < pieces.size(); ++i) current.sequences[i].pages = sequences[pieces[i].sequence].pages.data();
+    current.tokenIds = tokenIds.data();
+    current.wantedRows.resize(static_cast<size_t>(current.rows));
+    std::iota(current.wantedRows.begin(), current.wantedRows.end(), 0);
+  }
+
+  struct State {
+    int64_t length = 0;
+    std::vector<int32_t> pages;
+  };
+  ThreadPool pool{1};
+  const ModelSpec& spec;
+  std::unique_ptr<Backend> backend;
+  ModelWeights weights;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<Executor> executor;
+  std::vector<int32_t> freePages;
+  std::vector<State> sequences;
+  std::vector<int32_t> tokenIds;
+  Step current;
+  std::atomic<bool> stop{false};
+};
+
+inline std::vector<int32_t> someTokens(const ModelSpec& spec, int64_t count, uint64_t seed) {
+  Random random(seed);
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>(random.below(spec.vocabSize)));
+  return tokens;
+}
+
+}  // namespace shardspeed::test
