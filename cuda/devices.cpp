@@ -87,9 +87,8 @@ static DeviceReport describe(int index) {
   return device;
 }
 
+// The device stays chosen for this thread: going back to another one would open that, too.
 static void readFreeMemory(DeviceReport& device) {
-  int before = 0;
-  cudaGetDevice(&before);
   try {
     const DeviceLease lease(device.index);
     size_t free = 0, total = 0;
@@ -98,7 +97,6 @@ static void readFreeMemory(DeviceReport& device) {
   } catch (const Error& error) {
     device.problem = std::string("it cannot be opened: ") + error.what();
   }
-  if (before != device.index) cudaSetDevice(before);
 }
 
 static std::string countProblem(cudaError_t status, const Report& report) {
