@@ -1,7 +1,7 @@
 /** The stable codes, each with what it means. docs/errors.md says the same at length; a test keeps the two equal. */
 export const errorCodes = {
   ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
-  ERR_CONFIG: "The DeepSpeed config is wrong.",
+  ERR_CONFIG: "The DeepSpeed config or the launcher's environment is wrong.",
   ERR_CHECKPOINT: "A checkpoint file is missing, damaged or does not fit the model.",
   ERR_UNSUPPORTED_MODEL: "The architecture, or an option of it, is not one that shardspeed computes.",
   ERR_TOKENIZER: "The tokenizer is missing or cannot be read.",
@@ -9,6 +9,8 @@ export const errorCodes = {
   ERR_OUT_OF_MEMORY: "The model or a request needs more memory than there is.",
   ERR_NUMERIC: "The model computed infinity or NaN.",
   ERR_CUDA: "A CUDA device was asked for and there is none that can be used, or an operation on it failed.",
+  ERR_COMM: "A rank of the group is gone, silent or could not be met.",
+  ERR_NOT_DRIVER: "Generation was asked for on a rank that does not drive.",
   ERR_ABORTED: "The work was cancelled by its signal.",
   ERR_DISPOSED: "The engine has been disposed, or failed for good.",
   ERR_NATIVE: "The native addon could not be loaded, or failed inside.",

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
-import { addGenerationFlags, parseBytes, parseIds, parseInteger } from "./flags.js";
+import { Command, CommanderError, Option } from "commander";
+import { addGenerationFlags, parseBytes, parseDecimal, parseIds, parseInteger } from "./flags.js";
 import { exitCodes, reportError } from "./report.js";
 
 /** Commands load their code when they run: help stays quick, and works where the addon does not. */
@@ -11,6 +11,7 @@ function createProgram(): Command {
     .version(readVersion(), "-V, --version")
     .addHelpText("after", exitCodeHelp)
     .showHelpAfterError("(--help shows the options)")
+    .enablePositionalOptions() // what follows the script of a command is the script's
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "shardspeed: ")) });
 
@@ -29,7 +30,8 @@ function createProgram(): Command {
   addGenerationFlags(generate)
     .option("--config <file>", "DeepSpeed inference config")
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
-    .option("--threads <n>", "CPU threads that load and, on the CPU, compute (default: all processors)", parseInteger)
+    .option("--tp-size <n>", "ranks that share the model (default: as the config says, else 1)", parseInteger)
+    .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
     .option("--max-batch-tokens <n>", "most tokens a step computes (default: 512)", parseInteger)
     .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: chosen)", parseBytes)
     .option("-q, --quiet", "no statistics, progress and warnings on the standard error")
@@ -37,6 +39,8 @@ function createProgram(): Command {
     .option("--json", "one JSON document on the standard output, at the end")
     .addHelpText("after", exitCodeHelp)
     .action(async (model, flags) => (await import("./generate.js")).generate(model, flags));
+
+  addRun(program);
 
   program
     .command("inspect")
@@ -56,6 +60,44 @@ function createProgram(): Command {
   return program;
 }
 
+function addRun(program: Command): void {
+  const command = program
+    .command("run")
+    .description("Start the ranks of a group: a Node script several times, each with its own RANK.")
+    .usage("[options] <script> [args...]")
+    .argument("<script>", "what every rank runs")
+    .argument("[args...]", "its arguments: options after the script are the script's")
+    .passThroughOptions()
+    .option("--nproc-per-node <n>", "ranks to start on this host", parseInteger, 1)
+    .option("--nnodes <n>", "hosts that take part; the command is run on each", parseInteger, 1)
+    .option("--node-rank <n>", "which of them this is, from 0", parseInteger)
+    .option("--master-addr <host>", "host name or address of node 0 (default: this host)")
+    .option("--master-port <port>", "where rank 0 is met (default: a free one, 29500 on several hosts)", parseInteger)
+    .option("--no-node", "the script is a program of its own, not one for Node")
+    .option("--no-prefix", "give the output of the ranks as it is, without [rank 0] before its lines")
+    .option("--grace-seconds <s>", "from SIGTERM to SIGKILL, after a rank has failed", parseDecimal, 10);
+  // As torchrun writes them too.
+  for (const name of ["nproc_per_node", "node_rank", "master_port"]) {
+    command.addOption(new Option(`--${name} <n>`).argParser(parseInteger).hideHelp());
+  }
+  command
+    .addOption(new Option("--master_addr <host>").hideHelp())
+    .addHelpText("after", runExitCodeHelp)
+    .action(async (script, args, { nproc_per_node, node_rank, master_addr, master_port, ...flags }) => {
+      const given = {
+        nprocPerNode: nproc_per_node,
+        nodeRank: node_rank,
+        masterAddr: master_addr,
+        masterPort: master_port,
+      };
+      const alike = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+      return (await import("./run.js")).run(script, args, { ...flags, ...alike });
+    });
+}
+
+const runExitCodeHelp = `
+Exit codes: 0 all ranks ended with 0, else that of the rank that failed first (128 + n: ended by signal n), 2 wrong usage.`;
+
 const exitCodeHelp = `
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted (143 terminated).`;
 
@@ -64,7 +106,8 @@ function readVersion(): string {
 }
 
 async function main(): Promise<void> {
-  const json = process.argv.includes("--json");
+  // Of a script's arguments none is for this program.
+  const json = process.argv.includes("--json") && process.argv[2] !== "run";
   try {
     await createProgram().parseAsync();
   } catch (error) {

@@ -1,0 +1,101 @@
+import { readFileSync } from "node:fs";
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import type { Logger } from "../logger.js";
+import type { LaunchEnvironment } from "./environment.js";
+import { deriveSessionKey, makeNonce } from "./handshake.js";
+import { dataBytes, type Meeting, type Met, meetingPorts, toAddress } from "./meeting.js";
+import { Guest } from "./rendezvous_guest.js";
+import { Host } from "./rendezvous_host.js";
+
+export type { Met } from "./meeting.js";
+
+export interface RendezvousOptions {
+  /** Of readSecret(). */
+  secret: Buffer;
+  /** How long all ranks have to come. Default: 300,000, as processes on many hosts do not start at once. */
+  timeoutMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+  logger: Logger;
+  /** Counts the meetings of this process, from 0, the same on all ranks: ranks that are in different ones never meet. */
+  sequence: number;
+}
+
+/**
+ * Brings all ranks of a start together: each tells all others something, and all get a key that nobody else has. Rank 0 listens on the first
+ * free port of masterPort to masterPort + 15, and the others look for it there.
+ *
+ * @param data what this rank tells the others: JSON, at most 1 MiB
+ * @throws ShardspeedError ERR_COMM where ranks do not come in time, go away again, or have another secret, world size or version; ERR_ABORTED
+ *   by the signal. No socket and no timer is left then, nor is one otherwise.
+ */
+export async function rendezvous(
+  place: LaunchEnvironment,
+  data: unknown,
+  { secret, timeoutMs = 300_000, signal, logger, sequence }: RendezvousOptions,
+): Promise<Met> {
+  const text = JSON.stringify(data) ?? "null";
+  if (Buffer.byteLength(text) > dataBytes - 1024) {
+    throw invalidArgument("the data of a rank", `at most ${dataBytes - 1024} bytes of JSON`, text.length);
+  }
+  if (signal?.aborted) throw aborted(signal);
+  if (place.worldSize === 1) {
+    const sessionKey = deriveSessionKey(secret, [makeNonce()]);
+    return { members: [{ address: toAddress(place.masterAddr), data: JSON.parse(text) }], sessionKey };
+  }
+  if (meetingPorts(place).length === 0) {
+    throw new ShardspeedError(
+      "ERR_CONFIG",
+      `Found MASTER_PORT=${place.masterPort}, expected a port with free ones after it`,
+    );
+  }
+  const meeting: Meeting = { place, data: text, secret, sequence, version: readVersion(), logger };
+  return meet(meeting, timeoutMs, signal);
+}
+
+/** What setTimeout() takes at most. */
+const longestTimer = 2 ** 31 - 1;
+
+async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | undefined): Promise<Met> {
+  const side = meeting.place.rank === 0 ? new Host(meeting) : new Guest(meeting);
+  let stop: (() => void) | undefined;
+  const ended = new Promise<never>((_, reject) => {
+    const timer = setTimeout(
+      () => {
+        const message = `The ranks did not meet within ${timeoutMs / 1000} s: ${side.describe()}`;
+        reject(new ShardspeedError("ERR_COMM", message));
+      },
+      Math.min(timeoutMs, longestTimer),
+    );
+    const onAbort = () => reject(aborted(signal as AbortSignal));
+    signal?.addEventListener("abort", onAbort);
+    stop = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+  });
+  const outcome = side.meet();
+  // Whichever comes first counts; what the other says later is known already.
+  outcome.catch(() => {});
+  try {
+    const met = await Promise.race([outcome, ended]);
+    await side.leave();
+    return met;
+  } catch (error) {
+    const failure = error as Error;
+    const cancelled = ShardspeedError.isInstance(failure) && failure.code === "ERR_ABORTED";
+    await side.leave(cancelled ? "it was cancelled there" : failure.message);
+    throw failure;
+  } finally {
+    stop?.();
+  }
+}
+
+function aborted(signal: AbortSignal): ShardspeedError {
+  return new ShardspeedError("ERR_ABORTED", "The meeting of the ranks was cancelled by its signal.", {
+    cause: signal.reason,
+  });
+}
+
+function readVersion(): string {
+  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
+}

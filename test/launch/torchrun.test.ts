@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { meetingRank, startProgram } from "./processes.js";
+
+const torchrun = process.env.SHARDSPEED_TORCHRUN || "torchrun";
+const found = spawnSync(torchrun, ["--help"], { stdio: "ignore" }).status === 0;
+const missing = `${torchrun} cannot be run: install the Python package torch, or name its torchrun in SHARDSPEED_TORCHRUN`;
+
+test("ranks that the real torchrun starts meet each other", { skip: found ? false : missing }, async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-test-"));
+  try {
+    const args = ["--nproc-per-node", "2", "--no-python", process.execPath, meetingRank, "2"];
+    const { status, stdout, stderr } = await startProgram(torchrun, args, { XDG_STATE_HOME: folder }).ended;
+    assert.equal(status, 0, stderr);
+    const lines = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.equal(lines.length, 4, stdout);
+    for (const { sequence, launcher, members } of lines) {
+      assert.equal(launcher, "torchrun");
+      assert.deepEqual(members, [
+        { rank: 0, sequence },
+        { rank: 1, sequence },
+      ]);
+    }
+    assert.equal(new Set(lines.map(({ key }) => key)).size, 2);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});
