@@ -7,10 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "base/spin.h"
 
 namespace shardspeed {
 
@@ -18,7 +15,6 @@ namespace {
 
 // A decode step has some two hundred regions a few tens of microseconds long: spinning for about that long bridges the
 // gaps between them, then the processor is given to others, and a worker without work for longer sleeps.
-constexpr int kSpins = 2000;
 constexpr int kYields = 100;
 
 // The region's word: its number in the upper half, then one bit that says it is open, then the workers inside.
@@ -27,12 +23,6 @@ constexpr uint64_t kInside = kOpen - 1;
 
 uint32_t regionOf(uint64_t word) {
   return static_cast<uint32_t>(word >> 32);
-}
-
-void pauseOnce() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
 }
 
 }  // namespace
@@ -64,10 +54,7 @@ struct ThreadPool::State {
   bool changed(uint32_t seen) const { return regionOf(word.load(std::memory_order_acquire)) != seen; }
 
   void awaitRegionAfter(uint32_t seen) {
-    for (int i = 0; i < kSpins; ++i) {
-      if (changed(seen)) return;
-      pauseOnce();
-    }
+    if (spinShortly([&] { return changed(seen); })) return;
     for (int i = 0; i < kYields; ++i) {
       if (changed(seen)) return;
       std::this_thread::yield();

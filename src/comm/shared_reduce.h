@@ -1,0 +1,65 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "comm/group.h"
+
+namespace shardspeed {
+
+// All-reduce and gather over memory that all ranks see, for ranks on processors.
+//
+// Each rank has two slots, used in turn, into which its product writes partial sums directly. Up to kOnePassBytes every
+// rank then adds up everything itself, which takes one meeting. Beyond, with more than two ranks, each adds up its
+// share of the rows and the others fetch that: two meetings, but 2 reads of each sum instead of as many as there are
+// ranks. Either way the ranks' parts are added in the order of the ranks, so all ranks get the same bits, whatever else
+// is in the step. With two slots one meeting is enough: a rank that writes into a slot again has met the others since,
+// when they had read it. (DeepSpeed's csrc/cpu/comm/shm.cpp does much the same.)
+class SharedReduce {
+ public:
+  static constexpr int64_t kOnePassBytes = 256 << 10;
+
+  // Collective. floats: the largest that a rank puts into a slot. firstEpoch: for tests of the number's end.
+  SharedReduce(Group& group, int64_t floats, uint32_t firstEpoch = 0);
+
+  // Bytes that all ranks together share.
+  static size_t bytesOf(int ranks, int64_t floats);
+
+  // Where this rank's part of the next operation goes.
+  float* slot() const { return slotOf(group_.rank()); }
+
+  // Of rows of `stride` floats in the slots. finish(row, parts, count): adds up `count` parts, `parts[i]` being those
+  // of the row, and does with the sum what it likes; called on the pool's threads.
+  using Finish = std::function<void(int64_t row, const float* const* parts, int count)>;
+  void sum(int64_t rows, int64_t stride, ThreadPool& pool, const Finish& finish);
+
+  // Calls take(rank, its slot) for every rank, on rank 0 only.
+  void gather(const std::function<void(int rank, const float* slot)>& take);
+
+  // What all of this has taken so far, waiting for slower ranks included.
+  int64_t nanoseconds() const { return nanoseconds_; }
+
+ private:
+  struct alignas(64) Arrival {
+    std::atomic<uint32_t> epoch;
+  };
+
+  float* slotOf(int rank) const;
+  Arrival& arrivalOf(int rank) const;
+  // Waits until all ranks are here.
+  void meet();
+
+  Group& group_;
+  std::shared_ptr<uint8_t> memory_;
+  int64_t slotFloats_;
+  uint32_t epoch_;
+  uint32_t operation_ = 0;
+  int64_t nanoseconds_ = 0;
+};
+
+}  // namespace shardspeed

@@ -1,0 +1,62 @@
+#include "model/shard.h"
+
+#include <algorithm>
+
+#include "backend.h"
+
+namespace shardspeed {
+
+namespace {
+
+// The index-th of `parts` parts of `units`, which differ by one unit at most.
+Range deal(int64_t units, int64_t index, int64_t parts) {
+  const int64_t first = units * index / parts;
+  return {first, units * (index + 1) / parts - first};
+}
+
+// In whole blocks where every part gets one, so that kernels see few partial blocks.
+Range dealBlocks(int64_t units, int64_t index, int64_t parts) {
+  const int64_t blocks = (units + kGateBlock - 1) / kGateBlock;
+  if (blocks < parts) return deal(units, index, parts);
+  const Range dealt = deal(blocks, index, parts);
+  const int64_t first = dealt.first * kGateBlock;
+  return {first, std::min(units, (dealt.first + dealt.count) * kGateBlock) - first};
+}
+
+void dealHeads(const ModelSpec& spec, Shard& shard) {
+  const int64_t group = spec.heads / spec.kvHeads;
+  if (shard.size <= spec.kvHeads) {
+    shard.kvHeads = deal(spec.kvHeads, shard.rank, shard.size);
+    shard.heads = {shard.kvHeads.first * group, shard.kvHeads.count * group};
+    return;
+  }
+  // The KV head whose ranks this one is among.
+  int64_t kvHead = 0;
+  Range ranks = deal(shard.size, kvHead, spec.kvHeads);
+  while (ranks.first + ranks.count <= shard.rank) ranks = deal(shard.size, ++kvHead, spec.kvHeads);
+  const Range queries = deal(group, shard.rank - ranks.first, ranks.count);
+  shard.kvHeads = {kvHead, 1};
+  shard.heads = {kvHead * group + queries.first, queries.count};
+}
+
+}  // namespace
+
+Shard wholeModel(const ModelSpec& spec) {
+  return shardOf(spec, 0, 1);
+}
+
+Shard shardOf(const ModelSpec& spec, int rank, int size) {
+  Shard shard;
+  shard.rank = rank;
+  shard.size = size;
+  dealHeads(spec, shard);
+  shard.ffn = dealBlocks(spec.ffnSize, rank, size);
+  shard.vocab = dealBlocks(spec.vocabSize, rank, size);
+  return shard;
+}
+
+int64_t largestGroup(const ModelSpec& spec) {
+  return std::min({spec.heads, spec.ffnSize, spec.vocabSize});
+}
+
+}  // namespace shardspeed
