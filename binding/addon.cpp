@@ -6,8 +6,10 @@
 #include "binding/cuda.h"
 #include "binding/engine.h"
 #include "binding/guard.h"
+#include "comm/measure_reduce.h"
 #include "cpu/cpu_features.h"
 #include "cpu/measure.h"
+#include "model/layout.h"
 
 // The whole native surface, as lib/native.ts declares it.
 
@@ -22,8 +24,41 @@ static Napi::Value createEngine(const Napi::CallbackInfo& info) {
 
 static Napi::Value estimate(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return toObject(info.Env(), estimateMemory(toEngineOptions(info[0].As<Napi::Object>())));
+    return toArray(info.Env(), estimateMemory(toEngineOptions(info[0].As<Napi::Object>())));
   });
+}
+
+// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native.ts, shardShapes.
+static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const EngineOptions options = toEngineOptions(info[0].As<Napi::Object>());
+    const Shard shard = shardOf(options.spec, options.firstRank(), options.groupSize());
+    auto shapes = Napi::Object::New(info.Env());
+    for (const MatrixLayout& layout : modelLayouts(options.spec, shard)) {
+      for (const MatrixPart& part : layout.parts) {
+        auto shape = Napi::Array::New(info.Env(), 2);
+        shape.Set(0u, static_cast<double>(part.source.count));
+        shape.Set(1u, static_cast<double>(layout.source.count));
+        shapes.Set(part.role, shape);
+      }
+    }
+    return shapes;
+  });
+}
+
+static Napi::Value openListener(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const ControlListener listener = openControlListener(info[0].As<Napi::String>().Utf8Value());
+    auto result = Napi::Object::New(info.Env());
+    result.Set("descriptor", listener.descriptor);
+    result.Set("port", listener.port);
+    return result;
+  });
+}
+
+static Napi::Value closeListener(const Napi::CallbackInfo& info) {
+  closeControlListener(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
 }
 
 static Napi::Value readBandwidth(const Napi::CallbackInfo& info) {
@@ -37,6 +72,21 @@ static Napi::Value readBandwidth(const Napi::CallbackInfo& info) {
 static Napi::Value fmaPeak(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return Napi::Number::New(info.Env(), measureFmaPeak(info[0].As<Napi::Number>(), info[1].As<Napi::Number>()));
+  });
+}
+
+static Napi::Value allReduceSeconds(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(),
+                             measureAllReduce(info[0].As<Napi::Number>(), info[1].As<Napi::Number>().Int64Value(),
+                                              info[2].As<Napi::Number>()));
+  });
+}
+
+static Napi::Value copySeconds(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::Number::New(info.Env(),
+                             measureCopy(info[0].As<Napi::Number>().Int64Value(), info[1].As<Napi::Number>()));
   });
 }
 
@@ -66,11 +116,16 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("createEngine", Napi::Function::New<createEngine>(env));
   exports.Set("estimateMemory", Napi::Function::New<estimate>(env));
+  exports.Set("shardShapes", Napi::Function::New<shardShapes>(env));
+  exports.Set("openListener", Napi::Function::New<openListener>(env));
+  exports.Set("closeListener", Napi::Function::New<closeListener>(env));
   exports.Set("cpuFeatures", Napi::Function::New<cpuFeatures>(env));
   exports.Set("cudaReport", Napi::Function::New<cudaReport>(env));
   exports.Set("buildInfo", Napi::Function::New<buildInfo>(env));
   exports.Set("measureReadBandwidth", Napi::Function::New<readBandwidth>(env));
   exports.Set("measureFmaPeak", Napi::Function::New<fmaPeak>(env));
+  exports.Set("measureAllReduce", Napi::Function::New<allReduceSeconds>(env));
+  exports.Set("measureCopy", Napi::Function::New<copySeconds>(env));
   return exports;
 }
 

@@ -1,5 +1,6 @@
 #include "binding/convert.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -121,6 +122,20 @@ WeightPlan toWeightPlan(const Napi::Object& object) {
   return plan;
 }
 
+ProcessGroupOptions toProcessGroup(const Napi::Object& object) {
+  ProcessGroupOptions group;
+  group.rank = static_cast<int>(integer(object, "rank"));
+  group.size = static_cast<int>(integer(object, "size"));
+  group.listener = static_cast<int>(integer(object, "listener"));
+  group.leaderHost = text(object, "leaderHost");
+  group.leaderPort = static_cast<uint16_t>(integer(object, "leaderPort"));
+  const auto key = object.Get("key").As<Napi::Uint8Array>();
+  std::copy_n(key.Data(), std::min(key.ElementLength(), group.key.size()), group.key.begin());
+  group.silenceLimitMs = integer(object, "silenceLimitMs");
+  group.connectLimitMs = integer(object, "connectLimitMs");
+  return group;
+}
+
 // Hands the memory over instead of copying it; a runtime that refuses foreign memory gets a copy.
 Napi::Value toFloat32Array(Napi::Env env, std::vector<float>&& values) {
   const size_t count = values.size();
@@ -169,7 +184,11 @@ EngineOptions toEngineOptions(const Napi::Object& plan) {
   options.spec = toSpec(plan.Get("spec").As<Napi::Object>());
   if (plan.Get("weights").IsObject()) options.plan = toWeightPlan(plan.Get("weights").As<Napi::Object>());
   options.dtype = toDType(text(plan, "dtype"));
-  if (plan.Get("device").IsString()) options.device = text(plan, "device");
+  options.devices.clear();
+  const auto devices = plan.Get("devices").As<Napi::Array>();
+  for (uint32_t i = 0; i < devices.Length(); ++i)
+    options.devices.push_back(devices.Get(i).As<Napi::String>().Utf8Value());
+  if (plan.Get("group").IsObject()) options.processes = toProcessGroup(plan.Get("group").As<Napi::Object>());
   options.threads = static_cast<int>(integer(plan, "threads"));
   options.maxSequenceTokens = integer(plan, "maxSequenceTokens");
   options.maxBatchTokens = integer(plan, "maxBatchTokens");
@@ -215,6 +234,9 @@ Napi::Object toObject(Napi::Env env, Event& event) {
       object.Set("code", event.code);
       object.Set("message", event.message);
       break;
+    case EventKind::kEnded:
+      object.Set("kind", "ended");
+      break;
     case EventKind::kRejected:
       object.Set("kind", "rejected");
       object.Set("code", event.code);
@@ -241,23 +263,35 @@ Napi::Object toObject(Napi::Env env, const EngineStats& stats) {
                                                     {"waiting", stats.waiting},
                                                     {"kvPagesTotal", stats.kvPagesTotal},
                                                     {"kvPagesFree", stats.kvPagesFree},
-                                                    {"weightBytes", stats.weightBytes},
-                                                    {"kvCacheBytes", stats.kvCacheBytes},
-                                                    {"activationBytes", stats.activationBytes},
                                                     {"steps", stats.steps},
                                                     {"promptTokens", stats.promptTokens},
                                                     {"generatedTokens", stats.generatedTokens},
                                                     {"preemptions", stats.preemptions}};
   for (const auto& [name, value] : fields) object.Set(name, static_cast<double>(value));
+  object.Set("stepMs", static_cast<double>(stats.stepNanoseconds) / 1e6);
+  object.Set("groupMs", static_cast<double>(stats.groupNanoseconds) / 1e6);
+  auto memory = Napi::Array::New(env, stats.memory.size());
+  for (uint32_t i = 0; i < stats.memory.size(); ++i) {
+    auto rank = Napi::Object::New(env);
+    rank.Set("weightBytes", static_cast<double>(stats.memory[i].weightBytes));
+    rank.Set("kvCacheBytes", static_cast<double>(stats.memory[i].kvCacheBytes));
+    rank.Set("activationBytes", static_cast<double>(stats.memory[i].activationBytes));
+    memory.Set(i, rank);
+  }
+  object.Set("memory", memory);
   return object;
 }
 
-Napi::Object toObject(Napi::Env env, const MemoryEstimate& estimate) {
-  auto object = Napi::Object::New(env);
-  object.Set("weightBytes", static_cast<double>(estimate.weightBytes));
-  object.Set("activationBytes", static_cast<double>(estimate.activationBytes));
-  object.Set("kvPageBytes", static_cast<double>(estimate.kvPageBytes));
-  return object;
+Napi::Array toArray(Napi::Env env, const std::vector<MemoryEstimate>& estimates) {
+  auto array = Napi::Array::New(env, estimates.size());
+  for (uint32_t i = 0; i < estimates.size(); ++i) {
+    auto object = Napi::Object::New(env);
+    object.Set("weightBytes", static_cast<double>(estimates[i].weightBytes));
+    object.Set("activationBytes", static_cast<double>(estimates[i].activationBytes));
+    object.Set("kvPageBytes", static_cast<double>(estimates[i].kvPageBytes));
+    array.Set(i, object);
+  }
+  return array;
 }
 
 }  // namespace shardspeed

@@ -14,6 +14,6 @@ std::unique_ptr<Sequence> toSequence(const Napi::Object& request);
 // Moves the event's contents.
 Napi::Object toObject(Napi::Env env, Event& event);
 Napi::Object toObject(Napi::Env env, const EngineStats& stats);
-Napi::Object toObject(Napi::Env env, const MemoryEstimate& estimate);
+Napi::Array toArray(Napi::Env env, const std::vector<MemoryEstimate>& estimates);
 
 }  // namespace shardspeed

@@ -26,7 +26,8 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
                                     &channel->function_);
     // Added after the thread-safe function, so it runs before Node closes that one.
     napi_add_env_cleanup_hook(env, endWithEnvironment, channel.get());
-    channel->outstanding_ = 1;  // the load
+    // The load; where rank 0 is another process, also the end: until then this one computes for it.
+    channel->outstanding_ = options.firstRank() > 0 ? 2 : 1;
     EventChannel* self = channel.get();
     try {
       channel->engine_ = std::make_unique<Engine>(
@@ -87,7 +88,8 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
       Event& event = (*batch)[i];
       const bool failed = event.kind == EventKind::kFailed;
       const bool settles = event.kind == EventKind::kReady || event.kind == EventKind::kDone ||
-                           event.kind == EventKind::kRejected || event.kind == EventKind::kLogits;
+                           event.kind == EventKind::kRejected || event.kind == EventKind::kLogits ||
+                           event.kind == EventKind::kEnded;
       events.Set(i, toObject(env, event));
       if (failed)
         self->letGo(self->outstanding_);

@@ -10,7 +10,7 @@ import { nearestKey } from "./nearest.js";
 export interface ResolvedConfig {
   /** The engine's element type; undefined where the config names none. */
   dtype: "float32" | "float16" | "bfloat16" | undefined;
-  /** Number of tensor-parallel ranks. 1 for now. */
+  /** Number of tensor-parallel ranks. */
   tpSize: number;
   /** Most tokens of a sequence, prompt and new ones together; undefined where the config names no limit. */
   maxOutTokens: number | undefined;
@@ -169,12 +169,6 @@ function readTpSize(values: ConfigValues, where: string, logger: Logger): number
   if (parallel?.enabled === false && size > 1) {
     logger.warn(`${where}: tensor_parallel.enabled is false, so ${key} ${size} is taken as 1`);
     return 1;
-  }
-  if (size > 1) {
-    throw new ShardspeedError(
-      "ERR_CONFIG",
-      `${where}: ${key}: tensor parallelism is not there yet: expected 1, found ${size}`,
-    );
   }
   return size;
 }

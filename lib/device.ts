@@ -58,6 +58,65 @@ export function chooseDevice(value: unknown, report: () => CudaReport, logger: L
   );
 }
 
+/**
+ * The devices of `count` ranks that are threads of this process.
+ *
+ * @param first What chooseDevice() made of `asked`.
+ * @throws ShardspeedError ERR_CUDA where there are fewer, but for "auto".
+ */
+export function rankDevices(
+  first: Device,
+  asked: string,
+  count: number,
+  report: () => CudaReport,
+  logger: Logger,
+): Device[] {
+  if (count === 1) return [first];
+  if (first.cudaIndex === undefined) return Array.from({ length: count }, () => cpuDevice);
+  // From a device that was named on; else all.
+  const from = /:\d+$/.test(asked) ? first.cudaIndex : 0;
+  const usable = report().devices.filter(({ usable, index }) => usable && index >= from);
+  if (usable.length >= count) return usable.slice(0, count).map((device) => nameRankDevice(device, asked));
+  const found = `${usable.length} usable CUDA device${usable.length === 1 ? "" : "s"}${from === 0 ? "" : ` from cuda:${from} on`}`;
+  if (asked === "auto") {
+    logger.warn(`Device auto: the CPU is used. Found ${found}, but tp_size ${count} takes one for each rank`);
+    return Array.from({ length: count }, () => cpuDevice);
+  }
+  throw new ShardspeedError(
+    "ERR_CUDA",
+    `Found ${found}, but tp_size ${count} takes one for each rank.${visibleDevices()} Use a smaller tp_size, or device "cpu".`,
+  );
+}
+
+/**
+ * The device of a rank that is a process, one of `localCount` on this host: the one that was named, the only one that it sees, or the one with
+ * its local rank.
+ *
+ * @throws ShardspeedError ERR_CUDA where there is none for it.
+ */
+export function localRankDevice(
+  first: Device,
+  asked: string,
+  localRank: number,
+  localCount: number,
+  report: () => CudaReport,
+): Device {
+  if (first.cudaIndex === undefined || /:\d+$/.test(asked)) return first;
+  const usable = report().devices.filter(({ usable }) => usable);
+  const own = usable[localRank] ?? (usable.length === 1 ? usable[0] : undefined);
+  if (own !== undefined) return nameRankDevice(own, asked);
+  throw new ShardspeedError(
+    "ERR_CUDA",
+    `Found ${usable.length} usable CUDA devices for ${localCount} ranks on this host, of which this is number ${localRank}.` +
+      `${visibleDevices()} Start fewer ranks here, or use device "cpu".`,
+  );
+}
+
+function nameRankDevice({ index }: CudaDevice, asked: string): Device {
+  const kind = asked === emulatorName ? emulatorName : "cuda";
+  return { name: kind === emulatorName && index === 0 ? kind : `${kind}:${index}`, cudaIndex: index };
+}
+
 /** Why `device: "cuda"` cannot be followed, as a sentence; undefined where it can. */
 export function whyNoCuda(report: CudaReport): string | undefined {
   const chosen = firstUsable(report);

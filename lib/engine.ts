@@ -24,9 +24,9 @@ export interface EngineModule {
   spec: ModelSpec;
   /** What weights are stored as. The CPU backend computes in fp32 whatever it is; on CUDA activations and KV cache have it too, sums are fp32. */
   dtype: "float32" | "float16" | "bfloat16";
-  /** One a rank: "cpu", "cuda:0". */
+  /** One a rank, by rank: "cpu", "cuda:0". */
   devices: string[];
-  /** Role, checkpoint name and shape of every tensor as this process holds it. */
+  /** Role, checkpoint name and shape of every tensor as this process holds it: its first rank, where it has several. */
   tensors: { role: string; name: string; shape: number[] }[];
   forward(inputs: ForwardInputs): Promise<ForwardResult>;
 }
@@ -39,6 +39,8 @@ export interface EngineStats {
   /** One a rank, in bytes. */
   memory: { device: string; weightBytes: number; kvCacheBytes: number; activationBytes: number }[];
   steps: number;
+  /** Milliseconds of all steps together; of these on rank 0 in all-reduces and gathering, waiting for slower ranks included (CPU ranks only, else 0). */
+  timings: { stepMs: number; allReduceMs: number };
   /** Sequences that gave their pages to older ones and were computed again. */
   preemptions: number;
 }
@@ -50,6 +52,8 @@ export interface EngineParts {
   tokenizer: Tokenizer | undefined;
   generationDefaults: GenerationDefaults;
   contextTokens: number;
+  /** Of this process in its group; 0 where all ranks are in this process. */
+  rank: number;
 }
 
 /** A loaded model that generates. Made by initInference(); any number of calls may run at once and share the engine's steps. */
@@ -58,18 +62,32 @@ export class Engine {
   readonly tokenizer: Tokenizer | undefined;
   /** Longest sequence, prompt and new tokens. */
   readonly contextTokens: number;
-  /** Whether this process decides what is computed; false only on other ranks of a launcher's group. */
-  readonly isDriver = true;
+  /** This process's place in its group of processes; 0 where all ranks are in this process. */
+  readonly rank: number;
   readonly #session: Session;
   readonly #generationDefaults: GenerationDefaults;
 
   /** @internal */
   constructor(parts: EngineParts) {
     this.#session = parts.session;
+    this.rank = parts.rank;
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
     this.contextTokens = parts.contextTokens;
     this.module = { ...parts.module, forward: (inputs) => this.forward(inputs) };
+  }
+
+  /**
+   * Whether this process decides what is computed. Where the ranks are processes, that is rank 0 of the group; the others compute what it asks
+   * for until it disposes of its engine, and their generate(), stream() and forward() throw ERR_NOT_DRIVER.
+   */
+  get isDriver(): boolean {
+    return this.rank === 0;
+  }
+
+  /** Resolves when the engine has been disposed of, by this process or by the driver; rejects with what has ended it otherwise, such as ERR_COMM. */
+  get finished(): Promise<void> {
+    return this.#session.finished;
   }
 
   /** True after dispose(), and after a failure that ended the engine. */
@@ -122,7 +140,7 @@ export class Engine {
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_OUT_OF_MEMORY before work starts; ERR_DISPOSED.
    */
   async forward(inputs: ForwardInputs): Promise<ForwardResult> {
-    this.#checkAlive();
+    this.#checkDriver();
     return runForward(this.#session, inputs, this.module.spec.vocabSize, this.contextTokens);
   }
 
@@ -131,9 +149,13 @@ export class Engine {
     return toEngineStats(this.#session.stats(), this.module.devices);
   }
 
-  /** Ends all calls with ERR_DISPOSED and gives the memory back; resolves when that is done. May be called more than once. */
-  dispose(): Promise<void> {
-    return this.#session.close();
+  /**
+   * Ends all calls with ERR_DISPOSED and gives the memory back; resolves when that is done. May be called more than once. On a rank that is not
+   * the driver it waits until the driver has disposed of its engine: all ranks may run the same lines.
+   */
+  async dispose(): Promise<void> {
+    if (!this.isDriver) await this.#session.finished.catch(() => {});
+    await this.#session.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -144,8 +166,17 @@ export class Engine {
     if (this.#session.ended) throw this.#session.ended;
   }
 
-  #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string) {
+  #checkDriver(): void {
     this.#checkAlive();
+    if (this.isDriver) return;
+    throw new ShardspeedError(
+      "ERR_NOT_DRIVER",
+      `This process is rank ${this.rank} of its group, and rank 0 drives: call this where engine.isDriver is true.`,
+    );
+  }
+
+  #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string) {
+    this.#checkDriver();
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
     if (resolved.signal?.aborted) throw abortedError(resolved.signal);
     if (resolved.stop.length > 0 && !this.tokenizer) {
@@ -224,13 +255,9 @@ function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {
       pagesFree: stats.kvPagesFree,
       pageTokens,
     },
-    memory: devices.map((device) => ({
-      device,
-      weightBytes: stats.weightBytes,
-      kvCacheBytes: stats.kvCacheBytes,
-      activationBytes: stats.activationBytes,
-    })),
+    memory: stats.memory.map((memory, rank) => ({ device: devices[rank] ?? "", ...memory })),
     steps: stats.steps,
+    timings: { stepMs: stats.stepMs, allReduceMs: stats.groupMs },
     preemptions: stats.preemptions,
   };
 }

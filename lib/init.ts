@@ -1,17 +1,20 @@
+import { createHash } from "node:crypto";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/index.js";
-import { resolveConfig } from "./config.js";
-import { chooseDtype, memoryBudget, toPlanDevice } from "./device.js";
+import { type ResolvedConfig, resolveConfig } from "./config.js";
+import { chooseDtype, type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
 import { Engine } from "./engine.js";
-import { invalidArgument, ShardspeedError } from "./errors.js";
+import { type ErrorCode, invalidArgument, ShardspeedError } from "./errors.js";
 import { abortedError } from "./generation.js";
+import { findGroup, type GroupPlace, type Introduction, listenHost, meetGroup } from "./launch/group.js";
 import { loadNative } from "./load_native.js";
 import type { Logger } from "./logger.js";
-import { formatBytes, planMemory } from "./memory.js";
+import { formatBytes, limitContext, memoryPools, planPages } from "./memory.js";
 import { readModelConfig } from "./model_folder.js";
 import { describeModel, type ModelDescription, resolveWeights } from "./models/index.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";
-import type { EnginePlan, NativeBinding } from "./native.js";
+import type { EnginePlan, GroupPlan, NativeBinding } from "./native.js";
 import {
   type GenerationDefaults,
   type InitOptions,
@@ -20,37 +23,61 @@ import {
   resolveInitOptions,
 } from "./options.js";
 import { Session } from "./session.js";
+import { checkTpSize, shardedTensors } from "./sharding.js";
 import { loadTokenizer, type Tokenizer } from "./tokenizer/index.js";
 
 /**
- * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python.
+ * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python. Under a launcher (torchrun, Slurm, MPI, Kubernetes,
+ * `shardspeed run`) with a tp_size above 1 all ranks call it, and it returns on all of them: engine.isDriver tells them apart.
  *
  * @param model A Hugging Face model folder: config.json, weights, and where there is one a tokenizer.
  * @returns When the model can generate.
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONFIG, ERR_UNSUPPORTED_MODEL, ERR_CHECKPOINT, ERR_TOKENIZER, ERR_OUT_OF_MEMORY,
- * ERR_CUDA, ERR_NATIVE or ERR_ABORTED. Nothing stays behind then: no thread, no memory, no open file.
+ * ERR_CUDA, ERR_COMM, ERR_NATIVE or ERR_ABORTED. Nothing stays behind then: no thread, no memory, no open file.
  */
 export async function initInference(model: string, options?: InitOptions): Promise<Engine> {
   if (typeof model !== "string" || model === "") throw invalidArgument("model", "the path of a model folder", model);
   const resolved = resolveInitOptions(options);
-  const { logger, signal } = resolved;
-  if (signal?.aborted) throw abortedError(signal);
-  const config = await resolveConfig(resolved.config, logger);
-  const description = describeFolder(model, await readModelConfig(model), logger);
-  const checkpoint = await openCheckpoint(model, { logger, ...(signal ? { signal } : {}) });
+  if (resolved.signal?.aborted) throw abortedError(resolved.signal);
+  const config = await resolveConfig(resolved.config, resolved.logger);
+  const place = findGroup(config.tpSize);
+  if (place) return startRank(place, () => prepareModel(model, config, resolved), resolved);
+  return startEngine(await prepareModel(model, config, resolved), resolved);
+}
+
+/** A model that is ready to be loaded. */
+export interface PreparedModel {
+  spec: ModelSpec;
+  /** Null: random weights. */
+  weights: WeightPlan | null;
+  dtype: EnginePlan["dtype"];
+  /** Default 1. */
+  tpSize?: number;
+  maxSequenceTokens: number;
+  tokenizer: Tokenizer | undefined;
+  generationDefaults: GenerationDefaults;
+}
+
+/** Reads everything of a model but its weights. */
+async function prepareModel(
+  folder: string,
+  config: ResolvedConfig,
+  { device, logger, signal }: ResolvedInitOptions,
+): Promise<PreparedModel> {
+  const description = describeFolder(folder, await readModelConfig(folder), logger);
+  checkTpSize(description.spec, config.tpSize);
+  const checkpoint = await openCheckpoint(folder, { logger, ...(signal ? { signal } : {}) });
   const { spec, files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
-  const [tokenizer, generationDefaults] = await Promise.all([loadTokenizer(model), loadGenerationDefaults(model)]);
-  return startEngine(
-    {
-      spec,
-      weights: { files, weights },
-      dtype: chooseDtype(config.dtype, storedDtype, resolved.device, logger),
-      maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
-      tokenizer,
-      generationDefaults,
-    },
-    resolved,
-  );
+  const [tokenizer, generationDefaults] = await Promise.all([loadTokenizer(folder), loadGenerationDefaults(folder)]);
+  return {
+    spec,
+    weights: { files, weights },
+    dtype: chooseDtype(config.dtype, storedDtype, device, logger),
+    tpSize: config.tpSize,
+    maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
+    tokenizer,
+    generationDefaults,
+  };
 }
 
 function describeFolder(folder: string, config: unknown, logger: Logger): ModelDescription {
@@ -62,67 +89,180 @@ function describeFolder(folder: string, config: unknown, logger: Logger): ModelD
   }
 }
 
-/** A model that is ready to be loaded. */
-export interface PreparedModel {
-  spec: ModelSpec;
-  /** Null: random weights. */
-  weights: WeightPlan | null;
-  dtype: EnginePlan["dtype"];
-  maxSequenceTokens: number;
-  tokenizer: Tokenizer | undefined;
-  generationDefaults: GenerationDefaults;
-}
-
-/** Plans the memory, loads and waits until the model can generate. */
+/** Plans the memory, loads and waits until the model can generate. All ranks are in this process. */
 export async function startEngine(
   model: PreparedModel,
   options: ResolvedInitOptions,
   binding: NativeBinding = loadNative(),
 ): Promise<Engine> {
-  const { spec, weights, dtype } = model;
-  const plan: EnginePlan = {
-    spec,
-    weights,
-    dtype,
-    device: toPlanDevice(options.device),
-    threads: options.threads,
-    maxSequenceTokens: model.maxSequenceTokens,
-    maxBatchTokens: options.maxBatchTokens,
+  const { tpSize = 1 } = model;
+  const report = () => binding.cudaReport();
+  const devices = rankDevices(options.device, options.deviceName, tpSize, report, options.logger);
+  const plan = makePlan(model, devices, tpSize, options);
+  planMemory(plan, devices, 1, options.kvCacheBytes, model, binding);
+  const names = devices.map(({ name }) => name);
+  return openEngine(plan, names, model, options, binding);
+}
+
+/** The same for one rank of several processes. */
+async function startRank(
+  place: GroupPlace,
+  prepare: () => Promise<PreparedModel>,
+  options: ResolvedInitOptions,
+  binding: NativeBinding = loadNative(),
+): Promise<Engine> {
+  const { logger, signal, commTimeoutMs, rendezvousTimeoutMs } = options;
+  const { localRank, localWorldSize } = place.launch;
+  let listener: { descriptor: number; port: number } | undefined;
+  let planned: { model: PreparedModel; plan: EnginePlan } | undefined;
+  let failure: unknown;
+  const mine: Introduction = { device: "", kvCachePages: 0, settings: {} };
+  try {
+    const report = () => binding.cudaReport();
+    const device = localRankDevice(options.device, options.deviceName, localRank, localWorldSize, report);
+    const model = await prepare();
+    const plan = makePlan(model, [device], localWorldSize, options);
+    // Ranks are numbered for the native side's sake; how they meet is known later.
+    plan.group = { ...unmet, rank: place.rank, size: place.size };
+    const share = options.kvCacheBytes === undefined ? undefined : Math.floor(options.kvCacheBytes / place.size);
+    planMemory(plan, [device], localWorldSize, share, model, binding);
+    if (place.rank === 0) listener = binding.openListener(listenHost(place));
+    planned = { model, plan };
+    Object.assign(mine, { device: device.name, kvCachePages: plan.kvCachePages, settings: settingsOf(plan, device) });
+    if (listener) mine.port = listener.port;
+  } catch (error) {
+    failure = error;
+    mine.failure = {
+      code: ShardspeedError.isInstance(error) ? error.code : "ERR_NATIVE",
+      message: (error as Error).message,
+    };
+  }
+  try {
+    const meeting = await meetGroup(place, mine, failure, {
+      ...{ commTimeoutMs, rendezvousTimeoutMs, signal, logger },
+      listener: listener?.descriptor ?? -1,
+    });
+    const { model, plan } = planned as { model: PreparedModel; plan: EnginePlan };
+    plan.group = meeting.plan;
+    plan.kvCachePages = meeting.kvCachePages;
+    listener = undefined; // the engine's from here on
+    return await openEngine(plan, meeting.devices, model, options, binding);
+  } catch (error) {
+    if (listener) binding.closeListener(listener.descriptor);
+    throw asGroupFailure(error, place);
+  }
+}
+
+const unmet: GroupPlan = {
+  ...{ rank: 0, size: 1, listener: -1, leaderHost: "", leaderPort: 0 },
+  ...{ key: new Uint8Array(32), silenceLimitMs: 0, connectLimitMs: 0 },
+};
+
+/** A rank that cannot load ends the group: all ranks hear that with one code, this one with the cause too. */
+function asGroupFailure(error: unknown, { rank }: GroupPlace): unknown {
+  const local: ErrorCode[] = ["ERR_CHECKPOINT", "ERR_OUT_OF_MEMORY", "ERR_CUDA", "ERR_NATIVE"];
+  if (!ShardspeedError.isInstance(error) || !local.includes(error.code) || error.cause !== undefined) return error;
+  return new ShardspeedError("ERR_COMM", `Rank ${rank} could not load: ${error.message} (${error.code})`, {
+    cause: error,
+  });
+}
+
+/** What ranks that compute together must have in common. */
+function settingsOf(plan: EnginePlan, device: Device): Introduction["settings"] {
+  const tensors = plan.weights?.weights.map(({ role, dtype, shape }) => [role, dtype, shape]) ?? null;
+  return {
+    model: createHash("sha256")
+      .update(JSON.stringify([plan.spec, tensors]))
+      .digest("hex")
+      .slice(0, 16),
+    dtype: plan.dtype,
+    device: device.cudaIndex === undefined ? "cpu" : "cuda",
+    maxBatchTokens: plan.maxBatchTokens,
+    "longest sequence": plan.maxSequenceTokens,
+  };
+}
+
+function makePlan(
+  { spec, weights, dtype, maxSequenceTokens }: PreparedModel,
+  devices: readonly Device[],
+  ranksOnHost: number,
+  { threads, maxBatchTokens }: ResolvedInitOptions,
+): EnginePlan {
+  return {
+    ...{ spec, weights, dtype, maxSequenceTokens, maxBatchTokens },
+    devices: devices.map(toPlanDevice),
+    group: null,
+    threads: threads ?? Math.min(1024, Math.max(1, Math.floor(availableParallelism() / ranksOnHost))),
     kvCachePages: 0,
   };
-  const memory = planMemory(
-    binding.estimateMemory({ ...plan, weights: null }),
-    model.maxSequenceTokens,
-    options.kvCacheBytes,
-    memoryBudget(options.device, () => binding.cudaReport(options.device.cudaIndex)),
-    options.logger,
-  );
-  plan.kvCachePages = memory.kvCachePages;
-  plan.maxSequenceTokens = memory.contextTokens;
+}
+
+/** @param ranksOnHost Processes that plan with the same memory of this host. */
+function planMemory(
+  plan: EnginePlan,
+  devices: readonly Device[],
+  ranksOnHost: number,
+  kvCacheBytes: number | undefined,
+  { maxSequenceTokens }: PreparedModel,
+  binding: NativeBinding,
+): void {
+  const estimates = binding.estimateMemory({ ...plan, weights: null });
+  const onCpu = devices[0]?.cudaIndex === undefined;
+  const budgets = (onCpu ? devices.slice(0, 1) : devices).map((device) => {
+    const budget = memoryBudget(device, () => binding.cudaReport(device.cudaIndex));
+    return onCpu ? { ...budget, availableBytes: Math.floor(budget.availableBytes / ranksOnHost) } : budget;
+  });
+  plan.kvCachePages = planPages(memoryPools(estimates, budgets, onCpu), maxSequenceTokens, kvCacheBytes);
+}
+
+async function openEngine(
+  plan: EnginePlan,
+  devices: string[],
+  model: PreparedModel,
+  options: ResolvedInitOptions,
+  binding: NativeBinding,
+): Promise<Engine> {
+  const estimates = binding.estimateMemory({ ...plan, weights: null });
+  const kvPageBytes = estimates.reduce((total, estimate) => total + estimate.kvPageBytes, 0);
+  plan.maxSequenceTokens = limitContext(plan.kvCachePages, model.maxSequenceTokens, kvPageBytes, options.logger);
   const session = await openSession(binding, plan, options);
   try {
-    return toEngine(session, model, options, memory.contextTokens);
+    return toEngine(session, plan, devices, model, options, binding);
   } catch (error) {
     await session.close(); // a logger that throws, say
     throw error;
   }
 }
 
-function toEngine(session: Session, model: PreparedModel, options: ResolvedInitOptions, contextTokens: number): Engine {
-  const { spec, weights, dtype, tokenizer, generationDefaults } = model;
-  const { weightBytes, kvCacheBytes } = session.stats();
-  const { device, threads } = options;
+function toEngine(
+  session: Session,
+  plan: EnginePlan,
+  devices: string[],
+  { tokenizer, generationDefaults }: PreparedModel,
+  options: ResolvedInitOptions,
+  binding: NativeBinding,
+): Engine {
+  const { spec, weights, dtype, maxSequenceTokens: contextTokens } = plan;
+  const rank = plan.group?.rank ?? 0;
+  const memory = session.stats().memory;
+  const total = (key: "weightBytes" | "kvCacheBytes") => formatBytes(memory.reduce((sum, of) => sum + of[key], 0));
+  const places = [...new Set(devices)].join(", ");
+  const ranks = devices.length === 1 ? "" : ` in ${devices.length} ranks${plan.group ? ` (this is ${rank})` : ""}`;
   options.logger.info(
-    `Loaded ${spec.family} on ${device.name}: weights ${formatBytes(weightBytes)} as ${dtype}, KV cache ${formatBytes(kvCacheBytes)}, ` +
-      `${device.cudaIndex === undefined ? `${threads} threads, ` : ""}sequences of up to ${contextTokens} tokens`,
+    `Loaded ${spec.family} on ${places}${ranks}: weights ${total("weightBytes")} as ${dtype}, KV cache ${total("kvCacheBytes")}, ` +
+      `${options.device.cudaIndex === undefined ? `${plan.threads} threads${devices.length === 1 ? "" : " each"}, ` : ""}sequences of up to ${contextTokens} tokens`,
   );
-  const tensors = (weights?.weights ?? []).map(({ role, tensor, shape }) => ({ role, name: tensor, shape }));
+  const held = devices.length === 1 ? undefined : binding.shardShapes({ ...plan, weights: null });
+  const tensors = held
+    ? shardedTensors(weights?.weights ?? [], held)
+    : (weights?.weights ?? []).map(({ role, tensor, shape }) => ({ role, name: tensor, shape }));
   return new Engine({
     session,
-    module: { spec, dtype, devices: [device.name], tensors },
+    module: { spec, dtype, devices, tensors },
     tokenizer,
     generationDefaults,
     contextTokens,
+    rank,
   });
 }
 

@@ -3,8 +3,13 @@ import type { ModelSpec, WeightPlan } from "./models/spec.js";
 /** The native surface, all of it. Arguments are trusted there: everything is checked before it gets here. */
 export interface NativeBinding {
   createEngine(plan: EnginePlan, onEvents: (events: EngineEvent[]) => void): NativeEngine;
-  /** What an engine of this plan will allocate; kvCachePages and weights do not matter. Allocates nothing of it. */
-  estimateMemory(plan: EnginePlan): MemoryEstimate;
+  /** What an engine of this plan will allocate, for each rank of this process; kvCachePages and weights do not matter. Allocates nothing of it. */
+  estimateMemory(plan: EnginePlan): MemoryEstimate[];
+  /** Rows and columns that the first rank of this process holds of each matrix, by role without ".weight". */
+  shardShapes(plan: EnginePlan): Record<string, [rows: number, cols: number]>;
+  /** Opens a port, chosen by the system, for a group's rank 0. An engine takes it over; where none comes to be it must be closed. */
+  openListener(host: string): { descriptor: number; port: number };
+  closeListener(descriptor: number): void;
   cpuFeatures(): CpuFeatures;
   /**
    * What there is of CUDA. Never throws: what is missing is in the answer. `open`: the device to open, which takes some of its
@@ -16,6 +21,10 @@ export interface NativeBinding {
   measureReadBandwidth(bytes: number, threads: number, rounds: number): number;
   /** Best fp32 FMA rate of `threads` threads on the chosen instruction set, in floating-point operations per second. Blocks. */
   measureFmaPeak(threads: number, rounds: number): number;
+  /** Median seconds of an all-reduce of `bytes` among ranks that are threads, on the CPU. Blocks. */
+  measureAllReduce(ranks: number, bytes: number, rounds: number): number;
+  /** Median seconds of copying `bytes`. Blocks. */
+  measureCopy(bytes: number, rounds: number): number;
 }
 
 export interface CpuFeatures {
@@ -34,6 +43,8 @@ export interface CudaReport {
   problem?: string;
   driverVersion?: string;
   runtimeVersion?: string;
+  /** Of an emulator: what the last fault of a kernel was. */
+  fault?: string;
   /** All that CUDA shows, also those that cannot be used. */
   devices: CudaDevice[];
 }
@@ -69,14 +80,32 @@ export interface EnginePlan {
   weights: WeightPlan | null;
   /** On CUDA never "float32". */
   dtype: "float32" | "float16" | "bfloat16";
-  /** "cpu", or "cuda:" and the index of a device of cudaReport(). */
-  device: string;
+  /** One for each rank of this process: "cpu", or "cuda:" and the index of a device of cudaReport(). Several: ranks are its threads. */
+  devices: string[];
+  /** This process is one rank of several; null: all ranks are in this process. */
+  group: GroupPlan | null;
+  /** CPU threads of each rank. */
   threads: number;
   /** Longest sequence, prompt and new tokens. */
   maxSequenceTokens: number;
   /** Most tokens a step computes. */
   maxBatchTokens: number;
   kvCachePages: number;
+}
+
+/** How a rank that is a process meets the others of its group. */
+export interface GroupPlan {
+  rank: number;
+  size: number;
+  /** Rank 0: the descriptor of openListener(). The others: -1. */
+  listener: number;
+  leaderHost: string;
+  leaderPort: number;
+  /** 32 bytes that only ranks of the group know. */
+  key: Uint8Array;
+  /** A rank that has been silent for as long is taken for gone. */
+  silenceLimitMs: number;
+  connectLimitMs: number;
 }
 
 export interface NativeRequest {
@@ -109,15 +138,24 @@ export interface NativeEngine {
   close(): Promise<void>;
 }
 
+export interface RankMemory {
+  weightBytes: number;
+  kvCacheBytes: number;
+  activationBytes: number;
+}
+
 export interface NativeStats {
   running: number;
   waiting: number;
   kvPagesTotal: number;
   kvPagesFree: number;
-  weightBytes: number;
-  kvCacheBytes: number;
-  activationBytes: number;
+  /** By rank of the group. */
+  memory: RankMemory[];
   steps: number;
+  /** Of all steps together. */
+  stepMs: number;
+  /** Of these, in sums over ranks and in gathering logits, waiting for slower ranks included; 0 where that cannot be told. */
+  groupMs: number;
   promptTokens: number;
   generatedTokens: number;
   preemptions: number;
@@ -133,6 +171,8 @@ export type EngineEvent =
   | { kind: "progress"; loadedBytes: number; totalBytes: number }
   | { kind: "ready"; loadMs: number }
   | { kind: "failed"; code: string; message: string }
+  /** Rank 0, another process, is done; this one was not. */
+  | { kind: "ended" }
   | {
       kind: "token";
       id: number;

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { availableParallelism } from "node:os";
-import { chooseDevice, type Device } from "./device.js";
+import { chooseDevice, type Device, readDeviceName } from "./device.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { loadNative } from "./load_native.js";
@@ -191,13 +190,23 @@ export interface InitOptions {
   baseDir?: string;
   /** "auto", "cpu", "cuda" (the first GPU that can be used) or "cuda:1". Default "auto": as "cuda" where there is one, else the CPU, with one log line. */
   device?: string;
-  /** CPU threads that load weights and, on the CPU, compute: 1 to 1024. Default: the number of processors that this process may use. */
+  /**
+   * CPU threads of each rank, that load weights and, on the CPU, compute: 1 to 1024. Default: the number of processors that this process may
+   * use, divided among the ranks of this host.
+   */
   threads?: number;
   /** Most tokens that one step computes: 1 to 65,535. Longer prompts take several steps. Default 512. */
   maxBatchTokens?: number;
-  /** Memory for the keys and values of all running sequences, in bytes. Default: chosen from the model and the device's free memory. */
+  /** Memory for the keys and values of all running sequences, of all ranks together, in bytes. Default: chosen from the model and the free memory. */
   kvCacheBytes?: number;
-  /** Called while the model is loaded. */
+  /**
+   * Where ranks are processes: how long a rank may be stopped or out of reach, in milliseconds, until all calls on all ranks end with ERR_COMM:
+   * 100 to 3,600,000. Default 10,000. A rank whose process has ended is noticed at once.
+   */
+  commTimeoutMs?: number;
+  /** Where ranks are processes: how long all of them have to come and to open the model, in milliseconds. Default 300,000. */
+  rendezvousTimeoutMs?: number;
+  /** Called while the model is loaded; where ranks are processes, with what this one loads. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends loading with ERR_ABORTED. */
   signal?: AbortSignal;
@@ -208,10 +217,16 @@ export interface InitOptions {
 /** Init options, checked, with their defaults. */
 export interface ResolvedInitOptions {
   config: object | string | undefined;
+  /** Of the first rank. */
   device: Device;
-  threads: number;
+  /** As it was asked for: "auto", "cuda:1". */
+  deviceName: string;
+  /** Undefined: to be divided among ranks. */
+  threads: number | undefined;
   maxBatchTokens: number;
   kvCacheBytes: number | undefined;
+  commTimeoutMs: number;
+  rendezvousTimeoutMs: number;
   onProgress: ((progress: LoadProgress) => void) | undefined;
   signal: AbortSignal | undefined;
   logger: Logger;
@@ -225,6 +240,8 @@ const initOptionNames = [
   "threads",
   "maxBatchTokens",
   "kvCacheBytes",
+  "commTimeoutMs",
+  "rendezvousTimeoutMs",
   "onProgress",
   "signal",
   "logger",
@@ -258,15 +275,18 @@ export function resolveInitOptions(
   }
   const resolved = {
     config,
-    threads: reader.integer("threads", 1, 1024, Math.min(availableParallelism(), 1024)),
+    threads: reader.integer("threads", 1, 1024, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
+    commTimeoutMs: reader.integer("commTimeoutMs", 100, 3_600_000, 10_000),
+    rendezvousTimeoutMs: reader.integer("rendezvousTimeoutMs", 1, 86_400_000, 300_000),
     onProgress: reader.function<(progress: LoadProgress) => void>("onProgress"),
     signal: reader.signal("signal"),
     logger: readLogger(reader.get("logger")),
   };
   // Last: it may wake the driver, which takes a while.
-  return { ...resolved, device: chooseDevice(reader.get("device"), cudaReport, resolved.logger) };
+  const device = chooseDevice(reader.get("device"), cudaReport, resolved.logger);
+  return { ...resolved, device, deviceName: readDeviceName(reader.get("device")) };
 }
 
 function readLogger(value: unknown): Logger {

@@ -24,6 +24,9 @@ export class Session {
   #settleReady: { resolve(loadMs: number): void; reject(error: ShardspeedError): void } | undefined;
   #onProgress: (loadedBytes: number, totalBytes: number) => void;
   #nextId = 1;
+  readonly #finished: Promise<void>;
+  #settleFinished: { resolve(): void; reject(error: ShardspeedError): void } | undefined;
+  readonly #follows: boolean;
   #ended: ShardspeedError | undefined;
   #closed: Promise<void> | undefined;
 
@@ -33,6 +36,11 @@ export class Session {
       this.#settleReady = { resolve, reject };
     });
     this.#ready.catch(() => {}); // whoever loads awaits it; a dispose meanwhile is no unhandled rejection
+    this.#finished = new Promise((resolve, reject) => {
+      this.#settleFinished = { resolve, reject };
+    });
+    this.#finished.catch(() => {}); // who does not ask for it is told by the call that fails
+    this.#follows = (plan.group?.rank ?? 0) > 0;
     this.#native = binding.createEngine(plan, Session.#deliverTo(new WeakRef(this)));
     awaited.add(this);
   }
@@ -43,6 +51,11 @@ export class Session {
       const session = target.deref();
       if (session) for (const event of events) session.#take(event);
     };
+  }
+
+  /** Resolves when rank 0 of another process is done, or this engine was closed; rejects when it failed. */
+  get finished(): Promise<void> {
+    return this.#finished;
   }
 
   /** Resolves with the milliseconds that loading took. */
@@ -74,7 +87,7 @@ export class Session {
     return this.#native.stats();
   }
 
-  /** Ends all requests with ERR_DISPOSED; resolves when thread and memory are gone. */
+  /** Ends all requests with ERR_DISPOSED; resolves when thread and memory are gone. A rank that follows another process ends its group so. */
   close(): Promise<void> {
     this.#closed ??= this.#native.close();
     this.#end(
@@ -94,6 +107,9 @@ export class Session {
         break;
       case "failed":
         this.#fail(nativeError(event));
+        break;
+      case "ended":
+        this.#end(new ShardspeedError("ERR_DISPOSED", "Rank 0 has disposed of the engine."));
         break;
       case "token":
         this.#listeners.get(event.id)?.onToken(event);
@@ -119,6 +135,7 @@ export class Session {
 
   /** What waits hears the failure itself. What comes later hears that this engine is dead, and why. */
   #fail(error: ShardspeedError): void {
+    this.#settleFinished?.reject(error);
     const dead = `The engine has failed for good: ${error.message} (${error.code}). Dispose of it and make a new one with initInference().`;
     this.#end(error, new ShardspeedError("ERR_DISPOSED", dead, { cause: error }));
   }
@@ -127,6 +144,7 @@ export class Session {
     if (this.#ended) return;
     this.#ended = afterwards;
     this.#settleReady?.reject(error);
+    this.#settleFinished?.resolve();
     const listeners = [...this.#listeners.values()];
     this.#listeners.clear();
     for (const listener of listeners) listener.onFailure(error);
@@ -134,6 +152,7 @@ export class Session {
   }
 
   #release(): void {
-    if (this.#listeners.size === 0) awaited.delete(this);
+    // A rank that follows works without being asked, for as long as its group lasts.
+    if (this.#listeners.size === 0 && (this.#ended || !this.#follows)) awaited.delete(this);
   }
 }

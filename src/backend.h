@@ -74,6 +74,11 @@ struct Norm {
 // Where gated is set, W's rows are blocks of kGateBlock gate rows followed by the kGateBlock up rows that they gate,
 // the last block padded with zero rows; out has half as many columns: activation(gate) * up. bias has the same order as
 // W's rows.
+//
+// Where summed is set, W has the columns that this rank holds (in likewise), and out += the sum over all ranks + bias:
+// in the order of the ranks, so that every rank gets the same bits. Then residual is set as well, but neither norm,
+// activation nor gated. `next` is the norm that the following projection of `out` begins with, null = none: a backend
+// may compute it with the sum, while it has the row at hand.
 struct Projection {
   const Norm* norm = nullptr;
   const Matrix* weight = nullptr;
@@ -81,6 +86,17 @@ struct Projection {
   ActivationKind activation = ActivationKind::kNone;
   bool gated = false;
   bool residual = false;
+  bool summed = false;
+  const Norm* next = nullptr;
+};
+
+// What ranks give each other, in elements: how large the buffers must be.
+struct GroupShapes {
+  int64_t maxRows = 0;     // of a step
+  int64_t hiddenSize = 0;  // of a row that is summed
+  int64_t logitRows = 0;   // gathered at once
+  // The columns of the logits that each rank computes, in the order of the ranks.
+  std::vector<int64_t> logitCols;
 };
 
 // One sequence's part of a step: rows [firstRow, firstRow + rowCount) are its tokens at positions contextLength ...
@@ -125,7 +141,8 @@ class Backend {
   // Called once, before the first step: the rotary tables are built for maxPositions.
   virtual void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) = 0;
 
-  // Called once, before the first step: so many rows of logits will be sampled at once, at most.
+  // Called once, before the first step and when all activations are made: so many rows of logits will be sampled at
+  // once, at most. Of a group's ranks only rank 0 samples, but all of them are called.
   virtual void prepareSampling(int64_t /*vocab*/, int64_t /*maxRows*/) {}
 
   // Runs body, which calls the operations below, for this step. The body gets the step as it is to be computed: with
@@ -134,11 +151,21 @@ class Backend {
   // alone. A false of the body gives the step up, and is passed on.
   virtual bool runStep(const Step& step, const std::function<bool(const Step&)>& body) { return body(step); }
 
-  // out[row] = table[tokenIds[row]]
-  virtual void embedTokens(const Step& step, const Matrix& table, Activations& out) = 0;
+  // out[row] = table[tokenIds[row] - firstToken], zeros where that is no row of the table: another rank has it then.
+  virtual void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) = 0;
   // out[row] += table[position of row + offset]
   virtual void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) = 0;
   virtual void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) = 0;
+  // Called once, before the first step, where the model is divided among ranks: by all of them, since it makes what
+  // they share.
+  virtual void prepareGroup(const GroupShapes& /*shapes*/) {}
+  // x = the sum of all ranks' x. `next` as in Projection.
+  virtual void sumRanks(int64_t /*rows*/, const Norm* /*next*/, Activations& /*x*/) {}
+  // What sums and gathering have taken so far, waiting for slower ranks included; 0 where the backend cannot tell.
+  virtual int64_t groupNanoseconds() const { return 0; }
+  // Puts the logits of all ranks side by side into rank 0's `whole` (rows, vocab). `whole` of other ranks is not used,
+  // and may be null.
+  virtual void gatherLogits(int64_t /*rows*/, const Activations& /*part*/, Activations* /*whole*/) {}
   // x = norm(x), for models that normalise after the residual
   virtual void normalize(const Norm& norm, int64_t rows, Activations& x) = 0;
   // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Turns q and k where the model is rotary,
@@ -154,6 +181,9 @@ class Backend {
                       SampledToken* /*sampled*/) {
     return false;
   }
+  // Waits until nothing that was asked for is under way, whether it succeeds or not: ranks of one process call it
+  // before any of them gives up memory that others may write into. Called at the end, also behind a failure.
+  virtual void finish() noexcept {}
   // Copies the first rows to the host as fp32, (rows, cols), and waits for all work that they depend on.
   virtual void readRows(const Activations& in, int64_t rows, float* host) = 0;
 };

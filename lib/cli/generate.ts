@@ -18,6 +18,7 @@ interface GenerateFlags {
   system?: string;
   config?: string;
   device: string;
+  tpSize?: number;
   threads?: number;
   maxBatchTokens?: number;
   kvCacheBytes?: number;
@@ -58,6 +59,8 @@ async function run(
 ): Promise<void> {
   const { engine, loadMs } = await load(model, flags, signal);
   try {
+    // Ranks that do not drive compute, and have nothing to say.
+    if (!engine.isDriver) return await engine.finished;
     const prompt = toPrompt(source, flags, engine);
     if (flags.json) {
       const result = await engine.generate(prompt, { ...options, signal });
@@ -72,7 +75,8 @@ async function run(
 }
 
 async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
-  const { config, threads, maxBatchTokens, kvCacheBytes } = flags;
+  const { tpSize, threads, maxBatchTokens, kvCacheBytes } = flags;
+  const config = tpSize === undefined ? flags.config : { tensor_parallel: { tp_size: tpSize } };
   const given = Object.entries({ config, threads, maxBatchTokens, kvCacheBytes }).filter(
     ([, value]) => value !== undefined,
   );
@@ -145,6 +149,8 @@ function checkFlags(flags: GenerateFlags, options: GenerationOptions): void {
     throw usage("There is no prompt: give --prompt, --prompt-file, --prompt-ids or text on the standard input.");
   if (flags.chat && flags.promptIds) throw usage("--chat needs a prompt of text, and --prompt-ids gives token ids.");
   if (flags.system !== undefined && !flags.chat) throw usage("--system is for --chat.");
+  if (flags.tpSize !== undefined && flags.config !== undefined)
+    throw usage("Give --tp-size or --config, not both: the config has tensor_parallel.tp_size.");
   if (options.logprobs !== undefined && !flags.json) throw usage("--logprobs is for --json.");
 }
 

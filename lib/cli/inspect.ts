@@ -10,7 +10,7 @@ import { type GenerationDefaults, loadGenerationDefaults } from "../options.js";
 import { loadTokenizer } from "../tokenizer/index.js";
 import { Output } from "./output.js";
 import { interruptible } from "./report.js";
-import { possibleTpSizes, rankElements } from "./shard_memory.js";
+import { rankElements, shownTpSizes } from "./shard_memory.js";
 
 /** What `shardspeed inspect --json` prints. */
 export interface InspectReport {
@@ -90,7 +90,7 @@ function elements(shape: readonly number[]): number {
 const dtypeBytes = { float32: 4, float16: 2, bfloat16: 2 } as const;
 
 function memoryTable(spec: ModelSpec, weights: readonly WeightView[]): MemoryRow[] {
-  return possibleTpSizes(spec).flatMap((tpSize) => {
+  return shownTpSizes(spec).flatMap((tpSize) => {
     const rank = rankElements(spec, weights, tpSize);
     const kvBytesPerToken = rank.kvPerToken * dtypeBytes.float32;
     return Object.entries(dtypeBytes).map(([dtype, bytes]) => {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "comm/shared_reduce.h"
 #include "cpu/cpu_features.h"
 #include "cpu/kernels.h"
 #include "cpu/rotary.h"
@@ -34,6 +35,12 @@ const float* dataOf(const Vector* vector) {
   return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
 }
 
+// The most that a rank gives to the others at once.
+int64_t slotFloats(const GroupShapes& shapes) {
+  const int64_t mostCols = *std::max_element(shapes.logitCols.begin(), shapes.logitCols.end());
+  return std::max(shapes.maxRows * roundUp(shapes.hiddenSize, kLanes), shapes.logitRows * roundUp(mostCols, kLanes));
+}
+
 // What a thread needs for itself, grown as steps ask for it.
 struct Scratch {
   std::vector<float> chains;     // (rows, 2, kLanes), twice where gated
@@ -49,8 +56,8 @@ struct Scratch {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(ThreadPool& pool)
-      : pool_(pool), kernels_(chooseKernels()), scratch_(static_cast<size_t>(pool.threads())) {}
+  CpuBackend(ThreadPool& pool, Group* group)
+      : pool_(pool), group_(group), kernels_(chooseKernels()), scratch_(static_cast<size_t>(pool.threads())) {}
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
     return std::make_unique<CpuMatrix>(rows, cols, dtype);
@@ -71,8 +78,14 @@ class CpuBackend final : public Backend {
     rotary_ = RotaryTables(rotary, headDim, maxPositions);
   }
 
-  void embedTokens(const Step& step, const Matrix& table, Activations& out) override {
-    pool_.forEach(step.rows, [&](int64_t row, int) { cpu(table).readRow(step.tokenIds[row], cpu(out).row(row)); });
+  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
+    pool_.forEach(step.rows, [&](int64_t row, int) {
+      const int64_t index = step.tokenIds[row] - firstToken;
+      if (index >= 0 && index < table.rows())
+        cpu(table).readRow(index, cpu(out).row(row));
+      else
+        std::fill_n(cpu(out).row(row), cpu(out).stride(), 0.0f);
+    });
   }
 
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
@@ -86,6 +99,10 @@ class CpuBackend final : public Backend {
   }
 
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
+  void prepareGroup(const GroupShapes& shapes) override;
+  void sumRanks(int64_t rows, const Norm* next, Activations& x) override;
+  void gatherLogits(int64_t rows, const Activations& part, Activations* whole) override;
+  int64_t groupNanoseconds() const override { return reduce_ ? reduce_->nanoseconds() : 0; }
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
     pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, x.cols(), cpu(x).row(row), cpu(x).row(row)); });
   }
@@ -111,9 +128,16 @@ class CpuBackend final : public Backend {
         positions[static_cast<size_t>(slice.firstRow + i)] = slice.contextLength + i;
     return positions;
   }
+  // Rows of floats, `stride` apart.
+  struct Target {
+    float* data;
+    int64_t stride;
+  };
   void divide(int64_t groups);
+  void projectInto(const Projection& projection, int64_t rows, const CpuActivations& in, const Target& out);
   void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
-                     CpuActivations& out, Scratch& scratch) const;
+                     const Target& out, Scratch& scratch) const;
+  void sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x);
   void appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, CpuActivations& qkv,
                   CpuKvCache& cache);
 
@@ -125,12 +149,16 @@ class CpuBackend final : public Backend {
   };
 
   ThreadPool& pool_;
+  Group* group_;
   const KernelTable& kernels_;
   RotaryTables rotary_;
-  std::vector<Scratch> scratch_;  // one a worker
-  std::vector<float> normed_;     // (rows, stride) of the step
-  std::vector<Place> places_;     // (rows) of the step
-  std::vector<int64_t> parts_;    // of the projection: groups of panels from one border to the next
+  std::unique_ptr<SharedReduce> reduce_;
+  GroupShapes groupShapes_;
+  std::vector<Scratch> scratch_;    // one a worker
+  std::vector<float> normed_;       // (rows, stride) of the step
+  const Norm* normedBy_ = nullptr;  // what `normed_` was computed by, together with the sum that it is of
+  std::vector<Place> places_;       // (rows) of the step
+  std::vector<int64_t> parts_;      // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
 };
 
@@ -146,16 +174,26 @@ void CpuBackend::divide(int64_t groups) {
 }
 
 void CpuBackend::project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) {
-  const CpuActivations& input = cpu(in);
+  if (!projection.summed || !reduce_)
+    return projectInto(projection, rows, cpu(in), {cpu(out).row(0), cpu(out).stride()});
+  Projection partial;
+  partial.weight = projection.weight;
+  projectInto(partial, rows, cpu(in), {reduce_->slot(), cpu(out).stride()});
+  sumSlots(rows, dataOf(projection.bias), true, projection.next, cpu(out));
+}
+
+void CpuBackend::projectInto(const Projection& projection, int64_t rows, const CpuActivations& in, const Target& out) {
   const CpuMatrix& weight = cpu(*projection.weight);
-  const int64_t stride = input.stride();
-  const bool alone = projection.norm && rows <= kFewRows;
-  const float* shared = input.row(0);
-  if (projection.norm && !alone) {
-    float* normed = Scratch::take(normed_, rows * stride);
-    pool_.forEach(
-        rows, [&](int64_t row, int) { normRow(*projection.norm, in.cols(), input.row(row), normed + row * stride); });
-    shared = normed;
+  const int64_t stride = in.stride();
+  const bool normed = projection.norm && projection.norm == normedBy_;
+  const bool alone = projection.norm && !normed && rows <= kFewRows;
+  const float* shared = normed ? normed_.data() : in.row(0);
+  normedBy_ = nullptr;
+  if (projection.norm && !alone && !normed) {
+    float* target = Scratch::take(normed_, rows * stride);
+    pool_.forEach(rows,
+                  [&](int64_t row, int) { normRow(*projection.norm, in.cols(), in.row(row), target + row * stride); });
+    shared = target;
   }
   const int64_t id = ++projections_;
   const int64_t groupPanels = projection.gated ? 2 : 1;
@@ -165,20 +203,19 @@ void CpuBackend::project(const Projection& projection, int64_t rows, const Activ
     Scratch& scratch = scratch_[static_cast<size_t>(worker)];
     const float* x = shared;
     if (alone) {
-      float* normed = Scratch::take(scratch.normed, kFewRows * stride);
+      float* own = Scratch::take(scratch.normed, kFewRows * stride);
       if (scratch.normedFor != id)
-        for (int64_t row = 0; row < rows; ++row)
-          normRow(*projection.norm, in.cols(), input.row(row), normed + row * stride);
+        for (int64_t row = 0; row < rows; ++row) normRow(*projection.norm, in.cols(), in.row(row), own + row * stride);
       scratch.normedFor = id;
-      x = normed;
+      x = own;
     }
     for (int64_t group = parts_[static_cast<size_t>(part)]; group < parts_[static_cast<size_t>(part) + 1]; ++group)
-      projectPanels(projection, group * groupPanels, rows, x, stride, cpu(out), scratch);
+      projectPanels(projection, group * groupPanels, rows, x, stride, out, scratch);
   });
 }
 
 void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x,
-                               int64_t xStride, CpuActivations& out, Scratch& scratch) const {
+                               int64_t xStride, const Target& out, Scratch& scratch) const {
   const CpuMatrix& weight = cpu(*projection.weight);
   const float* bias = dataOf(projection.bias);
   float* chains = Scratch::take(scratch.chains, 4 * rows * kLanes);
@@ -189,8 +226,8 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
   epilogue.activation = projection.activation;
   epilogue.residual = projection.residual;
   epilogue.rows = rows;
-  epilogue.outStride = out.stride();
-  epilogue.out = out.row(0) + (projection.gated ? panel / 2 : panel) * kLanes;
+  epilogue.outStride = out.stride;
+  epilogue.out = out.data + (projection.gated ? panel / 2 : panel) * kLanes;
   kernels_.panelDot({weight.panel(panel), weight.dtype(), weight.cols(), x, xStride, rows, chains});
   if (projection.gated) {
     epilogue.upChains = upChains;
@@ -198,6 +235,43 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
     kernels_.panelDot({weight.panel(panel + 1), weight.dtype(), weight.cols(), x, xStride, rows, upChains});
   }
   kernels_.finish(epilogue);
+}
+
+void CpuBackend::prepareGroup(const GroupShapes& shapes) {
+  if (!group_) return;
+  groupShapes_ = shapes;
+  reduce_ = std::make_unique<SharedReduce>(*group_, slotFloats(shapes));
+}
+
+void CpuBackend::sumRanks(int64_t rows, const Norm* next, Activations& x) {
+  std::copy_n(cpu(x).row(0), rows * cpu(x).stride(), reduce_->slot());
+  sumSlots(rows, nullptr, false, next, cpu(x));
+}
+
+// x = (residual ? x : 0) + the ranks' parts + bias, and what the next projection will read.
+void CpuBackend::sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x) {
+  const int64_t cols = x.cols();
+  const int64_t stride = x.stride();
+  float* normed = next ? Scratch::take(normed_, rows * stride) : nullptr;
+  reduce_->sum(rows, stride, pool_, [&](int64_t row, const float* const* parts, int count) {
+    float* target = x.row(row);
+    kernels_.sumRows({parts, count, bias, residual, cols, target});
+    if (next) normRow(*next, cols, target, normed + row * stride);
+  });
+  normedBy_ = next;
+}
+
+void CpuBackend::gatherLogits(int64_t rows, const Activations& part, Activations* whole) {
+  const int64_t stride = cpu(part).stride();
+  if (group_->rank() != 0) std::copy_n(cpu(part).row(0), rows * stride, reduce_->slot());
+  int64_t firstCol = 0;
+  reduce_->gather([&](int rank, const float* slot) {
+    const int64_t cols = groupShapes_.logitCols[static_cast<size_t>(rank)];
+    const float* source = rank == 0 ? cpu(part).row(0) : slot;
+    for (int64_t row = 0; row < rows; ++row)
+      std::copy_n(source + row * roundUp(cols, kLanes), cols, cpu(*whole).row(row) + firstCol);
+    firstCol += cols;
+  });
 }
 
 // Turns q and k and puts k and v into their pages.
@@ -279,8 +353,12 @@ void CpuBackend::attend(const Step& step, int64_t layer, const AttentionShape& s
 
 }  // namespace
 
-std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool) {
-  return std::make_unique<CpuBackend>(pool);
+std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group) {
+  return std::make_unique<CpuBackend>(pool, group);
+}
+
+size_t sharedBytesOfCpuGroup(int ranks, const GroupShapes& shapes) {
+  return SharedReduce::bytesOf(ranks, slotFloats(shapes));
 }
 
 }  // namespace shardspeed

@@ -47,6 +47,16 @@ struct NormRow {
   float* out = nullptr;  // may be x
 };
 
+// out = (residual ? out : 0) + ((parts[0] + parts[1] + ...) + bias), in this order.
+struct SumRows {
+  const float* const* parts = nullptr;  // (count), each (cols) padded to whole vectors
+  int count = 0;
+  const float* bias = nullptr;  // (cols) padded, null = zeros
+  bool residual = false;
+  int64_t cols = 0;
+  float* out = nullptr;  // padded as well
+};
+
 constexpr int64_t kQueryTile = 6;
 
 // Queries of one KV head that see tokens [0, limits[q]) of a sequence, limits[q] >= 1. out[q] = softmax(scale q k^T) v.
@@ -71,6 +81,7 @@ struct KernelTable {
   void (*finish)(const Epilogue& epilogue);
   void (*normRow)(const NormRow& norm);
   void (*attend)(const PagedAttention& attention);
+  void (*sumRows)(const SumRows& sum);
   // Sum of a float array with wide loads, for measuring bandwidth.
   float (*readSum)(const float* values, int64_t count);
   // Runs `rounds` of independent fused multiply-adds; returns their number of floating-point operations.

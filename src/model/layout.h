@@ -6,34 +6,47 @@
 #include <vector>
 
 #include "backend.h"
+#include "model/shard.h"
 #include "model/spec.h"
 
 namespace shardspeed {
 
-// The rows that one role contributes to a fused matrix: its row r becomes row firstRow + (r / kGateBlock) * blockStride
-// + r % kGateBlock. A blockStride of kGateBlock leaves the rows together; twice that interleaves gate and up.
+// The rows that one role contributes to a fused matrix: row source.first + r of the role's tensor becomes row firstRow
+// + (r / kGateBlock) * blockStride + r % kGateBlock, for r in [0, source.count). A blockStride of kGateBlock leaves the
+// rows together; twice that interleaves gate and up.
 struct MatrixPart {
   std::string role;  // without .weight or .bias
-  int64_t rows = 0;
+  Range source;
+  int64_t roleRows = 0;  // of the whole tensor
   int64_t firstRow = 0;
   int64_t blockStride = kGateBlock;
 };
 
-// A matrix as the engine holds it: q, k and v as one, gate and up as one.
+// A matrix as a rank holds it: q, k and v as one, gate and up as one; some rows of the tensors, or some columns.
 struct MatrixLayout {
   int64_t rows = 0;
-  int64_t cols = 0;
+  Range source;          // the columns of the tensors that are its own
+  int64_t roleCols = 0;  // of the whole tensors
+  bool summed = false;   // a row-parallel product's: the bias is whole, and added to the sum over ranks
   std::vector<MatrixPart> parts;
+
+  int64_t cols() const { return source.count; }
 };
 
 MatrixLayout plainLayout(const std::string& role, int64_t rows, int64_t cols);
-MatrixLayout qkvLayout(const ModelSpec& spec, int64_t layer);
-MatrixLayout outputLayout(const ModelSpec& spec, int64_t layer);
-MatrixLayout upLayout(const ModelSpec& spec, int64_t layer);
-MatrixLayout downLayout(const ModelSpec& spec, int64_t layer);
+MatrixLayout tokensLayout(const ModelSpec& spec, const Shard& shard);
+MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard);
+MatrixLayout positionsLayout(const ModelSpec& spec);
+MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 
-// All matrices of a model.
-std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec);
+// Whether the rank holds the table of learned positions: one does, since embeddings are summed over ranks.
+bool holdsPositions(const ModelSpec& spec, const Shard& shard);
+
+// All matrices of a rank.
+std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard);
 
 std::string layerRole(int64_t layer, const char* name);
 

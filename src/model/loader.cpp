@@ -38,7 +38,11 @@ struct Job {
 class Loader {
  public:
   Loader(const ModelSpec& spec, const LoadOptions& options, Backend& backend, ThreadPool& pool)
-      : spec_(spec), options_(options), backend_(backend), pool_(pool) {
+      : spec_(spec),
+        shard_(options.shard.value_or(wholeModel(spec))),
+        options_(options),
+        backend_(backend),
+        pool_(pool) {
     if (!options.plan) return;
     for (const WeightFile& file : options.plan->files) files_.push_back(std::make_shared<WeightReader>(file));
     for (const WeightView& view : options.plan->weights) views_.emplace(view.role, &view);
@@ -56,62 +60,65 @@ class Loader {
  private:
   void build(ModelWeights& weights) {
     const bool projected = spec_.embeddingSize != spec_.hiddenSize;
-    weights.tokens = matrix(plainLayout("embed.tokens", spec_.vocabSize, spec_.embeddingSize));
-    if (spec_.positions == PositionKind::kLearned)
-      weights.positions =
-          matrix(plainLayout("embed.positions", spec_.maxPositions + spec_.positionOffset, spec_.hiddenSize));
+    weights.tokens = matrix(tokensLayout(spec_, shard_));
+    if (holdsPositions(spec_, shard_))
+      weights.positions = matrix(positionsLayout(spec_));
+    else if (spec_.positions == PositionKind::kLearned)
+      used_.insert("embed.positions.weight");  // rank 0's
     if (projected) {
       weights.embedProjection = linear(plainLayout("embed.projection", spec_.hiddenSize, spec_.embeddingSize));
       weights.headProjection = linear(plainLayout("head.projection", spec_.embeddingSize, spec_.hiddenSize));
     }
     if (spec_.finalNorm) fillNorm(weights.finalNorm, "norm");
-    const MatrixLayout head = plainLayout("head", spec_.vocabSize, spec_.embeddingSize);
+    const MatrixLayout head = headLayout(spec_, shard_);
     if (!spec_.tiedHead) weights.head.weight = matrix(head);
     weights.head.bias = bias(head);
     weights.layers.resize(static_cast<size_t>(spec_.layers));
     for (int64_t n = 0; n < spec_.layers; ++n) {
       LayerWeights& layer = weights.layers[static_cast<size_t>(n)];
       fillNorm(layer.attentionNorm, layerRole(n, "attn.norm"));
-      layer.qkv = linear(qkvLayout(spec_, n));
-      layer.output = linear(outputLayout(spec_, n));
+      layer.qkv = linear(qkvLayout(spec_, shard_, n));
+      layer.output = linear(outputLayout(spec_, shard_, n));
       fillNorm(layer.ffnNorm, layerRole(n, "mlp.norm"));
-      layer.up = linear(upLayout(spec_, n));
-      layer.down = linear(downLayout(spec_, n));
+      layer.up = linear(upLayout(spec_, shard_, n));
+      layer.down = linear(downLayout(spec_, shard_, n));
     }
   }
 
   // Null where the checkpoint has no such role: an absent bias, or the ones of a norm without weights.
-  std::shared_ptr<RowReader> reader(const std::string& role, int64_t rows, int64_t cols) {
+  std::shared_ptr<RowReader> reader(const std::string& role, int64_t rows, int64_t cols, Range heldRows,
+                                    Range heldCols) {
     if (!options_.plan) {
-      std::shared_ptr<RowReader> random = makeRandomRowReader(role, rows, cols, options_.dtype);
-      totalBytes_ += rows * random->storedRowBytes();
+      std::shared_ptr<RowReader> random = makeRandomRowReader(role, cols, heldRows, heldCols, options_.dtype);
+      totalBytes_ += heldRows.count * random->storedRowBytes();
       return random;
     }
     const auto found = views_.find(role);
     if (found == views_.end()) return nullptr;
     used_.insert(role);
     const WeightView& view = *found->second;
-    std::shared_ptr<RowReader> reader = makeFileRowReader(view, files_.at(static_cast<size_t>(view.file)));
-    if (reader->rows() != rows || reader->cols() != cols)
-      throw Error("ERR_CHECKPOINT", files_[static_cast<size_t>(view.file)]->path() + ": tensor " + view.tensor +
-                                        " has " + std::to_string(reader->rows()) + " x " +
-                                        std::to_string(reader->cols()) + " elements, expected " + std::to_string(rows) +
-                                        " x " + std::to_string(cols));
-    totalBytes_ += rows * reader->storedRowBytes();
+    const std::shared_ptr<const WeightReader>& file = files_.at(static_cast<size_t>(view.file));
+    if (viewRows(view) != rows || viewCols(view) != cols)
+      throw Error("ERR_CHECKPOINT", file->path() + ": tensor " + view.tensor + " has " +
+                                        std::to_string(viewRows(view)) + " x " + std::to_string(viewCols(view)) +
+                                        " elements, expected " + std::to_string(rows) + " x " + std::to_string(cols));
+    std::shared_ptr<RowReader> reader = makeFileRowReader(view, file, heldRows, heldCols);
+    totalBytes_ += heldRows.count * reader->storedRowBytes();
     return reader;
   }
 
   std::unique_ptr<Matrix> matrix(const MatrixLayout& layout) {
-    std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols, options_.dtype);
+    std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols(), options_.dtype);
     auto sources = std::make_unique<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>();
     bool scattered = false;
     for (const MatrixPart& part : layout.parts) {
-      std::shared_ptr<RowReader> rows = reader(part.role + ".weight", part.rows, layout.cols);
+      std::shared_ptr<RowReader> rows =
+          reader(part.role + ".weight", part.roleRows, layout.roleCols, part.source, layout.source);
       if (!rows) throw Error("ERR_CHECKPOINT", "the weight role " + part.role + ".weight is missing");
       scattered = scattered || rows->scattered();
       sources->emplace_back(part, std::move(rows));
     }
-    const int64_t rowBytes = layout.cols * static_cast<int64_t>(dtypeSize(options_.dtype));
+    const int64_t rowBytes = layout.cols() * static_cast<int64_t>(dtypeSize(options_.dtype));
     const int64_t rowsAJob =
         scattered ? layout.rows : std::max(kJobRowStep, kJobBytes / rowBytes / kJobRowStep * kJobRowStep);
     for (int64_t row = 0; row < layout.rows; row += rowsAJob)
@@ -125,12 +132,13 @@ class Loader {
     bool any = false;
     if (!options_.plan) return nullptr;  // random models have none
     for (const MatrixPart& part : layout.parts) {
-      const auto rows = reader(part.role + ".bias", 1, part.rows);
+      const auto rows = reader(part.role + ".bias", 1, part.roleRows, {0, 1}, part.source);
       if (!rows) continue;
       any = true;
-      std::vector<float> partValues(static_cast<size_t>(part.rows));
+      std::vector<float> partValues(static_cast<size_t>(part.source.count));
       rows->read(0, 1, DType::kF32, partValues.data());
-      for (int64_t r = 0; r < part.rows; ++r)
+      vectorBytes_ += rows->storedRowBytes();
+      for (int64_t r = 0; r < part.source.count; ++r)
         values[static_cast<size_t>(part.firstRow + r / kGateBlock * part.blockStride + r % kGateBlock)] =
             partValues[static_cast<size_t>(r)];
     }
@@ -140,10 +148,11 @@ class Loader {
   Linear linear(const MatrixLayout& layout) { return {matrix(layout), bias(layout)}; }
 
   std::unique_ptr<Vector> normVector(const std::string& role) {
-    const auto rows = options_.plan ? reader(role, 1, spec_.hiddenSize) : nullptr;
+    const auto rows = options_.plan ? reader(role, 1, spec_.hiddenSize, {0, 1}, {0, spec_.hiddenSize}) : nullptr;
     if (!rows) return nullptr;
     std::vector<float> values(static_cast<size_t>(spec_.hiddenSize));
     rows->read(0, 1, DType::kF32, values.data());
+    vectorBytes_ += rows->storedRowBytes();
     return backend_.makeVector(values.data(), spec_.hiddenSize);
   }
 
@@ -154,7 +163,8 @@ class Loader {
   }
 
   void runJobs() {
-    std::atomic<int64_t> loaded{0};
+    if (options_.onPlanned) options_.onPlanned(totalBytes_);
+    if (options_.onLoaded) options_.onLoaded(vectorBytes_, 0);
     std::atomic<bool> failed{false};
     std::mutex mutex;
     std::exception_ptr failure;
@@ -163,15 +173,15 @@ class Loader {
       try {
         if (options_.stop && options_.stop->load(std::memory_order_relaxed))
           throw Error("ERR_ABORTED", "loading was cancelled");
-        loaded += fill(jobs_[static_cast<size_t>(index)]);
+        if (options_.group) options_.group->check();
+        const int64_t bytes = fill(jobs_[static_cast<size_t>(index)]);
+        if (options_.onLoaded) options_.onLoaded(bytes, worker);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(mutex);
         if (!failed.exchange(true)) failure = std::current_exception();
       }
-      if (worker == 0 && options_.onProgress && !failed) options_.onProgress(loaded, totalBytes_);
     });
     if (failure) std::rethrow_exception(failure);
-    if (options_.onProgress) options_.onProgress(totalBytes_, totalBytes_);
   }
 
   // Returns the bytes read.
@@ -187,19 +197,21 @@ class Loader {
       };
       if (part.blockStride == kGateBlock) {
         const int64_t first = std::max(job.firstRow, part.firstRow);
-        const int64_t last = std::min(job.lastRow, part.firstRow + part.rows);
+        const int64_t last = std::min(job.lastRow, part.firstRow + part.source.count);
         if (first < last) copy(first - part.firstRow, first, last - first);
         continue;
       }
-      for (int64_t row = 0; row < part.rows; row += kGateBlock) {
+      for (int64_t row = 0; row < part.source.count; row += kGateBlock) {
         const int64_t target = part.firstRow + row / kGateBlock * part.blockStride;
-        if (target >= job.firstRow && target < job.lastRow) copy(row, target, std::min(kGateBlock, part.rows - row));
+        if (target >= job.firstRow && target < job.lastRow)
+          copy(row, target, std::min(kGateBlock, part.source.count - row));
       }
     }
     return bytes;
   }
 
   const ModelSpec& spec_;
+  const Shard shard_;
   const LoadOptions& options_;
   Backend& backend_;
   ThreadPool& pool_;
@@ -209,6 +221,7 @@ class Loader {
   std::vector<std::unique_ptr<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>> sources_;
   std::vector<Job> jobs_;
   int64_t totalBytes_ = 0;
+  int64_t vectorBytes_ = 0;  // read while the jobs were made
 };
 
 }  // namespace
@@ -217,10 +230,10 @@ ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backen
   return Loader(spec, options, backend, pool).load();
 }
 
-int64_t estimateWeightBytes(const ModelSpec& spec, DType dtype) {
+int64_t estimateWeightBytes(const ModelSpec& spec, const Shard& shard, DType dtype) {
   int64_t elements = 0;
-  for (const MatrixLayout& layout : modelLayouts(spec))
-    elements += (layout.rows + kGateBlock - 1) / kGateBlock * kGateBlock * layout.cols;
+  for (const MatrixLayout& layout : modelLayouts(spec, shard))
+    elements += (layout.rows + kGateBlock - 1) / kGateBlock * kGateBlock * layout.cols();
   return elements * static_cast<int64_t>(dtypeSize(dtype));
 }
 

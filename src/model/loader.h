@@ -3,9 +3,12 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "backend.h"
 #include "base/thread_pool.h"
+#include "comm/group.h"
+#include "model/shard.h"
 #include "model/spec.h"
 #include "model/weight_plan.h"
 #include "model/weights.h"
@@ -13,17 +16,22 @@
 namespace shardspeed {
 
 struct LoadOptions {
+  std::optional<Shard> shard;  // none = the whole model
   DType dtype = DType::kF32;
   const WeightPlan* plan = nullptr;  // null = random weights
-  std::function<void(int64_t loadedBytes, int64_t totalBytes)> onProgress;
+  // Called once, with the bytes that will be read.
+  std::function<void(int64_t totalBytes)> onPlanned;
+  // Called on the pool's threads, whenever one has read some.
+  std::function<void(int64_t bytes, int worker)> onLoaded;
   const std::atomic<bool>* stop = nullptr;  // set by another thread: loading ends with ERR_ABORTED
+  const Group* group = nullptr;             // loading ends with it, too
 };
 
-// Reads every role into the backend's memory, converted to the engine's dtype. Throws Error; nothing stays allocated
-// then.
+// Reads the rank's part of every role into the backend's memory, converted to the engine's dtype; no more of the files
+// than that is read, but for what lies between. Throws Error; nothing stays allocated then.
 ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backend& backend, ThreadPool& pool);
 
 // What loadModel will allocate for weights, in bytes.
-int64_t estimateWeightBytes(const ModelSpec& spec, DType dtype);
+int64_t estimateWeightBytes(const ModelSpec& spec, const Shard& shard, DType dtype);
 
 }  // namespace shardspeed

@@ -81,13 +81,17 @@ void convertRun(DType from, const uint8_t* source, int64_t sourceStep, DType to,
   for (int64_t i = 0; i < count; ++i) storeFloat(to, loadFloat(from, source + i * sourceStep), target + i * targetStep);
 }
 
+// Bytes worth a read of their own where what lies between is not wanted.
+constexpr int64_t kLeastRead = 256;
+
 class FileRowReader : public RowReader {
  public:
-  FileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file)
-      : view_(view), file_(std::move(file)), elementBytes_(static_cast<int64_t>(dtypeSize(view.dtype))) {
-    cols_ = view_.shape.back();
-    rows_ = 1;
-    for (size_t d = 0; d + 1 < view_.shape.size(); ++d) rows_ *= view_.shape[d];
+  FileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file, Range rows, Range cols)
+      : view_(view),
+        file_(std::move(file)),
+        elementBytes_(static_cast<int64_t>(dtypeSize(view.dtype))),
+        rows_(rows),
+        cols_(cols.count) {
     // The headers were checked where they were read; this is the last look before memory is touched.
     int64_t lowest = 0, highest = 0;
     for (size_t d = 0; d < view_.shape.size(); ++d) {
@@ -97,9 +101,11 @@ class FileRowReader : public RowReader {
     if (view_.byteOffset + lowest * elementBytes_ < 0 ||
         view_.byteOffset + (highest + 1) * elementBytes_ > file_->bytes())
       throw Error("ERR_CHECKPOINT", file_->path() + ": tensor " + view_.tensor + " reaches outside the file");
+    view_.byteOffset += cols.first * view_.strides.back() * elementBytes_;
+    view_.shape.back() = cols.count;
   }
 
-  int64_t rows() const override { return rows_; }
+  int64_t rows() const override { return rows_.count; }
   int64_t cols() const override { return cols_; }
   int64_t storedRowBytes() const override { return cols_ * elementBytes_; }
   bool scattered() const override { return std::abs(view_.strides.back()) != 1 && cols_ > 1; }
@@ -108,37 +114,91 @@ class FileRowReader : public RowReader {
     if (count == 0 || cols_ == 0) return;
     const int64_t colStride = view_.strides.back();
     const int64_t rowStride = count > 1 ? rowOffset(first + 1) - rowOffset(first) : colStride;
-    if (dtype == view_.dtype && colStride == 1 && (count == 1 || (rowStride == cols_ && view_.shape.size() == 2))) {
+    const bool plainRows = view_.shape.size() == 2;
+    if (dtype == view_.dtype && colStride == 1 && (count == 1 || (rowStride == cols_ && plainRows))) {
       file_->read(view_.byteOffset + rowOffset(first) * elementBytes_, count * cols_ * elementBytes_, out);
       return;
     }
-    const int64_t colReach = (cols_ - 1) * colStride;
+    const Span span = spanOf(first, count);
+    const bool sparse = span.elements * 4 > count * cols_ * 5;
+    // Runs in the file: columns of a transposed view, else rows.
+    const bool transposed = plainRows && std::abs(rowStride) < std::abs(colStride);
+    const int64_t runBytes = (transposed ? count : cols_) * elementBytes_;
+    if (sparse && runBytes >= kLeastRead && (transposed ? std::abs(rowStride) : std::abs(colStride)) == 1) {
+      if (transposed)
+        readColumns(first, count, rowStride, dtype, static_cast<uint8_t*>(out));
+      else
+        for (int64_t row = 0; row < count; ++row) readSpan(first + row, 1, dtype, rowOf(out, row, dtype));
+      return;
+    }
+    readSpan(first, count, dtype, static_cast<uint8_t*>(out));
+  }
+
+ private:
+  // Elements of the file, from byteOffset.
+  struct Span {
+    int64_t first;
+    int64_t elements;
+  };
+
+  Span spanOf(int64_t first, int64_t count) const {
+    const int64_t colReach = (cols_ - 1) * view_.strides.back();
     int64_t lowest = INT64_MAX, highest = INT64_MIN;
     for (int64_t row = first; row < first + count; ++row) {
       const int64_t start = rowOffset(row);
       lowest = std::min({lowest, start, start + colReach});
       highest = std::max({highest, start, start + colReach});
     }
-    std::vector<uint8_t> bytes(static_cast<size_t>((highest - lowest + 1) * elementBytes_));
-    file_->read(view_.byteOffset + lowest * elementBytes_, static_cast<int64_t>(bytes.size()), bytes.data());
-    auto source = [&](int64_t row) { return bytes.data() + (rowOffset(row) - lowest) * elementBytes_; };
-    auto* target = static_cast<uint8_t*>(out);
+    return {lowest, highest - lowest + 1};
+  }
+
+  std::vector<uint8_t> bytesOf(const Span& span) const {
+    std::vector<uint8_t> bytes(static_cast<size_t>(span.elements * elementBytes_));
+    file_->read(view_.byteOffset + span.first * elementBytes_, static_cast<int64_t>(bytes.size()), bytes.data());
+    return bytes;
+  }
+
+  uint8_t* rowOf(void* out, int64_t row, DType dtype) const {
+    return static_cast<uint8_t*>(out) + row * cols_ * static_cast<int64_t>(dtypeSize(dtype));
+  }
+
+  // With all that lies between them.
+  void readSpan(int64_t first, int64_t count, DType dtype, uint8_t* out) const {
+    const int64_t colStride = view_.strides.back();
+    const int64_t rowStride = count > 1 ? rowOffset(first + 1) - rowOffset(first) : colStride;
     const auto targetSize = static_cast<int64_t>(dtypeSize(dtype));
+    const Span span = spanOf(first, count);
+    const std::vector<uint8_t> bytes = bytesOf(span);
+    auto source = [&](int64_t row) { return bytes.data() + (rowOffset(row) - span.first) * elementBytes_; };
     if (view_.shape.size() == 2 && std::abs(rowStride) < std::abs(colStride)) {
       // A transposed view: walk the file in its own order.
       for (int64_t col = 0; col < cols_; ++col)
         convertRun(view_.dtype, source(first) + col * colStride * elementBytes_, rowStride * elementBytes_, dtype,
-                   target + col * targetSize, cols_ * targetSize, count);
+                   out + col * targetSize, cols_ * targetSize, count);
       return;
     }
     for (int64_t i = 0; i < count; ++i)
-      convertRun(view_.dtype, source(first + i), colStride * elementBytes_, dtype, target + i * cols_ * targetSize,
-                 targetSize, cols_);
+      convertRun(view_.dtype, source(first + i), colStride * elementBytes_, dtype, rowOf(out, i, dtype), targetSize,
+                 cols_);
   }
 
- private:
+  // Some rows of a transposed view: a read for every column.
+  void readColumns(int64_t first, int64_t count, int64_t rowStride, DType dtype, uint8_t* out) const {
+    const auto targetSize = static_cast<int64_t>(dtypeSize(dtype));
+    std::vector<uint8_t> run(static_cast<size_t>(count * elementBytes_));
+    const int64_t lowest = rowStride > 0 ? rowOffset(first) : rowOffset(first + count - 1);
+    const uint8_t* start = rowStride > 0 ? run.data() : run.data() + (count - 1) * elementBytes_;
+    for (int64_t col = 0; col < cols_; ++col) {
+      file_->read(view_.byteOffset + (lowest + col * view_.strides.back()) * elementBytes_,
+                  static_cast<int64_t>(run.size()), run.data());
+      convertRun(view_.dtype, start, rowStride * elementBytes_, dtype, out + col * targetSize, cols_ * targetSize,
+                 count);
+    }
+  }
+
   // In elements, from byteOffset.
   int64_t rowOffset(int64_t row) const {
+    row += rows_.first;
     int64_t offset = 0;
     for (size_t d = view_.shape.size() - 1; d-- > 0;) {
       offset += row % view_.shape[d] * view_.strides[d];
@@ -150,8 +210,8 @@ class FileRowReader : public RowReader {
   WeightView view_;
   std::shared_ptr<const WeightReader> file_;
   int64_t elementBytes_;
-  int64_t rows_ = 0;
-  int64_t cols_ = 0;
+  Range rows_;
+  int64_t cols_;
 };
 
 // splitmix64 (Steele, Lea and Flood 2014): a counter in, well-mixed bits out.
@@ -164,44 +224,58 @@ uint64_t mix(uint64_t x) {
 
 class RandomRowReader : public RowReader {
  public:
-  RandomRowReader(const std::string& role, int64_t rows, int64_t cols, DType dtype)
-      : rows_(rows), cols_(cols), dtype_(dtype) {
+  RandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols, DType dtype)
+      : cols_(cols), heldRows_(heldRows), heldCols_(heldCols), dtype_(dtype) {
     for (const char c : role) seed_ = mix(seed_ ^ static_cast<uint8_t>(c));
   }
 
-  int64_t rows() const override { return rows_; }
-  int64_t cols() const override { return cols_; }
-  int64_t storedRowBytes() const override { return cols_ * static_cast<int64_t>(dtypeSize(dtype_)); }
+  int64_t rows() const override { return heldRows_.count; }
+  int64_t cols() const override { return heldCols_.count; }
+  int64_t storedRowBytes() const override { return cols() * static_cast<int64_t>(dtypeSize(dtype_)); }
 
   void read(int64_t first, int64_t count, DType dtype, void* out) const override {
     const float scale = 3.4f / std::sqrt(static_cast<float>(cols_)) / 65536.0f;  // uniform, variance 1 / cols
     auto* target = static_cast<uint8_t*>(out);
     const size_t size = dtypeSize(dtype);
-    const int64_t start = first * cols_;
-    uint64_t bits = 0;  // four values
-    for (int64_t i = 0; i < count * cols_; ++i) {
-      const int64_t index = start + i;
-      if (i == 0 || index % 4 == 0) bits = mix(seed_ + static_cast<uint64_t>(index / 4));
-      const auto lane = static_cast<int16_t>(bits >> (16 * (index % 4)));
-      storeFloat(dtype, static_cast<float>(lane) * scale, target + static_cast<size_t>(i) * size);
+    for (int64_t row = first; row < first + count; ++row) {
+      const int64_t start = (heldRows_.first + row) * cols_ + heldCols_.first;
+      uint64_t bits = 0;  // four values
+      for (int64_t index = start; index < start + heldCols_.count; ++index, target += size) {
+        if (index == start || index % 4 == 0) bits = mix(seed_ + static_cast<uint64_t>(index / 4));
+        const auto lane = static_cast<int16_t>(bits >> (16 * (index % 4)));
+        storeFloat(dtype, static_cast<float>(lane) * scale, target);
+      }
     }
   }
 
  private:
-  int64_t rows_;
-  int64_t cols_;
+  int64_t cols_;  // of the whole tensor
+  Range heldRows_;
+  Range heldCols_;
   DType dtype_;
   uint64_t seed_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file) {
-  return std::make_unique<FileRowReader>(view, std::move(file));
+int64_t viewRows(const WeightView& view) {
+  int64_t rows = 1;
+  for (size_t d = 0; d + 1 < view.shape.size(); ++d) rows *= view.shape[d];
+  return rows;
 }
 
-std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t rows, int64_t cols, DType dtype) {
-  return std::make_unique<RandomRowReader>(role, rows, cols, dtype);
+int64_t viewCols(const WeightView& view) {
+  return view.shape.back();
+}
+
+std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file,
+                                             Range rows, Range cols) {
+  return std::make_unique<FileRowReader>(view, std::move(file), rows, cols);
+}
+
+std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols,
+                                               DType dtype) {
+  return std::make_unique<RandomRowReader>(role, cols, heldRows, heldCols, dtype);
 }
 
 }  // namespace shardspeed

@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "model/shard.h"
 #include "model/weight_plan.h"
 
 namespace shardspeed {
 
-// Gives the rows of one role, wherever they come from. Any number of threads may read at once.
+// Gives rows of one role, wherever they come from. Any number of threads may read at once.
 class RowReader {
  public:
   virtual ~RowReader() = default;
@@ -44,12 +45,18 @@ class WeightReader {
   int descriptor_ = -1;
 };
 
-// Rows of a tensor in a file. Each read maps the bytes it needs and lets go of them again, so that resident memory
-// holds the model once.
-std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file);
+// Rows and columns of a view's tensor.
+int64_t viewRows(const WeightView& view);
+int64_t viewCols(const WeightView& view);
 
-// Seeded values of about 1 / sqrt(cols), the same for a (role, row, col) whatever thread asks: for benches without a
-// checkpoint.
-std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t rows, int64_t cols, DType dtype);
+// Some rows and some columns of a tensor in a file. Each read takes the bytes it needs: little of what lies between
+// them, and nothing is kept, so that resident memory holds the model once.
+std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file,
+                                             Range rows, Range cols);
+
+// Seeded values of about 1 / sqrt(cols) of a tensor of cols columns, the same for a (role, row, col) whatever thread or
+// rank asks: for benches without a checkpoint.
+std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols,
+                                               DType dtype);
 
 }  // namespace shardspeed

@@ -14,17 +14,27 @@ namespace shardspeed {
 namespace {
 
 std::unique_ptr<Backend> makeCpu(int, const BackendOptions& options) {
-  return makeCpuBackend(*options.pool);
+  return makeCpuBackend(*options.pool, options.group);
 }
 
-MemoryEstimate estimateCpu(const ModelSpec& spec, const BackendOptions& options) {
-  int64_t floats = std::min(options.maxRows, Executor::kLogitRows) * spec.vocabSize;  // logits for the sampler
-  for (const auto& shape : Executor::activationShapes(spec, options.maxRows)) floats += shape.capacity * shape.cols;
+MemoryEstimate estimateCpu(const ModelSpec& spec, const Shard& shard, const BackendOptions& options) {
+  int64_t floats = 0;
+  if (shard.rank == 0) floats += std::min(options.maxRows, Executor::kLogitRows) * spec.vocabSize;  // for the sampler
+  for (const auto& shape : Executor::activationShapes(spec, shard, options.maxRows))
+    floats += shape.capacity * shape.cols;
   if (spec.positions == PositionKind::kRotary) floats += options.maxTokens * spec.headDim;
+  MemoryEstimate estimate;
+  estimate.weightBytes = estimateWeightBytes(spec, shard, options.dtype);
+  estimate.activationBytes = floats * static_cast<int64_t>(sizeof(float));
+  if (shard.size > 1) {
+    // Each rank's part of what they share.
+    const GroupShapes shapes = Executor::groupShapes(spec, shard.size, options.maxRows);
+    estimate.activationBytes += static_cast<int64_t>(sharedBytesOfCpuGroup(shard.size, shapes)) / shard.size;
+  }
   ThreadPool pool(1);
-  const auto backend = makeCpuBackend(pool);
-  return {estimateWeightBytes(spec, options.dtype), floats * static_cast<int64_t>(sizeof(float)),
-          static_cast<int64_t>(backend->kvPageBytes(spec.layers, {spec.heads, spec.kvHeads, spec.headDim}))};
+  const AttentionShape attention{shard.heads.count, shard.kvHeads.count, spec.headDim};
+  estimate.kvPageBytes = static_cast<int64_t>(makeCpuBackend(pool)->kvPageBytes(spec.layers, attention));
+  return estimate;
 }
 
 std::map<std::string, DeviceKind>& kinds() {

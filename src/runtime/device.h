@@ -6,6 +6,8 @@
 
 #include "backend.h"
 #include "base/thread_pool.h"
+#include "comm/group.h"
+#include "model/shard.h"
 #include "model/spec.h"
 
 namespace shardspeed {
@@ -17,6 +19,7 @@ struct BackendOptions {
   int64_t maxRows = 0;         // of a step
   int64_t maxTokens = 0;       // of a sequence
   int64_t kvPages = 0;
+  Group* group = nullptr;  // the ranks that share the model; null = one alone
 };
 
 struct MemoryEstimate {
@@ -29,7 +32,8 @@ struct MemoryEstimate {
 // (the binding, a test), since src/ knows none of them.
 struct DeviceKind {
   std::unique_ptr<Backend> (*makeBackend)(int index, const BackendOptions& options);
-  MemoryEstimate (*estimate)(const ModelSpec& spec, const BackendOptions& options);
+  // Of the rank that holds the shard.
+  MemoryEstimate (*estimate)(const ModelSpec& spec, const Shard& shard, const BackendOptions& options);
 };
 
 // Before the first engine is made: not for several threads at once.

@@ -7,225 +7,10 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/thread_pool.h"
-#include "model/loader.h"
-#include "runtime/executor.h"
-#include "runtime/scheduler.h"
+#include "comm/thread_group.h"
+#include "runtime/driver.h"
 
 namespace shardspeed {
-
-static AttentionShape attentionShape(const ModelSpec& spec) {
-  return {spec.heads, spec.kvHeads, spec.headDim};
-}
-
-static BackendOptions backendOptions(const EngineOptions& options, ThreadPool* pool) {
-  return {options.dtype, pool, options.maxBatchTokens, options.maxSequenceTokens, options.kvCachePages};
-}
-
-MemoryEstimate estimateMemory(const EngineOptions& options) {
-  return deviceOf(options.device).kind.estimate(options.spec, backendOptions(options, nullptr));
-}
-
-// The loaded model and its work, from ready to stop; lives on the engine's thread.
-class Engine::Session {
- public:
-  explicit Session(Engine& engine)
-      : engine_(engine),
-        options_(engine.options_),
-        pool_(options_.threads),
-        scheduler_({options_.maxBatchTokens, options_.kvCachePages, options_.spec.rotary.dynamicOriginalPositions}) {
-    const Device device = deviceOf(options_.device);
-    backend_ = device.kind.makeBackend(device.index, backendOptions(options_, &pool_));
-    outputs_.sink = [this](int64_t first, int64_t count, float* logits) { takeLogits(first, count, logits); };
-  }
-
-  void load() {
-    const auto start = std::chrono::steady_clock::now();
-    LoadOptions loadOptions;
-    loadOptions.dtype = options_.dtype;
-    loadOptions.plan = options_.plan ? &*options_.plan : nullptr;
-    loadOptions.stop = &engine_.stop_;
-    loadOptions.onProgress = [this](int64_t loaded, int64_t total) {
-      Event event{EventKind::kProgress};
-      event.loadedBytes = loaded;
-      event.totalBytes = total;
-      emit(std::move(event));
-      flush();
-    };
-    weights_ = loadModel(options_.spec, loadOptions, *backend_, pool_);
-    cache_ = backend_->makeKvCache(options_.spec.layers, options_.kvCachePages, attentionShape(options_.spec));
-    executor_ = std::make_unique<Executor>(options_.spec, weights_, *backend_, *cache_, options_.maxBatchTokens,
-                                           options_.maxSequenceTokens);
-    stats_.kvPagesTotal = options_.kvCachePages;
-    stats_.weightBytes = static_cast<int64_t>(weights_.bytes());
-    stats_.kvCacheBytes = static_cast<int64_t>(cache_->bytes());
-    stats_.activationBytes = estimateMemory(options_).activationBytes;
-    publishStats();
-    Event ready{EventKind::kReady};
-    ready.loadMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    emit(std::move(ready));
-    flush();
-  }
-
-  void work() {
-    std::vector<Command> commands;
-    bool progressed = true;
-    while (engine_.takeCommands(scheduler_.idle() || !progressed, commands)) {
-      for (Command& command : commands) apply(command);
-      scheduler_.next(scheduled_);
-      progressed = scheduled_.step.rows > 0;
-      if (progressed && !computeStep()) return;
-      publishStats();
-      flush();
-    }
-  }
-
- private:
-  void emit(Event&& event) { events_.push_back(std::move(event)); }
-
-  void flush() {
-    if (events_.empty()) return;
-    engine_.sink_(std::move(events_));
-    events_.clear();
-  }
-
-  void apply(Command& command) {
-    if (command.submitted) {
-      stats_.promptTokens += command.submitted->promptLength;
-      scheduler_.add(std::move(command.submitted));
-    } else if (scheduler_.remove(command.id)) {
-      emitDone(command.id, FinishReason::kCancelled);
-    }
-  }
-
-  void emitDone(int64_t id, FinishReason reason) {
-    Event event{EventKind::kDone};
-    event.id = id;
-    event.reason = reason;
-    emit(std::move(event));
-  }
-
-  // False where the engine was stopped meanwhile.
-  bool computeStep() {
-    wantLogits();
-    sampled_.assign(outputs_.samplers.size(), {});
-    outputs_.sampled = sampled_.data();
-    if (!executor_->run(scheduled_.step, outputs_, engine_.stop_)) return false;
-    for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
-    for (Sequence* sequence : scheduled_.sequences)
-      if (sequence->forward && sequence->pending() == 0) finishForward(*sequence);
-    // Last, since the step points to them.
-    for (const int64_t id : finished_) scheduler_.remove(id);
-    finished_.clear();
-    ++stats_.steps;
-    return true;
-  }
-
-  // First the rows that tokens are sampled from, then those of forward().
-  void wantLogits() {
-    owners_.clear();
-    outputs_.samplers.clear();
-    scheduled_.step.wantedRows.clear();
-    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
-      Sequence* sequence = scheduled_.sequences[i];
-      const SequenceSlice& slice = scheduled_.step.sequences[i];
-      if (sequence->forward || sequence->pending() > 0) continue;
-      outputs_.samplers.push_back(&sequence->sampler);
-      want(slice.firstRow + slice.rowCount - 1, sequence, sequence->length() - 1);
-    }
-    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
-      Sequence* sequence = scheduled_.sequences[i];
-      const SequenceSlice& slice = scheduled_.step.sequences[i];
-      if (!sequence->forward) continue;
-      sequence->logits.resize(static_cast<size_t>(sequence->promptLength * options_.spec.vocabSize));
-      for (int64_t row = 0; row < slice.rowCount; ++row)
-        want(slice.firstRow + row, sequence, slice.contextLength + row);
-    }
-  }
-
-  void want(int64_t row, Sequence* sequence, int64_t position) {
-    scheduled_.step.wantedRows.push_back(static_cast<int32_t>(row));
-    owners_.push_back({sequence, position});
-  }
-
-  void takeLogits(int64_t first, int64_t count, float* logits) {
-    const int64_t vocab = options_.spec.vocabSize;
-    pool_.forEach(count, [&](int64_t i, int) {
-      const auto index = static_cast<size_t>(first + i);
-      const Owner& owner = owners_[index];
-      float* row = logits + i * vocab;
-      if (owner.sequence->forward)
-        std::copy(row, row + vocab, owner.sequence->logits.begin() + owner.position * vocab);
-      else
-        sampled_[index] = owner.sequence->sampler.sample(row, vocab);
-    });
-  }
-
-  void deliver(Sequence& sequence, SampledToken&& sampled) {
-    if (!sampled.finite) return reject(sequence);
-    const int32_t token = sampled.token;
-    sequence.tokens.push_back(token);
-    sequence.sampler.accept(token);
-    ++stats_.generatedTokens;
-    Event event{EventKind::kToken};
-    event.id = sequence.id;
-    event.hasLogprob = sequence.sampler.params().logprobs >= 0;
-    event.sampled = std::move(sampled);
-    emit(std::move(event));
-    const bool stopped = sequence.sampler.isStop(token);
-    if (!stopped && sequence.sampler.newTokens() < sequence.maxNewTokens) return;
-    emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
-    finished_.push_back(sequence.id);
-  }
-
-  void reject(const Sequence& sequence) {
-    Event event{EventKind::kRejected};
-    event.id = sequence.id;
-    event.code = "ERR_NUMERIC";
-    event.message = "The model computed infinity or NaN as a logit behind " + std::to_string(sequence.length()) +
-                    " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
-    emit(std::move(event));
-    finished_.push_back(sequence.id);
-  }
-
-  void finishForward(Sequence& sequence) {
-    Event event{EventKind::kLogits};
-    event.id = sequence.id;
-    event.logits = std::move(sequence.logits);
-    emit(std::move(event));
-    finished_.push_back(sequence.id);
-  }
-
-  void publishStats() {
-    stats_.running = scheduler_.runningCount();
-    stats_.waiting = scheduler_.waitingCount();
-    stats_.kvPagesFree = scheduler_.freePages();
-    stats_.preemptions = scheduler_.preemptions();
-    const std::lock_guard<std::mutex> lock(engine_.mutex_);
-    engine_.stats_ = stats_;
-  }
-
-  struct Owner {
-    Sequence* sequence;
-    int64_t position;
-  };
-
-  Engine& engine_;
-  const EngineOptions& options_;
-  ThreadPool pool_;
-  std::unique_ptr<Backend> backend_;
-  ModelWeights weights_;
-  std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Executor> executor_;
-  Scheduler scheduler_;
-  ScheduledStep scheduled_;
-  Executor::Outputs outputs_;
-  std::vector<Owner> owners_;  // of the wanted rows
-  std::vector<SampledToken> sampled_;
-  std::vector<int64_t> finished_;  // sequences that end with this step
-  std::vector<Event> events_;
-  EngineStats stats_;
-};
 
 Engine::Engine(EngineOptions options, EventSink sink, std::function<void()> onExit)
     : options_(std::move(options)), sink_(std::move(sink)), onExit_(std::move(onExit)) {
@@ -265,44 +50,174 @@ void Engine::requestStop() {
     stop_ = true;
   }
   wake_.notify_one();
+  // Ranks may be waiting for each other.
+  const std::lock_guard<std::mutex> lock(groupMutex_);
+  if (groups_.empty()) return;
+  if (groups_[0]->rank() == 0)
+    groups_[0]->end();
+  else
+    groups_[0]->fail("rank " + std::to_string(groups_[0]->rank()) + " was closed by its own process");
 }
 
 void Engine::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool Engine::takeCommands(bool wait, std::vector<Command>& commands) {
+bool Engine::takeCommands(bool wait, std::vector<EngineCommand>& commands) {
   commands.clear();
   std::unique_lock<std::mutex> lock(mutex_);
-  if (wait) wake_.wait(lock, [this] { return stop_ || !commands_.empty(); });
+  if (wait) wake_.wait(lock, [this] { return stop_ || groupOver_ || !commands_.empty(); });
   commands.swap(commands_);
   return !stop_;
 }
 
-void Engine::threadMain() {
-  Event failure{EventKind::kFailed};
+void Engine::emit(Event&& event) {
+  std::vector<Event> events;
+  events.push_back(std::move(event));
+  sink_(std::move(events));
+}
+
+void Engine::openGroup() {
+  // From whichever thread ends the group: wakes the one that waits for commands.
+  const auto onOver = [this] {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      groupOver_ = true;
+    }
+    wake_.notify_one();
+  };
+  std::vector<std::unique_ptr<Group>> groups;
+  if (options_.processes) {
+    options_.processes->stop = &stop_;
+    options_.processes->onOver = onOver;
+    groups.push_back(makeProcessGroup(*options_.processes));
+  } else if (options_.devices.size() > 1) {
+    groups = makeThreadGroup(static_cast<int>(options_.devices.size()), onOver);
+  }
+  const std::lock_guard<std::mutex> lock(groupMutex_);
+  groups_ = std::move(groups);
+  if (stop_ && !groups_.empty()) groups_[0]->end();
+}
+
+void Engine::closeGroup() {
+  std::vector<std::unique_ptr<Group>> groups;
+  {
+    const std::lock_guard<std::mutex> lock(groupMutex_);
+    groups.swap(groups_);
+  }
+}
+
+void Engine::emitProgress() {
+  Event event{EventKind::kProgress};
+  event.loadedBytes = loadCounts_.loadedBytes;
+  event.totalBytes = loadCounts_.totalBytes;
+  emit(std::move(event));
+}
+
+// Rank 0 speaks for all ranks of its process.
+void Engine::load(Rank& rank, int index) {
+  const auto start = std::chrono::steady_clock::now();
+  if (index > 0) return rank.load(loadCounts_, {});
+  rank.load(loadCounts_, [this] { emitProgress(); });
+  emitProgress();
+  EngineStats stats;
+  stats.kvPagesTotal = stats.kvPagesFree = options_.kvCachePages;
+  stats.memory = rank.memory();
+  publish(stats);
+  Event ready{EventKind::kReady};
+  ready.loadMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  emit(std::move(ready));
+}
+
+void Engine::publish(const EngineStats& stats) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  stats_ = stats;
+}
+
+void Engine::drive(Rank& rank, Group* group) {
+  Driver driver(options_, rank, sink_);
+  publish(driver.stats());
+  std::vector<EngineCommand> commands;
+  while (takeCommands(driver.waits(), commands)) {
+    if (group) group->check();
+    for (EngineCommand& command : commands) driver.apply(command);
+    if (!driver.step()) break;
+    publish(driver.stats());
+    driver.flush();
+  }
+}
+
+// One rank from beginning to end, on its thread.
+void Engine::runRank(int index) {
+  Group* group = groups_.empty() ? nullptr : groups_[static_cast<size_t>(index)].get();
+  const std::string name = "rank " + std::to_string(options_.firstRank() + index);
+  std::unique_ptr<Rank> rank;
+  const auto failed = [&](const std::string& reason) {
+    {
+      const std::lock_guard<std::mutex> lock(failureMutex_);
+      if (!failure_) failure_ = std::current_exception();
+    }
+    if (group) group->fail(name + ": " + reason);
+  };
   try {
-    Session session(*this);
-    session.load();
-    session.work();
-  } catch (const Error& error) {
-    failure.code = error.code();
-    failure.message = error.what();
-  } catch (const std::bad_alloc&) {
-    failure.code = "ERR_OUT_OF_MEMORY";
-    failure.message = "the engine could not allocate memory";
+    rank = std::make_unique<Rank>(options_, index, group, stop_);
+    load(*rank, index);
+    if (group && group->rank() > 0)
+      rank->follow();
+    else
+      drive(*rank, group);
+    if (group && group->rank() == 0) group->end();
+  } catch (const GroupEnded&) {
+    // Rank 0 is done.
   } catch (const std::exception& error) {
-    failure.code = "ERR_NATIVE";
-    failure.message = error.what();
+    failed(error.what());
   } catch (...) {
-    failure.code = "ERR_NATIVE";
-    failure.message = "the engine failed for an unknown reason";
+    failed("unknown reason");
   }
-  if (!failure.code.empty() && !stop_) {
-    std::vector<Event> events;
-    events.push_back(std::move(failure));
-    sink_(std::move(events));
+  if (rank) rank->finish();
+  ranksEnded_->arrive_and_wait();
+}
+
+void Engine::runRanks() {
+  openGroup();
+  const auto count = static_cast<int>(options_.devices.size());
+  ranksEnded_.emplace(count);
+  std::vector<std::thread> others;
+  try {
+    for (int index = 1; index < count; ++index) others.emplace_back([this, index] { runRank(index); });
+  } catch (const std::exception& error) {
+    failure_ = std::make_exception_ptr(
+        Error("ERR_OUT_OF_MEMORY", std::string("the system refused to start a thread for each rank: ") + error.what()));
+    groups_[0]->fail("rank 0 could not start the others");
+    ranksEnded_->count_down(count - static_cast<int>(others.size()));
   }
+  if (!failure_) runRank(0);
+  for (std::thread& other : others) other.join();
+  closeGroup();
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+void Engine::threadMain() {
+  Event last{EventKind::kEnded};
+  try {
+    runRanks();
+  } catch (const GroupEnded&) {
+    // Ended while the ranks were meeting.
+  } catch (const Error& error) {
+    last.code = error.code();
+    last.message = error.what();
+  } catch (const std::bad_alloc&) {
+    last.code = "ERR_OUT_OF_MEMORY";
+    last.message = "the engine could not allocate memory";
+  } catch (const std::exception& error) {
+    last.code = "ERR_NATIVE";
+    last.message = error.what();
+  } catch (...) {
+    last.code = "ERR_NATIVE";
+    last.message = "the engine failed for an unknown reason";
+  }
+  if (!last.code.empty()) last.kind = EventKind::kFailed;
+  if (!stop_) emit(std::move(last));
   onExit_();
 }
 

@@ -3,7 +3,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,64 +13,19 @@
 #include <thread>
 #include <vector>
 
-#include "model/spec.h"
-#include "model/weight_plan.h"
-#include "runtime/device.h"
-#include "runtime/sampler.h"
+#include "comm/group.h"
+#include "runtime/engine_options.h"
+#include "runtime/event.h"
+#include "runtime/rank.h"
 #include "runtime/sequence.h"
 
 namespace shardspeed {
 
-struct EngineOptions {
-  ModelSpec spec;
-  std::optional<WeightPlan> plan;  // none = random weights
-  std::string device = "cpu";
-  DType dtype = DType::kF32;
-  int threads = 1;
-  int64_t maxSequenceTokens = 0;
-  int64_t maxBatchTokens = 512;
-  int64_t kvCachePages = 0;
-};
-
-enum class EventKind : uint8_t { kProgress, kReady, kFailed, kToken, kDone, kLogits, kRejected };
-enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
-
-// What the engine tells its owner; the fields that count depend on the kind (lib/native.ts, EngineEvent).
-struct Event {
-  EventKind kind = EventKind::kProgress;
-  int64_t id = 0;
-  SampledToken sampled{};
-  bool hasLogprob = false;
-  FinishReason reason = FinishReason::kStop;
-  std::vector<float> logits{};
-  int64_t loadedBytes = 0;
-  int64_t totalBytes = 0;
-  double loadMs = 0;
-  std::string code{};
-  std::string message{};
-};
-
-struct EngineStats {
-  int64_t running = 0;
-  int64_t waiting = 0;
-  int64_t kvPagesTotal = 0;
-  int64_t kvPagesFree = 0;
-  int64_t weightBytes = 0;
-  int64_t kvCacheBytes = 0;
-  int64_t activationBytes = 0;
-  int64_t steps = 0;
-  int64_t promptTokens = 0;
-  int64_t generatedTokens = 0;
-  int64_t preemptions = 0;
-};
-
-// A model at work: one thread loads it, forms steps, computes them and reports. Nothing here blocks the caller but
-// stop().
+// A model at work: one thread loads it, forms steps, computes them and reports. Where the model is divided among ranks
+// that are threads, that thread is rank 0 and starts the others. Where ranks are processes and this is not rank 0, it
+// computes rank 0's steps until rank 0 is done, and takes no requests. Nothing here blocks the caller but join().
 class Engine {
  public:
-  // Called from the engine's thread, at most once a step. Must not throw.
-  using EventSink = std::function<void(std::vector<Event>&&)>;
-
   // onExit is the last thing that the thread does; all memory is given back by then.
   Engine(EngineOptions options, EventSink sink, std::function<void()> onExit);
   ~Engine();
@@ -84,27 +41,36 @@ class Engine {
   void join();
 
  private:
-  struct Command {
-    std::unique_ptr<Sequence> submitted;  // null = cancel id
-    int64_t id;
-  };
-  class Session;
-
   void threadMain();
+  void runRanks();
+  void runRank(int index);
+  void load(Rank& rank, int index);
+  void drive(Rank& rank, Group* group);
+  void openGroup();
+  void closeGroup();
+  void emit(Event&& event);
+  void emitProgress();
+  void publish(const EngineStats& stats);
   // Waits for commands where `wait` is set; false when the engine is to stop.
-  bool takeCommands(bool wait, std::vector<Command>& commands);
+  bool takeCommands(bool wait, std::vector<EngineCommand>& commands);
 
   EngineOptions options_;
   EventSink sink_;
   std::function<void()> onExit_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<Command> commands_;
+  std::vector<EngineCommand> commands_;
   EngineStats stats_;
   std::atomic<bool> stop_{false};
+  std::atomic<bool> groupOver_{false};
+  std::mutex groupMutex_;                       // of groups_, while it changes
+  std::vector<std::unique_ptr<Group>> groups_;  // one for each rank in this process; empty: one rank alone
+  LoadCounts loadCounts_;
+  std::mutex failureMutex_;
+  std::exception_ptr failure_;  // the first of a rank in this process
+  // Where the ranks of this process wait for each other before they give up their memory.
+  std::optional<std::latch> ranksEnded_;
   std::thread thread_;
 };
-
-MemoryEstimate estimateMemory(const EngineOptions& options);
 
 }  // namespace shardspeed

@@ -7,13 +7,16 @@
 #include <vector>
 
 #include "backend.h"
+#include "model/shard.h"
 #include "model/spec.h"
 #include "model/weights.h"
 #include "runtime/sampler.h"
 
 namespace shardspeed {
 
-// Computes steps: the one layer loop that serves every architecture, prefill, chunked prefill and decode alike.
+// Computes steps: the one layer loop that serves every architecture, prefill, chunked prefill and decode alike. Of a
+// model that is divided among ranks it computes one rank's part: all ranks run the same steps, and meet in the sums and
+// in the gathering of logits.
 class Executor {
  public:
   // Logits come in tiles of at most so many rows, which bounds their buffer whatever the vocabulary.
@@ -33,27 +36,33 @@ class Executor {
   };
 
   // maxRows: of a step; maxTokens: of a sequence.
-  Executor(const ModelSpec& spec, const ModelWeights& weights, Backend& backend, KvCache& cache, int64_t maxRows,
-           int64_t maxTokens);
+  Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights& weights, Backend& backend, KvCache& cache,
+           int64_t maxRows, int64_t maxTokens);
 
-  // False where `stop` was set meanwhile: nothing of the step counts then.
+  // False where `stop` was set meanwhile: nothing of the step counts then. Only rank 0 looks at the outputs.
   bool run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop);
 
   struct ActivationShape {
     int64_t capacity;
     int64_t cols;
     Width width;
+    std::unique_ptr<Activations> Executor::*buffer;
   };
   // What the constructor asks the backend for, the hidden rows first.
-  static std::vector<ActivationShape> activationShapes(const ModelSpec& spec, int64_t maxRows);
+  static std::vector<ActivationShape> activationShapes(const ModelSpec& spec, const Shard& shard, int64_t maxRows);
+
+  // What the ranks of a group give each other.
+  static GroupShapes groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows);
 
  private:
+  const Norm* normAhead(int64_t layer) const;
   void embed(const Step& step);
   void runLayer(const Step& step, int64_t index);
   void computeLogits(const Step& step, int64_t first);
   void deliverLogits(int64_t first, int64_t count, const Outputs& outputs);
 
   const ModelSpec& spec_;
+  Shard shard_;
   const ModelWeights& weights_;
   Backend& backend_;
   KvCache& cache_;
@@ -63,10 +72,11 @@ class Executor {
   std::unique_ptr<Activations> attention_;  // (rows, heads headDim)
   std::unique_ptr<Activations> ffn_;        // (rows, ffn)
   std::unique_ptr<Activations> gathered_;   // (kLogitRows, hidden)
-  std::unique_ptr<Activations> logits_;     // (kLogitRows, vocab)
+  std::unique_ptr<Activations> logits_;     // (kLogitRows, vocab), where tokens are sampled: rank 0
+  std::unique_ptr<Activations> logitPart_;  // (kLogitRows, the rank's vocab), where there are several ranks
   std::unique_ptr<Activations> embedded_;   // (rows, embedding), where embedding != hidden
   std::unique_ptr<Activations> projected_;  // (kLogitRows, embedding), likewise
-  int64_t logitRows_;                       // rows of the three above
+  int64_t logitRows_;                       // rows of those
   std::vector<float> hostLogits_;           // (kLogitRows, vocab)
 };
 

@@ -39,7 +39,7 @@ const fault = {
 describe("an engine on a CUDA device", () => {
   test("gets the device in its plan, and names it", async () => {
     const { engine, native, lines } = await start(cudaReport([cudaDevice(0, { usable: false }), cudaDevice(1)]));
-    assert.equal(native.plan.device, "cuda:1");
+    assert.equal(native.plan.devices[0], "cuda:1");
     assert.deepEqual(engine.module.devices, ["cuda:1"]);
     assert.deepEqual(
       engine.stats().memory.map(({ device }) => device),
@@ -56,7 +56,7 @@ describe("an engine on a CUDA device", () => {
       ["cuda-emulator", "cuda:0"],
     ]) {
       const { engine, native } = await start(cudaReport([cudaDevice(0)], { emulated: true }), { device });
-      assert.equal(native.plan.device, plan);
+      assert.equal(native.plan.devices[0], plan);
       assert.deepEqual(engine.module.devices, [device]);
       await engine.dispose();
     }

@@ -133,7 +133,7 @@ class AttendCase {
     step.rows = rows;
     step.tokenIds = ids.data();
     auto activations = backend.makeActivations(rows, columns(), Width::kNarrow);
-    backend.embedTokens(step, *table, *activations);
+    backend.embedTokens(step, *table, 0, *activations);
     return activations;
   }
 

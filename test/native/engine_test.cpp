@@ -1,144 +1,14 @@
 #include "runtime/engine.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <map>
 
 #include "check.h"
+#include "engine_harness.h"
 #include "tiny_model.h"
 
 namespace shardspeed::test {
-
-// An engine with all that it reported, by sequence.
-class Harness {
- public:
-  struct Result {
-    std::vector<int32_t> tokens;
-    std::vector<float> logprobs;
-    std::vector<float> logits;
-    int done = 0;  // kDone, kLogits and kRejected events
-    std::string code;
-    FinishReason reason = FinishReason::kStop;
-  };
-
-  explicit Harness(EngineOptions options)
-      : vocab_(options.spec.vocabSize),
-        engine_(std::make_unique<Engine>(
-            std::move(options), [this](std::vector<Event>&& events) { take(std::move(events)); },
-            [this] {
-              const std::lock_guard<std::mutex> lock(mutex_);
-              ++exits_;
-            })) {}
-
-  void submit(int64_t id, std::vector<int32_t> prompt, int64_t newTokens, SamplingParams params = {},
-              bool forward = false) {
-    auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, std::move(params));
-    sequence->forward = forward;
-    engine_->submit(std::move(sequence));
-  }
-
-  template <typename Condition>
-  void wait(const char* what, Condition&& condition) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (changed_.wait_for(lock, std::chrono::seconds(100), condition)) return;
-    FAIL(std::string("waited in vain for ") + what);
-    throw CutShort{};
-  }
-  void waitReady() {
-    wait("the model", [this] { return ready_ > 0; });
-  }
-  void waitDone(int64_t id) {
-    wait("a sequence", [this, id] { return results_[id].done > 0; });
-  }
-  void waitTokens(int64_t id, size_t count) {
-    wait("tokens", [this, id, count] { return results_[id].tokens.size() >= count; });
-  }
-  Result result(int64_t id) {
-    waitDone(id);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    CHECK_EQ(results_[id].done, 1);
-    return results_[id];
-  }
-  void stop() {
-    engine_->requestStop();
-    engine_->join();
-  }
-  void destroy() { engine_.reset(); }
-
-  Engine& engine() { return *engine_; }
-  // For use behind stop() or under no other events.
-  int ready() const { return ready_; }
-  int exits() const { return exits_; }
-  const std::vector<Event>& failures() const { return failures_; }
-
- private:
-  void take(std::vector<Event>&& events) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    CHECK_EQ(exits_, 0);  // leaving is the last thing that the thread does
-    for (Event& event : events) {
-      Result& result = results_[event.id];
-      switch (event.kind) {
-        case EventKind::kProgress:
-          CHECK_EQ(ready_, 0);
-          CHECK(event.loadedBytes <= event.totalBytes);
-          break;
-        case EventKind::kReady:
-          ++ready_;
-          break;
-        case EventKind::kFailed:
-          failures_.push_back(event);
-          break;
-        case EventKind::kToken:
-          CHECK_EQ(result.done, 0);
-          CHECK(event.sampled.token >= 0 && event.sampled.token < vocab_);
-          result.tokens.push_back(event.sampled.token);
-          if (event.hasLogprob) result.logprobs.push_back(event.sampled.logprob);
-          break;
-        case EventKind::kDone:
-          result.reason = event.reason;
-          ++result.done;
-          break;
-        case EventKind::kLogits:
-          result.logits = std::move(event.logits);
-          ++result.done;
-          break;
-        case EventKind::kRejected:
-          result.code = event.code;
-          ++result.done;
-          break;
-      }
-    }
-    changed_.notify_all();
-  }
-
-  int64_t vocab_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<int64_t, Result> results_;
-  std::vector<Event> failures_;
-  int ready_ = 0;
-  int exits_ = 0;
-  std::unique_ptr<Engine> engine_;  // last: its thread uses all of the above
-};
-
-static EngineOptions optionsFor(TinyModel& model, int threads = 2, int64_t batch = 64, int64_t pages = 64) {
-  EngineOptions options;
-  options.spec = model.spec();
-  options.plan = model.plan();
-  options.threads = threads;
-  options.maxSequenceTokens = model.spec().maxPositions;
-  options.maxBatchTokens = batch;
-  options.kvCachePages = pages;
-  return options;
-}
-
-static std::vector<int32_t> promptOf(Random& random, const ModelSpec& spec, int64_t length) {
-  std::vector<int32_t> prompt;
-  for (int64_t i = 0; i < length; ++i) prompt.push_back(static_cast<int32_t>(random.below(spec.vocabSize)));
-  return prompt;
-}
 
 TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
   ModelSpec dynamic = llamaSpec();
@@ -421,13 +291,13 @@ TEST(engine, estimates_are_what_it_takes) {
       TinyModel model(spec, DType::kF16, 94);
       EngineOptions options = optionsFor(model);
       options.dtype = dtype;
-      const MemoryEstimate estimate = estimateMemory(options);
+      const MemoryEstimate estimate = estimateMemory(options).at(0);
       Harness harness(options);
       harness.waitReady();
-      const EngineStats stats = harness.engine().stats();
-      CHECK_EQ(stats.weightBytes, estimate.weightBytes);
-      CHECK_EQ(stats.kvCacheBytes, 64 * estimate.kvPageBytes);
-      CHECK_EQ(stats.activationBytes, estimate.activationBytes);
+      const RankMemory memory = harness.engine().stats().memory.at(0);
+      CHECK_EQ(memory.weightBytes, estimate.weightBytes);
+      CHECK_EQ(memory.kvCacheBytes, 64 * estimate.kvPageBytes);
+      CHECK_EQ(memory.activationBytes, estimate.activationBytes);
     }
 }
 

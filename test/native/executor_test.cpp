@@ -18,7 +18,8 @@ struct Runner {
     options.plan = &model.plan();
     weights = loadModel(spec, options, backend, pool);
     cache = backend.makeKvCache(spec.layers, kPages, {spec.heads, spec.kvHeads, spec.headDim});
-    executor = std::make_unique<Executor>(spec, weights, backend, *cache, kMostRows, spec.maxPositions);
+    executor =
+        std::make_unique<Executor>(spec, wholeModel(spec), weights, backend, *cache, kMostRows, spec.maxPositions);
     pages.resize(kPages);
     std::iota(pages.rbegin(), pages.rend(), 0);
   }

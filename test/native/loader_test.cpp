@@ -104,7 +104,7 @@ TEST(loader, any_number_of_threads_writes_the_same_bytes) {
       const ModelWeights weights = load(model, *backend, pool, dtype);
       loaded.push_back(bytesOf(weights));
       CHECK_EQ(loaded.back().size(), weights.bytes());
-      CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, dtype));
+      CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, wholeModel(spec), dtype));
     }
     REQUIRE(loaded[0].size() == loaded[1].size());
     CHECK_BITS(loaded[0].data(), loaded[1].data(), static_cast<int64_t>(loaded[0].size()));
@@ -123,7 +123,7 @@ TEST(loader, random_weights_need_no_checkpoint) {
     loaded.push_back(bytesOf(weights));
     CHECK(!weights.layers[0].qkv.bias);
     CHECK(!weights.finalNorm.weight);
-    CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, options.dtype));
+    CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, wholeModel(spec), options.dtype));
   }
   CHECK(loaded[0] == loaded[1]);
 }
@@ -153,25 +153,27 @@ TEST(loader, views_may_be_transposed) {
   CHECK_BITS(found.data(), expected.data(), static_cast<int64_t>(found.size()));
 }
 
-TEST(loader, progress_ends_with_all_bytes) {
+TEST(loader, all_bytes_are_counted) {
   TinyModel model(llamaSpec(), DType::kF16, 63);
   for (const int threads : {1, 2}) {
     ThreadPool pool(threads);
     const auto backend = makeCpuBackend(pool);
     LoadOptions options;
     options.plan = &model.plan();
-    int64_t last = 0, total = 0, calls = 0;
-    options.onProgress = [&](int64_t loadedBytes, int64_t totalBytes) {
-      CHECK(loadedBytes >= last);
-      CHECK(loadedBytes <= totalBytes);
-      CHECK(total == 0 || total == totalBytes);
-      last = loadedBytes;
+    std::atomic<int64_t> loaded{0};
+    int64_t total = 0;
+    options.onPlanned = [&](int64_t totalBytes) {
+      CHECK_EQ(total, 0);
+      CHECK_EQ(loaded.load(), 0);
       total = totalBytes;
-      ++calls;
+    };
+    options.onLoaded = [&](int64_t bytes, int worker) {
+      if (bytes < 0 || worker < 0 || worker >= threads) loaded = -1;
+      loaded += bytes;
     };
     loadModel(model.spec(), options, *backend, pool);
-    CHECK(calls > 0);
-    CHECK_EQ(last, total);
+    CHECK(total > 0);
+    CHECK_EQ(loaded.load(), total);
     int64_t stored = 0;
     for (const WeightView& view : model.plan().weights) {
       int64_t elements = 1;
@@ -236,11 +238,11 @@ TEST(loader, stops_when_told) {
       ThreadPool pool(threads);
       const auto backend = makeCpuBackend(pool);
       std::atomic<bool> stop{after == 0};
-      int64_t calls = 0;
+      std::atomic<int64_t> calls{0};
       LoadOptions options;
       options.plan = &model.plan();
       options.stop = &stop;
-      options.onProgress = [&](int64_t, int64_t) {
+      options.onLoaded = [&](int64_t, int) {
         if (++calls == after) stop = true;
       };
       // With several threads the others may have done all jobs by the time of the call.

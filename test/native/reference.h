@@ -171,9 +171,12 @@ class ReferenceBackend final : public Backend {
   size_t kvPageBytes(int64_t, const AttentionShape&) const override { return 0; }
   void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override { rotary_ = rotary; }
 
-  void embedTokens(const Step& step, const Matrix& table, Activations& out) override {
-    for (int64_t row = 0; row < step.rows; ++row)
-      for (int64_t k = 0; k < table.cols(); ++k) at(out, row, k) = of(table).at(step.tokenIds[row], k);
+  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
+    for (int64_t row = 0; row < step.rows; ++row) {
+      const int64_t index = step.tokenIds[row] - firstToken;
+      const bool held = index >= 0 && index < table.rows();
+      for (int64_t k = 0; k < table.cols(); ++k) at(out, row, k) = held ? of(table).at(index, k) : 0;
+    }
   }
 
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "check.h"
@@ -36,7 +37,10 @@ struct Storage {
     return view;
   }
   std::unique_ptr<RowReader> reader(const WeightView& view) const {
-    return makeFileRowReader(view, std::make_shared<WeightReader>(file->weightFile()));
+    return reader(view, {0, viewRows(view)}, {0, viewCols(view)});
+  }
+  std::unique_ptr<RowReader> reader(const WeightView& view, Range rows, Range cols) const {
+    return makeFileRowReader(view, std::make_shared<WeightReader>(file->weightFile()), rows, cols);
   }
 
   DType dtype;
@@ -46,21 +50,19 @@ struct Storage {
 };
 
 // Element by element, as weight_plan.h defines a view; read in all chunkings of rows and to all dtypes.
-static void checkView(const Storage& storage, int64_t first, const std::vector<int64_t>& shape,
-                      const std::vector<int64_t>& strides) {
-  const auto reader = storage.reader(storage.view(first, shape, strides));
-  const int64_t cols = shape.back();
-  int64_t rows = 1;
-  for (size_t d = 0; d + 1 < shape.size(); ++d) rows *= shape[d];
+static void checkPart(const Storage& storage, const WeightView& view, int64_t first, Range heldRows, Range heldCols) {
+  const auto reader = storage.reader(view, heldRows, heldCols);
+  const int64_t rows = heldRows.count, cols = heldCols.count;
   CHECK_EQ(reader->rows(), rows);
   CHECK_EQ(reader->cols(), cols);
   CHECK_EQ(reader->storedRowBytes(), cols * static_cast<int64_t>(dtypeSize(storage.dtype)));
   std::vector<float> expected;
-  for (int64_t element = 0; element < rows * cols; ++element) {
-    int64_t at = first, rest = element;
-    for (size_t d = shape.size(); d-- > 0; rest /= shape[d]) at += rest % shape[d] * strides[d];
-    expected.push_back(storage.values.at(static_cast<size_t>(at)));
-  }
+  for (int64_t row = heldRows.first; row < heldRows.first + rows; ++row)
+    for (int64_t col = heldCols.first; col < heldCols.first + cols; ++col) {
+      int64_t at = first, rest = row * view.shape.back() + col;
+      for (size_t d = view.shape.size(); d-- > 0; rest /= view.shape[d]) at += rest % view.shape[d] * view.strides[d];
+      expected.push_back(storage.values.at(static_cast<size_t>(at)));
+    }
   for (const DType dtype : kDTypes) {
     const size_t size = dtypeSize(dtype);
     for (const int64_t chunk : {rows, int64_t{1}, int64_t{3}}) {
@@ -77,6 +79,17 @@ static void checkView(const Storage& storage, int64_t first, const std::vector<i
       }
     }
   }
+}
+
+// The whole, and parts of it as ranks have them.
+static void checkView(const Storage& storage, int64_t first, const std::vector<int64_t>& shape,
+                      const std::vector<int64_t>& strides) {
+  const WeightView view = storage.view(first, shape, strides);
+  const int64_t rows = viewRows(view), cols = viewCols(view);
+  checkPart(storage, view, first, {0, rows}, {0, cols});
+  if (rows > 2) checkPart(storage, view, first, {rows / 3, rows / 2}, {0, cols});
+  if (cols > 2) checkPart(storage, view, first, {0, rows}, {cols / 2, cols - cols / 2});
+  if (rows > 2 && cols > 2) checkPart(storage, view, first, {rows - 1, 1}, {1, cols / 2});
 }
 
 TEST(row_reader, views_of_every_kind) {
@@ -101,6 +114,43 @@ TEST(row_reader, views_of_every_kind) {
       checkView(storage, 50, {4, 6}, {100, -5});
       checkView(storage, 50, {6, 4}, {-5, 100});  // transposed and backwards
     }
+}
+
+TEST(row_reader, parts_of_large_tensors) {
+  // Rows and columns long enough to be read one by one.
+  const Storage storage(DType::kF16, 300 * 400 + 10, 6);
+  checkView(storage, 3, {300, 400}, {400, 1});
+  checkView(storage, 3, {400, 300}, {1, 400});
+  checkView(storage, 300 * 400 - 1, {300, 400}, {-400, -1});
+  checkView(storage, 300 * 400 - 1, {400, 300}, {-1, -400});
+  checkView(storage, 0, {10, 10, 400}, {12'000, 400, 1});  // q of every head of a fused tensor
+}
+
+TEST(row_reader, no_more_is_read_than_a_part_holds) {
+  const int64_t rows = 512, cols = 1024;
+  const Storage storage(DType::kF16, rows * cols, 0);
+  const auto bytesRead = [] {
+    std::ifstream counters("/proc/self/io");
+    std::string name;
+    int64_t count = 0;
+    counters >> name >> count;
+    return count;
+  };
+  const auto measure = [&](const WeightView& view, Range heldRows, Range heldCols) {
+    const auto reader = storage.reader(view, heldRows, heldCols);
+    std::vector<uint8_t> out(static_cast<size_t>(heldRows.count * heldCols.count) * 4);
+    const int64_t before = bytesRead();
+    reader->read(0, heldRows.count, DType::kF32, out.data());
+    return bytesRead() - before;
+  };
+  if (bytesRead() == 0) SKIP("/proc/self/io tells nothing here");
+  const WeightView plain = storage.view(0, {rows, cols}, {cols, 1});
+  const WeightView transposed = storage.view(0, {cols, rows}, {1, cols});
+  const int64_t quarter = rows * cols / 4 * 2, slack = 8192;
+  CHECK(measure(plain, {rows / 4, rows / 4}, {0, cols}) <= quarter + slack);
+  CHECK(measure(plain, {0, rows}, {cols / 4, cols / 4}) <= quarter + slack);
+  CHECK(measure(transposed, {cols / 2, cols / 4}, {0, rows}) <= quarter + slack);
+  CHECK(measure(transposed, {0, cols}, {rows / 2, rows / 4}) <= quarter + slack);
 }
 
 TEST(row_reader, random_views) {
@@ -212,7 +262,7 @@ TEST(row_reader, threads_read_at_once) {
 TEST(row_reader, random_weights_are_the_same_however_they_are_read) {
   for (const int64_t cols : {1, 3, 4, 7, 64}) {
     const Note note("cols", cols);
-    const auto reader = makeRandomRowReader("layers.0.mlp.up.weight", 50, cols, DType::kF32);
+    const auto reader = makeRandomRowReader("layers.0.mlp.up.weight", cols, {0, 50}, {0, cols}, DType::kF32);
     std::vector<float> whole(static_cast<size_t>(50 * cols));
     reader->read(0, 50, DType::kF32, whole.data());
     for (const int64_t chunk : {1, 7, 16})
@@ -224,8 +274,8 @@ TEST(row_reader, random_weights_are_the_same_however_they_are_read) {
       }
   }
   std::vector<float> values(400 * 100), other(values.size());
-  makeRandomRowReader("a", 400, 100, DType::kF32)->read(0, 400, DType::kF32, values.data());
-  makeRandomRowReader("b", 400, 100, DType::kF32)->read(0, 400, DType::kF32, other.data());
+  makeRandomRowReader("a", 100, {0, 400}, {0, 100}, DType::kF32)->read(0, 400, DType::kF32, values.data());
+  makeRandomRowReader("b", 100, {0, 400}, {0, 100}, DType::kF32)->read(0, 400, DType::kF32, other.data());
   CHECK(values != other);
   double sum = 0, squares = 0;
   for (const float value : values) {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Logger } from "../../dist/logger.js";
@@ -151,7 +151,7 @@ describe("init options", () => {
     const lines: string[] = [];
     const resolved = resolveInitOptions({ logger: logger(lines) }, () => cpuBuild);
     assert.equal(resolved.device.name, "cpu");
-    assert.equal(resolved.threads, availableParallelism());
+    assert.equal(resolved.threads, undefined); // the processors, divided among ranks
     assert.equal(resolved.maxBatchTokens, 512);
     assert.equal(resolved.kvCacheBytes, undefined);
     assert.equal(resolved.config, undefined);

@@ -44,19 +44,27 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
         stats: () => ({
           ...{ running: 0, waiting: 0, steps: 0, promptTokens: 0, generatedTokens: 0, preemptions: 0 },
           ...{ kvPagesTotal: plan.kvCachePages, kvPagesFree: plan.kvCachePages },
-          ...{ weightBytes: 1e9, activationBytes: 1e6, kvCacheBytes: plan.kvCachePages * 1e6 },
+          ...{ stepMs: 0, groupMs: 0 },
+          memory: plan.devices.map(() => ({
+            ...{ weightBytes: 1e9, activationBytes: 1e6, kvCacheBytes: plan.kvCachePages * 1e6 },
+          })),
         }),
         close: async () => {
           engine.closed++;
         },
       };
     },
-    estimateMemory: () => ({ weightBytes: 1e9, activationBytes: 1e6, kvPageBytes: 1e6 }),
+    estimateMemory: (plan) => plan.devices.map(() => ({ weightBytes: 1e9, activationBytes: 1e6, kvPageBytes: 1e6 })),
+    shardShapes: () => ({}),
+    openListener: () => ({ descriptor: -1, port: 1 }),
+    closeListener: () => {},
     cudaReport: () => report,
     cpuFeatures: () => ({ kernels: "portable", available: ["portable"] }),
     buildInfo: () => ({ compiler: "none", cuda: report.built }),
     measureReadBandwidth: () => 0,
     measureFmaPeak: () => 0,
+    measureAllReduce: () => 0,
+    measureCopy: () => 0,
   };
   return { binding, engines };
 }

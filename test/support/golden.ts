@@ -9,6 +9,8 @@ export interface Comparison {
   device: string;
   dtype: string;
   relative: number;
+  /** Default 1. */
+  tpSize?: number;
 }
 
 /** Names of the golden models. */
@@ -33,11 +35,11 @@ export function readGolden(name: string): Golden {
 export async function compareWithGolden(
   modelFolder: string,
   goldenFolder: string,
-  { device, dtype, relative }: Comparison,
+  { device, dtype, relative, tpSize = 1 }: Comparison,
 ): Promise<void> {
   const golden = readJson<Golden>(join(goldenFolder, "golden.json"));
   const tensors = readFloatTensors(join(goldenFolder, "golden.safetensors"));
-  await using engine = await initInference(modelFolder, { config: { dtype }, threads: 2, device });
+  await using engine = await initInference(modelFolder, { config: configOf(dtype, tpSize), threads: 2, device });
   for (const [i, prompt] of golden.prompts.entries()) {
     const { logits } = await engine.forward({ inputIds: [prompt.ids] });
     const expected = tensors.get(`prompt${i}.logits`);
@@ -53,6 +55,10 @@ export async function compareWithGolden(
     const tolerated = device === "cpu" ? 0 : 2 * largestError(logits.data, expected.data);
     checkGreedy(result, prompt.greedy, prompt.minMargin, tolerated, `prompt ${i}`);
   }
+}
+
+function configOf(dtype: string, tpSize: number): object {
+  return { dtype, tensor_parallel: { tp_size: tpSize } };
 }
 
 /**
@@ -98,9 +104,9 @@ interface DemoRow {
 }
 
 /** The demo model's golden texts, all in one batch. `tolerated`: how much two logits may be wrong, together. */
-export async function compareDemoModel(device: string, dtype: string, tolerated: number): Promise<void> {
+export async function compareDemoModel(device: string, dtype: string, tolerated: number, tpSize = 1): Promise<void> {
   const rows = readJson<DemoRow[]>(join(demoModel, "golden.json"));
-  await using engine = await initInference(demoModel, { config: { dtype }, threads: 2, device });
+  await using engine = await initInference(demoModel, { config: configOf(dtype, tpSize), threads: 2, device });
   const results = await engine.generate(
     rows.map((row) => row.prompt),
     { maxNewTokens: 48, ignoreEos: true, logprobs: 5 },

@@ -1,0 +1,118 @@
+// How much faster ranks are together, and what their sums take:
+//
+//   npm run bench:ranks -- [--shape llama-1b] [--dtype fp16] [--repeat 5] [--out FILE]
+//
+// One rank and two ranks (threads of this process, one CPU thread each) write tokens in turn, so that both see the same machine.
+import { writeFileSync } from "node:fs";
+import process from "node:process";
+import { parseArgs } from "node:util";
+import { startEngine } from "../dist/init.js";
+import { loadNative } from "../dist/load_native.js";
+import { describeModel } from "../dist/models/index.js";
+import { resolveInitOptions } from "../dist/options.js";
+import { median } from "./median.mjs";
+import { readShape } from "./read_shape.mjs";
+
+const newTokens = 64;
+const rounds = 2000;
+const sizes = [4, 16, 64, 256, 1024].map((kilobytes) => kilobytes << 10);
+const dtypes = { fp16: "float16", bf16: "bfloat16", fp32: "float32" };
+
+function open(spec, dtype, tpSize) {
+  const model = {
+    ...{ spec, weights: null, dtype, tpSize, maxSequenceTokens: 512, tokenizer: undefined },
+    generationDefaults: { eosTokenIds: [] },
+  };
+  return startEngine(model, resolveInitOptions({ device: "cpu", threads: 1, kvCacheBytes: 256 << 20 }));
+}
+
+/** New tokens a second behind the first, and the share of the steps' time that sums over ranks took. */
+async function decode(engine) {
+  const before = engine.stats().timings;
+  const times = [];
+  for await (const chunk of engine.stream([1, 2, 3, 4], { maxNewTokens: newTokens, ignoreEos: true }))
+    for (const _id of chunk.ids) times.push(performance.now());
+  const after = engine.stats().timings;
+  return {
+    tokensPerSecond: ((times.length - 1) * 1000) / (times.at(-1) - times[0]),
+    allReduceShare: (after.allReduceMs - before.allReduceMs) / (after.stepMs - before.stepMs),
+  };
+}
+
+async function measureScaling(spec, dtype, repeat) {
+  const binding = loadNative();
+  const read = (threads) => binding.measureReadBandwidth(512 << 20, threads, 4);
+  const engines = [await open(spec, dtype, 1), await open(spec, dtype, 2)];
+  const runs = [];
+  try {
+    for (const engine of engines) await decode(engine);
+    for (let i = 0; i < repeat; i++) {
+      const [one, two] = [await decode(engines[0]), await decode(engines[1])];
+      runs.push({ one, two, ratio: two.tokensPerSecond / one.tokensPerSecond, bandwidthRatio: read(2) / read(1) });
+    }
+  } finally {
+    for (const engine of engines) await engine.dispose();
+  }
+  return runs;
+}
+
+function measureLatency(ranks, repeat) {
+  const binding = loadNative();
+  return sizes.map((bytes) => {
+    const often = Math.max(50, Math.round((rounds * 65536) / Math.max(bytes, 65536)));
+    const repeated = (measure) => median(Array.from({ length: repeat }, measure)) * 1e6;
+    return {
+      bytes,
+      allReduceUs: repeated(() => binding.measureAllReduce(ranks, bytes, often)),
+      copyUs: repeated(() => binding.measureCopy(bytes, often)),
+    };
+  });
+}
+
+function print(rows) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const line = (row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ");
+  for (const row of rows) console.log(line(row).trimEnd());
+}
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      shape: { type: "string", default: "llama-1b" },
+      dtype: { type: "string", default: "fp16" },
+      repeat: { type: "string", default: "5" },
+      out: { type: "string" },
+    },
+  });
+  const repeat = Number(values.repeat);
+  const dtype = dtypes[values.dtype];
+  if (!Number.isInteger(repeat) || repeat < 1)
+    throw new Error(`Expected --repeat to be 1 or more, found ${values.repeat}`);
+  if (dtype === undefined) throw new Error(`Expected --dtype to be fp16, bf16 or fp32, found ${values.dtype}`);
+  const latency = measureLatency(2, repeat);
+  const runs = await measureScaling(describeModel(readShape(values.shape)).spec, dtype, repeat);
+  const of = (read) => median(runs.map(read));
+  console.log(`${values.shape}, ${values.dtype}, one thread a rank, median of ${repeat} runs in turn`);
+  print([
+    ["decode, tp_size 1", `${of(({ one }) => one.tokensPerSecond).toFixed(2)} tok/s`],
+    ["decode, tp_size 2", `${of(({ two }) => two.tokensPerSecond).toFixed(2)} tok/s`],
+    ["tp_size 2 / tp_size 1", `${of(({ ratio }) => ratio).toFixed(2)} x`],
+    ["read bandwidth, 2 threads / 1 thread", `${of(({ bandwidthRatio }) => bandwidthRatio).toFixed(2)} x`],
+    ["all-reduce's share of a step", `${(100 * of(({ two }) => two.allReduceShare)).toFixed(1)} %`],
+  ]);
+  console.log("\nall-reduce of 2 ranks, beside one copy of as many bytes");
+  print([
+    ["bytes", "all-reduce", "memcpy"],
+    ...latency.map(({ bytes, allReduceUs, copyUs }) => [
+      `${bytes >> 10} KB`,
+      `${allReduceUs.toFixed(1)} us`,
+      `${copyUs.toFixed(1)} us`,
+    ]),
+  ]);
+  if (values.out) writeFileSync(values.out, `${JSON.stringify({ values, runs, latency }, null, 2)}\n`);
+}
+
+await main().catch((error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});

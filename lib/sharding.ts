@@ -1,0 +1,55 @@
+import { ShardspeedError } from "./errors.js";
+import type { ModelSpec, WeightView } from "./models/spec.js";
+
+/** Most ranks of a group (kMostRanks of src/comm/group.h). */
+export const mostRanks = 64;
+
+/** Ranks that each get something of everything that is divided: whole heads, feed-forward neurons and vocabulary rows. */
+export function largestTpSize(spec: ModelSpec): number {
+  return Math.min(spec.heads, spec.ffnSize, spec.vocabSize, mostRanks);
+}
+
+/**
+ * Refuses a group that a model cannot be divided among. Sizes that divide nothing evenly are fine: some ranks get a head, a block of
+ * neurons or of vocabulary rows more than others (src/model/shard.h).
+ *
+ * @throws ShardspeedError ERR_CONFIG with the sizes that are possible.
+ */
+export function checkTpSize(spec: ModelSpec, tpSize: number): void {
+  const largest = largestTpSize(spec);
+  if (tpSize <= largest) return;
+  const limits: [number, string][] = [
+    [spec.heads, `${spec.heads} attention heads`],
+    [spec.ffnSize, `${spec.ffnSize} feed-forward neurons`],
+    [spec.vocabSize, `${spec.vocabSize} vocabulary rows`],
+    [mostRanks, `no model on more than ${mostRanks} ranks`],
+  ];
+  const limit = limits.find(([count]) => count === largest)?.[1];
+  throw new ShardspeedError(
+    "ERR_CONFIG",
+    `Found tensor_parallel.tp_size ${tpSize}, but this ${spec.family} model has ${limit}, and every rank needs one of its own. ` +
+      `Valid sizes are 1 to ${largest}; those that divide ${spec.heads} heads${spec.kvHeads === spec.heads ? "" : ` and ${spec.kvHeads} KV heads`} share the work evenly.`,
+  );
+}
+
+/**
+ * The shapes of a model's tensors as a rank holds them.
+ *
+ * @param held Rows and columns of the rank's part of each matrix, by role without ".weight"; what is not in it, the rank does not hold.
+ */
+export function shardedTensors(
+  weights: readonly WeightView[],
+  held: Record<string, [rows: number, cols: number]>,
+): { role: string; name: string; shape: number[] }[] {
+  return weights.flatMap(({ role, tensor, shape }) => {
+    const matrix = role.replace(/\.(weight|bias)$/, "");
+    const part = held[matrix];
+    // Norms are on every rank.
+    if (part === undefined) return /(^|\.)norm$/.test(matrix) ? [{ role, name: tensor, shape }] : [];
+    const [rows, cols] = part;
+    if (role.endsWith(".bias")) return [{ role, name: tensor, shape: [rows] }];
+    // A view of more dimensions stays as it is where nothing is cut off it.
+    const whole = shape.slice(0, -1).reduce((product, length) => product * length, 1) === rows && shape.at(-1) === cols;
+    return [{ role, name: tensor, shape: whole ? shape : [rows, cols] }];
+  });
+}

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "comm/group.h"
+#include "model/weights.h"
+#include "runtime/engine_options.h"
+#include "runtime/executor.h"
+
+namespace shardspeed {
+
+struct RankMemory {
+  int64_t weightBytes = 0;
+  int64_t kvCacheBytes = 0;
+  int64_t activationBytes = 0;
+};
+
+// How far the ranks of this process have come with loading.
+struct LoadCounts {
+  std::atomic<int64_t> loadedBytes{0};
+  std::atomic<int64_t> totalBytes{0};
+};
+
+// One rank of an engine: its part of the model in its backend's memory, and the steps that it computes there. Lives on
+// one thread.
+class Rank {
+ public:
+  // index: of options.devices. group: null for one rank alone. Options, group and stop outlive it.
+  Rank(const EngineOptions& options, int index, Group* group, const std::atomic<bool>& stop);
+
+  // Collective: returns when all ranks have loaded. onProgress is called now and then, where set.
+  void load(LoadCounts& counts, const std::function<void()>& onProgress);
+  // Of all ranks, in their order.
+  const std::vector<RankMemory>& memory() const { return memory_; }
+
+  // Rank 0: computes a step, together with the others. False where `stop` was set meanwhile.
+  bool run(const Step& step, const Executor::Outputs& outputs);
+  // The others: compute the steps of rank 0 until the group ends, which throws, or `stop` is set.
+  void follow();
+
+  // Waits for what is still under way.
+  void finish() noexcept { backend_->finish(); }
+
+  int64_t groupNanoseconds() const { return backend_->groupNanoseconds(); }
+  ThreadPool& pool() { return pool_; }
+
+ private:
+  const EngineOptions& options_;
+  Group* group_;
+  const std::atomic<bool>& stop_;
+  Shard shard_;
+  ThreadPool pool_;
+  std::unique_ptr<Backend> backend_;
+  ModelWeights weights_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Executor> executor_;
+  std::vector<RankMemory> memory_;
+};
+
+}  // namespace shardspeed

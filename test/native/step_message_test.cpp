@@ -1,0 +1,71 @@
+#include "runtime/step_message.h"
+
+#include "check.h"
+#include "random.h"
+
+namespace shardspeed::test {
+
+TEST(step_message, comes_back_as_it_was) {
+  Random random(200);
+  ReceivedStep received;
+  for (int round = 0; round < 200; ++round) {
+    Step step;
+    std::vector<int32_t> tokens;
+    std::vector<std::vector<int32_t>> pages(static_cast<size_t>(random.below(6)));
+    for (auto& table : pages) {
+      SequenceSlice slice;
+      slice.firstRow = step.rows;
+      slice.rowCount = 1 + random.below(40);
+      slice.contextLength = random.below(100);
+      slice.totalLength = slice.contextLength + slice.rowCount + random.below(10);
+      slice.generated = slice.rowCount == 1;
+      for (int64_t i = 0; i < 12; ++i) table.push_back(static_cast<int32_t>(random.below(1 << 30)));
+      slice.pages = table.data();
+      step.rows += slice.rowCount;
+      step.sequences.push_back(slice);
+    }
+    for (int64_t i = 0; i < step.rows; ++i) tokens.push_back(static_cast<int32_t>(random.below(1 << 30)));
+    for (int64_t i = random.below(5); i > 0; --i) step.wantedRows.push_back(static_cast<int32_t>(random.below(99)));
+    step.tokenIds = tokens.data();
+    const Group::Bytes message = encodeStep(step);
+    decodeStep(message, received);
+    CHECK_EQ(received.step.rows, step.rows);
+    CHECK(std::equal(tokens.begin(), tokens.end(), received.step.tokenIds));
+    CHECK(received.step.wantedRows == step.wantedRows);
+    REQUIRE(received.step.sequences.size() == step.sequences.size());
+    for (size_t i = 0; i < step.sequences.size(); ++i) {
+      const SequenceSlice &found = received.step.sequences[i], &expected = step.sequences[i];
+      CHECK_EQ(found.firstRow, expected.firstRow);
+      CHECK_EQ(found.rowCount, expected.rowCount);
+      CHECK_EQ(found.contextLength, expected.contextLength);
+      CHECK_EQ(found.totalLength, expected.totalLength);
+      CHECK_EQ(found.generated, expected.generated);
+      const int64_t count = (expected.contextLength + expected.rowCount + kPageTokens - 1) / kPageTokens;
+      CHECK(std::equal(expected.pages, expected.pages + count, found.pages));
+    }
+    // Half of one, and one with something behind it.
+    for (size_t length = 0; length < message.size(); length += 1 + message.size() / 20) {
+      const Group::Bytes half(message.begin(), message.begin() + static_cast<int64_t>(length));
+      CHECK_THROWS("ERR_COMM", "no description of a step", decodeStep(half, received));
+    }
+    Group::Bytes longer = message;
+    longer.push_back(0);
+    CHECK_THROWS("ERR_COMM", "no description of a step", decodeStep(longer, received));
+  }
+}
+
+TEST(step_message, noise_is_refused_or_read) {
+  Random random(201);
+  ReceivedStep received;
+  for (int round = 0; round < 2000; ++round) {
+    Group::Bytes noise(static_cast<size_t>(random.below(200)));
+    for (uint8_t& byte : noise) byte = static_cast<uint8_t>(random.below(round % 2 ? 256 : 3));
+    try {
+      decodeStep(noise, received);
+    } catch (const Error& error) {
+      CHECK_EQ(error.code(), "ERR_COMM");
+    }
+  }
+}
+
+}  // namespace shardspeed::test
