@@ -24,6 +24,7 @@ export class Session {
   #settleReady: { resolve(loadMs: number): void; reject(error: ShardspeedError): void } | undefined;
   #onProgress: (loadedBytes: number, totalBytes: number) => void;
   #nextId = 1;
+  #loaded = false;
   readonly #finished: Promise<void>;
   #settleFinished: { resolve(): void; reject(error: ShardspeedError): void } | undefined;
   readonly #follows: boolean;
@@ -102,6 +103,7 @@ export class Session {
         this.#onProgress(event.loadedBytes, event.totalBytes);
         break;
       case "ready":
+        this.#loaded = true;
         this.#settleReady?.resolve(event.loadMs);
         this.#release();
         break;
@@ -109,7 +111,8 @@ export class Session {
         this.#fail(nativeError(event));
         break;
       case "ended":
-        this.#end(new ShardspeedError("ERR_DISPOSED", "Rank 0 has disposed of the engine."));
+        if (this.#loaded) this.#end(new ShardspeedError("ERR_DISPOSED", "Rank 0 has disposed of the engine."));
+        else this.#fail(new ShardspeedError("ERR_COMM", "Rank 0 gave up before the model was loaded."));
         break;
       case "token":
         this.#listeners.get(event.id)?.onToken(event);

@@ -52,6 +52,11 @@ void Engine::requestStop() {
   wake_.notify_one();
   // Ranks may be waiting for each other.
   const std::lock_guard<std::mutex> lock(groupMutex_);
+  leaveGroup();
+}
+
+// With groupMutex_. Rank 0 ends the group; that another rank goes is a failure for those that stay.
+void Engine::leaveGroup() {
   if (groups_.empty()) return;
   if (groups_[0]->rank() == 0)
     groups_[0]->end();
@@ -96,7 +101,7 @@ void Engine::openGroup() {
   }
   const std::lock_guard<std::mutex> lock(groupMutex_);
   groups_ = std::move(groups);
-  if (stop_ && !groups_.empty()) groups_[0]->end();
+  if (stop_) leaveGroup();
 }
 
 void Engine::closeGroup() {

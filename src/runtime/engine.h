@@ -48,6 +48,7 @@ class Engine {
   void drive(Rank& rank, Group* group);
   void openGroup();
   void closeGroup();
+  void leaveGroup();
   void emit(Event&& event);
   void emitProgress();
   void publish(const EngineStats& stats);

@@ -169,6 +169,25 @@ describe("a rank that fails", () => {
     }
   });
 
+  test("or is told to give up ends all with ERR_COMM", async () => {
+    for (const victim of [0, 1]) {
+      for (const abortAfterMs of [30, 90]) {
+        // One that gives up before it has met the other is waited for as long as the other is told to.
+        const own = { ...task, options: { rendezvousTimeoutMs: 1500 } };
+        const ranks = await startRanks(2, (rank) => ({ ...own, ...(rank === victim && { abortAfterMs }) }));
+        try {
+          await Promise.all(ranks.map(({ ended }) => ended));
+          // It may have been ready by then.
+          if (ranks[victim]?.events.some(({ event }) => event === "ready")) continue;
+          assert.equal(failureOf(ranks[victim] as RankProcess)?.code, "ERR_ABORTED", transcript(ranks));
+          assert.equal(failureOf(ranks[1 - victim] as RankProcess)?.code, "ERR_COMM", transcript(ranks));
+        } finally {
+          await endRanks(ranks);
+        }
+      }
+    }
+  });
+
   test("with too little memory ends all with ERR_COMM", async () => {
     const ranks = await startRanks(2, (rank) => (rank === 1 ? { ...task, options: { kvCacheBytes: 10 } } : task));
     try {

@@ -13,6 +13,8 @@ export interface RankTask {
   options?: object;
   /** The driver generates again and again, until something fails. */
   forever?: boolean;
+  /** Gives up loading after so many milliseconds. */
+  abortAfterMs?: number;
   /** Ends without dispose(). */
   careless?: boolean;
   /** After a failure: another engine, of one rank. */
@@ -35,6 +37,7 @@ async function open(task: RankTask, model: string, tpSize: number): Promise<Engi
   return initInference(model, {
     config: { dtype: "fp32", tensor_parallel: { tp_size: tpSize } },
     ...{ device: "cpu", threads: 1 },
+    ...(task.abortAfterMs === undefined ? {} : { signal: AbortSignal.timeout(task.abortAfterMs) }),
     ...task.options,
   });
 }
