@@ -93,8 +93,25 @@ void checkGlobal16(const void* address, const char* operation, Site site) {
   self->site = site;
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0)
     fault(cudaErrorMisalignedAddress, site, "%s: address %p is not aligned to 16 bytes", operation, address);
-  if (isAllocated(address, 16)) return;
-  fault(cudaErrorIllegalAddress, site, "%s: 16 bytes at %p, %s", operation, address, describeAddress(address));
+  checkGlobal(address, 16, operation, site);
+}
+
+void checkGlobal(const void* address, int bytes, const char* operation, Site site) {
+  const Access access = accessTo(address, static_cast<size_t>(bytes));
+  const int device = current()->warp->block->grid->device;
+  if ((access.users >> device & 1) != 0) return;
+  if (access.users == 0)
+    fault(cudaErrorIllegalAddress, site, "%s: %d bytes at %p, %s", operation, bytes, address, describeAddress(address));
+  fault(cudaErrorIllegalAddress, site, "%s: %p is memory of device %d, to which device %d was given no access",
+        operation, address, access.owner, device);
+}
+
+void checkOwn(const void* address, const char* operation, Site site) {
+  checkGlobal(address, 4, operation, site);
+  const int owner = accessTo(address, 4).owner, device = current()->warp->block->grid->device;
+  if (owner == device) return;
+  fault(cudaErrorIllegalAddress, site, "%s: orders nothing beyond device %d, but %p is memory of %s", operation, device,
+        address, owner < 0 ? "the host" : "another one");
 }
 
 }  // namespace emulator

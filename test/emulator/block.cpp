@@ -1,8 +1,10 @@
 #include <sys/mman.h>
 
+#include <bit>
 #include <cstring>
 #include <new>
 
+#include "contexts.h"
 #include "engine.h"
 #include "sanitizers.h"
 
@@ -24,6 +26,18 @@ constexpr uint8_t kCanary = 0xc5;
 // Kept for the next launch, to the end of the process and beyond.
 std::vector<Block*>& freeBlocks = *new std::vector<Block*>;
 std::vector<Warp*>& freeWarps = *new std::vector<Warp*>;
+
+// Kernels read threadIdx there. Static, because ThreadSanitizer takes the allocation of memory for a write, which would
+// have to come before what kernels do.
+alignas(Warp) uint8_t warpStorage[kMaxWarps][sizeof(Warp)];
+int warpsMade;
+
+Warp* takeWarp() {
+  if (freeWarps.empty()) return new (warpStorage[warpsMade++]) Warp;
+  Warp* warp = freeWarps.back();
+  freeWarps.pop_back();
+  return warp;
+}
 
 uint8_t* mapArena() {
   void* memory = mmap(nullptr, kArenaBytes + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,7 +86,7 @@ void checkShared(const Block* block) {
   const bool below = block->shared - block->arena < static_cast<ptrdiff_t>(kCanaryBytes) ||
                      intact(block->shared - kCanaryBytes, kCanaryBytes);
   if (!below || !intact(block->shared + block->grid->sharedBytes, slack(block)))
-    noteFault(cudaErrorIllegalAddress, {}, nullptr,
+    noteFault(cudaErrorIllegalAddress, {}, nullptr, block->grid,
               "a write %s the block's %zu bytes of shared memory, block (%u, %u, %u)", below ? "behind" : "ahead of",
               block->grid->sharedBytes, block->index.x, block->index.y, block->index.z);
 }
@@ -86,6 +100,7 @@ void beginThread(Thread* thread, Warp* warp, int number, dim3 size) {
   thread->warp = warp;
   thread->site = {};
   thread->polls = 0;
+  thread->polled = nullptr;
   if (thread->copies != nullptr) thread->copies->count = 0;
 }
 
@@ -133,16 +148,14 @@ void beginBlock(Grid* grid, uint64_t number) {
   block->sawWait = false;
   block->atBarrier = 0;
   block->predicates = 0;
-  layOutShared(block);
+  {
+    const OnStream context(*grid->stream);
+    layOutShared(block);
+    tsanRelease(&grid->startTag);
+  }
   engine.blocks.push_back(block);
   for (int i = 0; i < block->warpCount; ++i) {
-    Warp* warp;
-    if (freeWarps.empty()) {
-      warp = new Warp();
-    } else {
-      warp = freeWarps.back();
-      freeWarps.pop_back();
-    }
+    Warp* warp = takeWarp();
     block->warps[i] = warp;
     warp->block = block;
     warp->index = i;
@@ -153,14 +166,13 @@ void beginBlock(Grid* grid, uint64_t number) {
     for (int lane = 0; lane < lanes; ++lane) beginThread(&warp->threads[lane], warp, i * kLanes + lane, grid->block);
     addWarp(warp);
   }
-  tsanRelease(&grid->startTag);
 }
 
 void endBlock(Block* block) {
   if (engine.fault.code == cudaSuccess) checkShared(block);
   Grid* grid = block->grid;
   if (engine.fault.code == cudaSuccess && grid->overlaps && !block->sawWait)
-    noteFault(cudaErrorLaunchFailure, {}, nullptr,
+    noteFault(cudaErrorLaunchFailure, {}, nullptr, grid,
               "block (%u, %u, %u) of a kernel launched with programmatic overlap ended without pdlWait()",
               block->index.x, block->index.y, block->index.z);
   ++grid->done;
@@ -191,15 +203,16 @@ void threadEnded(Thread* thread) {
   thread->state = State::kEnded;
   warp->living &= ~bit;
   ++engine.progress;
+  ++engine.effects;
   if (--block->living == 0)
     engine.ended = block;
   else if (block->atBarrier == block->living)
     releaseBarrier(block);  // threads that have ended are not waited for
 }
 
-// After a fault: threads are left where they are, what they hold is taken back.
-void abandonBlocks() {
+void abandonBlocks(const Grid* grid) {
   for (Block* block : engine.blocks) {
+    if (block->grid != grid) continue;
     for (int i = block->warpCount - 1; i >= 0; --i) {
       Warp* warp = block->warps[i];
       const int lanes = std::min(kLanes, block->threads - i * kLanes);
@@ -208,17 +221,16 @@ void abandonBlocks() {
         if (fiber != nullptr) giveAbandonedFiber(fiber, &block->grid->endTag);
         fiber = nullptr;
       }
+      engine.pausing -= std::popcount(warp->pausing);
       removeWarp(warp);
       freeWarps.push_back(warp);
     }
     tsanAcquire(&block->grid->endTag);
+    if (engine.ended == block) engine.ended = nullptr;
+    if (engine.block == block) engine.block = nullptr;
     freeBlocks.push_back(block);
   }
-  engine.blocks.clear();
-  engine.pausing = 0;
-  engine.ended = nullptr;
-  engine.block = nullptr;
-  engine.warp = nullptr;
+  std::erase_if(engine.blocks, [=](const Block* block) { return block->grid == grid; });
   running = nullptr;
 }
 

@@ -99,8 +99,14 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   return call(__func__, [&] { return copyAsync(to, from, bytes, kind, stream); });
 }
-cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t stream) {
-  return call(__func__, [&] { return copyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream); });
+cudaError_t cudaMemcpyPeerAsync(void* to, int toDevice, const void* from, int fromDevice, size_t bytes,
+                                cudaStream_t stream) {
+  return call(__func__, [&] {
+    if (!exists(toDevice) || !exists(fromDevice)) return cudaErrorInvalidDevice;
+    if (accessTo(to, bytes).owner != toDevice || accessTo(from, bytes).owner != fromDevice)
+      return cudaErrorInvalidValue;
+    return copyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+  });
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t toPitch, const void* from, size_t fromPitch, size_t width, size_t height,
                               cudaMemcpyKind kind, cudaStream_t stream) {

@@ -1,10 +1,14 @@
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <string>
 
+#include "dispatch.h"
 #include "engine.h"
+#include "hosts.h"
 #include "memory.h"
+#include "peers.h"
 #include "report.h"
 #include "runtime.h"
 #include "runtime_api.h"
@@ -19,13 +23,14 @@ thread_local bool inHostFunction;
 
 namespace {
 
-cudaError_t sticky;
+cudaError_t sticky[kMaxDevices];
 thread_local cudaError_t lastError;
 thread_local int selectedDevice;
 
 struct PlannedFailure {
   int callsLeft;
   cudaError_t error;
+  int device;  // -1: any
 };
 std::map<std::string, PlannedFailure> plannedFailures;
 std::map<std::string, uint64_t> callCounts;
@@ -37,31 +42,31 @@ bool isSticky(cudaError_t error) {
 
 }  // namespace
 
-std::recursive_mutex& mutex() {
-  static std::recursive_mutex instance;
-  return instance;
+void setStickyError(int ordinal, cudaError_t error) {
+  if (sticky[ordinal] == cudaSuccess) sticky[ordinal] = error;
 }
-
-void setStickyError(cudaError_t error) {
-  if (sticky == cudaSuccess) sticky = error;
+cudaError_t stickyError(int ordinal) {
+  return sticky[ordinal];
 }
-cudaError_t stickyError() {
-  return sticky;
+bool anyStickyError() {
+  return std::any_of(std::begin(sticky), std::end(sticky), [](cudaError_t error) { return error != cudaSuccess; });
 }
 int currentDevice() {
   return selectedDevice;
 }
 
-cudaError_t beginCall(const char* function) {
+cudaError_t beginCall(const char* function, int ordinal) {
   if (inHostFunction) return cudaErrorNotPermitted;
   ++callCounts[function];
-  if (sticky != cudaSuccess) return sticky;
+  if (sticky[ordinal] != cudaSuccess) return sticky[ordinal];
   if (plannedFailures.empty()) return cudaSuccess;
   const auto planned = plannedFailures.find(function);
-  if (planned == plannedFailures.end() || --planned->second.callsLeft > 0) return cudaSuccess;
+  if (planned == plannedFailures.end()) return cudaSuccess;
+  if (planned->second.device >= 0 && planned->second.device != ordinal) return cudaSuccess;
+  if (--planned->second.callsLeft > 0) return cudaSuccess;
   const cudaError_t error = planned->second.error;
   plannedFailures.erase(planned);
-  if (isSticky(error)) setStickyError(error);
+  if (isSticky(error)) failDevice(ordinal, error);
   return error;
 }
 
@@ -71,15 +76,19 @@ cudaError_t endCall(cudaError_t status) {
 }
 
 void forgetErrors() {
-  sticky = cudaSuccess;
+  std::fill(std::begin(sticky), std::end(sticky), cudaSuccess);
   lastError = cudaSuccess;
   plannedFailures.clear();
   callCounts.clear();
 }
 
-void failCall(const std::string& function, int nth, int error) {
+bool exists(int ordinal) {
+  return ordinal >= 0 && ordinal < device.count;
+}
+
+void failCall(const std::string& function, int nth, int error, int device) {
   const Lock lock;
-  plannedFailures[function] = {nth, static_cast<cudaError_t>(error)};
+  plannedFailures[function] = {nth, static_cast<cudaError_t>(error), device};
 }
 
 bool isFailurePending() {
@@ -99,7 +108,7 @@ void setDeviceMemory(size_t bytes) {
 }
 void setDeviceCount(int count) {
   const Lock lock;
-  device.count = count;
+  device.count = std::min(count, kMaxDevices);
 }
 void setComputeCapability(int major, int minor) {
   const Lock lock;
@@ -113,10 +122,12 @@ void setMultiprocessors(int count) {
 
 void reset() {
   const Lock lock;
-  forgetStreams();
+  forgetAllStreams();
   freeAllMemory();
+  forgetPeers();
   forgetKernels();
   forgetErrors();
+  forgetHosts();
   device = {};
   limits = {};
   engine.schedule = {};
@@ -128,11 +139,12 @@ void reset() {
 
 using emulator::call;
 using emulator::device;
+using emulator::exists;
 using emulator::Lock;
 
 cudaError_t cudaGetLastError() {
   const Lock lock;
-  if (emulator::sticky != cudaSuccess) return emulator::sticky;
+  if (const cudaError_t sticky = emulator::stickyError(emulator::selectedDevice); sticky != cudaSuccess) return sticky;
   const cudaError_t error = emulator::lastError;
   emulator::lastError = cudaSuccess;
   return error;
@@ -140,7 +152,8 @@ cudaError_t cudaGetLastError() {
 
 cudaError_t cudaPeekAtLastError() {
   const Lock lock;
-  return emulator::sticky != cudaSuccess ? emulator::sticky : emulator::lastError;
+  const cudaError_t sticky = emulator::stickyError(emulator::selectedDevice);
+  return sticky != cudaSuccess ? sticky : emulator::lastError;
 }
 
 namespace {
@@ -228,14 +241,9 @@ cudaError_t cudaGetDeviceCount(int* count) {
   });
 }
 
-namespace {
-bool exists(int ordinal) {
-  return ordinal >= 0 && ordinal < device.count;
-}
-}  // namespace
-
+// Away from a device that has failed as well.
 cudaError_t cudaSetDevice(int ordinal) {
-  return call(__func__, [&] {
+  return emulator::callOn(exists(ordinal) ? ordinal : emulator::selectedDevice, __func__, [&] {
     if (device.count == 0) return cudaErrorNoDevice;
     if (!exists(ordinal)) return cudaErrorInvalidDevice;
     emulator::selectedDevice = ordinal;
@@ -299,6 +307,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ord
         {cudaDevAttrWarpSize, 32},
         {cudaDevAttrMaxRegistersPerBlock, 65536},
         {cudaDevAttrClockRate, 1'000'000},
+        {cudaDevAttrCanMapHostMemory, 1},
         {cudaDevAttrMultiProcessorCount, p.multiProcessorCount},
         {cudaDevAttrIntegrated, 0},
         {cudaDevAttrConcurrentKernels, 1},
@@ -342,27 +351,12 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int ordinal) {
 
 cudaError_t cudaDeviceReset() {
   const Lock lock;
-  emulator::forgetStreams();
-  emulator::freeAllMemory();
-  emulator::forgetKernels();
-  emulator::sticky = cudaSuccess;
+  const int ordinal = emulator::selectedDevice;
+  emulator::forgetStreams(ordinal);
+  emulator::freeMemoryOf(ordinal);
+  emulator::forgetPeersOf(ordinal);
+  if (device.count <= 1) emulator::forgetKernels();
+  emulator::sticky[ordinal] = cudaSuccess;
   emulator::lastError = cudaSuccess;
   return cudaSuccess;
-}
-
-cudaError_t cudaDeviceCanAccessPeer(int* can, int ordinal, int peer) {
-  return call(__func__, [&] {
-    if (!exists(ordinal) || !exists(peer)) return cudaErrorInvalidDevice;
-    *can = ordinal != peer;
-    return cudaSuccess;
-  });
-}
-cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags) {
-  return call(__func__, [&] {
-    if (flags != 0) return cudaErrorInvalidValue;
-    return exists(peer) && peer != emulator::selectedDevice ? cudaSuccess : cudaErrorInvalidDevice;
-  });
-}
-cudaError_t cudaDeviceDisablePeerAccess(int peer) {
-  return call(__func__, [&] { return exists(peer) ? cudaSuccess : cudaErrorInvalidDevice; });
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,13 +12,16 @@
 #include "kernel_side.h"
 #include "runtime_types.h"
 
-// How a launch runs: blocks are begun (block.cpp), their threads take turns (scheduler.cpp), meet at barriers
-// (block.cpp) and in their warps (warp.cpp). All of it in one host thread at a time; nothing here is locked.
+// How launches run: dispatch.cpp says which, of several streams at once; their blocks are begun (run.cpp, block.cpp),
+// the threads of all take turns (scheduler.cpp), meet at barriers (block.cpp) and in their warps (warp.cpp). All of it
+// in one host thread at a time, the one that holds the lock of runtime.h; nothing here is locked besides.
 
 namespace emulator {
 
 constexpr int kLanes = 32;
-constexpr int kMaxWarps = 256;  // in progress at once, of all blocks
+constexpr int kMaxWarps = 1024;    // in progress at once, of all blocks
+constexpr int kDeviceWarps = 256;  // of one device
+constexpr int kMaxDevices = 64;
 
 struct Block;
 struct Warp;
@@ -45,6 +49,7 @@ struct Thread : ThreadView {
   Warp* warp;
   Site site;              // where it was last seen
   uint32_t polls;         // accesses to what others write, since it last waited
+  const void* polled;     // by the last of them
   PendingCopies* copies;  // made when first needed, kept
 };
 
@@ -84,9 +89,14 @@ struct Grid {
   size_t sharedBytes = 0;
   bool cooperative = false;
   bool overlaps = false;  // may start before the kernel ahead of it is done
+  int device = 0;
+  CUstream_st* stream = nullptr;
   // While it runs:
+  bool inProgress = false;
+  bool held = false;  // begins no blocks yet: the one behind it has begun early, and goes first
   bool earlierDone = true;
   uint64_t blocks = 0, begun = 0, done = 0;
+  uint64_t resident = 0;        // blocks in progress at once
   std::vector<uint32_t> order;  // of blocks, where it is no plain one
   char startTag = 0, endTag = 0;
 };
@@ -116,6 +126,7 @@ struct Fault {
   char text[400];
   Site site;
   const Thread* thread = nullptr;
+  const Grid* grid = nullptr;  // whose fault it is; none: that of all in progress together
 };
 
 struct Engine {
@@ -125,20 +136,29 @@ struct Engine {
   Block* block = nullptr;                    // the one that blockIdx and the others speak of
   bool rescan = false;                       // a warp that goes before `warp` may be ready
   uint64_t readyRanks[kMaxWarps / 64] = {};  // may name warps that are ready no longer
+  uint32_t readyWords = 0;                   // those of readyRanks that are not 0
   Warp* atRank[kMaxWarps] = {};
+  std::vector<Grid*> grids;    // in progress, in the order in which they began
   std::vector<Block*> blocks;  // in progress
   int warpsUsed = 0;
-  int pausing = 0;         // threads
-  uint64_t progress = 0;   // counts what may end somebody's waiting
-  uint64_t steps = 0;      // of this launch
-  uint64_t nextEvent = 0;  // the step with a change of priorities, or beyond the budget
+  int warpsOf[kMaxDevices] = {};
+  int pausing = 0;           // threads
+  bool wakePending = false;  // something was written since the pausing ones last looked
+  uint64_t progress = 0;     // counts what may end somebody's waiting
+  uint64_t effects = 0;      // of these, what others than the threads of one block may see
+  uint64_t steps = 0;        // since nothing was in progress
+  uint64_t nextEvent = 0;    // the first of: the step with a change of priorities,
+  uint64_t nextLook = 0;     // with a look at who else wants something,
+  uint64_t budgetEnd = 0;    // that is one too many
+  uint64_t aloneUntil = 0;   // the step from which other streams' work is begun at such a look
   uint64_t changeGap = 0;
   bool overBudget = false;
+  bool mayBeginMore = false;  // another stream has work that could begin
+  bool interrupted = false;   // that, or another host thread, is to be seen to now
   uint64_t clock = 0;
   uint64_t random = 1;
   Block* ended = nullptr;  // all its threads have ended
   Fault fault;
-  bool active = false;
   char fenceTag = 0;
 };
 extern Engine engine;
@@ -146,6 +166,7 @@ extern Engine engine;
 struct Limits {
   uint64_t stepBudget = 2'000'000'000;
   int residentBlocks = 1;
+  std::chrono::milliseconds idle{10'000};
 };
 extern Limits limits;
 
@@ -162,7 +183,10 @@ void yieldThread();
 void addWarp(Warp* warp);
 void removeWarp(Warp* warp);
 void wakePausing();
+// When the first of the grids in progress begins.
 void startSchedule();
+// A grid has begun or ended: what is in progress may take the whole budget of steps again.
+void renewBudget();
 void threadMain();
 // Runs whatever is ready until a block has ended or nothing is.
 void runReady();
@@ -172,17 +196,30 @@ void beginBlock(Grid* grid, uint64_t number);
 void endBlock(Block* block);
 void threadEnded(Thread* thread);
 void enterBlock(Block* block);
-void abandonBlocks();
+// Gives up the blocks of a grid: threads are left where they are.
+void abandonBlocks(const Grid* grid);
 
-// run.cpp: the whole grid; cudaSuccess or what the fault was. `behind`: the grid after it, which may begin early.
-cudaError_t runGrid(Grid* grid, Grid* behind);
+// run.cpp
+// Puts a grid into progress. behind: the one after it, which begins early, or null.
+void beginGrid(Grid* grid, Grid* behind);
+enum class Outcome { kEnded, kBlocked, kInterrupted, kFault };
+// Runs what is in progress until a grid has ended, which is *ended and no longer in progress then, or all wait for
+// something, or a fault.
+Outcome runGrids(Grid** ended);
+// One more block at once of a grid in progress that has blocks left, if there is one.
+bool beginMoreBlocks();
+// Gives up a grid in progress.
+void abandonGrid(Grid* grid);
 
 // fault.cpp
 [[noreturn]] void fault(cudaError_t code, Site site, const char* format, ...) __attribute__((format(printf, 3, 4)));
-void noteFault(cudaError_t code, Site site, const Thread* thread, const char* format, ...)
-    __attribute__((format(printf, 4, 5)));
-void composeReport(const Grid& grid);
+// thread, grid: whose fault it is, where it is one's.
+void noteFault(cudaError_t code, Site site, const Thread* thread, const Grid* grid, const char* format, ...)
+    __attribute__((format(printf, 5, 6)));
+void composeReport();
+// For this host thread, which is about to run kernels, and is no longer.
 void catchSignals();
+void ignoreSignals();
 std::string nameOfKernel(const void* kernel);
 
 // matrix.cpp

@@ -2,6 +2,8 @@
 #include <chrono>
 #include <set>
 
+#include "contexts.h"
+#include "dispatch.h"
 #include "runtime.h"
 #include "runtime_api.h"
 #include "stream.h"
@@ -43,20 +45,23 @@ cudaError_t recordEvent(CUevent_st& event, const StreamPointer& stream) {
   auto happened = std::make_shared<double>(0);
   event.milliseconds = happened;
   Operation operation;
+  operation.touches = Touches::kNothing;
   operation.work = [happened] {
     *happened = now();
     return cudaSuccess;
   };
-  const cudaError_t status = enqueue(stream, std::move(operation));
-  event.mark = {stream, stream->enqueued};
-  return status;
+  event.mark = {stream, stream->enqueued + 1};
+  return enqueue(stream, std::move(operation));
 }
 
 }  // namespace
 
-void forgetEvents() {
-  for (const cudaEvent_t event : events) delete event;
-  events.clear();
+void forgetEvents(int device) {
+  std::erase_if(events, [=](const cudaEvent_t event) {
+    if (event->device != device) return false;
+    delete event;
+    return true;
+  });
 }
 
 }  // namespace emulator
@@ -68,6 +73,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     if (event == nullptr) return cudaErrorInvalidValue;
     *event = new CUevent_st;
     (*event)->flags = flags;
+    (*event)->device = currentDevice();
     events.insert(*event);
     return cudaSuccess;
   });
@@ -116,7 +122,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return call(__func__, [&] {
     if (const cudaError_t status = checkEvent(event); status != cudaSuccess) return status;
     if (const cudaError_t status = refuseWhileCapturing(); status != cudaSuccess) return status;
-    if (reached(event->mark)) return cudaSuccess;
+    if (reached(event->mark)) {
+      if (event->recorded) comeAfter(*event->mark.stream);
+      return cudaSuccess;
+    }
     const cudaError_t status = advance(event->mark);
     return status != cudaSuccess ? status : cudaErrorNotReady;
   });

@@ -14,6 +14,7 @@
 #include "memory.h"
 #include "report.h"
 #include "sanitizers.h"
+#include "stream.h"
 
 // What a kernel did wrong: the launch is given up, threads are left where they are, and a report says who did what and
 // where everybody else was.
@@ -64,7 +65,7 @@ std::string listThreads(const Block& block) {
   return text;
 }
 
-thread_local bool onEngineThread;
+thread_local bool runsKernels;
 alignas(16) uint8_t escapeStack[16384];
 
 // Where a signal handler leads: out of the kernel, whose own stack may be what failed.
@@ -77,22 +78,46 @@ alignas(16) uint8_t escapeStack[16384];
 const int kSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 struct sigaction former[NSIG];
 
+const Grid* gridOf(const Thread* thread) {
+  return thread->warp->block->grid;
+}
+
 void explain(int signal, const siginfo_t* info) {
   const Thread* thread = current();
   const Site site = thread->site;
   if (signal == SIGILL)
-    return noteFault(cudaErrorMisalignedAddress, site, thread,
+    return noteFault(cudaErrorMisalignedAddress, site, thread, gridOf(thread),
                      "a misaligned access, or other undefined behaviour that the compiler made a trap of");
-  if (signal == SIGFPE) return noteFault(cudaErrorLaunchFailure, site, thread, "division of an integer by zero");
+  if (signal == SIGFPE)
+    return noteFault(cudaErrorLaunchFailure, site, thread, gridOf(thread), "division of an integer by zero");
   // The processor names no address where an instruction wanted an aligned one.
-  if (info->si_code == SI_KERNEL) return noteFault(cudaErrorMisalignedAddress, site, thread, "a misaligned access");
+  if (info->si_code == SI_KERNEL)
+    return noteFault(cudaErrorMisalignedAddress, site, thread, gridOf(thread), "a misaligned access");
   if (isStackGuard(thread->fiber, info->si_addr))
-    return noteFault(cudaErrorLaunchFailure, site, thread, "out of stack: a thread has %zu bytes", kStackBytes);
-  noteFault(cudaErrorIllegalAddress, site, thread, "access to %p, %s", info->si_addr, describeAddress(info->si_addr));
+    return noteFault(cudaErrorLaunchFailure, site, thread, gridOf(thread), "out of stack: a thread has %zu bytes",
+                     kStackBytes);
+  noteFault(cudaErrorIllegalAddress, site, thread, gridOf(thread), "access to %p, %s", info->si_addr,
+            describeAddress(info->si_addr));
 }
 
+// A host thread's, for as long as it lives.
+struct SignalStack {
+  SignalStack() {
+    stack.ss_size = 64 << 10;
+    stack.ss_sp = malloc(stack.ss_size);
+    sigaltstack(&stack, nullptr);
+  }
+  ~SignalStack() {
+    void* memory = stack.ss_sp;
+    stack.ss_flags = SS_DISABLE;
+    sigaltstack(&stack, nullptr);
+    free(memory);
+  }
+  stack_t stack{};
+};
+
 void onSignal(int signal, siginfo_t* info, void* context) {
-  if (!onEngineThread || !engine.active || running == nullptr) {
+  if (!runsKernels || running == nullptr) {
     // Not ours: happens again with whatever was to happen before.
     sigaction(signal, &former[signal], nullptr);
     return;
@@ -111,14 +136,10 @@ void onSignal(int signal, siginfo_t* info, void* context) {
 }  // namespace
 
 void catchSignals() {
-  if (onEngineThread) return;
-  onEngineThread = true;
+  runsKernels = true;
   // Sanitizers explain such signals themselves.
   if (kAsan || tsan()) return;
-  stack_t stack{};
-  stack.ss_size = 64 << 10;
-  stack.ss_sp = malloc(stack.ss_size);  // for as long as the thread lives
-  sigaltstack(&stack, nullptr);
+  static thread_local SignalStack stack;
   static bool installed;
   if (installed) return;
   installed = true;
@@ -128,11 +149,16 @@ void catchSignals() {
   for (const int signal : kSignals) sigaction(signal, &action, &former[signal]);
 }
 
-void noteFault(cudaError_t code, Site site, const Thread* thread, const char* format, ...) {
+void ignoreSignals() {
+  runsKernels = false;
+}
+
+void noteFault(cudaError_t code, Site site, const Thread* thread, const Grid* grid, const char* format, ...) {
   if (engine.fault.code != cudaSuccess) return;
   engine.fault.code = code;
   engine.fault.site = site;
   engine.fault.thread = thread;
+  engine.fault.grid = grid;
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(engine.fault.text, sizeof engine.fault.text, format, arguments);
@@ -141,9 +167,11 @@ void noteFault(cudaError_t code, Site site, const Thread* thread, const char* fo
 
 void fault(cudaError_t code, Site site, const char* format, ...) {
   Thread* self = current();
+  tsanAcquire(&engine.fault);
   engine.fault.code = code;
   engine.fault.site = site;
   engine.fault.thread = self;
+  engine.fault.grid = gridOf(self);
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(engine.fault.text, sizeof engine.fault.text, format, arguments);
@@ -157,19 +185,39 @@ void trap(Site site) {
   fault(cudaErrorLaunchFailure, site, "__trap()");
 }
 
-void composeReport(const Grid& grid) {
+namespace {
+
+std::string describeGrid(const Grid& grid) {
+  return nameOfKernel(grid.kernel) + ", grid " + triple({grid.size.x, grid.size.y, grid.size.z}) + ", block " +
+         triple({grid.block.x, grid.block.y, grid.block.z}) + ", " + std::to_string(grid.sharedBytes) +
+         " bytes of shared memory";
+}
+
+}  // namespace
+
+void composeReport() {
   const Fault& fault = engine.fault;
-  std::string text = nameOfKernel(grid.kernel) + ", grid " + triple({grid.size.x, grid.size.y, grid.size.z}) +
-                     ", block " + triple({grid.block.x, grid.block.y, grid.block.z}) + ", " +
-                     std::to_string(grid.sharedBytes) + " bytes of shared memory, " + describe(engine.schedule) + ": " +
-                     fault.text + "\n";
+  const bool several = engine.grids.size() > 1;
+  const Grid* grid = several || engine.grids.empty() ? fault.grid : engine.grids.front();
+  std::string text;
+  if (grid == nullptr)
+    text = std::to_string(engine.grids.size()) + " kernels";
+  else
+    text = (several ? nameOf(*grid->stream) + ": " : "") + describeGrid(*grid);
+  text += ", " + describe(engine.schedule) + ": " + fault.text + "\n";
   if (fault.thread != nullptr) {
     text += "  block " + triple(fault.thread->warp->block->index) + ", thread " + triple(fault.thread->index) +
             ", at or after " + place(fault.site);
     if (fault.site.line() != 0) text += std::string(", ") + fault.site.function_name();
     text += "\n";
   }
-  for (const Block* block : engine.blocks) text += listThreads(*block);
+  for (const Grid* each : engine.grids) {
+    if (several)
+      text += "  " + nameOf(*each->stream) + ": " + describeGrid(*each) + ", " + std::to_string(each->done) +
+              " blocks done, " + std::to_string(each->blocks - each->begun) + " not begun\n";
+    for (const Block* block : engine.blocks)
+      if (block->grid == each) text += listThreads(*block);
+  }
   setReport(text);
 }
 

@@ -6,7 +6,9 @@
 
 #include <cstdlib>
 #include <new>
+#include <utility>
 
+#include "contexts.h"
 #include "sanitizers.h"
 
 #if !defined(__x86_64__)
@@ -48,10 +50,26 @@ namespace emulator {
 namespace {
 
 constexpr size_t kPage = 4096;
+// Closed pages split mappings, of which a process may have 65530.
+constexpr int kGuardedStacks = 20000;
 
-Fiber* firstFree;
-Fiber* lastFree;
+// A plain array: a race checker would take a container's own copying for that of the thread that runs.
+Fiber* freeFibers[kMaxWarps * kLanes];
+int freeCount;
 int created;
+
+// To ThreadSanitizer what ran on a fiber comes before what runs there next, whether anything has ordered the two or
+// not. So that it seldom matters the next one is any of many.
+constexpr int kManyFree = 512;
+uint32_t choice = 1;
+
+Fiber* takeFree() {
+  if (tsan()) {
+    choice = choice * 1664525 + 1013904223;
+    std::swap(freeFibers[(choice >> 8) % static_cast<uint32_t>(freeCount)], freeFibers[freeCount - 1]);
+  }
+  return freeFibers[--freeCount];  // the one used last is the warmest
+}
 
 Fiber* createFiber() {
   // The distance between stacks is no power of two, nor do they all begin at the same place in a page: the tops of
@@ -59,7 +77,7 @@ Fiber* createFiber() {
   const size_t bytes = kStackBytes + 2 * kPage;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  mprotect(memory, kPage, PROT_NONE);
+  if (created < kGuardedStacks) mprotect(memory, kPage, PROT_NONE);
   auto* fiber = new Fiber;
   fiber->stack = static_cast<uint8_t*>(memory) + kPage;
   fiber->stackBytes = kStackBytes + static_cast<size_t>(created++ * 5 % 16) * 256;
@@ -96,30 +114,15 @@ void swap(Fiber* from, Fiber* to) {
 }  // namespace
 
 Fiber* takeFiber(void (*entry)()) {
-  Fiber* fiber = firstFree;
-  if (fiber == nullptr) {
-    fiber = createFiber();
-  } else {
-    firstFree = fiber->next;
-    if (firstFree == nullptr) lastFree = nullptr;
-  }
-  if (tsan() && fiber->tsanFiber == nullptr) fiber->tsanFiber = __tsan_create_fiber(0);
+  Fiber* fiber = freeCount <= (tsan() ? kManyFree : 0) ? createFiber() : takeFree();
+  if (tsan() && fiber->tsanFiber == nullptr) fiber->tsanFiber = makeContext();
   fiber->asanStack = nullptr;
   prepare(fiber, entry);
   return fiber;
 }
 
 void giveFiber(Fiber* fiber) {
-  // The one used last is the warmest; but a race checker must not see one block's threads as the next block's.
-  if (tsan() && lastFree != nullptr) {
-    fiber->next = nullptr;
-    lastFree->next = fiber;
-    lastFree = fiber;
-    return;
-  }
-  fiber->next = firstFree;
-  if (firstFree == nullptr) lastFree = fiber;
-  firstFree = fiber;
+  freeFibers[freeCount++] = fiber;
 }
 
 void giveAbandonedFiber(Fiber* fiber, void* tag) {
@@ -129,7 +132,7 @@ void giveAbandonedFiber(Fiber* fiber, void* tag) {
     __tsan_switch_to_fiber(fiber->tsanFiber, 1);
     tsanRelease(tag);
     __tsan_switch_to_fiber(self, 1);
-    __tsan_destroy_fiber(fiber->tsanFiber);
+    destroyContext(fiber->tsanFiber);
   }
   fiber->tsanFiber = nullptr;
   giveFiber(fiber);
@@ -143,12 +146,14 @@ bool isStackGuard(const Fiber* fiber, const void* address) {
 void adoptHost(Fiber* fiber) {
   if (tsan()) fiber->tsanFiber = __tsan_get_current_fiber();
   if (!kAsan) return;
-  pthread_attr_t attributes;
-  void* low = nullptr;
-  size_t bytes = 0;
-  pthread_getattr_np(pthread_self(), &attributes);
-  pthread_attr_getstack(&attributes, &low, &bytes);
-  pthread_attr_destroy(&attributes);
+  static thread_local void* low;
+  static thread_local size_t bytes;
+  if (low == nullptr) {
+    pthread_attr_t attributes;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstack(&attributes, &low, &bytes);
+    pthread_attr_destroy(&attributes);
+  }
   fiber->stack = static_cast<uint8_t*>(low);
   fiber->stackBytes = bytes;
 }

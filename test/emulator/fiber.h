@@ -13,7 +13,6 @@ struct Fiber {
   size_t stackBytes = 0;
   void* tsanFiber = nullptr;
   void* asanStack = nullptr;
-  Fiber* next = nullptr;  // in the list of free ones
 };
 
 constexpr size_t kStackBytes = 64 << 10;

@@ -7,9 +7,11 @@
 // Graphs: what was captured, in the order in which it was captured, which is one that its dependencies allow.
 
 struct CUgraph_st {
+  int device;
   std::vector<emulator::Operation> operations;
 };
 struct CUgraphExec_st {
+  int device;
   std::vector<emulator::Operation> operations;
 };
 
@@ -48,18 +50,21 @@ cudaError_t endCapture(const StreamPointer& stream, cudaGraph_t* graph) {
   *graph = nullptr;
   if (capture->invalidated) return cudaErrorStreamCaptureInvalidated;
   if (!isJoined(*capture)) return cudaErrorStreamCaptureUnjoined;
-  *graph = new CUgraph_st{capture->operations};
+  *graph = new CUgraph_st{stream->device, capture->operations};
   graphs.insert(*graph);
   return cudaSuccess;
 }
 
 }  // namespace
 
-void forgetGraphs() {
-  for (const cudaGraph_t graph : graphs) delete graph;
-  for (const cudaGraphExec_t executable : executables) delete executable;
-  graphs.clear();
-  executables.clear();
+void forgetGraphs(int device) {
+  const auto isOnDevice = [=](const auto graph) {
+    if (graph->device != device) return false;
+    delete graph;
+    return true;
+  };
+  std::erase_if(graphs, isOnDevice);
+  std::erase_if(executables, isOnDevice);
 }
 
 }  // namespace emulator
@@ -77,7 +82,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   return call(__func__, [&] {
     if (executable == nullptr || !graphs.contains(graph)) return cudaErrorInvalidValue;
-    *executable = new CUgraphExec_st{graph->operations};
+    *executable = new CUgraphExec_st{graph->device, graph->operations};
     executables.insert(*executable);
     return cudaSuccess;
   });

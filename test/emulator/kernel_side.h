@@ -53,15 +53,25 @@ void asyncCopy16(void* shared, const void* global, bool valid, Site site);
 void asyncCommit();
 void asyncWait(int pending);
 
-// A fault unless [address, address + 16) is device memory and aligned to 16.
+// A fault unless [address, address + 16) is memory that the kernel's device may use, and aligned to 16.
 void checkGlobal16(const void* address, const char* operation, Site site);
+// A fault unless [address, address + bytes) is memory that the kernel's device may use.
+void checkGlobal(const void* address, int bytes, const char* operation, Site site);
+// A fault unless the word at address is memory of the kernel's own device: for what orders only its threads.
+void checkOwn(const void* address, const char* operation, Site site);
 
 // Lets other threads run; what every waiting loop calls.
 void pause(Site site);
 // Before an access by which blocks come to terms, and after one that writes: places where the order of threads may
 // change, and where loops that do nothing else are caught.
 void synchronizing(Site site);
+void loading(const void* address, Site site);
+void storing(Site site);
 void wrote(Site site);
+// Accesses of several words that are none as a whole: word i ^ wordOrder() is the ith, and between two of them the
+// order of threads may change.
+int wordOrder();
+void betweenWords(bool written);
 void fence();
 void waitForEarlierKernels(Site site);
 void allowLaterKernels();

@@ -65,9 +65,10 @@ cudaError_t enqueueLaunch(const cudaLaunchConfig_t& config, const void* kernel, 
     grid->size = config.gridDim;
     grid->block = config.blockDim;
     grid->sharedBytes = config.dynamicSmemBytes;
+    grid->device = stream->device;
     const uint64_t warps = (uint64_t{grid->block.x} * grid->block.y * grid->block.z + kLanes - 1) / kLanes;
     const uint64_t blocks = uint64_t{grid->size.x} * grid->size.y * grid->size.z;
-    if (grid->cooperative && blocks * warps > kMaxWarps - kLanes) return cudaErrorCooperativeLaunchTooLarge;
+    if (grid->cooperative && blocks * warps > kDeviceWarps - kLanes) return cudaErrorCooperativeLaunchTooLarge;
     return enqueue(stream, {std::move(grid), nullptr, {}});
   });
 }

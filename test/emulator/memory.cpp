@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 
+#include "peers.h"
 #include "runtime.h"
 #include "runtime_api.h"
 #include "sanitizers.h"
@@ -26,8 +27,10 @@ constexpr uint8_t kCanary = 0xc5;
 constexpr size_t kGarbageBytes = 16 << 20;
 
 std::map<uintptr_t, Allocation> allocations;
-size_t deviceBytes[64];  // in use, by device
+size_t deviceBytes[kMaxDevices];  // in use, by device
+// The last answer of accessTo().
 uintptr_t lastFound, lastFoundEnd;
+Access lastAccess;
 
 size_t roundUp(size_t bytes, size_t to) {
   return (bytes + to - 1) / to * to;
@@ -75,7 +78,7 @@ void* allocate(size_t bytes, MemoryKind kind) {
 }
 
 void release(const Allocation& a) {
-  lastFound = lastFoundEnd = 0;
+  forgetLookups();
   if (a.mapping == nullptr) return;
   unpoison(a.mapping, a.mappingBytes);
   munmap(a.mapping, a.mappingBytes);
@@ -100,17 +103,29 @@ const Allocation* findAllocation(const void* pointer) {
 }
 
 bool isAllocated(const void* pointer, size_t bytes) {
-  const auto address = reinterpret_cast<uintptr_t>(pointer);
-  if (address >= lastFound && address + bytes <= lastFoundEnd) return true;
   const Allocation* a = findAllocation(pointer);
-  if (a == nullptr || address + bytes > a->address + a->bytes) return false;
+  return a != nullptr && reinterpret_cast<uintptr_t>(pointer) + bytes <= a->address + a->bytes;
+}
+
+Access accessTo(const void* pointer, size_t bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  if (address >= lastFound && address + bytes <= lastFoundEnd) return lastAccess;
+  const Allocation* a = findAllocation(pointer);
+  if (a == nullptr || address + bytes > a->address + a->bytes) return {};
   lastFound = a->address;
   lastFoundEnd = a->address + a->bytes;
-  return true;
+  lastAccess = {~uint64_t{0}, -1};
+  if (a->kind == MemoryKind::kDevice) lastAccess = {usersOf(a->device), a->device};
+  return lastAccess;
+}
+
+void forgetLookups() {
+  lastFound = lastFoundEnd = 0;
 }
 
 const char* describeAddress(const void* pointer) {
   static char text[160];
+  tsanAcquire(text);
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   const auto next = allocations.upper_bound(address);
   constexpr uintptr_t kNear = 1 << 20;
@@ -118,7 +133,7 @@ const char* describeAddress(const void* pointer) {
   if (next != allocations.end() && next->first - address <= kNear)
     snprintf(text, sizeof text, "%zu bytes ahead of %zu bytes of %s memory", next->first - address, next->second.bytes,
              nameOf(next->second.kind));
-  if (next == allocations.begin()) return text;
+  if (next == allocations.begin()) return tsanRelease(text), text;
   const Allocation& a = std::prev(next)->second;
   if (address - a.address < a.bytes)
     snprintf(text, sizeof text, "at offset %zu of %zu bytes of %s memory", address - a.address, a.bytes,
@@ -126,10 +141,10 @@ const char* describeAddress(const void* pointer) {
   else if (address - a.address - a.bytes <= kNear)
     snprintf(text, sizeof text, "%zu bytes behind the end of %zu bytes of %s memory", address - a.address - a.bytes,
              a.bytes, nameOf(a.kind));
-  return text;
+  return tsanRelease(text), text;
 }
 
-const char* damagedAllocation() {
+const char* damagedAllocation(int* owner) {
   if (kAsan) return nullptr;
   static char text[160];
   for (auto& [address, a] : allocations) {
@@ -138,6 +153,7 @@ const char* damagedAllocation() {
     const size_t gap = closedEnd(a) - begin - a.bytes;
     const bool below = intact(begin - kCanaryBytes, kCanaryBytes);
     if (below && intact(begin + a.bytes, gap)) continue;
+    *owner = a.device;
     snprintf(text, sizeof text, "a write just %s %zu bytes of %s memory", below ? "behind" : "ahead of", a.bytes,
              nameOf(a.kind));
     memset(begin - kCanaryBytes, kCanary, kCanaryBytes);
@@ -147,10 +163,17 @@ const char* damagedAllocation() {
   return nullptr;
 }
 
+void freeMemoryOf(int owner) {
+  std::erase_if(allocations, [=](const auto& entry) {
+    if (entry.second.device != owner) return false;
+    release(entry.second);
+    return true;
+  });
+  deviceBytes[owner] = 0;
+}
+
 void freeAllMemory() {
-  for (const auto& [address, a] : allocations) release(a);
-  allocations.clear();
-  std::fill(std::begin(deviceBytes), std::end(deviceBytes), 0);
+  for (int i = 0; i < kMaxDevices; ++i) freeMemoryOf(i);
 }
 
 namespace {
@@ -162,13 +185,16 @@ cudaError_t allocateHost(void** pointer, size_t bytes) {
   return bytes == 0 || *pointer != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
-// Waits for all work first, as CUDA does: it may use the memory.
+// Waits for the device's work first, as CUDA does: it may use the memory.
 cudaError_t freeKind(void* pointer, MemoryKind kind) {
   if (pointer == nullptr) return cudaSuccess;
   if (const cudaError_t status = refuseWhileCapturing(); status != cudaSuccess) return status;
-  const auto found = allocations.find(reinterpret_cast<uintptr_t>(pointer));
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  auto found = allocations.find(address);
   if (found == allocations.end() || found->second.kind != kind) return cudaErrorInvalidValue;
-  const cudaError_t status = finishAllWork();
+  const cudaError_t status = finishDevice(found->second.device);
+  found = allocations.find(address);  // other host threads were in meanwhile
+  if (found == allocations.end()) return cudaErrorInvalidValue;
   if (kind == MemoryKind::kDevice) deviceBytes[found->second.device] -= roundUp(found->second.bytes, 512);
   release(found->second);
   allocations.erase(found);

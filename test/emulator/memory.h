@@ -26,8 +26,18 @@ bool isAllocated(const void* address, size_t bytes);
 const Allocation* findAllocation(const void* address);
 // Where address is, by the allocation nearest to it. Valid until the next call.
 const char* describeAddress(const void* address);
-// A write just before or behind an allocation since the last look, if any: what to say of it, else null.
-const char* damagedAllocation();
+// Who may use [address, address + bytes).
+struct Access {
+  uint64_t users = 0;  // devices whose kernels may, a bit each: none where it is not in one allocation
+  int owner = -1;      // the device whose memory it is, -1 for host memory
+};
+Access accessTo(const void* address, size_t bytes);
+// What answers were remembered for has changed.
+void forgetLookups();
+// A write just before or behind an allocation since the last look, if any: what to say of it, else null. On which
+// device.
+const char* damagedAllocation(int* device);
+void freeMemoryOf(int device);
 void freeAllMemory();
 
 }  // namespace emulator

@@ -71,20 +71,73 @@ inline void pdlTrigger() {
 }
 
 inline uint32_t loadAcquire(const uint32_t* address, Site site = Site::current()) {
+  emulator::checkOwn(address, "loadAcquire", site);
   emulator::synchronizing(site);
   return __atomic_load_n(address, __ATOMIC_ACQUIRE);
 }
 inline void storeRelease(uint32_t* address, uint32_t value, Site site = Site::current()) {
+  emulator::checkOwn(address, "storeRelease", site);
   emulator::synchronizing(site);
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
   emulator::wrote(site);
 }
 inline uint32_t ticket(uint32_t* counter, Site site = Site::current()) {
+  emulator::checkOwn(counter, "ticket", site);
   emulator::synchronizing(site);
   const uint32_t before = __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL);
   emulator::wrote(site);
   return before;
 }
+// Order between devices, and with the host.
+inline uint32_t loadAcquireSystem(const uint32_t* address, Site site = Site::current()) {
+  emulator::checkGlobal(address, 4, "loadAcquireSystem", site);
+  emulator::loading(address, site);
+  return __atomic_load_n(address, __ATOMIC_ACQUIRE);
+}
+inline void storeReleaseSystem(uint32_t* address, uint32_t value, Site site = Site::current()) {
+  emulator::checkGlobal(address, 4, "storeReleaseSystem", site);
+  emulator::storing(site);
+  __atomic_store_n(address, value, __ATOMIC_RELEASE);
+  emulator::wrote(site);
+}
+// Order nothing around them.
+inline uint32_t loadRelaxedSystem(const uint32_t* address, Site site = Site::current()) {
+  emulator::checkGlobal(address, 4, "loadRelaxedSystem", site);
+  emulator::loading(address, site);
+  return __atomic_load_n(address, __ATOMIC_RELAXED);
+}
+inline void storeRelaxedSystem(uint32_t* address, uint32_t value, Site site = Site::current()) {
+  emulator::checkGlobal(address, 4, "storeRelaxedSystem", site);
+  emulator::storing(site);
+  __atomic_store_n(address, value, __ATOMIC_RELAXED);
+  emulator::wrote(site);
+}
+// Four words, each whole, but not the four together.
+inline uint4 loadRelaxedSystem16(const void* address, Site site = Site::current()) {
+  emulator::checkGlobal16(address, "loadRelaxedSystem16", site);
+  emulator::loading(address, site);
+  const auto* words = static_cast<const uint32_t*>(address);
+  uint32_t found[4];
+  const int order = emulator::wordOrder();
+  for (int i = 0; i < 4; ++i) {
+    if (i > 0) emulator::betweenWords(false);
+    found[i ^ order] = __atomic_load_n(words + (i ^ order), __ATOMIC_RELAXED);
+  }
+  return {found[0], found[1], found[2], found[3]};
+}
+inline void storeRelaxedSystem16(void* address, uint4 value, Site site = Site::current()) {
+  emulator::checkGlobal16(address, "storeRelaxedSystem16", site);
+  emulator::storing(site);
+  auto* words = static_cast<uint32_t*>(address);
+  const uint32_t parts[4] = {value.x, value.y, value.z, value.w};
+  const int order = emulator::wordOrder();
+  for (int i = 0; i < 4; ++i) {
+    if (i > 0) emulator::betweenWords(true);
+    __atomic_store_n(words + (i ^ order), parts[i ^ order], __ATOMIC_RELAXED);
+  }
+  emulator::wrote(site);
+}
+
 inline void spinPause(Site site = Site::current()) {
   emulator::pause(site);
 }

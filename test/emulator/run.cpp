@@ -1,36 +1,23 @@
 #include <algorithm>
 
+#include "contexts.h"
 #include "engine.h"
 #include "sanitizers.h"
 
-// A launch from its first block to its last, and what ends it early.
+// The grids in progress, from their first block to their last. Those of several streams run side by side.
 
 namespace emulator {
 namespace {
 
-// Threads that wait for each other in loops are tried this often with nothing else going on.
-constexpr int kIdleRounds = 2000;
-// How far the clock moves on meanwhile: loops that give up after some time get there.
-constexpr uint64_t kIdleCycles = 1 << 24;
-
 void prepare(Grid* grid) {
   grid->blocks = uint64_t{grid->size.x} * grid->size.y * grid->size.z;
   grid->begun = grid->done = 0;
-  grid->earlierDone = true;
   grid->order.clear();
   if (engine.schedule.order == Order::kFifo) return;
   grid->order.resize(grid->blocks);
   for (uint64_t i = 0; i < grid->blocks; ++i) grid->order[i] = static_cast<uint32_t>(grid->blocks - 1 - i);
   if (engine.schedule.order == Order::kRandom)
     for (uint64_t i = grid->blocks; i > 1; --i) std::swap(grid->order[i - 1], grid->order[randomBits() % i]);
-}
-
-int warpsOf(const Grid* grid) {
-  return static_cast<int>((grid->block.x * grid->block.y * grid->block.z + kLanes - 1) / kLanes);
-}
-
-bool canBegin(const Grid* grid) {
-  return grid->begun < grid->blocks && engine.warpsUsed + warpsOf(grid) <= kMaxWarps;
 }
 
 uint64_t residentBlocks(const Grid* grid) {
@@ -40,92 +27,141 @@ uint64_t residentBlocks(const Grid* grid) {
   return blocks;
 }
 
-// Runs until nothing is ready. Blocks that end make room.
-bool runUntilBlocked() {
-  for (;;) {
-    runReady();
-    if (engine.fault.code != cudaSuccess) return false;
-    if (engine.ended == nullptr) return true;
-    Block* block = engine.ended;
-    engine.ended = nullptr;
-    endBlock(block);
-    return engine.fault.code == cudaSuccess;
-  }
+void putIntoProgress(Grid* grid) {
+  if (engine.grids.empty()) startSchedule();
+  prepare(grid);
+  grid->inProgress = true;
+  engine.grids.push_back(grid);
+  renewBudget();
 }
 
-// As much of the first block of the kernel behind as runs before its pdlWait().
-void beginEarly(Grid* behind) {
-  prepare(behind);
-  behind->earlierDone = false;
-  tsanRelease(&behind->startTag);
-  beginBlock(behind, behind->begun++);
-  uint64_t done;
-  do {
-    done = behind->done;
-    if (!runUntilBlocked()) return;
-  } while (behind->done != done);
-  wakePausing();
+int warpsOf(const Grid* grid) {
+  return static_cast<int>((grid->block.x * grid->block.y * grid->block.z + kLanes - 1) / kLanes);
 }
 
-void goOn(Grid* grid) {
-  grid->earlierDone = true;
-  for (Block* block : engine.blocks) {
-    if (block->grid != grid) continue;
-    for (int i = 0; i < block->warpCount; ++i) {
-      makeReady(block->warps[i], block->warps[i]->behindEarlier);
-      block->warps[i]->behindEarlier = 0;
+// ThreadSanitizer knows 8128 threads at most.
+int mostWarps() {
+  return tsan() ? 224 : kMaxWarps;
+}
+
+bool hasRoom(const Grid* grid) {
+  const int warps = warpsOf(grid);
+  return engine.warpsOf[grid->device] + warps <= kDeviceWarps && engine.warpsUsed + warps <= mostWarps();
+}
+
+// What is behind another one begins one block and waits with it.
+bool canBegin(const Grid* grid) {
+  return !grid->held && grid->begun < (grid->earlierDone ? grid->blocks : 1) && hasRoom(grid);
+}
+
+void fill() {
+  for (Grid* grid : engine.grids)
+    while (grid->begun - grid->done < grid->resident && canBegin(grid)) beginBlock(grid, grid->begun++);
+}
+
+// The kernel behind has got as far as it can: now this one.
+bool releaseHeld() {
+  bool released = false;
+  for (Grid* grid : engine.grids) {
+    if (!grid->held) continue;
+    released = true;
+    grid->held = false;
+    grid->earlierDone = true;
+    grid->resident = residentBlocks(grid);
+    for (Block* block : engine.blocks) {
+      if (block->grid != grid) continue;
+      for (int i = 0; i < block->warpCount; ++i) {
+        makeReady(block->warps[i], block->warps[i]->behindEarlier);
+        block->warps[i]->behindEarlier = 0;
+      }
     }
   }
+  if (released) wakePausing();
+  return released;
 }
 
-void drive(Grid* grid) {
-  uint64_t resident = residentBlocks(grid);
-  uint64_t progress = 0;
-  int idle = 0;
-  while (grid->done < grid->blocks) {
-    while (grid->begun - grid->done < resident && canBegin(grid)) beginBlock(grid, grid->begun++);
-    const uint64_t done = grid->done;
-    if (!runUntilBlocked()) return;
-    if (engine.overBudget)
-      return noteFault(cudaErrorLaunchTimeout, {}, nullptr, "livelock: more than %llu steps",
-                       static_cast<unsigned long long>(limits.stepBudget));
-    if (grid->done != done) continue;
-    if (engine.pausing == 0) return noteFault(cudaErrorLaunchFailure, {}, nullptr, "deadlock: no thread can go on");
-    if (canBegin(grid)) {
-      ++resident;  // what these wait for may be done by a block not begun yet
-    } else if (progress != engine.progress) {
-      progress = engine.progress;
-      idle = 0;
-    } else if (++idle == kIdleRounds) {
-      return noteFault(cudaErrorLaunchTimeout, {}, nullptr,
-                       "livelock: all threads wait for something that nobody does");
-    }
-    engine.clock += kIdleCycles;
-    wakePausing();
+void takeOut(Grid* grid) {
+  grid->inProgress = false;
+  std::vector<uint32_t>().swap(grid->order);  // here, by the host thread, as it was filled
+  std::erase(engine.grids, grid);
+}
+
+void endGrid(Grid* grid) {
+  {
+    const OnStream context(*grid->stream);
+    tsanAcquire(&grid->endTag);
+    tsanRelease(&grid->stream->doneTag);
   }
+  takeOut(grid);
+  ++engine.effects;
+  renewBudget();
 }
 
 }  // namespace
 
-cudaError_t runGrid(Grid* grid, Grid* behind) {
-  catchSignals();
-  const bool begunEarly = !grid->earlierDone;
-  engine.fault.code = cudaSuccess;
-  engine.active = true;
-  adoptHost(&engine.host);
-  startSchedule();
-  if (!begunEarly) prepare(grid);
-  tsanRelease(&grid->startTag);
-  if (behind != nullptr) beginEarly(behind);
-  if (begunEarly) goOn(grid);
-  if (engine.fault.code == cudaSuccess) drive(grid);
-  tsanAcquire(&grid->endTag);
-  if (behind != nullptr) tsanAcquire(&behind->endTag);
-  engine.active = false;
-  if (engine.fault.code == cudaSuccess) return cudaSuccess;
-  composeReport(*grid);
-  abandonBlocks();
-  return engine.fault.code;
+void beginGrid(Grid* grid, Grid* behind) {
+  if (!grid->inProgress) putIntoProgress(grid);
+  if (behind != nullptr) {
+    putIntoProgress(behind);
+    behind->earlierDone = false;
+    behind->resident = 1;
+  }
+  {
+    const OnStream context(*grid->stream);
+    tsanRelease(&grid->startTag);
+  }
+  grid->held = true;
+  if (behind == nullptr) releaseHeld();
+}
+
+Outcome runGrids(Grid** ended) {
+  for (;;) {
+    fill();
+    runReady();
+    if (engine.fault.code != cudaSuccess) {
+      for (Grid* grid : engine.grids) tsanAcquire(&grid->endTag);
+      return Outcome::kFault;
+    }
+    if (Block* block = engine.ended; block != nullptr) {
+      engine.ended = nullptr;
+      Grid* grid = block->grid;
+      endBlock(block);
+      if (engine.fault.code != cudaSuccess) return Outcome::kFault;
+      if (grid->done < grid->blocks) continue;
+      endGrid(grid);
+      *ended = grid;
+      return Outcome::kEnded;
+    }
+    if (engine.overBudget) {
+      noteFault(cudaErrorLaunchTimeout, {}, nullptr, nullptr, "livelock: more than %llu steps",
+                static_cast<unsigned long long>(limits.stepBudget));
+      return Outcome::kFault;
+    }
+    if (engine.interrupted) {
+      engine.interrupted = false;
+      return Outcome::kInterrupted;
+    }
+    if (!releaseHeld()) return Outcome::kBlocked;
+  }
+}
+
+bool beginMoreBlocks() {
+  // Of the grid that has the fewest: blocks of several that wait for each other come in about the same numbers.
+  Grid* fewest = nullptr;
+  for (Grid* grid : engine.grids)
+    if (canBegin(grid) && (fewest == nullptr || grid->begun - grid->done < fewest->begun - fewest->done)) fewest = grid;
+  if (fewest == nullptr) return false;
+  fewest->resident = fewest->begun - fewest->done + 1;
+  return true;
+}
+
+void abandonGrid(Grid* grid) {
+  abandonBlocks(grid);
+  {
+    const OnStream context(*grid->stream);
+    tsanAcquire(&grid->endTag);
+  }
+  takeOut(grid);
 }
 
 }  // namespace emulator

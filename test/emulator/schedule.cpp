@@ -12,7 +12,8 @@ std::string report;
 }  // namespace
 
 void setReport(const std::string& text) {
-  report = text;
+  // What follows from one device's fault must not hide it.
+  report = anyStickyError() ? report + text : text;
 }
 std::string lastReport() {
   const Lock lock;
@@ -54,6 +55,10 @@ std::string describe(const Schedule& schedule) {
 void setStepBudget(uint64_t steps) {
   const Lock lock;
   limits.stepBudget = steps;
+}
+void setIdleLimit(int milliseconds) {
+  const Lock lock;
+  limits.idle = std::chrono::milliseconds(milliseconds);
 }
 void setResidentBlocks(int count) {
   const Lock lock;

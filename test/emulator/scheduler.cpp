@@ -1,6 +1,7 @@
 #include <bit>
 
 #include "engine.h"
+#include "hosts.h"
 #include "sanitizers.h"
 
 // Whose turn it is. Warps have ranks and the first with a lane that can run goes on, until none of its lanes can: in a
@@ -18,19 +19,23 @@ Limits limits;
 namespace {
 
 Warp* firstReady() {
-  for (int word = 0; word < kMaxWarps / 64; ++word) {
+  while (engine.readyWords != 0) {
+    const int word = std::countr_zero(engine.readyWords);
     while (engine.readyRanks[word] != 0) {
       const int bit = std::countr_zero(engine.readyRanks[word]);
       Warp* warp = engine.atRank[word * 64 + bit];
       if (warp != nullptr && warp->ready != 0) return warp;
       engine.readyRanks[word] &= engine.readyRanks[word] - 1;
     }
+    engine.readyWords &= engine.readyWords - 1;
   }
   return nullptr;
 }
 
 void markReady(const Warp* warp) {
+  static_assert(kMaxWarps <= 32 * 64);
   engine.readyRanks[warp->rank / 64] |= uint64_t{1} << warp->rank % 64;
+  engine.readyWords |= 1u << warp->rank / 64;
 }
 
 // Gives the warp a random place among the others.
@@ -49,25 +54,44 @@ void changeRank(Warp* warp) {
   engine.rescan = true;
 }
 
+// So often it is looked whether others want something, and so long a kernel runs before others are begun beside it
+// without need: it may be one that waits for them in a way that does not look like waiting.
+constexpr uint64_t kStepsToLook = 1 << 16, kStepsAlone = 1 << 20;
+
 void planEvent() {
-  engine.nextEvent = limits.stepBudget;
+  engine.nextEvent = std::min(engine.budgetEnd, engine.nextLook);
   if (engine.schedule.order == Order::kRandom)
     engine.nextEvent = std::min(engine.nextEvent, engine.steps + 1 + randomBits() % engine.changeGap);
 }
 
-// The next thread to run; none if nothing is ready or the budget is spent.
-Thread* pick() {
-  if (++engine.steps >= engine.nextEvent) {
-    if (engine.steps >= limits.stepBudget) {
-      engine.overBudget = true;
-      return nullptr;
-    }
-    if (engine.warp != nullptr) changeRank(engine.warp);
-    planEvent();
+// False: back to the host's own stack.
+bool passEvent() {
+  if (engine.steps >= engine.budgetEnd) {
+    engine.overBudget = true;
+    return false;
   }
+  if (engine.steps >= engine.nextLook) {
+    engine.nextLook = engine.steps + kStepsToLook;
+    engine.interrupted = othersWait() || (engine.mayBeginMore && engine.steps >= engine.aloneUntil);
+  }
+  if (engine.schedule.order == Order::kRandom) {
+    if (engine.warp != nullptr) changeRank(engine.warp);
+    if (engine.mayBeginMore && randomBits() % 8 == 0) engine.interrupted = true;
+  }
+  planEvent();
+  return !engine.interrupted;
+}
+
+// The next thread to run; none if nothing is ready, or there is something else to see to first.
+Thread* pick() {
+  if (++engine.steps >= engine.nextEvent && !passEvent()) return nullptr;
   Warp* warp = engine.warp;
   if (engine.rescan || warp == nullptr || warp->ready == 0) {
     warp = firstReady();
+    if (warp == nullptr && engine.wakePending) {
+      wakePausing();
+      warp = firstReady();
+    }
     engine.warp = warp;
     engine.rescan = false;
     if (warp == nullptr) return nullptr;
@@ -108,9 +132,15 @@ void startSchedule() {
   // Seeds differ in how often priorities change: some mistakes need many changes, others few.
   engine.changeGap = uint64_t{16} << randomBits() % 8;
   engine.steps = 0;
-  engine.overBudget = false;
+  engine.nextLook = kStepsToLook;
   engine.warp = nullptr;
   engine.block = nullptr;
+}
+
+void renewBudget() {
+  engine.budgetEnd = engine.steps + limits.stepBudget;
+  engine.aloneUntil = engine.steps + kStepsAlone;
+  engine.overBudget = false;
   planEvent();
 }
 
@@ -133,6 +163,7 @@ void addWarp(Warp* warp) {
   warp->rank = rank;
   engine.atRank[rank] = warp;
   ++engine.warpsUsed;
+  ++engine.warpsOf[warp->block->grid->device];
   makeReady(warp, warp->living);
 }
 
@@ -140,6 +171,7 @@ void removeWarp(Warp* warp) {
   engine.atRank[warp->rank] = nullptr;
   if (engine.warp == warp) engine.warp = nullptr;
   --engine.warpsUsed;
+  --engine.warpsOf[warp->block->grid->device];
 }
 
 void makeReady(Warp* warp, uint32_t lanes) {
@@ -149,6 +181,7 @@ void makeReady(Warp* warp, uint32_t lanes) {
 }
 
 void wakePausing() {
+  engine.wakePending = false;
   if (engine.pausing == 0) return;
   engine.pausing = 0;
   for (Block* block : engine.blocks) {
@@ -220,28 +253,81 @@ void pause(Site site) {
 }
 
 namespace {
-void perhapsLetOthersRun(Thread* self) {
-  if (engine.schedule.order != Order::kRandom || randomBits() % 8 != 0) return;
+
+void letOthersRun(Thread* self) {
   changeRank(self->warp);
   makeReady(self->warp, 1u << self->lane);
   yieldThread();
 }
+void perhapsLetOthersRun(Thread* self) {
+  if (engine.schedule.order == Order::kRandom && randomBits() % 8 == 0) letOthersRun(self);
+}
+
+// Threads that wait look again when nothing else can go on: at once they would, in a fixed order, keep those behind
+// them from ever running. In random orders they do so at once, or, where there are so many that most time would go into
+// that, now and then.
+void wakeAfterWrite() {
+  constexpr uint32_t kFew = 64;
+  const auto pausing = static_cast<uint32_t>(engine.pausing);
+  if (engine.schedule.order == Order::kRandom && (pausing <= kFew || randomBits() % pausing < kFew))
+    wakePausing();
+  else
+    engine.wakePending = true;
+}
+
+// A loop that waits without spinPause() must not keep the others from running.
+constexpr uint32_t kMostPolls = 4096, kLikelyPoll = 16;
+
+void access(uint32_t polls, Site site) {
+  Thread* self = current();
+  self->site = site;
+  self->polls += polls;
+  if (self->polls >= kMostPolls) return pause(site);
+  perhapsLetOthersRun(self);
+}
+
 }  // namespace
 
 void synchronizing(Site site) {
+  access(kLikelyPoll, site);
+}
+
+void loading(const void* address, Site site) {
   Thread* self = current();
-  self->site = site;
-  // A loop that waits without spinPause() must not keep the others from running.
-  if (++self->polls >= 256) return pause(site);
-  perhapsLetOthersRun(self);
+  const bool again = address == self->polled;
+  self->polled = address;
+  access(again ? kLikelyPoll : 1, site);
+}
+
+void storing(Site site) {
+  access(0, site);
 }
 
 void wrote(Site site) {
   Thread* self = current();
   self->site = site;
   ++engine.progress;
-  wakePausing();
+  ++engine.effects;
+  wakeAfterWrite();
   perhapsLetOthersRun(self);
+}
+
+int wordOrder() {
+  switch (engine.schedule.order) {
+    case Order::kFifo:
+      return 0;
+    case Order::kLifo:
+      return 3;
+    default:
+      return static_cast<int>(randomBits() % 4);
+  }
+}
+
+void betweenWords(bool written) {
+  if (engine.schedule.order != Order::kRandom || randomBits() % (written ? 8 : 32) != 0) return;
+  // Not for loads: threads that wait would wake each other by looking.
+  if (written) wakeAfterWrite();
+  letOthersRun(current());
 }
 
 void fence() {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "contexts.h"
+#include "dispatch.h"
 #include "memory.h"
 #include "report.h"
 #include "runtime.h"
 #include "runtime_api.h"
+#include "sanitizers.h"
 
 namespace emulator {
 namespace {
@@ -13,93 +16,43 @@ namespace {
 // CUDA makes callers wait beyond about as many.
 constexpr size_t kMostQueued = 1024;
 
-std::map<cudaStream_t, StreamPointer> streams;
-std::map<int, StreamPointer> defaultStreams;  // by device
+std::vector<StreamPointer>& streams = *new std::vector<StreamPointer>;
+int created;
 std::vector<std::weak_ptr<Capture>> captures;
 
-template <typename Visit>
-void forEachStream(Visit visit) {
-  for (auto& [handle, stream] : streams) visit(stream);
-  for (auto& [device, stream] : defaultStreams) visit(stream);
+StreamPointer addStream(bool legacy) {
+  std::erase_if(streams, [](const StreamPointer& stream) { return stream->destroyed && stream->queue.empty(); });
+  auto stream = std::make_shared<CUstream_st>();
+  stream->device = currentDevice();
+  stream->legacy = legacy;
+  stream->number = legacy ? 0 : ++created;
+  streams.push_back(stream);
+  return stream;
 }
 
-cudaError_t failed(cudaError_t status) {
-  setStickyError(status);
-  forEachStream([](const StreamPointer& stream) {
-    stream->queue.clear();
-    stream->done = stream->enqueued;
-  });
-  return status;
-}
-
-// The launch in front. Those behind it that may begin early do so, and then run as well.
-cudaError_t runLaunches(CUstream_st* stream) {
-  std::shared_ptr<Grid> grid = stream->queue.front().grid;
-  for (;;) {
-    std::shared_ptr<Grid> behind;
-    if (engine.schedule.prologueFirst && stream->queue.size() > 1) {
-      const Operation& next = stream->queue[1];
-      if (next.grid != nullptr && next.grid->overlaps && next.after.empty()) behind = next.grid;
-    }
-    const cudaError_t status = runGrid(grid.get(), behind.get());
-    if (status != cudaSuccess) return failed(status);
-    stream->queue.pop_front();
-    ++stream->done;
-    if (behind == nullptr) return cudaSuccess;
-    grid = behind;
-  }
-}
-
-cudaError_t runNext(const StreamPointer& stream) {
-  const std::vector<Mark> after = stream->queue.front().after;
-  for (const Mark& mark : after)
-    if (const cudaError_t status = runUntil(mark); status != cudaSuccess) return status;
-  if (stream->queue.empty()) return stickyError();
-  if (stream->queue.front().grid != nullptr) return runLaunches(stream.get());
-  const Operation operation = std::move(stream->queue.front());
-  stream->queue.pop_front();
-  ++stream->done;
-  const cudaError_t status = operation.work ? operation.work() : cudaSuccess;
-  return status == cudaSuccess ? status : failed(status);
-}
-
-// In random orders now and then something of another stream runs, as it may.
-void runSomethingElse() {
-  std::vector<StreamPointer> waiting;
-  forEachStream([&](const StreamPointer& stream) {
-    if (!stream->queue.empty()) waiting.push_back(stream);
-  });
-  if (waiting.size() > 1) runNext(waiting[randomBits() % waiting.size()]);
-}
-
-void forgetReached(std::vector<Mark>& marks) {
-  std::erase_if(marks, reached);
+StreamPointer defaultStream(int device) {
+  for (const StreamPointer& stream : streams)
+    if (stream->legacy && stream->device == device) return stream;
+  return nullptr;
 }
 
 }  // namespace
 
+const std::vector<StreamPointer>& allStreams() {
+  return streams;
+}
+
+std::string nameOf(const CUstream_st& stream) {
+  return "device " + std::to_string(stream.device) +
+         (stream.legacy ? ", default stream" : ", stream " + std::to_string(stream.number));
+}
+
 cudaError_t checkMemory() {
-  const char* damage = damagedAllocation();
+  int device = 0;
+  const char* damage = damagedAllocation(&device);
   if (damage == nullptr) return cudaSuccess;
   setReport(std::string("found after a kernel: ") + damage + "\n");
-  return failed(cudaErrorIllegalAddress);
-}
-
-bool reached(const Mark& mark) {
-  return mark.stream == nullptr || mark.stream->done >= mark.number;
-}
-
-cudaError_t runUntil(const Mark& mark) {
-  while (!reached(mark)) {
-    if (engine.schedule.order == Order::kRandom && randomBits() % 2 == 0) runSomethingElse();
-    if (reached(mark)) break;
-    if (const cudaError_t status = runNext(mark.stream); status != cudaSuccess) return status;
-  }
-  return stickyError();
-}
-
-cudaError_t advance(const Mark& mark) {
-  return reached(mark) ? stickyError() : runNext(mark.stream);
+  return failDevice(device, cudaErrorIllegalAddress);
 }
 
 cudaError_t finishStream(const StreamPointer& stream) {
@@ -107,26 +60,23 @@ cudaError_t finishStream(const StreamPointer& stream) {
   return status != cudaSuccess ? status : checkMemory();
 }
 
-cudaError_t finishAllWork() {
-  std::vector<StreamPointer> all;
-  forEachStream([&](const StreamPointer& stream) { all.push_back(stream); });
-  for (const StreamPointer& stream : all)
+cudaError_t finishDevice(int device) {
+  const std::vector<StreamPointer> all = streams;  // may change while this thread waits
+  for (const StreamPointer& stream : all) {
+    if (stream->device != device) continue;
     if (const cudaError_t status = runUntil({stream, stream->enqueued}); status != cudaSuccess) return status;
+  }
   return checkMemory();
 }
 
 StreamPointer findStream(cudaStream_t handle) {
   if (handle == nullptr || handle == cudaStreamLegacy) {
-    StreamPointer& stream = defaultStreams[currentDevice()];
-    if (stream == nullptr) {
-      stream = std::make_shared<CUstream_st>();
-      stream->device = currentDevice();
-      stream->legacy = true;
-    }
-    return stream;
+    const StreamPointer stream = defaultStream(currentDevice());
+    return stream != nullptr ? stream : addStream(true);
   }
-  const auto found = streams.find(handle);
-  return found != streams.end() ? found->second : nullptr;
+  for (const StreamPointer& stream : streams)
+    if (stream.get() == handle && !stream->destroyed) return stream;
+  return nullptr;
 }
 
 cudaError_t enqueue(const StreamPointer& stream, Operation operation) {
@@ -137,23 +87,31 @@ cudaError_t enqueue(const StreamPointer& stream, Operation operation) {
     return cudaSuccess;
   }
   bool implicit = false;
-  forEachStream([&](const StreamPointer& other) {
-    if (!stream->legacy || !other->blocking || other->device != stream->device) return;
+  for (const StreamPointer& other : streams) {
+    if (!stream->legacy || !other->blocking || other->device != stream->device) continue;
     if (isCapturing(other)) {
       other->capture->invalidated = true;
       implicit = true;
     }
     operation.after.push_back({other, other->enqueued});
-  });
+  }
   if (implicit) return cudaErrorStreamCaptureImplicit;
   if (stream->blocking) {
-    const auto standard = defaultStreams.find(stream->device);
-    if (standard != defaultStreams.end()) operation.after.push_back({standard->second, standard->second->enqueued});
+    const StreamPointer standard = defaultStream(stream->device);
+    if (standard != nullptr) operation.after.push_back({standard, standard->enqueued});
   }
-  forgetReached(operation.after);
+  if (tsan()) {
+    // Also what is reached comes before.
+    operation.enqueued = std::make_shared<char>();
+    tsanRelease(operation.enqueued.get());
+  } else {
+    std::erase_if(operation.after, reached);
+  }
+  if (operation.grid != nullptr) operation.grid->stream = stream.get();
   stream->queue.push_back(std::move(operation));
   ++stream->enqueued;
-  return stream->queue.size() > kMostQueued ? runNext(stream) : cudaSuccess;
+  noteEnqueued();
+  return stream->queue.size() > kMostQueued ? runUntil({stream, stream->done + 1}) : cudaSuccess;
 }
 
 cudaError_t refuseWhileCapturing() {
@@ -169,28 +127,31 @@ cudaError_t refuseWhileCapturing() {
   return refused ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
 }
 
-void forgetStreams() {
-  forEachStream([](const StreamPointer& stream) {
-    stream->queue.clear();
-    stream->done = stream->enqueued;
+void forgetStreams(int device) {
+  failDevice(device, cudaSuccess);
+  for (const StreamPointer& stream : streams) {
+    if (stream->device != device) continue;
     stream->capture = nullptr;
-  });
-  streams.clear();
-  defaultStreams.clear();
-  forgetEvents();
-  forgetGraphs();
+    stream->destroyed = true;
+  }
+  std::erase_if(streams, [=](const StreamPointer& stream) { return stream->device == device; });
+  forgetEvents(device);
+  forgetGraphs(device);
+}
+
+void forgetAllStreams() {
+  for (int i = 0; i < kMaxDevices; ++i) forgetStreams(i);
   captures.clear();
+  created = 0;
 }
 
 namespace {
 
 cudaError_t createStream(cudaStream_t* handle, unsigned flags) {
   if (handle == nullptr || flags > cudaStreamNonBlocking) return cudaErrorInvalidValue;
-  auto stream = std::make_shared<CUstream_st>();
-  stream->device = currentDevice();
+  const StreamPointer stream = addStream(false);
   stream->blocking = flags != cudaStreamNonBlocking;
   *handle = stream.get();
-  streams[stream.get()] = stream;
   return cudaSuccess;
 }
 
@@ -213,10 +174,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   return call(__func__, [&] {
     const StreamPointer stream = findStream(handle);
     if (stream == nullptr || stream->legacy) return cudaErrorInvalidResourceHandle;
-    const cudaError_t status = runUntil({stream, stream->enqueued});
+    // What it holds is done when somebody waits for it.
     stream->capture = nullptr;
-    streams.erase(handle);
-    return status;
+    stream->destroyed = true;
+    return cudaSuccess;
   });
 }
 
@@ -241,7 +202,10 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
       return cudaErrorStreamCaptureUnsupported;
     }
     const Mark end{stream, stream->enqueued};
-    if (reached(end)) return checkMemory();
+    if (reached(end)) {
+      comeAfter(*stream);
+      return checkMemory();
+    }
     const cudaError_t status = advance(end);
     return status != cudaSuccess ? status : cudaErrorNotReady;
   });
@@ -250,7 +214,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
 cudaError_t cudaDeviceSynchronize() {
   return call(__func__, [] {
     if (const cudaError_t status = refuseWhileCapturing(); status != cudaSuccess) return status;
-    return finishAllWork();
+    return finishDevice(currentDevice());
   });
 }
 
@@ -259,6 +223,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void*
     const StreamPointer stream = findStream(handle);
     if (stream == nullptr) return cudaErrorInvalidResourceHandle;
     Operation operation;
+    operation.touches = Touches::kHost;
     operation.work = [function, data] {
       inHostFunction = true;
       function(data);

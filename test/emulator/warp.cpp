@@ -64,7 +64,7 @@ void match(Warp& warp, uint32_t mask) {
     uint32_t equal = 0;
     for (uint32_t others = mask; others != 0; others &= others - 1) {
       const int other = std::countr_zero(others);
-      if (memcmp(warp.in[lane], warp.in[other], 8) == 0) equal |= 1u << other;
+      if (warp.in[lane][0] == warp.in[other][0] && warp.in[lane][1] == warp.in[other][1]) equal |= 1u << other;
     }
     warp.out[lane][0] = equal;
   }

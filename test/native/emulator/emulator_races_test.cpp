@@ -1,14 +1,8 @@
-#ifdef __SANITIZE_THREAD__
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cstdio>
-#endif
-
 #include "cuda/device.h"
 #include "cuda/launch.cuh"
 #include "cuda/ptx.cuh"
 #include "cuda/reduce.cuh"
+#include "emulator/other_process.h"
 
 // Mistakes put into kernels on purpose, each beside the right kernel: the schedules must show every one of them, and
 // must never find fault with what is right. Results are whole numbers, so that any difference is a mistake.
@@ -20,33 +14,6 @@ using cuda::launch;
 
 constexpr unsigned kAll = 0xffffffffu;
 constexpr int kSchedules = kReduced ? 3 : 9;
-
-#ifdef __SANITIZE_THREAD__
-bool exitsOnReport = false;
-}  // namespace
-}  // namespace shardspeed::test
-extern "C" void __tsan_on_report(void*) {
-  if (shardspeed::test::exitsOnReport) _exit(1);
-}
-namespace shardspeed::test {
-namespace {
-// What ThreadSanitizer says of a mistake, said in a process of its own, unseen.
-int inOtherProcess(const std::function<int()>& body) {
-  const pid_t child = fork();
-  if (child == 0) {
-    exitsOnReport = true;
-    if (freopen("/dev/null", "w", stderr) == nullptr) _exit(0);
-    _exit(body() > 0 ? 1 : 0);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-}
-#else
-int inOtherProcess(const std::function<int()>& body) {
-  return body();
-}
-#endif
 
 // Under how many of the schedules run() finds wrong results or a fault.
 int caught(const std::function<bool()>& isRight) {
