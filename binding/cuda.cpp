@@ -17,8 +17,9 @@
 namespace shardspeed {
 
 #ifdef SHARDSPEED_CUDA_EMULATOR
-// What tests of the package set: the size of the device, and a launch that fails.
+// What tests of the package set: the number of devices and their size, and a launch that fails.
 static void readEmulatorSettings() {
+  if (const char* count = std::getenv("SHARDSPEED_EMULATOR_DEVICES")) emulator::setDeviceCount(std::atoi(count));
   if (const char* bytes = std::getenv("SHARDSPEED_EMULATOR_MEMORY"))
     emulator::setDeviceMemory(static_cast<size_t>(std::atoll(bytes)));
   if (const char* nth = std::getenv("SHARDSPEED_EMULATOR_FAULT"))
@@ -86,6 +87,8 @@ Napi::Value cudaReport(const Napi::CallbackInfo& info) {
     fillReport(info.Env(), object, info[0]);
 #ifdef SHARDSPEED_CUDA_EMULATOR
     object.Set("emulated", true);
+    // Where a kernel went wrong: for whoever looks into a failed test.
+    if (!emulator::lastReport().empty()) object.Set("fault", emulator::lastReport());
 #else
     object.Set("emulated", false);
 #endif

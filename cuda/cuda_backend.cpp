@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cuda/attention.h"
+#include "cuda/collectives.h"
 #include "cuda/devices.h"
 #include "cuda/error.h"
 #include "cuda/graph_cache.h"
@@ -50,7 +51,7 @@ class CudaBackend final : public Backend {
         uploader_(index),
         buffers_(options.maxRows, options.kvPages),
         useGraphs_(graphsWanted()) {}
-  ~CudaBackend() override { cudaStreamSynchronize(stream_.get()); }  // what failed has been reported
+  ~CudaBackend() override { CudaBackend::finish(); }
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
     return std::make_unique<CudaMatrix>(rows, cols, dtype, uploader_);
@@ -69,20 +70,31 @@ class CudaBackend final : public Backend {
   }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now
-    chooser_ = std::make_unique<TokenChooser>(vocab, maxRows, options_.kvPages * kPageTokens);
+    if (isDriver()) chooser_ = std::make_unique<TokenChooser>(vocab, maxRows, options_.kvPages * kPageTokens);
+  }
+  void prepareGroup(const GroupShapes& shapes) override {
+    if (!options_.group || options_.group->size() == 1) return;
+    collectives_ = std::make_unique<Collectives>(device_.index(), *options_.group, shapes, stream_);
+    if (collectives_->usesNccl()) graphs_.requireCapture();
   }
 
   bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override;
-  void embedTokens(const Step& step, const Matrix& table, Activations& out) override {
-    cuda::embedTokens(options_.dtype, buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
-                      of(out).data(), of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
+  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
+    const TokenTable tokens{of(table).data(), of(table).stride(), firstToken, table.rows()};
+    cuda::embedTokens(options_.dtype, buffers_.view(), step.rows, table.cols(), tokens, of(out).data(),
+                      of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
   }
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
     cuda::addPositions(options_.dtype, buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
                        offset, streamOf(out), of(out).stride(), stream_.get());
   }
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
+  void sumRanks(int64_t rows, const Norm* next, Activations& x) override {
+    if (collectives_) sumRanks(rows, streamOf(x), nullptr, false, next, x);
+  }
+  void gatherLogits(int64_t rows, const Activations& part, Activations* whole) override;
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
+    normalized_ = {};
     normalizeStream(rows, x.cols(), streamOf(x), of(x).stride(), normParams(norm), stream_.get());
   }
   void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
@@ -93,11 +105,27 @@ class CudaBackend final : public Backend {
                      of(out).stride(), stream_.get());
   }
   bool sample(Activations& logits, int64_t count, const Sampler* const* samplers, SampledToken* sampled) override {
-    return chooser_ && chooser_->choose(streamOf(logits), of(logits).stride(), count, samplers, sampled, stream_);
+    if (!chooser_) return false;
+    const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, samplers, sampled, stream_);
+    checkGroup();
+    return chosen;
   }
   void readRows(const Activations& in, int64_t rows, float* host) override;
+  void finish() noexcept override {
+    if (collectives_) collectives_->stop();
+    cudaStreamSynchronize(stream_.get());  // what failed has been reported
+  }
 
  private:
+  // Tokens are chosen here: rank 0 of a group, or no group.
+  bool isDriver() const { return !options_.group || options_.group->rank() == 0; }
+  // What was computed means nothing where the group ended meanwhile.
+  void checkGroup() const {
+    if (collectives_) options_.group->check();
+  }
+  void finishPart();
+  void sumRanks(int64_t rows, const float* in, const float* bias, bool residual, const Norm* next, Activations& x);
+
   DeviceLease device_;  // ahead of all that allocates
   BackendOptions options_;
   Stream stream_;
@@ -109,11 +137,18 @@ class CudaBackend final : public Backend {
   int64_t narrowCols_ = 0;
   bool useGraphs_;
   bool uploaded_ = false;
+  bool inStep_ = false;
   int64_t splits_ = 0;  // of the attention over generated rows in this step
   RotarySpec rotary_;
-  DeviceMemory scratch_;          // rows of the residual stream in the weights' dtype, where a product needs them
+  DeviceMemory scratch_;  // rows of the residual stream in the weights' dtype, where a product needs them
+  struct Normalized {
+    const Norm* norm = nullptr;
+    const Activations* rows = nullptr;
+  };
+  Normalized normalized_;         // what is in scratch_ ahead of the product that will read it
   DeviceMemory decodeWorkspace_;  // of attendDecode, for kDecodeRows rows
   std::unique_ptr<TokenChooser> chooser_;
+  std::unique_ptr<Collectives> collectives_;  // null where this is no rank of a group
 };
 
 std::unique_ptr<Activations> CudaBackend::makeActivations(int64_t capacity, int64_t cols, Width width) {
@@ -136,6 +171,7 @@ std::unique_ptr<KvCache> CudaBackend::makeKvCache(int64_t layers, int64_t pages,
 bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&)>& body) {
   if (!uploaded_) uploader_.finish();
   uploaded_ = true;
+  normalized_ = {};
   const bool generatedOnly = std::all_of(step.sequences.begin(), step.sequences.end(),
                                          [](const SequenceSlice& slice) { return slice.generated; });
   const auto wanted = static_cast<int64_t>(step.wantedRows.size());
@@ -144,12 +180,28 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   buffers_.upload(step, rows, fixedForm ? rows : wanted, stream_);
   products_.setGenerated(fixedForm ? rows : buffers_.generatedCount());
   splits_ = decodeSplits(buffers_.longestGenerated(), 0);
-  if (!fixedForm) return body(step);
-  splits_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(splits_)));
-  Step padded = step;
-  padded.rows = rows;
-  padded.wantedRows.resize(static_cast<size_t>(rows), -1);
-  return graphs_.run({rows, splits_}, stream_, [&] { return body(padded); });
+  inStep_ = true;
+  bool finished;
+  if (fixedForm) {
+    splits_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(splits_)));
+    Step padded = step;
+    padded.rows = rows;
+    padded.wantedRows.resize(static_cast<size_t>(rows), -1);
+    finished = graphs_.run({rows, splits_}, stream_, [&] { return body(padded); });
+  } else {
+    finished = body(step);
+  }
+  inStep_ = false;
+  if (finished && wanted > 0) finishPart();
+  return finished;
+}
+
+// Rank 0 waits for what it samples from. The others have nothing to wait for; but one whose device has failed must not
+// go on to the next step, in which rank 0 would wait for it.
+void CudaBackend::finishPart() {
+  if (!collectives_ || isDriver()) return;
+  stream_.wait("computing a step");
+  checkGroup();
 }
 
 void CudaBackend::project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) {
@@ -165,6 +217,12 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
   params.inStride = of(in).stride();
   const NormParams norm = projection.norm ? normParams(*projection.norm) : NormParams{};
   params.norm = projection.norm ? &norm : nullptr;
+  if (projection.norm && projection.norm == normalized_.norm && &in == normalized_.rows) {
+    params.in = scratch_.as();
+    params.inKind = RowKind::kElement;
+    params.norm = nullptr;
+  }
+  normalized_ = {};
   params.out = of(out).data();
   params.outKind = of(out).kind();
   params.outStride = of(out).stride();
@@ -173,7 +231,40 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
   params.residual = projection.residual;
   params.scratch = scratch_.as();
   params.stream = stream_.get();
+  const bool summed = projection.summed && collectives_;
+  if (summed) {
+    params.bias = nullptr;
+    params.residual = false;
+    params.out = collectives_->partial();
+  }
   products_.run(params);
+  if (summed)
+    sumRanks(rows, collectives_->partial(), dataOf(projection.bias), projection.residual, projection.next, out);
+}
+
+void CudaBackend::sumRanks(int64_t rows, const float* in, const float* bias, bool residual, const Norm* next,
+                           Activations& x) {
+  RankSum sum;
+  sum.dtype = options_.dtype;
+  sum.rows = rows;
+  sum.cols = x.cols();
+  sum.stride = of(x).stride();
+  sum.in = in;
+  sum.bias = bias;
+  sum.x = streamOf(x);
+  sum.residual = residual;
+  const NormParams norm = next ? normParams(*next) : NormParams{};
+  sum.next = next ? &norm : nullptr;
+  sum.narrow = next ? scratch_.as() : nullptr;
+  sum.stream = stream_.get();
+  collectives_->sum(sum);
+  normalized_ = {next, &x};
+}
+
+void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activations* whole) {
+  if (!collectives_) return;
+  collectives_->gather(rows, streamOf(part), whole ? streamOf(*whole) : nullptr, whole ? of(*whole).stride() : 0);
+  if (!inStep_) finishPart();
 }
 
 void CudaBackend::attend(const Step&, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
@@ -215,6 +306,7 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
         cudaMemcpyAsync(host + row * in.cols(), values + row * stride, rowBytes, cudaMemcpyDeviceToHost, stream_.get()),
         "reading activations");
   stream_.wait("computing a step");
+  checkGroup();
 }
 
 }  // namespace
@@ -224,17 +316,20 @@ std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& option
   return std::make_unique<CudaBackend>(index, options);
 }
 
-MemoryEstimate estimateCuda(const ModelSpec& spec, const BackendOptions& options) {
-  const AttentionShape shape{spec.heads, spec.kvHeads, spec.headDim};
+MemoryEstimate estimateCuda(const ModelSpec& spec, const Shard& shard, const BackendOptions& options) {
+  const AttentionShape shape{shard.heads.count, shard.kvHeads.count, spec.headDim};
   MemoryEstimate estimate;
-  for (const MatrixLayout& layout : modelLayouts(spec))
-    estimate.weightBytes += static_cast<int64_t>(CudaMatrix::bytesOf(layout.rows, layout.cols, options.dtype));
-  size_t bytes = StepBuffers::bytesOf(options.maxRows, options.kvPages) + decodeWorkspaceBytes(shape, kDecodeRows) +
-                 TokenChooser::bytesOf(spec.vocabSize, std::min(options.maxRows, Executor::kLogitRows),
-                                       options.kvPages * kPageTokens);
+  for (const MatrixLayout& layout : modelLayouts(spec, shard))
+    estimate.weightBytes += static_cast<int64_t>(CudaMatrix::bytesOf(layout.rows, layout.cols(), options.dtype));
+  size_t bytes = StepBuffers::bytesOf(options.maxRows, options.kvPages) + decodeWorkspaceBytes(shape, kDecodeRows);
+  if (shard.rank == 0)
+    bytes += TokenChooser::bytesOf(spec.vocabSize, std::min(options.maxRows, Executor::kLogitRows),
+                                   options.kvPages * kPageTokens);
+  if (shard.size > 1)
+    bytes += Collectives::bytesOf(Executor::groupShapes(spec, shard.size, options.maxRows), shard.rank);
   size_t scratch = 0;
   int64_t narrowCols = 0;
-  for (const auto& [capacity, cols, width] : Executor::activationShapes(spec, options.maxRows)) {
+  for (const auto& [capacity, cols, width, buffer] : Executor::activationShapes(spec, shard, options.maxRows)) {
     bytes += CudaActivations::bytesOf(capacity, cols, width);
     if (width == Width::kNarrow) narrowCols = std::max(narrowCols, cols);
     if (width == Width::kWide) scratch = std::max(scratch, CudaActivations::bytesOf(capacity, cols, Width::kNarrow));

@@ -10,7 +10,7 @@ namespace shardspeed::cuda {
 // bf16, sums and the residual stream fp32.
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options);
 
-MemoryEstimate estimateCuda(const ModelSpec& spec, const BackendOptions& options);
+MemoryEstimate estimateCuda(const ModelSpec& spec, const Shard& shard, const BackendOptions& options);
 
 // Makes "cuda:0" and so on known to the engine.
 void addCudaDevices();

@@ -44,6 +44,7 @@ class DeviceLease {
   ~DeviceLease();
   DeviceLease(const DeviceLease&) = delete;
   DeviceLease& operator=(const DeviceLease&) = delete;
+  int index() const { return index_; }
 
  private:
   int index_;

@@ -1,6 +1,7 @@
 #include "cuda/graph_cache.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "base/error.h"
 #include "cuda/error.h"
@@ -40,11 +41,15 @@ bool GraphCache::capture(Entry& entry, const Stream& stream, const std::function
   cudaGraph_t graph = nullptr;
   cudaError_t status = cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal);
   bool finished = false;
+  std::exception_ptr ended;
   if (status == cudaSuccess) {
     try {
       finished = body();
     } catch (const Error&) {
       // What is really wrong shows when the step runs as it is.
+      if (required_) ended = std::current_exception();
+    } catch (...) {
+      ended = std::current_exception();
     }
     status = cudaStreamEndCapture(stream.get(), &graph);
   }
@@ -53,6 +58,8 @@ bool GraphCache::capture(Entry& entry, const Stream& stream, const std::function
   if (status == cudaSuccess && finished) return true;
   entry.graph = nullptr;
   cudaGetLastError();  // not to be found by the next call
+  if (ended) std::rethrow_exception(ended);
+  if (required_) check(status, "capturing a step, as all ranks have to");
   return false;
 }
 

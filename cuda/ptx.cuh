@@ -118,6 +118,40 @@ __device__ __forceinline__ uint32_t ticket(uint32_t* counter) {
   asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(value) : "l"(counter) : "memory");
   return value;
 }
+// Order between devices, and with the host, whose mapped memory is global memory too. Only where the link between two
+// devices carries it: peer access does.
+__device__ __forceinline__ uint32_t loadAcquireSystem(const uint32_t* address) {
+  uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+__device__ __forceinline__ void storeReleaseSystem(uint32_t* address, uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+// These order nothing around them.
+__device__ __forceinline__ uint32_t loadRelaxedSystem(const uint32_t* address) {
+  uint32_t value;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+  return value;
+}
+__device__ __forceinline__ void storeRelaxedSystem(uint32_t* address, uint32_t value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+// Four words, each of which is written and seen whole, but not the four together, nor in any order (PTX ISA, memory
+// consistency model, "Vector Data-types"). Aligned to 16.
+__device__ __forceinline__ uint4 loadRelaxedSystem16(const void* address) {
+  uint4 value;
+  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address)
+               : "memory");
+  return value;
+}
+__device__ __forceinline__ void storeRelaxedSystem16(void* address, uint4 value) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
+               : "memory");
+}
 // In every loop that waits for another block.
 __device__ __forceinline__ void spinPause() {
 #if __CUDA_ARCH__ >= 700

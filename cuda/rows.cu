@@ -74,14 +74,38 @@ __device__ __forceinline__ void copyRow(const T* in, T* out, int64_t cols) {
   for (int64_t col = units * kUnit + threadIdx.x; col < cols; col += blockDim.x) out[col] = in[col];
 }
 
+template <typename T>
+__device__ __forceinline__ void clearRow(T* out, int64_t cols) {
+  const int64_t units = cols / kUnit;
+  const float zeros[kUnit] = {};
+  for (int64_t unit = threadIdx.x; unit < units; unit += blockDim.x) {
+    if constexpr (sizeof(T) == sizeof(float))
+      storeUnit(out + unit * kUnit, zeros);
+    else
+      *reinterpret_cast<uint4*>(out + unit * kUnit) = make_uint4(0, 0, 0, 0);
+  }
+  for (int64_t col = units * kUnit + threadIdx.x; col < cols; col += blockDim.x) {
+    if constexpr (sizeof(T) == sizeof(float))
+      out[col] = 0;
+    else
+      out[col] = fromFloat<T>(0);
+  }
+}
+
 template <typename T, bool kWide>
 __global__ void __launch_bounds__(kMostThreads)
-    embedKernel(StepView step, int64_t cols, const T* table, int64_t tableStride, void* out, int64_t outStride) {
+    embedKernel(StepView step, int64_t cols, TokenTable table, void* out, int64_t outStride) {
   pdlWait();
   const int64_t row = blockIdx.x;
   if (step.positions[row] < 0) return;
-  const T* in = table + step.tokenIds[row] * tableStride;
+  const int64_t entry = step.tokenIds[row] - table.firstToken;
+  const bool known = entry >= 0 && entry < table.tokens;
+  const T* in = static_cast<const T*>(table.data) + (known ? entry * table.stride : 0);
   pdlTrigger();
+  if (!known) {
+    if (kWide) return clearRow(static_cast<float*>(out) + row * outStride, cols);
+    return clearRow(static_cast<T*>(out) + row * outStride, cols);
+  }
   if (kWide)
     writeWide<false>(in, static_cast<float*>(out) + row * outStride, cols);
   else
@@ -126,21 +150,21 @@ LaunchConfig perRow(const char* name, int64_t rows, int64_t cols, cudaStream_t s
 }
 
 template <typename T>
-void embedAs(const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride, void* out,
-             int64_t outStride, bool wide, cudaStream_t stream) {
+void embedAs(const StepView& step, int64_t rows, int64_t cols, const TokenTable& table, void* out, int64_t outStride,
+             bool wide, cudaStream_t stream) {
   launch(wide ? embedKernel<T, true> : embedKernel<T, false>, perRow("embedTokens", rows, cols, stream), step, cols,
-         static_cast<const T*>(table), tableStride, out, outStride);
+         table, out, outStride);
 }
 
 }  // namespace
 
-void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
-                 void* out, int64_t outStride, bool wide, cudaStream_t stream) {
+void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const TokenTable& table, void* out,
+                 int64_t outStride, bool wide, cudaStream_t stream) {
   if (rows == 0) return;
   if (dtype == DType::kF16)
-    embedAs<__half>(step, rows, cols, table, tableStride, out, outStride, wide, stream);
+    embedAs<__half>(step, rows, cols, table, out, outStride, wide, stream);
   else
-    embedAs<__nv_bfloat16>(step, rows, cols, table, tableStride, out, outStride, wide, stream);
+    embedAs<__nv_bfloat16>(step, rows, cols, table, out, outStride, wide, stream);
 }
 
 void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,

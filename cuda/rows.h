@@ -11,10 +11,18 @@
 
 namespace shardspeed::cuda {
 
-// out[row] = table[tokenIds[row]]; table T (vocab, tableStride). out T, or fp32 where `wide`. Columns [cols, outStride)
-// are not written. Rows of position -1 are skipped in all four.
-void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
-                 void* out, int64_t outStride, bool wide, cudaStream_t stream);
+// A table of embeddings: those of tokens firstToken ... firstToken + tokens - 1.
+struct TokenTable {
+  const void* data = nullptr;  // T (tokens, stride)
+  int64_t stride = 0;
+  int64_t firstToken = 0;
+  int64_t tokens = 0;
+};
+
+// out[row] = table[tokenIds[row] - firstToken], zeros where the token is not in the table. out T, or fp32 where `wide`.
+// Columns [cols, outStride) are not written. Rows of position -1 are skipped in all four.
+void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const TokenTable& table, void* out,
+                 int64_t outStride, bool wide, cudaStream_t stream);
 // out[row] += table[positions[row] + offset], out fp32
 void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
                   int64_t offset, float* out, int64_t outStride, cudaStream_t stream);

@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "cuda/error.h"
+#include "timing.h"
 
 namespace shardspeed::bench {
 
@@ -34,51 +35,6 @@ DeviceFacts describeDevice() {
   return {properties->name, static_cast<int>(attribute(cudaDevAttrMultiProcessorCount, device)),
           attribute(cudaDevAttrL2CacheSize, device), static_cast<int64_t>(total)};
 }
-
-class TimingEvent {
- public:
-  TimingEvent() { cuda::check(cudaEventCreate(&event_), "cudaEventCreate"); }
-  ~TimingEvent() { cudaEventDestroy(event_); }
-  TimingEvent(const TimingEvent&) = delete;
-  TimingEvent& operator=(const TimingEvent&) = delete;
-  void record(cudaStream_t stream) { cuda::check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
-  double microsecondsSince(const TimingEvent& start) const {
-    cuda::check(cudaEventSynchronize(event_), "a measured call");
-    float milliseconds = 0;
-    cuda::check(cudaEventElapsedTime(&milliseconds, start.event_, event_), "cudaEventElapsedTime");
-    return static_cast<double>(milliseconds) * 1000;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-class CapturedGraph {
- public:
-  CapturedGraph(cudaStream_t stream, const std::function<void()>& work) {
-    cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-    try {
-      work();
-    } catch (...) {
-      cudaGraph_t broken = nullptr;
-      cudaStreamEndCapture(stream, &broken);
-      if (broken) cudaGraphDestroy(broken);
-      throw;
-    }
-    cudaGraph_t graph = nullptr;
-    cuda::check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
-    const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
-    cudaGraphDestroy(graph);
-    cuda::check(status, "cudaGraphInstantiate");
-  }
-  ~CapturedGraph() { cudaGraphExecDestroy(executable_); }
-  CapturedGraph(const CapturedGraph&) = delete;
-  CapturedGraph& operator=(const CapturedGraph&) = delete;
-  void launch(cudaStream_t stream) { cuda::check(cudaGraphLaunch(executable_, stream), "cudaGraphLaunch"); }
-
- private:
-  cudaGraphExec_t executable_ = nullptr;
-};
 
 // Copies what the first `filled` bytes hold over the rest.
 void repeatPattern(void* memory, size_t filled, size_t bytes) {

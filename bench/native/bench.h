@@ -98,6 +98,7 @@ void measureRows(Bench& bench);
 void measureDecodeAttention(Bench& bench);
 void measurePrefillAttention(Bench& bench);
 void measureSampling(Bench& bench);
+void measureAllReduce(Bench& bench);
 void measureModels(Bench& bench);
 
 }  // namespace shardspeed::bench

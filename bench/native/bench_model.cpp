@@ -71,7 +71,7 @@ class ModelRun {
     EngineOptions options;
     options.maxSequenceTokens = std::max(lengths.decodePrompt + lengths.newTokens, lengths.prefillPrompt + 1);
     options.spec = modelSpec(model, options.maxSequenceTokens);
-    options.device = "cuda:0";
+    options.devices = {"cuda:0"};
     options.dtype = dtype;
     options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     options.maxBatchTokens = std::max(lengths.prefillPrompt, lengths.mostSequences * lengths.decodePrompt);

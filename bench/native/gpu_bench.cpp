@@ -16,7 +16,7 @@ Prints microseconds of a call, the memory traffic that it cannot avoid as GB/s a
 plain copy reaches on the same device, and TFLOP/s. Weights and caches rotate over more than twice the L2 cache.
 
   --json FILE     writes all figures
-  --only PARTS    memory, projection, rows, decode, prefill, sampling, model; comma-separated
+  --only PARTS    memory, projection, rows, decode, prefill, sampling, allreduce, model; comma-separated
   --dtype TYPE    fp16 (default) or bf16
   --quick         fewer shapes and repeats, no whole models unless --only names them
   --smoke         tiny shapes, to see that everything runs; the figures mean nothing
@@ -53,6 +53,7 @@ void measureAll(shardspeed::bench::Bench& bench) {
   if (bench.wants("decode")) measureDecodeAttention(bench);
   if (bench.wants("prefill")) measurePrefillAttention(bench);
   if (bench.wants("sampling")) measureSampling(bench);
+  if (bench.wants("allreduce")) measureAllReduce(bench);
   if (bench.wants("model") && !(bench.options().quick && bench.options().only.empty())) measureModels(bench);
 }
 

@@ -73,20 +73,31 @@ test("an addon with CUDA loads where there is none, says what is missing and com
   assert.match(message ?? "", /driver|no CUDA device|CUDA_VISIBLE_DEVICES/i);
 });
 
-test("what is declared of cuBLASLt is what its header declares", (t) => {
-  const { status, stdout, stderr } = runNode(["scripts/cuda_toolkit.mjs", "--with", "cublas"]);
-  if (status !== 0) return t.skip(stderr.trim());
-  const [toolkit, headers] = stdout.trim().split("\n");
-  const folders = ["-I.", "-Isrc", "-isystem", headers ?? "", "-isystem", `${toolkit}/include`];
-  const source = "test/native/cuda/cublaslt_header_check.cpp";
-  const compile = (...more: string[]) =>
-    spawnSync(process.env.CXX ?? "c++", ["-std=c++20", "-fsyntax-only", ...folders, ...more, source], {
-      cwd: root,
-      encoding: "utf8",
-    });
-  const checked = compile();
-  assert.equal(checked.status, 0, checked.stderr);
-  // And it does find a difference.
-  const changed = compile("-DCUBLASLT_MATMUL_DESC_BIAS_POINTER=CUBLASLT_MATMUL_DESC_EPILOGUE");
-  assert.notEqual(changed.status, 0, "a declaration that differs passed");
-});
+// Libraries that are opened when they are there: what cuda/ declares of each, and a change of its header that must be seen.
+for (const [name, library, source, change] of [
+  [
+    "cuBLASLt",
+    "cublas",
+    "cublaslt_header_check.cpp",
+    "CUBLASLT_MATMUL_DESC_BIAS_POINTER=CUBLASLT_MATMUL_DESC_EPILOGUE",
+  ],
+  ["NCCL", "nccl", "nccl_header_check.cpp", "internal=internal[2], more"],
+] as const) {
+  test(`what is declared of ${name} is what its header declares`, (t) => {
+    const { status, stdout, stderr } = runNode(["scripts/cuda_toolkit.mjs", "--with", library]);
+    if (status !== 0) return t.skip(stderr.trim());
+    const [toolkit, headers] = stdout.trim().split("\n");
+    const folders = ["-I.", "-Isrc", "-isystem", headers ?? "", "-isystem", `${toolkit}/include`];
+    const compile = (...more: string[]) =>
+      spawnSync(
+        process.env.CXX ?? "c++",
+        ["-std=c++20", "-fsyntax-only", ...folders, ...more, `test/native/cuda/${source}`],
+        { cwd: root, encoding: "utf8" },
+      );
+    const checked = compile();
+    assert.equal(checked.status, 0, checked.stderr);
+    // And it does find a difference.
+    const changed = compile(`-D${change}`);
+    assert.notEqual(changed.status, 0, "a declaration that differs passed");
+  });
+}

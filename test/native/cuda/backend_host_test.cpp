@@ -52,8 +52,8 @@ TEST(cuda_backend_host, memory_is_as_estimated) {
   CudaRunner runner(model, DType::kF16, kRows);
   const int64_t taken = before - free();
   ThreadPool pool(1);
-  const MemoryEstimate estimate =
-      cuda::estimateCuda(model.spec(), {DType::kF16, &pool, kRows, spec.maxPositions, kPages});
+  const MemoryEstimate estimate = cuda::estimateCuda(model.spec(), wholeModel(spec),
+                                                     {DType::kF16, &pool, kRows, spec.maxPositions, kPages, nullptr});
   unsetenv("SHARDSPEED_CUDA_GEMM");
   const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
   CHECK(taken >= planned);

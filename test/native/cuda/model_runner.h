@@ -19,15 +19,19 @@ constexpr int64_t kMostRows = 40;
 
 // Some sequences of one model, each with its own pages.
 struct CudaRunner {
-  explicit CudaRunner(TinyModel& model, DType dtype = DType::kF16, int64_t maxRows = kMostRows) : spec(model.spec()) {
-    const BackendOptions options{dtype, &pool, maxRows, spec.maxPositions, kPages};
-    backend = cuda::makeCudaBackend(0, options);
+  // group: whose rank this is, on cuda:`device`; null = the whole model.
+  explicit CudaRunner(TinyModel& model, DType dtype = DType::kF16, int64_t maxRows = kMostRows, Group* group = nullptr,
+                      int device = 0)
+      : spec(model.spec()), shard(group ? shardOf(spec, group->rank(), group->size()) : wholeModel(spec)) {
+    const BackendOptions options{dtype, &pool, maxRows, spec.maxPositions, kPages, group};
+    backend = cuda::makeCudaBackend(device, options);
     LoadOptions load;
     load.dtype = dtype;
     load.plan = &model.plan();
+    load.shard = shard;
     weights = loadModel(spec, load, *backend, pool);
-    cache = backend->makeKvCache(spec.layers, kPages, {spec.heads, spec.kvHeads, spec.headDim});
-    executor = std::make_unique<Executor>(spec, weights, *backend, *cache, maxRows, spec.maxPositions);
+    cache = backend->makeKvCache(spec.layers, kPages, {shard.heads.count, shard.kvHeads.count, spec.headDim});
+    executor = std::make_unique<Executor>(spec, shard, weights, *backend, *cache, maxRows, spec.maxPositions);
     freePages.resize(kPages);
     std::iota(freePages.rbegin(), freePages.rend(), 0);
   }
@@ -38,7 +42,7 @@ struct CudaRunner {
     bool generated = false;
   };
 
-  // Logits of all rows of a step of these pieces, (rows, vocab).
+  // Logits of all rows of a step of these pieces, (rows, vocab); none but on rank 0.
   std::vector<float> step(const std::vector<Piece>& pieces) {
     fill(pieces);
     std::vector<float> logits;
@@ -47,7 +51,7 @@ struct CudaRunner {
       logits.insert(logits.end(), values, values + count * spec.vocabSize);
     };
     CHECK(executor->run(current, outputs, stop));
-    CHECK_EQ(logits.size(), static_cast<size_t>(current.rows * spec.vocabSize));
+    CHECK_EQ(logits.size(), static_cast<size_t>(shard.rank == 0 ? current.rows * spec.vocabSize : 0));
     return logits;
   }
 
@@ -85,6 +89,7 @@ struct CudaRunner {
   };
   ThreadPool pool{1};
   const ModelSpec& spec;
+  Shard shard;
   std::unique_ptr<Backend> backend;
   ModelWeights weights;
   std::unique_ptr<KvCache> cache;

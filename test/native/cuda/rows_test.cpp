@@ -44,7 +44,8 @@ TEST(rows, embeddings_are_copied_bit_by_bit) {
       const DeviceArray<uint16_t> deviceTable(table);
       const Rows step(tokenIds, positions);
       DeviceArray<uint16_t> out(static_cast<size_t>(5 * outStride));
-      cuda::embedTokens(dtype, step.view, 5, cols, deviceTable.data(), inStride, out.data(), outStride, false, nullptr);
+      const cuda::TokenTable known{deviceTable.data(), inStride, 0, 6};
+      cuda::embedTokens(dtype, step.view, 5, cols, known, out.data(), outStride, false, nullptr);
       std::vector<uint16_t> expected(out.size(), 0xffff);
       for (int64_t row = 0; row < 5; ++row)
         if (positions[static_cast<size_t>(row)] >= 0)
@@ -68,8 +69,8 @@ TEST(rows, embeddings_and_positions_of_a_wide_stream) {
       const Rows step(tokenIds, positions);
       DeviceArray<float> out(static_cast<size_t>(5 * outStride));
       out.write(std::vector<float>(out.size(), kUntouched));
-      cuda::embedTokens(dtype, step.view, 5, cols, deviceTable.data(), tableStride, out.data(), outStride, true,
-                        nullptr);
+      const cuda::TokenTable known{deviceTable.data(), tableStride, 0, 6};
+      cuda::embedTokens(dtype, step.view, 5, cols, known, out.data(), outStride, true, nullptr);
       cuda::addPositions(dtype, step.view, 5, cols, devicePlaces.data(), placesStride, kOffset, out.data(), outStride,
                          nullptr);
       std::vector<float> expected(out.size(), kUntouched);
@@ -82,6 +83,38 @@ TEST(rows, embeddings_and_positions_of_a_wide_stream) {
               fromElement(dtype, places[static_cast<size_t>((position + kOffset) * placesStride + col)]);
       }
       CHECK_BITS(out.read().data(), expected.data(), 5 * outStride);
+    }
+}
+
+// A table of tokens 2 ... 4: others are zeros, and nothing is read for them.
+TEST(rows, tokens_of_other_ranks_are_zeros) {
+  const std::vector<int32_t> tokenIds = {1, 2, 4, 5, 3, 40'000, 0}, positions = {0, 1, 2, 3, -1, 4, 5};
+  for (const DType dtype : kTypes)
+    for (const int64_t cols : {1, 8, 63, 72, 2056}) {
+      const Note note("dtype", dtype, "cols", cols);
+      Random random(static_cast<uint64_t>(cols) + 3);
+      const int64_t stride = strideOf(cols, 0);
+      const auto table = randomElements(random, dtype, 3 * stride);
+      const DeviceArray<uint16_t> deviceTable(table);
+      const cuda::TokenTable known{deviceTable.data(), stride, 2, 3};
+      const Rows step(tokenIds, positions);
+      DeviceArray<uint16_t> out(static_cast<size_t>(7 * stride));
+      DeviceArray<float> wide(static_cast<size_t>(7 * stride));
+      wide.write(std::vector<float>(wide.size(), kUntouched));
+      cuda::embedTokens(dtype, step.view, 7, cols, known, out.data(), stride, false, nullptr);
+      cuda::embedTokens(dtype, step.view, 7, cols, known, wide.data(), stride, true, nullptr);
+      std::vector<uint16_t> expected(out.size(), 0xffff);
+      std::vector<float> expectedWide(wide.size(), kUntouched);
+      for (int64_t row = 0; row < 7; ++row) {
+        const int64_t entry = tokenIds[static_cast<size_t>(row)] - 2;
+        for (int64_t col = 0; col < cols && positions[static_cast<size_t>(row)] >= 0; ++col) {
+          const auto at = static_cast<size_t>(row * stride + col);
+          expected[at] = entry >= 0 && entry < 3 ? table[static_cast<size_t>(entry * stride + col)] : 0;
+          expectedWide[at] = fromElement(dtype, expected[at]);
+        }
+      }
+      CHECK_BITS(out.read().data(), expected.data(), 7 * stride);
+      CHECK_BITS(wide.read().data(), expectedWide.data(), 7 * stride);
     }
 }
 
@@ -130,7 +163,7 @@ TEST(rows, widening_is_exact_for_every_16_bit_number) {
 
 TEST(rows, no_rows_are_no_launch) {
   const Rows step({0}, {0});
-  cuda::embedTokens(DType::kF16, step.view, 0, 8, nullptr, 64, nullptr, 64, false, nullptr);
+  cuda::embedTokens(DType::kF16, step.view, 0, 8, {nullptr, 64, 0, 1}, nullptr, 64, false, nullptr);
   cuda::addPositions(DType::kF16, step.view, 0, 8, nullptr, 64, 0, nullptr, 64, nullptr);
   cuda::gatherRows(nullptr, 0, 8, nullptr, 64, nullptr, 64, nullptr);
   cuda::widenRows(DType::kF16, 0, 8, nullptr, 64, nullptr, 64, nullptr);

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "cuda/projection.h"
+
+// Sums over the ranks of a tensor-parallel group, together with what follows them: bias, residual sum and the next
+// norm.
+
+namespace shardspeed::cuda {
+
+// x (+)= the sum of all ranks' `in` + bias, in the order of the ranks: ((in of 0 + in of 1) + in of 2) and so on, so
+// that a row has the same bits on every rank, however many rows there are and whichever way the ranks' parts came.
+struct RankSum {
+  DType dtype = DType::kF16;  // T
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;                // of in, x and narrow, in elements: padTo(cols, kColumnStep), the padding zeros
+  const float* in = nullptr;         // (rows, stride), this rank's part; may be x
+  const float* bias = nullptr;       // (padded cols) or null
+  float* x = nullptr;                // (rows, stride)
+  bool residual = false;             // x += instead of x =
+  const NormParams* next = nullptr;  // where set, narrow = T(norm(x)) as well
+  void* narrow = nullptr;            // T (rows, stride)
+  cudaStream_t stream = nullptr;
+};
+
+// --- Pushed: every rank stores its part in the memory of all others, which wait for it there.
+
+constexpr int kMostPushRanks = 8;
+constexpr int kMostPushBlocks = 32;
+
+// Counts of what a rank has done, in its own memory: captured launches go on counting when they are replayed. They wrap
+// around.
+struct PushCounts {
+  uint32_t sums = 0;
+  uint32_t sumBlocks = 0;  // that are done with the sum under way
+  uint32_t gathers = 0;
+  uint32_t gatherBlocks = 0;
+};
+
+// Where ranks put their parts for each other. A rank's mailbox is (2, ranks - 1, capacity) floats: two sums take turns,
+// and every other rank has a place, in the order of the ranks. What lies there says itself whether it has come: -0.0
+// says that nothing has. So parts need no flags beside them; a part's own -0.0 is sent as 0.0.
+struct Mailboxes {
+  int rank = 0;
+  int ranks = 0;                             // <= kMostPushRanks
+  int sharers = 1;                           // ranks on this rank's device: their blocks have to run at once
+  int64_t capacity = 0;                      // floats that a rank can send at once, a multiple of 4
+  float* inbox = nullptr;                    // this rank's mailbox
+  float* outboxes[kMostPushRanks - 1] = {};  // this rank's place in those of the others, the next rank's first
+  PushCounts* counts = nullptr;
+  const uint32_t* stop = nullptr;  // of the host: once it is not 0 nothing is waited for, and sums are meaningless
+};
+// This rank's, given all ranks' mailboxes.
+Mailboxes connectMailboxes(int rank, int ranks, int64_t capacity, float* const* boxes);
+size_t mailboxBytes(int ranks, int64_t capacity);
+// Makes a mailbox of device memory, on the stream.
+void emptyMailbox(float* box, size_t bytes, cudaStream_t stream);
+
+// rows * stride <= capacity. All ranks call it for as many rows, in the same order.
+void sumPushed(const RankSum& sum, const Mailboxes& mailboxes);
+
+// --- Received: the other ranks' parts are in this rank's memory already.
+
+struct Received {
+  int rank = 0;
+  int ranks = 1;
+  const float* parts = nullptr;  // (ranks - 1, stride): of all ranks but this one, in order
+  int64_t stride = 0;            // floats from one to the next, a multiple of 4
+};
+void sumReceived(const RankSum& sum, const Received& received);
+// in[i] = the sum of all ranks' in[i], for i < count, a multiple of 4.
+void sumSlice(float* in, int64_t count, const Received& received, cudaStream_t stream);
+
+}  // namespace shardspeed::cuda

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { before, describe, test } from "node:test";
+import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
+import { largestTpSize } from "../../dist/sharding.js";
+import { device, useEmulator } from "../support/emulator.js";
+import { fixture, hasCode } from "../support/fixtures.js";
+import { compareWithGolden, goldens, readGolden } from "../support/golden.js";
+import { generateMixed } from "../support/requests.js";
+
+// A model divided among emulated GPUs, each of which a thread of this process works with: the sums between them are pushed.
+
+before(
+  () => {
+    process.env.SHARDSPEED_EMULATOR_DEVICES = "8";
+    useEmulator();
+  },
+  { timeout: 1_800_000 },
+);
+
+function open(model: string, tpSize: number, options: InitOptions = {}): Promise<Engine> {
+  const config = { dtype: "fp16", tensor_parallel: { tp_size: tpSize } };
+  return initInference(model, { config, device, threads: 1, ...options });
+}
+
+describe("goldens with tp_size 2", () => {
+  for (const name of goldens)
+    test(name, () =>
+      compareWithGolden(fixture("golden", name), fixture("golden", name), {
+        ...{ device, dtype: "fp16", relative: 3e-3, tpSize: 2 },
+      }),
+    );
+});
+
+describe("the same tokens for every tp_size", () => {
+  for (const name of goldens) {
+    test(name, async () => {
+      const ids = readGolden(name).prompts[1]?.ids.slice(0, 7) ?? [];
+      const options = { maxNewTokens: 5, ignoreEos: true };
+      let expected: number[][] | undefined;
+      let largest = 1;
+      for (const tpSize of [1, 3, 4, 8]) {
+        if (tpSize > largest) continue;
+        await using engine = await open(fixture("golden", name), tpSize);
+        largest = largestTpSize(engine.module.spec);
+        assert.equal(engine.module.devices.length, tpSize);
+        const results = await Promise.all([
+          engine.generate(ids, options),
+          engine.generate(ids, { ...options, temperature: 0.8, seed: 3 }),
+        ]);
+        const found = results.map((result) => result.ids);
+        expected ??= found;
+        assert.deepEqual(found, expected, `tp_size ${tpSize}`);
+      }
+    });
+  }
+});
+
+describe("ranks on devices", () => {
+  test("have one each, and their memory is counted", async () => {
+    await using engine = await open(fixture("golden", "llama"), 2);
+    assert.deepEqual(engine.module.devices, [device, `${device}:1`]);
+    assert.deepEqual(
+      engine.stats().memory.map((memory) => memory.device),
+      engine.module.devices,
+    );
+  });
+
+  test("many requests at once, in chunks, with steps that are captured and without", async (t) => {
+    t.after(() => delete process.env.SHARDSPEED_CUDA_GRAPHS);
+    await using engine = await open(fixture("golden", "llama"), 2);
+    const expected = await generateMixed(engine, true);
+    assert.deepEqual(await generateMixed(engine, false), expected);
+    process.env.SHARDSPEED_CUDA_GRAPHS = "0";
+    await using plain = await open(fixture("golden", "llama"), 2, { maxBatchTokens: 16 });
+    assert.deepEqual(await generateMixed(plain, true), expected);
+  });
+
+  test("are refused where there are too few", async () => {
+    await assert.rejects(
+      open(fixture("golden", "gpt2_heads"), 9),
+      hasCode("ERR_CUDA", /8 usable CUDA devices.*tp_size 9/),
+    );
+  });
+
+  test("end together, also while they work", async () => {
+    for (const afterMs of [0, 5, 50, 200]) {
+      const engine = await open(fixture("golden", "llama"), 2);
+      const working = engine.generate([1, 2, 3], { maxNewTokens: 40, ignoreEos: true }).then(
+        () => "done",
+        ({ code }) => code,
+      );
+      await new Promise((resolve) => setTimeout(resolve, afterMs));
+      await engine.dispose();
+      assert.ok(["done", "ERR_DISPOSED"].includes(await working));
+    }
+  });
+});

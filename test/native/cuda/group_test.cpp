@@ -1,0 +1,223 @@
+#include <cmath>
+
+#include "cuda/rank_runner.h"
+#include "cuda/switch.h"
+#ifdef SHARDSPEED_CUDA_EMULATOR
+#include "cuda/nccl_stand_in.h"
+#endif
+
+// Whole models divided among ranks, which are threads with a device each.
+
+namespace shardspeed::test {
+namespace {
+
+double relativeError(const std::vector<float>& found, const std::vector<double>& expected) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double difference = static_cast<double>(found[i]) - expected[i];
+    error += difference * difference;
+    size += expected[i] * expected[i];
+  }
+  return std::sqrt(error / size);
+}
+
+// The prompt in one step, then one generated token after another, so that steps are captured and replayed.
+std::vector<float> logitsOf(CudaRunner& runner, const std::vector<int32_t>& tokens) {
+  std::vector<float> logits = runner.step({{0, {tokens.begin(), tokens.begin() + 17}}});
+  for (size_t i = 17; i < tokens.size(); ++i) {
+    const std::vector<float> next = runner.step({{0, {tokens[i]}, true}});
+    logits.insert(logits.end(), next.begin(), next.end());
+  }
+  return logits;
+}
+
+std::vector<float> logitsOnRanks(TinyModel& model, int ranks, DType dtype, const std::vector<int32_t>& tokens) {
+  std::vector<float> found;
+  onRanks(model, ranks, dtype, [&](CudaRunner& runner) {
+    std::vector<float> logits = logitsOf(runner, tokens);
+    if (runner.shard.rank == 0) found = std::move(logits);
+  });
+  return found;
+}
+
+void checkModel(const char* title, const ModelSpec& spec, const std::vector<int>& groups, DType dtype = DType::kF16,
+                bool biases = true) {
+  const Note note(title, dtypeName(dtype));
+  TinyModel model(spec, dtype, 81, biases);
+  const std::vector<int32_t> tokens = someTokens(spec, 22, 82);
+  const std::vector<double> expected = model.logits(tokens, dtype);
+  CudaRunner alone(model, dtype);
+  const std::vector<float> whole = logitsOf(alone, tokens);
+  for (const int ranks : groups) {
+    const Note which("ranks", ranks);
+    const std::vector<float> found = logitsOnRanks(model, ranks, dtype, tokens);
+    REQUIRE(found.size() == expected.size());
+    CHECK_NEAR(relativeError(found, expected), 0.0, dtype == DType::kF16 ? 2e-3 : 2e-2);
+    CHECK_NEAR(relativeError(found, {whole.begin(), whole.end()}), 0.0, dtype == DType::kF16 ? 2e-3 : 2e-2);
+  }
+}
+
+TEST(cuda_group, llamas) {
+  if (kReduced) return checkModel("llama", llamaSpec(), {3});
+  checkModel("llama", llamaSpec(), {2, 3, 4});
+  checkModel("llama", llamaSpec(), {2}, DType::kBF16);
+  checkModel("without biases", llamaSpec(), {3}, DType::kF16, false);
+  ModelSpec spec = llamaSpec();
+  spec.kvHeads = 1;
+  checkModel("one head for all", spec, {2, 3});
+  spec = llamaSpec();
+  spec.tiedHead = true;
+  checkModel("tied", spec, {2});
+  spec = llamaSpec();
+  spec.heads = spec.kvHeads = 8;
+  checkModel("eight heads", spec, {8});
+}
+
+TEST(cuda_group, opts) {
+  if (kReduced) return checkModel("opt", optSpec(), {2});
+  checkModel("opt", optSpec(), {2, 3});
+  checkModel("opt", optSpec(), {3}, DType::kBF16);
+  ModelSpec spec = optSpec();
+  spec.normPlacement = NormPlacement::kPost;
+  spec.finalNorm = false;
+  spec.embeddingSize = 20;
+  checkModel("post-norm and projected", spec, {2, 3});
+  spec = optSpec();
+  spec.embeddingSize = 44;
+  checkModel("pre-norm and projected", spec, {2});
+}
+
+// A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
+TEST(cuda_group, bits_do_not_depend_on_company) {
+  for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
+    const int ranks = spec.heads == 3 ? 3 : 2;
+    if (kReduced && ranks == 3) continue;
+    const Note note(spec.family, "ranks", ranks);
+    TinyModel model(spec, DType::kF16, 86);
+    const std::vector<int32_t> tokens = someTokens(spec, 26, 87), others = someTokens(spec, 9, 88);
+    const auto part = [&](size_t first, size_t last) {
+      return std::vector<int32_t>(tokens.begin() + static_cast<int64_t>(first),
+                                  tokens.begin() + static_cast<int64_t>(last));
+    };
+    std::vector<float> expected;
+    onRanks(model, ranks, DType::kF16, [&](CudaRunner& alone) {
+      std::vector<float> logits = alone.step({{0, part(0, 20)}});
+      for (size_t i = 20; i < 26; ++i) {
+        const auto next = alone.step({{0, part(i, i + 1), true}});
+        logits.insert(logits.end(), next.begin(), next.end());
+      }
+      if (alone.shard.rank == 0) expected = logits;
+    });
+    const auto vocab = static_cast<size_t>(spec.vocabSize);
+    for (const char* graphs : {"1", "0"}) {
+      if (kReduced && *graphs == '0') continue;
+      const Switch use("SHARDSPEED_CUDA_GRAPHS", graphs);
+      onRanks(model, ranks, DType::kF16, [&](CudaRunner& together) {
+        const auto take = [&](const std::vector<CudaRunner::Piece>& pieces, size_t firstRow, size_t rows, size_t at) {
+          const auto logits = together.step(pieces);
+          if (together.shard.rank != 0) return;
+          CHECK_BITS(logits.data() + firstRow * vocab, expected.data() + at * vocab,
+                     static_cast<int64_t>(rows * vocab));
+        };
+        take({{1, others}, {0, part(0, 3)}}, 9, 3, 0);
+        take({{1, {5}, true}, {0, part(3, 4)}, {2, others}}, 1, 1, 3);
+        take({{0, part(4, 20)}, {1, {6}, true}}, 0, 16, 4);
+        for (size_t i = 20; i < 26; ++i) {
+          std::vector<CudaRunner::Piece> pieces = {{1, {7}, true}, {0, part(i, i + 1), true}};
+          if (i % 3 == 0) pieces.push_back({2, {8}, true});
+          take(pieces, 1, 1, i);
+        }
+      });
+    }
+  }
+}
+
+// Rank 0 chooses tokens on its device from the logits of all.
+TEST(cuda_group, tokens_are_chosen_on_the_first_device) {
+  TinyModel model(llamaSpec(), DType::kF16, 89);
+  const ModelSpec& spec = model.spec();
+  const std::vector<int32_t> prompt = someTokens(spec, 7, 90);
+  const auto choose = [&](CudaRunner& runner) {
+    SamplingParams warm;
+    warm.temperature = 0.9f;
+    warm.topK = 20;
+    warm.seed = 12345;
+    Sampler greedy({}, prompt.data(), 7), drawn(warm, prompt.data(), 7);
+    std::vector<int32_t> tokens;
+    std::vector<CudaRunner::Piece> pieces = {{0, prompt}, {1, prompt}};
+    for (int round = 0; round < 6; ++round) {
+      runner.fill(pieces);
+      if (round == 0) runner.current.wantedRows = {6, 13};
+      std::vector<SampledToken> found(2);
+      const Executor::Outputs outputs{{&greedy, &drawn}, found.data(), [](int64_t, int64_t, float*) {
+                                        FAIL("the device left sampling to the host");
+                                      }};
+      CHECK(runner.executor->run(runner.current, runner.shard.rank == 0 ? outputs : Executor::Outputs{}, runner.stop));
+      // The others get the tokens from rank 0, which is not what this is about: all of them draw the same ones here.
+      static const int32_t kNext[6][2] = {{3, 5}, {7, 2}, {1, 1}, {9, 4}, {6, 8}, {2, 3}};
+      for (int i = 0; i < 2; ++i) {
+        tokens.push_back(found[static_cast<size_t>(i)].token);
+        if (runner.shard.rank == 0) CHECK(found[static_cast<size_t>(i)].finite);
+        (i == 0 ? greedy : drawn).accept(kNext[round][i]);
+        pieces[static_cast<size_t>(i)] = {static_cast<size_t>(i), {kNext[round][i]}, true};
+      }
+    }
+    return tokens;
+  };
+  CudaRunner alone(model);
+  const std::vector<int32_t> expected = choose(alone);
+  std::vector<int32_t> found;
+  onRanks(model, 2, DType::kF16, [&](CudaRunner& runner) {
+    const std::vector<int32_t> tokens = choose(runner);
+    if (runner.shard.rank == 0) found = tokens;
+  });
+  REQUIRE(found.size() == expected.size());
+  for (size_t i = 0; i < found.size(); ++i) CHECK_EQ(found[i], expected[i]);
+}
+
+#ifdef SHARDSPEED_CUDA_EMULATOR
+
+TEST(cuda_group, models_under_all_schedules) {
+  TinyModel model(llamaSpec(), DType::kF16, 96);
+  const std::vector<int32_t> tokens = someTokens(model.spec(), 20, 97);
+  std::vector<float> expected;
+  for (const emulator::Schedule& schedule : emulator::schedules(kReduced ? 2 : 6)) {
+    const Note note("schedule", emulator::describe(schedule));
+    emulator::setSchedule(schedule);
+    const std::vector<float> found = logitsOnRanks(model, kReduced ? 2 : 3, DType::kF16, tokens);
+    if (expected.empty()) expected = found;
+    REQUIRE(found.size() == expected.size());
+    CHECK_BITS(found.data(), expected.data(), static_cast<int64_t>(found.size()));
+  }
+  emulator::setSchedule({});
+}
+
+// By NCCL, and by both where messages are of different sizes: the same bits as pushed, captured and replayed as well.
+TEST(cuda_group, nccl_gives_the_same_bits) {
+  for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
+    TinyModel model(spec, DType::kF16, 98);
+    const std::vector<int32_t> tokens = someTokens(spec, 21, 99);
+    for (const int ranks : {2, 3}) {
+      if (kReduced && (ranks == 3 || spec.heads == 3)) continue;
+      emulator::reset();
+      const std::vector<float> expected = logitsOnRanks(model, ranks, DType::kF16, tokens);
+      for (const char* pushBytes : {"0", "1024"}) {
+        const Note note(spec.family, "ranks", ranks, "pushed bytes", pushBytes);
+        emulator::reset();
+        const NcclStandIn standIn;
+        const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", pushBytes);
+        const std::vector<float> found = logitsOnRanks(model, ranks, DType::kF16, tokens);
+        CHECK(ncclLibrary.launches > 0);
+        CHECK_EQ(ncclLibrary.alive.load(), 0);
+        REQUIRE(found.size() == expected.size());
+        CHECK_BITS(found.data(), expected.data(), static_cast<int64_t>(found.size()));
+      }
+    }
+  }
+  emulator::reset();
+}
+
+#endif
+
+}  // namespace
+}  // namespace shardspeed::test

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/thread_group.h"
+#include "cuda/model_runner.h"
+#include "cuda/rank_devices.h"
+
+namespace shardspeed::test {
+
+// How many devices there are, with one for each rank on the emulator.
+inline int devicesFor(int ranks) {
+  int count = ranks;
+#ifdef SHARDSPEED_CUDA_EMULATOR
+  emulator::setDeviceCount(ranks);
+#else
+  cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+#endif
+  return count;
+}
+
+// What became of the ranks of a model: of each the error that it ended with, if any.
+using RankErrors = std::vector<std::exception_ptr>;
+
+// Every rank of a model in a thread of its own, on a device of its own where there are enough. body runs on all of
+// them, and must compute the same steps. As an engine does: a rank that fails ends the group, and memory is given up
+// when all ranks are done.
+inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t maxRows,
+                             const std::function<void(CudaRunner&, Group&)>& body) {
+  const int devices = devicesFor(ranks);
+  const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
+  RankErrors errors(static_cast<size_t>(ranks));
+  std::atomic<int> done = 0;
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      Group& group = *groups[static_cast<size_t>(rank)];
+      std::unique_ptr<CudaRunner> runner;
+      try {
+        runner = std::make_unique<CudaRunner>(model, dtype, maxRows, &group, rank % devices);
+        body(*runner, group);
+      } catch (const std::exception& error) {
+        errors[static_cast<size_t>(rank)] = std::current_exception();
+        group.fail("rank " + std::to_string(rank) + " failed: " + error.what());
+      } catch (...) {
+        errors[static_cast<size_t>(rank)] = std::current_exception();
+        group.fail("rank " + std::to_string(rank) + " failed");
+      }
+      if (runner) runner->backend->finish();
+      for (++done; done < ranks;) std::this_thread::yield();
+    });
+  for (std::thread& thread : threads) thread.join();
+  return errors;
+}
+
+// Where none may fail.
+inline void onRanks(TinyModel& model, int ranks, DType dtype, const std::function<void(CudaRunner&)>& body,
+                    int64_t maxRows = kMostRows) {
+  const RankErrors errors = tryOnRanks(model, ranks, dtype, maxRows, [&](CudaRunner& runner, Group&) { body(runner); });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace shardspeed::test
