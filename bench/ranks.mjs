@@ -48,7 +48,8 @@ async function measureScaling(spec, dtype, repeat) {
     for (const engine of engines) await decode(engine);
     for (let i = 0; i < repeat; i++) {
       const [one, two] = [await decode(engines[0]), await decode(engines[1])];
-      runs.push({ one, two, ratio: two.tokensPerSecond / one.tokensPerSecond, bandwidthRatio: read(2) / read(1) });
+      const bandwidth = { one: read(1), two: read(2) };
+      runs.push({ one, two, bandwidth, ratio: two.tokensPerSecond / one.tokensPerSecond });
     }
   } finally {
     for (const engine of engines) await engine.dispose();
@@ -97,7 +98,8 @@ async function main() {
     ["decode, tp_size 1", `${of(({ one }) => one.tokensPerSecond).toFixed(2)} tok/s`],
     ["decode, tp_size 2", `${of(({ two }) => two.tokensPerSecond).toFixed(2)} tok/s`],
     ["tp_size 2 / tp_size 1", `${of(({ ratio }) => ratio).toFixed(2)} x`],
-    ["read bandwidth, 2 threads / 1 thread", `${of(({ bandwidthRatio }) => bandwidthRatio).toFixed(2)} x`],
+    ["read bandwidth, 1 thread", `${of(({ bandwidth }) => bandwidth.one / 1e9).toFixed(1)} GB/s`],
+    ["read bandwidth, 2 threads", `${of(({ bandwidth }) => bandwidth.two / 1e9).toFixed(1)} GB/s`],
     ["all-reduce's share of a step", `${(100 * of(({ two }) => two.allReduceShare)).toFixed(1)} %`],
   ]);
   console.log("\nall-reduce of 2 ranks, beside one copy of as many bytes");
