@@ -35,7 +35,7 @@ class RankDevices {
   }
   ~RankDevices() {
     for (int rank = 0; rank < ranks_; ++rank) {
-      choose(rank);
+      cudaSetDevice(device(rank));
       streams_[static_cast<size_t>(rank)].reset();
     }
     cudaSetDevice(0);
