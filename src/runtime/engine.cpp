@@ -191,12 +191,14 @@ void Engine::runRanks() {
   try {
     for (int index = 1; index < count; ++index) others.emplace_back([this, index] { runRank(index); });
   } catch (const std::exception& error) {
+    const std::lock_guard<std::mutex> lock(failureMutex_);
     failure_ = std::make_exception_ptr(
         Error("ERR_OUT_OF_MEMORY", std::string("the system refused to start a thread for each rank: ") + error.what()));
     groups_[0]->fail("rank 0 could not start the others");
     ranksEnded_->count_down(count - static_cast<int>(others.size()));
   }
-  if (!failure_) runRank(0);
+  // Whether a rank that was started has failed by now makes no difference: all of them meet at the end.
+  if (static_cast<int>(others.size()) == count - 1) runRank(0);
   for (std::thread& other : others) other.join();
   closeGroup();
   if (failure_) std::rethrow_exception(failure_);
