@@ -18,10 +18,11 @@ static std::string versionText(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-// Leases by device; the mutex is also held while a device is reset.
+// Leases by device; the mutex is also held while a device is reset. Never destroyed, as no static object that an
+// engine's thread uses: it may still run when the process exits.
 static std::mutex leasesMutex;
 static std::map<int, int>& leases() {
-  static std::map<int, int> held;
+  static auto& held = *new std::map<int, int>;
   return held;
 }
 

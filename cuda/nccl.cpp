@@ -83,7 +83,7 @@ void requireSuccess(const NcclApi& api, NcclStatus status, NcclComm* comm, const
 
 const NcclApi* findNccl(std::string* whyNot) {
   if (const NcclApi* api = replacement.load()) return api;
-  static const Library library;
+  static const auto& library = *new Library;  // an engine's thread may outlive static objects
   if (whyNot != nullptr) *whyNot = library.whyNot;
   return library.usable ? &library.api : nullptr;
 }

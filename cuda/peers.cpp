@@ -102,7 +102,8 @@ std::string connectPeers(Group& group, const std::vector<RankFacts>& facts) {
 static std::mutex joinMutex;
 
 std::shared_ptr<PeerMemory> PeerMemory::join(const std::array<uint32_t, 4>& key, int ranks) {
-  static std::map<std::array<uint32_t, 4>, std::weak_ptr<PeerMemory>> all;
+  // Never destroyed: a rank's thread may still run when the process exits.
+  static auto& all = *new std::map<std::array<uint32_t, 4>, std::weak_ptr<PeerMemory>>;
   const std::lock_guard<std::mutex> lock(joinMutex);
   std::erase_if(all, [](const auto& entry) { return entry.second.expired(); });
   std::shared_ptr<PeerMemory> memory = all[key].lock();

@@ -34,7 +34,7 @@ struct Listeners {
 };
 
 Listeners& listeners() {
-  static Listeners all;
+  static auto& all = *new Listeners;  // never destroyed: a thread may still listen when the process exits
   return all;
 }
 

@@ -38,7 +38,8 @@ MemoryEstimate estimateCpu(const ModelSpec& spec, const Shard& shard, const Back
 }
 
 std::map<std::string, DeviceKind>& kinds() {
-  static std::map<std::string, DeviceKind> known = {{"cpu", {makeCpu, estimateCpu}}};
+  // Never destroyed: an engine's thread may still run when the process exits.
+  static auto& known = *new std::map<std::string, DeviceKind>{{"cpu", {makeCpu, estimateCpu}}};
   return known;
 }
 

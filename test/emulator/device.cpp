@@ -32,8 +32,8 @@ struct PlannedFailure {
   cudaError_t error;
   int device;  // -1: any
 };
-std::map<std::string, PlannedFailure> plannedFailures;
-std::map<std::string, uint64_t> callCounts;
+auto& plannedFailures = *new std::map<std::string, PlannedFailure>;
+auto& callCounts = *new std::map<std::string, uint64_t>;
 
 bool isSticky(cudaError_t error) {
   return error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress || error == cudaErrorLaunchFailure ||

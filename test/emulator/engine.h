@@ -138,8 +138,9 @@ struct Engine {
   uint64_t readyRanks[kMaxWarps / 64] = {};  // may name warps that are ready no longer
   uint32_t readyWords = 0;                   // those of readyRanks that are not 0
   Warp* atRank[kMaxWarps] = {};
-  std::vector<Grid*> grids;    // in progress, in the order in which they began
-  std::vector<Block*> blocks;  // in progress
+  // Never destroyed, as everything global here: threads may still compute when the process ends.
+  std::vector<Grid*>& grids = *new std::vector<Grid*>;     // in progress, in the order in which they began
+  std::vector<Block*>& blocks = *new std::vector<Block*>;  // in progress
   int warpsUsed = 0;
   int warpsOf[kMaxDevices] = {};
   int pausing = 0;           // threads

@@ -13,7 +13,7 @@
 namespace emulator {
 namespace {
 
-std::set<cudaEvent_t> events;
+auto& events = *new std::set<cudaEvent_t>;
 
 double now() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();

@@ -18,8 +18,8 @@ struct CUgraphExec_st {
 namespace emulator {
 namespace {
 
-std::set<cudaGraph_t> graphs;
-std::set<cudaGraphExec_t> executables;
+auto& graphs = *new std::set<cudaGraph_t>;
+auto& executables = *new std::set<cudaGraphExec_t>;
 
 // Every stream that took part must have been waited for by the one where the capture began.
 bool isJoined(const Capture& capture) {

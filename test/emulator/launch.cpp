@@ -10,7 +10,7 @@
 namespace emulator {
 namespace {
 
-std::map<const void*, size_t> allowedShared;
+auto& allowedShared = *new std::map<const void*, size_t>;
 
 cudaError_t checkShape(const cudaLaunchConfig_t& config) {
   const dim3 grid = config.gridDim, block = config.blockDim;

@@ -26,7 +26,7 @@ constexpr size_t kCanaryBytes = 64;  // ahead of an allocation
 constexpr uint8_t kCanary = 0xc5;
 constexpr size_t kGarbageBytes = 16 << 20;
 
-std::map<uintptr_t, Allocation> allocations;
+auto& allocations = *new std::map<uintptr_t, Allocation>;
 size_t deviceBytes[kMaxDevices];  // in use, by device
 // The last answer of accessTo().
 uintptr_t lastFound, lastFoundEnd;

@@ -7,7 +7,7 @@
 namespace emulator {
 namespace {
 
-std::string report;
+auto& report = *new std::string;
 
 }  // namespace
 

@@ -18,7 +18,7 @@ constexpr size_t kMostQueued = 1024;
 
 std::vector<StreamPointer>& streams = *new std::vector<StreamPointer>;
 int created;
-std::vector<std::weak_ptr<Capture>> captures;
+auto& captures = *new std::vector<std::weak_ptr<Capture>>;
 
 StreamPointer addStream(bool legacy) {
   std::erase_if(streams, [](const StreamPointer& stream) { return stream->destroyed && stream->queue.empty(); });
