@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <new>
-#include <utility>
 
 #include "contexts.h"
 #include "sanitizers.h"
@@ -53,22 +52,40 @@ constexpr size_t kPage = 4096;
 // Closed pages split mappings, of which a process may have 65530.
 constexpr int kGuardedStacks = 20000;
 
-// A plain array: a race checker would take a container's own copying for that of the thread that runs.
-Fiber* freeFibers[kMaxWarps * kLanes];
-int freeCount;
 int created;
+int contexts;  // of ThreadSanitizer's
+
+struct FiberList {
+  Fiber* first;
+  Fiber* last;
+  int count;
+};
+FiberList freeStacks;  // without a context
+FiberList freeFibers[kMaxDevices];
 
 // To ThreadSanitizer what ran on a fiber comes before what runs there next, whether anything has ordered the two or
-// not. So that it seldom matters the next one is any of many.
-constexpr int kManyFree = 512;
-uint32_t choice = 1;
+// not. So devices have fibers of their own there, and blocks of a launch get those that have been free the longest.
+constexpr int kManyFree = 64;
+// It knows 8128 threads; with so many of them devices share.
+constexpr int kManyContexts = 6500;
 
-Fiber* takeFree() {
-  if (tsan()) {
-    choice = choice * 1664525 + 1013904223;
-    std::swap(freeFibers[(choice >> 8) % static_cast<uint32_t>(freeCount)], freeFibers[freeCount - 1]);
-  }
-  return freeFibers[--freeCount];  // the one used last is the warmest
+void addFirst(FiberList& list, Fiber* fiber) {
+  fiber->next = list.first;
+  if (list.first == nullptr) list.last = fiber;
+  list.first = fiber;
+  ++list.count;
+}
+void addLast(FiberList& list, Fiber* fiber) {
+  fiber->next = nullptr;
+  (list.first == nullptr ? list.first : list.last->next) = fiber;
+  list.last = fiber;
+  ++list.count;
+}
+Fiber* takeFirst(FiberList& list) {
+  Fiber* fiber = list.first;
+  list.first = fiber->next;
+  --list.count;
+  return fiber;
 }
 
 Fiber* createFiber() {
@@ -111,18 +128,41 @@ void swap(Fiber* from, Fiber* to) {
 }
 #endif
 
+void giveStack(Fiber* fiber) {
+  if (fiber->tsanFiber != nullptr) {
+    destroyContext(fiber->tsanFiber);
+    --contexts;
+  }
+  fiber->tsanFiber = nullptr;
+  addFirst(freeStacks, fiber);
+}
+
+Fiber* freeFiber(int device) {
+  if (!tsan()) return freeStacks.count > 0 ? takeFirst(freeStacks) : createFiber();
+  if (freeFibers[device].count > kManyFree) return takeFirst(freeFibers[device]);
+  if (contexts >= kManyContexts)
+    for (int i = 0; i < kMaxDevices; ++i)
+      if (FiberList& list = freeFibers[(device + i) % kMaxDevices]; list.count > 0) return takeFirst(list);
+  Fiber* fiber = freeStacks.count > 0 ? takeFirst(freeStacks) : createFiber();
+  fiber->tsanFiber = makeContext();
+  ++contexts;
+  return fiber;
+}
+
 }  // namespace
 
-Fiber* takeFiber(void (*entry)()) {
-  Fiber* fiber = freeCount <= (tsan() ? kManyFree : 0) ? createFiber() : takeFree();
-  if (tsan() && fiber->tsanFiber == nullptr) fiber->tsanFiber = makeContext();
+Fiber* takeFiber(int device, void (*entry)()) {
+  Fiber* fiber = freeFiber(device);
   fiber->asanStack = nullptr;
   prepare(fiber, entry);
   return fiber;
 }
 
-void giveFiber(Fiber* fiber) {
-  freeFibers[freeCount++] = fiber;
+void giveFiber(int device, Fiber* fiber) {
+  if (tsan())
+    addLast(freeFibers[device], fiber);
+  else
+    addFirst(freeStacks, fiber);  // the one used last is the warmest
 }
 
 void giveAbandonedFiber(Fiber* fiber, void* tag) {
@@ -132,10 +172,8 @@ void giveAbandonedFiber(Fiber* fiber, void* tag) {
     __tsan_switch_to_fiber(fiber->tsanFiber, 1);
     tsanRelease(tag);
     __tsan_switch_to_fiber(self, 1);
-    destroyContext(fiber->tsanFiber);
   }
-  fiber->tsanFiber = nullptr;
-  giveFiber(fiber);
+  giveStack(fiber);
 }
 
 bool isStackGuard(const Fiber* fiber, const void* address) {

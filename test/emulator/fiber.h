@@ -13,13 +13,15 @@ struct Fiber {
   size_t stackBytes = 0;
   void* tsanFiber = nullptr;
   void* asanStack = nullptr;
+  Fiber* next = nullptr;
 };
 
 constexpr size_t kStackBytes = 64 << 10;
 
-// A fiber that starts with entry(), which must never return. Its stack is taken from those given back.
-Fiber* takeFiber(void (*entry)());
-void giveFiber(Fiber* fiber);
+// A fiber that starts with entry(), which must never return. Its stack is taken from those given back; where that makes
+// a difference, by the same device.
+Fiber* takeFiber(int device, void (*entry)());
+void giveFiber(int device, Fiber* fiber);
 // The same for one that was left in the middle of something. What it did so far comes before an acquire of tag.
 void giveAbandonedFiber(Fiber* fiber, void* tag);
 // The fiber whose guard page address lies in is out of stack.

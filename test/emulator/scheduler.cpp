@@ -3,6 +3,7 @@
 #include "engine.h"
 #include "hosts.h"
 #include "sanitizers.h"
+#include "stream.h"
 
 // Whose turn it is. Warps have ranks and the first with a lane that can run goes on, until none of its lanes can: in a
 // fixed order a warp runs as far ahead of the others as barriers let it, which is what shows missing barriers. Random
@@ -111,6 +112,11 @@ Thread* pick() {
   return &warp->threads[lane];
 }
 
+// To a thread that is to run, unless it has begun.
+void giveStack(Thread* thread) {
+  if (thread->fiber == nullptr) thread->fiber = takeFiber(thread->warp->block->grid->device, threadMain);
+}
+
 void makeCurrent(Thread* thread) {
   running = thread;
   if (thread->warp->block != engine.block) enterBlock(thread->warp->block);
@@ -201,7 +207,7 @@ void yieldThread() {
   Fiber* to = &engine.host;
   if (next != nullptr) {
     makeCurrent(next);
-    if (next->fiber == nullptr) next->fiber = takeFiber(threadMain);
+    giveStack(next);
     to = next->fiber;
   }
   switchFiber(self->fiber, to);
@@ -227,8 +233,8 @@ void threadMain() {
       next->fiber = mine;  // goes on here, with no switch at all
       continue;
     }
-    if (next != nullptr && next->fiber == nullptr) next->fiber = takeFiber(threadMain);
-    giveFiber(mine);
+    if (next != nullptr) giveStack(next);
+    giveFiber(grid->device, mine);
     leaveFiber(mine, next != nullptr ? next->fiber : &engine.host);
   }
 }
@@ -237,7 +243,7 @@ void runReady() {
   Thread* next = pick();
   if (next == nullptr) return;
   makeCurrent(next);
-  if (next->fiber == nullptr) next->fiber = takeFiber(threadMain);
+  giveStack(next);
   switchFiber(&engine.host, next->fiber);
   running = nullptr;
 }
