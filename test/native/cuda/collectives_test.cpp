@@ -279,6 +279,23 @@ TEST(collectives, without_a_way_the_error_says_what_is_missing) {
   emulator::reset();
 }
 
+TEST(collectives, ranks_that_do_not_match_are_refused) {
+  const NcclStandIn standIn;
+  ncclLibrary.versionStep = 1;
+  emulator::reset();
+  emulator::setDeviceCount(2);
+  emulator::setPeerAccess(false);
+  for (const std::string& error : onMembers(2, shapesOf(2, 4, 64), [](Member&) {})) {
+    const Note note(error);
+    CHECK(has(error, "NCCL: rank 1: is of version 228") && has(error, ", rank 0's is of 228"));
+  }
+  const auto groups = makeThreadGroup(2);
+  std::thread other([&] { groups[1]->exchange({1, 2, 3}); });
+  CHECK_THROWS("ERR_COMM", "rank 1 describes its device in 3 bytes", Member(*groups[0], shapesOf(2, 4, 64)));
+  other.join();
+  emulator::reset();
+}
+
 // More ranks than can push to each other.
 TEST(collectives, many_ranks_need_nccl) {
   if (kReduced) SKIP("nine ranks take long under a sanitizer");

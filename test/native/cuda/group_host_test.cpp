@@ -221,8 +221,8 @@ TEST(cuda_group_host, a_rank_that_fails_ends_all) {
 // A device that faults takes part in nothing any more: also where its rank has nothing to wait for.
 TEST(cuda_group_host, a_device_that_faults_ends_all) {
   TinyModel model(llamaSpec(), DType::kF16, 93);
-  for (const int nth : {150, 160, 170, 180, 190, 200, 210, 220}) {
-    if (kReduced && nth % 40 != 0) continue;
+  for (const int nth : {150, 170, 190, 210}) {
+    if (kReduced && nth != 170) continue;
     const Note note("launch", nth);
     emulator::reset();
     const Switch graphs("SHARDSPEED_CUDA_GRAPHS", "0");

@@ -78,7 +78,8 @@ struct NcclLibrary {
   std::map<std::vector<char>, std::shared_ptr<NcclMeeting>> meetings;
   int ids = 0;
   std::atomic<int> alive{0}, launches{0}, sends{0}, gathers{0}, blocking{0}, version{22809};
-  // From the nth call on that does something (1 is the next): what it answers. 0: never.
+  std::atomic<int> versionStep{0};  // by which the next to ask gets another version
+  // Which call fails, 1 being the next; 0: none.
   std::atomic<int> failingInit{0}, failingGroup{0}, failingLater{0};
   std::atomic<int> slowAnswers{2};  // that are "in progress" before a group is on the stream
 };
@@ -89,7 +90,7 @@ inline void startNcclAnew() {
   ncclLibrary.meetings.clear();
   for (std::atomic<int>* count :
        {&ncclLibrary.alive, &ncclLibrary.launches, &ncclLibrary.sends, &ncclLibrary.gathers, &ncclLibrary.blocking,
-        &ncclLibrary.failingInit, &ncclLibrary.failingGroup, &ncclLibrary.failingLater})
+        &ncclLibrary.failingInit, &ncclLibrary.failingGroup, &ncclLibrary.failingLater, &ncclLibrary.versionStep})
     *count = 0;
   ncclLibrary.version = 22809;
   ncclLibrary.slowAnswers = 2;
@@ -196,7 +197,7 @@ inline NcclStatus ncclAdd(NcclOperation operation, NcclComm* comm, cudaStream_t 
 inline const NcclApi kNcclStandIn = {
     .getVersion =
         [](int32_t* version) {
-          *version = ncclLibrary.version;
+          *version = ncclLibrary.version.fetch_add(ncclLibrary.versionStep);
           return NcclStatus::kSuccess;
         },
     .getUniqueId =

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <string>
 #include <thread>
@@ -35,7 +36,7 @@ inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t m
   const int devices = devicesFor(ranks);
   const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
   RankErrors errors(static_cast<size_t>(ranks));
-  std::atomic<int> done = 0;
+  std::latch done(ranks);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank)
     threads.emplace_back([&, rank] {
@@ -52,7 +53,7 @@ inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t m
         group.fail("rank " + std::to_string(rank) + " failed");
       }
       if (runner) runner->backend->finish();
-      for (++done; done < ranks;) std::this_thread::yield();
+      done.arrive_and_wait();
     });
   for (std::thread& thread : threads) thread.join();
   return errors;
