@@ -13,6 +13,7 @@ export const errorCodes = {
   ERR_NOT_DRIVER: "Generation was asked for on a rank that does not drive.",
   ERR_ABORTED: "The work was cancelled by its signal.",
   ERR_DISPOSED: "The engine has been disposed, or failed for good.",
+  ERR_HANDLER: "A handler cannot be found, loaded or started, or does not keep to its contract.",
   ERR_NATIVE: "The native addon could not be loaded, or failed inside.",
 } as const;
 

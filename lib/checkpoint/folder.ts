@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import type { Logger } from "../logger.js";
+import { isWeightName } from "./companions.js";
 import { checkpointError, listed } from "./errors.js";
 import { systemError } from "./weight_file.js";
 
@@ -119,14 +120,6 @@ function shardProblem({ shards, total, example, duplicate }: ShardSet): string |
     return `lacks ${missing.length} of the ${total} shards that ${example} belongs to: ${listed(missing)}`;
   }
   return shards.size === total ? undefined : `has more than the ${total} shards that ${example} speaks of`;
-}
-
-/** What training and other tools leave beside the weights under the endings of weights. */
-const companion =
-  /^(optim|scheduler|scaler|training_args|trainer_state|rng_state|random_states|adapter_|tokenizer|vocab|openvino_)/i;
-
-function isWeightName(name: string): boolean {
-  return !name.startsWith(".") && !companion.test(name);
 }
 
 function chooseSingle(names: readonly string[]): FolderChoice | string | undefined {

@@ -39,7 +39,8 @@ function parseSeed(text: string): bigint {
   return BigInt(text);
 }
 
-function collect(text: string, earlier: string[] = []): string[] {
+/** Of a flag that may be given several times: all its values. */
+export function collect(text: string, earlier: string[] = []): string[] {
   return [...earlier, text];
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
-import { addGenerationFlags, parseBytes, parseDecimal, parseIds, parseInteger } from "./flags.js";
+import { addGenerationFlags, collect, parseBytes, parseDecimal, parseIds, parseInteger } from "./flags.js";
 import { exitCodes, reportError } from "./report.js";
 
 /** Commands load their code when they run: help stays quick, and works where the addon does not. */
@@ -41,6 +41,23 @@ function createProgram(): Command {
     .action(async (model, flags) => (await import("./generate.js")).generate(model, flags));
 
   addRun(program);
+
+  program
+    .command("checkpoints")
+    .description("List the weight files of a folder as a DeepSpeed checkpoint JSON.")
+    .argument("<folder>", "folder of the weights; subfolders are looked into")
+    .option("-o, --out <file>", "write it to this file (default: to the standard output)")
+    .option(
+      "--pattern <glob>",
+      "files to list, such as '*.pt'; may be given several times (default: *.[bp][it][n])",
+      collect,
+    )
+    .option("--safetensors", "list *.safetensors too")
+    .option("--weights-only", "leave out optimizer states, training arguments and the like")
+    .option("--relative", "write paths relative to the folder")
+    .option("--json", "the JSON on the standard output, with --out too; errors as JSON")
+    .addHelpText("after", exitCodeHelp)
+    .action(async (folder, flags) => (await import("./checkpoints.js")).checkpoints(folder, flags));
 
   program
     .command("inspect")

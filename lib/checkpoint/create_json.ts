@@ -1,0 +1,165 @@
+import type { Dirent } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { invalidArgument } from "../errors.js";
+import { type Logger, silentLogger } from "../logger.js";
+import { OptionReader } from "../option_reader.js";
+import { pythonJson } from "../python_json.js";
+import { replaceFile } from "../replace_file.js";
+import { isWeightName } from "./companions.js";
+import { checkpointError, listed } from "./errors.js";
+import { namePattern } from "./name_pattern.js";
+import { statPath, systemError } from "./weight_file.js";
+
+/** A DeepSpeed checkpoint index, as createCheckpointsJson() writes it. */
+export interface CheckpointsJson {
+  type: "ds_model";
+  /** Paths of the weight files, sorted. */
+  checkpoints: string[];
+  /** In the file it stands as `1.0`, as Python writes it. */
+  version: number;
+}
+
+/** Which files to list, and how. Every option may be left out: then the list is that of the original. */
+export interface CheckpointsJsonOptions {
+  /** Patterns of file names (`*`, `?`, `[ab]`) in place of the original's `*.[bp][it][n]`, which is .bin, .btn, .pin and .ptn. */
+  patterns?: readonly string[];
+  /** List `*.safetensors` too. Default false. */
+  safetensors?: boolean;
+  /** Leave out what is no weights by its name: optimizer.bin, training_args.bin, scheduler.bin, rng_state*, hidden files and folders, ... Default false. */
+  weightsOnly?: boolean;
+  /** Write paths relative to modelPath, for an index that moves with the weights; whoever reads it gives modelPath as baseDir. Default false. */
+  relative?: boolean;
+  /** Where messages go. Default: nowhere. */
+  logger?: Logger;
+}
+
+/** What `Path.rglob` gets in `create_checkpoints_json`. */
+const originalPattern = "*.[bp][it][n]";
+
+/**
+ * Writes the DeepSpeed checkpoint index of a folder: `{"type": "ds_model", "checkpoints": [...], "version": 1.0}`. It does what
+ * `create_checkpoints_json` of TorchServe does (ts/handler_utils/distributed/deepspeed.py), with the same files and paths: subfolders
+ * and hidden files included, links to files followed, links to folders not. But the list is sorted, the file is written at once or not at
+ * all, and a list without files is an error.
+ *
+ * @param modelPath Folder of the weights. Paths in the index begin with it as it is given: relative stays relative.
+ * @param file The index to write; one that is there is replaced. Its folder must exist.
+ * @returns What was written.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_CHECKPOINT where modelPath is no folder or holds no such files, or the index cannot be
+ * written. Nothing was written then.
+ */
+export async function createCheckpointsJson(
+  modelPath: string,
+  file: string,
+  options?: CheckpointsJsonOptions,
+): Promise<CheckpointsJson> {
+  checkPath("file", file);
+  const { logger } = readOptions(options);
+  const json = await listCheckpoints(modelPath, options);
+  await requireFolderOf(file);
+  logger.info(`Creating deepspeed checkpoint file ${file}`);
+  await replaceFile(file, formatCheckpointsJson(json)).catch((error: unknown) => {
+    throw checkpointError({ file }, `cannot be written: ${(error as Error).message}`, error);
+  });
+  return json;
+}
+
+/** What createCheckpointsJson() would write. @throws As it does. */
+export async function listCheckpoints(modelPath: string, options?: CheckpointsJsonOptions): Promise<CheckpointsJson> {
+  checkPath("modelPath", modelPath);
+  const { patterns, weightsOnly, relative } = readOptions(options);
+  const tests = patterns.map(namePattern);
+  const found: string[] = [];
+  await walk(modelPath, "", found, {
+    enters: (name) => !weightsOnly || !name.startsWith("."),
+    takes: (name) => tests.some((test) => test(name)) && (!weightsOnly || isWeightName(name)),
+  });
+  if (found.length === 0) {
+    throw checkpointError(
+      { file: modelPath },
+      `holds no checkpoint files, expected ${listed(patterns)} in it or below${weightsOnly ? ", optimizer states and the like left out" : ""}. ` +
+        "Name other files by patterns, or safetensors",
+    );
+  }
+  const prefix = relative ? "" : pathPrefix(modelPath);
+  return { type: "ds_model", checkpoints: found.map((name) => prefix + name).sort(), version: 1 };
+}
+
+/** The text of an index, as `json.dump` writes it: Python reads the version as a float again. */
+export function formatCheckpointsJson({ type, checkpoints }: CheckpointsJson): string {
+  return `{"type": "${type}", "checkpoints": ${pythonJson(checkpoints)}, "version": 1.0}`;
+}
+
+function checkPath(name: string, value: unknown): void {
+  if (typeof value !== "string" || value === "") throw invalidArgument(name, "a path", value);
+}
+
+function readOptions(options: unknown) {
+  const names = [
+    "patterns",
+    "safetensors",
+    "weightsOnly",
+    "relative",
+    "logger",
+  ] satisfies (keyof CheckpointsJsonOptions)[];
+  const reader = new OptionReader("The options of createCheckpointsJson", options, names);
+  const given = reader.get("patterns");
+  if (
+    given !== undefined &&
+    !(Array.isArray(given) && given.length > 0 && given.every((one) => typeof one === "string"))
+  ) {
+    throw invalidArgument("patterns", "an array of patterns, at least one", given);
+  }
+  const patterns = [...((given as string[] | undefined) ?? [originalPattern])];
+  if (reader.boolean("safetensors", false)) patterns.push("*.safetensors");
+  return {
+    patterns,
+    weightsOnly: reader.boolean("weightsOnly", false),
+    relative: reader.boolean("relative", false),
+    logger: (reader.get("logger") as Logger | undefined) ?? silentLogger,
+  };
+}
+
+interface Selection {
+  /** By a folder's name. */
+  enters(name: string): boolean;
+  /** By a file's name. */
+  takes(name: string): boolean;
+}
+
+/** Collects the files below a folder, by their paths within it. */
+async function walk(root: string, below: string, found: string[], selection: Selection): Promise<void> {
+  const folder = below === "" ? root : path.join(root, below);
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    throw systemError(folder, error);
+  });
+  for (const entry of entries) {
+    const name = below === "" ? entry.name : `${below}/${entry.name}`;
+    if (entry.isDirectory()) {
+      if (selection.enters(entry.name)) await walk(root, name, found, selection);
+    } else if (selection.takes(entry.name) && (await isFile(entry, path.join(root, name)))) found.push(name);
+  }
+}
+
+async function isFile(entry: Dirent, file: string): Promise<boolean> {
+  if (!entry.isSymbolicLink()) return entry.isFile();
+  return stat(file).then(
+    (target) => target.isFile(),
+    () => false, // it leads nowhere
+  );
+}
+
+/** As pathlib writes a folder before a name: no `.` and no empty parts, and `..` kept, since before it may be a link. */
+function pathPrefix(folder: string): string {
+  const parts = folder.split("/").filter((part) => part !== "" && part !== ".");
+  const joined = parts.map((part) => `${part}/`).join("");
+  return folder.startsWith("/") ? `/${joined}` : joined;
+}
+
+async function requireFolderOf(file: string): Promise<void> {
+  const folder = path.dirname(file);
+  if (!(await statPath(folder)).isDirectory()) {
+    throw checkpointError({ file: folder }, `is no folder, expected the one for ${path.basename(file)}`);
+  }
+}
