@@ -1,0 +1,21 @@
+import { NotJson, pythonJson } from "../python_json.js";
+
+/**
+ * A handler's output for one request as the body of its response (ts/protocol/otf_message_handler.py): bytes as they are, text in UTF-8, anything
+ * else as JSON with an indent of 2, where undefined is null.
+ *
+ * @returns undefined where it has no such form: a function, a bigint, a cycle, an object that shows nothing of what it holds.
+ */
+export function encodeOutput(output: unknown): Buffer | undefined {
+  if (Buffer.isBuffer(output)) return output;
+  if (output instanceof Uint8Array) return Buffer.from(output.buffer, output.byteOffset, output.byteLength);
+  if (output instanceof ArrayBuffer) return Buffer.from(output);
+  if (typeof output === "string") return Buffer.from(output, "utf8");
+  try {
+    return Buffer.from(pythonJson(output, 2), "utf8");
+  } catch (error) {
+    // A RangeError is nesting without end; a toJSON() may throw what it likes.
+    if (error instanceof NotJson || error instanceof Error) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,48 @@
+import { ShardspeedError } from "../errors.js";
+import type { Context } from "./context.js";
+import { encodeOutput } from "./encode.js";
+
+/** A part of a response that is not its last. */
+export interface IntermediateResponse {
+  /** Place of the request in its batch. */
+  index: number;
+  requestId: string;
+  /** HTTP status. */
+  status: number;
+  message: string;
+  /** `ts_stream_next: "true"` among them. */
+  headers: Record<string, string>;
+  body: Buffer;
+}
+
+/** The header by which TorchServe marks a response that goes on. */
+export const streamNextHeader = "ts_stream_next";
+
+/**
+ * Sends a part of the responses before the handler returns their ends, as `send_intermediate_predict_response` of TorchServe does
+ * (ts/handler_utils/utils.py).
+ *
+ * @param ret The parts, each at its request's place. A request whose place is not among requestIds gets none.
+ * @param requestIds As context.requestIds, or a part of it.
+ * @param code HTTP status.
+ * @throws ShardspeedError ERR_HANDLER where the parts cannot be encoded, or nobody can take them.
+ */
+export function sendIntermediatePredictResponse(
+  ret: readonly unknown[],
+  requestIds: Readonly<Record<number, string>>,
+  message: string,
+  code: number,
+  context: Context,
+): void {
+  if (context.onIntermediateResponse === undefined) {
+    throw new ShardspeedError("ERR_HANDLER", "Nobody can take an intermediate response here: return the whole output.");
+  }
+  const responses = Object.entries(requestIds).map(([place, requestId]) => {
+    const index = Number(place);
+    const body = encodeOutput(ret[index]);
+    if (body === undefined) throw new ShardspeedError("ERR_HANDLER", "Unsupported model output data type.");
+    context.setResponseHeader(index, streamNextHeader, "true");
+    return { index, requestId, status: code, message, headers: { ...context.getResponseHeaders(index) }, body };
+  });
+  context.onIntermediateResponse(responses);
+}

@@ -1,0 +1,67 @@
+/** One measured value. */
+export interface Metric {
+  name: string;
+  value: number | string;
+  /** "ms", "MB", "percent", "count", or the handler's own. */
+  unit: string;
+  /** The request that it belongs to; undefined: the whole batch. */
+  requestId: string | undefined;
+  dimensions: readonly MetricDimension[];
+}
+
+export interface MetricDimension {
+  name: string;
+  value: string;
+}
+
+/** As many are kept until somebody takes them: a service that nobody watches must not grow. */
+const mostKept = 10_000;
+
+/** Collects what a handler measures, with the methods of TorchServe's `context.metrics` (ts/metrics/metrics_store.py). */
+export class Metrics {
+  /** By place in the batch; set for each batch. */
+  requestIds: Readonly<Record<number, string>> = {};
+  #kept: Metric[] = [];
+
+  /** @param idx Place of the request in the batch; undefined: the whole batch. */
+  addMetric(
+    name: string,
+    value: number | string,
+    unit: string,
+    idx?: number,
+    dimensions: readonly MetricDimension[] = [],
+  ): void {
+    const requestId = idx === undefined ? undefined : this.requestIds[idx];
+    if (this.#kept.length >= mostKept) this.#kept.shift();
+    this.#kept.push({ name, value, unit, requestId, dimensions });
+  }
+
+  addCounter(name: string, value: number, idx?: number, dimensions?: readonly MetricDimension[]): void {
+    this.addMetric(name, value, "count", idx, dimensions);
+  }
+
+  /** @param unit "ms" or "s". */
+  addTime(name: string, value: number, idx?: number, unit = "ms", dimensions?: readonly MetricDimension[]): void {
+    this.addMetric(name, value, unit, idx, dimensions);
+  }
+
+  /** @param unit "B", "kB", "MB" or "GB". */
+  addSize(name: string, value: number, idx?: number, unit = "MB", dimensions?: readonly MetricDimension[]): void {
+    this.addMetric(name, value, unit, idx, dimensions);
+  }
+
+  addPercent(name: string, value: number, idx?: number, dimensions?: readonly MetricDimension[]): void {
+    this.addMetric(name, value, "percent", idx, dimensions);
+  }
+
+  addError(name: string, value: string, dimensions?: readonly MetricDimension[]): void {
+    this.addMetric(name, value, "", undefined, dimensions);
+  }
+
+  /** What was measured since the last call, oldest first. */
+  take(): Metric[] {
+    const taken = this.#kept;
+    this.#kept = [];
+    return taken;
+  }
+}

@@ -1,0 +1,50 @@
+import { setOwn } from "./own_fields.js";
+import type { RequestHeader } from "./request_processor.js";
+import type { Untyped } from "./untyped.js";
+
+/** One parameter of a request as it arrived: the body ("body"), or a field of a form. */
+export interface RequestPart {
+  name: string;
+  /** Without parameters such as charset; undefined where none was sent. */
+  contentType?: string | undefined;
+  value: Uint8Array | string;
+}
+
+/** What a handler gets for a request: its parameters by name, each a Buffer, a string or parsed JSON. */
+export type HandlerRequest = Record<string, Untyped>;
+
+/**
+ * Decodes the parameters of a request as TorchServe does (ts/service.py): `application/json` exactly is parsed, `text...` is a string, anything
+ * else a Buffer; so is what cannot be decoded. Of parameters of one name the last counts. Nothing is decoded where the environment
+ * variable TS_DECODE_INPUT_REQUEST is set to anything but "true".
+ */
+export function decodeRequest(parts: readonly RequestPart[]): HandlerRequest {
+  const request: HandlerRequest = {};
+  const decodes = (process.env.TS_DECODE_INPUT_REQUEST ?? "true") === "true";
+  for (const { name, contentType = "", value } of parts) {
+    const bytes = Buffer.from(value as Uint8Array);
+    setOwn(request, name, decodes ? decodeValue(contentType, bytes) : bytes);
+  }
+  return request;
+}
+
+/** The headers as a handler sees them: an entry with the content type of each parameter, unless a header has its name. */
+export function requestHeaders(
+  parts: readonly RequestPart[],
+  headers: Readonly<Record<string, string>>,
+): Record<string, RequestHeader> {
+  const all: Record<string, RequestHeader> = {};
+  for (const { name, contentType = "" } of parts) setOwn(all, name, { "content-type": contentType });
+  for (const [name, value] of Object.entries(headers)) setOwn(all, name, value);
+  return all;
+}
+
+function decodeValue(contentType: string, bytes: Buffer): Untyped {
+  try {
+    if (contentType === "application/json") return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    if (contentType.startsWith("text")) return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    // The handler sees what was sent, and may know better.
+  }
+  return bytes;
+}

@@ -1,0 +1,40 @@
+import { getOwn } from "./own_fields.js";
+
+/** What enumeration shows: the keys of TorchServe's `system_properties`. */
+export interface SystemPropertyValues {
+  /** Folder of the extracted archive. */
+  model_dir: string;
+  /** First GPU of the model; null on a CPU. */
+  gpu_id: number | null;
+  /** Most requests of a batch. */
+  batch_size: number;
+  server_name: "MMS";
+  server_version: string;
+  limit_max_image_pixels: boolean;
+}
+
+/** The same under names in camel case, and `get` as Python's dictionaries have it. These are not enumerable. */
+export interface SystemProperties extends Readonly<SystemPropertyValues> {
+  readonly modelDir: string;
+  readonly gpuId: number | null;
+  readonly batchSize: number;
+  readonly serverName: "MMS";
+  readonly serverVersion: string;
+  readonly limitMaxImagePixels: boolean;
+  get<Name extends keyof SystemPropertyValues>(name: Name): SystemPropertyValues[Name];
+  get<T = undefined>(name: string, otherwise?: T): unknown;
+}
+
+/** Read-only properties of a model's server. */
+export function createSystemProperties(values: SystemPropertyValues): SystemProperties {
+  const properties = { ...values };
+  for (const [name, value] of Object.entries(values)) {
+    const camelCase = name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+    Object.defineProperty(properties, camelCase, { value });
+  }
+  Object.defineProperty(properties, "get", {
+    value: (name: string, otherwise?: unknown) =>
+      name === "get" ? otherwise : (getOwn(properties as Record<string, unknown>, name) ?? otherwise),
+  });
+  return Object.freeze(properties) as unknown as SystemProperties;
+}
