@@ -1,0 +1,26 @@
+import { ShardspeedError } from "../errors.js";
+import { enterModelFolder } from "../model_folder_scope.js";
+import { BaseHandler } from "./base_handler.js";
+import type { Context } from "./context.js";
+
+/**
+ * What handlers extend whose model getDsEngine() opens (ts/torch_handler/distributed/base_deepspeed_handler.py). Its initialize() sets
+ * `device`, and leaves context, manifest and `initialized` to the subclass.
+ */
+export class BaseDeepSpeedHandler extends BaseHandler {
+  /** Sets device to the number in the environment variable LOCAL_RANK, 0 where it is not set; relative model paths are the model folder's from here on. */
+  override async initialize(ctx: Context): Promise<void> {
+    // Before any await, so that it holds where the caller goes on.
+    enterModelFolder(ctx.systemProperties.model_dir);
+    this.device = readLocalRank();
+  }
+}
+
+function readLocalRank(): number {
+  const text = process.env.LOCAL_RANK ?? "0";
+  if (/^\s*[+-]?\d+\s*$/.test(text)) return Number(text);
+  throw new ShardspeedError(
+    "ERR_CONFIG",
+    `Found LOCAL_RANK=${JSON.stringify(text)}, expected an integer: start all ranks by one launcher (shardspeed run, torchrun), or unset it.`,
+  );
+}

@@ -1,0 +1,155 @@
+import type { Stats } from "node:fs";
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
+import type { Engine } from "../engine.js";
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import { initInference } from "../init.js";
+import type { Logger } from "../logger.js";
+import type { InitOptions } from "../options.js";
+import { getOwn } from "./own_fields.js";
+import { pythonJoin } from "./python_path.js";
+
+/** A model that was described without its weights: what modelFromConfig() gives. */
+export interface MetaModelLike {
+  readonly folder: string | undefined;
+}
+
+/** What getDsEngine() reads of a context; a Context has it. */
+export interface DsEngineContext {
+  readonly modelName: string;
+  readonly systemProperties: { readonly model_dir: string };
+  readonly modelYamlConfig: unknown;
+  readonly logger?: Logger;
+}
+
+/** initInference(), or what stands for it in a test. */
+export type InitEngine<Result> = (model: string | MetaModelLike, options: InitOptions) => Promise<Result>;
+
+/**
+ * Makes the engine that a model-config.yaml describes, as `get_ds_engine` of TorchServe does (ts/handler_utils/distributed/deepspeed.py): by
+ * `deepspeed.config`, `deepspeed.checkpoint` and `handler.model_path`. Paths are relative to the model folder of the context. The index that
+ * `deepspeed.checkpoint` names is written anew each time; where model_path has no .bin files, with its .safetensors or .pt files.
+ * `deviceType: cpu` keeps the engine off GPUs.
+ *
+ * @param model A meta model, or the path of a model folder.
+ * @throws ShardspeedError ERR_CONFIG for a yaml that does not say these things, naming the key; ERR_CHECKPOINT for weights that are not there
+ * or an index that cannot be written; and what initInference() throws.
+ */
+export function getDsEngine(model: string | MetaModelLike, ctx: DsEngineContext): Promise<Engine> {
+  return openDsEngine(model, ctx, initEngine);
+}
+
+/** The engine of a model, meta or not. */
+export const initEngine: InitEngine<Engine> = (model, options) => initInference(model as string, options);
+
+/** The same with another initInference(). */
+export async function openDsEngine<Result>(
+  model: string | MetaModelLike,
+  ctx: DsEngineContext,
+  init: InitEngine<Result>,
+): Promise<Result> {
+  const modelDir = ctx?.systemProperties?.model_dir;
+  if (typeof modelDir !== "string") throw invalidArgument("ctx", "a context with systemProperties.model_dir", ctx);
+  const { modelName, modelYamlConfig: yaml, logger } = ctx;
+  // In the order of the original, which decides the error where more than one thing is wrong.
+  const handler = readSection(modelName, yaml, "handler");
+  if (!Object.hasOwn(handler, "model_path")) throw missingKey(modelName, "handler.model_path");
+  const section = readDeepspeedSection(modelName, yaml as Record<string, unknown>);
+  const config = await findConfig(modelName, modelDir, section);
+  const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", getOwn(handler, "model_path")));
+  const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
+  return init(model, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...(logger ? { logger } : {}) });
+}
+
+/** `deviceType: cpu` as an option of initInference(); with any other a GPU is taken where there is one. */
+export function deviceOption(yaml: unknown): { device?: "cpu" } {
+  const isCpu = typeof yaml === "object" && yaml !== null && "deviceType" in yaml && yaml.deviceType === "cpu";
+  return isCpu ? { device: "cpu" } : {};
+}
+
+function configError(message: string): ShardspeedError {
+  return new ShardspeedError("ERR_CONFIG", message);
+}
+
+function missingKey(modelName: string, key: string): ShardspeedError {
+  return configError(`${modelName}: the model config yaml has no key ${key}. Add it.`);
+}
+
+function wrongKey(modelName: string, key: string, expected: string, found: unknown): ShardspeedError {
+  const { message } = invalidArgument(key, expected, found);
+  return configError(`${modelName}: the model config yaml is wrong. ${message}`);
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function readSection(modelName: string, yaml: unknown, key: string): Record<string, unknown> {
+  if (!isMap(yaml)) throw wrongKey(modelName, "it", `a map with a key ${key}`, yaml);
+  if (!Object.hasOwn(yaml, key)) throw missingKey(modelName, key);
+  const section = yaml[key];
+  if (!isMap(section)) throw wrongKey(modelName, key, "a map", section);
+  return section;
+}
+
+function readDeepspeedSection(modelName: string, yaml: Record<string, unknown>): Record<string, unknown> {
+  if (!Object.hasOwn(yaml, "deepspeed")) {
+    throw configError(`${modelName} has no deepspeed config in model config yaml file`);
+  }
+  return readSection(modelName, yaml, "deepspeed");
+}
+
+function readPath(modelName: string, key: string, value: unknown): string {
+  if (typeof value !== "string" || value === "") throw wrongKey(modelName, key, "a path", value);
+  return value;
+}
+
+async function findConfig(
+  modelName: string,
+  modelDir: string,
+  section: Record<string, unknown>,
+): Promise<{ config?: string }> {
+  const value = getOwn(section, "config");
+  if (!Object.hasOwn(section, "config")) return {};
+  if (typeof value !== "string") throw wrongKey(modelName, "deepspeed.config", "the path of a JSON file", value);
+  const config = pythonJoin(modelDir, value);
+  const found: Stats | undefined = await stat(config).catch(() => undefined);
+  if (found === undefined) throw configError(`${modelName} has no deepspeed config file ${config}`);
+  if (found.isDirectory()) {
+    throw wrongKey(modelName, "deepspeed.config", `the path of a JSON file (${config} is a folder)`, value);
+  }
+  return { config };
+}
+
+async function writeCheckpoint(
+  modelName: string,
+  modelDir: string,
+  section: Record<string, unknown>,
+  modelPath: string,
+  logger: Logger | undefined,
+): Promise<{ checkpoint?: string }> {
+  if (!Object.hasOwn(section, "checkpoint")) return {};
+  const value = readPath(modelName, "deepspeed.checkpoint", getOwn(section, "checkpoint"));
+  const checkpoint = pythonJoin(modelDir, value);
+  const choices = [
+    { weightsOnly: true },
+    { patterns: ["*.safetensors"], weightsOnly: true },
+    { patterns: ["*.pt"], weightsOnly: true },
+  ];
+  for (const choice of choices) {
+    // Without the files that only training needs: an engine could make nothing of them.
+    if (!(await holdsFiles(modelPath, choice))) continue;
+    await createCheckpointsJson(modelPath, checkpoint, { ...choice, ...(logger ? { logger } : {}) });
+    return { checkpoint };
+  }
+  await createCheckpointsJson(modelPath, checkpoint, logger ? { logger } : {});
+  return { checkpoint };
+}
+
+async function holdsFiles(modelPath: string, choice: { patterns?: string[]; weightsOnly: boolean }): Promise<boolean> {
+  return listCheckpoints(modelPath, choice).then(
+    () => true,
+    () => false,
+  );
+}
