@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine.js";
 export { type ErrorCode, errorCodes, ShardspeedError } from "./errors.js";
 export type { ForwardInputs, ForwardResult, Logits } from "./forward.js";
@@ -14,6 +15,29 @@ export type {
   GenerationTimings,
   GenerationUsage,
 } from "./generation.js";
+export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
+export { BaseHandler } from "./handler/base_handler.js";
+export { Context, type ContextOptions } from "./handler/context.js";
+export { type DsEngineContext, getDsEngine, type MetaModelLike } from "./handler/ds_engine.js";
+export { type IntermediateResponse, sendIntermediatePredictResponse } from "./handler/intermediate.js";
+export { loadHandler } from "./handler/load_handler.js";
+export { type Metric, type MetricDimension, Metrics } from "./handler/metrics.js";
+export { PredictionException } from "./handler/prediction_exception.js";
+export { decodeRequest, type HandlerRequest, type RequestPart } from "./handler/request.js";
+export { type RequestHeader, RequestProcessor } from "./handler/request_processor.js";
+export { type HandlerSource, resolveHandler } from "./handler/resolve_handler.js";
+export {
+  type BatchOutcome,
+  type BatchRequest,
+  type HandlerFunction,
+  type HandlerObject,
+  HandlerService,
+  type PredictOptions,
+  type RequestResponse,
+} from "./handler/service.js";
+export type { SystemProperties, SystemPropertyValues } from "./handler/system_properties.js";
+export { TextGenerationHandler } from "./handler/text_generation_handler.js";
+export type { Untyped } from "./handler/untyped.js";
 export { initInference } from "./init.js";
 export type { Logger } from "./logger.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";

@@ -1,0 +1,124 @@
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import { nearestKey } from "../nearest.js";
+import { loadHandler, moduleEndings, splitSpec } from "./load_handler.js";
+import type { HandlerFunction, HandlerObject } from "./service.js";
+import { TextGenerationHandler } from "./text_generation_handler.js";
+
+/** Where a model's handler is told. */
+export interface HandlerSource {
+  /** `handler` of the archive's manifest: the file of a module, `file:name`, or the name of a shipped handler. */
+  handler: string;
+  /** Folder of the extracted archive. */
+  modelDir: string;
+  /** model-config.yaml, parsed: its `handler` may be the name of a shipped handler, or have it as `type`. */
+  yaml?: unknown;
+  /** From the handler of a manifest, `custom_handler.py`, `custom_handler` or `custom_handler:handle`, to a shipped handler or a module. */
+  handlerMap?: Readonly<Record<string, string>>;
+}
+
+const shipped: Readonly<Record<string, new () => HandlerObject>> = { TextGenerationHandler };
+
+/**
+ * Finds and makes the handler of a model: what handlerMap says, else the module of the archive, else the shipped handler that the manifest or
+ * the yaml names. A handler in Python is served by what handlerMap or the yaml says in its place.
+ *
+ * @throws ShardspeedError ERR_HANDLER that says what to write where.
+ */
+export async function resolveHandler(source: HandlerSource): Promise<HandlerObject | HandlerFunction> {
+  const { handler, modelDir, yaml, handlerMap = {} } = source;
+  if (typeof handler !== "string" || handler === "")
+    throw invalidArgument("handler", "the file or name of a handler", handler);
+  const mapped = mappedName(handler, handlerMap);
+  if (mapped !== undefined) return make(mapped, modelDir, `The handler map names ${mapped} for ${handler}`);
+  const { file } = splitSpec(handler);
+  const module = isPython(file) ? undefined : await findModule(file, modelDir);
+  if (module !== undefined) return loadHandler(handler.replace(file, module), modelDir);
+  const python = isPython(file) || (await exists(path.resolve(modelDir, `${file}.py`)));
+  if (!python && shippedHandler(handler) !== undefined) return make(handler, modelDir, "");
+  const inYaml = yamlName(yaml);
+  if (inYaml !== undefined) return make(inYaml, modelDir, `The model config yaml names the handler ${inYaml}`);
+  if (python) throw pythonError(handler);
+  return make(handler, modelDir, `The model's handler is ${handler}`);
+}
+
+function isPython(file: string): boolean {
+  return file.endsWith(".py");
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
+
+/** A module's file within the model folder; a name without an ending may have any. */
+async function findModule(file: string, modelDir: string): Promise<string | undefined> {
+  if (moduleEndings.some((ending) => file.endsWith(ending))) return file;
+  for (const ending of moduleEndings) {
+    if (await exists(path.resolve(modelDir, file + ending))) return file + ending;
+  }
+  return undefined;
+}
+
+/** `file:handle` and `file` are the same, with the ending .py and without, with a folder before them and without. */
+function mappedName(handler: string, map: Readonly<Record<string, string>>): string | undefined {
+  const plain = (spec: string) => {
+    const { file, name = "handle" } = splitSpec(spec);
+    return `${path.basename(file).replace(/\.py$/, "")}:${name}`;
+  };
+  const entry = Object.entries(map).find(([key]) => key === handler || plain(key) === plain(handler));
+  if (entry === undefined) return undefined;
+  const [key, name] = entry;
+  if (typeof name !== "string" || name === "")
+    throw invalidArgument(`handlerMap[${JSON.stringify(key)}]`, "a name", name);
+  return name;
+}
+
+function yamlName(yaml: unknown): string | undefined {
+  if (typeof yaml !== "object" || yaml === null || !("handler" in yaml)) return undefined;
+  const { handler } = yaml;
+  if (typeof handler === "string") return handler;
+  if (typeof handler !== "object" || handler === null || !("type" in handler)) return undefined;
+  return typeof handler.type === "string" ? handler.type : undefined;
+}
+
+/** By class name or as TorchServe names its own: TextGenerationHandler, text_generation_handler, text_generation. */
+function shippedHandler(name: string): (new () => HandlerObject) | undefined {
+  const plain = (text: string) =>
+    text
+      .replaceAll("_", "")
+      .toLowerCase()
+      .replace(/handler$/, "");
+  const key = Object.keys(shipped).find((known) => plain(known) === plain(name));
+  return key === undefined ? undefined : shipped[key];
+}
+
+async function make(name: string, modelDir: string, found: string): Promise<HandlerObject | HandlerFunction> {
+  const known = shippedHandler(name);
+  if (known !== undefined) return new known();
+  const { file } = splitSpec(name);
+  const module = await findModule(file, modelDir);
+  if (module !== undefined) return loadHandler(name.replace(file, module), modelDir);
+  const near = nearestKey(name, Object.keys(shipped));
+  throw new ShardspeedError(
+    "ERR_HANDLER",
+    `${found}: there is no such module in ${modelDir}, and no shipped handler of that name. ` +
+      (near === undefined ? `Shipped: ${Object.keys(shipped).join(", ")}.` : `Did you mean ${near}?`),
+  );
+}
+
+function pythonError(handler: string): ShardspeedError {
+  const { file } = splitSpec(handler);
+  const script = isPython(file) ? file : `${file}.py`;
+  const name = Object.keys(shipped)[0];
+  return new ShardspeedError(
+    "ERR_HANDLER",
+    `The model's handler is ${script}, which is Python, expected a JavaScript module or a shipped handler. For a shipped one write ` +
+      `"handler: { type: ${name}, ... }" into the model config yaml, or give --handler-map ${script}=${name} (handlerMap: ` +
+      `{ ${JSON.stringify(script)}: ${JSON.stringify(name)} }). Shipped: ${Object.keys(shipped).join(", ")}. A handler of your own is ported ` +
+      "line by line to a class that extends BaseDeepSpeedHandler.",
+  );
+}

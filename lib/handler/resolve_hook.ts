@@ -1,0 +1,17 @@
+// Runs in Node's thread for module hooks: see module_hooks.ts.
+import type { InitializeHook, ResolveHook } from "node:module";
+
+let own: string | undefined;
+
+export const initialize: InitializeHook<{ own: string }> = (data) => {
+  own = data.own;
+};
+
+export const resolve: ResolveHook = async (specifier, context, nextResolve) => {
+  try {
+    return await nextResolve(specifier, context);
+  } catch (error) {
+    if (specifier !== "shardspeed" || own === undefined) throw error;
+    return nextResolve(own, context);
+  }
+};

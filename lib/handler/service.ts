@@ -1,0 +1,188 @@
+import { ShardspeedError } from "../errors.js";
+import type { Context } from "./context.js";
+import { encodeOutput } from "./encode.js";
+import { type IntermediateResponse, streamNextHeader } from "./intermediate.js";
+import { PredictionException } from "./prediction_exception.js";
+import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders } from "./request.js";
+import { RequestProcessor } from "./request_processor.js";
+import type { Untyped } from "./untyped.js";
+
+/** A handler as an object: `handle` is all that it must have. */
+export interface HandlerObject {
+  initialize?(context: Context): unknown;
+  handle(data: HandlerRequest[], context: Context): unknown;
+  /** Called when the service ends: gives back what the handler holds, such as an engine. */
+  dispose?(): unknown;
+}
+
+/** A handler as a function. It is called once with undefined in place of requests, to initialise. */
+export type HandlerFunction = (data: HandlerRequest[] | undefined, context: Context) => unknown;
+
+/** A request of a batch. */
+export interface BatchRequest {
+  id: string;
+  /** Its parameters as they arrived, or `data`: as they are decoded. */
+  parts?: readonly RequestPart[];
+  data?: HandlerRequest;
+  headers?: Readonly<Record<string, string>>;
+  /** Aborts when nobody waits for the response any more; a handler may heed it. */
+  signal?: AbortSignal | undefined;
+}
+
+/** The response to one request of a batch. */
+export interface RequestResponse {
+  requestId: string;
+  /** HTTP status. */
+  status: number;
+  /** null: the usual one of the status. */
+  phrase: string | null;
+  /** undefined: the handler has set none. */
+  contentType: string | undefined;
+  /** The others that the handler has set. */
+  headers: Record<string, string>;
+  /** `error` where the batch failed: code and message say more. */
+  body: Buffer;
+}
+
+/** What became of a batch (ts/service.py): 200, or why all of its requests failed. */
+export interface BatchOutcome {
+  code: number;
+  message: string;
+  /** One for each request, in their order. */
+  responses: RequestResponse[];
+  /** What the handler threw. It is for logs: its message may hold what a request said. */
+  error?: unknown;
+}
+
+export interface PredictOptions {
+  /** Receives parts of responses that come before their ends. */
+  onIntermediateResponse?: ((responses: IntermediateResponse[]) => void) | undefined;
+}
+
+/** Runs batches through a handler, one at a time, and says what became of each. */
+export class HandlerService {
+  readonly context: Context;
+  readonly #handler: HandlerObject | undefined;
+  readonly #entry: HandlerFunction;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(handler: HandlerObject | HandlerFunction, context: Context) {
+    this.context = context;
+    this.#handler = typeof handler === "function" ? undefined : handler;
+    this.#entry =
+      typeof handler === "function" ? handler : (data, ctx) => handler.handle(data as HandlerRequest[], ctx);
+  }
+
+  /**
+   * Initialises the handler.
+   *
+   * @throws ShardspeedError What the handler threw, if it is one; else ERR_HANDLER with it as cause.
+   */
+  async initialize(): Promise<void> {
+    try {
+      if (this.#handler === undefined) await this.#entry(undefined, this.context);
+      else await this.#handler.initialize?.(this.context);
+    } catch (error) {
+      if (ShardspeedError.isInstance(error)) throw error;
+      const name = this.#handler?.constructor.name ?? this.#entry.name;
+      throw new ShardspeedError("ERR_HANDLER", `The handler ${name} could not initialise: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** Runs a batch when those before it are done. Never rejects. */
+  predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
+    const outcome = this.#last.then(() => this.#predict(requests, options));
+    this.#last = outcome;
+    return outcome;
+  }
+
+  /** Ends the handler when the batches that were given are done. */
+  async dispose(): Promise<void> {
+    await this.#last;
+    await this.#handler?.dispose?.();
+  }
+
+  async #predict(requests: readonly BatchRequest[], options: PredictOptions): Promise<BatchOutcome> {
+    const ids = requests.map(({ id }) => id);
+    const startedAt = performance.now();
+    let output: Untyped;
+    try {
+      output = await this.#entry(this.#begin(requests, options), this.context);
+    } catch (error) {
+      this.context.logger.error(`Invoking the handler failed: ${stackOf(error)}`);
+      return { ...failure(ids, ...outcomeOf(error)), error };
+    }
+    if (!Array.isArray(output)) return failure(ids, 503, "Invalid model predict output");
+    if (output.length !== requests.length) return failure(ids, 503, "number of batch response mismatched");
+    const milliseconds = Number((performance.now() - startedAt).toFixed(2));
+    this.context.metrics.addTime("PredictionTime", milliseconds, undefined, "ms");
+    return this.#respond(ids, output);
+  }
+
+  /** Tells the context of a batch. */
+  #begin(requests: readonly BatchRequest[], options: PredictOptions): HandlerRequest[] {
+    const { context } = this;
+    context.requestIds = Object.fromEntries(requests.map(({ id }, i) => [i, id]));
+    context.metrics.requestIds = context.requestIds;
+    context.requestSignals = requests.map(({ signal }) => signal);
+    context.requestProcessor = requests.map(
+      ({ parts = [], headers = {} }) => new RequestProcessor(requestHeaders(parts, headers)),
+    );
+    context.onIntermediateResponse = options.onIntermediateResponse;
+    return requests.map(({ parts = [], data }) => data ?? decodeRequest(parts));
+  }
+
+  #respond(ids: readonly string[], output: readonly unknown[]): BatchOutcome {
+    const responses: RequestResponse[] = [];
+    for (const [i, requestId] of ids.entries()) {
+      const body = encodeOutput(output[i]);
+      if (body === undefined) return failure(ids, 503, "Unsupported model output data type.");
+      const [status, phrase] = this.context.getResponseStatus(i);
+      const { "content-type": contentType, ...headers } = this.context.getResponseHeaders(i);
+      if (headers[streamNextHeader] === "true") headers[streamNextHeader] = "false";
+      responses.push({ requestId, status, phrase, contentType, headers, body });
+    }
+    return { code: 200, message: "Prediction success", responses };
+  }
+}
+
+function failure(ids: readonly string[], code: number, message: string): BatchOutcome {
+  const responses = ids.map((requestId) => {
+    return { requestId, status: code, phrase: null, contentType: undefined, headers: {}, body: Buffer.from("error") };
+  });
+  return { code, message, responses };
+}
+
+function outcomeOf(error: unknown): [code: number, message: string] {
+  if (PredictionException.isInstance(error)) return [error.errorCode, error.message];
+  if (isOutOfResources(error)) return [507, "Out of resources"];
+  return [503, "Prediction failed"];
+}
+
+function isOutOfResources(error: unknown): boolean {
+  if (ShardspeedError.isInstance(error) && (error.code === "ERR_OUT_OF_MEMORY" || error.code === "ERR_CUDA"))
+    return true;
+  const message = messageOf(error);
+  if (message.includes("CUDA")) return true;
+  // What V8 and Node say where memory runs out, as long as they can still say something.
+  const { code } = (error ?? {}) as { code?: unknown };
+  return (
+    code === "ERR_MEMORY_ALLOCATION_FAILED" ||
+    (error instanceof RangeError && /allocation failed|out of memory/i.test(message))
+  );
+}
+
+/** A handler may throw anything. */
+function messageOf(error: unknown): string {
+  try {
+    return error instanceof Error ? String(error.message) : String(error);
+  } catch {
+    return "something that cannot be shown";
+  }
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? String(error.stack ?? error.message) : messageOf(error);
+}

@@ -1,0 +1,251 @@
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import type { Engine, Prompt } from "../engine.js";
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import type { GenerationResult } from "../generation.js";
+import { nearestKey } from "../nearest.js";
+import { type GenerationOptions, resolveGenerationOptions } from "../options.js";
+import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
+import type { Context } from "./context.js";
+import { deviceOption, type InitEngine, initEngine, openDsEngine } from "./ds_engine.js";
+import { fromText } from "./generation_parameters.js";
+import { sendIntermediatePredictResponse } from "./intermediate.js";
+import type { HandlerRequest } from "./request.js";
+import { isTextParameter, readParameters, readTextRequest, type TextRequest, textParameters } from "./text_request.js";
+
+/** A request of a batch, or why it cannot be one. */
+type Prepared = TextRequest | { error: unknown };
+
+/** An output for a request, or why there is none. */
+type Generated = { request: TextRequest; result: GenerationResult } | { text: string } | { error: unknown };
+
+const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed"];
+
+/**
+ * Serves a causal language model without code of one's own: the handler of TorchServe's OPT-30B example
+ * (examples/large_models/deepspeed/opt/custom_handler.py) for any model that the engine runs.
+ *
+ * It reads `handler` of model-config.yaml: `model_path` (the model folder, relative to the archive's; default: the archive itself where it
+ * holds a config.json), `max_length` (prompts are cut to their first tokens, so many; default: none is cut), `manual_seed` (the seed of sampling
+ * requests that bring none), and for all requests that name none themselves `max_new_tokens`, `temperature`, `top_k`, `top_p` and the other
+ * generation options, `stream`, `details` and `return_full_text`. With a `deepspeed` section the engine is that of getDsEngine().
+ *
+ * A request is text, or JSON or a form with `prompt` and such parameters. It is answered with the new text; with `details: true` with an object;
+ * with `stream: true` in parts where they can be sent. A request that is wrong gets a response of its own with status 400, and the others of
+ * the batch theirs.
+ */
+export class TextGenerationHandler extends BaseDeepSpeedHandler {
+  engine: Engine | undefined;
+  #defaults: readonly (readonly [string, unknown])[] = [];
+  #seed: GenerationOptions["seed"];
+  #maxLength: number | undefined;
+  readonly #init: InitEngine<Engine>;
+
+  /** @param init What opens the engine. Default initInference(). */
+  constructor(init: InitEngine<Engine> = initEngine) {
+    super();
+    this.#init = init;
+  }
+
+  /** @throws ShardspeedError ERR_CONFIG for what the yaml says, and what getDsEngine() and initInference() throw. */
+  override async initialize(ctx: Context): Promise<void> {
+    // Its promise is awaited later: what it does in the caller's place it does at once.
+    const started = super.initialize(ctx);
+    this.context = ctx;
+    this.manifest = ctx.manifest;
+    await started;
+    const section = readSection(ctx);
+    this.#readSettings(ctx, section);
+    this.engine = await this.#openEngine(ctx, section);
+    this.model = this.engine.module;
+    this.initialized = true;
+  }
+
+  /** Gives the engine back. */
+  async dispose(): Promise<void> {
+    await this.engine?.dispose();
+  }
+
+  override preprocess(requests: HandlerRequest[]): Prepared[] {
+    return requests.map((row) => {
+      try {
+        const { prompt, ...own } = readTextRequest(row, this.#defaults);
+        return { prompt: this.#cut(prompt), ...own };
+      } catch (error) {
+        return keepIfOwn(error);
+      }
+    });
+  }
+
+  override async inference(requests: Prepared[]): Promise<Generated[]> {
+    const together = new AbortController();
+    const answer = async (request: Prepared, place: number) =>
+      "error" in request ? request : this.#answer(request, place, together.signal).catch(keepIfOwn);
+    try {
+      return await Promise.all(requests.map(answer));
+    } catch (error) {
+      together.abort(); // nobody would get the others' results
+      throw error;
+    }
+  }
+
+  override postprocess(outputs: Generated[]): unknown[] {
+    return outputs.map((output, i) => {
+      if ("error" in output) return this.#refuse(output.error, i);
+      const answer = "text" in output ? output.text : shape(output.request, output.result);
+      const type = typeof answer === "string" ? "text/plain; charset=utf-8" : "application/json";
+      this.context?.requestProcessor[i]?.addResponseProperty("content-type", type);
+      return answer;
+    });
+  }
+
+  #readSettings(ctx: Context, section: Record<string, unknown>): void {
+    const entries = Object.entries(section);
+    for (const [name] of entries) {
+      if (ownKeys.includes(name) || isTextParameter(name)) continue;
+      const near = nearestKey(name, [...ownKeys, ...textParameters]);
+      ctx.logger.warn(
+        `The model config yaml has an unknown key handler.${name}.${near ? ` Did you mean ${near}?` : ""}`,
+      );
+    }
+    this.#defaults = entries.filter(([name]) => isTextParameter(name));
+    try {
+      this.#seed = fromText(section.manual_seed ?? undefined, "number") as GenerationOptions["seed"];
+      resolveGenerationOptions({ ...readParameters(this.#defaults).options });
+      resolveGenerationOptions(this.#seed === undefined ? {} : { seed: this.#seed });
+      this.#maxLength = readMaxLength(section.max_length);
+    } catch (error) {
+      if (!ShardspeedError.isInstance(error)) throw error;
+      throw new ShardspeedError("ERR_CONFIG", `The model config yaml, handler: ${error.message}`, { cause: error });
+    }
+  }
+
+  async #openEngine(ctx: Context, section: Record<string, unknown>): Promise<Engine> {
+    const { model_dir: modelDir } = ctx.systemProperties;
+    const modelPath = section.model_path ?? (await ownFolder(modelDir));
+    if (typeof modelPath !== "string" || modelPath === "") {
+      throw new ShardspeedError(
+        "ERR_CONFIG",
+        "The model config yaml has no handler.model_path, expected the path of a model folder, and the archive holds no model itself.",
+      );
+    }
+    const folder = path.resolve(modelDir, modelPath);
+    const yaml = ctx.modelYamlConfig;
+    if (yaml === null || !Object.hasOwn(yaml, "deepspeed")) {
+      return this.#init(folder, { ...deviceOption(yaml), logger: ctx.logger });
+    }
+    const { modelName, systemProperties, logger } = ctx;
+    const modelYamlConfig = { ...yaml, handler: { ...section, model_path: modelPath } };
+    return openDsEngine(folder, { modelName, systemProperties, logger, modelYamlConfig }, this.#init);
+  }
+
+  /** A prompt of no more than max_length tokens. */
+  #cut(prompt: TextRequest["prompt"]): TextRequest["prompt"] {
+    const most = this.#maxLength;
+    if (most === undefined) return prompt;
+    if (typeof prompt !== "string") return prompt.slice(0, most);
+    const tokenizer = this.engine?.tokenizer;
+    // No token has as many characters: the rest need not be looked at.
+    return tokenizer === undefined ? prompt : tokenizer.encode(prompt.slice(0, most * 512)).slice(0, most);
+  }
+
+  async #answer(request: TextRequest, place: number, together: AbortSignal): Promise<Generated> {
+    const { engine, context } = this;
+    if (engine === undefined) throw new ShardspeedError("ERR_HANDLER", "The handler has not been initialised.");
+    const own = context?.requestSignals[place];
+    const options: GenerationOptions = {
+      ...(this.#seed === undefined ? {} : { seed: this.#seed }),
+      ...request.options,
+      signal: own === undefined ? together : AbortSignal.any([own, together]),
+    };
+    const prompt = request.prompt as Prompt;
+    if (request.stream && context?.onIntermediateResponse && context.requestIds[place] !== undefined) {
+      return { text: await stream(engine, prompt, options, context, place) };
+    }
+    return { request, result: await engine.generate(prompt, options) };
+  }
+
+  #refuse(error: unknown, place: number): unknown {
+    const { code, message } = error as ShardspeedError;
+    const status = statusOf(code);
+    this.context?.setResponseStatus(status, null, place);
+    this.context?.requestProcessor[place]?.addResponseProperty("content-type", "application/json");
+    return { code: status, type: status === 400 ? "BadRequestException" : "InternalServerException", message };
+  }
+}
+
+function readSection({ modelYamlConfig: yaml }: Context): Record<string, unknown> {
+  const section = yaml?.handler ?? {};
+  if (typeof section === "string") return {}; // the handler's name alone
+  if (typeof section === "object" && !Array.isArray(section)) return section;
+  const { message } = invalidArgument("handler", "a map", section);
+  throw new ShardspeedError("ERR_CONFIG", `The model config yaml is wrong. ${message}`);
+}
+
+function readMaxLength(given: unknown): number | undefined {
+  const value = fromText(given ?? undefined, "number");
+  if (value === undefined) return undefined;
+  if (!Number.isSafeInteger(value) || (value as number) < 1)
+    throw invalidArgument("max_length", "an integer of at least 1", value);
+  return value as number;
+}
+
+async function ownFolder(modelDir: string): Promise<string | undefined> {
+  return stat(path.join(modelDir, "config.json")).then(
+    () => modelDir,
+    () => undefined,
+  );
+}
+
+/** What ends one request only. Anything else is the whole batch's. */
+const ownCodes: Readonly<Record<string, number>> = {
+  ERR_INVALID_ARGUMENT: 400,
+  ERR_CONTEXT_LENGTH: 400,
+  ERR_TOKENIZER: 400,
+  ERR_ABORTED: 499,
+  ERR_NUMERIC: 503,
+  ERR_OUT_OF_MEMORY: 507,
+};
+
+function statusOf(code: string): number {
+  return ownCodes[code] ?? 503;
+}
+
+function keepIfOwn(error: unknown): { error: unknown } {
+  if (ShardspeedError.isInstance(error) && Object.hasOwn(ownCodes, error.code)) return { error };
+  throw error;
+}
+
+/** Sends the text as it is made, and returns its end. */
+async function stream(
+  engine: Engine,
+  prompt: Prompt,
+  options: GenerationOptions,
+  context: Context,
+  place: number,
+): Promise<string> {
+  let last = "";
+  for await (const chunk of engine.stream(prompt, options)) {
+    if (chunk.finishReason) {
+      last = chunk.text;
+    } else if (chunk.text !== "") {
+      const parts: string[] = [];
+      parts[place] = chunk.text;
+      sendIntermediatePredictResponse(
+        parts,
+        { [place]: context.requestIds[place] as string },
+        "Intermediate",
+        200,
+        context,
+      );
+    }
+  }
+  return last;
+}
+
+function shape({ prompt, details, returnFullText }: TextRequest, result: GenerationResult): unknown {
+  const text = returnFullText && typeof prompt === "string" ? prompt + result.text : result.text;
+  if (!details) return text;
+  const { promptTokens: prompt_tokens, newTokens: new_tokens } = result.usage;
+  return { text, ids: result.ids, finish_reason: result.finishReason, usage: { prompt_tokens, new_tokens } };
+}
