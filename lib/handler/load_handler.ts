@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { invalidArgument, ShardspeedError } from "../errors.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import { BaseHandler } from "./base_handler.js";
@@ -50,11 +52,11 @@ async function importModule(file: string): Promise<Record<string, unknown>> {
   try {
     return await import(pathToFileURL(file).href);
   } catch (error) {
-    throw handlerError(file, describeImportFailure(error), error);
+    throw handlerError(file, await describeImportFailure(file, error), error);
   }
 }
 
-function describeImportFailure(error: unknown): string {
+async function describeImportFailure(file: string, error: unknown): Promise<string> {
   if (!(error instanceof Error)) return `threw ${String(error)} while it was loaded`;
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ERR_UNKNOWN_FILE_EXTENSION") {
@@ -62,11 +64,18 @@ function describeImportFailure(error: unknown): string {
   }
   if (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND") return `an import is missing: ${error.message}`;
   if (error instanceof SyntaxError || code === "ERR_INVALID_TYPESCRIPT_SYNTAX") {
-    // Where it is stands at the beginning of the stack only.
-    const [place = ""] = (error.stack ?? "").split("\n");
-    return `syntax error: ${error.message}${/:\d+$/.test(place) ? ` (${place.replace(/^file:\/\//, "")})` : ""}`;
+    return `syntax error: ${error.message}${await syntaxErrorPlace(file)}`;
   }
   return `${error.name} while it was loaded: ${error.message}`;
+}
+
+/** The error of an import does not say where in a file it is; Node's check of the file does. Empty where that finds nothing: the fault is in another file. */
+async function syntaxErrorPlace(file: string): Promise<string> {
+  const { stderr = "" } = await promisify(execFile)(process.execPath, ["--check", file], { timeout: 10_000 }).catch(
+    (failure: { stderr?: string }) => failure,
+  );
+  const line = /:(\d+)$/.exec(stderr.split("\n", 1)[0] ?? "")?.[1];
+  return line === undefined ? "" : ` (line ${line})`;
 }
 
 function namedEntry(file: string, exports: Record<string, unknown>, name: string): unknown {

@@ -117,8 +117,9 @@ export class HandlerService {
     if (!Array.isArray(output)) return failure(ids, 503, "Invalid model predict output");
     if (output.length !== requests.length) return failure(ids, 503, "number of batch response mismatched");
     const milliseconds = Number((performance.now() - startedAt).toFixed(2));
-    this.context.metrics.addTime("PredictionTime", milliseconds, undefined, "ms");
-    return this.#respond(ids, output);
+    const outcome = this.#respond(ids, output);
+    if (outcome.code === 200) this.context.metrics.addTime("PredictionTime", milliseconds, undefined, "ms");
+    return outcome;
   }
 
   /** Tells the context of a batch. */
