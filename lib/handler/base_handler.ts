@@ -79,10 +79,20 @@ export class BaseHandler {
   }
 
   async #run(data: HandlerRequest[]): Promise<Untyped> {
-    const prepared = await this.preprocess(data);
+    const prepared = await this.#measured("preprocess", () => this.preprocess(data));
     this.explain = this.#asks("explain");
     if (this.explain) return this.explainHandle(prepared, data);
-    return this.postprocess(await this.inference(prepared));
+    const output = await this.#measured("inference", () => this.inference(prepared));
+    return this.#measured("postprocess", () => this.postprocess(output));
+  }
+
+  /** With `handler.profile: true` in the yaml each step is a metric of its own (ts/handler_utils/timer.py). */
+  async #measured(step: string, run: () => Untyped): Promise<Untyped> {
+    if (this.context?.modelYamlConfig?.handler?.profile !== true) return run();
+    const startedAt = performance.now();
+    const output = await run();
+    this.context.metrics.addTime(`ts_handler_${step}`, performance.now() - startedAt, undefined, "ms");
+    return output;
   }
 
   /** What is answered to a request that asks for a description. This one: nothing, which is `null`. */

@@ -1,4 +1,4 @@
-import { NotJson, pythonJson } from "../python_json.js";
+import { pythonJson } from "../python_json.js";
 
 /**
  * A handler's output for one request as the body of its response (ts/protocol/otf_message_handler.py): bytes as they are, text in UTF-8, anything
@@ -13,9 +13,8 @@ export function encodeOutput(output: unknown): Buffer | undefined {
   if (typeof output === "string") return Buffer.from(output, "utf8");
   try {
     return Buffer.from(pythonJson(output, 2), "utf8");
-  } catch (error) {
-    // A RangeError is nesting without end; a toJSON() may throw what it likes.
-    if (error instanceof NotJson || error instanceof Error) return undefined;
-    throw error;
+  } catch {
+    // Besides NotJson: a RangeError of nesting without end, and whatever a getter or a toJSON() throws.
+    return undefined;
   }
 }

@@ -91,10 +91,10 @@ export class HandlerService {
     }
   }
 
-  /** Runs a batch when those before it are done. Never rejects. */
+  /** Runs a batch when those before it are done. Whatever the handler does, it does not reject. */
   predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
     const outcome = this.#last.then(() => this.#predict(requests, options));
-    this.#last = outcome;
+    this.#last = outcome.catch(() => {}); // a logger that throws must not end the service
     return outcome;
   }
 

@@ -19,7 +19,7 @@ type Prepared = TextRequest | { error: unknown };
 /** An output for a request, or why there is none. */
 type Generated = { request: TextRequest; result: GenerationResult } | { text: string } | { error: unknown };
 
-const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed"];
+const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed", "profile"];
 
 /**
  * Serves a causal language model without code of one's own: the handler of TorchServe's OPT-30B example
@@ -49,11 +49,9 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
 
   /** @throws ShardspeedError ERR_CONFIG for what the yaml says, and what getDsEngine() and initInference() throw. */
   override async initialize(ctx: Context): Promise<void> {
-    // Its promise is awaited later: what it does in the caller's place it does at once.
-    const started = super.initialize(ctx);
+    await super.initialize(ctx);
     this.context = ctx;
     this.manifest = ctx.manifest;
-    await started;
     const section = readSection(ctx);
     this.#readSettings(ctx, section);
     this.engine = await this.#openEngine(ctx, section);

@@ -66,6 +66,21 @@ describe("BaseHandler", () => {
     await assert.rejects(handler.handle([{}], context()), hasCode("ERR_HANDLER", /BaseHandler has no model/));
   });
 
+  test("each step is measured where the yaml says so", async () => {
+    const names = async (handler: object) => {
+      const ctx = context("/m", { modelYamlConfig: { handler } });
+      await new Doubling().handle([{ body: 1 }], ctx);
+      return ctx.metrics.take().map(({ name }) => name);
+    };
+    assert.deepEqual(await names({}), ["HandlerTime"]);
+    assert.deepEqual(await names({ profile: true }), [
+      "ts_handler_preprocess",
+      "ts_handler_inference",
+      "ts_handler_postprocess",
+      "HandlerTime",
+    ]);
+  });
+
   test("describe", async () => {
     const headers = { describe: "True" };
     const plain = await new HandlerService(new Doubling(), context()).predict([{ id: "a", headers }]);

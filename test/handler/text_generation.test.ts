@@ -2,12 +2,15 @@ import assert from "node:assert/strict";
 import { cpSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import fc from "fast-check";
+import { readTextRequest } from "../../dist/handler/text_request.js";
 import {
   Context,
   type Engine,
   HandlerService,
   type IntermediateResponse,
   initInference,
+  ShardspeedError,
   TextGenerationHandler,
 } from "../../dist/index.js";
 import { Messages, Scratch } from "../checkpoint/support.js";
@@ -184,6 +187,41 @@ describe("TextGenerationHandler on the demo model", () => {
   test("nothing of what was asked is in the log", () => {
     assert.doesNotMatch(logged.all.join("\n"), /It is|Call|secret/);
   });
+});
+
+test("a request is read or refused with ERR_INVALID_ARGUMENT, whatever it is", () => {
+  const name = fc.constantFrom(
+    "prompt",
+    "body",
+    "data",
+    "parameters",
+    "top_p",
+    "topP",
+    "stop",
+    "stream",
+    "seed",
+    "__proto__",
+    "constructor",
+    "x",
+  );
+  const value = fc.oneof(
+    fc.jsonValue(),
+    fc.uint8Array().map(Buffer.from),
+    fc.dictionary(name, fc.jsonValue(), { maxKeys: 4 }),
+  );
+  fc.assert(
+    fc.property(fc.dictionary(name, value, { maxKeys: 5 }), (row) => {
+      try {
+        const { prompt, options } = readTextRequest(row);
+        assert.ok(typeof prompt === "string" || prompt.length > 0);
+        assert.equal(Object.getPrototypeOf(options), Object.prototype);
+      } catch (error) {
+        assert.ok(ShardspeedError.isInstance(error), String((error as Error).stack));
+        assert.equal(error.code, "ERR_INVALID_ARGUMENT");
+      }
+    }),
+    { numRuns: 5000 },
+  );
 });
 
 describe("the handler's yaml", () => {
