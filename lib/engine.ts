@@ -10,6 +10,7 @@ import {
 } from "./generation.js";
 import { pageTokens } from "./memory.js";
 import type { ModelSpec } from "./models/spec.js";
+import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import type { NativeStats } from "./native.js";
 import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "./options.js";
 import type { Session } from "./session.js";
@@ -29,6 +30,15 @@ export interface EngineModule {
   /** Role, checkpoint name and shape of every tensor as this process holds it: its first rank, where it has several. */
   tensors: { role: string; name: string; shape: number[] }[];
   forward(inputs: ForwardInputs): Promise<ForwardResult>;
+  /**
+   * Generates as `generate()` of transformers does, with its option names and defaults: greedy unless doSample is true.
+   *
+   * @param inputs Rows of token ids, one row, or what the tokenizer gave: an object of inputIds and attentionMask.
+   * @returns Whole sequences, as rows of equal length: each row as it was given, its padding included, then the new tokens with the end token,
+   * then padTokenId. Padding, told by the mask, changes no result, wherever it stands.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
+   */
+  generate(inputs: ModuleGenerateInputs, options?: ModuleGenerateOptions): Promise<number[][]>;
 }
 
 /** What an engine is doing, and the memory it holds. */
@@ -48,7 +58,7 @@ export interface EngineStats {
 /** What initInference puts together for an engine. */
 export interface EngineParts {
   session: Session;
-  module: Omit<EngineModule, "forward">;
+  module: Omit<EngineModule, "forward" | "generate">;
   tokenizer: Tokenizer | undefined;
   generationDefaults: GenerationDefaults;
   contextTokens: number;
@@ -74,7 +84,11 @@ export class Engine {
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
     this.contextTokens = parts.contextTokens;
-    this.module = { ...parts.module, forward: (inputs) => this.forward(inputs) };
+    this.module = {
+      ...parts.module,
+      forward: (inputs) => this.forward(inputs),
+      generate: (inputs, options) => moduleGenerate(this, parts.generationDefaults, inputs, options),
+    };
   }
 
   /**

@@ -3,6 +3,8 @@
  *
  * @packageDocumentation
  */
+
+export { AutoConfig, type ModelConfig } from "./auto_config.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine.js";
 export { type ErrorCode, errorCodes, ShardspeedError } from "./errors.js";
@@ -40,15 +42,22 @@ export { TextGenerationHandler } from "./handler/text_generation_handler.js";
 export type { Untyped } from "./handler/untyped.js";
 export { initInference } from "./init.js";
 export type { Logger } from "./logger.js";
+export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./meta_model.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
+export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./module_generate.js";
 export type { TokenLogprob } from "./native.js";
 export type { GenerationOptions, InitOptions, LoadProgress } from "./options.js";
+export { manualSeed } from "./seed.js";
 export {
   AutoTokenizer,
+  type BatchEncoding,
   type ChatMessage,
   type ChatTemplateOptions,
   type DecodeOptions,
   type DecodeStream,
   type EncodeOptions,
+  type Encoding,
+  type Side,
   type Tokenizer,
+  type TokenizerCallOptions,
 } from "./tokenizer/index.js";

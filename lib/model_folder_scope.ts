@@ -1,30 +1,40 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { stat } from "node:fs/promises";
-import path from "node:path";
+import { isAbsolute, resolve } from "node:path";
 
-const scope = new AsyncLocalStorage<string>();
+const currentFolder = new AsyncLocalStorage<string>();
 
-/** From here on, in the caller too, relative paths of models may be meant within this folder. To be called before any await. */
+/**
+ * Makes a folder the current model folder of the caller and of what it does from now on: a handler's initialize, say, where relative paths
+ * are the model's. An async function has to call it before its first await, or its caller does not see it.
+ */
 export function enterModelFolder(folder: string): void {
-  scope.enterWith(folder);
+  currentFolder.enterWith(resolve(folder));
 }
 
-/** Runs a function in whose calls relative paths of models may be meant within this folder. */
+/** Runs a function with a folder as the current model folder; neither its caller nor anything else sees it. */
 export function runInModelFolder<T>(folder: string, run: () => T): T {
-  return scope.run(folder, run);
+  return currentFolder.run(resolve(folder), run);
 }
 
-/** A path as given where it is there from the working directory, else within the model folder where it is there, else as given. */
-export async function resolveModelPath(given: string): Promise<string> {
-  const folder = scope.getStore();
-  if (folder === undefined || (await exists(given))) return given;
-  const within = path.resolve(folder, given);
-  return (await exists(within)) ? within : given;
+/** Where a path of a model is looked for, in this order: from the working directory, then in the current model folder. */
+export function modelPathCandidates(path: string): string[] {
+  const folder = currentFolder.getStore();
+  const candidates = [resolve(path)];
+  if (folder !== undefined && !isAbsolute(path)) candidates.push(resolve(folder, path));
+  return [...new Set(candidates)];
 }
 
-async function exists(file: string): Promise<boolean> {
-  return stat(file).then(
-    () => true,
-    () => false,
-  );
+/** A path as it is given if it is there from the working directory, else in the current model folder if it is there, else as it is given. */
+export async function resolveModelPath(path: string): Promise<string> {
+  for (const [i, candidate] of modelPathCandidates(path).entries()) {
+    if (await stat(candidate).catch(() => undefined)) return i === 0 ? path : candidate;
+  }
+  return path;
+}
+
+/** For errors: that a model folder is not there, and where it was looked for. Names of the Hub look like relative paths. */
+export function describeMissingFolder(path: string): string {
+  const places = modelPathCandidates(path).join(" and ");
+  return `${path}: there is no such folder; looked for ${places}. Nothing is downloaded: give the path of a folder with the model's files`;
 }

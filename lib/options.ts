@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { chooseDevice, type Device, readDeviceName } from "./device.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
@@ -6,6 +5,7 @@ import { loadNative } from "./load_native.js";
 import { type Logger, silentLogger } from "./logger.js";
 import type { CudaReport } from "./native.js";
 import { OptionReader } from "./option_reader.js";
+import { nextSeed } from "./seed.js";
 
 export { type GenerationDefaults, loadGenerationDefaults } from "./generation_config.js";
 
@@ -29,7 +29,7 @@ export interface GenerationOptions {
   presencePenalty?: number;
   /** Taken from the logits of tokens, times how often they are in the new text: from -2 to 2. Default 0. */
   frequencyPenalty?: number;
-  /** Same seed, same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: a random one. */
+  /** Same seed, same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: the next of manualSeed()'s, else a random one. */
   seed?: number | bigint;
   /** The text ends before the first of these: a string or an array of strings, none empty. Default none. */
   stop?: string | readonly string[];
@@ -145,7 +145,7 @@ function readTokenIds(value: unknown): number[] {
 }
 
 function readSeed(value: unknown): bigint {
-  if (value === undefined) return randomBytes(8).readBigUInt64LE();
+  if (value === undefined) return nextSeed();
   if (
     typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : Number.isSafeInteger(value) && (value as number) >= 0
   ) {

@@ -2,33 +2,26 @@ import { invalidArgument, ShardspeedError } from "../errors.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
 import { createDecoder, type DecoderFactory } from "./decoder.js";
+import { type AddedIds, encodeTexts } from "./encode_texts.js";
 import type { JsonObject } from "./files.js";
 import { library } from "./library.js";
 import { toLibraryForm } from "./library_form.js";
+import { type NamedToken, TokenizerSettings } from "./settings.js";
 import type {
+  BatchEncoding,
   ChatMessage,
   ChatTemplateOptions,
   DecodeOptions,
   DecodeStream,
   EncodeOptions,
+  Encoding,
   Tokenizer,
+  TokenizerCallOptions,
 } from "./types.js";
 
-/** Above this a model_max_length means "none": transformers writes int(1e30) for it. */
-const noMaxLength = 1e20;
-
 /** A tokenizer.json of the Hugging Face Hub: encoding by @huggingface/tokenizers, decoding by our own stages. */
-export class HubTokenizer implements Tokenizer {
+export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   readonly vocabSize: number;
-  readonly modelMaxLength: number;
-  readonly bosToken: string | undefined;
-  readonly eosToken: string | undefined;
-  readonly padToken: string | undefined;
-  readonly unkToken: string | undefined;
-  readonly bosTokenId: number | undefined;
-  readonly eosTokenId: number | undefined;
-  readonly padTokenId: number | undefined;
-  readonly unkTokenId: number | undefined;
   readonly specialTokenIds: ReadonlySet<number>;
   readonly chatTemplate: string | undefined;
   readonly #core: InstanceType<typeof library.Tokenizer>;
@@ -39,14 +32,15 @@ export class HubTokenizer implements Tokenizer {
   /** (vocabSize), with holes. */
   readonly #tokens: readonly (string | undefined)[];
   readonly #templates: ReadonlyMap<string, string>;
-  readonly #templateTokens: Record<string, string>;
+  #addedIds: AddedIds | undefined;
 
   constructor(
     tokenizer: JsonObject,
     config: JsonObject,
-    specialTokens: ReadonlyMap<string, { token: string; id: number | undefined }>,
+    specialTokens: ReadonlyMap<string, NamedToken>,
     templates: ReadonlyMap<string, string>,
   ) {
+    super(config, specialTokens);
     const model = tokenizer.model as JsonObject;
     this.#core = new library.Tokenizer(toLibraryForm(tokenizer), coreConfig(config, model));
     this.#byteFallback = model.byte_fallback === true && Array.isArray(model.vocab);
@@ -56,18 +50,10 @@ export class HubTokenizer implements Tokenizer {
     const added = tokenizer.added_tokens as { id: number; content: string; special?: boolean }[];
     this.#tokens = listTokens(model.vocab as JsonObject | [string, number][], added);
     this.vocabSize = this.#tokens.length;
-    const { model_max_length: maxLength } = config;
-    this.modelMaxLength =
-      typeof maxLength === "number" && maxLength < noMaxLength ? maxLength : Number.POSITIVE_INFINITY;
     this.#cleansUp = config.clean_up_tokenization_spaces === true && !Array.isArray(model.merges);
     this.specialTokenIds = new Set(added.filter(({ special }) => special === true).map(({ id }) => id));
-    ({ token: this.bosToken, id: this.bosTokenId } = specialTokens.get("bos_token") ?? noToken);
-    ({ token: this.eosToken, id: this.eosTokenId } = specialTokens.get("eos_token") ?? noToken);
-    ({ token: this.padToken, id: this.padTokenId } = specialTokens.get("pad_token") ?? noToken);
-    ({ token: this.unkToken, id: this.unkTokenId } = specialTokens.get("unk_token") ?? noToken);
     this.#templates = templates;
     this.chatTemplate = templates.get("default");
-    this.#templateTokens = Object.fromEntries([...specialTokens].map(([name, { token }]) => [name, token]));
   }
 
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
@@ -76,6 +62,16 @@ export class HubTokenizer implements Tokenizer {
     if (this.#byteFallback) return tokens.flatMap((token, i) => this.#spellInBytes(token) ?? ids[i] ?? []);
     // Without an unknown token the library has no id for what the vocabulary cannot spell; the reference drops it.
     return ids.filter((id) => id !== undefined);
+  }
+
+  protected encodeTexts(texts: string | readonly string[], options?: TokenizerCallOptions): Encoding | BatchEncoding {
+    return encodeTexts(this, texts, options);
+  }
+
+  /** What encode() adds to every text. */
+  addedIds(): AddedIds {
+    this.#addedIds ??= this.#findAddedIds();
+    return this.#addedIds;
   }
 
   decode(ids: readonly number[], { skipSpecialTokens = false, cleanUpTokenizationSpaces }: DecodeOptions = {}): string {
@@ -128,7 +124,7 @@ export class HubTokenizer implements Tokenizer {
     { tokenize = true, ...options }: ChatTemplateOptions & { tokenize?: boolean } = {},
   ): string | number[] {
     const template = this.#chooseTemplate(options);
-    const text = renderChat(template, messages, options, this.#templateTokens);
+    const text = renderChat(template, messages, options, this.namedTokens());
     return tokenize ? this.encode(text, { addSpecialTokens: false }) : text;
   }
 
@@ -139,6 +135,15 @@ export class HubTokenizer implements Tokenizer {
       this.#core.token_to_id(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`),
     );
     return ids.every((id) => id !== undefined) ? ids : undefined;
+  }
+
+  #findAddedIds(): AddedIds {
+    const text = "a text";
+    const tokens = this.#core.post_processor?.([text], null, true).tokens ?? [text];
+    const place = tokens.indexOf(text);
+    const toIds = (names: string[]) =>
+      names.map((token) => this.#core.token_to_id(token)).filter((id) => id !== undefined);
+    return { before: toIds(tokens.slice(0, place)), behind: toIds(tokens.slice(place + 1)) };
   }
 
   #tokenToDecode(id: number, skipSpecialTokens: boolean): string | undefined {
@@ -164,8 +169,6 @@ export class HubTokenizer implements Tokenizer {
     );
   }
 }
-
-const noToken = { token: undefined, id: undefined };
 
 /** The part of tokenizer_config.json that changes how the library encodes; the rest would only be decoding. */
 function coreConfig(

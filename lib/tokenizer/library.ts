@@ -3,6 +3,8 @@ import * as tokenizers from "@huggingface/tokenizers";
 interface LibraryTokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[]; tokens: string[] };
   token_to_id(token: string): number | undefined;
+  /** Puts special tokens around those of a text. */
+  readonly post_processor: ((tokens: string[], pair: null, addSpecialTokens: boolean) => { tokens: string[] }) | null;
   /** fuse_unk: neighbouring characters that the vocabulary lacks become one unknown token. */
   readonly model: { fuse_unk: boolean };
 }

@@ -1,6 +1,7 @@
 import { ShardspeedError } from "../errors.js";
 import { type JsonObject, readTokenizerFiles } from "./files.js";
 import { HubTokenizer } from "./hub_tokenizer.js";
+import type { NamedToken } from "./settings.js";
 import type { Tokenizer } from "./types.js";
 
 /**
@@ -75,10 +76,7 @@ function contentOf(token: unknown): string | undefined {
  *
  * @returns The named tokens, such as bos_token, that the tokenizer has.
  */
-function addSpecialTokens(
-  tokenizer: JsonObject,
-  config: JsonObject,
-): Map<string, { token: string; id: number | undefined }> {
+function addSpecialTokens(tokenizer: JsonObject, config: JsonObject): Map<string, NamedToken> {
   const added = tokenizer.added_tokens as JsonObject[];
   const vocab = (tokenizer.model as JsonObject).vocab as JsonObject | [string, number][];
   // Some models add thousands.
@@ -107,7 +105,7 @@ function addSpecialTokens(
     const content = contentOf(token);
     if (content !== undefined && /^\d+$/.test(id)) declare(content, Number(id), token as JsonObject);
   }
-  const named = new Map<string, { token: string; id: number | undefined }>();
+  const named = new Map<string, NamedToken>();
   for (const name of namedTokens) {
     const token = contentOf(config[name]);
     if (token === undefined) continue;

@@ -3,6 +3,42 @@ export interface EncodeOptions {
   addSpecialTokens?: boolean;
 }
 
+/** Where padding is put, or text is cut off. */
+export type Side = "left" | "right";
+
+/** Options of calling a tokenizer, by the names and with the rules of transformers. */
+export interface TokenizerCallOptions {
+  /**
+   * Ids that truncation leaves, and that "max_length" pads to, special tokens included: an integer of at least 1. Given without padding and
+   * truncation it truncates. Default: the tokenizer's modelMaxLength, and where that is Infinity nothing is cut or padded for it.
+   */
+  maxLength?: number;
+  /** true or "longest": to the longest row; "max_length" ("maxLength" too): to maxLength. Default false. */
+  padding?: boolean | "longest" | "max_length" | "maxLength";
+  /** Cut rows to maxLength at the tokenizer's truncationSide; the special tokens that the tokenizer adds stay. */
+  truncation?: boolean;
+  /** Add the special tokens of the tokenizer's post-processor (a BOS token, say). Default true. */
+  addSpecialTokens?: boolean;
+  /** Default: the tokenizer's. */
+  paddingSide?: Side;
+}
+
+/** One text as the model takes it. */
+export interface Encoding {
+  /** (sequence) */
+  inputIds: number[];
+  /** (sequence): 1 for tokens, 0 for padding. */
+  attentionMask: number[];
+}
+
+/** Texts as the model takes them: what `engine.module.generate` and, where rows are of equal length, `engine.forward` accept. */
+export interface BatchEncoding {
+  /** (batch, sequence); rows are of unequal length where texts are and nothing was padded. */
+  inputIds: number[][];
+  /** (batch, sequence): 1 for tokens, 0 for padding. */
+  attentionMask: number[][];
+}
+
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean;
@@ -43,20 +79,38 @@ export interface DecodeStream {
   flush(): string;
 }
 
-/** Text to token ids and back, as the model was trained with. */
-export interface Tokenizer {
+/**
+ * Encodes texts, cuts and pads them. As in transformers without return_tensors, an array gives rows and a single text gives one row that is in
+ * no array.
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_TOKENIZER for padding without a padding token.
+ */
+export interface TokenizerCall {
+  (texts: readonly string[], options?: TokenizerCallOptions): BatchEncoding;
+  (text: string, options?: TokenizerCallOptions): Encoding;
+}
+
+/**
+ * Text to token ids and back, as the model was trained with. It is called as in transformers: `tokenizer(texts, { padding: true })`.
+ * Tokens can be set by text or by id, and the other follows; undefined unsets. ERR_TOKENIZER for one that the vocabulary lacks.
+ */
+export interface Tokenizer extends TokenizerCall {
   /** The largest known id plus one. */
   readonly vocabSize: number;
-  /** Longest input that tokenizer_config.json states; Infinity where it states none, or the usual placeholder of 1e30. */
-  readonly modelMaxLength: number;
-  readonly bosToken: string | undefined;
-  readonly eosToken: string | undefined;
-  readonly padToken: string | undefined;
-  readonly unkToken: string | undefined;
-  readonly bosTokenId: number | undefined;
-  readonly eosTokenId: number | undefined;
-  readonly padTokenId: number | undefined;
-  readonly unkTokenId: number | undefined;
+  /** Longest input that tokenizer_config.json states; Infinity where it states none, or the usual placeholder of 1e30. May be set. */
+  modelMaxLength: number;
+  /** Default: tokenizer_config.json's padding_side, else "right". May be set. */
+  paddingSide: Side;
+  /** Where truncation cuts. Default: tokenizer_config.json's truncation_side, else "right". May be set. */
+  truncationSide: Side;
+  bosToken: string | undefined;
+  eosToken: string | undefined;
+  padToken: string | undefined;
+  unkToken: string | undefined;
+  bosTokenId: number | undefined;
+  eosTokenId: number | undefined;
+  padTokenId: number | undefined;
+  unkTokenId: number | undefined;
   /** What skipSpecialTokens leaves out. */
   readonly specialTokenIds: ReadonlySet<number>;
   /** The Jinja source of the default chat template. */

@@ -1,0 +1,46 @@
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { invalidArgument, ShardspeedError } from "./errors.js";
+import { readModelConfig } from "./model_folder.js";
+import { describeMissingFolder, resolveModelPath } from "./model_folder_scope.js";
+
+/** A model's config.json: its keys as they stand there. */
+export interface ModelConfig {
+  model_type?: string;
+  [key: string]: unknown;
+}
+
+/** Apart from the configs, whose keys are the file's alone. */
+const folders = new WeakMap<object, string>();
+
+/** The folder that a config was read from, as an absolute path; undefined for an object that AutoConfig did not make. */
+export function modelConfigFolder(config: object): string | undefined {
+  return folders.get(config);
+}
+
+/** The name that transformers users know. */
+export class AutoConfig {
+  /**
+   * Reads the config.json of a model folder.
+   *
+   * @param folder A folder with config.json; a relative path is looked for from the working directory, then in the model folder of the handler
+   * that calls.
+   * @returns The parsed file, which modelFromConfig takes; it remembers its folder, invisibly.
+   * @throws ShardspeedError ERR_CHECKPOINT when there is none or it cannot be read.
+   */
+  static async fromPretrained(folder: string): Promise<ModelConfig> {
+    if (typeof folder !== "string" || folder === "") {
+      throw invalidArgument("folder", "the path of a model folder", folder);
+    }
+    const path = resolve(await resolveModelPath(folder));
+    if (!(await stat(path).catch(() => undefined))) {
+      throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(folder)}, config.json among them.`);
+    }
+    const config = await readModelConfig(path);
+    if (typeof config !== "object" || config === null || Array.isArray(config)) {
+      throw new ShardspeedError("ERR_CHECKPOINT", `${path}: expected config.json to hold an object.`);
+    }
+    folders.set(config, path);
+    return config as ModelConfig;
+  }
+}

@@ -1,0 +1,94 @@
+import { type ModelConfig, modelConfigFolder } from "./auto_config.js";
+import { invalidArgument, ShardspeedError } from "./errors.js";
+import { describeModel, type ModelDescription, type WeightDtype } from "./models/index.js";
+import type { ModelSpec } from "./models/spec.js";
+import { OptionReader } from "./option_reader.js";
+
+const marker = Symbol.for("shardspeed.metaModel");
+
+/** A model that is described and has no weights: what torch builds under `torch.device("meta")`. Made by modelFromConfig(). */
+export class MetaModel {
+  /** A copy of what it was made from. */
+  readonly config: ModelConfig;
+  /** What weights are to be stored as; undefined where neither the caller nor the config says: then as the checkpoint has them. */
+  readonly dtype: WeightDtype | undefined;
+  /** The model folder that the config came from, where AutoConfig read it. */
+  readonly folder: string | undefined;
+  readonly device = "meta";
+  /** @internal */
+  readonly description: ModelDescription;
+
+  /** @internal */
+  constructor(
+    config: ModelConfig,
+    description: ModelDescription,
+    dtype: WeightDtype | undefined,
+    folder: string | undefined,
+  ) {
+    this.config = config;
+    this.description = description;
+    this.dtype = dtype;
+    this.folder = folder;
+    Object.defineProperty(this, marker, { value: true });
+  }
+
+  /** What the model computes: sizes and choices. */
+  get spec(): ModelSpec {
+    return this.description.spec;
+  }
+
+  /** Nothing is trained here: only so that lines ported from Python run. */
+  eval(): this {
+    return this;
+  }
+
+  /** True for meta models of any copy of this package in the process, where `instanceof` knows only its own. */
+  static isInstance(value: unknown): value is MetaModel {
+    return typeof value === "object" && value !== null && marker in value;
+  }
+}
+
+export interface ModelFromConfigOptions {
+  /** As torch or DeepSpeed spell it: "float16", "torch.float16", "fp16", "half", "bf16", "fp32" ... Default: the config's. */
+  dtype?: string;
+}
+
+/**
+ * Describes a model and allocates nothing, as `AutoModelForCausalLM.from_config(config)` does under `torch.device("meta")`. initInference
+ * fills it from a checkpoint.
+ *
+ * @param config From AutoConfig.fromPretrained(), or an object as config.json holds. It is left as it is.
+ * @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a config that is not one of a model that can be computed; ERR_INVALID_ARGUMENT for options.
+ */
+export function modelFromConfig(config: ModelConfig, options?: ModelFromConfigOptions): MetaModel {
+  const dtype = readDtype(new OptionReader("The options of modelFromConfig", options, ["dtype"]).get("dtype"));
+  const copy = copyConfig(config);
+  const description = describeModel(copy);
+  return new MetaModel(copy, description, dtype ?? description.storedDtype, modelConfigFolder(config));
+}
+
+/** A copy: what was described must be what is loaded, whatever becomes of the caller's object. */
+function copyConfig(config: ModelConfig): ModelConfig {
+  try {
+    return structuredClone(config);
+  } catch (error) {
+    throw new ShardspeedError(
+      "ERR_UNSUPPORTED_MODEL",
+      `Expected the config to be plain data, as config.json holds: ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
+}
+
+const dtypes = new Map<string, WeightDtype>([
+  ...["float16", "fp16", "half"].map((name) => [name, "float16"] as const),
+  ...["float32", "fp32", "float"].map((name) => [name, "float32"] as const),
+  ...["bfloat16", "bf16", "bfloat"].map((name) => [name, "bfloat16"] as const),
+]);
+
+function readDtype(found: unknown): WeightDtype | undefined {
+  if (found === undefined) return undefined;
+  const dtype = typeof found === "string" ? dtypes.get(found.toLowerCase().replace(/^torch\./, "")) : undefined;
+  if (dtype === undefined) throw invalidArgument("dtype", '"float16", "bfloat16" or "float32"', found);
+  return dtype;
+}

@@ -1,0 +1,244 @@
+import type { Engine } from "./engine.js";
+import { invalidArgument, ShardspeedError } from "./errors.js";
+import type { GenerationDefaults } from "./generation_config.js";
+import { OptionReader } from "./option_reader.js";
+import type { GenerationOptions } from "./options.js";
+import { checkTokenIds } from "./token_ids.js";
+
+/** Rows of token ids, one row, or what a tokenizer call gave. */
+export type ModuleGenerateInputs =
+  | readonly (readonly number[])[]
+  | readonly number[]
+  | {
+      inputIds: readonly (readonly number[])[] | readonly number[];
+      attentionMask?: readonly (readonly number[])[] | readonly number[];
+    };
+
+/** Options of `engine.module.generate`, by the names and with the defaults of transformers. */
+export interface ModuleGenerateOptions {
+  /** As inputIds: 1 for tokens, 0 for padding. Default: 0 for padTokenId where that is no end token, else 1. */
+  attentionMask?: readonly (readonly number[])[] | readonly number[];
+  /** Most tokens of a row, prompt and new ones, its padding not counted: an integer of at least 1, and more than the prompt has. */
+  maxLength?: number;
+  /** Most new tokens: an integer of at least 1. Wins over maxLength. Default where neither is given: 20, or what is left of the context. */
+  maxNewTokens?: number;
+  /** No end token is chosen before a row has this many tokens, prompt and new ones: an integer of at least 0. Default 0. */
+  minLength?: number;
+  /** No end token is chosen before this many new tokens: an integer of at least 0. Wins over minLength. Default 0. */
+  minNewTokens?: number;
+  /** Sample. Default false: the likeliest token each time, and the options of sampling have no effect. */
+  doSample?: boolean;
+  /** Logits are divided by it: above 0. Default 1. */
+  temperature?: number;
+  /** Sample among the k likeliest tokens: an integer of at least 0, 0 for all. Default 50. */
+  topK?: number;
+  /** Sample among the likeliest tokens that together have this probability: above 0, at most 1. Default 1: among all. */
+  topP?: number;
+  /** Sample among tokens at least this many times as likely as the likeliest: from 0 to 1. Default 0: among all. */
+  minP?: number;
+  /** Logits of tokens in the prompt or the new text are divided by it where positive, else multiplied: above 0. Default 1: none. */
+  repetitionPenalty?: number;
+  /** Beam search is not available yet: only 1. */
+  numBeams?: number;
+  /** Any of these ends a row; none if the array is empty. Default: what generation_config.json or config.json says. */
+  eosTokenId?: number | readonly number[];
+  /** Stands behind rows that end before others. Default: generation_config.json's, config.json's or the tokenizer's, else the first end token, else 0. */
+  padTokenId?: number;
+  /** Of every row: a row's tokens are the same whatever else is in the batch. Default: as for engine.generate, another one for every row. */
+  seed?: number | bigint;
+  /** Ends the work with ERR_ABORTED. */
+  signal?: AbortSignal;
+  /** A row ends with the token that completes one of these: a string or an array of strings, none empty. Default none. */
+  stopStrings?: string | readonly string[];
+}
+
+const optionNames = [
+  "attentionMask",
+  "maxLength",
+  "maxNewTokens",
+  "minLength",
+  "minNewTokens",
+  "doSample",
+  "temperature",
+  "topK",
+  "topP",
+  "minP",
+  "repetitionPenalty",
+  "numBeams",
+  "eosTokenId",
+  "padTokenId",
+  "seed",
+  "signal",
+  "stopStrings",
+] as const satisfies (keyof ModuleGenerateOptions)[];
+
+const maxInt32 = 2 ** 31 - 1;
+/** New tokens where no length is given; transformers counts these from the prompt's end. */
+const defaultNewTokens = 20;
+
+/** A row as it was given, and the tokens in it. */
+interface Row {
+  ids: readonly number[];
+  tokens: number[];
+}
+
+/**
+ * What `model.generate()` of transformers does: whole sequences. Every row is a sequence of its own in the engine, so what a mask takes out
+ * changes nothing, wherever it stands.
+ *
+ * @returns (batch, longest): each row as it was given, then its new tokens, then padding.
+ */
+export async function moduleGenerate(
+  engine: Engine,
+  defaults: GenerationDefaults,
+  inputs: ModuleGenerateInputs,
+  options: ModuleGenerateOptions | undefined,
+): Promise<number[][]> {
+  const { inputIds, attentionMask } = readInputs(inputs);
+  const reader = new OptionReader("The options of module.generate", options, optionNames);
+  const eosTokenIds = readEosTokenIds(reader.get("eosTokenId")) ?? defaults.eosTokenIds;
+  const named =
+    reader.integer("padTokenId", 0, maxInt32, undefined) ?? defaults.padTokenId ?? engine.tokenizer?.padTokenId;
+  const mask = readMask(reader.get("attentionMask"), attentionMask);
+  const hidden = mask === undefined && named !== undefined && !eosTokenIds.includes(named) ? named : undefined;
+  const rows = inputIds.map((ids, i) => toRow(ids, i, mask, hidden, engine.module.spec.vocabSize));
+  if (mask !== undefined && mask.length !== rows.length) {
+    throw invalidArgument("attentionMask", `${rows.length} rows, as inputIds has`, mask);
+  }
+  const lengthOf = readLengths(reader, engine.contextTokens);
+  const common = {
+    ...readSampling(reader),
+    stopTokenIds: eosTokenIds,
+    ignoreEos: true, // the end tokens are those above
+  };
+  const requests = rows.map((row, i) => ({ row, options: { ...common, ...lengthOf(row.tokens.length, i) } }));
+  const newIds = await runTogether(engine, requests, reader.signal("signal"));
+  return joinRows(rows, newIds, named ?? eosTokenIds[0] ?? 0);
+}
+
+function readInputs(inputs: ModuleGenerateInputs): {
+  inputIds: readonly (readonly number[])[];
+  attentionMask: unknown;
+} {
+  if (Array.isArray(inputs)) return { inputIds: toRows(inputs, "inputIds"), attentionMask: undefined };
+  if (typeof inputs !== "object" || inputs === null) {
+    throw invalidArgument("inputIds", "rows of token ids, or an object of inputIds and attentionMask", inputs);
+  }
+  const reader = new OptionReader("The inputs of module.generate", inputs, ["inputIds", "attentionMask"]);
+  return { inputIds: toRows(reader.get("inputIds"), "inputIds"), attentionMask: reader.get("attentionMask") };
+}
+
+/** One row may stand alone. */
+function toRows(value: unknown, name: string): readonly (readonly number[])[] {
+  if (!Array.isArray(value) || value.length === 0) throw invalidArgument(name, "an array of rows, not empty", value);
+  const rows: unknown[] = value.some((row) => Array.isArray(row)) ? value : [value];
+  for (const [i, row] of rows.entries()) {
+    if (!Array.isArray(row) || row.length === 0) throw invalidArgument(`${name}[${i}]`, "a row, not empty", row);
+  }
+  return rows as (readonly number[])[];
+}
+
+function readMask(option: unknown, fromInputs: unknown): readonly (readonly number[])[] | undefined {
+  if (option !== undefined && fromInputs !== undefined) {
+    throw invalidArgument("attentionMask", "given once, with the inputs or with the options", option);
+  }
+  const mask = option ?? fromInputs;
+  return mask === undefined || mask === null ? undefined : toRows(mask, "attentionMask");
+}
+
+function toRow(
+  ids: readonly number[],
+  index: number,
+  mask: readonly (readonly number[])[] | undefined,
+  hidden: number | undefined,
+  vocabSize: number,
+): Row {
+  const name = `inputIds[${index}]`;
+  checkTokenIds(ids, maxInt32, name);
+  const bits = mask === undefined ? ids.map((id) => Number(id !== hidden)) : mask[index];
+  if (bits?.length !== ids.length || !bits.every((bit) => bit === 0 || bit === 1)) {
+    throw invalidArgument(`attentionMask[${index}]`, `${ids.length} numbers 0 or 1, as ${name} has ids`, bits);
+  }
+  const tokens = ids.filter((_, place) => bits[place] === 1);
+  if (tokens.length === 0) throw invalidArgument(name, "at least one token that is no padding", ids);
+  checkTokenIds(tokens, vocabSize, name);
+  return { ids: [...ids], tokens };
+}
+
+/** The bounds of a row's new tokens, from its number of tokens. */
+function readLengths(
+  reader: OptionReader,
+  contextTokens: number,
+): (tokens: number, index: number) => Pick<GenerationOptions, "maxNewTokens" | "minNewTokens"> {
+  const maxLength = reader.integer("maxLength", 1, maxInt32, undefined);
+  const given = reader.integer("maxNewTokens", 1, maxInt32, undefined);
+  const minLength = reader.integer("minLength", 0, maxInt32, 0);
+  const minNewTokens = reader.integer("minNewTokens", 0, maxInt32, undefined);
+  return (tokens, index) => {
+    if (given === undefined && maxLength !== undefined && tokens >= maxLength) {
+      throw new ShardspeedError(
+        "ERR_INVALID_ARGUMENT",
+        `Found ${tokens} tokens in inputIds[${index}] and maxLength ${maxLength}, which counts them: expected maxLength to be more than the ` +
+          "prompt has. Raise it, or use maxNewTokens instead.",
+      );
+    }
+    // Where no room is left the engine says so.
+    const unasked = Math.max(1, Math.min(defaultNewTokens, contextTokens - tokens));
+    const maxNewTokens = given ?? (maxLength === undefined ? unasked : maxLength - tokens);
+    // As in transformers, where the most is reached first, that ends the row.
+    return { maxNewTokens, minNewTokens: Math.min(minNewTokens ?? Math.max(0, minLength - tokens), maxNewTokens) };
+  };
+}
+
+function readSampling(reader: OptionReader): GenerationOptions {
+  const doSample = reader.boolean("doSample", false);
+  const temperature = reader.number(
+    "temperature",
+    "a number above 0 (doSample: false is greedy)",
+    (value) => value > 0,
+    1,
+  );
+  const options: Record<string, unknown> = {
+    temperature: doSample ? temperature : 0,
+    topK: reader.get("topK") ?? 50,
+    stop: reader.get("stopStrings"),
+  };
+  for (const name of ["topP", "minP", "repetitionPenalty", "numBeams", "seed"]) options[name] = reader.get(name);
+  return options;
+}
+
+function readEosTokenIds(value: unknown): number[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  const ids: unknown[] = Array.isArray(value) ? value : [value];
+  for (const id of ids) {
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > maxInt32) {
+      throw invalidArgument("eosTokenId", "a token id or an array of them", value);
+    }
+  }
+  return ids as number[];
+}
+
+/** All rows at once. One failure ends the others: nobody would get their results. */
+async function runTogether(
+  engine: Engine,
+  requests: { row: Row; options: GenerationOptions }[],
+  signal: AbortSignal | undefined,
+): Promise<number[][]> {
+  const together = new AbortController();
+  const either = signal ? AbortSignal.any([signal, together.signal]) : together.signal;
+  try {
+    const results = await Promise.all(
+      requests.map(({ row, options }) => engine.generate(row.tokens, { ...options, signal: either })),
+    );
+    return results.map(({ ids }) => ids);
+  } catch (error) {
+    together.abort();
+    throw error;
+  }
+}
+
+function joinRows(rows: readonly Row[], newIds: readonly number[][], padTokenId: number): number[][] {
+  const sequences = rows.map(({ ids }, i) => [...ids, ...(newIds[i] ?? [])]);
+  const width = sequences.reduce((most, { length }) => Math.max(most, length), 0);
+  return sequences.map((ids) => ids.concat(new Array<number>(width - ids.length).fill(padTokenId)));
+}

@@ -1,0 +1,34 @@
+import { randomBytes } from "node:crypto";
+import { invalidArgument } from "./errors.js";
+
+const words = 2n ** 64n;
+/** 2^64 divided by the golden ratio: the counter's step in splitmix64 (Steele, Lea and Flood 2014). */
+const step = 0x9e3779b97f4a7c15n;
+
+/** State of the stream of seeds; undefined until manualSeed. */
+let state: bigint | undefined;
+
+/**
+ * As torch.manual_seed: makes what is sampled from now on the same in every run of the program. Each generation of a prompt that has no `seed`
+ * of its own takes the next one of a stream, in the order of the calls. Of this thread: a worker thread has a stream of its own.
+ *
+ * @param seed An integer from -2^63 to 2^64 - 1, as a number or a bigint; negative ones count from 2^64 down, as in torch.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT
+ */
+export function manualSeed(seed: number | bigint): void {
+  const value = typeof seed === "bigint" || Number.isInteger(seed) ? BigInt(seed) : undefined;
+  if (value === undefined || value < -(2n ** 63n) || value >= words) {
+    throw invalidArgument("seed", "an integer from -2^63 to 2^64 - 1", seed);
+  }
+  state = BigInt.asUintN(64, value);
+}
+
+/** The seed of a generation that has none of its own: from 0 to 2^64 - 1. */
+export function nextSeed(): bigint {
+  if (state === undefined) return randomBytes(8).readBigUInt64LE();
+  state = BigInt.asUintN(64, state + step);
+  let mixed = state;
+  mixed = BigInt.asUintN(64, (mixed ^ (mixed >> 30n)) * 0xbf58476d1ce4e5b9n);
+  mixed = BigInt.asUintN(64, (mixed ^ (mixed >> 27n)) * 0x94d049bb133111ebn);
+  return mixed ^ (mixed >> 31n);
+}
