@@ -47,14 +47,21 @@ export function nativeError({ code, message }: { code?: unknown; message: string
 /** A sentence of the form "Expected topK to be an integer of at least 0, found -1 (number)". */
 export function invalidArgument(name: string, expected: string, found: unknown): ShardspeedError {
   const kind = found === null ? "null" : Array.isArray(found) ? "array" : typeof found;
+  return new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    `Expected ${name} to be ${expected}, found ${showValue(found)} (${kind})`,
+  );
+}
+
+/** A value as a message shows it: on one line, of at most 80 characters. Never throws. */
+export function showValue(found: unknown): string {
   let shown: string;
   try {
     // JSON knows neither NaN nor infinity, nor bigints.
     if (typeof found === "number") shown = String(found);
     else shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
   } catch {
-    shown = String(found);
+    shown = Object.prototype.toString.call(found);
   }
-  if (shown.length > 80) shown = `${shown.slice(0, 77)}...`;
-  return new ShardspeedError("ERR_INVALID_ARGUMENT", `Expected ${name} to be ${expected}, found ${shown} (${kind})`);
+  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown;
 }

@@ -6,6 +6,12 @@
 
 export { AutoConfig, type ModelConfig } from "./auto_config.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
+export {
+  type ConfigDtype,
+  DeepSpeedInferenceConfig,
+  type QuantTarget,
+  type ResolvedDeepSpeedConfig,
+} from "./config/index.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine.js";
 export { type ErrorCode, errorCodes, ShardspeedError } from "./errors.js";
 export type { ForwardInputs, ForwardResult, Logits } from "./forward.js";

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { openCheckpoint } from "./checkpoint/index.js";
-import { type ResolvedConfig, resolveConfig } from "./config.js";
+import { type ResolvedConfig, resolveConfig } from "./config/index.js";
 import { chooseDtype, type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
 import { Engine } from "./engine.js";
 import { type ErrorCode, invalidArgument, ShardspeedError } from "./errors.js";
@@ -39,7 +39,7 @@ export async function initInference(model: string, options?: InitOptions): Promi
   if (typeof model !== "string" || model === "") throw invalidArgument("model", "the path of a model folder", model);
   const resolved = resolveInitOptions(options);
   if (resolved.signal?.aborted) throw abortedError(resolved.signal);
-  const config = await resolveConfig(resolved.config, resolved.logger);
+  const config = resolveConfig(resolved.config, resolved.logger);
   const place = findGroup(config.tpSize);
   if (place) return startRank(place, () => prepareModel(model, config, resolved), resolved);
   return startEngine(await prepareModel(model, config, resolved), resolved);

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { resolveConfig } from "../../dist/config.js";
+import { resolveConfig } from "../../dist/config/index.js";
 import type { Logger } from "../../dist/logger.js";
 
 async function resolve(config: object | string | undefined) {

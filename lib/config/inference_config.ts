@@ -1,0 +1,93 @@
+import type { z } from "zod";
+import { ShardspeedError, showValue } from "../errors.js";
+import { type Logger, silentLogger } from "../logger.js";
+import { mostRanks } from "../sharding.js";
+import { reportEffects } from "./effects.js";
+import { valueAt } from "./keys.js";
+import { type NamedConfig, nameKeys } from "./names.js";
+import { type ConfigValues, configSchema } from "./schema.js";
+import { takeConfig } from "./snapshot.js";
+import type { ResolvedDeepSpeedConfig } from "./types.js";
+
+/** DeepSpeed's inference config (deepspeed/inference/config.py of DeepSpeed 0.19), as `deepspeed.init_inference(config=...)` takes it. */
+export class DeepSpeedInferenceConfig {
+  /**
+   * Checks a config and fills in what it leaves out. Accepted are the keys of DeepSpeed with their aliases and deprecated names, and values
+   * of other types where DeepSpeed accepts them ("2" for 2, "yes" for true); "auto" is the default. The input is left as it is.
+   *
+   * @param config The config, or the path of a JSON file; undefined is {}.
+   * @param options.logger Hears of deprecated keys and of keys that have no effect here. Default: nobody does.
+   * @returns A plain object with every key, under its own name.
+   * @throws ShardspeedError ERR_CONFIG, naming the key, what was found and what is expected.
+   */
+  static parse(config: object | string | undefined, options?: { logger?: Logger }): ResolvedDeepSpeedConfig {
+    return parseConfig(config, options?.logger ?? silentLogger).resolved;
+  }
+}
+
+/** A config with every key, and which of them it names. */
+export interface ParsedConfig {
+  resolved: ResolvedDeepSpeedConfig;
+  named: NamedConfig;
+}
+
+export function parseConfig(config: object | string | undefined, logger: Logger): ParsedConfig {
+  const named = nameKeys(takeConfig(config));
+  const result = configSchema().safeParse(named.values);
+  if (!result.success) throw describeIssue(result.error.issues[0] as z.core.$ZodIssue, named);
+  const resolved = replaceDeprecated(result.data);
+  settleRanks(resolved, named, logger);
+  reportEffects(named, resolved, logger);
+  return { resolved, named };
+}
+
+/** The keys that deprecated ones became get their values. That both are given has been refused by now. */
+function replaceDeprecated(values: ConfigValues): ResolvedDeepSpeedConfig {
+  const { zero, mp_size, mpu, ep_size, ep_group, ep_mp_group, moe_experts, moe_type, ...resolved } = values;
+  const { tensor_parallel: parallel, moe } = resolved;
+  if (mp_size !== undefined) parallel.tp_size = mp_size;
+  if (mpu !== undefined) parallel.mpu = mpu;
+  if (ep_size !== undefined) moe.ep_size = ep_size;
+  if (ep_group !== undefined) moe.ep_group = ep_group;
+  if (ep_mp_group !== undefined) moe.ep_mp_group = ep_mp_group;
+  if (moe_experts !== undefined) moe.moe_experts = moe_experts;
+  if (moe_type !== undefined) moe.type = moe_type;
+  return resolved;
+}
+
+function settleRanks({ tensor_parallel: parallel }: ResolvedDeepSpeedConfig, named: NamedConfig, logger: Logger): void {
+  const { where, values, written } = named;
+  const key = written(values.mp_size === undefined ? "tensor_parallel.tp_size" : "mp_size");
+  const outside =
+    parallel.tp_size < 1 ? "at least 1" : parallel.tp_size > mostRanks ? `at most ${mostRanks}` : undefined;
+  if (outside !== undefined)
+    throw new ShardspeedError("ERR_CONFIG", `${where}: ${key}: expected ${outside}, found ${parallel.tp_size}`);
+  if (parallel.enabled || parallel.tp_size === 1) return;
+  logger.warn(`${where}: ${written("tensor_parallel.enabled")} is false, so ${key} ${parallel.tp_size} is taken as 1`);
+  parallel.tp_size = 1;
+}
+
+const typeWords: Record<string, string> = {
+  int: "an integer",
+  number: "an integer",
+  boolean: "true or false",
+  string: "a string",
+  object: "an object",
+  array: "a list",
+};
+
+function describeIssue(issue: z.core.$ZodIssue, { where, values, written }: NamedConfig): ShardspeedError {
+  const name = issue.path.join(".");
+  return new ShardspeedError(
+    "ERR_CONFIG",
+    `${where}: ${written(name)}: ${describeExpected(issue)}, found ${showValue(valueAt(values, name))}`,
+  );
+}
+
+function describeExpected(issue: z.core.$ZodIssue): string {
+  // An integer that JavaScript's numbers cannot hold
+  if (issue.code === "too_big" || issue.code === "too_small") return `expected an integer within 2^53`;
+  const ownMessage = issue.message.startsWith("expected ");
+  if (issue.code !== "invalid_type" || ownMessage) return issue.message;
+  return `expected ${typeWords[issue.expected] ?? issue.expected}`;
+}
