@@ -2,7 +2,7 @@ import { chooseDevice, type Device, readDeviceName } from "./device.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { loadNative } from "./load_native.js";
-import { type Logger, silentLogger } from "./logger.js";
+import { type Logger, readLogger } from "./logger.js";
 import type { CudaReport } from "./native.js";
 import { OptionReader } from "./option_reader.js";
 import { nextSeed } from "./seed.js";
@@ -287,14 +287,4 @@ export function resolveInitOptions(
   // Last: it may wake the driver, which takes a while.
   const device = chooseDevice(reader.get("device"), cudaReport, resolved.logger);
   return { ...resolved, device, deviceName: readDeviceName(reader.get("device")) };
-}
-
-function readLogger(value: unknown): Logger {
-  if (value === undefined) return silentLogger;
-  const logger = value as Partial<Record<keyof Logger, unknown>> | null;
-  for (const level of ["debug", "info", "warn", "error"] as const) {
-    if (typeof logger?.[level] !== "function")
-      throw invalidArgument("logger", "an object with debug, info, warn and error", value);
-  }
-  return value as Logger;
 }

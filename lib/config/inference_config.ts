@@ -1,7 +1,6 @@
 import type { z } from "zod";
 import { ShardspeedError, showValue } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
-import { mostRanks } from "../sharding.js";
+import { type Logger, readLogger } from "../logger.js";
 import { reportEffects } from "./effects.js";
 import { valueAt } from "./keys.js";
 import { type NamedConfig, nameKeys } from "./names.js";
@@ -18,10 +17,10 @@ export class DeepSpeedInferenceConfig {
    * @param config The config, or the path of a JSON file; undefined is {}.
    * @param options.logger Hears of deprecated keys and of keys that have no effect here. Default: nobody does.
    * @returns A plain object with every key, under its own name.
-   * @throws ShardspeedError ERR_CONFIG, naming the key, what was found and what is expected.
+   * @throws ShardspeedError ERR_CONFIG, naming the key, what was found and what is expected; ERR_INVALID_ARGUMENT for what is no logger.
    */
   static parse(config: object | string | undefined, options?: { logger?: Logger }): ResolvedDeepSpeedConfig {
-    return parseConfig(config, options?.logger ?? silentLogger).resolved;
+    return parseConfig(config, readLogger(options?.logger)).resolved;
   }
 }
 
@@ -55,11 +54,14 @@ function replaceDeprecated(values: ConfigValues): ResolvedDeepSpeedConfig {
   return resolved;
 }
 
+/** More than any model has heads. What a model can be divided among is checked once it is known (lib/sharding.ts). */
+const kMostRanks = 1024;
+
 function settleRanks({ tensor_parallel: parallel }: ResolvedDeepSpeedConfig, named: NamedConfig, logger: Logger): void {
   const { where, values, written } = named;
   const key = written(values.mp_size === undefined ? "tensor_parallel.tp_size" : "mp_size");
   const outside =
-    parallel.tp_size < 1 ? "at least 1" : parallel.tp_size > mostRanks ? `at most ${mostRanks}` : undefined;
+    parallel.tp_size < 1 ? "at least 1" : parallel.tp_size > kMostRanks ? `at most ${kMostRanks}` : undefined;
   if (outside !== undefined)
     throw new ShardspeedError("ERR_CONFIG", `${where}: ${key}: expected ${outside}, found ${parallel.tp_size}`);
   if (parallel.enabled || parallel.tp_size === 1) return;

@@ -33,7 +33,12 @@ export const configKeys: readonly ConfigKey[] = [
   row("dtype", "data type", "followed", "element type of weights and KV cache; without it, the checkpoint's own"),
   row("tensor_parallel", "object", "followed", "its keys follow", "tp"),
   row("tensor_parallel.enabled", "boolean", "followed", "false: one rank, whatever tp_size says"),
-  row("tensor_parallel.tp_size", "integer", "followed", "ranks that the model is divided among, from 1 to 64"),
+  row(
+    "tensor_parallel.tp_size",
+    "integer",
+    "followed",
+    "ranks that the model is divided among, from 1 to as many as it has heads, and 64",
+  ),
   row(
     "tensor_parallel.tp_grain_size",
     "integer",

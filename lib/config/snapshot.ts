@@ -2,8 +2,9 @@ import { readFileSync } from "node:fs";
 import { ShardspeedError, showValue } from "../errors.js";
 import { describeJsonError } from "../json_error.js";
 
-/** Deeper than any config is; what follows the copy may recurse without care. */
+/** Deeper and larger than any config is: what follows the copy need not care about either. */
 const kMostLevels = 100;
+const kMostValues = 100_000;
 
 /** A config that nobody else holds, and what messages call it. */
 export interface ConfigSource {
@@ -50,7 +51,7 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
 
 function copyValue(value: unknown, where: string): unknown {
   try {
-    return copyTree(value, [], new Map());
+    return copyTree(value, [], { holders: new Set(), values: 0 });
   } catch (error) {
     throw new ShardspeedError("ERR_CONFIG", `${where} cannot be read: ${(error as Error)?.message ?? error}`, {
       cause: error,
@@ -58,20 +59,23 @@ function copyValue(value: unknown, where: string): unknown {
   }
 }
 
-/** @param copies Of what has been seen, so that what is shared stays so, and takes no time twice. */
-function copyTree(value: unknown, path: readonly string[], copies: Map<unknown, unknown>): unknown {
+interface CopyState {
+  /** What the value is in. */
+  holders: Set<unknown>;
+  values: number;
+}
+
+function copyTree(value: unknown, path: readonly string[], state: CopyState): unknown {
+  if (++state.values > kMostValues) throw new Error(`more than ${kMostValues} values`);
   if (!Array.isArray(value) && !isRecord(value)) return value;
-  if (copies.has(value)) {
-    const copy = copies.get(value);
-    if (copy === undefined) throw new Error(`${path.join(".")} contains itself`);
-    return copy;
-  }
+  if (state.holders.has(value)) throw new Error(`${path.join(".")} contains itself`);
   if (path.length === kMostLevels) throw new Error(`more than ${kMostLevels} levels deep`);
-  copies.set(value, undefined);
-  const copyOf = (item: unknown, key: string | number) => copyTree(item, [...path, String(key)], copies);
+  if (Array.isArray(value) && value.length > kMostValues) throw new Error(`more than ${kMostValues} values`);
+  state.holders.add(value);
+  const copyOf = (item: unknown, key: string | number) => copyTree(item, [...path, String(key)], state);
   const copy = Array.isArray(value)
-    ? value.map(copyOf)
+    ? Array.from(value, copyOf)
     : Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copyOf(item, key)]));
-  copies.set(value, copy);
+  state.holders.delete(value);
   return copy;
 }

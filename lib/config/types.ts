@@ -13,7 +13,7 @@ export interface ResolvedDeepSpeedConfig {
   tensor_parallel: {
     /** Default true; with false, tp_size is 1. */
     enabled: boolean;
-    /** Ranks that the model is divided among, from 1 to 64. Default 1. */
+    /** Ranks that the model is divided among. Default 1. */
     tp_size: number;
     /** Default 64. */
     tp_grain_size: number;
