@@ -4,7 +4,7 @@ import { type ConfigKey, configKeys, defaultOf, keysOf, valueAt } from "./keys.j
 import type { NamedConfig } from "./names.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";
 
-/** Says which keys are deprecated and which change nothing here, each with the reason: at most one line for both kinds. */
+/** Says which keys are deprecated and which change nothing here, each with the reason: a line for either kind. */
 export function reportEffects(config: NamedConfig, resolved: ResolvedDeepSpeedConfig, logger: Logger): void {
   const { where, values, written } = config;
   const old = configKeys.filter(({ name, renamedTo }) => renamedTo !== undefined && values[name] !== undefined);
