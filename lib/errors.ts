@@ -3,6 +3,7 @@ export const errorCodes = {
   ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
   ERR_CONFIG: "The DeepSpeed config or the launcher's environment is wrong.",
   ERR_CHECKPOINT: "A checkpoint file is missing, damaged or does not fit the model.",
+  ERR_ARCHIVE: "A model archive cannot be made, or is damaged, unsafe or no model archive.",
   ERR_UNSUPPORTED_MODEL: "The architecture, or an option of it, is not one that shardspeed computes.",
   ERR_TOKENIZER: "The tokenizer is missing or cannot be read.",
   ERR_CONTEXT_LENGTH: "Prompt and new tokens are longer than the model, the config or the KV cache allows.",

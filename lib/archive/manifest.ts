@@ -1,0 +1,154 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { describeJsonError } from "../json_error.js";
+import { whyBadEntryName } from "./entry_name.js";
+import { archiveError } from "./errors.js";
+import { withoutEntryPoint } from "./handler_file.js";
+import { type ArchiveRuntime, archiveRuntimes, type ResolvedPackOptions } from "./pack_options.js";
+
+/** Where the manifest stands in an archive. */
+export const manifestName = "MAR-INF/MANIFEST.json";
+
+/** Far more than a manifest has. */
+export const maxManifestBytes = 1024 * 1024;
+
+/** `MAR-INF/MANIFEST.json`, in the order in which its keys are written (manifest_components of torch-model-archiver). */
+export interface ArchiveManifest {
+  /** DD/MM/YYYY HH:MM:SS */
+  createdOn?: string;
+  runtime: ArchiveRuntime;
+  model: ManifestModel;
+  archiverVersion?: string;
+  description?: string;
+}
+
+/** Files are named by their place in the archive. */
+export interface ManifestModel {
+  modelName: string;
+  serializedFile?: string;
+  /** A file, `module:name`, or the name of a handler that needs no file. */
+  handler?: string;
+  modelFile?: string;
+  modelVersion: string;
+  requirementsFile?: string;
+  configFile?: string;
+  description?: string;
+  envelope?: string;
+}
+
+/** The manifest of a new archive, as torch-model-archiver writes it: two spaces, ASCII only, no newline at the end. */
+export function writeManifest(options: ResolvedPackOptions, date: Date): string {
+  const { modelName, version, serializedFile, handler, modelFile, requirementsFile, configFile, runtime } = options;
+  const named = (key: string, file: string | undefined) => (file === undefined ? {} : { [key]: path.basename(file) });
+  const manifest = {
+    createdOn: formatDate(date),
+    runtime,
+    model: {
+      modelName,
+      ...named("serializedFile", serializedFile),
+      handler: path.basename(handler),
+      ...named("modelFile", modelFile),
+      modelVersion: version,
+      ...named("requirementsFile", requirementsFile),
+      ...named("configFile", configFile),
+    },
+    archiverVersion: readVersion(),
+  } satisfies ArchiveManifest;
+  return JSON.stringify(manifest, null, 2).replace(/[\u007f-\uffff]/g, (unit) => {
+    return `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+}
+
+/** DD/MM/YYYY HH:MM:SS, in UTC. */
+function formatDate(date: Date): string {
+  const [day, time] = date.toISOString().split("T") as [string, string];
+  return `${day.split("-").reverse().join("/")} ${time.slice(0, 8)}`;
+}
+
+function readVersion(): string {
+  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
+}
+
+/** Keys of a manifest's model that must be there, by what TorchServe refuses (ModelArchive.java, validate). */
+const requiredModelKeys = ["modelName", "modelVersion"] as const;
+const fileKeys = ["serializedFile", "modelFile", "requirementsFile", "configFile"] as const;
+const otherModelKeys = ["handler", "description", "envelope"] as const;
+
+/**
+ * The manifest in `bytes`. Keys that are null count as left out; unknown ones are kept.
+ *
+ * @throws ERR_ARCHIVE that names the key.
+ */
+export function parseManifest(file: string, bytes: Uint8Array): ArchiveManifest {
+  const manifest = asObject(file, "the manifest", parseJson(file, bytes));
+  const model = asObject(file, "model", manifest.model);
+  for (const key of ["createdOn", "archiverVersion", "description"]) checkText(file, key, manifest[key]);
+  for (const key of requiredModelKeys) {
+    if (model[key] === undefined) throw archiveError(file, `has no model.${key}, expected a string`);
+  }
+  for (const key of [...requiredModelKeys, ...fileKeys, ...otherModelKeys]) checkText(file, `model.${key}`, model[key]);
+  const { runtime } = manifest;
+  if (!archiveRuntimes.includes(runtime as ArchiveRuntime)) {
+    const found = runtime === undefined ? "has no runtime" : `has the runtime ${show(runtime)}`;
+    throw archiveError(file, `${found}, expected one of ${archiveRuntimes.join(", ")}`);
+  }
+  checkModelName(file, model.modelName as string);
+  const parsed = { ...manifest, model } as unknown as ArchiveManifest;
+  for (const key of fileKeys) checkInside(file, key, parsed.model[key]);
+  const { handler } = parsed.model;
+  checkInside(file, "handler", handler === undefined ? undefined : withoutEntryPoint(handler));
+  return parsed;
+}
+
+function parseJson(file: string, bytes: Uint8Array): unknown {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw archiveError(file, "is not valid UTF-8");
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw archiveError(file, `is not JSON: ${describeJsonError(text, error)}`, error);
+  }
+}
+
+function asObject(file: string, what: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    const found = value === undefined ? "is missing" : `is ${show(value)}`;
+    throw archiveError(file, `${what} ${found}, expected an object`);
+  }
+  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== null));
+}
+
+function checkText(file: string, key: string, value: unknown): void {
+  if (value === undefined || (typeof value === "string" && value !== "")) return;
+  throw archiveError(file, `has the ${key} ${show(value)}, expected a string that is not empty`);
+}
+
+/** Names become parts of paths and URLs. */
+function checkModelName(file: string, name: string): void {
+  if (!isModelName(name))
+    throw archiveError(file, `has the model.modelName ${show(name)}, expected ${modelNamePattern}`);
+}
+
+function checkInside(file: string, key: string, value: string | undefined): void {
+  if (value === undefined) return;
+  const reason = whyBadEntryName(value);
+  if (reason !== undefined) throw archiveError(file, `has a model.${key} ${show(value)} that ${reason}`);
+}
+
+function show(value: unknown): string {
+  // Not as JSON: it may be nested deeper than the stack goes.
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "[...]" : "{...}";
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+}
+
+/** What the name of a model may be, as torch-model-archiver says it. */
+export const modelNamePattern = "^[A-Za-z0-9][A-Za-z0-9_\\-.]*$";
+
+export function isModelName(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9_\-.]*$/.test(name);
+}

@@ -1,0 +1,158 @@
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import { type Logger, readLogger } from "../logger.js";
+import { OptionReader } from "../option_reader.js";
+
+export const archiveFormats = ["default", "tgz", "no-archive", "zip-store"] as const;
+
+/**
+ * How an archive is laid out: "default" is `<name>.mar`, a zip with deflated entries; "zip-store" the same, not
+ * compressed; "tgz" is `<name>.tar.gz`; "no-archive" is a folder `<name>`.
+ */
+export type ArchiveFormat = (typeof archiveFormats)[number];
+
+export const archiveRuntimes = ["python", "python3", "LSP"] as const;
+
+/** What the manifest says that the handler is written for. TorchServe looks at it, shardspeed does not. */
+export type ArchiveRuntime = (typeof archiveRuntimes)[number];
+
+/** How far the work on an archive is. Of packing: the bytes of the inputs; of unpacking: those of the archive. */
+export interface ArchiveProgress {
+  doneBytes: number;
+  totalBytes: number;
+}
+
+/** What goes into an archive and where it is put: the options of torch-model-archiver. */
+export interface PackOptions {
+  /** Name of the model, and of the archive: `^[A-Za-z0-9][A-Za-z0-9_\-.]*$`. */
+  modelName: string;
+  /** Version of the model, such as "1.0". */
+  version: string;
+  /**
+   * File of the handler, in JavaScript, TypeScript or Python, or `module:name`, or the name of a handler that comes with
+   * shardspeed or TorchServe, for which nothing is copied.
+   */
+  handler: string;
+  /** File with weights. */
+  serializedFile?: string;
+  /** File with the model's code. */
+  modelFile?: string;
+  /**
+   * Files, folders (their contents go to the root of the archive) and patterns with `*`, `?` and `[...]`: an array, or
+   * a string with commas between them. Hidden folders, `__pycache__` and `__MACOSX` are left out.
+   */
+  extraFiles?: string | readonly string[];
+  /** File with the Python packages that the handler needs. */
+  requirementsFile?: string;
+  /** The `model-config.yaml`. */
+  configFile?: string;
+  /** Default "default". */
+  archiveFormat?: ArchiveFormat;
+  /** Existing folder to put the archive into. Default: the current one. */
+  exportPath?: string;
+  /** Replace an archive that is there. Default false: ERR_ARCHIVE. */
+  force?: boolean;
+  /** Default "python". */
+  runtime?: ArchiveRuntime;
+  /** Called as the work goes on. */
+  onProgress?: (progress: ArchiveProgress) => void;
+  /** Ends the work with ERR_ABORTED; nothing is left behind. */
+  signal?: AbortSignal;
+  /** Where warnings go. Default: nowhere. */
+  logger?: Logger;
+}
+
+/** Pack options, checked, with their defaults. */
+export interface ResolvedPackOptions {
+  modelName: string;
+  version: string;
+  handler: string;
+  serializedFile: string | undefined;
+  modelFile: string | undefined;
+  extraFiles: string[];
+  requirementsFile: string | undefined;
+  configFile: string | undefined;
+  archiveFormat: ArchiveFormat;
+  exportPath: string;
+  force: boolean;
+  runtime: ArchiveRuntime;
+  onProgress: ((progress: ArchiveProgress) => void) | undefined;
+  signal: AbortSignal | undefined;
+  logger: Logger;
+}
+
+const packOptionNames = [
+  "modelName",
+  "version",
+  "handler",
+  "serializedFile",
+  "modelFile",
+  "extraFiles",
+  "requirementsFile",
+  "configFile",
+  "archiveFormat",
+  "exportPath",
+  "force",
+  "runtime",
+  "onProgress",
+  "signal",
+  "logger",
+] as const satisfies (keyof PackOptions)[];
+
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected. */
+export function resolvePackOptions(options: unknown): ResolvedPackOptions {
+  const reader = new OptionReader("The options of packArchive", options, packOptionNames);
+  return {
+    modelName: required(reader, "modelName"),
+    version: required(reader, "version"),
+    handler: required(reader, "handler"),
+    serializedFile: readText(reader, "serializedFile"),
+    modelFile: readText(reader, "modelFile"),
+    extraFiles: readExtraFiles(reader.get("extraFiles")),
+    requirementsFile: readText(reader, "requirementsFile"),
+    configFile: readText(reader, "configFile"),
+    archiveFormat: readChoice(reader, "archiveFormat", archiveFormats, "default"),
+    exportPath: readText(reader, "exportPath") ?? process.cwd(),
+    force: reader.boolean("force", false),
+    runtime: readChoice(reader, "runtime", archiveRuntimes, "python"),
+    onProgress: reader.function<(progress: ArchiveProgress) => void>("onProgress"),
+    signal: reader.signal("signal"),
+    logger: readLogger(reader.get("logger")),
+  };
+}
+
+function required(reader: OptionReader, name: string): string {
+  const value = readText(reader, name);
+  if (value === undefined) throw new ShardspeedError("ERR_INVALID_ARGUMENT", `packArchive needs the option ${name}`);
+  return value;
+}
+
+function readText(reader: OptionReader, name: string): string | undefined {
+  const value = reader.get(name);
+  if (value === undefined) return undefined;
+  if (!isText(value)) throw invalidArgument(name, "a string that is not empty", value);
+  return value;
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string" && value !== "" && !value.includes("\0");
+}
+
+function readExtraFiles(value: unknown): string[] {
+  if (value === undefined) return [];
+  if (typeof value === "string" && !value.includes("\0")) {
+    // Spaces around a path and empty ones are slips, which the original does not forgive.
+    return value
+      .split(",")
+      .map((item) => item.trim())
+      .filter((item) => item !== "");
+  }
+  if (Array.isArray(value) && value.every(isText)) return [...value];
+  throw invalidArgument("extraFiles", "a string with commas between the paths, or an array of paths", value);
+}
+
+function readChoice<T extends string>(reader: OptionReader, name: string, choices: readonly T[], unset: T): T {
+  const value = reader.get(name);
+  if (value === undefined) return unset;
+  if (!choices.includes(value as T)) throw invalidArgument(name, `one of ${choices.join(", ")}`, value);
+  return value as T;
+}
