@@ -4,6 +4,20 @@
  * @packageDocumentation
  */
 
+export {
+  type ArchiveFormat,
+  type ArchiveManifest,
+  type ArchiveProgress,
+  type ArchiveRuntime,
+  type ExtractLimits,
+  type ManifestModel,
+  type ModelArchive,
+  type OpenArchiveOptions,
+  openArchive,
+  type PackedArchive,
+  type PackOptions,
+  packArchive,
+} from "./archive/index.js";
 export { AutoConfig, type ModelConfig } from "./auto_config.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
 export {

@@ -19,6 +19,8 @@ export interface ZipEntry {
   offset?: number;
   /** Sizes and offset stand in the zip64 extra field of the directory. */
   zip64?: boolean;
+  /** Kind and permissions, as Unix has them. */
+  mode?: number;
 }
 
 export interface ZipOptions {
@@ -77,6 +79,10 @@ function writeEntry(entry: ZipEntry, position: number) {
   central.writeUInt32LE(entry.zip64 ? 0xffffffff : uncompressed, 24);
   central.writeUInt16LE(name.length, 28);
   central.writeUInt16LE(extra.length, 30);
+  if (entry.mode !== undefined) {
+    central.writeUInt16LE((3 << 8) | 20, 4);
+    central.writeUInt32LE(entry.mode * 0x10000, 38);
+  }
   central.writeUInt32LE(entry.zip64 ? 0xffffffff : offset, 42);
   return { local: Buffer.concat([local, localName, data]), central: Buffer.concat([central, name, extra]) };
 }
