@@ -41,6 +41,7 @@ function createProgram(): Command {
     .action(async (model, flags) => (await import("./generate.js")).generate(model, flags));
 
   addRun(program);
+  addArchive(program);
 
   program
     .command("checkpoints")
@@ -110,6 +111,36 @@ function addRun(program: Command): void {
       const alike = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
       return (await import("./run.js")).run(script, args, { ...flags, ...alike });
     });
+}
+
+function addArchive(program: Command): void {
+  program
+    .command("archive")
+    .description("Pack a handler and its files into a model archive, as torch-model-archiver does.")
+    .requiredOption("--model-name <name>", "name of the model and of the archive")
+    .requiredOption("-v, --version <version>", "version of the model")
+    .requiredOption("--handler <handler>", "file (JavaScript, TypeScript, Python), module:name, or a handler's name")
+    .option("--serialized-file <file>", "file with weights")
+    .option("--model-file <file>", "file with the model's code")
+    .option("--extra-files <list>", "files, folders and patterns, with commas between them")
+    .option("-r, --requirements-file <file>", "Python packages that the handler needs")
+    .option("-c, --config-file <file>", "model-config.yaml")
+    .addOption(
+      new Option("--archive-format <format>", ".mar, .tar.gz, a folder, or a .mar that is not compressed")
+        .choices(["default", "tgz", "no-archive", "zip-store"])
+        .default("default"),
+    )
+    .option("--export-path <folder>", "where to put the archive (default: the current folder)")
+    .option("-f, --force", "replace an archive that is there")
+    .addOption(
+      new Option("--runtime <runtime>", "what the handler is written for, as the manifest says it")
+        .choices(["python", "python3", "LSP"])
+        .default("python"),
+    )
+    .option("-q, --quiet", "nothing on the standard error but errors")
+    .option("--json", "one JSON document on the standard output: { path, files, bytes }")
+    .addHelpText("after", exitCodeHelp)
+    .action(async (flags) => (await import("./archive.js")).archive(flags));
 }
 
 const runExitCodeHelp = `

@@ -57,15 +57,15 @@ export interface ProgressBar {
   clear(): void;
 }
 
-/** A progress bar for loading, on a terminal only: undefined elsewhere. */
-export function progressBar(stream: NodeJS.WriteStream): ProgressBar | undefined {
+/** A progress bar, on a terminal only: undefined elsewhere. `verb` says what goes on. */
+export function progressBar(stream: NodeJS.WriteStream, verb = "Loading"): ProgressBar | undefined {
   if (!stream.isTTY) return undefined;
   const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0);
   return {
     update(loadedBytes, totalBytes) {
       const filled = Math.round((totalBytes === 0 ? 1 : loadedBytes / totalBytes) * barWidth);
       const bar = "█".repeat(filled) + "░".repeat(barWidth - filled);
-      stream.write(`\rLoading ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\u001b[K`);
+      stream.write(`\r${verb} ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\u001b[K`);
     },
     clear() {
       stream.write("\r\u001b[K");

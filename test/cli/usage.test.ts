@@ -16,7 +16,7 @@ test("help and version", async () => {
   assert.equal((await run(["--version"])).stdout, `${version}\n`);
 });
 
-for (const command of ["generate", "checkpoints", "inspect", "doctor"]) {
+for (const command of ["generate", "archive", "checkpoints", "inspect", "doctor"]) {
   test(`docs/cli.md lists the options of ${command}, all of them and no others`, async () => {
     const help = await run([command, "--help"]);
     assert.equal(help.status, 0);
