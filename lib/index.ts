@@ -79,5 +79,6 @@ export {
   type Encoding,
   type Side,
   type Tokenizer,
+  type TokenizerCall,
   type TokenizerCallOptions,
 } from "./tokenizer/index.js";

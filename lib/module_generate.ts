@@ -2,7 +2,7 @@ import type { Engine } from "./engine.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { OptionReader } from "./option_reader.js";
-import type { GenerationOptions } from "./options.js";
+import { type GenerationOptions, readStop } from "./options.js";
 import { checkTokenIds } from "./token_ids.js";
 
 /** Rows of token ids, one row, or what a tokenizer call gave. */
@@ -99,12 +99,9 @@ export async function moduleGenerate(
   const eosTokenIds = readEosTokenIds(reader.get("eosTokenId")) ?? defaults.eosTokenIds;
   const named =
     reader.integer("padTokenId", 0, maxInt32, undefined) ?? defaults.padTokenId ?? engine.tokenizer?.padTokenId;
-  const mask = readMask(reader.get("attentionMask"), attentionMask);
+  const mask = readMask(reader.get("attentionMask"), attentionMask, inputIds.length);
   const hidden = mask === undefined && named !== undefined && !eosTokenIds.includes(named) ? named : undefined;
   const rows = inputIds.map((ids, i) => toRow(ids, i, mask, hidden, engine.module.spec.vocabSize));
-  if (mask !== undefined && mask.length !== rows.length) {
-    throw invalidArgument("attentionMask", `${rows.length} rows, as inputIds has`, mask);
-  }
   const lengthOf = readLengths(reader, engine.contextTokens);
   const common = {
     ...readSampling(reader),
@@ -138,12 +135,15 @@ function toRows(value: unknown, name: string): readonly (readonly number[])[] {
   return rows as (readonly number[])[];
 }
 
-function readMask(option: unknown, fromInputs: unknown): readonly (readonly number[])[] | undefined {
+function readMask(option: unknown, fromInputs: unknown, rowCount: number): readonly (readonly number[])[] | undefined {
   if (option !== undefined && fromInputs !== undefined) {
     throw invalidArgument("attentionMask", "given once, with the inputs or with the options", option);
   }
-  const mask = option ?? fromInputs;
-  return mask === undefined || mask === null ? undefined : toRows(mask, "attentionMask");
+  const found = option ?? fromInputs;
+  if (found === undefined) return undefined;
+  const mask = toRows(found, "attentionMask");
+  if (mask.length !== rowCount) throw invalidArgument("attentionMask", `${rowCount} rows, as inputIds has`, found);
+  return mask;
 }
 
 function toRow(
@@ -200,15 +200,15 @@ function readSampling(reader: OptionReader): GenerationOptions {
   );
   const options: Record<string, unknown> = {
     temperature: doSample ? temperature : 0,
-    topK: reader.get("topK") ?? 50,
-    stop: reader.get("stopStrings"),
+    topK: reader.integer("topK", 0, maxInt32, 50),
+    stop: readStop(reader.get("stopStrings"), "stopStrings"),
   };
   for (const name of ["topP", "minP", "repetitionPenalty", "numBeams", "seed"]) options[name] = reader.get(name);
   return options;
 }
 
 function readEosTokenIds(value: unknown): number[] | undefined {
-  if (value === undefined || value === null) return undefined;
+  if (value === undefined) return undefined;
   const ids: unknown[] = Array.isArray(value) ? value : [value];
   for (const id of ids) {
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > maxInt32) {

@@ -119,7 +119,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     presencePenalty: reader.number("presencePenalty", "a number from -2 to 2", (value) => Math.abs(value) <= 2, 0),
     frequencyPenalty: reader.number("frequencyPenalty", "a number from -2 to 2", (value) => Math.abs(value) <= 2, 0),
     seed: readSeed(reader.get("seed")),
-    stop: readStop(reader.get("stop")),
+    stop: readStop(reader.get("stop"), "stop"),
     stopTokenIds: [...new Set(stopTokenIds)],
     logprobs: readLogprobs(reader.get("logprobs")),
     signal: reader.signal("signal"),
@@ -154,14 +154,15 @@ function readSeed(value: unknown): bigint {
   throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
 }
 
-function readStop(value: unknown): string[] {
+/** Stop strings without duplicates; `name` is the option's, for errors. */
+export function readStop(value: unknown, name: string): string[] {
   if (value === undefined) return [];
   const list: unknown[] = Array.isArray(value) ? value : [value];
   for (const stop of list) {
     if (typeof stop !== "string" || stop === "")
-      throw invalidArgument("stop", "a string or an array of strings, none empty", value);
+      throw invalidArgument(name, "a string or an array of strings, none empty", value);
     // Half of a surrogate pair is no character, so no text could ever hold it.
-    if (/\p{Surrogate}/u.test(stop)) throw invalidArgument("stop", "text of whole Unicode characters", stop);
+    if (/\p{Surrogate}/u.test(stop)) throw invalidArgument(name, "text of whole Unicode characters", stop);
   }
   return [...new Set(list as string[])];
 }

@@ -15,6 +15,7 @@ export type {
   Encoding,
   Side,
   Tokenizer,
+  TokenizerCall,
   TokenizerCallOptions,
 } from "./types.js";
 

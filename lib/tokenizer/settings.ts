@@ -29,7 +29,9 @@ export abstract class TokenizerSettings extends Callable<TokenizerCall> {
     this.#truncationSide = config.truncation_side === "left" ? "left" : "right";
     const { model_max_length: maxLength } = config;
     this.#modelMaxLength =
-      typeof maxLength === "number" && maxLength > 0 && maxLength < noMaxLength ? maxLength : Number.POSITIVE_INFINITY;
+      Number.isInteger(maxLength) && (maxLength as number) > 0 && (maxLength as number) < noMaxLength
+        ? (maxLength as number)
+        : Number.POSITIVE_INFINITY;
   }
 
   protected abstract encodeTexts(
