@@ -1,7 +1,7 @@
 /** The stable codes, each with what it means. docs/errors.md says the same at length; a test keeps the two equal. */
 export const errorCodes = {
   ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
-  ERR_CONFIG: "The DeepSpeed config or the launcher's environment is wrong.",
+  ERR_CONFIG: "The DeepSpeed config, model-config.yaml or the launcher's environment is wrong.",
   ERR_CHECKPOINT: "A checkpoint file is missing, damaged or does not fit the model.",
   ERR_ARCHIVE: "A model archive cannot be made, or is damaged, unsafe or no model archive.",
   ERR_UNSUPPORTED_MODEL: "The architecture, or an option of it, is not one that shardspeed computes.",

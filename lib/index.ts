@@ -63,6 +63,16 @@ export type { Untyped } from "./handler/untyped.js";
 export { initInference } from "./init.js";
 export type { Logger } from "./logger.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./meta_model.js";
+export {
+  type DeepSpeedSection,
+  type GivenKey,
+  type ModelConfigOptions,
+  type ModelConfigYaml,
+  type ParsedModelConfig,
+  parseModelConfigYaml,
+  readModelConfigYaml,
+  type TorchrunSettings,
+} from "./model_config/index.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./module_generate.js";
 export type { TokenLogprob } from "./native.js";

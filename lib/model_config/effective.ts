@@ -1,0 +1,134 @@
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import { nearestKey } from "../nearest.js";
+import { checkValue } from "./check_value.js";
+import { showKey } from "./findings.js";
+import { modelConfigKeys } from "./keys.js";
+import type { ModelConfigYaml, ParsedModelConfig } from "./types.js";
+import { fillDefaults } from "./values.js";
+
+/** A setting that counts, and where it is from. */
+export interface EffectiveValue {
+  /** Dotted name: `torchrun.nproc-per-node`, `handler.max_length`. */
+  key: string;
+  /** undefined: there is none. */
+  value: unknown;
+  source: "option" | "model-config.yaml" | "server" | "default";
+  /** `model-config.yaml:4:1`, where the source is that file. */
+  place?: string;
+}
+
+/** Values by dotted name; one that is undefined is not given. */
+export type Settings = Readonly<Record<string, unknown>>;
+
+export interface ConfigSources {
+  /** Of a request or a command line. */
+  options?: Settings | undefined;
+  yaml?: Pick<ParsedModelConfig, "given"> | undefined;
+  /** What a server has for all its models. */
+  server?: Settings | undefined;
+}
+
+type Found = Omit<EffectiveValue, "key">;
+
+/**
+ * What counts, and where it is from. One rule for all keys: an option goes before `model-config.yaml`, that before the server's configuration, that before what is built in.
+ * (TorchServe has a rule for each key: a model's file silences the request's timeouts and workers, for example.)
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT for an option that is unknown or wrong, ERR_CONFIG for such a key of the server, and for maxWorkers below minWorkers.
+ */
+export function effectiveConfig(sources: ConfigSources): EffectiveValue[] {
+  return resolve(sources).rows;
+}
+
+/**
+ * The settings that count, by the rule of effectiveConfig.
+ *
+ * @throws ShardspeedError as effectiveConfig.
+ */
+export function effectiveSettings(sources: ConfigSources): ModelConfigYaml {
+  return resolve(sources).values;
+}
+
+function resolve({ options, yaml, server }: ConfigSources): { values: ModelConfigYaml; rows: EffectiveValue[] } {
+  const found = new Map<string, Found>();
+  const add = (key: string, next: Found) => {
+    for (const other of otherNames(key, found)) if (found.get(other)?.source !== next.source) found.delete(other);
+    found.set(key, next);
+  };
+  for (const [key, value] of readSettings(server, "server")) add(key, { value, source: "server" });
+  for (const [key, given] of yaml?.given ?? []) add(key, { ...given, source: "model-config.yaml" });
+  for (const [key, value] of readSettings(options, "options")) add(key, { value, source: "option" });
+  const values = fillDefaults(new Map([...found].map(([key, { value }]) => [key, value])));
+  checkWorkers(values, found);
+  return { values, rows: toRows(values, found) };
+}
+
+const sameThing: readonly (readonly string[])[] = [
+  ["parallelLevel", "torchrun.nproc-per-node"],
+  ["continuousBatching", "asyncCommunication"],
+];
+
+/** Keys that say the same: whoever goes first with one of them, goes first with all. */
+function otherNames(key: string, found: ReadonlyMap<string, Found>): string[] {
+  if (key === "handler") return [...found.keys()].filter((name) => name.startsWith("handler."));
+  if (key.startsWith("handler.")) return ["handler"];
+  return (sameThing.find((names) => names.includes(key)) ?? []).filter((name) => name !== key);
+}
+
+function readSettings(settings: Settings | undefined, what: "options" | "server"): [string, unknown][] {
+  if (settings === undefined) return [];
+  if (typeof settings !== "object" || settings === null || Array.isArray(settings)) {
+    throw invalidArgument(what, "an object of settings by dotted name", settings);
+  }
+  const code = what === "options" ? "ERR_INVALID_ARGUMENT" : "ERR_CONFIG";
+  return Object.entries(settings)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => [key, readSetting(key, value, what, code)]);
+}
+
+function readSetting(key: string, value: unknown, what: string, code: "ERR_INVALID_ARGUMENT" | "ERR_CONFIG"): unknown {
+  if (key.startsWith("handler.") && key !== "handler.") return value;
+  if (key === "handler") {
+    if (typeof value === "string" && value !== "") return value;
+    throw wrongSetting(key, "the name of a shipped handler", value, code);
+  }
+  if (!Object.hasOwn(modelConfigKeys, key)) {
+    const near = nearestKey(key, Object.keys(modelConfigKeys));
+    const advice = near === undefined ? "docs/model-config.md lists all." : `Did you mean ${near}?`;
+    throw new ShardspeedError(code, `${what}: unknown key ${showKey(key)}. ${advice}`);
+  }
+  const checked = checkValue(key, value);
+  if ("expected" in checked) throw wrongSetting(key, checked.expected, value, code);
+  return checked.value;
+}
+
+function wrongSetting(key: string, expected: string, value: unknown, code: "ERR_INVALID_ARGUMENT" | "ERR_CONFIG") {
+  return new ShardspeedError(code, invalidArgument(key, expected, value).message);
+}
+
+function checkWorkers({ minWorkers, maxWorkers }: ModelConfigYaml, found: ReadonlyMap<string, Found>): void {
+  if (maxWorkers >= minWorkers) return;
+  const from = (key: string) => {
+    const { place, source } = found.get(key) ?? { source: "default" };
+    return place ?? source;
+  };
+  throw new ShardspeedError(
+    "ERR_CONFIG",
+    `maxWorkers: expected at least minWorkers, which is ${minWorkers} (${from("minWorkers")}), found ${maxWorkers} (${from("maxWorkers")})`,
+  );
+}
+
+function toRows(values: ModelConfigYaml, found: ReadonlyMap<string, Found>): EffectiveValue[] {
+  const unset: Omit<Found, "value"> = { source: "default" };
+  const known = Object.keys(modelConfigKeys).map((key) => {
+    const names = key === "parallelLevel" || key === "continuousBatching" ? [key, ...otherNames(key, found)] : [key];
+    const { source, place } = names.map((name) => found.get(name)).find((row) => row !== undefined) ?? unset;
+    return { key, value: valueAt(values, key), source, ...(place === undefined ? {} : { place }) };
+  });
+  const handler = [...found].filter(([key]) => key === "handler" || key.startsWith("handler."));
+  return [...known, ...handler.map(([key, row]) => ({ key, ...row }))];
+}
+
+function valueAt(values: ModelConfigYaml, key: string): unknown {
+  return key.split(".").reduce<unknown>((value, step) => (value as Record<string, unknown>)[step], values);
+}

@@ -1,0 +1,118 @@
+import { open } from "node:fs/promises";
+import { invalidArgument, ShardspeedError } from "../errors.js";
+import { type Logger, silentLogger } from "../logger.js";
+import { OptionReader } from "../option_reader.js";
+import { Findings } from "./findings.js";
+import type { GivenKey, ParsedModelConfig } from "./types.js";
+import { validate } from "./validate.js";
+import { fillDefaults } from "./values.js";
+import { readYaml } from "./yaml_reader.js";
+import { describeValue, mapData } from "./yaml_tree.js";
+
+export {
+  type ConfigSources,
+  type EffectiveValue,
+  effectiveConfig,
+  effectiveSettings,
+  type Settings,
+} from "./effective.js";
+export type { DeepSpeedSection, GivenKey, ModelConfigYaml, ParsedModelConfig, TorchrunSettings } from "./types.js";
+export { ranksPerWorker } from "./values.js";
+
+/** Far above what people write. */
+const largestBytes = 2 ** 20;
+
+export interface ModelConfigOptions {
+  /** Gets the warnings, which are in the result too. Default: nobody. */
+  logger?: Logger;
+}
+
+/**
+ * Reads a `model-config.yaml`, the file that TorchServe's ModelConfig.java and handlers read.
+ *
+ * @throws ShardspeedError ERR_CONFIG where the file cannot be read or is wrong, with all that is wrong, a line each: file, line, column, key, what was expected and found.
+ */
+export async function readModelConfigYaml(path: string, options?: ModelConfigOptions): Promise<ParsedModelConfig> {
+  if (typeof path !== "string" || path === "") throw invalidArgument("path", "the path of a YAML file", path);
+  const { logger } = readOptions(options, ["logger"]);
+  return parse(await readText(path), path, logger);
+}
+
+/**
+ * Reads the text of a `model-config.yaml`.
+ *
+ * @param options.path What messages call the file. Default "model-config.yaml".
+ * @throws ShardspeedError ERR_CONFIG, as readModelConfigYaml.
+ */
+export function parseModelConfigYaml(
+  text: string,
+  options?: ModelConfigOptions & { path?: string },
+): ParsedModelConfig {
+  if (typeof text !== "string") throw invalidArgument("text", "a string", text);
+  const { path, logger } = readOptions(options, ["path", "logger"]);
+  return parse(text, path, logger);
+}
+
+function readOptions(options: unknown, known: readonly string[]): { path: string; logger: Logger } {
+  const reader = new OptionReader("options", options, known);
+  const path = reader.get("path") ?? "model-config.yaml";
+  if (typeof path !== "string") throw invalidArgument("path", "a string", path);
+  const logger = (reader.get("logger") ?? silentLogger) as Partial<Logger>;
+  if (typeof logger.warn !== "function") throw invalidArgument("logger", "an object with a method warn", logger);
+  return { path, logger: logger as Logger };
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    const file = await open(path);
+    try {
+      // Not the size that the system states: that of a pipe or a device says nothing.
+      const buffer = Buffer.alloc(largestBytes + 1);
+      let length = 0;
+      while (length < buffer.length) {
+        const { bytesRead } = await file.read(buffer, length, buffer.length - length, null);
+        if (bytesRead === 0) break;
+        length += bytesRead;
+      }
+      return decode(buffer.subarray(0, length), path);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (ShardspeedError.isInstance(error)) throw error;
+    throw new ShardspeedError("ERR_CONFIG", `Cannot read the model config: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
+function decode(bytes: Buffer, path: string): string {
+  if (bytes.length > largestBytes) throw tooLarge(path);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new ShardspeedError("ERR_CONFIG", `${path} is not UTF-8 text: save it as UTF-8`, { cause: error });
+  }
+}
+
+function tooLarge(path: string): ShardspeedError {
+  return new ShardspeedError("ERR_CONFIG", `${path}: expected at most 1 MiB of YAML, found more`);
+}
+
+function parse(text: string, path: string, logger: Logger): ParsedModelConfig {
+  if (text.length > largestBytes) throw tooLarge(path);
+  const findings = new Findings(path);
+  const tree = readYaml(text.replace(/^\uFEFF/, ""), findings);
+  if (tree !== undefined && tree.kind !== "map" && !(tree.kind === "scalar" && tree.value === null)) {
+    findings.error(tree.place, `expected a map of settings, found ${describeValue(tree)}`);
+  }
+  const file = tree?.kind === "map" ? tree : undefined;
+  const settings = file === undefined ? new Map() : validate(file, findings);
+  findings.throwErrors();
+  const warnings = findings.warnings();
+  for (const warning of warnings) logger.warn(warning);
+  const given = new Map<string, GivenKey>();
+  for (const [name, { value, keyPlace }] of settings) given.set(name, { value, place: findings.name(keyPlace) });
+  const values = fillDefaults(new Map([...given].map(([name, { value }]) => [name, value])));
+  return { values, raw: file === undefined ? {} : mapData(file), given, warnings };
+}
