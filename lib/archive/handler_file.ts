@@ -14,14 +14,11 @@ const torchServeHandlers: readonly string[] = [
   "trt_llm_handler",
 ];
 
-/** The handlers that come with shardspeed, by the name of the class and by that of a file. */
+/** The handlers that come with shardspeed, by all names that resolveHandler knows them by. */
 export const shippedHandlers: readonly string[] = [
   "TextGenerationHandler",
   "text_generation_handler",
-  "SequenceClassificationHandler",
-  "sequence_classification_handler",
-  "EmbeddingHandler",
-  "embedding_handler",
+  "text_generation",
 ];
 
 /** The same for archives with the runtime LSP. */
