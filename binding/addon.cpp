@@ -6,6 +6,7 @@
 #include "binding/cuda.h"
 #include "binding/engine.h"
 #include "binding/guard.h"
+#include "binding/writer.h"
 #include "comm/measure_reduce.h"
 #include "cpu/cpu_features.h"
 #include "cpu/measure.h"
@@ -119,6 +120,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("shardShapes", Napi::Function::New<shardShapes>(env));
   exports.Set("openListener", Napi::Function::New<openListener>(env));
   exports.Set("closeListener", Napi::Function::New<closeListener>(env));
+  exports.Set("writeTensors", Napi::Function::New<startWriting>(env));
   exports.Set("cpuFeatures", Napi::Function::New<cpuFeatures>(env));
   exports.Set("cudaReport", Napi::Function::New<cudaReport>(env));
   exports.Set("buildInfo", Napi::Function::New<buildInfo>(env));

@@ -99,16 +99,19 @@ ModelSpec toSpec(const Napi::Object& object) {
   return spec;
 }
 
-WeightPlan toWeightPlan(const Napi::Object& object) {
-  WeightPlan plan;
-  const auto files = object.Get("files").As<Napi::Array>();
-  for (uint32_t i = 0; i < files.Length(); ++i) {
-    const auto file = files.Get(i).As<Napi::Object>();
-    plan.files.push_back({text(file, "path"), integer(file, "bytes")});
+std::vector<WeightFile> toWeightFiles(const Napi::Array& array) {
+  std::vector<WeightFile> files;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto file = array.Get(i).As<Napi::Object>();
+    files.push_back({text(file, "path"), integer(file, "bytes")});
   }
-  const auto weights = object.Get("weights").As<Napi::Array>();
-  for (uint32_t i = 0; i < weights.Length(); ++i) {
-    const auto weight = weights.Get(i).As<Napi::Object>();
+  return files;
+}
+
+std::vector<WeightView> toWeightViews(const Napi::Array& array) {
+  std::vector<WeightView> views;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto weight = array.Get(i).As<Napi::Object>();
     WeightView view;
     view.role = text(weight, "role");
     view.tensor = text(weight, "tensor");
@@ -117,9 +120,15 @@ WeightPlan toWeightPlan(const Napi::Object& object) {
     view.byteOffset = integer(weight, "byteOffset");
     view.shape = numbers<int64_t>(weight, "shape");
     view.strides = numbers<int64_t>(weight, "strides");
-    plan.weights.push_back(std::move(view));
+    if (weight.Has("firstRow")) view.firstRow = integer(weight, "firstRow");
+    if (weight.Has("firstCol")) view.firstCol = integer(weight, "firstCol");
+    views.push_back(std::move(view));
   }
-  return plan;
+  return views;
+}
+
+WeightPlan toWeightPlan(const Napi::Object& object) {
+  return {toWeightFiles(object.Get("files").As<Napi::Array>()), toWeightViews(object.Get("weights").As<Napi::Array>())};
 }
 
 ProcessGroupOptions toProcessGroup(const Napi::Object& object) {
@@ -255,6 +264,21 @@ Napi::Object toObject(Napi::Env env, Event& event) {
       break;
   }
   return object;
+}
+
+WritePlan toWritePlan(const Napi::Object& object) {
+  WritePlan plan;
+  plan.path = text(object, "path");
+  const auto header = object.Get("header").As<Napi::Uint8Array>();
+  plan.header.assign(reinterpret_cast<const char*>(header.Data()), header.ElementLength());
+  plan.files = toWeightFiles(object.Get("files").As<Napi::Array>());
+  const auto tensors = object.Get("tensors").As<Napi::Array>();
+  for (uint32_t i = 0; i < tensors.Length(); ++i) {
+    const auto tensor = tensors.Get(i).As<Napi::Object>();
+    plan.tensors.push_back({integer(tensor, "rows"), integer(tensor, "cols"), toDType(text(tensor, "dtype")),
+                            toWeightViews(tensor.Get("views").As<Napi::Array>())});
+  }
+  return plan;
 }
 
 Napi::Object toObject(Napi::Env env, const EngineStats& stats) {

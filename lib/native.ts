@@ -1,4 +1,4 @@
-import type { ModelSpec, WeightPlan } from "./models/spec.js";
+import type { ModelSpec, WeightPlan, WeightView } from "./models/spec.js";
 
 /** The native surface, all of it. Arguments are trusted there: everything is checked before it gets here. */
 export interface NativeBinding {
@@ -10,6 +10,8 @@ export interface NativeBinding {
   /** Opens a port, chosen by the system, for a group's rank 0. An engine takes it over; where none comes to be it must be closed. */
   openListener(host: string): { descriptor: number; port: number };
   closeListener(descriptor: number): void;
+  /** Writes a file of tensors on a thread of its own; it must not be there yet. What failed is an error with a code, and leaves no file. */
+  writeTensors(plan: WritePlan): { done: Promise<void>; cancel(): void; writtenBytes(): number };
   cpuFeatures(): CpuFeatures;
   /**
    * What there is of CUDA. Never throws: what is missing is in the answer. `open`: the device to open, which takes some of its
@@ -91,6 +93,16 @@ export interface EnginePlan {
   /** Most tokens a step computes. */
   maxBatchTokens: number;
   kvCachePages: number;
+}
+
+/** A file to write: the header as it is, then the tensors, one behind the other. */
+export interface WritePlan {
+  path: string;
+  header: Uint8Array;
+  /** To read from. */
+  files: WeightPlan["files"];
+  /** Row-major; the views are all of it, or tiles that cover it. */
+  tensors: { rows: number; cols: number; dtype: EnginePlan["dtype"]; views: WeightView[] }[];
 }
 
 /** How a rank that is a process meets the others of its group. */

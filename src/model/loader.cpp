@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/layout.h"
 #include "model/row_reader.h"
+#include "model/tiled_row_reader.h"
 
 namespace shardspeed {
 
@@ -45,13 +46,13 @@ class Loader {
         pool_(pool) {
     if (!options.plan) return;
     for (const WeightFile& file : options.plan->files) files_.push_back(std::make_shared<WeightReader>(file));
-    for (const WeightView& view : options.plan->weights) views_.emplace(view.role, &view);
+    for (const WeightView& view : options.plan->weights) views_[view.role].push_back(&view);
   }
 
   ModelWeights load() {
     ModelWeights weights;
     build(weights);
-    for (const auto& [role, view] : views_)
+    for (const auto& [role, views] : views_)
       if (!used_.count(role)) throw Error("ERR_NATIVE", "the engine has no place for the weight role " + role);
     runJobs();
     return weights;
@@ -96,13 +97,7 @@ class Loader {
     const auto found = views_.find(role);
     if (found == views_.end()) return nullptr;
     used_.insert(role);
-    const WeightView& view = *found->second;
-    const std::shared_ptr<const WeightReader>& file = files_.at(static_cast<size_t>(view.file));
-    if (viewRows(view) != rows || viewCols(view) != cols)
-      throw Error("ERR_CHECKPOINT", file->path() + ": tensor " + view.tensor + " has " +
-                                        std::to_string(viewRows(view)) + " x " + std::to_string(viewCols(view)) +
-                                        " elements, expected " + std::to_string(rows) + " x " + std::to_string(cols));
-    std::shared_ptr<RowReader> reader = makeFileRowReader(view, file, heldRows, heldCols);
+    std::shared_ptr<RowReader> reader = makeRoleReader(found->second, files_, rows, cols, heldRows, heldCols);
     totalBytes_ += heldRows.count * reader->storedRowBytes();
     return reader;
   }
@@ -216,7 +211,7 @@ class Loader {
   Backend& backend_;
   ThreadPool& pool_;
   std::vector<std::shared_ptr<const WeightReader>> files_;
-  std::map<std::string, const WeightView*> views_;
+  std::map<std::string, std::vector<const WeightView*>> views_;
   std::set<std::string> used_;
   std::vector<std::unique_ptr<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>> sources_;
   std::vector<Job> jobs_;

@@ -9,7 +9,9 @@
 namespace shardspeed {
 
 // Where the tensor of one role lies in a checkpoint file: element (i, j, ...) is at byteOffset + (i * strides[0] + j *
-// strides[1] + ...) elements. All dimensions but the last are rows, in order. lib/models/spec.ts lists the roles.
+// strides[1] + ...) elements. All dimensions but the last are rows, in order. lib/models/spec.ts lists the roles. A
+// role may have several views, which then are tiles of its tensor: a checkpoint that was written in shards has one a
+// shard.
 struct WeightView {
   std::string role;
   std::string tensor;  // the checkpoint's name, for messages
@@ -18,6 +20,9 @@ struct WeightView {
   int64_t byteOffset = 0;
   std::vector<int64_t> shape;
   std::vector<int64_t> strides;  // in elements
+  // Where in the role's tensor its own row and column 0 belong.
+  int64_t firstRow = 0;
+  int64_t firstCol = 0;
 };
 
 struct WeightFile {

@@ -58,6 +58,7 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
     shardShapes: () => ({}),
     openListener: () => ({ descriptor: -1, port: 1 }),
     closeListener: () => {},
+    writeTensors: () => ({ done: Promise.resolve(), cancel() {}, writtenBytes: () => 0 }),
     cudaReport: () => report,
     cpuFeatures: () => ({ kernels: "portable", available: ["portable"] }),
     buildInfo: () => ({ compiler: "none", cuda: report.built }),
