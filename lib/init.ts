@@ -1,92 +1,51 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
-import { openCheckpoint } from "./checkpoint/index.js";
-import { type ResolvedConfig, resolveConfig } from "./config/index.js";
-import { chooseDtype, type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
+import { rejectConflicts, resolveConfig } from "./config/index.js";
+import { type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
 import { Engine } from "./engine.js";
 import { type ErrorCode, invalidArgument, ShardspeedError } from "./errors.js";
 import { abortedError } from "./generation.js";
 import { findGroup, type GroupPlace, type Introduction, listenHost, meetGroup } from "./launch/group.js";
 import { loadNative } from "./load_native.js";
-import type { Logger } from "./logger.js";
-import { formatBytes, limitContext, memoryPools, planPages } from "./memory.js";
+import { formatBytes, limitContext, memoryPools, planPages, requireContext } from "./memory.js";
+import { MetaModel } from "./meta_model.js";
 import { readModelConfig } from "./model_folder.js";
-import { describeModel, type ModelDescription, resolveWeights } from "./models/index.js";
-import type { ModelSpec, WeightPlan } from "./models/spec.js";
+import { roleTensors } from "./models/index.js";
 import type { EnginePlan, GroupPlan, NativeBinding } from "./native.js";
-import {
-  type GenerationDefaults,
-  type InitOptions,
-  loadGenerationDefaults,
-  type ResolvedInitOptions,
-  resolveInitOptions,
-} from "./options.js";
+import { type InitOptions, type ResolvedInitOptions, resolveInitOptions } from "./options.js";
+import { type ModelSource, type PreparedModel, prepareModel } from "./prepare_model.js";
 import { Session } from "./session.js";
-import { checkTpSize, shardedTensors } from "./sharding.js";
-import { loadTokenizer, type Tokenizer } from "./tokenizer/index.js";
+import { shardedTensors } from "./sharding.js";
+import { type SaveShardsOptions, saveShardIndex, saveShards } from "./shards/save.js";
 
 /**
  * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python. Under a launcher (torchrun, Slurm, MPI, Kubernetes,
  * `shardspeed run`) with a tp_size above 1 all ranks call it, and it returns on all of them: engine.isDriver tells them apart.
  *
- * @param model A Hugging Face model folder: config.json, weights, and where there is one a tokenizer.
+ * @param model A Hugging Face model folder (config.json, weights, and where there is one a tokenizer), or a meta model of modelFromConfig(),
+ * whose weights are those of `checkpoint`, or of the folder `baseDir`, or of the folder that its config came from.
  * @returns When the model can generate.
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONFIG, ERR_UNSUPPORTED_MODEL, ERR_CHECKPOINT, ERR_TOKENIZER, ERR_OUT_OF_MEMORY,
  * ERR_CUDA, ERR_COMM, ERR_NATIVE or ERR_ABORTED. Nothing stays behind then: no thread, no memory, no open file.
  */
-export async function initInference(model: string, options?: InitOptions): Promise<Engine> {
-  if (typeof model !== "string" || model === "") throw invalidArgument("model", "the path of a model folder", model);
+export async function initInference(model: string | MetaModel, options?: InitOptions): Promise<Engine> {
+  if (!MetaModel.isInstance(model) && (typeof model !== "string" || model === "")) {
+    throw invalidArgument("model", "the path of a model folder, or what modelFromConfig() made", model);
+  }
   const resolved = resolveInitOptions(options);
   if (resolved.signal?.aborted) throw abortedError(resolved.signal);
   const config = resolveConfig(resolved.config, resolved.logger);
+  rejectConflicts(config, resolved);
+  const prepare = async () => prepareModel(await readSource(model), config, resolved);
   const place = findGroup(config.tpSize);
-  if (place) return startRank(place, () => prepareModel(model, config, resolved), resolved);
-  return startEngine(await prepareModel(model, config, resolved), resolved);
+  return place ? startRank(place, prepare, resolved) : startEngine(await prepare(), resolved);
 }
 
-/** A model that is ready to be loaded. */
-export interface PreparedModel {
-  spec: ModelSpec;
-  /** Null: random weights. */
-  weights: WeightPlan | null;
-  dtype: EnginePlan["dtype"];
-  /** Default 1. */
-  tpSize?: number;
-  maxSequenceTokens: number;
-  tokenizer: Tokenizer | undefined;
-  generationDefaults: GenerationDefaults;
-}
-
-/** Reads everything of a model but its weights. */
-async function prepareModel(
-  folder: string,
-  config: ResolvedConfig,
-  { device, logger, signal }: ResolvedInitOptions,
-): Promise<PreparedModel> {
-  const description = describeFolder(folder, await readModelConfig(folder), logger);
-  checkTpSize(description.spec, config.tpSize);
-  const checkpoint = await openCheckpoint(folder, { logger, ...(signal ? { signal } : {}) });
-  const { spec, files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
-  const [tokenizer, generationDefaults] = await Promise.all([loadTokenizer(folder), loadGenerationDefaults(folder)]);
-  return {
-    spec,
-    weights: { files, weights },
-    dtype: chooseDtype(config.dtype, storedDtype, device, logger),
-    tpSize: config.tpSize,
-    maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
-    tokenizer,
-    generationDefaults,
-  };
-}
-
-function describeFolder(folder: string, config: unknown, logger: Logger): ModelDescription {
-  try {
-    return describeModel(config, { logger });
-  } catch (error) {
-    if (!(error instanceof ShardspeedError)) throw error;
-    throw new ShardspeedError(error.code, `${join(folder, "config.json")}: ${error.message}`, { cause: error });
-  }
+/** The model's folder, or the config and dtype of a meta model. */
+async function readSource(model: string | MetaModel): Promise<ModelSource> {
+  if (typeof model !== "string")
+    return { folder: model.folder, isMeta: true, config: model.config, dtype: model.dtype };
+  return { folder: model, isMeta: false, config: await readModelConfig(model), dtype: undefined };
 }
 
 /** Plans the memory, loads and waits until the model can generate. All ranks are in this process. */
@@ -100,6 +59,11 @@ export async function startEngine(
   const devices = rankDevices(options.device, options.deviceName, tpSize, report, options.logger);
   const plan = makePlan(model, devices, tpSize, options);
   planMemory(plan, devices, 1, options.kvCacheBytes, model, binding);
+  const saving = toSaving(model, options);
+  if (saving) {
+    await saveShards(binding, saving, [...saving.layout.ranks.keys()], true);
+    await saveShardIndex(saving);
+  }
   const names = devices.map(({ name }) => name);
   return openEngine(plan, names, model, options, binding);
 }
@@ -126,6 +90,8 @@ async function startRank(
     plan.group = { ...unmet, rank: place.rank, size: place.size };
     const share = options.kvCacheBytes === undefined ? undefined : Math.floor(options.kvCacheBytes / place.size);
     planMemory(plan, [device], localWorldSize, share, model, binding);
+    const saving = toSaving(model, options);
+    if (saving) await saveShards(binding, saving, [place.rank], place.rank === 0);
     if (place.rank === 0) listener = binding.openListener(listenHost(place));
     planned = { model, plan };
     Object.assign(mine, { device: device.name, kvCachePages: plan.kvCachePages, settings: settingsOf(plan, device) });
@@ -146,11 +112,25 @@ async function startRank(
     plan.group = meeting.plan;
     plan.kvCachePages = meeting.kvCachePages;
     listener = undefined; // the engine's from here on
-    return await openEngine(plan, meeting.devices, model, options, binding);
+    const engine = await openEngine(plan, meeting.devices, model, options, binding);
+    const saving = place.rank === 0 ? toSaving(model, options) : undefined;
+    // Every rank has come, so all have written their files.
+    if (saving) await saveShardIndex(saving).catch((error) => engine.dispose().then(() => Promise.reject(error)));
+    return engine;
   } catch (error) {
     if (listener) binding.closeListener(listener.descriptor);
     throw asGroupFailure(error, place);
   }
+}
+
+function toSaving(
+  { shards, weights, dtype }: PreparedModel,
+  { signal, onProgress }: ResolvedInitOptions,
+): SaveShardsOptions | undefined {
+  if (shards === undefined || weights === null) return undefined;
+  const report =
+    onProgress && ((savedBytes: number, totalBytes: number) => onProgress({ phase: "save", savedBytes, totalBytes }));
+  return { ...shards, files: weights.files, dtype, signal, onProgress: report };
 }
 
 const unmet: GroupPlan = {
@@ -169,7 +149,8 @@ function asGroupFailure(error: unknown, { rank }: GroupPlace): unknown {
 
 /** What ranks that compute together must have in common. */
 function settingsOf(plan: EnginePlan, device: Device): Introduction["settings"] {
-  const tensors = plan.weights?.weights.map(({ role, dtype, shape }) => [role, dtype, shape]) ?? null;
+  const tensors =
+    plan.weights && roleTensors(plan.weights.weights).map(({ role, dtype, shape }) => [role, dtype, shape]);
   return {
     model: createHash("sha256")
       .update(JSON.stringify([plan.spec, tensors]))
@@ -225,6 +206,7 @@ async function openEngine(
   const estimates = binding.estimateMemory({ ...plan, weights: null });
   const kvPageBytes = estimates.reduce((total, estimate) => total + estimate.kvPageBytes, 0);
   plan.maxSequenceTokens = limitContext(plan.kvCachePages, model.maxSequenceTokens, kvPageBytes, options.logger);
+  requireContext(plan.maxSequenceTokens, model.minSequenceTokens);
   const session = await openSession(binding, plan, options);
   try {
     return toEngine(session, plan, devices, model, options, binding);
@@ -243,6 +225,7 @@ function toEngine(
   binding: NativeBinding,
 ): Engine {
   const { spec, weights, dtype, maxSequenceTokens: contextTokens } = plan;
+  const tensors = roleTensors(weights?.weights ?? []);
   const rank = plan.group?.rank ?? 0;
   const memory = session.stats().memory;
   const total = (key: "weightBytes" | "kvCacheBytes") => formatBytes(memory.reduce((sum, of) => sum + of[key], 0));
@@ -253,12 +236,14 @@ function toEngine(
       `${options.device.cudaIndex === undefined ? `${plan.threads} threads${devices.length === 1 ? "" : " each"}, ` : ""}sequences of up to ${contextTokens} tokens`,
   );
   const held = devices.length === 1 ? undefined : binding.shardShapes({ ...plan, weights: null });
-  const tensors = held
-    ? shardedTensors(weights?.weights ?? [], held)
-    : (weights?.weights ?? []).map(({ role, tensor, shape }) => ({ role, name: tensor, shape }));
   return new Engine({
     session,
-    module: { spec, dtype, devices, tensors },
+    module: {
+      ...{ spec, dtype, devices },
+      tensors: held
+        ? shardedTensors(tensors, held)
+        : tensors.map(({ role, tensor, shape }) => ({ role, name: tensor, shape })),
+    },
     tokenizer,
     generationDefaults,
     contextTokens,

@@ -129,3 +129,13 @@ export function limitContext(
   }
   return contextTokens;
 }
+
+/** @throws ShardspeedError ERR_CONFIG where sequences are limited to fewer tokens than min_out_tokens asks for. */
+export function requireContext(contextTokens: number, minSequenceTokens = 1): void {
+  if (contextTokens >= minSequenceTokens) return;
+  throw new ShardspeedError(
+    "ERR_CONFIG",
+    `Found min_out_tokens ${minSequenceTokens}, but sequences of no more than ${contextTokens} tokens fit. Lower it, or raise kvCacheBytes ` +
+      "or max_out_tokens, unless the model itself has no longer ones.",
+  );
+}

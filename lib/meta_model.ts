@@ -1,4 +1,5 @@
 import { type ModelConfig, modelConfigFolder } from "./auto_config.js";
+import { canonicalDtype } from "./config/schema.js";
 import { invalidArgument, ShardspeedError } from "./errors.js";
 import { describeModel, type ModelDescription, type WeightDtype } from "./models/index.js";
 import type { ModelSpec } from "./models/spec.js";
@@ -80,15 +81,9 @@ function copyConfig(config: ModelConfig): ModelConfig {
   }
 }
 
-const dtypes = new Map<string, WeightDtype>([
-  ...["float16", "fp16", "half"].map((name) => [name, "float16"] as const),
-  ...["float32", "fp32", "float"].map((name) => [name, "float32"] as const),
-  ...["bfloat16", "bf16", "bfloat"].map((name) => [name, "bfloat16"] as const),
-]);
-
 function readDtype(found: unknown): WeightDtype | undefined {
   if (found === undefined) return undefined;
-  const dtype = typeof found === "string" ? dtypes.get(found.toLowerCase().replace(/^torch\./, "")) : undefined;
-  if (dtype === undefined) throw invalidArgument("dtype", '"float16", "bfloat16" or "float32"', found);
-  return dtype;
+  const dtype = canonicalDtype(found);
+  if (dtype !== undefined && dtype !== "torch.int8") return dtype.replace("torch.", "") as WeightDtype;
+  throw invalidArgument("dtype", '"float16", "bfloat16" or "float32"', found);
 }

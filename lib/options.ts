@@ -176,8 +176,9 @@ function readLogprobs(value: unknown): number | undefined {
   return value as number;
 }
 
-/** What `onProgress` receives: some of the first kind, then one of the second. */
+/** What `onProgress` receives: where the config has a save_mp_checkpoint_path some of the first kind, then some of the second, then one of the third. */
 export type LoadProgress =
+  | { phase: "save"; savedBytes: number; totalBytes: number }
   | { phase: "load"; loadedBytes: number; totalBytes: number }
   | { phase: "ready"; loadMs: number };
 
@@ -185,9 +186,9 @@ export type LoadProgress =
 export interface InitOptions {
   /** DeepSpeed inference config: an object, or the path of a JSON file. Default: as {}. */
   config?: object | string;
-  /** DeepSpeed checkpoint JSON. Not supported yet. */
+  /** DeepSpeed checkpoint JSON, an object or the path of a file: which files hold the weights. Default: the config's, else the files of the model folder. */
   checkpoint?: object | string;
-  /** Root of the paths in `checkpoint`. Not supported yet. */
+  /** Where the files are that `checkpoint` names. Default: the config's; files are also found from the JSON's own folder. */
   baseDir?: string;
   /** "auto", "cpu", "cuda" (the first GPU that can be used) or "cuda:1". Default "auto": as "cuda" where there is one, else the CPU, with one log line. */
   device?: string;
@@ -218,6 +219,8 @@ export interface InitOptions {
 /** Init options, checked, with their defaults. */
 export interface ResolvedInitOptions {
   config: object | string | undefined;
+  checkpoint: object | string | undefined;
+  baseDir: string | undefined;
   /** Of the first rank. */
   device: Device;
   /** As it was asked for: "auto", "cuda:1". */
@@ -259,23 +262,10 @@ export function resolveInitOptions(
   cudaReport: () => CudaReport = () => loadNative().cudaReport(),
 ): ResolvedInitOptions {
   const reader = new OptionReader("The options of initInference", options, initOptionNames);
-  for (const name of ["checkpoint", "baseDir"] as const) {
-    if (reader.get(name) === undefined) continue;
-    throw new ShardspeedError(
-      "ERR_INVALID_ARGUMENT",
-      `${name} is not supported yet: put the model's weight files into its folder and leave ${name} out.`,
-    );
-  }
-  const config = reader.get("config");
-  if (
-    config !== undefined &&
-    typeof config !== "string" &&
-    (typeof config !== "object" || config === null || Array.isArray(config))
-  ) {
-    throw invalidArgument("config", "an object or the path of a JSON file", config);
-  }
   const resolved = {
-    config,
+    config: readJsonOption(reader, "config"),
+    checkpoint: readJsonOption(reader, "checkpoint"),
+    baseDir: readPath(reader, "baseDir"),
     threads: reader.integer("threads", 1, 1024, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
@@ -288,4 +278,18 @@ export function resolveInitOptions(
   // Last: it may wake the driver, which takes a while.
   const device = chooseDevice(reader.get("device"), cudaReport, resolved.logger);
   return { ...resolved, device, deviceName: readDeviceName(reader.get("device")) };
+}
+
+function readJsonOption(reader: OptionReader, name: "config" | "checkpoint"): object | string | undefined {
+  const value = reader.get(name);
+  if (value === undefined || (typeof value === "string" && value !== "")) return value;
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  throw invalidArgument(name, "an object or the path of a JSON file", value);
+}
+
+function readPath(reader: OptionReader, name: "baseDir"): string | undefined {
+  const value = reader.get(name);
+  if (value === undefined || value === "") return undefined; // DeepSpeed's default is ""
+  if (typeof value === "string" && !value.includes("\0")) return value;
+  throw invalidArgument(name, "the path of a folder", value);
 }

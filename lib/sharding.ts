@@ -38,7 +38,7 @@ export function checkTpSize(spec: ModelSpec, tpSize: number): void {
  * @param held Rows and columns of the rank's part of each matrix, by role without ".weight"; what is not in it, the rank does not hold.
  */
 export function shardedTensors(
-  weights: readonly WeightView[],
+  weights: readonly Pick<WeightView, "role" | "tensor" | "shape">[],
   held: Record<string, [rows: number, cols: number]>,
 ): { role: string; name: string; shape: number[] }[] {
   return weights.flatMap(({ role, tensor, shape }) => {

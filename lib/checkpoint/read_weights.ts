@@ -2,19 +2,24 @@ import type { Logger } from "../logger.js";
 import { checkpointError } from "./errors.js";
 import { readSafetensors } from "./safetensors.js";
 import { readTorchLegacy } from "./torch_legacy.js";
+import type { NestedStateDict } from "./torch_state.js";
 import { readTorchZip } from "./torch_zip.js";
 import type { FileTensor, WeightFile } from "./weight_file.js";
 
-/** The tensors of a weights file of any form, told by its content: `.bin` and `.pt` mean several things. */
-export async function readWeights(file: WeightFile, logger: Logger): Promise<FileTensor[]> {
+/**
+ * The tensors of a weights file of any form, told by its content: `.bin` and `.pt` mean several things.
+ *
+ * @param nested For torch files whose state dicts lie inside of each other, as Megatron-LM's do.
+ */
+export async function readWeights(file: WeightFile, logger: Logger, nested?: NestedStateDict): Promise<FileTensor[]> {
   const head = await file.read(0, Math.min(file.bytes, 512));
   const foreign = nameForeignContent(head);
   if (foreign !== undefined) throw checkpointError({ file: file.path }, `is ${foreign}`);
   // Before the pickle: a header of 640 bytes makes a safetensors file begin as a pickle does.
   if (looksLikeSafetensors(head)) return await readSafetensors(file);
   const text = head.toString("latin1");
-  if (text.startsWith("PK")) return await readTorchZip(file, logger);
-  if (head[0] === 0x80 || text.startsWith(kMagicNumberText)) return await readTorchLegacy(file, logger);
+  if (text.startsWith("PK")) return await readTorchZip(file, logger, nested);
+  if (head[0] === 0x80 || text.startsWith(kMagicNumberText)) return await readTorchLegacy(file, logger, nested);
   if (file.path.endsWith(".safetensors")) return await readSafetensors(file);
   throw checkpointError(
     { file: file.path },

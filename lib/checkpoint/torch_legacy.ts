@@ -14,7 +14,7 @@ import {
   type PickleValue,
 } from "./pickle_values.js";
 import { buildTorch, findTorchGlobal, isCount, parseStorageId, reduceTorch } from "./torch_globals.js";
-import { listStateDict } from "./torch_state.js";
+import { listStateDict, type NestedStateDict } from "./torch_state.js";
 import type { FileTensor, WeightFile } from "./weight_file.js";
 
 /** torch's serialization.py: MAGIC_NUMBER and PROTOCOL_VERSION. */
@@ -34,7 +34,11 @@ const kCountBytes = 8;
  *
  * @throws ERR_CHECKPOINT
  */
-export async function readTorchLegacy(file: WeightFile, logger: Logger): Promise<FileTensor[]> {
+export async function readTorchLegacy(
+  file: WeightFile,
+  logger: Logger,
+  nested?: NestedStateDict,
+): Promise<FileTensor[]> {
   const stream = await readPickles(file);
   const starts = await findStorages(file, stream, logger);
   const locate = (storage: PickleStorage, tensor: string): number => {
@@ -42,7 +46,7 @@ export async function readTorchLegacy(file: WeightFile, logger: Logger): Promise
     if (start !== undefined) return start;
     throw checkpointError({ file: file.path, tensor }, `its storage ${quote(storage.key)} is not in the file`);
   };
-  return await listStateDict(file.path, stream.object, locate, logger);
+  return await listStateDict(file.path, stream.object, locate, logger, nested);
 }
 
 interface LegacyStream {

@@ -27,9 +27,16 @@ const trainingKey = /optim|scheduler|scaler|rng|random|callbacks|loops|hyper_par
 /** Wrappers in wrappers, at most. */
 const kMaxWrappers = 3;
 
+/** Megatron-LM's files: the state dicts of modules inside of each other, beside numbers such as checkpoint_version. */
+export interface NestedStateDict {
+  /** Gets the numbers at the top of the file. */
+  numbers: Map<string, number>;
+}
+
 /**
  * The tensors of an unpickled state dict, in its order.
  *
+ * @param nested Expect dicts inside of dicts, which lend their names: "language_model.embedding.word_embeddings.weight".
  * @throws ERR_CHECKPOINT where it is none, or one of its tensors cannot be read
  */
 export async function listStateDict(
@@ -37,9 +44,11 @@ export async function listStateDict(
   root: PickleValue,
   locate: LocateStorage,
   logger: Logger,
+  nested?: NestedStateDict,
 ): Promise<FileTensor[]> {
   const tensors: FileTensor[] = [];
-  for (const [name, tensor] of findStateDict(file, root, logger)) {
+  const found = nested === undefined ? findStateDict(file, root, logger) : flattenStateDict(file, root, nested);
+  for (const [name, tensor] of found) {
     tensors.push(await resolveTensor(file, name, tensor, locate));
   }
   return tensors;
@@ -70,6 +79,37 @@ function findStateDict(file: string, root: PickleValue, logger: Logger): Map<str
     if (left.length > 0) logger.info(`${file}: ignored what training left there: ${listed(left.map(quote))}`);
     dict = dict.entries.get(wrapper) as PickleValue;
   }
+}
+
+/** Modules in modules, at most. */
+const kMaxModules = 16;
+
+function flattenStateDict(file: string, root: PickleValue, { numbers }: NestedStateDict): Map<string, PickleTensor> {
+  if (!(root instanceof PickleDict)) {
+    throw checkpointError({ file }, `holds ${kindOfPickle(root)}, expected a dict of modules or of tensors`);
+  }
+  for (const [key, value] of root.entries) {
+    if (typeof key === "string" && typeof value === "number") numbers.set(key, value);
+  }
+  const modules = ["module", "model"].filter((key) => root.entries.get(key) instanceof PickleDict);
+  if (modules.length > 1) throw checkpointError({ file }, "has both a module and a model, expected one of them");
+  const top = modules[0] === undefined ? root : (root.entries.get(modules[0]) as PickleDict);
+  const tensors = new Map<string, PickleTensor>();
+  const open: { dict: PickleDict; prefix: string; depth: number }[] = [{ dict: top, prefix: "", depth: 0 }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    const { dict, prefix, depth } = next;
+    if (depth > kMaxModules) throw checkpointError({ file }, `has modules more than ${kMaxModules} deep`);
+    for (const [key, value] of dict.entries) {
+      if (typeof key !== "string" || (depth === 0 && trainingKey.test(key))) continue;
+      const name = prefix + key;
+      if (value instanceof PickleDict) open.push({ dict: value, prefix: `${name}.`, depth: depth + 1 });
+      if (!isTensor(value)) continue;
+      if (tensors.has(name)) throw checkpointError({ file, tensor: name }, "is there twice, in modules of one name");
+      tensors.set(name, value);
+    }
+  }
+  if (tensors.size === 0) throw checkpointError({ file }, "holds no tensors");
+  return tensors;
 }
 
 function nestedError(file: string, nested: readonly string[]) {

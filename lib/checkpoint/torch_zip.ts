@@ -6,7 +6,7 @@ import { readPickle } from "./pickle.js";
 import { pickleLimits } from "./pickle_machine.js";
 import { PickleError, type PickleStorage } from "./pickle_values.js";
 import { buildTorch, findTorchGlobal, parseStorageId, reduceTorch } from "./torch_globals.js";
-import { listStateDict } from "./torch_state.js";
+import { listStateDict, type NestedStateDict } from "./torch_state.js";
 import type { FileTensor, WeightFile } from "./weight_file.js";
 
 /** More than any checkpoint has, one a storage: a bound on time and memory. */
@@ -36,7 +36,7 @@ interface ZipRecord {
  *
  * @throws ERR_CHECKPOINT
  */
-export async function readTorchZip(file: WeightFile, logger: Logger): Promise<FileTensor[]> {
+export async function readTorchZip(file: WeightFile, logger: Logger, nested?: NestedStateDict): Promise<FileTensor[]> {
   const place = { file: file.path };
   const { folder, records } = await readRecords(file);
   await checkByteOrder(file, records.get(`${folder}/byteorder`));
@@ -49,7 +49,7 @@ export async function readTorchZip(file: WeightFile, logger: Logger): Promise<Fi
   if (end !== bytes.length) {
     throw checkpointError(place, `has ${bytes.length - end} bytes behind the end of the pickle in its data.pkl`);
   }
-  const tensors = await listStateDict(file.path, value, locateIn(file.path, folder, records), logger);
+  const tensors = await listStateDict(file.path, value, locateIn(file.path, folder, records), logger, nested);
   // torch does not compare it, and leaves 0 where it was told not to compute it. Last: other reasons say more.
   if (pickle.crc32 !== 0 && crc32(bytes) !== pickle.crc32) {
     throw checkpointError(place, "has a data.pkl that does not match its checksum: the file is damaged");

@@ -42,4 +42,6 @@ export interface Checkpoint {
   path: string;
   files: CheckpointFile[];
   tensors: Map<string, TensorEntry>;
+  /** Of a checkpoint that was written in shards: the pieces of each tensor that is in them, by rank. `tensors` has the first of them. */
+  pieces?: Map<string, TensorEntry[]>;
 }

@@ -1,6 +1,6 @@
 import type { ConfigReader } from "./config.js";
 import type { ModelSpec } from "./spec.js";
-import { narrow, transpose, type ViewStep } from "./views.js";
+import { share, transpose, type ViewStep } from "./views.js";
 
 /** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */
 export interface WeightPlace {
@@ -10,8 +10,10 @@ export interface WeightPlace {
   tensor: string;
   /** As stored. */
   shape: readonly number[];
-  /** Applied in order; none for a tensor that is the role as it is. */
+  /** Applied in order; none for a tensor that is the role as it is. They do the same to a piece of the tensor, where it was cut into shards. */
   view: readonly ViewStep[];
+  /** The tensor may have more rows than the shape says, which nothing uses: a vocabulary filled up to a round size. */
+  padded?: boolean;
 }
 
 /** What a descriptor makes of one config. */
@@ -72,8 +74,8 @@ export function conv1d(
   total = out,
 ): WeightPlace[] {
   return [
-    stored(`${role}.weight`, `${tensor}.weight`, [input, total], transpose(0, 1), narrow(0, first, out)),
-    stored(`${role}.bias`, `${tensor}.bias`, [total], narrow(0, first, out)),
+    stored(`${role}.weight`, `${tensor}.weight`, [input, total], transpose(0, 1), share(0, first, out, total)),
+    stored(`${role}.bias`, `${tensor}.bias`, [total], share(0, first, out, total)),
   ];
 }
 

@@ -5,15 +5,13 @@ import { gpt2 } from "./gpt2.js";
 import { judgeUnreadKeys } from "./keys.js";
 import { llama } from "./llama.js";
 import { opt } from "./opt.js";
-import type { ModelSpec, WeightView } from "./spec.js";
+import type { ModelSpec, WeightDtype } from "./spec.js";
 
-export type { ModelSpec, WeightPlan, WeightView } from "./spec.js";
-export { type ResolvedWeights, resolveWeights } from "./weights.js";
+export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
+export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
 const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama];
-
-export type WeightDtype = WeightView["dtype"];
 
 /** What config.json says about a model: what it computes, and where its weights should lie. */
 export interface ModelDescription {

@@ -53,6 +53,9 @@ export interface ModelSpec {
   tiedHead: boolean;
 }
 
+/** Types that weights may be stored as. */
+export type WeightDtype = "float32" | "float16" | "bfloat16";
+
 /**
  * A weight role's place in a checkpoint, ready for C++: role names are
  *
@@ -68,7 +71,7 @@ export interface WeightView {
   role: string;
   /** The checkpoint's name of it, for messages. */
   tensor: string;
-  dtype: "float32" | "float16" | "bfloat16";
+  dtype: WeightDtype;
   /** Index into WeightPlan.files. */
   file: number;
   byteOffset: number;
@@ -76,6 +79,12 @@ export interface WeightView {
   shape: number[];
   /** In elements. */
   strides: number[];
+  /**
+   * Where its first row and column belong in the role's tensor, default 0: a role may have several views, which then are tiles of its
+   * tensor (of a checkpoint in shards, one a shard).
+   */
+  firstRow?: number;
+  firstCol?: number;
 }
 
 /** Everything C++ needs to load a model. */

@@ -34,6 +34,21 @@ export function narrow(dimension: number, start: number, length: number): ViewSt
   };
 }
 
+/**
+ * Elements start ... start + length - 1 of a dimension of `total`, or the same share of one that is shorter: of a piece of
+ * a tensor in which each of the blocks side by side is cut alike.
+ */
+export function share(dimension: number, start: number, length: number, total: number): ViewStep {
+  return (view) => {
+    const size = dimensionOf(view.shape, dimension);
+    const [first, count] = [(start * size) / total, (length * size) / total];
+    if (!Number.isInteger(first) || !Number.isInteger(count)) {
+      throw new RangeError(`share(${dimension}, ${start}, ${length}, ${total}) of a dimension of ${size}`);
+    }
+    return narrow(dimension, first, count)(view);
+  };
+}
+
 /** One element of a dimension, which goes away. */
 export function select(dimension: number, index: number): ViewStep {
   return (view) => {
@@ -42,11 +57,13 @@ export function select(dimension: number, index: number): ViewStep {
   };
 }
 
-/** Splits a dimension into several, the last of them the fastest: sizes multiply to the dimension's. */
-export function unflatten(dimension: number, sizes: readonly number[]): ViewStep {
+/** Splits a dimension into several, the last of them the fastest: sizes multiply to the dimension's. One may be -1: what is left. */
+export function unflatten(dimension: number, given: readonly number[]): ViewStep {
   return ({ shape, strides, offset }) => {
     const size = dimensionOf(shape, dimension);
-    if (sizes.reduce((product, part) => product * part, 1) !== size) {
+    const known = given.reduce((product, part) => (part === -1 ? product : product * part), 1);
+    const sizes = given.map((part) => (part === -1 ? size / known : part));
+    if (!sizes.every(Number.isInteger) || sizes.reduce((product, part) => product * part, 1) !== size) {
       throw new RangeError(`unflatten(${dimension}, [${sizes.join(", ")}]) of a dimension of ${size}`);
     }
     let stride = dimensionOf(strides, dimension);

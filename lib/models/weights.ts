@@ -2,9 +2,10 @@ import type { Checkpoint, TensorEntry } from "../checkpoint/types.js";
 import { ShardspeedError } from "../errors.js";
 import { type Logger, silentLogger } from "../logger.js";
 import type { WeightPlace } from "./descriptor.js";
-import type { ModelDescription, WeightDtype } from "./index.js";
+import type { ModelDescription } from "./index.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
-import type { ModelSpec, WeightPlan, WeightView } from "./spec.js";
+import type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
+import { bytesOf, findJoint, isWeightDtype, type Joint, makeTiles, rowsOf } from "./tiles.js";
 
 /** A WeightPlan, and what the checkpoint says about the model beyond it. */
 export interface ResolvedWeights extends WeightPlan {
@@ -20,7 +21,12 @@ interface Match {
   entry: TensorEntry;
 }
 
-const elementBytes: Readonly<Record<WeightDtype, number>> = { float32: 4, float16: 2, bfloat16: 2 };
+/** The same, and the pieces that the tensor was cut into: one, where it was not. */
+interface Placed {
+  place: WeightPlace;
+  pieces: TensorEntry[];
+  joint: Joint;
+}
 
 /**
  * Finds every weight of a described model in a checkpoint. Reads names, shapes and types, no weight.
@@ -37,7 +43,19 @@ export function resolveWeights(
   const logger = options.logger ?? silentLogger;
   const prefixes = choosePrefixes(description, checkpoint);
   const { matches, tiedHead } = matchPlaces(description, checkpoint, prefixes, logger);
-  const faults = matches.flatMap((match) => findFault(match, checkpoint) ?? []);
+  const faults: string[] = [];
+  const placed = matches.flatMap((match) => putTogether(match, checkpoint, faults));
+  const views = placed.flatMap(({ place, pieces, joint }) => {
+    try {
+      return makeTiles(place, pieces, joint);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      faults.push(
+        `${checkpoint.path}: the shards of ${pieces[0]?.name} are cut where they cannot be (${error.message}).`,
+      );
+      return [];
+    }
+  });
   if (faults.length > 0) {
     throw new ShardspeedError(
       "ERR_CHECKPOINT",
@@ -45,11 +63,10 @@ export function resolveWeights(
     );
   }
   warnOfUnexpected(description, checkpoint, prefixes, matches, logger);
-  const weights = matches.map(makeView);
   return {
     files: checkpoint.files.map(({ path, bytes }) => ({ path, bytes })),
-    weights,
-    storedDtype: dominantDtype(weights),
+    weights: views,
+    storedDtype: dominantDtype(views),
     spec: { ...description.spec, tiedHead },
   };
 }
@@ -141,19 +158,26 @@ function equal(one: readonly number[], other: readonly number[]): boolean {
   return one.length === other.length && one.every((value, at) => value === other[at]);
 }
 
-function isWeightDtype(dtype: string): dtype is WeightDtype {
-  return Object.hasOwn(elementBytes, dtype);
-}
-
-function findFault({ place, entry }: Match, checkpoint: Checkpoint): string | undefined {
-  const file = checkpoint.files[entry.file]?.path ?? checkpoint.path;
-  if (!equal(entry.shape, place.shape)) {
-    return `${file}: tensor ${entry.name} has shape [${entry.shape.join(", ")}], expected [${place.shape.join(", ")}] from config.json.`;
+/** Finds out how the pieces of a tensor belong together, or what is wrong with them. */
+function putTogether({ place, entry }: Match, checkpoint: Checkpoint, faults: string[]): Placed[] {
+  const pieces = checkpoint.pieces?.get(entry.name) ?? [entry];
+  const fileOf = (piece: TensorEntry) => checkpoint.files[piece.file]?.path ?? checkpoint.path;
+  const foreign = pieces.find(({ dtype }) => !isWeightDtype(dtype));
+  if (foreign !== undefined) {
+    faults.push(
+      `${fileOf(foreign)}: tensor ${entry.name} is stored as ${foreign.dtype}, expected float32, float16, bfloat16.`,
+    );
+    return [];
   }
-  if (!isWeightDtype(entry.dtype)) {
-    return `${file}: tensor ${entry.name} is stored as ${entry.dtype}, expected ${Object.keys(elementBytes).join(", ")}.`;
-  }
-  return undefined;
+  const joint = findJoint(place, pieces);
+  if (joint !== undefined) return [{ place, pieces, joint }];
+  const shapes = [...new Set(pieces.map(({ shape }) => `[${shape.join(", ")}]`))].join(", ");
+  const found = pieces.length === 1 ? `has shape ${shapes}` : `is in ${pieces.length} shards of shape ${shapes}`;
+  const cut = pieces.length === 1 ? "" : " or shards that add up to it";
+  faults.push(
+    `${fileOf(entry)}: tensor ${entry.name} ${found}, expected [${place.shape.join(", ")}]${cut} from config.json.`,
+  );
+  return [];
 }
 
 function warnOfUnexpected(
@@ -175,26 +199,33 @@ function warnOfUnexpected(
   );
 }
 
-function makeView({ place, entry }: Match): WeightView {
-  const { dtype } = entry;
-  if (!isWeightDtype(dtype)) throw new TypeError(`${entry.name} was not checked`);
-  const start = { shape: [...entry.shape], strides: [...entry.strides], offset: 0 };
-  const { shape, strides, offset } = place.view.reduce((view, step) => step(view), start);
-  return {
-    role: place.role,
-    tensor: entry.name,
-    dtype,
-    file: entry.file,
-    byteOffset: entry.byteOffset + offset * elementBytes[dtype],
-    shape,
-    strides,
-  };
+/**
+ * The tensors of the roles, each once: what is in tiles, with the shape that they make up.
+ */
+export function roleTensors(
+  weights: readonly WeightView[],
+): { role: string; tensor: string; dtype: WeightDtype; shape: number[] }[] {
+  const roles = new Map<string, WeightView[]>();
+  for (const view of weights) roles.set(view.role, [...(roles.get(view.role) ?? []), view]);
+  return [...roles].map(([role, views]) => {
+    const [{ tensor, dtype, shape }] = views as [WeightView];
+    if (views.length === 1) return { role, tensor, dtype, shape };
+    const reach = (first: "firstRow" | "firstCol", length: (view: WeightView) => number) =>
+      Math.max(...views.map((view) => (view[first] ?? 0) + length(view)));
+    const cols = reach("firstCol", (view) => view.shape.at(-1) as number);
+    return {
+      role,
+      tensor,
+      dtype,
+      shape: shape.length === 1 ? [cols] : [reach("firstRow", (view) => rowsOf(view.shape)), cols],
+    };
+  });
 }
 
 function dominantDtype(weights: readonly WeightView[]): WeightDtype {
   const bytes = new Map<WeightDtype, number>();
   for (const { dtype, shape } of weights) {
-    const size = shape.reduce((product, part) => product * part, elementBytes[dtype]);
+    const size = shape.reduce((product, part) => product * part, bytesOf(dtype));
     bytes.set(dtype, (bytes.get(dtype) ?? 0) + size);
   }
   const [largest] = [...bytes].sort((one, other) => other[1] - one[1]);

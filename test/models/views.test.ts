@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { narrow, type StridedView, select, transpose, unflatten, type ViewStep } from "../../dist/models/views.js";
+import {
+  narrow,
+  type StridedView,
+  select,
+  share,
+  transpose,
+  unflatten,
+  type ViewStep,
+} from "../../dist/models/views.js";
 import { contiguous } from "./helpers.js";
 
 /** A tensor as nested lists of element numbers: the plain meaning that strides stand for. */
@@ -112,9 +120,20 @@ describe("steps that do not fit", () => {
     ["narrow a dimension that is not there", narrow(2, 0, 1)],
     ["select past the end", select(0, 4)],
     ["unflatten to another size", unflatten(1, [4, 2])],
+    ["unflatten to what is left, where that is no whole number", unflatten(1, [-1, 4])],
+    ["share of a piece that is cut within a block", share(0, 1, 1, 3)],
+    ["share past the end", share(1, 4, 3, 6)],
     ["transpose a dimension that is not there", transpose(0, 2)],
   ];
   for (const [name, step] of cases) test(name, () => assert.throws(() => step(view), RangeError));
+});
+
+test("share takes of a piece of a tensor what narrow takes of the whole", () => {
+  const whole: StridedView = { shape: [12, 5], strides: [5, 1], offset: 0 };
+  assert.deepEqual(share(0, 4, 4, 12)(whole), narrow(0, 4, 4)(whole));
+  const piece: StridedView = { shape: [6, 5], strides: [5, 1], offset: 0 };
+  assert.deepEqual(share(0, 4, 4, 12)(piece), narrow(0, 2, 2)(piece));
+  assert.deepEqual(unflatten(0, [-1, 3])(piece), unflatten(0, [2, 3])(piece));
 });
 
 test("per-head interleaved q, k, v: rows of two dimensions", () => {

@@ -169,6 +169,8 @@ describe("init options", () => {
       maxBatchTokens: 1,
       kvCacheBytes: 2 ** 30,
       config: { dtype: "fp32" },
+      checkpoint: "checkpoints.json",
+      baseDir: "weights",
       onProgress,
       logger: logger(lines),
     };
@@ -177,6 +179,7 @@ describe("init options", () => {
       [resolved.threads, resolved.maxBatchTokens, resolved.kvCacheBytes, resolved.config, resolved.onProgress],
       [3, 1, 2 ** 30, options.config, onProgress],
     );
+    assert.deepEqual([resolved.checkpoint, resolved.baseDir], ["checkpoints.json", "weights"]);
     assert.deepEqual(lines, []);
   });
 
@@ -198,8 +201,8 @@ describe("init options", () => {
     onProgress: [5, {}],
     signal: [{}],
     logger: [5, {}, { info() {} }],
-    checkpoint: ["ckpt.json", {}],
-    baseDir: ["/models"],
+    checkpoint: ["", 5, [], null],
+    baseDir: [5, {}, "a\0b"],
   };
   for (const [name, values] of Object.entries(wrong)) {
     for (const value of values) {

@@ -1,0 +1,120 @@
+import { dirname, join } from "node:path";
+import { openDeepSpeedCheckpoint } from "./checkpoint/deepspeed.js";
+import { openCheckpoint } from "./checkpoint/index.js";
+import type { ResolvedConfig } from "./config/index.js";
+import { chooseDtype } from "./device.js";
+import { ShardspeedError } from "./errors.js";
+import type { Logger } from "./logger.js";
+import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "./models/index.js";
+import { readAsMegatron } from "./models/megatron.js";
+import type { ModelSpec, WeightPlan } from "./models/spec.js";
+import type { EnginePlan } from "./native.js";
+import { type GenerationDefaults, loadGenerationDefaults, type ResolvedInitOptions } from "./options.js";
+import { checkTpSize } from "./sharding.js";
+import { layOutShards, type ShardLayout } from "./shards/layout.js";
+import { loadTokenizer, type Tokenizer } from "./tokenizer/index.js";
+
+/** What initInference was given: a folder, or a model that was made from a config alone. */
+export interface ModelSource {
+  /** Where config.json came from; undefined for a config that was made by hand. */
+  folder: string | undefined;
+  /** Whether the folder is the model, or only that of its config. */
+  isMeta: boolean;
+  /** The parsed config.json. */
+  config: unknown;
+  /** The dtype that the model was made with, where the DeepSpeed config names none. */
+  dtype: EnginePlan["dtype"] | undefined;
+}
+
+/** A model that is ready to be loaded. */
+export interface PreparedModel {
+  spec: ModelSpec;
+  /** Null: random weights. */
+  weights: WeightPlan | null;
+  dtype: EnginePlan["dtype"];
+  /** Default 1. */
+  tpSize?: number;
+  maxSequenceTokens: number;
+  /** With less room the model is not opened: min_out_tokens. Default 1. */
+  minSequenceTokens?: number;
+  tokenizer: Tokenizer | undefined;
+  generationDefaults: GenerationDefaults;
+  /** To be written before the model is loaded: save_mp_checkpoint_path. */
+  shards?: { folder: string; layout: ShardLayout };
+}
+
+/** Reads everything of a model but its weights. */
+export async function prepareModel(
+  source: ModelSource,
+  config: ResolvedConfig,
+  options: ResolvedInitOptions,
+): Promise<PreparedModel> {
+  const { device, logger } = options;
+  const own = describeSource(source, logger);
+  checkTpSize(own.spec, config.tpSize);
+  const { resolved, folder } = await findWeights(source, own, config, options);
+  const { spec, files, weights, storedDtype } = resolved;
+  // Of a meta model the folder of the weights may know what the config's does not.
+  const about = source.folder ?? folder;
+  const [tokenizer, generationDefaults] = await Promise.all([
+    about === undefined ? undefined : loadTokenizer(about),
+    about === undefined ? noDefaults : loadGenerationDefaults(about),
+  ]);
+  const { saveMpCheckpointPath } = config;
+  return {
+    spec,
+    weights: { files, weights },
+    dtype: chooseDtype(config.dtype, source.dtype ?? storedDtype, device, logger),
+    tpSize: config.tpSize,
+    maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
+    ...(config.minOutTokens === undefined ? {} : { minSequenceTokens: config.minOutTokens }),
+    tokenizer,
+    generationDefaults,
+    ...(saveMpCheckpointPath === undefined
+      ? {}
+      : { shards: { folder: saveMpCheckpointPath, layout: layOutShards(own, spec, weights, config.tpSize) } }),
+  };
+}
+
+const noDefaults: GenerationDefaults = { eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined };
+
+function describeSource({ folder, config }: ModelSource, logger: Logger): ModelDescription {
+  try {
+    return describeModel(config, { logger });
+  } catch (error) {
+    if (!(error instanceof ShardspeedError) || folder === undefined) throw error;
+    throw new ShardspeedError(error.code, `${join(folder, "config.json")}: ${error.message}`, { cause: error });
+  }
+}
+
+/** The checkpoint that the options or the config name, or the one in the model's folder. */
+async function findWeights(
+  source: ModelSource,
+  description: ModelDescription,
+  config: ResolvedConfig,
+  { checkpoint: option, baseDir: optionDir, logger, signal }: ResolvedInitOptions,
+): Promise<{ resolved: ResolvedWeights; folder: string | undefined }> {
+  const common = { logger, ...(signal ? { signal } : {}) };
+  const json = option ?? config.checkpoint;
+  const baseDir = optionDir ?? config.baseDir;
+  if (json !== undefined) {
+    const opened = await openDeepSpeedCheckpoint(json, { ...common, roots: [baseDir, source.folder] });
+    const { checkpoint, megatronVersion } = opened;
+    const read =
+      megatronVersion === undefined
+        ? { description, checkpoint }
+        : readAsMegatron(description, checkpoint, megatronVersion);
+    const resolved = resolveWeights(read.description, read.checkpoint, { logger });
+    const [first] = checkpoint.files;
+    return { resolved, folder: baseDir ?? (first && dirname(first.path)) };
+  }
+  const folder = source.isMeta ? (baseDir ?? source.folder) : source.folder;
+  if (folder === undefined) {
+    throw new ShardspeedError(
+      "ERR_CHECKPOINT",
+      "The model was made from a config and has no weights. Pass a checkpoint JSON as checkpoint, or the folder of the weights as baseDir.",
+    );
+  }
+  const resolved = resolveWeights(description, await openCheckpoint(folder, common), { logger });
+  return { resolved, folder };
+}
