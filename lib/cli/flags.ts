@@ -15,6 +15,17 @@ export function parseIds(text: string): number[] {
   return text.split(",").map(parseInteger);
 }
 
+/** `custom_handler.py=TextGenerationHandler`, several times or with commas between. */
+export function parseHandlerMap(text: string, earlier: Record<string, string> = {}): Record<string, string> {
+  const entries = text.split(",").map((pair) => {
+    const match = /^([^=]+)=([^=]+)$/.exec(pair.trim());
+    if (match === null)
+      throw new InvalidArgumentError("Expected HANDLER=REPLACEMENT, such as custom_handler.py=TextGenerationHandler.");
+    return [match[1] as string, match[2] as string] as const;
+  });
+  return { ...earlier, ...Object.fromEntries(entries) };
+}
+
 const byteUnits: Record<string, number> = {
   "": 1,
   k: 1e3,

@@ -17,6 +17,8 @@ interface GenerateFlags {
   chat?: boolean;
   system?: string;
   config?: string;
+  checkpoint?: string;
+  baseDir?: string;
   device: string;
   tpSize?: number;
   threads?: number;
@@ -75,9 +77,9 @@ async function run(
 }
 
 async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
-  const { tpSize, threads, maxBatchTokens, kvCacheBytes } = flags;
+  const { tpSize, checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes } = flags;
   const config = tpSize === undefined ? flags.config : { tensor_parallel: { tp_size: tpSize } };
-  const given = Object.entries({ config, threads, maxBatchTokens, kvCacheBytes }).filter(
+  const given = Object.entries({ config, checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes }).filter(
     ([, value]) => value !== undefined,
   );
   const bar = flags.quiet ? undefined : progressBar(process.stderr);
@@ -90,6 +92,7 @@ async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
       signal,
       onProgress(progress) {
         if (progress.phase === "ready") loadMs = progress.loadMs;
+        else if (progress.phase === "save") bar?.update(progress.savedBytes, progress.totalBytes, "Saving");
         else bar?.update(progress.loadedBytes, progress.totalBytes);
       },
     });

@@ -1,158 +1,141 @@
-import { openCheckpoint } from "../checkpoint/index.js";
-import type { CheckpointFile } from "../checkpoint/types.js";
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import { type ModelArchive, openArchive } from "../archive/index.js";
+import { manifestName } from "../archive/manifest.js";
 import { ShardspeedError } from "../errors.js";
+import { resolveHandler } from "../handler/resolve_handler.js";
 import type { Logger } from "../logger.js";
-import { formatBytes } from "../memory.js";
-import { readModelConfig } from "../model_folder.js";
-import { describeModel, resolveWeights } from "../models/index.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
-import { type GenerationDefaults, loadGenerationDefaults } from "../options.js";
-import { loadTokenizer } from "../tokenizer/index.js";
+import { type ConfigurationReport, readConfiguration } from "./effective_config.js";
+import { examineModel, type ModelReport, modelSections } from "./inspect_model.js";
 import { Output } from "./output.js";
 import { interruptible } from "./report.js";
-import { rankElements, shownTpSizes } from "./shard_memory.js";
 
-/** What `shardspeed inspect --json` prints. */
-export interface InspectReport {
-  model: string;
-  spec: ModelSpec;
-  parameters: number;
-  storedDtype: string;
-  files: CheckpointFile[];
-  tensors: { role: string; name: string; dtype: string; shape: number[] }[];
-  /** A row for each element type and number of ranks: what each rank needs. */
-  memory: MemoryRow[];
-  tokenizer: TokenizerReport | null;
-  endTokenIds: number[];
-  warnings: string[];
+interface InspectFlags {
+  json?: boolean;
+  tensors?: boolean;
+  modelConfig?: string;
+  config?: string;
+  handlerMap?: Record<string, string>;
 }
 
-interface MemoryRow {
-  dtype: string;
-  tpSize: number;
-  weightBytes: number;
-  /** On the CPU, which keeps keys and values in fp32. */
-  kvBytesPerToken: number;
-  kvBytesPerSequence: number;
-  /** On CUDA, where they are of the engine's dtype; null for fp32, which is not computed there. */
-  cudaKvBytesPerToken: number | null;
-  cudaKvBytesPerSequence: number | null;
+/** What a model archive says of itself. */
+interface ArchiveReport {
+  path: string;
+  modelName: string;
+  version: string;
+  handler: string;
+  /** What runs it here; null where nothing does, which is among the warnings. */
+  handledBy: string | null;
 }
 
-interface TokenizerReport {
-  vocabSize: number;
-  /** null: no limit stated. */
-  modelMaxLength: number | null;
-  bosToken: string | null;
-  eosToken: string | null;
-  padToken: string | null;
-  chatTemplate: boolean;
-}
+/** What `shardspeed inspect --json` prints: of an archive, the model's part only where the archive says where the model is. */
+type InspectReport = { archive: ArchiveReport | null } & Partial<ModelReport> & {
+    configuration: ConfigurationReport;
+    warnings: string[];
+  };
 
-/** `shardspeed inspect`: what a model folder holds and needs, from its headers. */
-export async function inspect(model: string, flags: { json?: boolean; tensors?: boolean }): Promise<void> {
+/** `shardspeed inspect`: what a model folder or an archive holds and needs, from headers. */
+export async function inspect(location: string, flags: InspectFlags): Promise<void> {
   await interruptible(async (signal) => {
-    const report = await examine(model, signal);
+    const report = await examine(location, flags, signal);
     const output = new Output(process.stdout);
     await output.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : toText(report, flags.tensors === true));
   });
 }
 
-async function examine(model: string, signal: AbortSignal): Promise<InspectReport> {
+async function examine(location: string, flags: InspectFlags, signal: AbortSignal): Promise<InspectReport> {
   const warnings: string[] = [];
-  const warn = (message: string) => warnings.push(message);
+  const warn = (message: string) => void warnings.push(message);
   const logger: Logger = { debug() {}, info() {}, warn, error: warn };
-  const description = describeModel(await readModelConfig(model), { logger });
-  const checkpoint = await openCheckpoint(model, { logger, signal });
-  const { files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
-  const { spec } = description;
-  const { eosTokenIds } = await loadGenerationDefaults(model).catch(
-    tolerate(warn, { eosTokenIds: [] as number[] } as GenerationDefaults),
-  );
-  return {
-    model,
-    spec,
-    parameters: weights.reduce((sum, { shape }) => sum + elements(shape), 0),
-    storedDtype,
-    files,
-    tensors: weights.map(({ role, tensor, dtype, shape }) => ({ role, name: tensor, dtype, shape })),
-    memory: memoryTable(spec, weights),
-    tokenizer: await describeTokenizer(model, spec, warn),
-    endTokenIds: eosTokenIds,
-    warnings,
-  };
-}
-
-function elements(shape: readonly number[]): number {
-  return shape.reduce((product, length) => product * length, 1);
-}
-
-const dtypeBytes = { float32: 4, float16: 2, bfloat16: 2 } as const;
-
-function memoryTable(spec: ModelSpec, weights: readonly WeightView[]): MemoryRow[] {
-  return shownTpSizes(spec).flatMap((tpSize) => {
-    const rank = rankElements(spec, weights, tpSize);
-    const kvBytesPerToken = rank.kvPerToken * dtypeBytes.float32;
-    return Object.entries(dtypeBytes).map(([dtype, bytes]) => {
-      const cudaKvBytesPerToken = dtype === "float32" ? null : rank.kvPerToken * bytes;
-      return {
-        dtype,
-        tpSize,
-        weightBytes: rank.weights * bytes,
-        kvBytesPerToken,
-        kvBytesPerSequence: kvBytesPerToken * spec.maxPositions,
-        cudaKvBytesPerToken,
-        cudaKvBytesPerSequence: cudaKvBytesPerToken === null ? null : cudaKvBytesPerToken * spec.maxPositions,
-      };
-    });
-  });
-}
-
-async function describeTokenizer(
-  model: string,
-  spec: ModelSpec,
-  warn: (message: string) => void,
-): Promise<TokenizerReport | null> {
-  const tokenizer = await loadTokenizer(model).catch(tolerate(warn, undefined));
-  if (tokenizer === undefined) return null;
-  if (tokenizer.vocabSize > spec.vocabSize) {
-    warn(
-      `The tokenizer has ${tokenizer.vocabSize} tokens and the model ${spec.vocabSize}: the last ones cannot be used.`,
-    );
+  if (await isArchive(location)) {
+    await using archive = await openArchive(location, { signal });
+    return { ...(await examineArchive(location, archive, flags, logger, signal)), warnings };
   }
-  const { modelMaxLength } = tokenizer;
-  return {
-    vocabSize: tokenizer.vocabSize,
-    modelMaxLength: Number.isFinite(modelMaxLength) ? modelMaxLength : null,
-    bosToken: tokenizer.bosToken ?? null,
-    eosToken: tokenizer.eosToken ?? null,
-    padToken: tokenizer.padToken ?? null,
-    chatTemplate: tokenizer.chatTemplate !== undefined,
-  };
+  const files = { modelConfig: flags.modelConfig, deepSpeed: flags.config, folder: location };
+  const { handler: _, ...configuration } = await readConfiguration(files, logger);
+  return { archive: null, ...(await examineModel(location, logger, signal)), configuration, warnings };
 }
 
-/** Makes a warning of a part that cannot be read: the report is there to show such things. */
-function tolerate<T>(warn: (message: string) => void, instead: T): (error: unknown) => T {
+/** Files are archives; a folder is one where it has a manifest, or a model-config.yaml and no model of its own. */
+async function isArchive(location: string): Promise<boolean> {
+  const has = async (name: string) => (await stat(path.join(location, name)).catch(() => undefined)) !== undefined;
+  const found = await stat(location).catch(() => undefined);
+  if (!found?.isDirectory()) return found !== undefined;
+  return (await has(manifestName)) || ((await has("model-config.yaml")) && !(await has("config.json")));
+}
+
+async function examineArchive(
+  location: string,
+  archive: ModelArchive,
+  flags: InspectFlags,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<Omit<InspectReport, "warnings">> {
+  const { folder, modelName, version, handler } = archive;
+  const files = { modelConfig: flags.modelConfig ?? archive.configFile, deepSpeed: flags.config, folder };
+  const { handler: section, ...configuration } = await readConfiguration(files, logger);
+  const source = { handler, modelDir: folder, yaml: { handler: section }, handlerMap: flags.handlerMap ?? {} };
+  const handledBy = await resolveHandler(source).then(
+    (found) => (typeof found === "function" ? found.name : found.constructor.name),
+    toWarning(logger, null),
+  );
+  const model = modelPathOf(section);
+  const report =
+    model === undefined
+      ? undefined
+      : await examineModel(path.resolve(folder, model), logger, signal).catch(toWarning(logger, undefined));
+  return { archive: { path: location, modelName, version, handler, handledBy }, ...report, configuration };
+}
+
+/** An archive is shown also where its model is on another machine. */
+function toWarning<T>(logger: Logger, instead: T): (error: unknown) => T {
   return (error) => {
-    if (!ShardspeedError.isInstance(error)) throw error;
-    warn(error.message);
+    if (!ShardspeedError.isInstance(error) || error.code === "ERR_ABORTED") throw error;
+    logger.warn(error.message);
     return instead;
   };
 }
 
+function modelPathOf(handler: unknown): string | undefined {
+  if (typeof handler !== "object" || handler === null || !("model_path" in handler)) return undefined;
+  return typeof handler.model_path === "string" ? handler.model_path : undefined;
+}
+
 function toText(report: InspectReport, allTensors: boolean): string {
+  const sections: [title: string, rows: string[][]][] = [
+    ...(report.archive === null ? [] : [["Archive", archiveRows(report.archive)] as [string, string[][]]]),
+    ...(report.spec === undefined ? [] : modelSections(report as ModelReport, allTensors)),
+    ...configurationSections(report.configuration),
+  ];
+  if (report.warnings.length > 0) sections.push(["Warnings", report.warnings.map((warning) => [warning])]);
+  return sections.map(([title, rows]) => section(title, rows)).join("");
+}
+
+function archiveRows({ path: file, modelName, version, handler, handledBy }: ArchiveReport): string[][] {
   return [
-    section("Model", modelRows(report)),
-    section(`Tensors (${report.tensors.length})`, tensorRows(report, allTensors)),
-    section("Memory of a rank", memoryRows(report)),
-    section("Tokenizer", tokenizerRows(report)),
-    report.warnings.length === 0
-      ? ""
-      : section(
-          "Warnings",
-          report.warnings.map((warning) => [warning]),
-        ),
-  ].join("");
+    ["archive", file],
+    ["model", `${modelName}, version ${version}`],
+    ["handler", handler],
+    ["handled by", handledBy ?? "nothing: see the warnings"],
+  ];
+}
+
+function configurationSections({ modelConfig, deepSpeed }: ConfigurationReport): [string, string[][]][] {
+  const shown = (value: unknown) => (value === undefined ? "" : JSON.stringify(value));
+  const sections: [string, string[][]][] = [];
+  if (modelConfig) {
+    const rows = modelConfig.settings.map(({ key, value, source, place }) => [key, shown(value), place ?? source]);
+    sections.push([`Settings (${modelConfig.file})`, rows]);
+  }
+  if (deepSpeed) {
+    const rows = deepSpeed.settings.map(({ key, value, source, written }) => [
+      key,
+      shown(value),
+      written === undefined ? source : `${source}, as ${written}`,
+    ]);
+    sections.push([`DeepSpeed config (${deepSpeed.file})`, rows]);
+  }
+  return sections;
 }
 
 function section(title: string, rows: string[][]): string {
@@ -164,67 +147,4 @@ function section(title: string, rows: string[][]): string {
     (row) => `  ${row.map((cell, i) => (i < row.length - 1 ? cell.padEnd(widths[i] as number) : cell)).join("  ")}`,
   );
   return `${title}\n${lines.map((line) => `${line.trimEnd()}\n`).join("")}\n`;
-}
-
-function modelRows({ model, spec, parameters, storedDtype, files }: InspectReport): string[][] {
-  const fileBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const kvHeads = spec.kvHeads === spec.heads ? "" : `, ${spec.kvHeads} of keys and values`;
-  const embedding = spec.embeddingSize === spec.hiddenSize ? "" : `, embeddings of ${spec.embeddingSize}`;
-  const rotary = spec.rotary?.dynamic ? " (dynamic)" : "";
-  return [
-    ["folder", model],
-    ["architecture", spec.family],
-    ["parameters", `${parameters.toLocaleString("en-US")} in ${storedDtype}`],
-    ["files", `${files.length}, ${formatBytes(fileBytes)}`],
-    ["layers", `${spec.layers} of ${spec.hiddenSize}${embedding}`],
-    ["attention", `${spec.heads} heads of ${spec.headDim}${kvHeads}`],
-    ["feed-forward", `${spec.ffnSize}, ${spec.gatedFfn ? "gated " : ""}${spec.activation}`],
-    [
-      "norm",
-      `${spec.norm}, ${spec.normPlacement === "pre" ? "before" : "after"} each block, epsilon ${spec.normEpsilon}`,
-    ],
-    ["positions", `${spec.positions}${rotary}, up to ${spec.maxPositions.toLocaleString("en-US")} tokens`],
-    [
-      "vocabulary",
-      `${spec.vocabSize.toLocaleString("en-US")} tokens, head ${spec.tiedHead ? "is the embedding" : "of its own"}`,
-    ],
-  ];
-}
-
-/** Layers are alike as a rule, so only the first is listed; --tensors lists all. */
-function tensorRows({ tensors, spec }: InspectReport, all: boolean): string[][] {
-  const shown = all ? tensors : tensors.filter(({ role }) => !/^layers\.(?!0\.)/.test(role));
-  const rows = shown.map(({ role, name, dtype, shape }) => [role, name, dtype, `[${shape.join(", ")}]`]);
-  if (shown.length < tensors.length) rows.push([`... and so on to layers.${spec.layers - 1} (--tensors lists all)`]);
-  return rows;
-}
-
-function memoryRows({ memory, spec }: InspectReport): string[][] {
-  return [
-    ["dtype", "tp_size", "weights", "KV cache a token", `KV cache of ${spec.maxPositions} tokens`, "the same on CUDA"],
-    ...memory.map(({ dtype, tpSize, weightBytes, kvBytesPerToken, kvBytesPerSequence, cudaKvBytesPerSequence }) => [
-      dtype,
-      `${tpSize}`,
-      formatBytes(weightBytes),
-      formatBytes(kvBytesPerToken),
-      formatBytes(kvBytesPerSequence),
-      cudaKvBytesPerSequence === null ? "not in fp32" : formatBytes(cudaKvBytesPerSequence),
-    ]),
-  ];
-}
-
-function tokenizerRows({ tokenizer, endTokenIds }: InspectReport): string[][] {
-  const end = ["end of sequence", endTokenIds.length === 0 ? "no token" : `token ${endTokenIds.join(", ")}`];
-  if (tokenizer === null) return [["none: prompts must be token ids"], end];
-  const token = (text: string | null) => (text === null ? "none" : JSON.stringify(text));
-  return [
-    ["tokens", tokenizer.vocabSize.toLocaleString("en-US")],
-    ["longest input", tokenizer.modelMaxLength === null ? "not stated" : `${tokenizer.modelMaxLength}`],
-    [
-      "special",
-      `begin ${token(tokenizer.bosToken)}, end ${token(tokenizer.eosToken)}, padding ${token(tokenizer.padToken)}`,
-    ],
-    end,
-    ["chat template", tokenizer.chatTemplate ? "yes" : "no"],
-  ];
 }

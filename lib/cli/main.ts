@@ -1,7 +1,15 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
-import { addGenerationFlags, collect, parseBytes, parseDecimal, parseIds, parseInteger } from "./flags.js";
+import {
+  addGenerationFlags,
+  collect,
+  parseBytes,
+  parseDecimal,
+  parseHandlerMap,
+  parseIds,
+  parseInteger,
+} from "./flags.js";
 import { exitCodes, reportError } from "./report.js";
 
 /** Commands load their code when they run: help stays quick, and works where the addon does not. */
@@ -29,6 +37,8 @@ function createProgram(): Command {
     .option("--system <text>", "system message for --chat");
   addGenerationFlags(generate)
     .option("--config <file>", "DeepSpeed inference config")
+    .option("--checkpoint <file>", "DeepSpeed checkpoint JSON: which files hold the weights")
+    .option("--base-dir <folder>", "where the files are that the checkpoint JSON names")
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
     .option("--tp-size <n>", "ranks that share the model (default: as the config says, else 1)", parseInteger)
     .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
@@ -62,8 +72,17 @@ function createProgram(): Command {
 
   program
     .command("inspect")
-    .description("Show what a model folder holds and needs. Reads headers only.")
-    .argument("<model>", "model folder")
+    .description(
+      "Show what a model folder or an archive holds and needs, and its effective configuration. Reads headers only.",
+    )
+    .argument("<model>", "model folder, or model archive: .mar, .tar.gz, folder")
+    .option("--model-config <file>", "model-config.yaml (default: the one in the folder or archive)")
+    .option("--config <file>", "DeepSpeed inference config (default: the one that model-config.yaml names)")
+    .option(
+      "--handler-map <from=to>",
+      "what runs a handler of an archive: custom_handler.py=TextGenerationHandler",
+      parseHandlerMap,
+    )
     .option("--tensors", "list the tensors of every layer")
     .option("--json", "one JSON document on the standard output")
     .addHelpText("after", exitCodeHelp)

@@ -52,20 +52,21 @@ const barWidth = 30;
 
 /** A progress bar. */
 export interface ProgressBar {
-  update(loadedBytes: number, totalBytes: number): void;
+  /** `verb`: what goes on now. Default: as the bar was made. */
+  update(doneBytes: number, totalBytes: number, verb?: string): void;
   /** Takes it away again. */
   clear(): void;
 }
 
-/** A progress bar, on a terminal only: undefined elsewhere. `verb` says what goes on. */
-export function progressBar(stream: NodeJS.WriteStream, verb = "Loading"): ProgressBar | undefined {
+/** A progress bar, on a terminal only: undefined elsewhere. `usualVerb` says what goes on. */
+export function progressBar(stream: NodeJS.WriteStream, usualVerb = "Loading"): ProgressBar | undefined {
   if (!stream.isTTY) return undefined;
   const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0);
   return {
-    update(loadedBytes, totalBytes) {
-      const filled = Math.round((totalBytes === 0 ? 1 : loadedBytes / totalBytes) * barWidth);
+    update(doneBytes, totalBytes, verb = usualVerb) {
+      const filled = Math.round((totalBytes === 0 ? 1 : doneBytes / totalBytes) * barWidth);
       const bar = "█".repeat(filled) + "░".repeat(barWidth - filled);
-      stream.write(`\r${verb} ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\u001b[K`);
+      stream.write(`\r${verb} ${bar} ${megabytes(doneBytes)}/${megabytes(totalBytes)} MB\u001b[K`);
     },
     clear() {
       stream.write("\r\u001b[K");

@@ -111,3 +111,75 @@ describe("inspect", () => {
     });
   });
 });
+
+describe("inspect of archives and configurations", () => {
+  const archives = fileURLToPath(new URL("../../test/fixtures/torchserve/archives", import.meta.url));
+
+  test("an archive with a Python handler: what is missing, and the configuration with its sources", async () => {
+    for (const name of ["opt.tar.gz", "optdir"]) {
+      const { status, stdout, stderr } = await run(["inspect", path.join(archives, name), "--json"]);
+      assert.equal(status, 0, stderr);
+      const { archive, spec, configuration, warnings } = JSON.parse(stdout);
+      assert.equal(archive.version, "1.0");
+      assert.equal(archive.handledBy, null);
+      assert.equal(spec, undefined);
+      assert.match(warnings.join("\n"), /deepspeed_handler\.py, which is Python/);
+      const setting = (part: "modelConfig" | "deepSpeed", key: string) =>
+        configuration[part].settings.find((one: { key: string }) => one.key === key);
+      const place = { source: "model-config.yaml", place: "model-config.yaml:3:1" };
+      assert.deepEqual(setting("modelConfig", "maxBatchDelay"), { key: "maxBatchDelay", value: 100, ...place });
+      assert.deepEqual(setting("modelConfig", "batchSize"), { key: "batchSize", value: 1, source: "default" });
+      assert.deepEqual(setting("deepSpeed", "tensor_parallel.tp_size"), {
+        key: "tensor_parallel.tp_size",
+        value: 2,
+        source: "config",
+      });
+      assert.equal(configuration.deepSpeed.file, "ds-config.json");
+    }
+  });
+
+  test("with a handler map, as text", async () => {
+    const map = ["--handler-map", "deepspeed_handler.py=TextGenerationHandler"];
+    const { status, stdout, stderr } = await run(["inspect", path.join(archives, "opt.tar.gz"), ...map]);
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /handled by +TextGenerationHandler/);
+    assert.match(stdout, /maxBatchDelay +100 +model-config\.yaml:3:1\n/);
+    assert.match(stdout, /tensor_parallel\.tp_size +2 +config\n/);
+    const wrong = await run(["inspect", archives, "--handler-map", "one"]);
+    assert.equal(wrong.status, 2);
+    assert.match(wrong.stderr, /Expected HANDLER=REPLACEMENT/);
+  });
+
+  test("a model folder with a configuration beside it, deprecated names as they are written", async (t) => {
+    const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-"));
+    t.after(() => rm(folder, { recursive: true }));
+    await writeFile(path.join(folder, "ds.json"), JSON.stringify({ mp_size: 2, max_tokens: 64 }));
+    await writeFile(path.join(folder, "mc.yaml"), "deepspeed: {config: nowhere.json}\nbatchsize: 3\n");
+    const files = ["--config", path.join(folder, "ds.json"), "--model-config", path.join(folder, "mc.yaml")];
+    const { status, stdout, stderr } = await run(["inspect", demo, "--json", ...files]);
+    assert.equal(status, 0, stderr);
+    const { parameters, configuration, warnings } = JSON.parse(stdout);
+    assert.equal(parameters, 4_339_712);
+    const given = configuration.deepSpeed.settings.filter(({ source }: { source: string }) => source === "config");
+    assert.deepEqual(given, [
+      { key: "tensor_parallel.tp_size", value: 2, source: "config", written: "mp_size" },
+      { key: "max_out_tokens", value: 64, source: "config", written: "max_tokens" },
+    ]);
+    assert.match(warnings.join("\n"), /mc\.yaml:2:1: unknown key batchsize\. Did you mean batchSize\?/);
+    const missing = await run(["inspect", demo, "--model-config", path.join(folder, "mc.yaml")]);
+    assert.equal(missing.status, 1);
+    assert.match(missing.stderr, /nowhere\.json/);
+  });
+
+  test("an archive whose model is at hand", async (t) => {
+    const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-"));
+    t.after(() => rm(folder, { recursive: true }));
+    const yaml = `handler: {type: TextGenerationHandler, model_path: ${JSON.stringify(demo)}}\n`;
+    await writeFile(path.join(folder, "model-config.yaml"), yaml);
+    const { status, stdout, stderr } = await run(["inspect", folder, "--json"]);
+    assert.equal(status, 0, stderr);
+    const { archive, parameters } = JSON.parse(stdout);
+    assert.equal(archive.handledBy, "TextGenerationHandler");
+    assert.equal(parameters, 4_339_712);
+  });
+});

@@ -1,0 +1,200 @@
+import { openCheckpoint } from "../checkpoint/index.js";
+import type { CheckpointFile } from "../checkpoint/types.js";
+import { ShardspeedError } from "../errors.js";
+import type { Logger } from "../logger.js";
+import { formatBytes } from "../memory.js";
+import { readModelConfig } from "../model_folder.js";
+import { describeModel, resolveWeights, roleTensors } from "../models/index.js";
+import type { ModelSpec, WeightView } from "../models/spec.js";
+import { type GenerationDefaults, loadGenerationDefaults } from "../options.js";
+import { loadTokenizer } from "../tokenizer/index.js";
+import { rankElements, shownTpSizes } from "./shard_memory.js";
+
+/** What `shardspeed inspect --json` prints of a model folder. */
+export interface ModelReport {
+  model: string;
+  spec: ModelSpec;
+  parameters: number;
+  storedDtype: string;
+  files: CheckpointFile[];
+  tensors: { role: string; name: string; dtype: string; shape: number[] }[];
+  /** A row for each element type and number of ranks: what each rank needs. */
+  memory: MemoryRow[];
+  tokenizer: TokenizerReport | null;
+  endTokenIds: number[];
+}
+
+interface MemoryRow {
+  dtype: string;
+  tpSize: number;
+  weightBytes: number;
+  /** On the CPU, which keeps keys and values in fp32. */
+  kvBytesPerToken: number;
+  kvBytesPerSequence: number;
+  /** On CUDA, where they are of the engine's dtype; null for fp32, which is not computed there. */
+  cudaKvBytesPerToken: number | null;
+  cudaKvBytesPerSequence: number | null;
+}
+
+interface TokenizerReport {
+  vocabSize: number;
+  /** null: no limit stated. */
+  modelMaxLength: number | null;
+  bosToken: string | null;
+  eosToken: string | null;
+  padToken: string | null;
+  chatTemplate: boolean;
+}
+
+/** Reads the headers of a model folder. What cannot be read of its tokenizer becomes a warning. */
+export async function examineModel(model: string, logger: Logger, signal: AbortSignal): Promise<ModelReport> {
+  const warn = (message: string) => logger.warn(message);
+  const description = describeModel(await readModelConfig(model), { logger });
+  const checkpoint = await openCheckpoint(model, { logger, signal });
+  const { files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
+  const { spec } = description;
+  const { eosTokenIds } = await loadGenerationDefaults(model).catch(
+    tolerate(warn, { eosTokenIds: [] as number[] } as GenerationDefaults),
+  );
+  return {
+    model,
+    spec,
+    parameters: weights.reduce((sum, { shape }) => sum + elements(shape), 0),
+    storedDtype,
+    files,
+    tensors: roleTensors(weights).map(({ role, tensor, dtype, shape }) => ({ role, name: tensor, dtype, shape })),
+    memory: memoryTable(spec, weights),
+    tokenizer: await describeTokenizer(model, spec, warn),
+    endTokenIds: eosTokenIds,
+  };
+}
+
+function elements(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
+
+const dtypeBytes = { float32: 4, float16: 2, bfloat16: 2 } as const;
+
+function memoryTable(spec: ModelSpec, weights: readonly WeightView[]): MemoryRow[] {
+  return shownTpSizes(spec).flatMap((tpSize) => {
+    const rank = rankElements(spec, weights, tpSize);
+    const kvBytesPerToken = rank.kvPerToken * dtypeBytes.float32;
+    return Object.entries(dtypeBytes).map(([dtype, bytes]) => {
+      const cudaKvBytesPerToken = dtype === "float32" ? null : rank.kvPerToken * bytes;
+      return {
+        dtype,
+        tpSize,
+        weightBytes: rank.weights * bytes,
+        kvBytesPerToken,
+        kvBytesPerSequence: kvBytesPerToken * spec.maxPositions,
+        cudaKvBytesPerToken,
+        cudaKvBytesPerSequence: cudaKvBytesPerToken === null ? null : cudaKvBytesPerToken * spec.maxPositions,
+      };
+    });
+  });
+}
+
+async function describeTokenizer(
+  model: string,
+  spec: ModelSpec,
+  warn: (message: string) => void,
+): Promise<TokenizerReport | null> {
+  const tokenizer = await loadTokenizer(model).catch(tolerate(warn, undefined));
+  if (tokenizer === undefined) return null;
+  if (tokenizer.vocabSize > spec.vocabSize) {
+    warn(
+      `The tokenizer has ${tokenizer.vocabSize} tokens and the model ${spec.vocabSize}: the last ones cannot be used.`,
+    );
+  }
+  const { modelMaxLength } = tokenizer;
+  return {
+    vocabSize: tokenizer.vocabSize,
+    modelMaxLength: Number.isFinite(modelMaxLength) ? modelMaxLength : null,
+    bosToken: tokenizer.bosToken ?? null,
+    eosToken: tokenizer.eosToken ?? null,
+    padToken: tokenizer.padToken ?? null,
+    chatTemplate: tokenizer.chatTemplate !== undefined,
+  };
+}
+
+/** Makes a warning of a part that cannot be read: the report is there to show such things. */
+function tolerate<T>(warn: (message: string) => void, instead: T): (error: unknown) => T {
+  return (error) => {
+    if (!ShardspeedError.isInstance(error)) throw error;
+    warn(error.message);
+    return instead;
+  };
+}
+
+/** The report as sections of text: title, and rows of cells. */
+export function modelSections(report: ModelReport, allTensors: boolean): [title: string, rows: string[][]][] {
+  return [
+    ["Model", modelRows(report)],
+    [`Tensors (${report.tensors.length})`, tensorRows(report, allTensors)],
+    ["Memory of a rank", memoryRows(report)],
+    ["Tokenizer", tokenizerRows(report)],
+  ];
+}
+
+function modelRows({ model, spec, parameters, storedDtype, files }: ModelReport): string[][] {
+  const fileBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const kvHeads = spec.kvHeads === spec.heads ? "" : `, ${spec.kvHeads} of keys and values`;
+  const embedding = spec.embeddingSize === spec.hiddenSize ? "" : `, embeddings of ${spec.embeddingSize}`;
+  const rotary = spec.rotary?.dynamic ? " (dynamic)" : "";
+  return [
+    ["folder", model],
+    ["architecture", spec.family],
+    ["parameters", `${parameters.toLocaleString("en-US")} in ${storedDtype}`],
+    ["files", `${files.length}, ${formatBytes(fileBytes)}`],
+    ["layers", `${spec.layers} of ${spec.hiddenSize}${embedding}`],
+    ["attention", `${spec.heads} heads of ${spec.headDim}${kvHeads}`],
+    ["feed-forward", `${spec.ffnSize}, ${spec.gatedFfn ? "gated " : ""}${spec.activation}`],
+    [
+      "norm",
+      `${spec.norm}, ${spec.normPlacement === "pre" ? "before" : "after"} each block, epsilon ${spec.normEpsilon}`,
+    ],
+    ["positions", `${spec.positions}${rotary}, up to ${spec.maxPositions.toLocaleString("en-US")} tokens`],
+    [
+      "vocabulary",
+      `${spec.vocabSize.toLocaleString("en-US")} tokens, head ${spec.tiedHead ? "is the embedding" : "of its own"}`,
+    ],
+  ];
+}
+
+/** Layers are alike as a rule, so only the first is listed; --tensors lists all. */
+function tensorRows({ tensors, spec }: ModelReport, all: boolean): string[][] {
+  const shown = all ? tensors : tensors.filter(({ role }) => !/^layers\.(?!0\.)/.test(role));
+  const rows = shown.map(({ role, name, dtype, shape }) => [role, name, dtype, `[${shape.join(", ")}]`]);
+  if (shown.length < tensors.length) rows.push([`... and so on to layers.${spec.layers - 1} (--tensors lists all)`]);
+  return rows;
+}
+
+function memoryRows({ memory, spec }: ModelReport): string[][] {
+  return [
+    ["dtype", "tp_size", "weights", "KV cache a token", `KV cache of ${spec.maxPositions} tokens`, "the same on CUDA"],
+    ...memory.map(({ dtype, tpSize, weightBytes, kvBytesPerToken, kvBytesPerSequence, cudaKvBytesPerSequence }) => [
+      dtype,
+      `${tpSize}`,
+      formatBytes(weightBytes),
+      formatBytes(kvBytesPerToken),
+      formatBytes(kvBytesPerSequence),
+      cudaKvBytesPerSequence === null ? "not in fp32" : formatBytes(cudaKvBytesPerSequence),
+    ]),
+  ];
+}
+
+function tokenizerRows({ tokenizer, endTokenIds }: ModelReport): string[][] {
+  const end = ["end of sequence", endTokenIds.length === 0 ? "no token" : `token ${endTokenIds.join(", ")}`];
+  if (tokenizer === null) return [["none: prompts must be token ids"], end];
+  const token = (text: string | null) => (text === null ? "none" : JSON.stringify(text));
+  return [
+    ["tokens", tokenizer.vocabSize.toLocaleString("en-US")],
+    ["longest input", tokenizer.modelMaxLength === null ? "not stated" : `${tokenizer.modelMaxLength}`],
+    [
+      "special",
+      `begin ${token(tokenizer.bosToken)}, end ${token(tokenizer.eosToken)}, padding ${token(tokenizer.padToken)}`,
+    ],
+    end,
+    ["chat template", tokenizer.chatTemplate ? "yes" : "no"],
+  ];
+}
