@@ -40,7 +40,7 @@ export type {
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";
 export { Context, type ContextOptions } from "./handler/context.js";
-export { type DsEngineContext, getDsEngine, type MetaModelLike } from "./handler/ds_engine.js";
+export { type DsEngineContext, getDsEngine } from "./handler/ds_engine.js";
 export { type IntermediateResponse, sendIntermediatePredictResponse } from "./handler/intermediate.js";
 export { loadHandler } from "./handler/load_handler.js";
 export { type Metric, type MetricDimension, Metrics } from "./handler/metrics.js";
@@ -64,7 +64,11 @@ export { initInference } from "./init.js";
 export type { Logger } from "./logger.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./meta_model.js";
 export {
+  type ConfigSources,
   type DeepSpeedSection,
+  type EffectiveValue,
+  effectiveConfig,
+  effectiveSettings,
   type GivenKey,
   type ModelConfigOptions,
   type ModelConfigYaml,

@@ -6,14 +6,10 @@ import type { Engine } from "../engine.js";
 import { invalidArgument, ShardspeedError } from "../errors.js";
 import { initInference } from "../init.js";
 import type { Logger } from "../logger.js";
+import type { MetaModel } from "../meta_model.js";
 import type { InitOptions } from "../options.js";
 import { getOwn } from "./own_fields.js";
 import { pythonJoin } from "./python_path.js";
-
-/** A model that was described without its weights: what modelFromConfig() gives. */
-export interface MetaModelLike {
-  readonly folder: string | undefined;
-}
 
 /** What getDsEngine() reads of a context; a Context has it. */
 export interface DsEngineContext {
@@ -24,7 +20,7 @@ export interface DsEngineContext {
 }
 
 /** initInference(), or what stands for it in a test. */
-export type InitEngine<Result> = (model: string | MetaModelLike, options: InitOptions) => Promise<Result>;
+export type InitEngine<Result> = (model: string | MetaModel, options: InitOptions) => Promise<Result>;
 
 /**
  * Makes the engine that a model-config.yaml describes, as `get_ds_engine` of TorchServe does (ts/handler_utils/distributed/deepspeed.py): by
@@ -36,16 +32,13 @@ export type InitEngine<Result> = (model: string | MetaModelLike, options: InitOp
  * @throws ShardspeedError ERR_CONFIG for a yaml that does not say these things, naming the key; ERR_CHECKPOINT for weights that are not there
  * or an index that cannot be written; and what initInference() throws.
  */
-export function getDsEngine(model: string | MetaModelLike, ctx: DsEngineContext): Promise<Engine> {
-  return openDsEngine(model, ctx, initEngine);
+export function getDsEngine(model: string | MetaModel, ctx: DsEngineContext): Promise<Engine> {
+  return openDsEngine(model, ctx, initInference);
 }
-
-/** The engine of a model, meta or not. */
-export const initEngine: InitEngine<Engine> = (model, options) => initInference(model as string, options);
 
 /** The same with another initInference(). */
 export async function openDsEngine<Result>(
-  model: string | MetaModelLike,
+  model: string | MetaModel,
   ctx: DsEngineContext,
   init: InitEngine<Result>,
 ): Promise<Result> {

@@ -1,4 +1,5 @@
 import { ShardspeedError } from "../errors.js";
+import { runInModelFolder } from "../model_folder_scope.js";
 import type { Context } from "./context.js";
 import { encodeOutput } from "./encode.js";
 import { type IntermediateResponse, streamNextHeader } from "./intermediate.js";
@@ -79,9 +80,10 @@ export class HandlerService {
    * @throws ShardspeedError What the handler threw, if it is one; else ERR_HANDLER with it as cause.
    */
   async initialize(): Promise<void> {
+    const begin = () =>
+      this.#handler === undefined ? this.#entry(undefined, this.context) : this.#handler.initialize?.(this.context);
     try {
-      if (this.#handler === undefined) await this.#entry(undefined, this.context);
-      else await this.#handler.initialize?.(this.context);
+      await this.#inModelFolder(begin);
     } catch (error) {
       if (ShardspeedError.isInstance(error)) throw error;
       const name = this.#handler?.constructor.name ?? this.#entry.name;
@@ -109,7 +111,7 @@ export class HandlerService {
     const startedAt = performance.now();
     let output: Untyped;
     try {
-      output = await this.#entry(this.#begin(requests, options), this.context);
+      output = await this.#inModelFolder(() => this.#entry(this.#begin(requests, options), this.context));
     } catch (error) {
       this.context.logger.error(`Invoking the handler failed: ${stackOf(error)}`);
       return { ...failure(ids, ...outcomeOf(error)), error };
@@ -120,6 +122,11 @@ export class HandlerService {
     const outcome = this.#respond(ids, output);
     if (outcome.code === 200) this.context.metrics.addTime("PredictionTime", milliseconds, undefined, "ms");
     return outcome;
+  }
+
+  /** Relative paths of models are the model folder's; what a handler does of its own ends with it. */
+  #inModelFolder<T>(run: () => T): T {
+    return runInModelFolder(this.context.systemProperties.model_dir, run);
   }
 
   /** Tells the context of a batch. */

@@ -3,11 +3,12 @@ import path from "node:path";
 import type { Engine, Prompt } from "../engine.js";
 import { invalidArgument, ShardspeedError } from "../errors.js";
 import type { GenerationResult } from "../generation.js";
+import { initInference } from "../init.js";
 import { nearestKey } from "../nearest.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../options.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import type { Context } from "./context.js";
-import { deviceOption, type InitEngine, initEngine, openDsEngine } from "./ds_engine.js";
+import { deviceOption, type InitEngine, openDsEngine } from "./ds_engine.js";
 import { fromText } from "./generation_parameters.js";
 import { sendIntermediatePredictResponse } from "./intermediate.js";
 import type { HandlerRequest } from "./request.js";
@@ -42,7 +43,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
   readonly #init: InitEngine<Engine>;
 
   /** @param init What opens the engine. Default initInference(). */
-  constructor(init: InitEngine<Engine> = initEngine) {
+  constructor(init: InitEngine<Engine> = initInference) {
     super();
     this.#init = init;
   }
