@@ -16,12 +16,18 @@ type JsonObject = { [key: string]: unknown };
 /**
  * Reads eos_token_id, bos_token_id and pad_token_id: from generation_config.json, and what is not there from config.json.
  *
+ * @param folder undefined: there is none, and the config is all there is.
+ * @param known The config, where it is at hand already.
  * @throws ShardspeedError ERR_CHECKPOINT when a file is there but cannot be read.
  */
-export async function loadGenerationDefaults(folder: string): Promise<GenerationDefaults> {
-  const generationPath = join(folder, "generation_config.json");
-  const configPath = join(folder, "config.json");
-  const [generation, config] = await Promise.all([readJson(generationPath), readJson(configPath)]);
+export async function loadGenerationDefaults(
+  folder: string | undefined,
+  known?: JsonObject,
+): Promise<GenerationDefaults> {
+  const generationPath = join(folder ?? "", "generation_config.json");
+  const configPath = join(folder ?? "", "config.json");
+  const generation = folder === undefined ? {} : await readJson(generationPath);
+  const config = known ?? (await readJson(configPath));
   const read = (key: string): number[] =>
     key in generation ? readIds(generation[key], key, generationPath) : readIds(config[key], key, configPath);
   return {

@@ -58,7 +58,7 @@ export async function prepareModel(
   const about = source.folder ?? folder;
   const [tokenizer, generationDefaults] = await Promise.all([
     about === undefined ? undefined : loadTokenizer(about),
-    about === undefined ? noDefaults : loadGenerationDefaults(about),
+    loadGenerationDefaults(about, source.config as { [key: string]: unknown }), // an object: it was described
   ]);
   const { saveMpCheckpointPath } = config;
   return {
@@ -75,8 +75,6 @@ export async function prepareModel(
       : { shards: { folder: saveMpCheckpointPath, layout: layOutShards(own, spec, weights, config.tpSize) } }),
   };
 }
-
-const noDefaults: GenerationDefaults = { eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined };
 
 function describeSource({ folder, config }: ModelSource, logger: Logger): ModelDescription {
   try {

@@ -24,6 +24,14 @@ test("a model without weights is filled from the folder of its config, from base
   const demo = modelFromConfig({ ...(await AutoConfig.fromPretrained(demoModel)) });
   await using engine = await initInference(demo, { device: "cpu", checkpoint: weights });
   assert.match((await engine.generate("Call me", { maxNewTokens: 2 })).text, /^, and/);
+  // What ends a sequence is in the config, wherever that came from.
+  const ending = modelFromConfig({ ...meta.config, eos_token_id: expected.ids[2], dtype: "float32" });
+  await using short = await initInference(ending, { device: "cpu", checkpoint });
+  const { ids: found, finishReason } = await short.generate(ids, { maxNewTokens: 6 });
+  assert.deepEqual(
+    [found, finishReason],
+    [expected.ids.slice(0, expected.ids.indexOf(expected.ids[2] as number) + 1), "stop"],
+  );
   assert.equal((await run(bare, { checkpoint, config: { dtype: "bf16" } })).dtype, "bfloat16");
   await assert.rejects(
     run(bare, {}),
