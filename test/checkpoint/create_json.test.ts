@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import fc from "fast-check";
@@ -153,6 +153,19 @@ describe("what is better here", () => {
       assert.deepEqual(checkpoints, expected);
     });
   }
+
+  test("a link stays one, and what is no file is written to as it is", async () => {
+    const { folder, model } = folderOf(["a.bin"]);
+    const file = path.join(folder, "real.json");
+    writeFileSync(file, "old");
+    symlinkSync("real.json", path.join(folder, "link.json"));
+    symlinkSync("/dev/null", path.join(folder, "device.json"));
+    const made = await createCheckpointsJson(model, path.join(folder, "link.json"));
+    await createCheckpointsJson(model, path.join(folder, "device.json"));
+    assert.deepEqual(readJson(file), made);
+    assert.equal(readlinkSync(path.join(folder, "link.json")), "real.json");
+    assert.equal(readlinkSync(path.join(folder, "device.json")), "/dev/null");
+  });
 
   test("wrong options", async () => {
     const { folder, model } = folderOf(["a.bin"]);
