@@ -117,7 +117,7 @@ function placeRole(
   for (const block of blocksOf(roleView(place, shape), isVector)) {
     const part = cutTiles(tiles, { first: row, count: block.rows }, { first: col, count: block.cols });
     const [top, left] = isVector ? [0, block.offset] : [Math.floor(block.offset / width), block.offset % width];
-    const turned = block.down === 1 && !isVector && width > 1;
+    const turned = block.down === 1 && !isVector && Math.max(width, block.cols) > 1;
     if (!turned && !isVector && block.rows > 1 && block.down !== width) {
       throw new TypeError(`the rows of ${place.role} do not lie side by side in ${place.tensor}`);
     }

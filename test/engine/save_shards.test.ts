@@ -1,5 +1,16 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -8,6 +19,7 @@ import { largestTpSize } from "../../dist/sharding.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { goldens, readGolden } from "../support/golden.js";
 import { endRanks, startRanks } from "../support/ranks.js";
+import { goldenWeights, type Tensor, takeCols, takeRows, writeSafetensors } from "../support/shard_writer.js";
 import { readAnyTensors } from "../support/stored_tensors.js";
 
 // save_mp_checkpoint_path: what is written loads again, on any number of ranks.
@@ -111,6 +123,21 @@ test("a folder that was moved, and one that is saved into again", async (t) => {
     await whatItSays(model, 1, { checkpoint: join(folder, "new", index) }),
     await whatItSays(model, 1, {}),
   );
+});
+
+test("a shard of one neuron", async (t) => {
+  const model = join(makeFolder(t), "gpt2");
+  mkdirSync(model);
+  const config = JSON.parse(readFileSync(fixture("golden", "gpt2", "config.json"), "utf8"));
+  writeFileSync(join(model, "config.json"), JSON.stringify({ ...config, n_inner: 2 }));
+  const narrow = [...goldenWeights("gpt2")].map(([name, tensor]): [string, Tensor] => {
+    if (/mlp\.c_fc\.bias$|mlp\.c_proj\.weight$/.test(name)) return [name, takeRows(tensor, [0, 1])];
+    return [name, /mlp\.c_fc\.weight$/.test(name) ? takeCols(tensor, [0, 1]) : tensor];
+  });
+  writeSafetensors(model, "model.safetensors", new Map(narrow));
+  const folder = makeFolder(t);
+  await (await save(model, folder, 2)).dispose();
+  assert.deepEqual(await whatItSays(model, 1, { checkpoint: join(folder, index) }), await whatItSays(model, 1, {}));
 });
 
 test("shards of shards: what was loaded from shards is saved again", async (t) => {
