@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { checkpointError } from "../checkpoint/errors.js";
 import { nativeError, type ShardspeedError } from "../errors.js";
@@ -36,8 +36,13 @@ export async function saveShards(
   ranks: readonly number[],
   withWhole: boolean,
 ): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error: Error) => {
+  await makeFolders(folder).catch((error: Error) => {
     throw checkpointError({ file: folder }, `cannot be made: ${error.message}`, error);
+  });
+  await refuseOwnSources(folder, layout, files);
+  // From the first file that is replaced on, an index that is there would name files of two checkpoints.
+  await rm(path.join(folder, shardIndexName), { force: true }).catch((error: Error) => {
+    throw checkpointError({ file: path.join(folder, shardIndexName) }, `cannot be replaced: ${error.message}`, error);
   });
   const jobs = [
     ...(withWhole ? [{ name: wholeName, tensors: layout.whole }] : []),
@@ -50,6 +55,32 @@ export async function saveShards(
     await writeFileOf(binding, path.join(folder, name), { tensors, files, dtype }, signal, report);
     saved += dataBytes(tensors, dtype);
   }
+}
+
+/** A file that is replaced while it is read from would be lost, whatever comes of the new one. */
+async function refuseOwnSources(folder: string, layout: ShardLayout, files: WritePlan["files"]): Promise<void> {
+  const real = (name: string) => realpath(name).catch(() => path.resolve(name));
+  const sources = await Promise.all(files.map((file) => real(file.path)));
+  for (const name of [wholeName, ...layout.ranks.map((_, rank) => rankName(rank))]) {
+    const file = path.join(folder, name);
+    if (!sources.includes(await real(file))) continue;
+    throw checkpointError(
+      { file },
+      "is where the weights are read from, so it cannot be written. Name another folder as save_mp_checkpoint_path, or leave it out",
+    );
+  }
+}
+
+/** Not by mkdir's `recursive`, which tries for ever where a folder is there but nothing can be made in it, as in /proc. */
+async function makeFolders(folder: string): Promise<void> {
+  const isThere = async (name: string) => (await stat(name).catch(() => undefined))?.isDirectory() === true;
+  const parent = path.dirname(folder);
+  if (await isThere(folder)) return;
+  if (parent !== folder && !(await isThere(parent))) await makeFolders(parent);
+  await mkdir(folder).catch(async (error: unknown) => {
+    // Another rank may have made it in the meantime.
+    if (!(await isThere(folder))) throw error;
+  });
 }
 
 /** Writes the index, which makes the shards a checkpoint: last, when all of them are there. Source: replace_module.py, save_mp_checkpoint_path. */

@@ -179,6 +179,44 @@ describe("what goes wrong leaves nothing behind", () => {
     await assert.rejects(save(model, join(file, "sub"), 2), hasCode("ERR_CHECKPOINT", /file\/sub: cannot be made: /));
   });
 
+  test("a folder where nothing can be made", { skip: !existsSync("/proc/self") }, async () => {
+    await assert.rejects(
+      save(model, "/proc/shards/two", 2),
+      hasCode("ERR_CHECKPOINT", /\/proc\/shards\/two: cannot be made: /),
+    );
+  });
+
+  test("the files that the weights are read from stay what they are", async (t) => {
+    const folder = makeFolder(t);
+    await (await save(model, folder, 2)).dispose();
+    const before = readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), "latin1")]);
+    const link = join(makeFolder(t), "link");
+    symlinkSync(folder, link);
+    for (const [target, size] of [
+      [folder, 4],
+      [link, 1],
+    ] as const) {
+      await assert.rejects(
+        save(model, target, size, { checkpoint: join(folder, index) }),
+        hasCode("ERR_CHECKPOINT", /non-tp\.safetensors: is where the weights are read from/),
+      );
+    }
+    assert.deepEqual(
+      readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), "latin1")]),
+      before,
+    );
+  });
+
+  test("shards of which some were replaced are no checkpoint any more", async (t) => {
+    const folder = makeFolder(t);
+    await (await save(model, folder, 2)).dispose();
+    const fail = ({ phase }: LoadProgress) => {
+      if (phase === "save" && !existsSync(join(folder, index))) throw new RangeError("mine");
+    };
+    await assert.rejects(save(model, folder, 2, { onProgress: fail }), /^RangeError: mine$/);
+    assert.ok(!readdirSync(folder).includes(index));
+  });
+
   test("a file that cannot be replaced", async (t) => {
     const folder = makeFolder(t);
     mkdirSync(join(folder, "tp_01_00.safetensors", "full"), { recursive: true });
