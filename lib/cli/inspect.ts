@@ -3,7 +3,8 @@ import path from "node:path";
 import { type ModelArchive, openArchive } from "../archive/index.js";
 import { manifestName } from "../archive/manifest.js";
 import { ShardspeedError } from "../errors.js";
-import { resolveHandler } from "../handler/resolve_handler.js";
+import { splitSpec } from "../handler/load_handler.js";
+import { findHandler, type HandlerSource } from "../handler/resolve_handler.js";
 import type { Logger } from "../logger.js";
 import { type ConfigurationReport, readConfiguration } from "./effective_config.js";
 import { examineModel, type ModelReport, modelSections } from "./inspect_model.js";
@@ -49,7 +50,11 @@ async function examine(location: string, flags: InspectFlags, signal: AbortSigna
   const logger: Logger = { debug() {}, info() {}, warn, error: warn };
   if (await isArchive(location)) {
     await using archive = await openArchive(location, { signal });
-    return { ...(await examineArchive(location, archive, flags, logger, signal)), warnings };
+    const report = await examineArchive(location, archive, flags, logger, signal).catch((error: unknown) => {
+      if (!ShardspeedError.isInstance(error)) throw error;
+      throw new ShardspeedError(error.code, withoutFolder(error.message, archive, location), { cause: error });
+    });
+    return { ...report, warnings: warnings.map((warning) => withoutFolder(warning, archive, location)) };
   }
   const files = { modelConfig: flags.modelConfig, deepSpeed: flags.config, folder: location };
   const { handler: _, ...configuration } = await readConfiguration(files, logger);
@@ -58,10 +63,19 @@ async function examine(location: string, flags: InspectFlags, signal: AbortSigna
 
 /** Files are archives; a folder is one where it has a manifest, or a model-config.yaml and no model of its own. */
 async function isArchive(location: string): Promise<boolean> {
-  const has = async (name: string) => (await stat(path.join(location, name)).catch(() => undefined)) !== undefined;
+  const has = async (name: string) => isThere(path.join(location, name));
   const found = await stat(location).catch(() => undefined);
   if (!found?.isDirectory()) return found !== undefined;
   return (await has(manifestName)) || ((await has("model-config.yaml")) && !(await has("config.json")));
+}
+
+async function isThere(file: string): Promise<boolean> {
+  return (await stat(file).catch(() => undefined)) !== undefined;
+}
+
+/** The folder that an archive was unpacked to is gone when its name is read. */
+function withoutFolder(text: string, { folder, temporary }: ModelArchive, location: string): string {
+  return temporary ? text.replaceAll(`${folder}${path.sep}`, `${location}: `) : text;
 }
 
 async function examineArchive(
@@ -75,16 +89,22 @@ async function examineArchive(
   const files = { modelConfig: flags.modelConfig ?? archive.configFile, deepSpeed: flags.config, folder };
   const { handler: section, ...configuration } = await readConfiguration(files, logger);
   const source = { handler, modelDir: folder, yaml: { handler: section }, handlerMap: flags.handlerMap ?? {} };
-  const handledBy = await resolveHandler(source).then(
-    (found) => (typeof found === "function" ? found.name : found.constructor.name),
-    toWarning(logger, null),
-  );
+  const handledBy = await nameHandler(source).catch(toWarning(logger, null));
   const model = modelPathOf(section);
   const report =
     model === undefined
       ? undefined
       : await examineModel(path.resolve(folder, model), logger, signal).catch(toWarning(logger, undefined));
   return { archive: { path: location, modelName, version, handler, handledBy }, ...report, configuration };
+}
+
+/** Of a module only the name: to load it would run it, and who looks into an archive may not trust it yet. */
+async function nameHandler(source: HandlerSource): Promise<string> {
+  const found = await findHandler(source);
+  if ("shipped" in found) return found.shipped.name;
+  const { file } = splitSpec(found.module);
+  if (await isThere(path.resolve(source.modelDir, file))) return found.module;
+  throw new ShardspeedError("ERR_HANDLER", `The model's handler is ${found.module}, but there is no ${file} in it.`);
 }
 
 /** An archive is shown also where its model is on another machine. */

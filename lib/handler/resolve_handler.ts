@@ -27,20 +27,33 @@ const shipped: Readonly<Record<string, new () => HandlerObject>> = { TextGenerat
  * @throws ShardspeedError ERR_HANDLER that says what to write where.
  */
 export async function resolveHandler(source: HandlerSource): Promise<HandlerObject | HandlerFunction> {
+  const found = await findHandler(source);
+  return "module" in found ? loadHandler(found.module, source.modelDir) : new found.shipped();
+}
+
+/** A handler that comes with the package, or a module in the model's folder: `file`, or `file:name`. */
+type FoundHandler = { shipped: new () => HandlerObject } | { module: string };
+
+/**
+ * What resolveHandler() would make, found without running any of the model's code.
+ *
+ * @throws ShardspeedError ERR_HANDLER that says what to write where.
+ */
+export async function findHandler(source: HandlerSource): Promise<FoundHandler> {
   const { handler, modelDir, yaml, handlerMap = {} } = source;
   if (typeof handler !== "string" || handler === "")
     throw invalidArgument("handler", "the file or name of a handler", handler);
   const mapped = mappedName(handler, handlerMap);
-  if (mapped !== undefined) return make(mapped, modelDir, `The handler map names ${mapped} for ${handler}`);
+  if (mapped !== undefined) return findNamed(mapped, modelDir, `The handler map names ${mapped} for ${handler}`);
   const { file } = splitSpec(handler);
   const module = isPython(file) ? undefined : await findModule(file, modelDir);
-  if (module !== undefined) return loadHandler(handler.replace(file, module), modelDir);
+  if (module !== undefined) return { module: handler.replace(file, module) };
   const python = isPython(file) || (await exists(path.resolve(modelDir, `${file}.py`)));
-  if (!python && shippedHandler(handler) !== undefined) return make(handler, modelDir, "");
+  if (!python && shippedHandler(handler) !== undefined) return findNamed(handler, modelDir, "");
   const inYaml = yamlName(yaml);
-  if (inYaml !== undefined) return make(inYaml, modelDir, `The model config yaml names the handler ${inYaml}`);
+  if (inYaml !== undefined) return findNamed(inYaml, modelDir, `The model config yaml names the handler ${inYaml}`);
   if (python) throw pythonError(handler);
-  return make(handler, modelDir, `The model's handler is ${handler}`);
+  return findNamed(handler, modelDir, `The model's handler is ${handler}`);
 }
 
 function isPython(file: string): boolean {
@@ -96,12 +109,12 @@ function shippedHandler(name: string): (new () => HandlerObject) | undefined {
   return key === undefined ? undefined : shipped[key];
 }
 
-async function make(name: string, modelDir: string, found: string): Promise<HandlerObject | HandlerFunction> {
+async function findNamed(name: string, modelDir: string, found: string): Promise<FoundHandler> {
   const known = shippedHandler(name);
-  if (known !== undefined) return new known();
+  if (known !== undefined) return { shipped: known };
   const { file } = splitSpec(name);
   const module = await findModule(file, modelDir);
-  if (module !== undefined) return loadHandler(name.replace(file, module), modelDir);
+  if (module !== undefined) return { module: name.replace(file, module) };
   const near = nearestKey(name, Object.keys(shipped));
   throw new ShardspeedError(
     "ERR_HANDLER",

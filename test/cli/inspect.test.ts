@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { packArchive } from "../../dist/index.js";
 import { demo, run } from "./command.js";
 
 const golden = (family: string) => fileURLToPath(new URL(`../../test/fixtures/golden/${family}`, import.meta.url));
@@ -181,5 +182,30 @@ describe("inspect of archives and configurations", () => {
     const { archive, parameters } = JSON.parse(stdout);
     assert.equal(archive.handledBy, "TextGenerationHandler");
     assert.equal(parameters, 4_339_712);
+  });
+
+  describe("an archive that was packed here", () => {
+    const pack = async (t: TestContext, files: Record<string, string>, handler: string) => {
+      const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-"));
+      t.after(() => rm(folder, { recursive: true }));
+      for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
+      const configFile = path.join(folder, "c.yaml");
+      const common = { modelName: "m", version: "1", exportPath: folder, configFile };
+      return (await packArchive({ ...common, handler: path.join(folder, handler) })).path;
+    };
+
+    test("its handler is named, not run", async (t) => {
+      const archive = await pack(t, { "c.yaml": "minWorkers: 1\n", "h.mjs": "process.exit(7);\n" }, "h.mjs");
+      const { status, stdout, stderr } = await run(["inspect", archive, "--json"]);
+      assert.equal(status, 0, stderr);
+      assert.equal(JSON.parse(stdout).archive.handledBy, "h.mjs");
+    });
+
+    test("messages name the archive, not the folder that it was unpacked to", async (t) => {
+      const archive = await pack(t, { "c.yaml": "minWorkers: [\n", "h.mjs": "" }, "h.mjs");
+      const { status, stderr } = await run(["inspect", archive]);
+      assert.equal(status, 1);
+      assert.ok(stderr.startsWith(`shardspeed: ${archive}: c.yaml:2:1: `), stderr);
+    });
   });
 });
