@@ -75,13 +75,23 @@ function keepsWeights({ where }: DeepSpeedCheckpoint, logger: Logger): (name: st
  */
 async function findFile(name: string, roots: readonly string[], where: string): Promise<string> {
   const tried: string[] = [];
-  for (const root of path.isAbsolute(name) ? [""] : roots) {
-    const file = path.resolve(root, name);
+  const plain = path.isAbsolute(name) ? [name] : roots.map((root) => path.resolve(root, name));
+  const repeating = path.isAbsolute(name) ? [] : roots.flatMap((root) => withoutRepetition(root, name));
+  for (const file of [...plain, ...repeating]) {
     if (tried.includes(file)) continue;
     if ((await stat(file).catch(() => undefined)) !== undefined) return file;
     tried.push(file);
   }
   throw checkpointError({ file: where }, `names ${quote(name)}, which is not there. Looked for ${listed(tried)}`);
+}
+
+/** Where the name begins with the last folders of the root, as TorchServe's index does: the file in the root itself. */
+function withoutRepetition(root: string, name: string): string[] {
+  const parts = path.normalize(name).split(path.sep);
+  const above = path.resolve(root).split(path.sep);
+  const counts = parts.map((_, at) => at).filter((at) => at > 0);
+  const isTail = (count: number) => parts.slice(0, count).every((part, at) => part === above.at(at - count));
+  return counts.filter(isTail).map((count) => path.resolve(root, ...parts.slice(count)));
 }
 
 async function readFile(

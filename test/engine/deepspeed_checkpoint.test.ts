@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -193,6 +193,15 @@ describe("checkpoints of whole tensors", () => {
         /names "weights\.bin", which is not there\. Looked for \/nowhere\/weights\.bin, .*golden\/opt\/weights\.bin/,
       ),
     );
+  });
+
+  test("paths that repeat the end of the folder, whatever the working directory", async (t) => {
+    const folder = join(makeFolder(t), "my models", "opt");
+    mkdirSync(folder, { recursive: true });
+    writeTorch(folder, "weights.bin", goldenWeights("opt"));
+    const json = { type: "ds_model", checkpoints: ["./my models/opt/weights.bin"], version: 1.0 };
+    await checkSame("opt", json, [1], { baseDir: `${folder}/` });
+    await checkSame("opt", { ...json, checkpoints: ["opt/weights.bin"] }, [1], { baseDir: folder });
   });
 
   test("the config may name the checkpoint", async (t) => {
