@@ -125,6 +125,21 @@ describe("checkpoints in shards", () => {
     );
   });
 
+  test("what no rank has alone in the file of rank 0 only", async (t) => {
+    const folder = makeFolder(t);
+    for (const rank of [0, 1]) {
+      const shard: Tensors = new Map();
+      for (const [key, tensor] of goldenWeights("opt")) {
+        const part = cut(key, tensor, rank, 2) ?? (rank === 0 ? tensor : undefined);
+        if (part !== undefined) shard.set(key, part);
+      }
+      writeSafetensors(folder, `${rank}.safetensors`, shard);
+    }
+    const checkpoints = ["0.safetensors", "1.safetensors"];
+    const json = { type: "ds_model", checkpoints, version: 1, parallelization: "tp", base_dir: folder };
+    await checkSame("opt", json);
+  });
+
   test("shards that do not fit are an error with their shapes", async (t) => {
     const folder = makeFolder(t);
     const tensors = goldenWeights("opt");
