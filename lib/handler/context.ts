@@ -82,7 +82,7 @@ export class Context {
   readonly modelName: string;
   readonly manifest: Untyped;
   readonly modelYamlConfig: Untyped;
-  readonly systemProperties: SystemProperties;
+  declare readonly systemProperties: SystemProperties;
   readonly logger: Logger;
   metrics: Metrics;
   /** Ids of the batch's requests, by place. */
@@ -113,7 +113,7 @@ export class Context {
     this.modelName = readText(reader, "modelName");
     const gpuId = reader.get("gpuId") ?? reader.get("gpu") ?? null;
     if (gpuId !== null && !Number.isInteger(gpuId)) throw invalidArgument("gpuId", "an integer or null", gpuId);
-    this.systemProperties = createSystemProperties({
+    const systemProperties = createSystemProperties({
       model_dir: readText(reader, "modelDir"),
       gpu_id: gpuId === null || (gpuId as number) < 0 ? null : (gpuId as number),
       batch_size: reader.integer("batchSize", 1, Number.MAX_SAFE_INTEGER, 1),
@@ -121,6 +121,8 @@ export class Context {
       server_version: (reader.get("serverVersion") ?? reader.get("mmsVersion") ?? "0.12.0") as string,
       limit_max_image_pixels: reader.boolean("limitMaxImagePixels", true),
     });
+    // Python has a property without a setter.
+    Object.defineProperty(this, "systemProperties", { value: systemProperties, enumerable: true });
     const { manifest, metrics, modelYamlConfig, logger } = options as Partial<ContextOptions>;
     this.manifest = manifest ?? {};
     this.metrics = metrics ?? new Metrics();

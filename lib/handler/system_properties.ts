@@ -1,5 +1,3 @@
-import { getOwn } from "./own_fields.js";
-
 /** What enumeration shows: the keys of TorchServe's `system_properties`. */
 export interface SystemPropertyValues {
   /** Folder of the extracted archive. */
@@ -34,7 +32,7 @@ export function createSystemProperties(values: SystemPropertyValues): SystemProp
   }
   Object.defineProperty(properties, "get", {
     value: (name: string, otherwise?: unknown) =>
-      name === "get" ? otherwise : (getOwn(properties as Record<string, unknown>, name) ?? otherwise),
+      name !== "get" && Object.hasOwn(properties, name) ? properties[name as keyof SystemPropertyValues] : otherwise,
   });
   return Object.freeze(properties) as unknown as SystemProperties;
 }

@@ -61,14 +61,18 @@ describe("a context", () => {
   }
 
   test("system properties as a dictionary, and read-only", () => {
-    const { systemProperties } = new Context({ modelName: "opt", modelDir: "/m", gpuId: -1 });
+    const context = new Context({ modelName: "opt", modelDir: "/m", gpuId: -1 });
+    const { systemProperties } = context;
     assert.equal(systemProperties.gpu_id, null);
     assert.equal(systemProperties.get("model_dir"), "/m");
+    assert.equal(systemProperties.get("gpu_id"), null);
+    assert.equal(systemProperties.get("gpu_id", 7), null);
     assert.equal(systemProperties.get("nothing"), undefined);
     assert.equal(systemProperties.get("nothing", 3), 3);
     for (const inherited of ["toString", "__proto__", "get"]) assert.equal(systemProperties.get(inherited), undefined);
     assert.throws(() => Object.assign(systemProperties, { model_dir: "/other" }), TypeError);
-    assert.equal(systemProperties.model_dir, "/m");
+    assert.throws(() => Object.assign(context, { systemProperties: {} }), TypeError);
+    assert.equal(context.systemProperties.model_dir, "/m");
   });
 
   test("an empty yaml stays null, and none is {}", () => {
