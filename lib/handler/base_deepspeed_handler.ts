@@ -11,7 +11,9 @@ export class BaseDeepSpeedHandler extends BaseHandler {
   /** Sets device to the number in the environment variable LOCAL_RANK, 0 where it is not set; relative model paths are the model folder's from here on. */
   override async initialize(ctx: Context): Promise<void> {
     // Before any await, so that it holds where the caller goes on.
-    enterModelFolder(ctx.systemProperties.model_dir);
+    const modelDir = ctx?.systemProperties?.model_dir;
+    // The original does not look at its context.
+    if (typeof modelDir === "string") enterModelFolder(modelDir);
     this.device = readLocalRank();
   }
 }

@@ -158,6 +158,15 @@ describe("BaseDeepSpeedHandler", () => {
     }
   });
 
+  test("initialize needs nothing of its context", async () => {
+    process.env.LOCAL_RANK = "1";
+    for (const ctx of [undefined, null, {}, { systemProperties: { gpu_id: 0 } }]) {
+      const handler = new BaseDeepSpeedHandler();
+      await handler.initialize(ctx as unknown as Context);
+      assert.equal(handler.device, 1);
+    }
+  });
+
   test("the model folder holds where a subclass goes on after super.initialize()", async () => {
     const modelDir = scratch.folder({ "weights/config.json": "" });
     let found = "";
