@@ -1,10 +1,16 @@
 import module from "node:module";
+import { fileURLToPath } from "node:url";
 
 /** Node has them from 22.15 on; its types of 20 do not know them. */
 type ResolveHook = (specifier: string, context: object, nextResolve: NextResolve) => unknown;
 type NextResolve = (specifier: string, context: object) => unknown;
 interface NewerModule {
   registerHooks?(hooks: { resolve: ResolveHook }): void;
+}
+
+/** What require() asks where a file is. Older versions of Node have no other way in. */
+interface RequireLoader {
+  _resolveFilename(request: string, ...more: unknown[]): string;
 }
 
 const packageName = "shardspeed";
@@ -22,6 +28,7 @@ export function makePackageFindable(): void {
   if (registerHooks === undefined) {
     // A thread of its own resolves imports then. Of require() it knows nothing.
     module.register(new URL("./resolve_hook.js", import.meta.url).href, { data: { own } });
+    resolveRequire(own);
     return;
   }
   registerHooks({
@@ -34,4 +41,17 @@ export function makePackageFindable(): void {
       }
     },
   });
+}
+
+function resolveRequire(own: string): void {
+  const loader = module as unknown as RequireLoader;
+  const resolveFilename = loader._resolveFilename;
+  loader._resolveFilename = function (request, ...more) {
+    try {
+      return resolveFilename.call(this, request, ...more);
+    } catch (error) {
+      if (request !== packageName) throw error;
+      return fileURLToPath(own);
+    }
+  };
 }

@@ -54,7 +54,8 @@ describe("a handler module exports", () => {
     const elsewhere = scratch.folder();
     cpSync(path.join(folder, "class.mjs"), path.join(elsewhere, "class.mjs"));
     cpSync(path.join(folder, "class.mjs"), path.join(elsewhere, "class.js"));
-    for (const file of ["class.mjs", "class.js"]) {
+    cpSync(path.join(folder, "extends.cjs"), path.join(elsewhere, "extends.cjs"));
+    for (const file of ["class.mjs", "class.js", "extends.cjs"]) {
       const handler = await loadHandler(file, elsewhere);
       assert.ok(handler instanceof BaseHandler);
       assert.equal(await answerOf(handler), "own");
