@@ -54,7 +54,8 @@ export function readTextRequest(
       `The request has more than one prompt (${names}): send one a request.`,
     );
   }
-  const named = new Set(parameters.map(([name]) => toSnakeCase(name)));
+  const given = parameters.filter(([, value]) => value !== null && value !== undefined);
+  const named = new Set(given.map(([name]) => toSnakeCase(name)));
   const others = defaults.filter(([name]) => !named.has(toSnakeCase(name)));
   return { prompt: checkPrompt(found[1]), ...readParameters([...others, ...parameters]) };
 }
@@ -69,7 +70,8 @@ export function readParameters(parameters: readonly (readonly [string, unknown])
       others.push([name, given]);
       continue;
     }
-    const value = fromText(given ?? false, "boolean");
+    if (given === null || given === undefined) continue;
+    const value = fromText(given, "boolean");
     if (typeof value !== "boolean") throw invalidArgument(name, "true or false", value);
     settings[setting] = value;
   }

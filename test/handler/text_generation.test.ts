@@ -93,8 +93,9 @@ describe("TextGenerationHandler on the demo model", () => {
         { inputs: "It is", parameters: { max_new_tokens: 3 } },
         { prompt: "It is", temperature: 1, top_k: 20, topP: 0.9, seed: 7 },
         { prompt: "It is", temperature: null },
+        { prompt: "It is", max_new_tokens: null },
       ),
-      [three, three, three, sampled, [200, await text("It is")]],
+      [three, three, three, sampled, [200, await text("It is")], [200, await text("It is")]],
     );
     const form = { prompt: Buffer.from("It is"), max_new_tokens: Buffer.from("3"), ignore_eos: Buffer.from("true") };
     const { responses } = await service.predict([{ id: "a", data: form }]);
