@@ -57,8 +57,8 @@ export async function openDsEngine<Result>(
 
 /** `deviceType: cpu` as an option of initInference(); with any other a GPU is taken where there is one. */
 export function deviceOption(yaml: unknown): { device?: "cpu" } {
-  const isCpu = typeof yaml === "object" && yaml !== null && "deviceType" in yaml && yaml.deviceType === "cpu";
-  return isCpu ? { device: "cpu" } : {};
+  const type = typeof yaml === "object" && yaml !== null && "deviceType" in yaml ? yaml.deviceType : undefined;
+  return typeof type === "string" && type.toLowerCase() === "cpu" ? { device: "cpu" } : {};
 }
 
 function configError(message: string): ShardspeedError {

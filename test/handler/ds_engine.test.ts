@@ -122,6 +122,7 @@ describe("what is better here", () => {
       return calls[0]?.options.device;
     };
     assert.equal(await on("cpu"), "cpu");
+    assert.equal(await on("CPU"), "cpu"); // as the check of the yaml has it
     assert.equal(await on("gpu"), undefined);
   });
 
