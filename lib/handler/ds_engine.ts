@@ -7,6 +7,7 @@ import { invalidArgument, ShardspeedError } from "../errors.js";
 import { initInference } from "../init.js";
 import type { Logger } from "../logger.js";
 import type { MetaModel } from "../meta_model.js";
+import { resolveModelPath, runInModelFolder } from "../model_folder_scope.js";
 import type { InitOptions } from "../options.js";
 import { getOwn } from "./own_fields.js";
 import { pythonJoin } from "./python_path.js";
@@ -28,7 +29,7 @@ export type InitEngine<Result> = (model: string | MetaModel, options: InitOption
  * `deepspeed.checkpoint` names is written anew each time; where model_path has no .bin files, with its .safetensors or .pt files.
  * `deviceType: cpu` keeps the engine off GPUs.
  *
- * @param model A meta model, or the path of a model folder.
+ * @param model A meta model, or the path of a model folder: from the working directory where it is there, else from the context's model folder.
  * @throws ShardspeedError ERR_CONFIG for a yaml that does not say these things, naming the key; ERR_CHECKPOINT for weights that are not there
  * or an index that cannot be written; and what initInference() throws.
  */
@@ -52,7 +53,13 @@ export async function openDsEngine<Result>(
   const config = await findConfig(modelName, modelDir, section);
   const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", getOwn(handler, "model_path")));
   const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
-  return init(model, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...(logger ? { logger } : {}) });
+  const found = await resolveModel(model, modelDir);
+  return init(found, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...(logger ? { logger } : {}) });
+}
+
+/** A path as AutoConfig and AutoTokenizer find it. */
+async function resolveModel(model: string | MetaModel, modelDir: string): Promise<string | MetaModel> {
+  return typeof model === "string" ? runInModelFolder(modelDir, () => resolveModelPath(model)) : model;
 }
 
 /** `deviceType: cpu` as an option of initInference(); with any other a GPU is taken where there is one. */

@@ -126,6 +126,12 @@ describe("what is better here", () => {
     assert.equal(await on("gpu"), undefined);
   });
 
+  test("a model in the model folder", async () => {
+    const folder = scratch.folder(files);
+    const context = new Context({ modelName: "opt", modelDir: folder, modelYamlConfig: yaml });
+    assert.equal(await openDsEngine("m", context, async (model) => model), path.join(folder, "m"));
+  });
+
   test("a model_path that is not there, and no context", async () => {
     const missing = await open(files, { ...yaml, handler: { model_path: "none" } });
     await assert.rejects(missing.opened, hasCode("ERR_CHECKPOINT", new RegExp(`${missing.folder}/none`)));
