@@ -95,4 +95,5 @@ export {
   type Tokenizer,
   type TokenizerCall,
   type TokenizerCallOptions,
+  type TokenizerOptions,
 } from "./tokenizer/index.js";

@@ -1,8 +1,9 @@
 import { stat } from "node:fs/promises";
 import { invalidArgument, ShardspeedError } from "../errors.js";
 import { describeMissingFolder, resolveModelPath } from "../model_folder_scope.js";
+import { OptionReader } from "../option_reader.js";
 import { loadTokenizer } from "./load.js";
-import type { Tokenizer } from "./types.js";
+import type { Tokenizer, TokenizerOptions } from "./types.js";
 
 export { loadTokenizer } from "./load.js";
 export type {
@@ -17,7 +18,18 @@ export type {
   Tokenizer,
   TokenizerCall,
   TokenizerCallOptions,
+  TokenizerOptions,
 } from "./types.js";
+
+const optionNames = [
+  "paddingSide",
+  "truncationSide",
+  "modelMaxLength",
+  "bosToken",
+  "eosToken",
+  "padToken",
+  "unkToken",
+] as const satisfies (keyof TokenizerOptions)[];
 
 /** The name that transformers users know; `initInference` loads the same tokenizer as `engine.tokenizer`. */
 export class AutoTokenizer {
@@ -26,15 +38,20 @@ export class AutoTokenizer {
    *
    * @param folder A folder with tokenizer.json; a relative path is looked for from the working directory, then in the model folder of the
    * handler that calls.
-   * @throws ShardspeedError ERR_TOKENIZER when there is none or it cannot be read.
+   * @param options What to set of it, as in transformers: `{ paddingSide: "left" }`. Default: as its files say.
+   * @throws ShardspeedError ERR_TOKENIZER when there is none or it cannot be read, or it lacks a token; ERR_INVALID_ARGUMENT for options.
    */
-  static async fromPretrained(folder: string): Promise<Tokenizer> {
+  static async fromPretrained(folder: string, options?: TokenizerOptions): Promise<Tokenizer> {
     if (typeof folder !== "string" || folder === "") {
       throw invalidArgument("folder", "the path of a model folder", folder);
     }
+    const reader = new OptionReader("The options of AutoTokenizer.fromPretrained", options, optionNames);
     const path = await resolveModelPath(folder);
     const tokenizer = await loadTokenizer(path);
-    if (tokenizer !== undefined) return tokenizer;
+    if (tokenizer !== undefined) {
+      const given = optionNames.map((name) => [name, reader.get(name)]).filter(([, value]) => value !== undefined);
+      return Object.assign(tokenizer, Object.fromEntries(given));
+    }
     const missing = (await stat(path).catch(() => undefined)) === undefined;
     throw new ShardspeedError(
       "ERR_TOKENIZER",

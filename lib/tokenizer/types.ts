@@ -90,6 +90,14 @@ export interface TokenizerCall {
   (text: string, options?: TokenizerCallOptions): Encoding;
 }
 
+/** What a tokenizer may be loaded with, each as the property of a tokenizer. */
+export type TokenizerOptions = Partial<
+  Pick<
+    Tokenizer,
+    "paddingSide" | "truncationSide" | "modelMaxLength" | "bosToken" | "eosToken" | "padToken" | "unkToken"
+  >
+>;
+
 /**
  * Text to token ids and back, as the model was trained with. It is called as in transformers: `tokenizer(texts, { padding: true })`.
  * Tokens can be set by text or by id, and the other follows; undefined unsets. ERR_TOKENIZER for one that the vocabulary lacks.

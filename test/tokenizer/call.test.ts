@@ -224,4 +224,20 @@ describe("settings", () => {
     tokenizer.modelMaxLength = Number.POSITIVE_INFINITY;
     assert.equal(tokenizer("a a a b", { truncation: true }).inputIds.length, 4);
   });
+
+  test("it is loaded with what is to be set of it", async () => {
+    const options = { paddingSide: "left", truncationSide: "left", modelMaxLength: 3, padToken: "</s>" } as const;
+    const tokenizer = await AutoTokenizer.fromPretrained(demoFolder, options);
+    const { paddingSide, truncationSide, modelMaxLength, padToken } = tokenizer;
+    assert.deepEqual({ paddingSide, truncationSide, modelMaxLength, padToken }, options);
+    const wrong: [object | null, string, RegExp][] = [
+      [{ padding_side: "left" }, "ERR_INVALID_ARGUMENT", /Did you mean paddingSide/],
+      [{ paddingSide: "both" }, "ERR_INVALID_ARGUMENT", /paddingSide/],
+      [{ padToken: "no such token" }, "ERR_TOKENIZER", /padToken/],
+      [null, "ERR_INVALID_ARGUMENT", /an object/],
+    ];
+    for (const [given, code, message] of wrong) {
+      await assert.rejects(AutoTokenizer.fromPretrained(demoFolder, given as never), { code, message });
+    }
+  });
 });
