@@ -24,6 +24,7 @@ type HandlerClass = new () => HandlerObject;
  */
 export async function loadHandler(spec: string, modelDir: string): Promise<HandlerObject | HandlerFunction> {
   if (typeof spec !== "string" || spec === "") throw invalidArgument("handler", "the file of a handler", spec);
+  if (typeof modelDir !== "string") throw invalidArgument("modelDir", "the folder of the model", modelDir);
   const { file, name } = splitSpec(spec);
   const full = path.resolve(modelDir, file);
   const exports = await importModule(full);

@@ -1,3 +1,5 @@
+import { isUint8Array } from "node:util/types";
+import { invalidArgument } from "../errors.js";
 import { setOwn } from "./own_fields.js";
 import type { RequestHeader } from "./request_processor.js";
 import type { Untyped } from "./untyped.js";
@@ -17,11 +19,19 @@ export type HandlerRequest = Record<string, Untyped>;
  * Decodes the parameters of a request as TorchServe does (ts/service.py): `application/json` exactly is parsed, `text...` is a string, anything
  * else a Buffer; so is what cannot be decoded. Of parameters of one name the last counts. Nothing is decoded where the environment
  * variable TS_DECODE_INPUT_REQUEST is set to anything but "true".
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT for values that are no bytes or text.
  */
 export function decodeRequest(parts: readonly RequestPart[]): HandlerRequest {
+  if (!Array.isArray(parts) || !parts.every((part) => typeof part === "object" && part !== null)) {
+    throw invalidArgument("parts", "an array of the parts of a request", parts);
+  }
   const request: HandlerRequest = {};
   const decodes = (process.env.TS_DECODE_INPUT_REQUEST ?? "true") === "true";
-  for (const { name, contentType = "", value } of parts) {
+  for (const { name, contentType = "", value } of parts as readonly RequestPart[]) {
+    if (typeof value !== "string" && !isUint8Array(value)) {
+      throw invalidArgument(`value of the part ${JSON.stringify(name)}`, "bytes or text", value);
+    }
     const bytes = Buffer.from(value as Uint8Array);
     setOwn(request, name, decodes ? decodeValue(contentType, bytes) : bytes);
   }

@@ -40,9 +40,10 @@ type FoundHandler = { shipped: new () => HandlerObject } | { module: string };
  * @throws ShardspeedError ERR_HANDLER that says what to write where.
  */
 export async function findHandler(source: HandlerSource): Promise<FoundHandler> {
-  const { handler, modelDir, yaml, handlerMap = {} } = source;
+  const { handler, modelDir, yaml, handlerMap = {} } = source ?? {};
   if (typeof handler !== "string" || handler === "")
     throw invalidArgument("handler", "the file or name of a handler", handler);
+  if (typeof modelDir !== "string") throw invalidArgument("modelDir", "the folder of the model", modelDir);
   const mapped = mappedName(handler, handlerMap);
   if (mapped !== undefined) return findNamed(mapped, modelDir, `The handler map names ${mapped} for ${handler}`);
   const { file } = splitSpec(handler);

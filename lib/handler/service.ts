@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../errors.js";
 import { runInModelFolder } from "../model_folder_scope.js";
 import type { Context } from "./context.js";
 import { encodeOutput } from "./encode.js";
@@ -67,7 +67,13 @@ export class HandlerService {
   readonly #entry: HandlerFunction;
   #last: Promise<unknown> = Promise.resolve();
 
+  /** @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no handler or no context. */
   constructor(handler: HandlerObject | HandlerFunction, context: Context) {
+    if (typeof handler !== "function" && typeof handler?.handle !== "function") {
+      throw invalidArgument("handler", "a function, or an object with a method handle", handler);
+    }
+    if (typeof context?.systemProperties?.model_dir !== "string")
+      throw invalidArgument("context", "a Context", context);
     this.context = context;
     this.#handler = typeof handler === "function" ? undefined : handler;
     this.#entry =
@@ -93,8 +99,15 @@ export class HandlerService {
     }
   }
 
-  /** Runs a batch when those before it are done. Whatever the handler does, it does not reject. */
-  predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
+  /**
+   * Runs a batch when those before it are done. Whatever the handler does, it does not reject.
+   *
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no array of requests.
+   */
+  async predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
+    if (!Array.isArray(requests) || !requests.every((request) => typeof request === "object" && request !== null)) {
+      throw invalidArgument("requests", "an array of requests", requests);
+    }
     const outcome = this.#last.then(() => this.#predict(requests, options));
     this.#last = outcome.catch(() => {}); // a logger that throws must not end the service
     return outcome;
