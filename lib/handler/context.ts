@@ -3,7 +3,7 @@ import { type Logger, silentLogger } from "../logger.js";
 import { OptionReader } from "../option_reader.js";
 import type { IntermediateResponse } from "./intermediate.js";
 import { Metrics } from "./metrics.js";
-import type { RequestHeader, RequestProcessor } from "./request_processor.js";
+import { type RequestHeader, RequestProcessor } from "./request_processor.js";
 import { createSystemProperties, type SystemProperties } from "./system_properties.js";
 import type { Untyped } from "./untyped.js";
 
@@ -87,8 +87,8 @@ export class Context {
   metrics: Metrics;
   /** Ids of the batch's requests, by place. */
   requestIds: Record<number, string> = {};
-  /** One for each request of the batch. */
-  requestProcessor: RequestProcessor[] = [];
+  /** One for each request of the batch. Before the first batch there is one, so that a handler can be called without a service. */
+  requestProcessor: RequestProcessor[] = [new RequestProcessor()];
   /** One for each request, of a handler that batches continuously; else null. */
   stoppingCriteria: ((output: Untyped) => boolean)[] | null = null;
   /** Signals of requests whose clients may go away, by place. */

@@ -95,7 +95,11 @@ describe("a context", () => {
   test("ids, headers and status of a batch", () => {
     const context = new Context({ modelName: "opt", modelDir: "/m" });
     assert.equal(context.getRequestId(), undefined);
-    context.setResponseStatus(500); // before a batch it is nobody's
+    context.setResponseStatus(500, "Early");
+    context.setResponseContentType(0, "text/plain");
+    assert.deepEqual(context.getResponseStatus(0), [500, "Early"]); // without a batch it is that of one request
+    assert.deepEqual(context.getResponseHeaders(0), { "content-type": "text/plain" });
+    assert.equal(context.getRequestHeader(0, "X-Mine"), undefined);
     context.requestIds = { 0: "a", 1: "b" };
     context.requestProcessor = [
       new RequestProcessor({ "X-Mine": "yes", ts_request_sequence_id: "s" }),
