@@ -19,7 +19,7 @@ type HandlerClass = new () => HandlerObject;
  * Loads a handler module: one that exports a function `handle`, or exactly one class that has a method `handle`, as default or by name.
  *
  * @param spec The file, or `file:name` for one export of it; relative to modelDir.
- * @returns The function, or an instance of the class.
+ * @returns The function, an instance of the class, or the object that is the default export where that is a handler itself.
  * @throws ShardspeedError ERR_HANDLER that names the file and the cause.
  */
 export async function loadHandler(spec: string, modelDir: string): Promise<HandlerObject | HandlerFunction> {
@@ -29,7 +29,7 @@ export async function loadHandler(spec: string, modelDir: string): Promise<Handl
   const full = path.resolve(modelDir, file);
   const exports = await importModule(full);
   const entry = name === undefined ? findEntry(full, exports) : namedEntry(full, exports, name);
-  return isClass(entry) ? construct(full, entry) : (entry as HandlerFunction);
+  return isClass(entry) ? construct(full, entry) : (entry as HandlerObject | HandlerFunction);
 }
 
 /** `handler.mjs:entry` as its parts. */
@@ -88,6 +88,7 @@ function namedEntry(file: string, exports: Record<string, unknown>, name: string
 
 function findEntry(file: string, exports: Record<string, unknown>): unknown {
   const all = flatten(exports);
+  if (isHandlerObject(exports.default)) return exports.default;
   const handle = all.get("handle");
   if (typeof handle === "function" && !isClass(handle)) return handle;
   const classes = [...new Set([...all.values()].filter(isClass))];
@@ -100,6 +101,13 @@ function findEntry(file: string, exports: Record<string, unknown>): unknown {
   if (candidates.length === 0) throw handlerError(file, `exports no class: ${expected}`);
   const names = candidates.map(({ name }) => name || "a class without a name").join(", ");
   throw handlerError(file, `exports more than one class (${names}): ${expected}`);
+}
+
+/** A handler that is made already, and not just a function among the exports of a CommonJS module. */
+function isHandlerObject(value: unknown): value is HandlerObject {
+  if (typeof value !== "object" || value === null || !("handle" in value)) return false;
+  const isInstance = Object.getPrototypeOf(value) !== Object.prototype;
+  return typeof value.handle === "function" && (isInstance || "initialize" in value);
 }
 
 /** Exports by name, those of `module.exports` among them. */

@@ -75,7 +75,7 @@ function planEncoding(encoder: TextEncoder, options: TokenizerCallOptions | unde
   const maxLength = reader.integer("maxLength", 1, Number.MAX_SAFE_INTEGER, undefined);
   const padding = readPadding(reader.get("padding"));
   // A length alone asks for truncation.
-  const truncation = reader.boolean("truncation", maxLength !== undefined && padding === undefined);
+  const truncation = readTruncation(reader.get("truncation")) ?? (maxLength !== undefined && padding === undefined);
   const addSpecialTokens = reader.boolean("addSpecialTokens", true);
   const side = reader.get("paddingSide");
   const paddingSide = side === undefined ? encoder.paddingSide : checkSide("paddingSide", side);
@@ -94,10 +94,19 @@ function planEncoding(encoder: TextEncoder, options: TokenizerCallOptions | unde
   return { addSpecialTokens, limit, width, paddingSide };
 }
 
+/** Of transformers' strategies those differ that cut one of two texts, and there is only one here. */
+function readTruncation(value: unknown): boolean | undefined {
+  if (value === undefined || typeof value === "boolean") return value;
+  if (value === "longest_first" || value === "only_first") return true;
+  if (value === "do_not_truncate") return false;
+  throw invalidArgument("truncation", 'true, false, "longest_first" or "do_not_truncate"', value);
+}
+
 function readPadding(value: unknown): "longest" | "max_length" | undefined {
   switch (value) {
     case undefined:
     case false:
+    case "do_not_pad":
       return undefined;
     case true:
     case "longest":

@@ -13,10 +13,13 @@ export interface TokenizerCallOptions {
    * truncation it truncates. Default: the tokenizer's modelMaxLength, and where that is Infinity nothing is cut or padded for it.
    */
   maxLength?: number;
-  /** true or "longest": to the longest row; "max_length" ("maxLength" too): to maxLength. Default false. */
-  padding?: boolean | "longest" | "max_length" | "maxLength";
-  /** Cut rows to maxLength at the tokenizer's truncationSide; the special tokens that the tokenizer adds stay. */
-  truncation?: boolean;
+  /** true or "longest": to the longest row; "max_length" ("maxLength" too): to maxLength; false, the default, or "do_not_pad". */
+  padding?: boolean | "longest" | "max_length" | "maxLength" | "do_not_pad";
+  /**
+   * Cut rows to maxLength at the tokenizer's truncationSide; the special tokens that the tokenizer adds stay. "longest_first" and "only_first"
+   * are true, "do_not_truncate" is false: a row is one text.
+   */
+  truncation?: boolean | "longest_first" | "only_first" | "do_not_truncate";
   /** Add the special tokens of the tokenizer's post-processor (a BOS token, say). Default true. */
   addSpecialTokens?: boolean;
   /** Default: the tokenizer's. */

@@ -34,6 +34,8 @@ describe("a handler module exports", () => {
     ["function.mjs:other", "other"],
     ["named.mjs:Plain", "plain"],
     ["default_function.mjs", "default"],
+    ["object.mjs", "object of opt"],
+    ["instance.mjs", "instance"],
   ];
   for (const [spec, answer] of rows) {
     test(spec, async () => assert.equal(await answerOf(await loadHandler(spec, folder)), answer));

@@ -5,7 +5,7 @@ import path from "node:path";
 import { before, describe, test } from "node:test";
 import fc from "fast-check";
 import { AutoTokenizer, type BatchEncoding, type Tokenizer, type TokenizerCallOptions } from "../../dist/index.js";
-import { readJson } from "../support/fixtures.js";
+import { demoModel, hasCode, readJson } from "../support/fixtures.js";
 import { demoFolder, tokenizersFolder } from "./fixtures.js";
 
 /** Made by test/fixtures/tokenizers/make_calls.py with transformers. */
@@ -82,7 +82,7 @@ describe("a tokenizer that is a function", () => {
     ["a", { maxLength: 0 }, /maxLength/],
     ["a", { maxLength: 2.5 }, /maxLength/],
     ["a", { padding: "left" }, /padding to be true, false, "longest" or "max_length"/],
-    ["a", { truncation: "longest_first" }, /truncation/],
+    ["a", { truncation: "longest" }, /truncation/],
     ["a", { paddingSide: "top" }, /paddingSide to be "left" or "right"/],
     ["a", { addSpecialTokens: 1 }, /addSpecialTokens/],
   ];
@@ -240,4 +240,17 @@ describe("settings", () => {
       await assert.rejects(AutoTokenizer.fromPretrained(demoFolder, given as never), { code, message });
     }
   });
+});
+
+test("strategies by their names in transformers", async () => {
+  const tokenizer = await AutoTokenizer.fromPretrained(demoModel);
+  const texts = ["Call me", "It is a truth universally acknowledged"];
+  const plain = (options: object) => tokenizer(texts, { maxLength: 4, ...options });
+  assert.deepEqual(plain({ truncation: "longest_first" }), plain({ truncation: true }));
+  assert.deepEqual(plain({ truncation: "do_not_truncate" }), plain({ truncation: false }));
+  assert.deepEqual(plain({ padding: "do_not_pad", truncation: true }), plain({ padding: false, truncation: true }));
+  assert.throws(
+    () => plain({ truncation: "all" }),
+    hasCode("ERR_INVALID_ARGUMENT", /truncation to be true, false, "longest_first"/),
+  );
 });
