@@ -2,9 +2,9 @@ import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { ShardspeedError } from "../errors.js";
 import type { Logger } from "../logger.js";
-import type { GroupPlan } from "../native.js";
+import type { GroupPlan, NativeBinding } from "../native.js";
 import { type LaunchEnvironment, readLaunchEnvironment } from "./environment.js";
-import { isLoopback } from "./meeting.js";
+import { isOnThisHostOnly, toAddress } from "./meeting.js";
 import { type Met, rendezvous } from "./rendezvous.js";
 import { readSecret } from "./secret.js";
 
@@ -123,9 +123,20 @@ export async function meetGroup(
   };
 }
 
-/** The interface that rank 0's native side listens on: others come from other hosts unless all are told to come to this one. */
-export function listenHost({ launch }: GroupPlace): string {
-  return isLoopback(launch.masterAddr) ? "127.0.0.1" : "0.0.0.0";
+/**
+ * Opens the port that rank 0's native side listens on: at all interfaces, of IPv6 too where there is that, unless all ranks are told to come to
+ * this host.
+ */
+export function openLeaderListener(
+  { launch }: GroupPlace,
+  binding: Pick<NativeBinding, "openListener">,
+): ReturnType<NativeBinding["openListener"]> {
+  if (isOnThisHostOnly(launch)) return binding.openListener(toAddress(launch.masterAddr));
+  try {
+    return binding.openListener("::");
+  } catch {
+    return binding.openListener("0.0.0.0");
+  }
 }
 
 function throwFailures(all: readonly Introduction[], own: unknown): void {

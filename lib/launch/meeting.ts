@@ -57,6 +57,12 @@ export function isLoopback(address: string): boolean {
   return /^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|::1|::ffff:127\.\d+\.\d+\.\d+)$/i.test(address);
 }
 
+/** Whether all ranks come to rank 0 by an address that no other host reaches. */
+export function isOnThisHostOnly({ masterAddr, launcher, worldSize, localWorldSize }: LaunchEnvironment): boolean {
+  // Some versions of the operator tell the pod of rank 0 "localhost", and the other pods its name.
+  return isLoopback(masterAddr) && !(launcher === "kubernetes" && localWorldSize < worldSize);
+}
+
 /** A name that means this host may stand for its IPv4 or its IPv6 address: both sides take the same one. */
 export function toAddress(masterAddr: string): string {
   return /^(localhost|.*\.localhost)$/i.test(masterAddr) ? "127.0.0.1" : masterAddr;

@@ -20,6 +20,7 @@ import {
 import {
   dataBytes,
   isLoopback,
+  isOnThisHostOnly,
   listMissing,
   type Meeting,
   type Message,
@@ -313,12 +314,9 @@ function parseMessage(text: string): Message {
 
 /** The addresses to listen at, in order of preference; undefined for all of this host. */
 async function findInterfaces({ place, logger }: Meeting): Promise<(string | undefined)[]> {
-  const { masterAddr, worldSize, localWorldSize, launcher } = place;
+  const { masterAddr, worldSize, localWorldSize } = place;
   const manyHosts = localWorldSize < worldSize;
-  if (isLoopback(masterAddr)) {
-    // Some versions of the operator tell the pod of rank 0 "localhost", and the other pods its name.
-    return manyHosts && launcher === "kubernetes" ? [undefined] : [toAddress(masterAddr)];
-  }
+  if (isLoopback(masterAddr)) return [isOnThisHostOnly(place) ? toAddress(masterAddr) : undefined];
   try {
     const addresses = (await lookup(masterAddr, { all: true })).map(({ address }) => address);
     // A host may know its own name as 127.0.1.1, at which no other host reaches it.
