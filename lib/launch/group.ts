@@ -106,6 +106,8 @@ export async function meetGroup(
   const group = all.slice(firstRank, firstRank + size);
   checkAgreement(group, firstRank);
   const leader = members[firstRank] as { address: string };
+  // Noticed, told and answered within the limit.
+  const silenceLimitMs = Math.ceil(options.commTimeoutMs * 0.8);
   return {
     plan: {
       rank,
@@ -114,9 +116,9 @@ export async function meetGroup(
       leaderHost: leader.address,
       leaderPort: group[0]?.port ?? 0,
       key: createHmac("sha256", sessionKey).update(`group ${firstRank}`).digest(),
-      // Noticed, told and answered within the limit.
-      silenceLimitMs: Math.ceil(options.commTimeoutMs * 0.8),
-      connectLimitMs: options.rendezvousTimeoutMs,
+      silenceLimitMs,
+      // All have just been heard of: one that does not connect now is as lost as one that falls silent later.
+      connectLimitMs: silenceLimitMs,
     },
     kvCachePages: Math.min(...group.map(({ kvCachePages }) => kvCachePages)),
     devices: group.map(({ device }) => device),
