@@ -98,7 +98,9 @@ export class Host implements Side {
   }
 
   describe(): string {
-    return `${listMissing(this.#meeting.place.worldSize, [0, ...this.#members.keys()])} (${this.#where()})`;
+    const missing = listMissing(this.#meeting.place.worldSize, [0, ...this.#members.keys()]);
+    const [refused] = [...this.#refused].slice(-1);
+    return `${missing} (${this.#where()})${refused === undefined ? "" : `. ${refused}`}`;
   }
 
   async leave(reason?: string): Promise<void> {

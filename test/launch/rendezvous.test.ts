@@ -195,6 +195,14 @@ describe("time limit and signal", () => {
     await assertFails(meet(zero, { timeoutMs: 300 }), "ERR_COMM", message);
   });
 
+  test("rank 0 says whom it has refused, as that may be the one that is missing", async () => {
+    const [zero, one] = makePlaces(2) as [LaunchEnvironment, LaunchEnvironment];
+    const message = /missing: 1 \(.*\)\. Rank 0 refused a connection from 127\.0\.0\.1 .*rank 1 has WORLD_SIZE=4/;
+    const waiting = assertFails(meet(zero, { timeoutMs: 2000 }), "ERR_COMM", message);
+    await assertFails(meet({ ...one, worldSize: 4 }), "ERR_COMM", /WORLD_SIZE=4/);
+    await waiting;
+  });
+
   test("another alone says where it looked and what was there", async () => {
     const [, one] = makePlaces(2) as [LaunchEnvironment, LaunchEnvironment];
     const range = `port ${one.masterPort} to ${one.masterPort + 15}`;
