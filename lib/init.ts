@@ -5,7 +5,8 @@ import { type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice }
 import { Engine } from "./engine.js";
 import { type ErrorCode, invalidArgument, ShardspeedError } from "./errors.js";
 import { abortedError } from "./generation.js";
-import { findGroup, type GroupPlace, type Introduction, listenHost, meetGroup } from "./launch/group.js";
+import { type LaunchEnvironment, readLaunchEnvironment } from "./launch/environment.js";
+import { findGroup, type GroupPlace, type Introduction, meetGroup, openLeaderListener } from "./launch/group.js";
 import { loadNative } from "./load_native.js";
 import { formatBytes, limitContext, memoryPools, planPages, requireContext } from "./memory.js";
 import { MetaModel } from "./meta_model.js";
@@ -37,8 +38,11 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   const config = resolveConfig(resolved.config, resolved.logger);
   rejectConflicts(config, resolved);
   const prepare = async () => prepareModel(await readSource(model), config, resolved);
-  const place = findGroup(config.tpSize);
-  return place ? startRank(place, prepare, resolved) : startEngine(await prepare(), resolved);
+  const launch = readLaunchEnvironment();
+  const place = findGroup(config.tpSize, launch);
+  return place
+    ? startRank(place, prepare, resolved)
+    : startEngine(await prepare(), resolved, loadNative(), launch ?? alone);
 }
 
 /** The model's folder, or the config and dtype of a meta model. */
@@ -48,17 +52,28 @@ async function readSource(model: string | MetaModel): Promise<ModelSource> {
   return { folder: model, isMeta: false, config: await readModelConfig(model), dtype: undefined };
 }
 
-/** Plans the memory, loads and waits until the model can generate. All ranks are in this process. */
+/** Of a process that was started without others. */
+const alone = { localRank: 0, localWorldSize: 1 };
+
+/**
+ * Plans the memory, loads and waits until the model can generate. All ranks are in this process.
+ *
+ * @param place Of several processes that were started together, each with the whole model: they share what this host has.
+ */
 export async function startEngine(
   model: PreparedModel,
   options: ResolvedInitOptions,
   binding: NativeBinding = loadNative(),
+  { localRank, localWorldSize }: Pick<LaunchEnvironment, "localRank" | "localWorldSize"> = alone,
 ): Promise<Engine> {
   const { tpSize = 1 } = model;
   const report = () => binding.cudaReport();
-  const devices = rankDevices(options.device, options.deviceName, tpSize, report, options.logger);
-  const plan = makePlan(model, devices, tpSize, options);
-  planMemory(plan, devices, 1, options.kvCacheBytes, model, binding);
+  const devices =
+    localWorldSize > 1
+      ? [localRankDevice(options.device, options.deviceName, localRank, localWorldSize, report)]
+      : rankDevices(options.device, options.deviceName, tpSize, report, options.logger);
+  const plan = makePlan(model, devices, tpSize * localWorldSize, options);
+  planMemory(plan, devices, localWorldSize, options.kvCacheBytes, model, binding);
   const saving = toSaving(model, options);
   if (saving) {
     await saveShards(binding, saving, [...saving.layout.ranks.keys()], true);
@@ -92,7 +107,7 @@ async function startRank(
     planMemory(plan, [device], localWorldSize, share, model, binding);
     const saving = toSaving(model, options);
     if (saving) await saveShards(binding, saving, [place.rank], place.rank === 0);
-    if (place.rank === 0) listener = binding.openListener(listenHost(place));
+    if (place.rank === 0) listener = openLeaderListener(place, binding);
     planned = { model, plan };
     Object.assign(mine, { device: device.name, kvCachePages: plan.kvCachePages, settings: settingsOf(plan, device) });
     if (listener) mine.port = listener.port;

@@ -51,6 +51,17 @@ describe("an engine on a CUDA device", () => {
     await engine.dispose();
   });
 
+  test("beside other processes with the whole model: the device of its local rank, not everybody's first", async () => {
+    const report = cudaReport([cudaDevice(0), cudaDevice(1)]);
+    for (const localRank of [0, 1]) {
+      const { binding, engines } = fakeBinding(report);
+      const options = resolveInitOptions({ device: "cuda" }, () => report);
+      const engine = await startEngine(model, options, binding, { localRank, localWorldSize: 2 });
+      assert.deepEqual(engines[0]?.plan.devices, [`cuda:${localRank}`]);
+      await engine.dispose();
+    }
+  });
+
   test("on the CPU and on the emulator likewise", async () => {
     for (const [device, plan] of [
       ["cpu", "cpu"],
