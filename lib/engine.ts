@@ -76,6 +76,8 @@ export class Engine {
   readonly rank: number;
   readonly #session: Session;
   readonly #generationDefaults: GenerationDefaults;
+  /** Whether the caller has heard, or will hear, what has ended the engine. */
+  #failureTold = false;
 
   /** @internal */
   constructor(parts: EngineParts) {
@@ -101,6 +103,7 @@ export class Engine {
 
   /** Resolves when the engine has been disposed of, by this process or by the driver; rejects with what has ended it otherwise, such as ERR_COMM. */
   get finished(): Promise<void> {
+    this.#failureTold = true;
     return this.#session.finished;
   }
 
@@ -166,10 +169,21 @@ export class Engine {
   /**
    * Ends all calls with ERR_DISPOSED and gives the memory back; resolves when that is done. May be called more than once. On a rank that is not
    * the driver it waits until the driver has disposed of its engine: all ranks may run the same lines.
+   *
+   * @throws ShardspeedError ERR_COMM on a rank that is not the driver, with the memory given back, where the group has failed instead and
+   * neither `finished` nor another call could tell.
    */
   async dispose(): Promise<void> {
-    if (!this.isDriver) await this.#session.finished.catch(() => {});
+    let failure: unknown;
+    if (!this.isDriver) {
+      await this.#session.finished.catch((error) => {
+        failure = error;
+      });
+    }
     await this.#session.close();
+    if (failure === undefined || this.#failureTold) return;
+    this.#failureTold = true;
+    throw failure;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -177,7 +191,9 @@ export class Engine {
   }
 
   #checkAlive(): void {
-    if (this.#session.ended) throw this.#session.ended;
+    if (!this.#session.ended) return;
+    this.#failureTold = true;
+    throw this.#session.ended;
   }
 
   #checkDriver(): void {

@@ -17,6 +17,8 @@ export interface RankTask {
   abortAfterMs?: number;
   /** Ends without dispose(). */
   careless?: boolean;
+  /** Calls nothing but dispose(). */
+  onlyDisposes?: boolean;
   /** After a failure: another engine, of one rank. */
   again?: boolean;
   /** After a failure: the same once more. */
@@ -70,7 +72,7 @@ async function run(task: RankTask): Promise<void> {
     try {
       engine = await open(task, model, task.tpSize);
       say({ event: "ready", rank: engine.rank, driver: engine.isDriver, memory: engine.stats().memory });
-      await work(task, engine);
+      if (!task.onlyDisposes) await work(task, engine);
       if (task.careless) return;
       await engine.dispose();
       say({ event: "done" });
