@@ -67,7 +67,7 @@ export async function prepareModel(
     dtype: chooseDtype(config.dtype, source.dtype ?? storedDtype, device, logger),
     tpSize: config.tpSize,
     maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
-    ...(config.minOutTokens === undefined ? {} : { minSequenceTokens: config.minOutTokens }),
+    minSequenceTokens: config.minOutTokens,
     tokenizer,
     generationDefaults,
     ...(saveMpCheckpointPath === undefined

@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { checkpointError } from "../checkpoint/errors.js";
 import { nativeError, type ShardspeedError } from "../errors.js";
 import { abortedError } from "../generation.js";
 import { bytesOf } from "../models/tiles.js";
 import type { EnginePlan, NativeBinding, WritePlan } from "../native.js";
+import { replaceFile } from "../replace_file.js";
 import type { ShardLayout, ShardTensor } from "./layout.js";
 
 /** DeepSpeed's name of the index that it writes beside the shards. */
@@ -95,18 +96,9 @@ export async function saveShardIndex({ folder, layout, dtype }: SaveShardsOption
     dtype: `torch.${dtype}`,
   };
   const target = path.join(folder, shardIndexName);
-  const temporary = temporaryName(target);
-  try {
-    await writeFile(temporary, `${JSON.stringify(index, null, 2)}\n`);
-    await rename(temporary, target);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw checkpointError({ file: target }, `cannot be written: ${(error as Error).message}`, error);
-  }
-}
-
-function temporaryName(target: string): string {
-  return `${target}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
+  await replaceFile(target, `${JSON.stringify(index, null, 2)}\n`).catch((error: Error) => {
+    throw checkpointError({ file: target }, `cannot be written: ${error.message}`, error);
+  });
 }
 
 async function writeFileOf(
@@ -117,7 +109,7 @@ async function writeFileOf(
   report: ((bytes: number) => void) | undefined,
 ): Promise<void> {
   if (signal?.aborted) throw abortedError(signal);
-  const temporary = temporaryName(target);
+  const temporary = `${target}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
   const job = binding.writeTensors(toWritePlan(temporary, content));
   const cancel = () => job.cancel();
   signal?.addEventListener("abort", cancel, { once: true });
