@@ -1,9 +1,12 @@
 import { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
-import tar from "tar-stream";
+import type * as TarStream from "tar-stream";
+import { lazyLibrary } from "../lazy_library.js";
 import type { Entry } from "./content.js";
 import type { NewFile } from "./new_file.js";
+
+const tarLibrary = lazyLibrary<typeof TarStream>("tar-stream");
 
 /** The header keeps seconds in 32 bits. */
 const latest = new Date((2 ** 31 - 1) * 1000);
@@ -14,7 +17,7 @@ export async function writeTar(
   entries: Iterable<Entry>,
   { folder, date, signal }: { folder: string; date: Date; signal: AbortSignal | undefined },
 ): Promise<void> {
-  const pack = tar.pack();
+  const pack = tarLibrary().pack();
   const sink = new Writable({
     write: (piece: Buffer, _encoding, done) => void file.write(piece).then(() => done(), done),
   });

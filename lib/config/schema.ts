@@ -1,5 +1,5 @@
-import { createRequire } from "node:module";
 import type { z as zod } from "zod";
+import { lazyLibrary } from "../lazy_library.js";
 import { isRecord } from "./snapshot.js";
 import { type ConfigDtype, defaultConfig } from "./types.js";
 
@@ -7,14 +7,15 @@ export type ConfigSchema = ReturnType<typeof buildSchema>;
 /** Every key with its default; deprecated ones where they are given. */
 export type ConfigValues = zod.infer<ConfigSchema>;
 
+const zodLibrary = lazyLibrary<{ z: typeof zod }>("zod");
 let schema: ConfigSchema | undefined;
 
 /**
  * The types of DeepSpeed's DeepSpeedInferenceConfig, with what pydantic's lax mode makes of other ones. Names are not checked here
- * (names.ts). Made when a config is first read: loading the library takes longer than everything else that a program without one needs.
+ * (names.ts). Made when a config is first read.
  */
 export function configSchema(): ConfigSchema {
-  schema ??= buildSchema((createRequire(import.meta.url)("zod") as { z: typeof zod }).z);
+  schema ??= buildSchema(zodLibrary().z);
   return schema;
 }
 

@@ -1,5 +1,6 @@
-import type { Alias, Node, ParsedNode, Scalar as ScalarNode, YAMLMap, YAMLSeq } from "yaml";
-import { Composer, type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, Parser } from "yaml";
+import type * as Yaml from "yaml";
+import type { Alias, Document, LineCounter, Node, ParsedNode, Scalar as ScalarNode, YAMLMap, YAMLSeq } from "yaml";
+import { lazyLibrary } from "../lazy_library.js";
 import { type Findings, type Place, showKey, showText } from "./findings.js";
 import { plainScalar, type Scalar } from "./scalars.js";
 import {
@@ -10,6 +11,8 @@ import {
   type YamlScalar,
   type YamlValue,
 } from "./yaml_tree.js";
+
+const yaml = lazyLibrary<typeof Yaml>("yaml");
 
 /** Bounds that no file for people comes near, against files that are made to use up time, memory or the stack. */
 export const limits = { depth: 64, values: 50_000, lexemes: 300_000, strayTokens: 100 } as const;
@@ -25,7 +28,7 @@ class Stopped extends Error {}
  */
 export function readYaml(text: string, findings: Findings): YamlValue | undefined {
   try {
-    const lines = new LineCounter();
+    const lines = new (yaml().LineCounter)();
     const document = compose(text, lines, findings);
     if (document?.contents == null) return undefined;
     const tree = new TreeBuilder(lines, findings).build(document.contents);
@@ -40,7 +43,7 @@ export function readYaml(text: string, findings: Findings): YamlValue | undefine
 function compose(text: string, lines: LineCounter, findings: Findings): Document.Parsed | undefined {
   // The library would compare every key with every other; it has no schema that resolves scalars as Python does.
   const options = { schema: "failsafe", resolveKnownTags: false, uniqueKeys: false, prettyErrors: false } as const;
-  const composer = new Composer({ ...options, lineCounter: lines });
+  const composer = new (yaml().Composer)({ ...options, lineCounter: lines });
   const documents: Document.Parsed[] = [];
   for (const document of composer.compose(shallowTokens(text, lines, findings), true, text.length)) {
     documents.push(document);
@@ -55,7 +58,7 @@ function compose(text: string, lines: LineCounter, findings: Findings): Document
 
 /** The tokens of the library's parser, which needs no stack, as far as the composer, which does, can bear them. */
 function* shallowTokens(text: string, lines: LineCounter, findings: Findings) {
-  const parser = new Parser(lines.addNewLine);
+  const parser = new (yaml().Parser)(lines.addNewLine);
   const stop = (expected: string): never => {
     findings.error(placeAt(lines, parser.offset), `expected ${expected}`);
     throw new Stopped();
@@ -63,7 +66,7 @@ function* shallowTokens(text: string, lines: LineCounter, findings: Findings) {
   lines.addNewLine(0);
   let lexemes = 0;
   let strayTokens = 0;
-  for (const lexeme of new Lexer().lex(text)) {
+  for (const lexeme of new (yaml().Lexer)().lex(text)) {
     for (const token of parser.next(lexeme)) {
       if (token.type === "error" && ++strayTokens > limits.strayTokens) stop("YAML");
       yield token;
@@ -95,7 +98,7 @@ class TreeBuilder {
 
   build(node: Node): YamlValue {
     const place = this.#place(node);
-    if (isAlias(node)) return this.#alias(node, place);
+    if (yaml().isAlias(node)) return this.#alias(node, place);
     this.#count(1, place);
     const value = this.#value(node, place);
     if (value.height > limits.depth) this.#stop(place, `expected at most ${limits.depth} levels of maps and lists`);
@@ -106,8 +109,8 @@ class TreeBuilder {
 
   #value(node: Node, place: Place): YamlValue {
     const tag = this.#checkTag(node, place);
-    if (isMap(node)) return this.#map(node as YAMLMap<Node, Node | null>, place);
-    if (isSeq(node)) return this.#list(node as YAMLSeq<Node>, place);
+    if (yaml().isMap(node)) return this.#map(node as YAMLMap<Node, Node | null>, place);
+    if (yaml().isSeq(node)) return this.#list(node as YAMLSeq<Node>, place);
     return this.#scalar(node as ScalarNode<unknown>, tag, place);
   }
 
@@ -117,7 +120,8 @@ class TreeBuilder {
     for (const { key, value } of node.items) {
       const keyPlace = this.#place(key);
       const item = value === null ? this.#nothing(keyPlace) : this.build(value);
-      if (isScalar(key) && key.type === "PLAIN" && key.value === "<<") merged.push({ value: item, place: keyPlace });
+      if (yaml().isScalar(key) && key.type === "PLAIN" && key.value === "<<")
+        merged.push({ value: item, place: keyPlace });
       else this.#add(entries, this.#key(key, keyPlace), { keyPlace, value: item });
     }
     for (const { value, place: at } of merged) this.#merge(entries, value, at);
@@ -151,7 +155,7 @@ class TreeBuilder {
   }
 
   #key(node: Node | null, place: Place): string | undefined {
-    if (!isScalar(node)) {
+    if (!yaml().isScalar(node)) {
       this.#findings.error(place, "expected a key that is one word or text");
       return undefined;
     }
@@ -192,7 +196,7 @@ class TreeBuilder {
     const { tag } = node as { tag?: string };
     if (tag === undefined || tag === "!") return undefined;
     const name = coreTag.exec(tag)?.[1];
-    const collection = isMap(node) ? "map" : isSeq(node) ? "seq" : undefined;
+    const collection = yaml().isMap(node) ? "map" : yaml().isSeq(node) ? "seq" : undefined;
     if (name !== undefined && (collection === undefined ? name !== "map" && name !== "seq" : name === collection)) {
       return name;
     }

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { rejectConflicts, resolveConfig } from "../../dist/config/index.js";
-import { root, runProgram } from "../package/programs.js";
 import { hasCode } from "../support/fixtures.js";
 import { listener, parse } from "./helpers.js";
 
@@ -117,32 +116,4 @@ describe("options that the config contradicts", () => {
     for (const [options, message] of cases)
       assert.throws(() => rejectConflicts(config, options), hasCode("ERR_CONFIG", message));
   });
-});
-
-test("the package loads the schema library when a config is first read, not before", async () => {
-  const program = `
-    import { Session } from "node:inspector";
-    import { DeepSpeedInferenceConfig } from ${JSON.stringify(path.join(root, "dist/index.js"))};
-    function loaded() {
-      const session = new Session();
-      const scripts = [];
-      session.connect();
-      session.on("Debugger.scriptParsed", ({ params }) => scripts.push(params.url));
-      session.post("Debugger.enable");
-      session.disconnect();
-      return [scripts.some((url) => url.includes("dist/index.js")), scripts.some((url) => /node_modules.zod./.test(url))];
-    }
-    const before = loaded();
-    DeepSpeedInferenceConfig.parse({});
-    console.log(JSON.stringify([before, loaded()]));`;
-  const { status, stdout, stderr } = await runProgram(
-    process.execPath,
-    ["--input-type=module", "--eval", program],
-    root,
-  );
-  assert.equal(status, 0, stderr);
-  assert.deepEqual(JSON.parse(stdout), [
-    [true, false],
-    [true, true],
-  ]);
 });
