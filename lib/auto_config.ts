@@ -1,8 +1,8 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { invalidArgument, ShardspeedError } from "./errors.js";
+import { invalidArgument, ShardspeedError } from "./base/errors.js";
+import { describeMissingFolder, resolveModelPath } from "./base/model_folder_scope.js";
 import { readModelConfig } from "./model_folder.js";
-import { describeMissingFolder, resolveModelPath } from "./model_folder_scope.js";
 
 /** A model's config.json: its keys as they stand there. */
 export interface ModelConfig {

@@ -1,5 +1,5 @@
-import { invalidArgument, ShardspeedError } from "./errors.js";
-import type { Logger } from "./logger.js";
+import { invalidArgument, ShardspeedError } from "./base/errors.js";
+import type { Logger } from "./base/logger.js";
 import { availableMemoryBytes, formatBytes, type MemoryBudget } from "./memory.js";
 import type { CudaDevice, CudaReport, EnginePlan } from "./native.js";
 

@@ -1,4 +1,4 @@
-import { invalidArgument, ShardspeedError } from "./errors.js";
+import { invalidArgument, ShardspeedError } from "./base/errors.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import {
   abortedError,

@@ -1,5 +1,5 @@
 import { constants } from "node:buffer";
-import { invalidArgument, ShardspeedError } from "./errors.js";
+import { invalidArgument, ShardspeedError } from "./base/errors.js";
 import { toForwardRequest } from "./generation.js";
 import { availableMemoryBytes, formatBytes } from "./memory.js";
 import type { Session } from "./session.js";

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "./errors.js";
+import { ShardspeedError } from "./base/errors.js";
 import type { EngineEvent, NativeRequest, TokenLogprob } from "./native.js";
 import type { ResolvedGenerationOptions } from "./options.js";
 import type { Session } from "./session.js";

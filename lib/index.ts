@@ -19,6 +19,8 @@ export {
   packArchive,
 } from "./archive/index.js";
 export { AutoConfig, type ModelConfig } from "./auto_config.js";
+export { type ErrorCode, errorCodes, ShardspeedError } from "./base/errors.js";
+export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
 export {
   type ConfigDtype,
@@ -27,7 +29,6 @@ export {
   type ResolvedDeepSpeedConfig,
 } from "./config/index.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine.js";
-export { type ErrorCode, errorCodes, ShardspeedError } from "./errors.js";
 export type { ForwardInputs, ForwardResult, Logits } from "./forward.js";
 export type {
   FinishReason,
@@ -61,7 +62,6 @@ export type { SystemProperties, SystemPropertyValues } from "./handler/system_pr
 export { TextGenerationHandler } from "./handler/text_generation_handler.js";
 export type { Untyped } from "./handler/untyped.js";
 export { initInference } from "./init.js";
-export type { Logger } from "./logger.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./meta_model.js";
 export {
   type ConfigSources,

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { type ErrorCode, invalidArgument, ShardspeedError } from "./base/errors.js";
 import { rejectConflicts, resolveConfig } from "./config/index.js";
 import { type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
 import { Engine } from "./engine.js";
-import { type ErrorCode, invalidArgument, ShardspeedError } from "./errors.js";
 import { abortedError } from "./generation.js";
 import { type LaunchEnvironment, readLaunchEnvironment } from "./launch/environment.js";
 import { findGroup, type GroupPlace, type Introduction, meetGroup, openLeaderListener } from "./launch/group.js";

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { nativeError, ShardspeedError } from "./errors.js";
+import { nativeError, ShardspeedError } from "./base/errors.js";
 import type { NativeBinding } from "./native.js";
 
 const require = createRequire(import.meta.url);

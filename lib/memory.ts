@@ -1,6 +1,6 @@
 import { freemem } from "node:os";
-import { ShardspeedError } from "./errors.js";
-import type { Logger } from "./logger.js";
+import { ShardspeedError } from "./base/errors.js";
+import type { Logger } from "./base/logger.js";
 import type { MemoryEstimate } from "./native.js";
 
 /** Tokens in a page of the KV cache (kPageTokens of src/backend.h). */

@@ -1,7 +1,7 @@
+import { invalidArgument, ShardspeedError } from "./base/errors.js";
+import { OptionReader } from "./base/option_reader.js";
 import type { Engine } from "./engine.js";
-import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
-import { OptionReader } from "./option_reader.js";
 import { type GenerationOptions, readStop } from "./options.js";
 import { checkTokenIds } from "./token_ids.js";
 

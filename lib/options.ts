@@ -1,10 +1,10 @@
+import { invalidArgument, ShardspeedError } from "./base/errors.js";
+import { type Logger, readLogger } from "./base/logger.js";
+import { OptionReader } from "./base/option_reader.js";
 import { chooseDevice, type Device, readDeviceName } from "./device.js";
-import { invalidArgument, ShardspeedError } from "./errors.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { loadNative } from "./load_native.js";
-import { type Logger, readLogger } from "./logger.js";
 import type { CudaReport } from "./native.js";
-import { OptionReader } from "./option_reader.js";
 import { nextSeed } from "./seed.js";
 
 export { type GenerationDefaults, loadGenerationDefaults } from "./generation_config.js";

@@ -1,10 +1,10 @@
 import { dirname, join } from "node:path";
+import { ShardspeedError } from "./base/errors.js";
+import type { Logger } from "./base/logger.js";
 import { openDeepSpeedCheckpoint } from "./checkpoint/deepspeed.js";
 import { openCheckpoint } from "./checkpoint/index.js";
 import type { ResolvedConfig } from "./config/index.js";
 import { chooseDtype } from "./device.js";
-import { ShardspeedError } from "./errors.js";
-import type { Logger } from "./logger.js";
 import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "./models/index.js";
 import { readAsMegatron } from "./models/megatron.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";

@@ -1,4 +1,4 @@
-import { nativeError, ShardspeedError } from "./errors.js";
+import { nativeError, ShardspeedError } from "./base/errors.js";
 import type { EngineEvent, EnginePlan, NativeBinding, NativeEngine, NativeRequest, NativeStats } from "./native.js";
 
 /** What a request hears of. */

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "./errors.js";
+import { ShardspeedError } from "./base/errors.js";
 import type { ModelSpec, WeightView } from "./models/spec.js";
 
 /** Most ranks of a group (kMostRanks of src/comm/group.h). */

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 
 /** ERR_ARCHIVE with the file or folder that it is about, and the reason. */
 export function archiveError(file: string, reason: string, cause?: unknown): ShardspeedError {

@@ -1,7 +1,7 @@
 import type { Stats } from "node:fs";
 import { readdir, realpath, stat } from "node:fs/promises";
 import path from "node:path";
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError, checkAborted, kindOfFile, plainArchiveError, systemCode, toArchiveError } from "./errors.js";
 import { expandGlob, isGlob } from "./glob.js";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { describeJsonError } from "../json_error.js";
+import { describeJsonError } from "../base/json_error.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
 import { withoutEntryPoint } from "./handler_file.js";

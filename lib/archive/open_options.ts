@@ -1,5 +1,5 @@
-import { invalidArgument } from "../errors.js";
-import { OptionReader } from "../option_reader.js";
+import { invalidArgument } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
 import type { ArchiveProgress } from "./pack_options.js";
 import { ProgressReporter } from "./progress.js";
 

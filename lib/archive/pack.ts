@@ -1,6 +1,6 @@
 import { lstat, stat } from "node:fs/promises";
 import path from "node:path";
-import { invalidArgument, type ShardspeedError } from "../errors.js";
+import { invalidArgument, type ShardspeedError } from "../base/errors.js";
 import { type Entry, InputReader } from "./content.js";
 import { archiveError, checkAborted, plainArchiveError, systemCode, toArchiveError } from "./errors.js";
 import { collectInputs } from "./inputs.js";

@@ -1,6 +1,6 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { type Logger, readLogger } from "../logger.js";
-import { OptionReader } from "../option_reader.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type Logger, readLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
 
 export const archiveFormats = ["default", "tgz", "no-archive", "zip-store"] as const;
 

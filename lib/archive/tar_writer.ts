@@ -2,7 +2,7 @@ import { Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import type * as TarStream from "tar-stream";
-import { lazyLibrary } from "../lazy_library.js";
+import { lazyLibrary } from "../base/lazy_library.js";
 import type { Entry } from "./content.js";
 import type { NewFile } from "./new_file.js";
 

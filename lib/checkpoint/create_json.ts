@@ -1,11 +1,11 @@
 import type { Dirent } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { invalidArgument } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
-import { OptionReader } from "../option_reader.js";
-import { pythonJson } from "../python_json.js";
-import { replaceFile } from "../replace_file.js";
+import { invalidArgument } from "../base/errors.js";
+import { type Logger, silentLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
+import { pythonJson } from "../base/python_json.js";
+import { replaceFile } from "../base/replace_file.js";
 import { isWeightName } from "./companions.js";
 import { checkpointError, listed } from "./errors.js";
 import { namePattern } from "./name_pattern.js";

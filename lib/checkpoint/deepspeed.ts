@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { type Logger, silentLogger } from "../logger.js";
+import { type Logger, silentLogger } from "../base/logger.js";
 import { isWeightName } from "./companions.js";
 import { checkMegatronVersion, type DeepSpeedCheckpoint, readDeepSpeedJson } from "./deepspeed_json.js";
 import { checkpointError, listed, quote } from "./errors.js";

@@ -1,6 +1,6 @@
 import path from "node:path";
-import { type Logger, silentLogger } from "../logger.js";
-import { nearestKey } from "../nearest.js";
+import { type Logger, silentLogger } from "../base/logger.js";
+import { nearestKey } from "../base/nearest.js";
 import { checkpointError, quote } from "./errors.js";
 import { isRecord, kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
 import { WeightFile } from "./weight_file.js";

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 
 /** Where in a checkpoint something is wrong. */
 export interface Place {

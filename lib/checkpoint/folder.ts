@@ -1,5 +1,5 @@
 import { readdir } from "node:fs/promises";
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { isWeightName } from "./companions.js";
 import { checkpointError, listed } from "./errors.js";
 import { systemError } from "./weight_file.js";

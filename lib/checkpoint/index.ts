@@ -1,6 +1,6 @@
 import path from "node:path";
-import { invalidArgument } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
+import { invalidArgument } from "../base/errors.js";
+import { type Logger, silentLogger } from "../base/logger.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import { chooseFiles } from "./folder.js";
 import { type CheckpointIndex, readIndex } from "./index_json.js";

@@ -1,4 +1,4 @@
-import { invalidArgument } from "../errors.js";
+import { invalidArgument } from "../base/errors.js";
 
 /** Takes any run of characters, none too; or one character that it accepts. */
 type Part = "any" | ((character: string) => boolean);

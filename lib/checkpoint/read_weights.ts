@@ -1,4 +1,4 @@
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { checkpointError } from "./errors.js";
 import { readSafetensors } from "./safetensors.js";
 import { readTorchLegacy } from "./torch_legacy.js";

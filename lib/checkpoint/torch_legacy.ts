@@ -1,4 +1,4 @@
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { dtypeBytes } from "./dtypes.js";
 import { checkpointError, quote } from "./errors.js";
 import { readPickle } from "./pickle.js";

@@ -1,4 +1,4 @@
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { dtypeBytes } from "./dtypes.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import {

@@ -1,6 +1,6 @@
 import { crc32 } from "node:zlib";
 import yauzl from "yauzl";
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import { readPickle } from "./pickle.js";
 import { pickleLimits } from "./pickle_machine.js";

@@ -1,6 +1,6 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import { checkpointError } from "./errors.js";
 import type { TensorEntry } from "./types.js";
 

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
 import path from "node:path";
+import { ShardspeedError } from "../base/errors.js";
 import { whyNoCuda } from "../device.js";
-import { ShardspeedError } from "../errors.js";
 import { loadNative, nativePath } from "../load_native.js";
 import { availableMemoryBytes, formatBytes } from "../memory.js";
 import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native.js";

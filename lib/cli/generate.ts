@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
+import { ShardspeedError } from "../base/errors.js";
 import { readDeviceName } from "../device.js";
 import type { Engine, Prompt } from "../engine.js";
-import { ShardspeedError } from "../errors.js";
 import type { GenerationChunk, GenerationResult } from "../generation.js";
 import { initInference } from "../init.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../options.js";

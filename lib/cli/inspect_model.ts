@@ -1,7 +1,7 @@
+import { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
 import { openCheckpoint } from "../checkpoint/index.js";
 import type { CheckpointFile } from "../checkpoint/types.js";
-import { ShardspeedError } from "../errors.js";
-import type { Logger } from "../logger.js";
 import { formatBytes } from "../memory.js";
 import { readModelConfig } from "../model_folder.js";
 import { describeModel, resolveWeights, roleTensors } from "../models/index.js";

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 
 /** Writes to a stream whose reader may go away (`| head`): then `closed` aborts, and writing does nothing. */
 export class Output {

@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { invalidArgument, ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { launch } from "../launch/launcher.js";
 
 /** The flags of `shardspeed run`, as commander hands them over. */

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import { type ConfigKey, configKeys, defaultOf, keysOf, valueAt } from "./keys.js";
 import type { NamedConfig } from "./names.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";

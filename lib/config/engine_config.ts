@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import { ShardspeedError, showValue } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
+import { ShardspeedError, showValue } from "../base/errors.js";
+import { type Logger, silentLogger } from "../base/logger.js";
 import { type ParsedConfig, parseConfig } from "./inference_config.js";
 import { canonicalDtype } from "./schema.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";

@@ -1,6 +1,6 @@
 import type { z } from "zod";
-import { ShardspeedError, showValue } from "../errors.js";
-import { type Logger, readLogger } from "../logger.js";
+import { ShardspeedError, showValue } from "../base/errors.js";
+import { type Logger, readLogger } from "../base/logger.js";
 import { reportEffects } from "./effects.js";
 import { valueAt } from "./keys.js";
 import { type NamedConfig, nameKeys } from "./names.js";

@@ -1,5 +1,5 @@
 import type { z as zod } from "zod";
-import { lazyLibrary } from "../lazy_library.js";
+import { lazyLibrary } from "../base/lazy_library.js";
 import { isRecord } from "./snapshot.js";
 import { type ConfigDtype, defaultConfig } from "./types.js";
 

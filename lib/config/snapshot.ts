@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
-import { ShardspeedError, showValue } from "../errors.js";
-import { describeJsonError } from "../json_error.js";
+import { ShardspeedError, showValue } from "../base/errors.js";
+import { describeJsonError } from "../base/json_error.js";
 
 /** Deeper and larger than any config is: what follows the copy need not care about either. */
 const kMostLevels = 100;

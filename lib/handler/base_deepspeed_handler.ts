@@ -1,5 +1,5 @@
-import { ShardspeedError } from "../errors.js";
-import { enterModelFolder } from "../model_folder_scope.js";
+import { ShardspeedError } from "../base/errors.js";
+import { enterModelFolder } from "../base/model_folder_scope.js";
 import { BaseHandler } from "./base_handler.js";
 import type { Context } from "./context.js";
 

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { ShardspeedError } from "../errors.js";
-import { describeJsonError } from "../json_error.js";
+import { ShardspeedError } from "../base/errors.js";
+import { describeJsonError } from "../base/json_error.js";
 import type { Context } from "./context.js";
 import type { HandlerRequest } from "./request.js";
 import type { Untyped } from "./untyped.js";

@@ -1,6 +1,6 @@
-import { invalidArgument } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
-import { OptionReader } from "../option_reader.js";
+import { invalidArgument } from "../base/errors.js";
+import { type Logger, silentLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
 import type { IntermediateResponse } from "./intermediate.js";
 import { Metrics } from "./metrics.js";
 import { type RequestHeader, RequestProcessor } from "./request_processor.js";

@@ -1,13 +1,13 @@
 import type { Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
 import type { Engine } from "../engine.js";
-import { invalidArgument, ShardspeedError } from "../errors.js";
 import { initInference } from "../init.js";
-import type { Logger } from "../logger.js";
 import type { MetaModel } from "../meta_model.js";
-import { resolveModelPath, runInModelFolder } from "../model_folder_scope.js";
 import type { InitOptions } from "../options.js";
 import { getOwn } from "./own_fields.js";
 import { pythonJoin } from "./python_path.js";

@@ -1,4 +1,4 @@
-import { pythonJson } from "../python_json.js";
+import { pythonJson } from "../base/python_json.js";
 
 /**
  * A handler's output for one request as the body of its response (ts/protocol/otf_message_handler.py): bytes as they are, text in UTF-8, anything

@@ -1,5 +1,5 @@
-import { ShardspeedError } from "../errors.js";
-import { nearestKey } from "../nearest.js";
+import { ShardspeedError } from "../base/errors.js";
+import { nearestKey } from "../base/nearest.js";
 import type { GenerationOptions } from "../options.js";
 
 type Kind = "number" | "boolean" | "text" | "ids";

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import type { Context } from "./context.js";
 import { encodeOutput } from "./encode.js";
 

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { invalidArgument, ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import { BaseHandler } from "./base_handler.js";
 import { makePackageFindable } from "./module_hooks.js";

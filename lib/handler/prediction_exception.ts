@@ -1,4 +1,4 @@
-import { invalidArgument } from "../errors.js";
+import { invalidArgument } from "../base/errors.js";
 
 const marker = Symbol.for("shardspeed.prediction_exception");
 

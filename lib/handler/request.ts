@@ -1,5 +1,5 @@
 import { isUint8Array } from "node:util/types";
-import { invalidArgument } from "../errors.js";
+import { invalidArgument } from "../base/errors.js";
 import { setOwn } from "./own_fields.js";
 import type { RequestHeader } from "./request_processor.js";
 import type { Untyped } from "./untyped.js";

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { nearestKey } from "../nearest.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { nearestKey } from "../base/nearest.js";
 import { loadHandler, moduleEndings, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
 import { TextGenerationHandler } from "./text_generation_handler.js";

@@ -1,5 +1,5 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { runInModelFolder } from "../model_folder_scope.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { runInModelFolder } from "../base/model_folder_scope.js";
 import type { Context } from "./context.js";
 import { encodeOutput } from "./encode.js";
 import { type IntermediateResponse, streamNextHeader } from "./intermediate.js";

@@ -1,10 +1,10 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { nearestKey } from "../base/nearest.js";
 import type { Engine, Prompt } from "../engine.js";
-import { invalidArgument, ShardspeedError } from "../errors.js";
 import type { GenerationResult } from "../generation.js";
 import { initInference } from "../init.js";
-import { nearestKey } from "../nearest.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../options.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import type { Context } from "./context.js";

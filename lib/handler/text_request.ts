@@ -1,4 +1,4 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { GenerationOptions } from "../options.js";
 import {
   fromText,

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { ShardspeedError } from "../errors.js";
-import type { Logger } from "../logger.js";
+import { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
 import type { GroupPlan, NativeBinding } from "../native.js";
 import { type LaunchEnvironment, readLaunchEnvironment } from "./environment.js";
 import { isOnThisHostOnly, toAddress } from "./meeting.js";

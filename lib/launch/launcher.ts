@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import { formatPrefix, forwardLines, Sink, wantsColor } from "./lines.js";
 import { isGroupAlive, sendSignal, signalGroup } from "./process_group.js";
 

@@ -1,4 +1,4 @@
-import type { Logger } from "../logger.js";
+import type { Logger } from "../base/logger.js";
 import type { LaunchEnvironment } from "./environment.js";
 
 /** What both sides of a meeting go by. */

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import type { Logger } from "../logger.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
 import type { LaunchEnvironment } from "./environment.js";
 import { deriveSessionKey, makeNonce } from "./handshake.js";
 import { dataBytes, type Meeting, type Met, meetingPorts, toAddress } from "./meeting.js";

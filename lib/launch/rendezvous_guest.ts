@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import {
   type Answer,
   type Banner,

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import type { Launcher } from "./environment.js";
 
 export interface Variable {

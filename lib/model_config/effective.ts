@@ -1,5 +1,5 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { nearestKey } from "../nearest.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { nearestKey } from "../base/nearest.js";
 import { checkValue } from "./check_value.js";
 import { showKey } from "./findings.js";
 import { modelConfigKeys } from "./keys.js";

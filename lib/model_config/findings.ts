@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 
 /** Where something stands in a file, both from 1. */
 export interface Place {

@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
-import { OptionReader } from "../option_reader.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type Logger, silentLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
 import { Findings } from "./findings.js";
 import type { GivenKey, ParsedModelConfig } from "./types.js";
 import { validate } from "./validate.js";

@@ -1,4 +1,4 @@
-import { nearestKey } from "../nearest.js";
+import { nearestKey } from "../base/nearest.js";
 import { checkValue, remarkOn } from "./check_value.js";
 import { crossCheck } from "./cross_check.js";
 import { type Findings, type Place, showKey } from "./findings.js";

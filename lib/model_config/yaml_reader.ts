@@ -1,6 +1,6 @@
 import type * as Yaml from "yaml";
 import type { Alias, Document, LineCounter, Node, ParsedNode, Scalar as ScalarNode, YAMLMap, YAMLSeq } from "yaml";
-import { lazyLibrary } from "../lazy_library.js";
+import { lazyLibrary } from "../base/lazy_library.js";
 import { type Findings, type Place, showKey, showText } from "./findings.js";
 import { plainScalar, type Scalar } from "./scalars.js";
 import {

@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 
 /** Bounds of an integer in a config, and what stands in for it where the key is absent. */
 export interface IntegerRange {

@@ -1,4 +1,4 @@
-import { type Logger, silentLogger } from "../logger.js";
+import { type Logger, silentLogger } from "../base/logger.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
 import type { ModelDescriptor, WeightPlace } from "./descriptor.js";
 import { gpt2 } from "./gpt2.js";

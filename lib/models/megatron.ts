@@ -1,5 +1,5 @@
+import { ShardspeedError } from "../base/errors.js";
 import type { Checkpoint, TensorEntry } from "../checkpoint/types.js";
-import { ShardspeedError } from "../errors.js";
 import { everyLayer, linear, norm, stored, type WeightPlace } from "./descriptor.js";
 import type { ModelDescription } from "./index.js";
 import type { ModelSpec } from "./spec.js";

@@ -1,6 +1,6 @@
+import { ShardspeedError } from "../base/errors.js";
+import { type Logger, silentLogger } from "../base/logger.js";
 import type { Checkpoint, TensorEntry } from "../checkpoint/types.js";
-import { ShardspeedError } from "../errors.js";
-import { type Logger, silentLogger } from "../logger.js";
 import type { WeightPlace } from "./descriptor.js";
 import type { ModelDescription } from "./index.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";

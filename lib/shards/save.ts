@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
+import { nativeError, type ShardspeedError } from "../base/errors.js";
+import { replaceFile } from "../base/replace_file.js";
 import { checkpointError } from "../checkpoint/errors.js";
-import { nativeError, type ShardspeedError } from "../errors.js";
 import { abortedError } from "../generation.js";
 import { bytesOf } from "../models/tiles.js";
 import type { EnginePlan, NativeBinding, WritePlan } from "../native.js";
-import { replaceFile } from "../replace_file.js";
 import type { ShardLayout, ShardTensor } from "./layout.js";
 
 /** DeepSpeed's name of the index that it writes beside the shards. */

@@ -1,5 +1,5 @@
 import { Template } from "@huggingface/jinja";
-import { invalidArgument, ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { ChatMessage, ChatTemplateOptions } from "./types.js";
 
 /** The names under which a message's reasoning is found; templates read the first, some the second. */

@@ -1,5 +1,5 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { OptionReader } from "../option_reader.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
 import { checkSide } from "./settings.js";
 import type { BatchEncoding, EncodeOptions, Encoding, Side, TokenizerCallOptions } from "./types.js";
 

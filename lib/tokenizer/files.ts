@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ShardspeedError } from "../errors.js";
-import { describeJsonError } from "../json_error.js";
+import { ShardspeedError } from "../base/errors.js";
+import { describeJsonError } from "../base/json_error.js";
 
 /** An object as JSON has it. */
 export type JsonObject = { [key: string]: unknown };

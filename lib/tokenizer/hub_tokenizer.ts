@@ -1,4 +1,4 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
 import { createDecoder, type DecoderFactory } from "./decoder.js";

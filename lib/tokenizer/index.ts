@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
-import { invalidArgument, ShardspeedError } from "../errors.js";
-import { describeMissingFolder, resolveModelPath } from "../model_folder_scope.js";
-import { OptionReader } from "../option_reader.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
+import { OptionReader } from "../base/option_reader.js";
 import { loadTokenizer } from "./load.js";
 import type { Tokenizer, TokenizerOptions } from "./types.js";
 

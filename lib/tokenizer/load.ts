@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import { type JsonObject, readTokenizerFiles } from "./files.js";
 import { HubTokenizer } from "./hub_tokenizer.js";
 import type { NamedToken } from "./settings.js";

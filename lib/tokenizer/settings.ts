@@ -1,4 +1,4 @@
-import { invalidArgument, ShardspeedError } from "../errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { Callable } from "./callable.js";
 import type { JsonObject } from "./files.js";
 import type { BatchEncoding, Encoding, Side, TokenizerCall, TokenizerCallOptions } from "./types.js";

@@ -6,7 +6,7 @@
 
 namespace shardspeed {
 
-// A failure with one of the stable codes of lib/errors.ts. Thrown inside the engine, caught at its borders (the engine
+// A failure with one of the stable codes of lib/base/errors.ts. Thrown inside the engine, caught at its borders (the engine
 // thread, the binding): no exception crosses into Node.
 class Error : public std::runtime_error {
  public:

@@ -3,8 +3,8 @@ import { Buffer } from "node:buffer";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { openCheckpoint, type StorageDtype } from "../../dist/checkpoint/index.js";
-import { ShardspeedError } from "../../dist/errors.js";
 import { assemble, dict, int, orderedDict, pickle, str, tensor, tuple } from "./pickle_writer.js";
 import { entry, safetensorsFile } from "./safetensors_writer.js";
 import {

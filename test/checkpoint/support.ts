@@ -4,8 +4,8 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readSync, rmS
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before } from "node:test";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import type { Checkpoint, StorageDtype, TensorEntry } from "../../dist/checkpoint/index.js";
-import { ShardspeedError } from "../../dist/errors.js";
 
 export const fixtures = new URL("../../test/fixtures/", import.meta.url);
 

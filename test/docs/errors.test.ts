@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
-import { errorCodes } from "../../dist/errors.js";
+import { errorCodes } from "../../dist/base/errors.js";
 import { root } from "../package/programs.js";
 
 /** The second-level sections of a Markdown text: heading -> what follows it. */
@@ -16,7 +16,7 @@ function sections(markdown: string): Map<string, string> {
   );
 }
 
-test("docs/errors.md describes the codes of lib/errors.ts, all of them and no others", async () => {
+test("docs/errors.md describes the codes of lib/base/errors.ts, all of them and no others", async () => {
   const documented = sections(await readFile(path.join(root, "docs/errors.md"), "utf8"));
   assert.deepEqual([...documented.keys()].sort(), Object.keys(errorCodes).sort());
   for (const [code, meaning] of Object.entries(errorCodes)) {

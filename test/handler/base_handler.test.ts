@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
 import ts from "typescript";
+import { resolveModelPath } from "../../dist/base/model_folder_scope.js";
 import { BaseDeepSpeedHandler, BaseHandler, Context, HandlerService } from "../../dist/index.js";
-import { resolveModelPath } from "../../dist/model_folder_scope.js";
 import { Scratch } from "../checkpoint/support.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 

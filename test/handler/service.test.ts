@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { pythonJson } from "../../dist/base/python_json.js";
 import {
   type BatchRequest,
   Context,
@@ -11,7 +12,6 @@ import {
   ShardspeedError,
   sendIntermediatePredictResponse,
 } from "../../dist/index.js";
-import { pythonJson } from "../../dist/python_json.js";
 import { Messages } from "../checkpoint/support.js";
 import { hasCode } from "../support/fixtures.js";
 

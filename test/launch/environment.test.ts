@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { derivePort, readLaunchEnvironment } from "../../dist/launch/environment.js";
 import { expandNodeList, expandTasksPerNode } from "../../dist/launch/slurm.js";
 

@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
+import type { Logger } from "../../dist/base/logger.js";
 import type { LaunchEnvironment } from "../../dist/launch/environment.js";
 import { type Met, rendezvous } from "../../dist/launch/rendezvous.js";
-import type { Logger } from "../../dist/logger.js";
 
 export const secret = Buffer.from("the secret of these tests");
 

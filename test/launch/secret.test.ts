@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { readSecret } from "../../dist/launch/secret.js";
 
 const oneHost = { worldSize: 4, localWorldSize: 4 };

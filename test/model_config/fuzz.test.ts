@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
 import { stringify } from "yaml";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { effectiveSettings, parseModelConfigYaml } from "../../dist/model_config/index.js";
 import { keysOf, modelConfigKeys } from "../../dist/model_config/keys.js";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { type ParsedModelConfig, parseModelConfigYaml } from "../../dist/model_config/index.js";
 
 export function parse(text: string): ParsedModelConfig {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { describeModel } from "../../dist/models/index.js";
 import { hasCode } from "../support/fixtures.js";
 import { type Config, smallest } from "./helpers.js";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
+import type { Logger } from "../../dist/base/logger.js";
 import type { Checkpoint, StorageDtype, TensorEntry } from "../../dist/checkpoint/types.js";
-import type { Logger } from "../../dist/logger.js";
 import { readJson } from "../support/fixtures.js";
 
 export type Config = Record<string, unknown>;

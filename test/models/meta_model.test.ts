@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
+import { enterModelFolder, resolveModelPath, runInModelFolder } from "../../dist/base/model_folder_scope.js";
 import { AutoConfig, AutoTokenizer, MetaModel, type ModelConfig, modelFromConfig } from "../../dist/index.js";
-import { enterModelFolder, resolveModelPath, runInModelFolder } from "../../dist/model_folder_scope.js";
 import { demoModel, fixture, hasCode, readJson } from "../support/fixtures.js";
 
 const demoConfig = () => AutoConfig.fromPretrained(demoModel);

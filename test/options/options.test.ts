@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Logger } from "../../dist/logger.js";
+import type { Logger } from "../../dist/base/logger.js";
 import { loadGenerationDefaults, resolveGenerationOptions, resolveInitOptions } from "../../dist/options.js";
 import { cpuBuild } from "../support/fake_binding.js";
 

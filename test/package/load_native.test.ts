@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { copyFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { ShardspeedError } from "../../dist/errors.js";
+import { ShardspeedError } from "../../dist/base/errors.js";
 import { loadNative, nativePath } from "../../dist/load_native.js";
 import { makeTemporaryFolder, root, runProgram } from "./programs.js";
 
