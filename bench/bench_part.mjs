@@ -5,8 +5,8 @@ import process from "node:process";
 import { resolveConfig } from "../dist/config.js";
 import { initInference } from "../dist/index.js";
 import { startEngine } from "../dist/init.js";
-import { loadNative } from "../dist/load_native.js";
 import { describeModel } from "../dist/models/index.js";
+import { loadNative } from "../dist/native/load.js";
 import { resolveInitOptions } from "../dist/options.js";
 import { readShape } from "./read_shape.mjs";
 

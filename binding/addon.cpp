@@ -12,7 +12,7 @@
 #include "cpu/measure.h"
 #include "model/layout.h"
 
-// The whole native surface, as lib/native.ts declares it.
+// The whole native surface, as lib/native/binding.ts declares it.
 
 namespace shardspeed {
 
@@ -29,7 +29,7 @@ static Napi::Value estimate(const Napi::CallbackInfo& info) {
   });
 }
 
-// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native.ts, shardShapes.
+// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native/binding.ts, shardShapes.
 static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const EngineOptions options = toEngineOptions(info[0].As<Napi::Object>());

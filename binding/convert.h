@@ -9,7 +9,7 @@
 
 namespace shardspeed {
 
-// JavaScript objects (lib/native.ts) to what the engine takes, and back. Nothing is checked: TypeScript did.
+// JavaScript objects (lib/native/binding.ts) to what the engine takes, and back. Nothing is checked: TypeScript did.
 EngineOptions toEngineOptions(const Napi::Object& plan);
 std::unique_ptr<Sequence> toSequence(const Napi::Object& request);
 WritePlan toWritePlan(const Napi::Object& object);

@@ -4,7 +4,7 @@
 
 namespace shardspeed {
 
-// lib/native.ts, writeTensors.
+// lib/native/binding.ts, writeTensors.
 Napi::Value startWriting(const Napi::CallbackInfo& info);
 
 }  // namespace shardspeed

@@ -6,7 +6,7 @@
 
 namespace shardspeed::cuda {
 
-// The CUDA devices of this machine, and what keeps them from being used. lib/native.ts, CudaReport.
+// The CUDA devices of this machine, and what keeps them from being used. lib/native/binding.ts, CudaReport.
 struct DeviceReport {
   int index = 0;
   std::string name;

@@ -11,7 +11,7 @@ import {
 import { pageTokens } from "./memory.js";
 import type { ModelSpec } from "./models/spec.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
-import type { NativeStats } from "./native.js";
+import type { NativeStats } from "./native/binding.js";
 import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "./options.js";
 import type { Session } from "./session.js";
 import { checkTokenIds } from "./token_ids.js";

@@ -1,5 +1,5 @@
 import { ShardspeedError } from "./base/errors.js";
-import type { EngineEvent, NativeRequest, TokenLogprob } from "./native.js";
+import type { EngineEvent, NativeRequest, TokenLogprob } from "./native/binding.js";
 import type { ResolvedGenerationOptions } from "./options.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";

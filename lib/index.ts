@@ -79,7 +79,7 @@ export {
 } from "./model_config/index.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./module_generate.js";
-export type { TokenLogprob } from "./native.js";
+export type { TokenLogprob } from "./native/binding.js";
 export type { GenerationOptions, InitOptions, LoadProgress } from "./options.js";
 export { manualSeed } from "./seed.js";
 export {

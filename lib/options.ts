@@ -3,8 +3,8 @@ import { type Logger, readLogger } from "./base/logger.js";
 import { OptionReader } from "./base/option_reader.js";
 import { chooseDevice, type Device, readDeviceName } from "./device.js";
 import type { GenerationDefaults } from "./generation_config.js";
-import { loadNative } from "./load_native.js";
-import type { CudaReport } from "./native.js";
+import type { CudaReport } from "./native/binding.js";
+import { loadNative } from "./native/load.js";
 import { nextSeed } from "./seed.js";
 
 export { type GenerationDefaults, loadGenerationDefaults } from "./generation_config.js";

@@ -8,7 +8,7 @@ import { chooseDtype } from "./device.js";
 import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "./models/index.js";
 import { readAsMegatron } from "./models/megatron.js";
 import type { ModelSpec, WeightPlan } from "./models/spec.js";
-import type { EnginePlan } from "./native.js";
+import type { EnginePlan } from "./native/binding.js";
 import { type GenerationDefaults, loadGenerationDefaults, type ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
 import { layOutShards, type ShardLayout } from "./shards/layout.js";

@@ -1,5 +1,12 @@
 import { nativeError, ShardspeedError } from "./base/errors.js";
-import type { EngineEvent, EnginePlan, NativeBinding, NativeEngine, NativeRequest, NativeStats } from "./native.js";
+import type {
+  EngineEvent,
+  EnginePlan,
+  NativeBinding,
+  NativeEngine,
+  NativeRequest,
+  NativeStats,
+} from "./native/binding.js";
 
 /** What a request hears of. */
 export interface RequestListener {

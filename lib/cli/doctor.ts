@@ -3,9 +3,9 @@ import { availableParallelism, cpus, release, totalmem } from "node:os";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { whyNoCuda } from "../device.js";
-import { loadNative, nativePath } from "../load_native.js";
 import { availableMemoryBytes, formatBytes } from "../memory.js";
-import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native.js";
+import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native/binding.js";
+import { loadNative, nativePath } from "../native/load.js";
 import { Output } from "./output.js";
 import { exitCodes } from "./report.js";
 

@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
-import type { GroupPlan, NativeBinding } from "../native.js";
+import type { GroupPlan, NativeBinding } from "../native/binding.js";
 import { type LaunchEnvironment, readLaunchEnvironment } from "./environment.js";
 import { isOnThisHostOnly, toAddress } from "./meeting.js";
 import { type Met, rendezvous } from "./rendezvous.js";

@@ -6,7 +6,7 @@ import { replaceFile } from "../base/replace_file.js";
 import { checkpointError } from "../checkpoint/errors.js";
 import { abortedError } from "../generation.js";
 import { bytesOf } from "../models/tiles.js";
-import type { EnginePlan, NativeBinding, WritePlan } from "../native.js";
+import type { EnginePlan, NativeBinding, WritePlan } from "../native/binding.js";
 import type { ShardLayout, ShardTensor } from "./layout.js";
 
 /** DeepSpeed's name of the index that it writes beside the shards. */

@@ -16,7 +16,7 @@ namespace shardspeed {
 enum class EventKind : uint8_t { kProgress, kReady, kFailed, kEnded, kToken, kDone, kLogits, kRejected };
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
-// What the engine tells its owner; the fields that count depend on the kind (lib/native.ts, EngineEvent).
+// What the engine tells its owner; the fields that count depend on the kind (lib/native/binding.ts, EngineEvent).
 struct Event {
   EventKind kind = EventKind::kProgress;
   int64_t id = 0;

@@ -4,7 +4,7 @@ import { totalmem } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { cudaRows, toCudaSection } from "../../dist/cli/doctor.js";
-import type { CudaReport } from "../../dist/native.js";
+import type { CudaReport } from "../../dist/native/binding.js";
 import { cpuBuild, cudaDevice, cudaReport } from "../support/fake_binding.js";
 import { root, run } from "./command.js";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Engine, ModelSpec } from "../../dist/index.js";
 import { startEngine } from "../../dist/init.js";
-import type { CudaReport } from "../../dist/native.js";
+import type { CudaReport } from "../../dist/native/binding.js";
 import { resolveInitOptions } from "../../dist/options.js";
 import type { PreparedModel } from "../../dist/prepare_model.js";
 import { cudaDevice, cudaReport, type FakeEngine, fakeBinding, recordingLogger } from "../support/fake_binding.js";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { loadNative } from "../../dist/load_native.js";
+import { loadNative } from "../../dist/native/load.js";
 
 // The choice is made from the environment once a process, so every kernel set has a process of its own, which runs the golden tests.
 
@@ -39,7 +39,7 @@ for (const kernels of ["portable", "avx2", "avx512"]) {
 
 test("a kernel set that does not exist is named with those that do", () => {
   const env = { ...process.env, SHARDSPEED_CPU: "mmx" };
-  const script = `import { loadNative } from ${JSON.stringify(new URL("../../dist/load_native.js", import.meta.url).href)};
+  const script = `import { loadNative } from ${JSON.stringify(new URL("../../dist/native/load.js", import.meta.url).href)};
     try { loadNative().cpuFeatures(); } catch (error) { console.log(error.name, error.code, error.message); }`;
   const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { env, encoding: "utf8" });
   assert.match(stdout, /^ShardspeedError ERR_INVALID_ARGUMENT Found SHARDSPEED_CPU=mmx, expected .*portable/);

@@ -3,10 +3,10 @@ import { copyFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ShardspeedError } from "../../dist/base/errors.js";
-import { loadNative, nativePath } from "../../dist/load_native.js";
+import { loadNative, nativePath } from "../../dist/native/load.js";
 import { makeTemporaryFolder, root, runProgram } from "./programs.js";
 
-const loader = path.join(root, "dist/load_native.js");
+const loader = path.join(root, "dist/native/load.js");
 const printFailure = `
   const { loadNative } = await import(process.argv[1]);
   try { loadNative(); } catch (error) { console.log(error.code, error.message); }`;

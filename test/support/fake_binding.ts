@@ -1,4 +1,4 @@
-import type { CudaDevice, CudaReport, EngineEvent, EnginePlan, NativeBinding } from "../../dist/native.js";
+import type { CudaDevice, CudaReport, EngineEvent, EnginePlan, NativeBinding } from "../../dist/native/binding.js";
 
 /** A GPU that can be used, but for what is changed. */
 export function cudaDevice(index: number, changes: Partial<CudaDevice> = {}): CudaDevice {

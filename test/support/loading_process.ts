@@ -1,7 +1,7 @@
 // Loads a model and says what that took, as JSON: node loading_process.js MODEL TP_SIZE THREADS. Under a launcher's variables it is one rank.
 import { readFileSync } from "node:fs";
 import { initInference } from "../../dist/index.js";
-import { loadNative } from "../../dist/load_native.js";
+import { loadNative } from "../../dist/native/load.js";
 
 function procBytes(file: string, name: string): number {
   const line = new RegExp(`^${name}:\\s+(\\d+)( kB)?`, "m").exec(readFileSync(`/proc/self/${file}`, "utf8"));

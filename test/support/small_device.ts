@@ -1,6 +1,6 @@
 // Engines on a device with little memory: node small_device.js MODEL prints what becomes of each, as JSON.
 import { type InitOptions, initInference } from "../../dist/index.js";
-import { loadNative } from "../../dist/load_native.js";
+import { loadNative } from "../../dist/native/load.js";
 import { device } from "./emulator.js";
 
 const model = process.argv[2] ?? "";

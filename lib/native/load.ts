@@ -2,8 +2,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { nativeError, ShardspeedError } from "./base/errors.js";
-import type { NativeBinding } from "./native.js";
+import { nativeError, ShardspeedError } from "../base/errors.js";
+import type { NativeBinding } from "./binding.js";
 
 const require = createRequire(import.meta.url);
 const packageRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");

@@ -1,4 +1,4 @@
-import type { ModelSpec, WeightPlan, WeightView } from "./models/spec.js";
+import type { ModelSpec, WeightPlan, WeightView } from "../models/spec.js";
 
 /** The native surface, all of it. Arguments are trusted there: everything is checked before it gets here. */
 export interface NativeBinding {
