@@ -28,8 +28,8 @@ export {
   type QuantTarget,
   type ResolvedDeepSpeedConfig,
 } from "./config/index.js";
-export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine.js";
-export type { ForwardInputs, ForwardResult, Logits } from "./forward.js";
+export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";
+export type { ForwardInputs, ForwardResult, Logits } from "./engine/forward.js";
 export type {
   FinishReason,
   GeneratedLogprob,
@@ -37,7 +37,9 @@ export type {
   GenerationResult,
   GenerationTimings,
   GenerationUsage,
-} from "./generation.js";
+} from "./engine/generation.js";
+export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
+export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";
 export { Context, type ContextOptions } from "./handler/context.js";
@@ -78,10 +80,8 @@ export {
   type TorchrunSettings,
 } from "./model_config/index.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
-export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./module_generate.js";
 export type { TokenLogprob } from "./native/binding.js";
 export type { GenerationOptions, InitOptions, LoadProgress } from "./options.js";
-export { manualSeed } from "./seed.js";
 export {
   AutoTokenizer,
   type BatchEncoding,

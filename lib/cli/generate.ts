@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
 import { readDeviceName } from "../device.js";
-import type { Engine, Prompt } from "../engine.js";
-import type { GenerationChunk, GenerationResult } from "../generation.js";
+import type { Engine, Prompt } from "../engine/engine.js";
+import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
 import { initInference } from "../init.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../options.js";
 import { toGenerationOptions } from "./flags.js";

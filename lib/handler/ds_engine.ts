@@ -5,7 +5,7 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
-import type { Engine } from "../engine.js";
+import type { Engine } from "../engine/engine.js";
 import { initInference } from "../init.js";
 import type { MetaModel } from "../meta_model.js";
 import type { InitOptions } from "../options.js";

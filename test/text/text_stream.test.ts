@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { TextStream } from "../../dist/text_stream.js";
+import { TextStream } from "../../dist/engine/text_stream.js";
 import { cleanUpSpaces, SpaceCleaner } from "../../dist/tokenizer/clean_up.js";
 import { AutoTokenizer, type Tokenizer } from "../../dist/tokenizer/index.js";
 import { demoFolder, kinds, readCases, tokenizersFolder } from "../tokenizer/fixtures.js";

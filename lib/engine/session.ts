@@ -1,4 +1,4 @@
-import { nativeError, ShardspeedError } from "./base/errors.js";
+import { nativeError, ShardspeedError } from "../base/errors.js";
 import type {
   EngineEvent,
   EnginePlan,
@@ -6,7 +6,7 @@ import type {
   NativeEngine,
   NativeRequest,
   NativeStats,
-} from "./native/binding.js";
+} from "../native/binding.js";
 
 /** What a request hears of. */
 export interface RequestListener {

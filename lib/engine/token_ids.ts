@@ -1,4 +1,4 @@
-import { invalidArgument } from "./base/errors.js";
+import { invalidArgument } from "../base/errors.js";
 
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT naming the first id that the model does not have. */
 export function checkTokenIds(ids: readonly unknown[], vocabSize: number, name: string): void {

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ShardspeedError } from "./base/errors.js";
-import { describeJsonError } from "./base/json_error.js";
+import { ShardspeedError } from "../base/errors.js";
+import { describeJsonError } from "../base/json_error.js";
 
 /** What a model folder says about token ids. Sampling parameters are not taken from there: text does not change unasked. */
 export interface GenerationDefaults {

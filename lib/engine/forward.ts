@@ -1,7 +1,7 @@
 import { constants } from "node:buffer";
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { availableMemoryBytes, formatBytes } from "../memory.js";
 import { toForwardRequest } from "./generation.js";
-import { availableMemoryBytes, formatBytes } from "./memory.js";
 import type { Session } from "./session.js";
 import { checkTokenIds } from "./token_ids.js";
 

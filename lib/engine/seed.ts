@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { invalidArgument } from "./base/errors.js";
+import { invalidArgument } from "../base/errors.js";
 
 const words = 2n ** 64n;
 /** 2^64 divided by the golden ratio: the counter's step in splitmix64 (Steele, Lea and Flood 2014). */

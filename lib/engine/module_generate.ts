@@ -1,8 +1,8 @@
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
-import { OptionReader } from "./base/option_reader.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
+import { type GenerationOptions, readStop } from "../options.js";
 import type { Engine } from "./engine.js";
 import type { GenerationDefaults } from "./generation_config.js";
-import { type GenerationOptions, readStop } from "./options.js";
 import { checkTokenIds } from "./token_ids.js";
 
 /** Rows of token ids, one row, or what a tokenizer call gave. */

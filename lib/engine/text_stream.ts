@@ -1,4 +1,4 @@
-import type { DecodeStream, Tokenizer } from "./tokenizer/types.js";
+import type { DecodeStream, Tokenizer } from "../tokenizer/types.js";
 
 /** What became of some tokens. */
 export interface TextPiece {

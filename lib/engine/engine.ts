@@ -1,4 +1,9 @@
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { pageTokens } from "../memory.js";
+import type { ModelSpec } from "../models/spec.js";
+import type { NativeStats } from "../native/binding.js";
+import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "../options.js";
+import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import {
   abortedError,
@@ -8,14 +13,9 @@ import {
   runSequence,
   toNativeRequest,
 } from "./generation.js";
-import { pageTokens } from "./memory.js";
-import type { ModelSpec } from "./models/spec.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
-import type { NativeStats } from "./native/binding.js";
-import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "./options.js";
 import type { Session } from "./session.js";
 import { checkTokenIds } from "./token_ids.js";
-import type { Tokenizer } from "./tokenizer/index.js";
 
 /** A prompt: text, or the token ids of one. */
 export type Prompt = string | readonly number[] | Int32Array | Uint32Array;

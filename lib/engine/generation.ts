@@ -1,9 +1,9 @@
-import { ShardspeedError } from "./base/errors.js";
-import type { EngineEvent, NativeRequest, TokenLogprob } from "./native/binding.js";
-import type { ResolvedGenerationOptions } from "./options.js";
+import { ShardspeedError } from "../base/errors.js";
+import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
+import type { ResolvedGenerationOptions } from "../options.js";
+import type { Tokenizer } from "../tokenizer/index.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
-import type { Tokenizer } from "./tokenizer/index.js";
 
 /** Why a sequence ended: a stop token or stop string, or maxNewTokens. */
 export type FinishReason = "stop" | "length";
