@@ -4,10 +4,10 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import process from "node:process";
 import { resolveConfig } from "../dist/config.js";
 import { initInference } from "../dist/index.js";
-import { startEngine } from "../dist/init.js";
+import { startEngine } from "../dist/loading/init.js";
+import { resolveInitOptions } from "../dist/loading/options.js";
 import { describeModel } from "../dist/models/index.js";
 import { loadNative } from "../dist/native/load.js";
-import { resolveInitOptions } from "../dist/options.js";
 import { readShape } from "./read_shape.mjs";
 
 const bandwidthBytes = 512 << 20;

@@ -6,10 +6,10 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { startEngine } from "../dist/init.js";
+import { startEngine } from "../dist/loading/init.js";
+import { resolveInitOptions } from "../dist/loading/options.js";
 import { describeModel } from "../dist/models/index.js";
 import { loadNative } from "../dist/native/load.js";
-import { resolveInitOptions } from "../dist/options.js";
 import { median } from "./median.mjs";
 import { readShape } from "./read_shape.mjs";
 

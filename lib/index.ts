@@ -18,7 +18,6 @@ export {
   type PackOptions,
   packArchive,
 } from "./archive/index.js";
-export { AutoConfig, type ModelConfig } from "./auto_config.js";
 export { type ErrorCode, errorCodes, ShardspeedError } from "./base/errors.js";
 export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
@@ -63,8 +62,10 @@ export {
 export type { SystemProperties, SystemPropertyValues } from "./handler/system_properties.js";
 export { TextGenerationHandler } from "./handler/text_generation_handler.js";
 export type { Untyped } from "./handler/untyped.js";
-export { initInference } from "./init.js";
-export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./meta_model.js";
+export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
+export { initInference } from "./loading/init.js";
+export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
+export type { GenerationOptions, InitOptions, LoadProgress } from "./loading/options.js";
 export {
   type ConfigSources,
   type DeepSpeedSection,
@@ -81,7 +82,6 @@ export {
 } from "./model_config/index.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
 export type { TokenLogprob } from "./native/binding.js";
-export type { GenerationOptions, InitOptions, LoadProgress } from "./options.js";
 export {
   AutoTokenizer,
   type BatchEncoding,

@@ -1,5 +1,5 @@
 import { type PackOptions, packArchive } from "../archive/index.js";
-import { formatBytes } from "../memory.js";
+import { formatBytes } from "../loading/memory.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 

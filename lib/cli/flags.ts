@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from "commander";
-import type { GenerationOptions } from "../options.js";
+import type { GenerationOptions } from "../loading/options.js";
 
 export function parseDecimal(text: string): number {
   if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text.trim())) throw new InvalidArgumentError("Expected a number.");

@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
-import { readDeviceName } from "../device.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
-import { initInference } from "../init.js";
-import { type GenerationOptions, resolveGenerationOptions } from "../options.js";
+import { readDeviceName } from "../loading/device.js";
+import { initInference } from "../loading/init.js";
+import { type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
 import { toGenerationOptions } from "./flags.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";

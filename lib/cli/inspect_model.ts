@@ -2,11 +2,11 @@ import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { openCheckpoint } from "../checkpoint/index.js";
 import type { CheckpointFile } from "../checkpoint/types.js";
-import { formatBytes } from "../memory.js";
-import { readModelConfig } from "../model_folder.js";
+import { formatBytes } from "../loading/memory.js";
+import { readModelConfig } from "../loading/model_folder.js";
+import { type GenerationDefaults, loadGenerationDefaults } from "../loading/options.js";
 import { describeModel, resolveWeights, roleTensors } from "../models/index.js";
 import type { ModelSpec, WeightView } from "../models/spec.js";
-import { type GenerationDefaults, loadGenerationDefaults } from "../options.js";
 import { loadTokenizer } from "../tokenizer/index.js";
 import { rankElements, shownTpSizes } from "./shard_memory.js";
 

@@ -1,5 +1,5 @@
+import { largestTpSize } from "../loading/sharding.js";
 import type { ModelSpec, WeightView } from "../models/spec.js";
-import { largestTpSize } from "../sharding.js";
 
 /** What a rank holds of a model, in elements. */
 export interface RankElements {

@@ -54,7 +54,7 @@ function replaceDeprecated(values: ConfigValues): ResolvedDeepSpeedConfig {
   return resolved;
 }
 
-/** More than any model has heads. What a model can be divided among is checked once it is known (lib/sharding.ts). */
+/** More than any model has heads. What a model can be divided among is checked once it is known (lib/loading/sharding.ts). */
 const kMostRanks = 1024;
 
 function settleRanks({ tensor_parallel: parallel }: ResolvedDeepSpeedConfig, named: NamedConfig, logger: Logger): void {

@@ -1,8 +1,8 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { pageTokens } from "../memory.js";
+import { pageTokens } from "../loading/memory.js";
+import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
 import type { ModelSpec } from "../models/spec.js";
 import type { NativeStats } from "../native/binding.js";
-import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "../options.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import {

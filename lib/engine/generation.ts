@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
+import type { ResolvedGenerationOptions } from "../loading/options.js";
 import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
-import type { ResolvedGenerationOptions } from "../options.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";

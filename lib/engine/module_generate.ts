@@ -1,6 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { type GenerationOptions, readStop } from "../options.js";
+import { type GenerationOptions, readStop } from "../loading/options.js";
 import type { Engine } from "./engine.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { checkTokenIds } from "./token_ids.js";

@@ -6,9 +6,9 @@ import type { Logger } from "../base/logger.js";
 import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
 import type { Engine } from "../engine/engine.js";
-import { initInference } from "../init.js";
-import type { MetaModel } from "../meta_model.js";
-import type { InitOptions } from "../options.js";
+import { initInference } from "../loading/init.js";
+import type { MetaModel } from "../loading/meta_model.js";
+import type { InitOptions } from "../loading/options.js";
 import { getOwn } from "./own_fields.js";
 import { pythonJoin } from "./python_path.js";
 

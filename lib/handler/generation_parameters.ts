@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
-import type { GenerationOptions } from "../options.js";
+import type { GenerationOptions } from "../loading/options.js";
 
 type Kind = "number" | "boolean" | "text" | "ids";
 

@@ -1,5 +1,5 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { GenerationOptions } from "../options.js";
+import type { GenerationOptions } from "../loading/options.js";
 import {
   fromText,
   generationParameter,

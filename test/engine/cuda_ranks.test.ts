@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/sharding.js";
+import { largestTpSize } from "../../dist/loading/sharding.js";
 import { device, useEmulator } from "../support/emulator.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { compareWithGolden, goldens, readGolden } from "../support/golden.js";

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Engine, ModelSpec } from "../../dist/index.js";
-import { startEngine } from "../../dist/init.js";
+import { startEngine } from "../../dist/loading/init.js";
+import { resolveInitOptions } from "../../dist/loading/options.js";
+import type { PreparedModel } from "../../dist/loading/prepare_model.js";
 import type { CudaReport } from "../../dist/native/binding.js";
-import { resolveInitOptions } from "../../dist/options.js";
-import type { PreparedModel } from "../../dist/prepare_model.js";
 import { cudaDevice, cudaReport, type FakeEngine, fakeBinding, recordingLogger } from "../support/fake_binding.js";
 import { hasCode } from "../support/fixtures.js";
 

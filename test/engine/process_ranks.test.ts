@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { initInference } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/sharding.js";
+import { largestTpSize } from "../../dist/loading/sharding.js";
 import { demoModel, fixture } from "../support/fixtures.js";
 import { goldens, readGolden } from "../support/golden.js";
 import type { RankTask } from "../support/rank_process.js";

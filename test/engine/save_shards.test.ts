@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { initInference, type LoadProgress } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/sharding.js";
+import { largestTpSize } from "../../dist/loading/sharding.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { goldens, readGolden } from "../support/golden.js";
 import { endRanks, startRanks } from "../support/ranks.js";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Engine, initInference } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/sharding.js";
+import { largestTpSize } from "../../dist/loading/sharding.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode, relativeError } from "../support/fixtures.js";
 import { compareDemoModel, compareWithGolden, goldens, readGolden } from "../support/golden.js";

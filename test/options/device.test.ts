@@ -1,9 +1,16 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { chooseDevice, chooseDtype, cpuDevice, type Device, memoryBudget, toPlanDevice } from "../../dist/device.js";
+import {
+  chooseDevice,
+  chooseDtype,
+  cpuDevice,
+  type Device,
+  memoryBudget,
+  toPlanDevice,
+} from "../../dist/loading/device.js";
+import { maxLogprobs, resolveInitOptions } from "../../dist/loading/options.js";
 import type { CudaReport } from "../../dist/native/binding.js";
-import { maxLogprobs, resolveInitOptions } from "../../dist/options.js";
 import { root } from "../package/programs.js";
 import { cpuBuild, cudaDevice, cudaReport, recordingLogger } from "../support/fake_binding.js";
 import { hasCode } from "../support/fixtures.js";

@@ -1,23 +1,23 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
-import { type ErrorCode, invalidArgument, ShardspeedError } from "./base/errors.js";
-import { rejectConflicts, resolveConfig } from "./config/index.js";
+import { type ErrorCode, invalidArgument, ShardspeedError } from "../base/errors.js";
+import { rejectConflicts, resolveConfig } from "../config/index.js";
+import { Engine } from "../engine/engine.js";
+import { abortedError } from "../engine/generation.js";
+import { Session } from "../engine/session.js";
+import { type LaunchEnvironment, readLaunchEnvironment } from "../launch/environment.js";
+import { findGroup, type GroupPlace, type Introduction, meetGroup, openLeaderListener } from "../launch/group.js";
+import { roleTensors } from "../models/index.js";
+import type { EnginePlan, GroupPlan, NativeBinding } from "../native/binding.js";
+import { loadNative } from "../native/load.js";
+import { type SaveShardsOptions, saveShardIndex, saveShards } from "../shards/save.js";
 import { type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
-import { Engine } from "./engine/engine.js";
-import { abortedError } from "./engine/generation.js";
-import { Session } from "./engine/session.js";
-import { type LaunchEnvironment, readLaunchEnvironment } from "./launch/environment.js";
-import { findGroup, type GroupPlace, type Introduction, meetGroup, openLeaderListener } from "./launch/group.js";
 import { formatBytes, limitContext, memoryPools, planPages, requireContext } from "./memory.js";
 import { MetaModel } from "./meta_model.js";
 import { readModelConfig } from "./model_folder.js";
-import { roleTensors } from "./models/index.js";
-import type { EnginePlan, GroupPlan, NativeBinding } from "./native/binding.js";
-import { loadNative } from "./native/load.js";
 import { type InitOptions, type ResolvedInitOptions, resolveInitOptions } from "./options.js";
 import { type ModelSource, type PreparedModel, prepareModel } from "./prepare_model.js";
 import { shardedTensors } from "./sharding.js";
-import { type SaveShardsOptions, saveShardIndex, saveShards } from "./shards/save.js";
 
 /**
  * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python. Under a launcher (torchrun, Slurm, MPI, Kubernetes,

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
-import { describeMissingFolder, resolveModelPath } from "./base/model_folder_scope.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
 import { readModelConfig } from "./model_folder.js";
 
 /** A model's config.json: its keys as they stand there. */

@@ -1,18 +1,18 @@
 import { dirname, join } from "node:path";
-import { ShardspeedError } from "./base/errors.js";
-import type { Logger } from "./base/logger.js";
-import { openDeepSpeedCheckpoint } from "./checkpoint/deepspeed.js";
-import { openCheckpoint } from "./checkpoint/index.js";
-import type { ResolvedConfig } from "./config/index.js";
+import { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import { openDeepSpeedCheckpoint } from "../checkpoint/deepspeed.js";
+import { openCheckpoint } from "../checkpoint/index.js";
+import type { ResolvedConfig } from "../config/index.js";
+import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "../models/index.js";
+import { readAsMegatron } from "../models/megatron.js";
+import type { ModelSpec, WeightPlan } from "../models/spec.js";
+import type { EnginePlan } from "../native/binding.js";
+import { layOutShards, type ShardLayout } from "../shards/layout.js";
+import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
 import { chooseDtype } from "./device.js";
-import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "./models/index.js";
-import { readAsMegatron } from "./models/megatron.js";
-import type { ModelSpec, WeightPlan } from "./models/spec.js";
-import type { EnginePlan } from "./native/binding.js";
 import { type GenerationDefaults, loadGenerationDefaults, type ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
-import { layOutShards, type ShardLayout } from "./shards/layout.js";
-import { loadTokenizer, type Tokenizer } from "./tokenizer/index.js";
 
 /** What initInference was given: a folder, or a model that was made from a config alone. */
 export interface ModelSource {

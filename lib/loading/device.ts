@@ -1,7 +1,7 @@
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
-import type { Logger } from "./base/logger.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import type { CudaDevice, CudaReport, EnginePlan } from "../native/binding.js";
 import { availableMemoryBytes, formatBytes, type MemoryBudget } from "./memory.js";
-import type { CudaDevice, CudaReport, EnginePlan } from "./native/binding.js";
 
 /** Where an engine computes. */
 export interface Device {

@@ -1,5 +1,5 @@
-import { ShardspeedError } from "./base/errors.js";
-import type { ModelSpec, WeightView } from "./models/spec.js";
+import { ShardspeedError } from "../base/errors.js";
+import type { ModelSpec, WeightView } from "../models/spec.js";
 
 /** Most ranks of a group (kMostRanks of src/comm/group.h). */
 export const mostRanks = 64;

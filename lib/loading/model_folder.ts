@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { ShardspeedError } from "./base/errors.js";
-import { describeJsonError } from "./base/json_error.js";
+import { ShardspeedError } from "../base/errors.js";
+import { describeJsonError } from "../base/json_error.js";
 
 /**
  * Reads the config.json of a model folder.

@@ -1,13 +1,13 @@
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
-import { type Logger, readLogger } from "./base/logger.js";
-import { OptionReader } from "./base/option_reader.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type Logger, readLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
+import type { GenerationDefaults } from "../engine/generation_config.js";
+import { nextSeed } from "../engine/seed.js";
+import type { CudaReport } from "../native/binding.js";
+import { loadNative } from "../native/load.js";
 import { chooseDevice, type Device, readDeviceName } from "./device.js";
-import type { GenerationDefaults } from "./engine/generation_config.js";
-import { nextSeed } from "./engine/seed.js";
-import type { CudaReport } from "./native/binding.js";
-import { loadNative } from "./native/load.js";
 
-export { type GenerationDefaults, loadGenerationDefaults } from "./engine/generation_config.js";
+export { type GenerationDefaults, loadGenerationDefaults } from "../engine/generation_config.js";
 
 /** What to generate and when to stop. Every option may be left out. */
 export interface GenerationOptions {

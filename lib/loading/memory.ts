@@ -1,7 +1,7 @@
 import { freemem } from "node:os";
-import { ShardspeedError } from "./base/errors.js";
-import type { Logger } from "./base/logger.js";
-import type { MemoryEstimate } from "./native/binding.js";
+import { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import type { MemoryEstimate } from "../native/binding.js";
 
 /** Tokens in a page of the KV cache (kPageTokens of src/backend.h). */
 export const pageTokens = 16;

@@ -1,9 +1,9 @@
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
+import { canonicalDtype } from "../config/schema.js";
+import { describeModel, type ModelDescription, type WeightDtype } from "../models/index.js";
+import type { ModelSpec } from "../models/spec.js";
 import { type ModelConfig, modelConfigFolder } from "./auto_config.js";
-import { invalidArgument, ShardspeedError } from "./base/errors.js";
-import { OptionReader } from "./base/option_reader.js";
-import { canonicalDtype } from "./config/schema.js";
-import { describeModel, type ModelDescription, type WeightDtype } from "./models/index.js";
-import type { ModelSpec } from "./models/spec.js";
 
 const marker = Symbol.for("shardspeed.metaModel");
 
