@@ -1,6 +1,6 @@
 import type { ConfigReader } from "./config.js";
 import type { ModelSpec } from "./spec.js";
-import { share, transpose, type ViewStep } from "./views.js";
+import { share, transpose, type ViewStep } from "./weights/views.js";
 
 /** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */
 export interface WeightPlace {

@@ -1,14 +1,14 @@
 import { type Logger, silentLogger } from "../base/logger.js";
+import { gpt2 } from "./architectures/gpt2.js";
+import { llama } from "./architectures/llama.js";
+import { opt } from "./architectures/opt.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
 import type { ModelDescriptor, WeightPlace } from "./descriptor.js";
-import { gpt2 } from "./gpt2.js";
 import { judgeUnreadKeys } from "./keys.js";
-import { llama } from "./llama.js";
-import { opt } from "./opt.js";
 import type { ModelSpec, WeightDtype } from "./spec.js";
 
 export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
-export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights.js";
+export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
 const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama];

@@ -5,7 +5,7 @@ import { nativeError, type ShardspeedError } from "../base/errors.js";
 import { replaceFile } from "../base/replace_file.js";
 import { checkpointError } from "../checkpoint/errors.js";
 import { abortedError } from "../engine/generation.js";
-import { bytesOf } from "../models/tiles.js";
+import { bytesOf } from "../models/weights/tiles.js";
 import type { EnginePlan, NativeBinding, WritePlan } from "../native/binding.js";
 import type { ShardLayout, ShardTensor } from "./layout.js";
 

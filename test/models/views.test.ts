@@ -9,7 +9,7 @@ import {
   transpose,
   unflatten,
   type ViewStep,
-} from "../../dist/models/views.js";
+} from "../../dist/models/weights/views.js";
 import { contiguous } from "./helpers.js";
 
 /** A tensor as nested lists of element numbers: the plain meaning that strides stand for. */

@@ -1,4 +1,4 @@
-import type { WeightPlace } from "./descriptor.js";
+import type { WeightPlace } from "../descriptor.js";
 
 /** What stands before the names of a checkpoint: found once for all of it, never tensor by tensor. */
 export interface CheckpointPrefixes {

@@ -1,8 +1,8 @@
-import { activations } from "./activations.js";
-import type { ConfigReader } from "./config.js";
-import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "./descriptor.js";
-import { limits } from "./limits.js";
-import { readRope } from "./rope.js";
+import type { ConfigReader } from "../config.js";
+import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import { limits } from "../limits.js";
+import { activations } from "../parts/activations.js";
+import { readRope } from "../parts/rope.js";
 
 /** Llama (Touvron et al. 2023, arXiv:2302.13971), as transformers/models/llama computes it. */
 export const llama: ModelDescriptor = {

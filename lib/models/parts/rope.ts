@@ -1,6 +1,6 @@
-import { ConfigReader, show } from "./config.js";
-import { limits } from "./limits.js";
-import type { RotarySpec } from "./spec.js";
+import { ConfigReader, show } from "../config.js";
+import { limits } from "../limits.js";
+import type { RotarySpec } from "../spec.js";
 
 /** What a rope type makes of its parameters. */
 interface Rope {

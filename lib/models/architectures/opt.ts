@@ -1,6 +1,6 @@
-import { activations } from "./activations.js";
-import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "./descriptor.js";
-import { limits } from "./limits.js";
+import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import { limits } from "../limits.js";
+import { activations } from "../parts/activations.js";
 
 /** OPT (Zhang et al. 2022, arXiv:2205.01068), as transformers/models/opt computes it. */
 export const opt: ModelDescriptor = {

@@ -1,6 +1,6 @@
-import { activations } from "./activations.js";
-import { conv1d, evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "./descriptor.js";
-import { limits } from "./limits.js";
+import { conv1d, evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import { limits } from "../limits.js";
+import { activations } from "../parts/activations.js";
 
 /** GPT-2 (Radford et al. 2019), as transformers/models/gpt2 computes it. */
 export const gpt2: ModelDescriptor = {
