@@ -26,7 +26,7 @@ export {
   DeepSpeedInferenceConfig,
   type QuantTarget,
   type ResolvedDeepSpeedConfig,
-} from "./config/index.js";
+} from "./deepspeed_config/index.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";
 export type { ForwardInputs, ForwardResult, Logits } from "./engine/forward.js";
 export type {

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import type { Logger } from "../base/logger.js";
-import { configKeys, keysOf, parseConfig, valueAt } from "../config/index.js";
+import { configKeys, keysOf, parseConfig, valueAt } from "../deepspeed_config/index.js";
 import {
   type EffectiveValue,
   effectiveConfig,

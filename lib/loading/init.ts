@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { type ErrorCode, invalidArgument, ShardspeedError } from "../base/errors.js";
-import { rejectConflicts, resolveConfig } from "../config/index.js";
+import { rejectConflicts, resolveConfig } from "../deepspeed_config/index.js";
 import { Engine } from "../engine/engine.js";
 import { abortedError } from "../engine/generation.js";
 import { Session } from "../engine/session.js";

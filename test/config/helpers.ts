@@ -1,5 +1,5 @@
 import type { Logger } from "../../dist/base/logger.js";
-import { DeepSpeedInferenceConfig, type ResolvedDeepSpeedConfig } from "../../dist/config/index.js";
+import { DeepSpeedInferenceConfig, type ResolvedDeepSpeedConfig } from "../../dist/deepspeed_config/index.js";
 import { fixture, readJson } from "../support/fixtures.js";
 
 /** What DeepSpeed 0.19.8 resolves {} to. */

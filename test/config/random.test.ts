@@ -5,7 +5,12 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import { ShardspeedError } from "../../dist/base/errors.js";
-import { configKeys, DeepSpeedInferenceConfig, rejectConflicts, resolveConfig } from "../../dist/config/index.js";
+import {
+  configKeys,
+  DeepSpeedInferenceConfig,
+  rejectConflicts,
+  resolveConfig,
+} from "../../dist/deepspeed_config/index.js";
 import { deepFreeze, upstreamDefault } from "./helpers.js";
 
 const keys = Object.keys(upstreamDefault);

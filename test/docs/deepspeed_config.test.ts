@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
-import { type ConfigKey, configKeys, defaultOf } from "../../dist/config/index.js";
+import { type ConfigKey, configKeys, defaultOf } from "../../dist/deepspeed_config/index.js";
 import { root } from "../package/programs.js";
 
 const words: Record<ConfigKey["effect"], string> = {
@@ -22,7 +22,7 @@ function tableRow(key: ConfigKey): string {
   return `| ${cells.join(" | ")} |`;
 }
 
-test("docs/deepspeed-config.md has the table of lib/config/keys.ts, row for row", async () => {
+test("docs/deepspeed-config.md has the table of lib/deepspeed_config/keys.ts, row for row", async () => {
   const text = await readFile(path.join(root, "docs/deepspeed-config.md"), "utf8");
   const section = /^## Keys$(.*?)^## /ms.exec(text)?.[1] ?? "";
   const rows = section.split("\n").filter((line) => line.startsWith("| `"));
