@@ -66,20 +66,6 @@ export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
 export type { GenerationOptions, InitOptions, LoadProgress } from "./loading/options.js";
-export {
-  type ConfigSources,
-  type DeepSpeedSection,
-  type EffectiveValue,
-  effectiveConfig,
-  effectiveSettings,
-  type GivenKey,
-  type ModelConfigOptions,
-  type ModelConfigYaml,
-  type ParsedModelConfig,
-  parseModelConfigYaml,
-  readModelConfigYaml,
-  type TorchrunSettings,
-} from "./model_config/index.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
 export type { TokenLogprob } from "./native/binding.js";
 export {
@@ -97,3 +83,17 @@ export {
   type TokenizerCallOptions,
   type TokenizerOptions,
 } from "./tokenizer/index.js";
+export {
+  type ConfigSources,
+  type DeepSpeedSection,
+  type EffectiveValue,
+  effectiveConfig,
+  effectiveSettings,
+  type GivenKey,
+  type ModelConfigOptions,
+  type ModelConfigYaml,
+  type ParsedModelConfig,
+  parseModelConfigYaml,
+  readModelConfigYaml,
+  type TorchrunSettings,
+} from "./torchserve_config/index.js";

@@ -7,7 +7,7 @@ import {
   effectiveConfig,
   type ParsedModelConfig,
   readModelConfigYaml,
-} from "../model_config/index.js";
+} from "../torchserve_config/index.js";
 
 /** A key of the DeepSpeed config as it counts. */
 export interface DeepSpeedSetting {

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { parseModelConfigYaml } from "../../dist/index.js";
-import { type KeyDescription, keysOf, modelConfigKeys } from "../../dist/model_config/keys.js";
+import { type KeyDescription, keysOf, modelConfigKeys } from "../../dist/torchserve_config/keys.js";
 import { root } from "../package/programs.js";
 
 const manual = path.join(root, "docs/model-config.md");
@@ -23,7 +23,7 @@ function defaultWords(key: string, value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-test("the table of docs/model-config.md is that of lib/model_config/keys.ts", async () => {
+test("the table of docs/model-config.md is that of lib/torchserve_config/keys.ts", async () => {
   const text = await readFile(manual, "utf8");
   const rows = [...text.matchAll(/^\| `(.*?)` \|(.*)\|$/gm)].map(([, key, rest]) => {
     const [type, unit, unset, meaning] = (rest ?? "").split("|").map((cell) => cell.trim());

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type ConfigSources, effectiveConfig, effectiveSettings } from "../../dist/model_config/index.js";
-import { modelConfigKeys } from "../../dist/model_config/keys.js";
+import { type ConfigSources, effectiveConfig, effectiveSettings } from "../../dist/torchserve_config/index.js";
+import { modelConfigKeys } from "../../dist/torchserve_config/keys.js";
 import { parse } from "./support.js";
 
 /** Three values for a key, none the default; lists of words where there are no three. */

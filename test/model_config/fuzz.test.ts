@@ -4,8 +4,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { stringify } from "yaml";
 import { ShardspeedError } from "../../dist/base/errors.js";
-import { effectiveSettings, parseModelConfigYaml } from "../../dist/model_config/index.js";
-import { keysOf, modelConfigKeys } from "../../dist/model_config/keys.js";
+import { effectiveSettings, parseModelConfigYaml } from "../../dist/torchserve_config/index.js";
+import { keysOf, modelConfigKeys } from "../../dist/torchserve_config/keys.js";
 
 const valid = readFileSync(new URL("../../test/fixtures/model_config/opt-30b.yaml", import.meta.url), "utf8");
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { modelConfigKeys } from "../../dist/model_config/keys.js";
+import { modelConfigKeys } from "../../dist/torchserve_config/keys.js";
 import { parse, problems } from "./support.js";
 
 interface KeyCase {

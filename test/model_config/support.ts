@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { ShardspeedError } from "../../dist/base/errors.js";
-import { type ParsedModelConfig, parseModelConfigYaml } from "../../dist/model_config/index.js";
+import { type ParsedModelConfig, parseModelConfigYaml } from "../../dist/torchserve_config/index.js";
 
 export function parse(text: string): ParsedModelConfig {
   return parseModelConfigYaml(text);

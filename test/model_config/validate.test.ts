@@ -5,7 +5,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import * as shardspeed from "../../dist/index.js";
-import { ranksPerWorker, readModelConfigYaml } from "../../dist/model_config/index.js";
+import { ranksPerWorker, readModelConfigYaml } from "../../dist/torchserve_config/index.js";
 import { parse, problems } from "./support.js";
 
 const example = fileURLToPath(new URL("../../test/fixtures/model_config/opt-30b.yaml", import.meta.url));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { plainScalar } from "../../dist/model_config/scalars.js";
-import { limits } from "../../dist/model_config/yaml_reader.js";
+import { plainScalar } from "../../dist/torchserve_config/scalars.js";
+import { limits } from "../../dist/torchserve_config/yaml_reader.js";
 import { parse, problems } from "./support.js";
 
 describe("scalars without quotes", () => {
