@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describeJsonError } from "../base/json_error.js";
+import { readPackageInfo } from "../base/package_info.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
 import { withoutEntryPoint } from "./handler_file.js";
@@ -52,7 +52,7 @@ export function writeManifest(options: ResolvedPackOptions, date: Date): string 
       ...named("requirementsFile", requirementsFile),
       ...named("configFile", configFile),
     },
-    archiverVersion: readVersion(),
+    archiverVersion: readPackageInfo().version,
   } satisfies ArchiveManifest;
   return JSON.stringify(manifest, null, 2).replace(/[\u007f-\uffff]/g, (unit) => {
     return `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
@@ -63,10 +63,6 @@ export function writeManifest(options: ResolvedPackOptions, date: Date): string 
 function formatDate(date: Date): string {
   const [day, time] = date.toISOString().split("T") as [string, string];
   return `${day.split("-").reverse().join("/")} ${time.slice(0, 8)}`;
-}
-
-function readVersion(): string {
-  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
 }
 
 /** Keys of a manifest's model that must be there, by what TorchServe refuses (ModelArchive.java, validate). */

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
+import { readPackageInfo } from "../base/package_info.js";
 import { whyNoCuda } from "../loading/device.js";
 import { availableMemoryBytes, formatBytes } from "../loading/memory.js";
 import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native/binding.js";
@@ -58,7 +59,7 @@ function examine(): DoctorReport {
   // Without a limit the runtime answers 0, or a number beyond any memory.
   const limit = process.constrainedMemory?.() ?? 0;
   return {
-    shardspeed: JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version,
+    shardspeed: readPackageInfo().version,
     node: { version: process.versions.node, nodeApi: process.versions.napi ?? "none", v8: process.versions.v8 },
     system: {
       platform: process.platform,

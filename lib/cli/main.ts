@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
+import { readPackageInfo } from "../base/package_info.js";
 import {
   addGenerationFlags,
   collect,
@@ -10,13 +10,14 @@ import {
   parseIds,
   parseInteger,
 } from "./flags.js";
+
 import { exitCodes, reportError } from "./report.js";
 
 /** Commands load their code when they run: help stays quick, and works where the addon does not. */
 function createProgram(): Command {
   const program = new Command("shardspeed")
     .description("Runs Hugging Face transformer checkpoints on a native engine.")
-    .version(readVersion(), "-V, --version")
+    .version(readPackageInfo().version, "-V, --version")
     .addHelpText("after", exitCodeHelp)
     .showHelpAfterError("(--help shows the options)")
     .enablePositionalOptions() // what follows the script of a command is the script's
@@ -167,10 +168,6 @@ Exit codes: 0 all ranks ended with 0, else that of the rank that failed first (1
 
 const exitCodeHelp = `
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted (143 terminated).`;
-
-function readVersion(): string {
-  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
-}
 
 async function main(): Promise<void> {
   // Of a script's arguments none is for this program.

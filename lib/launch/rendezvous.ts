@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { readPackageInfo } from "../base/package_info.js";
 import type { LaunchEnvironment } from "./environment.js";
 import { deriveSessionKey, makeNonce } from "./handshake.js";
 import { dataBytes, type Meeting, type Met, meetingPorts, toAddress } from "./meeting.js";
@@ -48,7 +48,7 @@ export async function rendezvous(
       `Found MASTER_PORT=${place.masterPort}, expected a port with free ones after it`,
     );
   }
-  const meeting: Meeting = { place, data: text, secret, sequence, version: readVersion(), logger };
+  const meeting: Meeting = { place, data: text, secret, sequence, version: readPackageInfo().version, logger };
   return meet(meeting, timeoutMs, signal);
 }
 
@@ -94,8 +94,4 @@ function aborted(signal: AbortSignal): ShardspeedError {
   return new ShardspeedError("ERR_ABORTED", "The meeting of the ranks was cancelled by its signal.", {
     cause: signal.reason,
   });
-}
-
-function readVersion(): string {
-  return JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
 }

@@ -1,12 +1,11 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { nativeError, ShardspeedError } from "../base/errors.js";
+import { packageRoot, readPackageInfo } from "../base/package_info.js";
 import type { NativeBinding } from "./binding.js";
 
 const require = createRequire(import.meta.url);
-const packageRoot = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const loaded = new Map<string, NativeBinding>();
 
 /** Node-API version that the addon is built for: binary.napi_versions in package.json. */
@@ -162,7 +161,7 @@ function remedy(fromArgument: boolean, code?: unknown): string {
   if (code === "ERR_DLOPEN_DISABLED") return "Start Node without --no-addons, or with --allow-addons.";
   if (fromArgument) return "The path given is the only one that is tried: correct it, or give none.";
   if (Number(process.versions.napi) < nodeApiVersion) {
-    return `This Node has Node-API ${process.versions.napi}, the addon needs ${nodeApiVersion}: use Node ${requiredNode()}.`;
+    return `This Node has Node-API ${process.versions.napi}, the addon needs ${nodeApiVersion}: use Node ${readPackageInfo().engines.node}.`;
   }
   if (process.env.SHARDSPEED_BINDING) {
     return "SHARDSPEED_BINDING is set and names the only file that is tried: correct it, or unset it.";
@@ -176,11 +175,6 @@ function remedy(fromArgument: boolean, code?: unknown): string {
     `Prebuilt addons exist for Linux x64 with glibc. To build one here, ${needs}:\n    cd ${quote(project)} && ` +
     `npm install --no-save cmake-js@8 node-addon-api@8 && npx cmake-js build --directory ${folder}`
   );
-}
-
-function requiredNode(): string {
-  const { engines } = JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8"));
-  return engines.node;
 }
 
 /** For a POSIX shell. */
