@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "model/attention_spec.h"
 #include "model/spec.h"
 
 namespace shardspeed {
@@ -126,6 +127,21 @@ struct AttentionShape {
   int64_t heads = 0;
   int64_t kvHeads = 0;
   int64_t headDim = 0;
+};
+
+// One layer's attention on one rank: everything but the step, the activations and the cache.
+struct AttentionCall {
+  int64_t layer = 0;     // of the cache
+  AttentionShape shape;  // of this rank
+  float scale = 1;       // multiplies q k^T
+  AttentionMask mask = CausalMask{};
+  AttentionPositions positions = NoPositions{};  // ALiBi: the slopes of this rank's heads
+  float softCap = 0;                             // score = softCap tanh(score / softCap), before ALiBi; 0 = off
+  float clamp = 0;                               // q, k and v are first limited to [-clamp, clamp]; 0 = off
+  const Vector* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
+  QkNormSpan normSpan = QkNormSpan::kHead;
+  const Norm* queryNorm = nullptr;  // before positions are applied; null = none
+  const Norm* keyNorm = nullptr;
 };
 
 class Backend {

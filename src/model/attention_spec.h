@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+namespace shardspeed {
+
+// What the attention of a layer computes, apart from its sizes. lib/models/spec.ts has the same variants.
+
+// Which keys a query at position p sees. Causal: [0, p].
+struct CausalMask {};
+// [p - size + 1, p] (Mistral, Gemma-2).
+struct WindowMask {
+  int64_t size = 0;
+};
+// [p - p % size, p] (Llama 4).
+struct ChunkMask {
+  int64_t size = 0;
+};
+// All of the sequence (encoders).
+struct FullMask {};
+using AttentionMask = std::variant<CausalMask, WindowMask, ChunkMask, FullMask>;
+
+// Which element of a head turns with element j: j + dims / 2 (Llama, GPT-NeoX) or its neighbour (GPT-J, Cohere).
+enum class RotaryLayout : uint8_t { kHalf, kInterleaved };
+
+// Attention knows of no positions: they are in the embedding, or nowhere.
+struct NoPositions {};
+// The first `dims` elements of each query and key head turn; the others stay (partial rotary).
+struct RotaryPositions {
+  int64_t dims = 0;
+  RotaryLayout layout = RotaryLayout::kHalf;
+  int64_t table = 0;  // index into ModelSpec::rotaryTables
+};
+// Adds slope * (key position - query position) to the scaled score of each head (Press et al. 2022).
+struct AlibiPositions {
+  std::vector<float> slopes;  // (heads) of the whole model
+};
+using AttentionPositions = std::variant<NoPositions, RotaryPositions, AlibiPositions>;
+
+// What the norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2).
+enum class QkNormSpan : uint8_t { kHead, kRow };
+
+}  // namespace shardspeed
