@@ -64,9 +64,9 @@ class CudaBackend final : public Backend {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
   }
-  void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override {
-    rotary_ = rotary;
-    buffers_.setRotary(rotary);
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override {
+    rotary_ = tables;
+    buffers_.setRotary(tables);
   }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now
@@ -97,8 +97,8 @@ class CudaBackend final : public Backend {
     normalized_ = {};
     normalizeStream(rows, x.cols(), streamOf(x), of(x).stride(), normParams(norm), stream_.get());
   }
-  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
-              KvCache& cache, Activations& out) override;
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
+  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override;
   void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     products_.setGenerated(count);  // from here on it is about these rows
     cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
@@ -139,7 +139,7 @@ class CudaBackend final : public Backend {
   bool uploaded_ = false;
   bool inStep_ = false;
   int64_t splits_ = 0;  // of the attention over generated rows in this step
-  RotarySpec rotary_;
+  std::vector<RotarySpec> rotary_;
   DeviceMemory scratch_;  // rows of the residual stream in the weights' dtype, where a product needs them
   struct Normalized {
     const Norm* norm = nullptr;
@@ -267,26 +267,41 @@ void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activation
   if (!inStep_) finishPart();
 }
 
-void CudaBackend::attend(const Step&, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
-                         Activations& qkv, KvCache& cache, Activations& out) {
+std::optional<std::string> CudaBackend::unsupportedAttention(const AttentionCall& call) const {
+  if (!std::holds_alternative<CausalMask>(call.mask)) return "masks other than causal";
+  if (std::holds_alternative<AlibiPositions>(call.positions)) return "ALiBi positions";
+  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
+  if (rotary && rotary->layout == RotaryLayout::kInterleaved) return "interleaved rotary positions";
+  if (call.softCap != 0) return "a soft cap of attention scores";
+  if (call.clamp != 0) return "clamped queries, keys and values";
+  if (call.sinks) return "attention sinks";
+  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
+  return {};
+}
+
+void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) {
   AttentionParams params;
   params.dtype = options_.dtype;
-  params.shape = shape;
-  params.scale = scale;
-  params.rotaryHalf = rotary ? static_cast<int32_t>(rotary_.inverseFrequencies.size()) : 0;
-  params.rotaryAmplitude = rotary_.amplitude;
+  params.shape = call.shape;
+  params.scale = call.scale;
+  StepView view = buffers_.view();
+  if (const auto* rotary = std::get_if<RotaryPositions>(&call.positions)) {
+    params.rotaryHalf = static_cast<int32_t>(rotary->dims / 2);
+    params.rotaryAmplitude = rotary_[static_cast<size_t>(rotary->table)].amplitude;
+    view = buffers_.view(*rotary);
+  }
   params.qkv = of(qkv).data();
   params.qkvStride = of(qkv).stride();
   params.out = of(out).data();
   params.outStride = of(out).stride();
-  params.cache = static_cast<CudaKvCache&>(cache).layer(layer);
+  params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
   for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
-    attendDecode(params, buffers_.view(), buffers_.generatedRows() + first,
+    attendDecode(params, view, buffers_.generatedRows() + first,
                  std::min(kDecodeRows, buffers_.generatedCount() - first), splits_, decodeWorkspace_.as(),
                  stream_.get());
   if (buffers_.promptCount() == 0) return;
-  appendRows(params, buffers_.view(), buffers_.promptRows(), buffers_.promptCount(), stream_.get());
-  attendPrefill(params, buffers_.view(), buffers_.tiles(), buffers_.tileCount(), stream_.get());
+  appendRows(params, view, buffers_.promptRows(), buffers_.promptCount(), stream_.get());
+  attendPrefill(params, view, buffers_.tiles(), buffers_.tileCount(), stream_.get());
 }
 
 void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {

@@ -74,8 +74,9 @@ class CpuBackend final : public Backend {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return static_cast<size_t>(layers * shape.kvHeads * CpuKvCache::headFloats(shape)) * sizeof(float);
   }
-  void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) override {
-    rotary_ = RotaryTables(rotary, headDim, maxPositions);
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) override {
+    rotary_.clear();
+    for (const RotarySpec& table : tables) rotary_.emplace_back(table, maxPositions);
   }
 
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
@@ -106,8 +107,8 @@ class CpuBackend final : public Backend {
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
     pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, x.cols(), cpu(x).row(row), cpu(x).row(row)); });
   }
-  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
-              KvCache& cache, Activations& out) override;
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
+  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override;
 
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
@@ -138,20 +139,19 @@ class CpuBackend final : public Backend {
   void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
                      const Target& out, Scratch& scratch) const;
   void sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x);
-  void appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, CpuActivations& qkv,
-                  CpuKvCache& cache);
+  void appendRows(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache);
 
   // Where a row of the step stands.
   struct Place {
     const SequenceSlice* slice;
-    const RotaryTables::Table* table;  // null where the model is not rotary
+    const RotaryTables::Table* table;  // null where positions are not rotary
     int64_t position;
   };
 
   ThreadPool& pool_;
   Group* group_;
   const KernelTable& kernels_;
-  RotaryTables rotary_;
+  std::vector<RotaryTables> rotary_;
   std::unique_ptr<SharedReduce> reduce_;
   GroupShapes groupShapes_;
   std::vector<Scratch> scratch_;    // one a worker
@@ -275,15 +275,18 @@ void CpuBackend::gatherLogits(int64_t rows, const Activations& part, Activations
 }
 
 // Turns q and k and puts k and v into their pages.
-void CpuBackend::appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary,
-                            CpuActivations& qkv, CpuKvCache& cache) {
+void CpuBackend::appendRows(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache) {
+  const AttentionShape& shape = call.shape;
   const int64_t dim = shape.headDim;
   const int64_t padded = roundUp(dim, kLanes);
-  const int64_t half = rotary_.half();
+  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
+  const int64_t half = rotary ? rotary->dims / 2 : 0;
   places_.clear();
-  if (layer == 0) rotary_.forgetDynamic();
+  if (call.layer == 0)
+    for (RotaryTables& tables : rotary_) tables.forgetDynamic();
   for (const SequenceSlice& slice : step.sequences) {
-    const RotaryTables::Table* table = rotary ? &rotary_.forLength(slice.totalLength) : nullptr;
+    const RotaryTables::Table* table =
+        rotary ? &rotary_[static_cast<size_t>(rotary->table)].forLength(slice.totalLength) : nullptr;
     for (int64_t i = 0; i < slice.rowCount; ++i) places_.push_back({&slice, table, slice.contextLength + i});
   }
   const auto appendRow = [&](int64_t index, int) {
@@ -294,7 +297,7 @@ void CpuBackend::appendRows(const Step& step, int64_t layer, const AttentionShap
         rotateHead(row + head * dim, &table->cosines[static_cast<size_t>(position * half)],
                    &table->sines[static_cast<size_t>(position * half)], half);
     for (int64_t head = 0; head < shape.kvHeads; ++head) {
-      float* keys = cache.head(layer, head) + slice->pages[position / kPageTokens] * cache.pageStride();
+      float* keys = cache.head(call.layer, head) + slice->pages[position / kPageTokens] * cache.pageStride();
       const float* key = row + (shape.heads + head) * dim;
       const float* value = row + (shape.heads + shape.kvHeads + head) * dim;
       for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + position % kPageTokens] = key[d];
@@ -307,12 +310,25 @@ void CpuBackend::appendRows(const Step& step, int64_t layer, const AttentionShap
     pool_.forEach(step.rows, appendRow);
 }
 
-void CpuBackend::attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
-                        Activations& qkvActivations, KvCache& kvCache, Activations& outActivations) {
+std::optional<std::string> CpuBackend::unsupportedAttention(const AttentionCall& call) const {
+  if (!std::holds_alternative<CausalMask>(call.mask)) return "masks other than causal";
+  if (std::holds_alternative<AlibiPositions>(call.positions)) return "ALiBi positions";
+  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
+  if (rotary && rotary->layout == RotaryLayout::kInterleaved) return "interleaved rotary positions";
+  if (call.softCap != 0) return "a soft cap of attention scores";
+  if (call.clamp != 0) return "clamped queries, keys and values";
+  if (call.sinks) return "attention sinks";
+  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
+  return {};
+}
+
+void CpuBackend::attend(const Step& step, const AttentionCall& call, Activations& qkvActivations, KvCache& kvCache,
+                        Activations& outActivations) {
+  const AttentionShape& shape = call.shape;
   CpuActivations& qkv = cpu(qkvActivations);
   CpuActivations& out = cpu(outActivations);
   auto& cache = static_cast<CpuKvCache&>(kvCache);
-  appendRows(step, layer, shape, rotary, qkv, cache);
+  appendRows(step, call, qkv, cache);
   const int64_t group = shape.heads / shape.kvHeads;
   // A tile: some query heads of one KV head, or of several rows of a prompt where the group is smaller than a tile.
   struct Tile {
@@ -330,12 +346,12 @@ void CpuBackend::attend(const Step& step, int64_t layer, const AttentionShape& s
     const Tile& tile = tiles[static_cast<size_t>(count - 1 - index)];
     const SequenceSlice& slice = *tile.slice;
     PagedAttention attention;
-    attention.cache = cache.head(layer, tile.kvHead);
+    attention.cache = cache.head(call.layer, tile.kvHead);
     attention.pageStride = cache.pageStride();
     attention.pages = slice.pages;
     attention.headDim = shape.headDim;
     attention.headDimPadded = roundUp(shape.headDim, kLanes);
-    attention.scale = scale;
+    attention.scale = call.scale;
     attention.scratch =
         Scratch::take(scratch_[static_cast<size_t>(worker)].attention, 2 * kQueryTile * attention.headDimPadded);
     attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);

@@ -4,7 +4,7 @@
 
 namespace shardspeed {
 
-RotaryTables::RotaryTables(const RotarySpec& spec, int64_t, int64_t maxPositions) : spec_(spec) {
+RotaryTables::RotaryTables(const RotarySpec& spec, int64_t maxPositions) : spec_(spec) {
   fill(spec.inverseFrequencies, maxPositions, fixed_);
 }
 

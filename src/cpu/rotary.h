@@ -17,7 +17,7 @@ class RotaryTables {
   };
 
   RotaryTables() = default;
-  RotaryTables(const RotarySpec& spec, int64_t headDim, int64_t maxPositions);
+  RotaryTables(const RotarySpec& spec, int64_t maxPositions);
 
   // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until the next
   // call.

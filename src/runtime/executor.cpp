@@ -11,13 +11,21 @@ Executor::Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights
       weights_(weights),
       backend_(backend),
       cache_(cache),
-      shape_{shard.heads.count, shard.kvHeads.count, spec.headDim},
       logitRows_(std::min(maxRows, kLogitRows)) {
   for (const ActivationShape& shape : activationShapes(spec, shard, maxRows))
     this->*shape.buffer = backend.makeActivations(shape.capacity, shape.cols, shape.width);
   if (shard.size > 1) backend.prepareGroup(groupShapes(spec, shard.size, maxRows));
   backend.prepareSampling(spec.vocabSize, logitRows_);
-  if (spec.positions == PositionKind::kRotary) backend.prepareRotary(spec.rotary, spec.headDim, maxTokens);
+  AttentionCall call;
+  call.shape = {shard.heads.count, shard.kvHeads.count, spec.headDim};
+  if (spec.positions == PositionKind::kRotary) {
+    backend.prepareRotary({spec.rotary}, maxTokens);
+    call.positions = RotaryPositions{2 * static_cast<int64_t>(spec.rotary.inverseFrequencies.size())};
+  }
+  for (call.layer = 0; call.layer < spec.layers; ++call.layer) {
+    call.scale = spec.attentionScales[static_cast<size_t>(call.layer)];
+    calls_.push_back(call);
+  }
 }
 
 std::vector<Executor::ActivationShape> Executor::activationShapes(const ModelSpec& spec, const Shard& shard,
@@ -113,8 +121,7 @@ void Executor::runLayer(const Step& step, int64_t index) {
     backend_.project(projection, step.rows, in, *hidden_);
   };
   project(layer.qkv, normAhead(index), *qkv_);
-  backend_.attend(step, index, shape_, spec_.positions == PositionKind::kRotary,
-                  spec_.attentionScales[static_cast<size_t>(index)], *qkv_, cache_, *attention_);
+  backend_.attend(step, calls_[static_cast<size_t>(index)], *qkv_, cache_, *attention_);
   addUp(layer.output, *attention_, ffnNorm);
   if (!normFirst) backend_.normalize(layer.attentionNorm.norm, step.rows, *hidden_);
   project(layer.up, ffnNorm, *ffn_);

@@ -66,7 +66,7 @@ class Executor {
   const ModelWeights& weights_;
   Backend& backend_;
   KvCache& cache_;
-  AttentionShape shape_;
+  std::vector<AttentionCall> calls_;        // (layers)
   std::unique_ptr<Activations> hidden_;     // (rows, hidden): the residual stream
   std::unique_ptr<Activations> qkv_;        // (rows, (heads + 2 kvHeads) headDim)
   std::unique_ptr<Activations> attention_;  // (rows, heads headDim)

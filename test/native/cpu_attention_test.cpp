@@ -66,7 +66,13 @@ class AttendCase {
     for (const int64_t length : lengths) mostRows += length;
     const auto cache = backend.makeKvCache(2, pageCount_, shape);
     const auto out = backend.makeActivations(mostRows, outColumns(), Width::kNarrow);
-    if (rotary) backend.prepareRotary(rotarySpec, shape.headDim, 512);
+    AttentionCall call;
+    call.shape = shape;
+    call.scale = scale;
+    if (rotary) {
+      backend.prepareRotary({rotarySpec}, 512);
+      call.positions = RotaryPositions{2 * static_cast<int64_t>(rotarySpec.inverseFrequencies.size())};
+    }
     std::vector<std::vector<float>> results(lengths.size());
     std::vector<int64_t> done(lengths.size());
     for (const auto& pieces : schedule) {
@@ -84,9 +90,11 @@ class AttendCase {
       std::vector<float> others = inputs;
       for (float& value : others) value = 3 - value;
       const auto otherActivations = load(backend, step.rows, others);
-      backend.attend(step, 0, shape, rotary, scale, *otherActivations, *cache, *out);
+      call.layer = 0;
+      backend.attend(step, call, *otherActivations, *cache, *out);
       const auto activations = load(backend, step.rows, inputs);
-      backend.attend(step, 1, shape, rotary, scale, *activations, *cache, *out);
+      call.layer = 1;
+      backend.attend(step, call, *activations, *cache, *out);
       std::vector<float> values(static_cast<size_t>(step.rows * outColumns()));
       backend.readRows(*out, step.rows, values.data());
       auto at = values.begin();

@@ -169,7 +169,7 @@ class ReferenceBackend final : public Backend {
     return std::make_unique<ReferenceCache>();
   }
   size_t kvPageBytes(int64_t, const AttentionShape&) const override { return 0; }
-  void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override { rotary_ = rotary; }
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { rotary_ = tables; }
 
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
     for (int64_t row = 0; row < step.rows; ++row) {
@@ -213,8 +213,11 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
-              KvCache& kvCache, Activations& out) override {
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& kvCache,
+              Activations& out) override {
+    const AttentionShape& shape = call.shape;
+    const int64_t layer = call.layer;
+    const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
     auto& cache = static_cast<ReferenceCache&>(kvCache);
     const int64_t dim = shape.headDim;
     for (const SequenceSlice& slice : step.sequences)
@@ -223,7 +226,7 @@ class ReferenceBackend final : public Backend {
         double* row = &at(qkv, slice.firstRow + i, 0);
         if (rotary)
           for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
-            rotate(rotary_, position, slice.totalLength, row + head * dim);
+            rotate(rotary_.at(static_cast<size_t>(rotary->table)), position, slice.totalLength, row + head * dim);
         for (int64_t head = 0; head < shape.kvHeads; ++head) {
           const double* key = row + (shape.heads + head) * dim;
           const double* value = key + shape.kvHeads * dim;
@@ -241,7 +244,7 @@ class ReferenceBackend final : public Backend {
             values.push_back(entry.value.data());
           }
           const std::vector<double> result = attentionOf(&at(qkv, slice.firstRow + i, head * dim), keys, values,
-                                                         static_cast<size_t>(dim), static_cast<double>(scale));
+                                                         static_cast<size_t>(dim), static_cast<double>(call.scale));
           for (int64_t d = 0; d < dim; ++d)
             at(out, slice.firstRow + i, head * dim + d) = result[static_cast<size_t>(d)];
         }
@@ -277,7 +280,7 @@ class ReferenceBackend final : public Backend {
     return slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens;
   }
 
-  RotarySpec rotary_;
+  std::vector<RotarySpec> rotary_;
 };
 
 }  // namespace shardspeed::test
