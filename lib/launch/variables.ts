@@ -1,5 +1,7 @@
 import { ShardspeedError } from "../base/errors.js";
-import type { Launcher } from "./environment.js";
+
+/** Who started this process. */
+export type Launcher = "torchrun" | "slurm" | "openmpi" | "mpich" | "kubernetes" | "shardspeed" | "environment";
 
 export interface Variable {
   name: string;

@@ -6,6 +6,9 @@ export interface Place {
   column: number;
 }
 
+/** What a file gives, by dotted name, with values as they count. */
+export type Given = Map<string, { value: unknown; keyPlace: Place; valuePlace: Place }>;
+
 /** A message is there to be read: what is beyond, comes up once these are mended. */
 const mostShown = 20;
 

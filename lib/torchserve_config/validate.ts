@@ -1,12 +1,9 @@
 import { nearestKey } from "../base/nearest.js";
 import { checkValue, remarkOn } from "./check_value.js";
 import { crossCheck } from "./cross_check.js";
-import { type Findings, type Place, showKey } from "./findings.js";
+import { type Findings, type Given, showKey } from "./findings.js";
 import { foreignSections, keysOf, modelConfigKeys } from "./keys.js";
 import { describeValue, plainData, type YamlEntry, type YamlMap, type YamlValue } from "./yaml_tree.js";
-
-/** What a file gives, with values as they count. */
-export type Given = Map<string, { value: unknown; keyPlace: Place; valuePlace: Place }>;
 
 /** Checks all of a file; what is wrong goes to the findings. */
 export function validate(file: YamlMap, findings: Findings): Given {
