@@ -3,7 +3,7 @@ import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ShardspeedError } from "../base/errors.js";
 import { formatPrefix, forwardLines, Sink, wantsColor } from "./lines.js";
-import { isGroupAlive, sendSignal, signalGroup } from "./process_group.js";
+import { isGroupAlive, sendSignal, signalGroup } from "./posix_group.js";
 
 /** What `shardspeed run` starts. */
 export interface LaunchPlan {
