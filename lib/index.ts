@@ -4,20 +4,12 @@
  * @packageDocumentation
  */
 
-export {
-  type ArchiveFormat,
-  type ArchiveManifest,
-  type ArchiveProgress,
-  type ArchiveRuntime,
-  type ExtractLimits,
-  type ManifestModel,
-  type ModelArchive,
-  type OpenArchiveOptions,
-  openArchive,
-  type PackedArchive,
-  type PackOptions,
-  packArchive,
-} from "./archive/index.js";
+export type { ArchiveManifest, ManifestModel } from "./archive/manifest.js";
+export { type ModelArchive, openArchive } from "./archive/open.js";
+export type { ExtractLimits, OpenArchiveOptions } from "./archive/open_options.js";
+export { type PackedArchive, packArchive } from "./archive/pack.js";
+export type { ArchiveFormat, ArchiveRuntime, PackOptions } from "./archive/pack_options.js";
+export type { ArchiveProgress } from "./archive/progress.js";
 export { type ErrorCode, errorCodes, ShardspeedError } from "./base/errors.js";
 export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";

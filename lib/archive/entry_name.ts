@@ -16,3 +16,8 @@ export function whyBadEntryName(name: string): string | undefined {
 export function splitEntryName(name: string): string[] {
   return name.split("/").filter((part) => part !== "" && part !== ".");
 }
+
+/** The name of an entry for messages. */
+export function showName(name: string): string {
+  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}...` : name);
+}

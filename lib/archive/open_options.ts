@@ -1,7 +1,6 @@
 import { invalidArgument } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import type { ArchiveProgress } from "./pack_options.js";
-import { ProgressReporter } from "./progress.js";
+import { type ArchiveProgress, ProgressReporter } from "./progress.js";
 
 /** What an archive may grow to when it is unpacked. */
 export interface ExtractLimits {

@@ -1,6 +1,7 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
+import type { ArchiveProgress } from "./progress.js";
 
 export const archiveFormats = ["default", "tgz", "no-archive", "zip-store"] as const;
 
@@ -14,12 +15,6 @@ export const archiveRuntimes = ["python", "python3", "LSP"] as const;
 
 /** What the manifest says that the handler is written for. TorchServe looks at it, shardspeed does not. */
 export type ArchiveRuntime = (typeof archiveRuntimes)[number];
-
-/** How far the work on an archive is. Of packing: the bytes of the inputs; of unpacking: those of the archive. */
-export interface ArchiveProgress {
-  doneBytes: number;
-  totalBytes: number;
-}
 
 /** What goes into an archive and where it is put: the options of torch-model-archiver. */
 export interface PackOptions {

@@ -1,4 +1,8 @@
-import type { ArchiveProgress } from "./pack_options.js";
+/** How far the work on an archive is. Of packing: the bytes of the inputs; of unpacking: those of the archive. */
+export interface ArchiveProgress {
+  doneBytes: number;
+  totalBytes: number;
+}
 
 /** Calls a caller's callback, and remembers what it throws: that is no failure of the archive. */
 export class ProgressReporter {

@@ -1,4 +1,5 @@
-import { type PackOptions, packArchive } from "../archive/index.js";
+import { packArchive } from "../archive/pack.js";
+import type { PackOptions } from "../archive/pack_options.js";
 import { formatBytes } from "../loading/memory.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";

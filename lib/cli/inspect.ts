@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { type ModelArchive, openArchive } from "../archive/index.js";
 import { manifestName } from "../archive/manifest.js";
+import { type ModelArchive, openArchive } from "../archive/open.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { splitSpec } from "../handler/load_handler.js";
