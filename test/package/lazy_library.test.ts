@@ -7,8 +7,6 @@ import { makeTemporaryFolder, root, runProgram } from "./programs.js";
 const uses: Record<string, string> = {
   zod: "shardspeed.DeepSpeedInferenceConfig.parse({})",
   yaml: 'shardspeed.parseModelConfigYaml("minWorkers: 1")',
-  "tar-stream":
-    'await shardspeed.packArchive({ modelName: "m", version: "1.0", handler: "text_generation_handler", archiveFormat: "tgz", exportPath: "." })',
 };
 
 describe("the package loads a library when it is first called for, not before", () => {
