@@ -4,6 +4,7 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
 import { loadHandler, moduleEndings, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
+import { findShippedName, type ShippedHandlerName, shippedHandlerNames } from "./shipped_names.js";
 import { TextGenerationHandler } from "./text_generation_handler.js";
 
 /** Where a model's handler is told. */
@@ -18,7 +19,7 @@ export interface HandlerSource {
   handlerMap?: Readonly<Record<string, string>>;
 }
 
-const shipped: Readonly<Record<string, new () => HandlerObject>> = { TextGenerationHandler };
+const shippedClasses: Readonly<Record<ShippedHandlerName, new () => HandlerObject>> = { TextGenerationHandler };
 
 /**
  * Finds and makes the handler of a model: what handlerMap says, else the module of the archive, else the shipped handler that the manifest or
@@ -50,7 +51,7 @@ export async function findHandler(source: HandlerSource): Promise<FoundHandler> 
   const module = isPython(file) ? undefined : await findModule(file, modelDir);
   if (module !== undefined) return { module: handler.replace(file, module) };
   const python = isPython(file) || (await exists(path.resolve(modelDir, `${file}.py`)));
-  if (!python && shippedHandler(handler) !== undefined) return findNamed(handler, modelDir, "");
+  if (!python && findShippedName(handler) !== undefined) return findNamed(handler, modelDir, "");
   const inYaml = yamlName(yaml);
   if (inYaml !== undefined) return findNamed(inYaml, modelDir, `The model config yaml names the handler ${inYaml}`);
   if (python) throw pythonError(handler);
@@ -99,40 +100,29 @@ function yamlName(yaml: unknown): string | undefined {
   return typeof handler.type === "string" ? handler.type : undefined;
 }
 
-/** By class name or as TorchServe names its own: TextGenerationHandler, text_generation_handler, text_generation. */
-function shippedHandler(name: string): (new () => HandlerObject) | undefined {
-  const plain = (text: string) =>
-    text
-      .replaceAll("_", "")
-      .toLowerCase()
-      .replace(/handler$/, "");
-  const key = Object.keys(shipped).find((known) => plain(known) === plain(name));
-  return key === undefined ? undefined : shipped[key];
-}
-
 async function findNamed(name: string, modelDir: string, found: string): Promise<FoundHandler> {
-  const known = shippedHandler(name);
-  if (known !== undefined) return { shipped: known };
+  const known = findShippedName(name);
+  if (known !== undefined) return { shipped: shippedClasses[known] };
   const { file } = splitSpec(name);
   const module = await findModule(file, modelDir);
   if (module !== undefined) return { module: name.replace(file, module) };
-  const near = nearestKey(name, Object.keys(shipped));
+  const near = nearestKey(name, shippedHandlerNames);
   throw new ShardspeedError(
     "ERR_HANDLER",
     `${found}: there is no such module in ${modelDir}, and no shipped handler of that name. ` +
-      (near === undefined ? `Shipped: ${Object.keys(shipped).join(", ")}.` : `Did you mean ${near}?`),
+      (near === undefined ? `Shipped: ${shippedHandlerNames.join(", ")}.` : `Did you mean ${near}?`),
   );
 }
 
 function pythonError(handler: string): ShardspeedError {
   const { file } = splitSpec(handler);
   const script = isPython(file) ? file : `${file}.py`;
-  const name = Object.keys(shipped)[0];
+  const [name] = shippedHandlerNames;
   return new ShardspeedError(
     "ERR_HANDLER",
     `The model's handler is ${script}, which is Python, expected a JavaScript module or a shipped handler. For a shipped one write ` +
       `"handler: { type: ${name}, ... }" into the model config yaml, or give --handler-map ${script}=${name} (handlerMap: ` +
-      `{ ${JSON.stringify(script)}: ${JSON.stringify(name)} }). Shipped: ${Object.keys(shipped).join(", ")}. A handler of your own is ported ` +
+      `{ ${JSON.stringify(script)}: ${JSON.stringify(name)} }). Shipped: ${shippedHandlerNames.join(", ")}. A handler of your own is ported ` +
       "line by line to a class that extends BaseDeepSpeedHandler.",
   );
 }

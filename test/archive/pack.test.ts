@@ -199,7 +199,13 @@ describe("handlers", () => {
   });
 
   test("names that need no file", async () => {
-    const names = ["text_classifier", "base_handler", "TextGenerationHandler", "text_generation_handler"];
+    const names = [
+      "text_classifier",
+      "base_handler",
+      "TextGenerationHandler",
+      "text_generation_handler",
+      "TextGeneration",
+    ];
     for (const handler of names) {
       const made = await pack(scratch.make(), { handler, archiveFormat: "no-archive" });
       assert.deepEqual(made.files, [manifest]);
