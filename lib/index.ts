@@ -35,13 +35,14 @@ export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";
 export { Context, type ContextOptions } from "./handler/context.js";
 export { type DsEngineContext, getDsEngine } from "./handler/ds_engine.js";
-export { type IntermediateResponse, sendIntermediatePredictResponse } from "./handler/intermediate.js";
+export { sendIntermediatePredictResponse } from "./handler/intermediate.js";
 export { loadHandler } from "./handler/load_handler.js";
 export { type Metric, type MetricDimension, Metrics } from "./handler/metrics.js";
 export { PredictionException } from "./handler/prediction_exception.js";
-export { decodeRequest, type HandlerRequest, type RequestPart } from "./handler/request.js";
+export { decodeRequest, type HandlerRequest, type RequestPart, type Untyped } from "./handler/request.js";
 export { type RequestHeader, RequestProcessor } from "./handler/request_processor.js";
 export { type HandlerSource, resolveHandler } from "./handler/resolve_handler.js";
+export type { IntermediateResponse, RequestResponse } from "./handler/response.js";
 export {
   type BatchOutcome,
   type BatchRequest,
@@ -49,11 +50,9 @@ export {
   type HandlerObject,
   HandlerService,
   type PredictOptions,
-  type RequestResponse,
 } from "./handler/service.js";
 export type { SystemProperties, SystemPropertyValues } from "./handler/system_properties.js";
 export { TextGenerationHandler } from "./handler/text_generation_handler.js";
-export type { Untyped } from "./handler/untyped.js";
 export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";

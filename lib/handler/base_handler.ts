@@ -3,8 +3,7 @@ import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { describeJsonError } from "../base/json_error.js";
 import type { Context } from "./context.js";
-import type { HandlerRequest } from "./request.js";
-import type { Untyped } from "./untyped.js";
+import type { HandlerRequest, Untyped } from "./request.js";
 
 /**
  * What handlers extend (ts/torch_handler/base_handler.py): a batch goes through preprocess(), inference() and postprocess(), each of which a

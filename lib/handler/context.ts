@@ -1,11 +1,11 @@
 import { invalidArgument } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
-import type { IntermediateResponse } from "./intermediate.js";
 import { Metrics } from "./metrics.js";
+import type { Untyped } from "./request.js";
 import { type RequestHeader, RequestProcessor } from "./request_processor.js";
+import type { IntermediateResponse } from "./response.js";
 import { createSystemProperties, type SystemProperties } from "./system_properties.js";
-import type { Untyped } from "./untyped.js";
 
 /** What a context is made of. All but the model's name and folder may be left out. */
 export interface ContextOptions {

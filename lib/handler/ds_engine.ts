@@ -9,8 +9,6 @@ import type { Engine } from "../engine/engine.js";
 import { initInference } from "../loading/init.js";
 import type { MetaModel } from "../loading/meta_model.js";
 import type { InitOptions } from "../loading/options.js";
-import { getOwn } from "./own_fields.js";
-import { pythonJoin } from "./python_path.js";
 
 /** What getDsEngine() reads of a context; a Context has it. */
 export interface DsEngineContext {
@@ -51,7 +49,7 @@ export async function openDsEngine<Result>(
   if (!Object.hasOwn(handler, "model_path")) throw missingKey(modelName, "handler.model_path");
   const section = readDeepspeedSection(modelName, yaml as Record<string, unknown>);
   const config = await findConfig(modelName, modelDir, section);
-  const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", getOwn(handler, "model_path")));
+  const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", handler.model_path));
   const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
   const found = await resolveModel(model, modelDir);
   return init(found, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...(logger ? { logger } : {}) });
@@ -110,8 +108,8 @@ async function findConfig(
   modelDir: string,
   section: Record<string, unknown>,
 ): Promise<{ config?: string }> {
-  const value = getOwn(section, "config");
   if (!Object.hasOwn(section, "config")) return {};
+  const { config: value } = section;
   if (typeof value !== "string") throw wrongKey(modelName, "deepspeed.config", "the path of a JSON file", value);
   const config = pythonJoin(modelDir, value);
   const found: Stats | undefined = await stat(config).catch(() => undefined);
@@ -130,7 +128,7 @@ async function writeCheckpoint(
   logger: Logger | undefined,
 ): Promise<{ checkpoint?: string }> {
   if (!Object.hasOwn(section, "checkpoint")) return {};
-  const value = readPath(modelName, "deepspeed.checkpoint", getOwn(section, "checkpoint"));
+  const value = readPath(modelName, "deepspeed.checkpoint", section.checkpoint);
   const checkpoint = pythonJoin(modelDir, value);
   const choices = [
     { weightsOnly: true },
@@ -152,4 +150,10 @@ async function holdsFiles(modelPath: string, choice: { patterns?: string[]; weig
     () => true,
     () => false,
   );
+}
+
+/** `os.path.join(folder, name)`: an absolute name wins, and nothing is normalised, so that messages show what the yaml says. */
+function pythonJoin(folder: string, name: string): string {
+  if (name.startsWith("/")) return name;
+  return folder.endsWith("/") ? folder + name : `${folder}/${name}`;
 }

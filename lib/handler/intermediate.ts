@@ -1,22 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Context } from "./context.js";
-import { encodeOutput } from "./encode.js";
-
-/** A part of a response that is not its last. */
-export interface IntermediateResponse {
-  /** Place of the request in its batch. */
-  index: number;
-  requestId: string;
-  /** HTTP status. */
-  status: number;
-  message: string;
-  /** `ts_stream_next: "true"` among them. */
-  headers: Record<string, string>;
-  body: Buffer;
-}
-
-/** The header by which TorchServe marks a response that goes on. */
-export const streamNextHeader = "ts_stream_next";
+import { encodeOutput, streamNextHeader } from "./response.js";
 
 /**
  * Sends a part of the responses before the handler returns their ends, as `send_intermediate_predict_response` of TorchServe does

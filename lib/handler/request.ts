@@ -1,8 +1,13 @@
 import { isUint8Array } from "node:util/types";
 import { invalidArgument } from "../base/errors.js";
-import { setOwn } from "./own_fields.js";
-import type { RequestHeader } from "./request_processor.js";
-import type { Untyped } from "./untyped.js";
+import { type RequestHeader, setOwn } from "./request_processor.js";
+
+/**
+ * A value of a shape that only its user knows, as JSON.parse() gives it. Handlers ported from Python read yaml and keep fields that
+ * nobody has declared; with `unknown` each of these lines would need a cast.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: the one place, for the reason above
+export type Untyped = any;
 
 /** One parameter of a request as it arrived: the body ("body"), or a field of a form. */
 export interface RequestPart {

@@ -1,12 +1,10 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
 import type { Context } from "./context.js";
-import { encodeOutput } from "./encode.js";
-import { type IntermediateResponse, streamNextHeader } from "./intermediate.js";
 import { PredictionException } from "./prediction_exception.js";
-import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders } from "./request.js";
+import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders, type Untyped } from "./request.js";
 import { RequestProcessor } from "./request_processor.js";
-import type { Untyped } from "./untyped.js";
+import { encodeOutput, type IntermediateResponse, type RequestResponse, streamNextHeader } from "./response.js";
 
 /** A handler as an object: `handle` is all that it must have. */
 export interface HandlerObject {
@@ -28,21 +26,6 @@ export interface BatchRequest {
   headers?: Readonly<Record<string, string>>;
   /** Aborts when nobody waits for the response any more; a handler may heed it. */
   signal?: AbortSignal | undefined;
-}
-
-/** The response to one request of a batch. */
-export interface RequestResponse {
-  requestId: string;
-  /** HTTP status. */
-  status: number;
-  /** null: the usual one of the status. */
-  phrase: string | null;
-  /** undefined: the handler has set none. */
-  contentType: string | undefined;
-  /** The others that the handler has set. */
-  headers: Record<string, string>;
-  /** `error` where the batch failed: code and message say more. */
-  body: Buffer;
 }
 
 /** What became of a batch (ts/service.py): 200, or why all of its requests failed. */

@@ -1,5 +1,36 @@
 import { pythonJson } from "../base/python_json.js";
 
+/** The response to one request of a batch. */
+export interface RequestResponse {
+  requestId: string;
+  /** HTTP status. */
+  status: number;
+  /** null: the usual one of the status. */
+  phrase: string | null;
+  /** undefined: the handler has set none. */
+  contentType: string | undefined;
+  /** The others that the handler has set. */
+  headers: Record<string, string>;
+  /** `error` where the batch failed: code and message say more. */
+  body: Buffer;
+}
+
+/** A part of a response that is not its last. */
+export interface IntermediateResponse {
+  /** Place of the request in its batch. */
+  index: number;
+  requestId: string;
+  /** HTTP status. */
+  status: number;
+  message: string;
+  /** `ts_stream_next: "true"` among them. */
+  headers: Record<string, string>;
+  body: Buffer;
+}
+
+/** The header by which TorchServe marks a response that goes on. */
+export const streamNextHeader = "ts_stream_next";
+
 /**
  * A handler's output for one request as the body of its response (ts/protocol/otf_message_handler.py): bytes as they are, text in UTF-8, anything
  * else as JSON with an indent of 2, where undefined is null.
