@@ -1,3 +1,4 @@
+import { abortedError, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 
 /** ERR_ARCHIVE with the file or folder that it is about, and the reason. */
@@ -45,20 +46,16 @@ export function systemCode(error: unknown): string {
  */
 export function toArchiveError(file: string, error: unknown, signal?: AbortSignal): ShardspeedError {
   if (ShardspeedError.isInstance(error)) return error;
-  if (signal?.aborted) return abortedError(signal);
+  if (signal?.aborted) return abortedError(signal, archiveWork);
   const code = systemCode(error);
   const reason = systemReasons[code] ?? (error instanceof Error ? error.message.slice(0, 300) : String(error));
   return archiveError(file, code === "" ? reason : `${reason} (${code})`, error);
 }
 
-export function checkAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw abortedError(signal);
-}
+const archiveWork = "The work on the archive";
 
-function abortedError(signal: AbortSignal): ShardspeedError {
-  return new ShardspeedError("ERR_ABORTED", "The work on the archive was cancelled by its signal", {
-    cause: signal.reason,
-  });
+export function checkAborted(signal: AbortSignal | undefined): void {
+  throwIfAborted(signal, archiveWork);
 }
 
 /** What lies at a path, for messages. */

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { describeJsonError } from "../base/json_error.js";
+import { describeJsonError, isObject } from "../base/json.js";
 import { readPackageInfo } from "../base/package_info.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
@@ -111,7 +111,7 @@ function parseJson(file: string, bytes: Uint8Array): unknown {
 }
 
 function asObject(file: string, what: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isObject(value)) {
     const found = value === undefined ? "is missing" : `is ${show(value)}`;
     throw archiveError(file, `${what} ${found}, expected an object`);
   }

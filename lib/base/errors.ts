@@ -1,3 +1,5 @@
+import { showValue } from "./text.js";
+
 /** The stable codes, each with what it means. docs/errors.md says the same at length; a test keeps the two equal. */
 export const errorCodes = {
   ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
@@ -52,17 +54,4 @@ export function invalidArgument(name: string, expected: string, found: unknown):
     "ERR_INVALID_ARGUMENT",
     `Expected ${name} to be ${expected}, found ${showValue(found)} (${kind})`,
   );
-}
-
-/** A value as a message shows it: on one line, of at most 80 characters. Never throws. */
-export function showValue(found: unknown): string {
-  let shown: string;
-  try {
-    // JSON knows neither NaN nor infinity, nor bigints.
-    if (typeof found === "number") shown = String(found);
-    else shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
-  } catch {
-    shown = Object.prototype.toString.call(found);
-  }
-  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown;
 }

@@ -1,6 +1,6 @@
 import { packArchive } from "../archive/pack.js";
 import type { PackOptions } from "../archive/pack_options.js";
-import { formatBytes } from "../loading/memory.js";
+import { formatBytes } from "../base/memory.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 

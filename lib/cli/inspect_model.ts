@@ -1,8 +1,8 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { formatBytes } from "../base/memory.js";
 import { openCheckpoint } from "../checkpoint/index.js";
 import type { CheckpointFile } from "../checkpoint/types.js";
-import { formatBytes } from "../loading/memory.js";
 import { readModelConfig } from "../loading/model_folder.js";
 import { type GenerationDefaults, loadGenerationDefaults } from "../loading/options.js";
 import { describeModel, resolveWeights, roleTensors } from "../models/index.js";

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
-import { ShardspeedError, showValue } from "../base/errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
+import { showValue } from "../base/text.js";
 import { type ParsedConfig, parseConfig } from "./inference_config.js";
 import { canonicalDtype } from "./schema.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";

@@ -1,6 +1,7 @@
 import type { z } from "zod";
-import { ShardspeedError, showValue } from "../base/errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
+import { showValue } from "../base/text.js";
 import { reportEffects } from "./effects.js";
 import { valueAt } from "./keys.js";
 import { type NamedConfig, nameKeys } from "./names.js";

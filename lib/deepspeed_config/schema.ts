@@ -1,6 +1,6 @@
 import type { z as zod } from "zod";
+import { isPlainObject } from "../base/json.js";
 import { lazyLibrary } from "../base/lazy_library.js";
-import { isRecord } from "./snapshot.js";
 import { type ConfigDtype, defaultConfig } from "./types.js";
 
 export type ConfigSchema = ReturnType<typeof buildSchema>;
@@ -69,9 +69,9 @@ function valueTypes(z: typeof zod) {
     text: z.string(),
     anything: z.unknown(),
     list: z.array(z.unknown()),
-    object: z.custom<Record<string, unknown>>(isRecord, "expected an object"),
+    object: z.custom<Record<string, unknown>>(isPlainObject, "expected an object"),
     policy: z.custom<Record<string, unknown> | Map<unknown, unknown>>(
-      (value) => isRecord(value) || value instanceof Map,
+      (value) => isPlainObject(value) || value instanceof Map,
       "expected an object",
     ),
     moeType: z.enum(["residual", "standard"], 'expected "residual" or "standard"'),

@@ -1,18 +1,12 @@
+import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { pageTokens } from "../loading/memory.js";
 import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
 import type { ModelSpec } from "../models/spec.js";
 import type { NativeStats } from "../native/binding.js";
+import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
-import {
-  abortedError,
-  collect,
-  type GenerationChunk,
-  type GenerationResult,
-  runSequence,
-  toNativeRequest,
-} from "./generation.js";
+import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import type { Session } from "./session.js";
 import { checkTokenIds } from "./token_ids.js";
@@ -208,7 +202,7 @@ export class Engine {
   #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string) {
     this.#checkDriver();
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
-    if (resolved.signal?.aborted) throw abortedError(resolved.signal);
+    throwIfAborted(resolved.signal);
     if (resolved.stop.length > 0 && !this.tokenizer) {
       throw new ShardspeedError(
         "ERR_TOKENIZER",

@@ -1,6 +1,6 @@
 import { constants } from "node:buffer";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { availableMemoryBytes, formatBytes } from "../loading/memory.js";
+import { availableMemoryBytes, formatBytes } from "../base/memory.js";
 import { toForwardRequest } from "./generation.js";
 import type { Session } from "./session.js";
 import { checkTokenIds } from "./token_ids.js";

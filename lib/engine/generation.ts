@@ -1,3 +1,4 @@
+import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { ResolvedGenerationOptions } from "../loading/options.js";
 import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
@@ -97,10 +98,6 @@ export function toForwardRequest(tokens: number[]): Omit<NativeRequest, "id"> {
   };
 }
 
-export function abortedError(signal: AbortSignal): ShardspeedError {
-  return new ShardspeedError("ERR_ABORTED", "The work was cancelled by its signal.", { cause: signal.reason });
-}
-
 /**
  * Runs one sequence and yields what comes of it. Chunks hold all tokens that arrived since the last one was taken, so a slow reader gets
  * fewer and larger ones. Leaving the iteration cancels the sequence.
@@ -113,17 +110,16 @@ export async function* runSequence(
   options: ResolvedGenerationOptions,
   tokenizer: Tokenizer | undefined,
 ): AsyncGenerator<GenerationChunk, void, undefined> {
-  if (options.signal?.aborted) throw abortedError(options.signal);
+  throwIfAborted(options.signal);
   // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
   const signal = options.signal && AbortSignal.any([options.signal]);
   const inbox = new Inbox();
   const id = session.submit(request, inbox);
   // At once, not when the reader comes for the next chunk: it may never come.
-  const onAbort = () => {
+  const stopListening = onAbort(signal, (error) => {
     session.cancel(id);
-    inbox.onFailure(abortedError(signal as AbortSignal));
-  };
-  signal?.addEventListener("abort", onAbort, { once: true });
+    inbox.onFailure(error);
+  });
   const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop }) : undefined;
   try {
     for (;;) {
@@ -144,7 +140,7 @@ export async function* runSequence(
       if (chunk.finishReason) return;
     }
   } finally {
-    signal?.removeEventListener("abort", onAbort);
+    stopListening();
     session.cancel(id);
   }
 }

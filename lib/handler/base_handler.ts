@@ -1,7 +1,6 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
+import { parseJson, readTextIfThere } from "../base/json.js";
 import type { Context } from "./context.js";
 import type { HandlerRequest, Untyped } from "./request.js";
 
@@ -121,16 +120,6 @@ export class BaseHandler {
 }
 
 async function readMapping(file: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new ShardspeedError("ERR_CONFIG", `Cannot read ${file}: ${(error as Error).message}`, { cause: error });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ShardspeedError("ERR_CONFIG", `${file} is not JSON: ${describeJsonError(text, error)}`, { cause: error });
-  }
+  const text = await readTextIfThere(file, "ERR_CONFIG");
+  return text === undefined ? undefined : parseJson(text, file, "ERR_CONFIG");
 }

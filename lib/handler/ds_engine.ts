@@ -2,6 +2,7 @@ import type { Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
 import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
@@ -79,15 +80,11 @@ function wrongKey(modelName: string, key: string, expected: string, found: unkno
   return configError(`${modelName}: the model config yaml is wrong. ${message}`);
 }
 
-function isMap(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function readSection(modelName: string, yaml: unknown, key: string): Record<string, unknown> {
-  if (!isMap(yaml)) throw wrongKey(modelName, "it", `a map with a key ${key}`, yaml);
+  if (!isObject(yaml)) throw wrongKey(modelName, "it", `a map with a key ${key}`, yaml);
   if (!Object.hasOwn(yaml, key)) throw missingKey(modelName, key);
   const section = yaml[key];
-  if (!isMap(section)) throw wrongKey(modelName, key, "a map", section);
+  if (!isObject(section)) throw wrongKey(modelName, key, "a map", section);
   return section;
 }
 

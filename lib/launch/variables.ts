@@ -1,4 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
+import { truncate } from "../base/text.js";
 
 /** Who started this process. */
 export type Launcher = "torchrun" | "slurm" | "openmpi" | "mpich" | "kubernetes" | "shardspeed" | "environment";
@@ -26,7 +27,7 @@ export interface LauncherVariables {
 export function wrong(found: (Variable | undefined)[], expected: string): ShardspeedError {
   const shown = found
     .filter((variable) => variable !== undefined)
-    .map(({ name, value }) => `${name}=${value.length > 80 ? `${value.slice(0, 77)}...` : value}`)
+    .map(({ name, value }) => `${name}=${truncate(value)}`)
     .join(", ");
   return new ShardspeedError(
     "ERR_CONFIG",

@@ -1,7 +1,8 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { availableMemoryBytes, formatBytes } from "../base/memory.js";
 import type { CudaDevice, CudaReport, EnginePlan } from "../native/binding.js";
-import { availableMemoryBytes, formatBytes, type MemoryBudget } from "./memory.js";
+import type { MemoryBudget } from "./memory.js";
 
 /** Where an engine computes. */
 export interface Device {

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
+import { onAbort, throwIfAborted } from "../base/abort.js";
 import { type ErrorCode, invalidArgument, ShardspeedError } from "../base/errors.js";
+import { formatBytes } from "../base/memory.js";
 import { rejectConflicts, resolveConfig } from "../deepspeed_config/index.js";
 import { Engine } from "../engine/engine.js";
-import { abortedError } from "../engine/generation.js";
 import { Session } from "../engine/session.js";
 import { type LaunchEnvironment, readLaunchEnvironment } from "../launch/environment.js";
 import { findGroup, type GroupPlace, type Introduction, meetGroup, openLeaderListener } from "../launch/group.js";
@@ -12,7 +13,7 @@ import type { EnginePlan, GroupPlan, NativeBinding } from "../native/binding.js"
 import { loadNative } from "../native/load.js";
 import { type SaveShardsOptions, saveShardIndex, saveShards } from "../shards/save.js";
 import { type Device, localRankDevice, memoryBudget, rankDevices, toPlanDevice } from "./device.js";
-import { formatBytes, limitContext, memoryPools, planPages, requireContext } from "./memory.js";
+import { limitContext, memoryPools, planPages, requireContext } from "./memory.js";
 import { MetaModel } from "./meta_model.js";
 import { readModelConfig } from "./model_folder.js";
 import { type InitOptions, type ResolvedInitOptions, resolveInitOptions } from "./options.js";
@@ -34,7 +35,7 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
     throw invalidArgument("model", "the path of a model folder, or what modelFromConfig() made", model);
   }
   const resolved = resolveInitOptions(options);
-  if (resolved.signal?.aborted) throw abortedError(resolved.signal);
+  throwIfAborted(resolved.signal);
   const config = resolveConfig(resolved.config, resolved.logger);
   rejectConflicts(config, resolved);
   const prepare = async () => prepareModel(await readSource(model), config, resolved);
@@ -274,9 +275,7 @@ async function openSession(binding: NativeBinding, plan: EnginePlan, options: Re
     interrupt = reject;
   });
   interrupted.catch(() => {}); // the race below takes it, or something else has ended the call by then
-  const onAbort = () => interrupt(abortedError(signal as AbortSignal));
-  signal?.addEventListener("abort", onAbort, { once: true });
-  if (signal?.aborted) onAbort();
+  const stopListening = onAbort(signal, interrupt);
   const report = (loadedBytes: number, totalBytes: number) => {
     try {
       onProgress?.({ phase: "load", loadedBytes, totalBytes });
@@ -294,6 +293,6 @@ async function openSession(binding: NativeBinding, plan: EnginePlan, options: Re
     await session?.close();
     throw error;
   } finally {
-    signal?.removeEventListener("abort", onAbort);
+    stopListening();
   }
 }

@@ -1,10 +1,8 @@
-import { freemem } from "node:os";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { formatBytes } from "../base/memory.js";
 import type { MemoryEstimate } from "../native/binding.js";
-
-/** Tokens in a page of the KV cache (kPageTokens of src/backend.h). */
-export const pageTokens = 16;
+import { pageTokens } from "../native/limits.js";
 
 /** Sequences of full length that the KV cache holds by default. */
 const defaultContexts = 8;
@@ -20,26 +18,6 @@ export interface MemoryBudget {
   availableBytes: number;
   /** Empty, or as " on cuda:0 (...)". */
   place: string;
-}
-
-/** Bytes that this process can still get: the machine's available memory, or what its container leaves. */
-export function availableMemoryBytes(): number {
-  const limit = process.constrainedMemory?.() ?? 0;
-  // Without a limit the runtime answers 0, or a number beyond any memory.
-  const inContainer = limit > 0 && limit < 2 ** 52 ? process.availableMemory() : Number.POSITIVE_INFINITY;
-  return Math.min(freemem(), inContainer);
-}
-
-/** A size for people: "1.50 GB". Decimal units, as everywhere in shardspeed. */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return unit === 0 ? `${value} B` : `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit]}`;
 }
 
 /** Ranks that share one memory: what they take together, and where. */

@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
+import { parseJson } from "../base/json.js";
 
 /**
  * Reads the config.json of a model folder.
@@ -19,13 +19,7 @@ export async function readModelConfig(folder: string): Promise<unknown> {
       cause: error,
     });
   }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ShardspeedError("ERR_CHECKPOINT", `${path} is not JSON: ${describeJsonError(text, error)}`, {
-      cause: error,
-    });
-  }
+  return parseJson(text, path, "ERR_CHECKPOINT");
 }
 
 async function describeFolder(folder: string): Promise<string> {

@@ -1,4 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
+import { truncate } from "../base/text.js";
 
 /** Bounds of an integer in a config, and what stands in for it where the key is absent. */
 export interface IntegerRange {
@@ -31,18 +33,13 @@ export function show(value: unknown): string {
   } catch {
     text = String(value);
   }
-  if (text.length > 80) text = `${text.slice(0, 77)}...`;
-  return `${text} (${Array.isArray(value) ? "array" : typeof value})`;
+  return `${truncate(text)} (${Array.isArray(value) ? "array" : typeof value})`;
 }
 
 /** ERR_UNSUPPORTED_MODEL for a key of config.json: what was found, what was expected, what to do. */
 export function unsupportedKey(key: string, found: unknown, expected: string, advice = ""): ShardspeedError {
   const text = found === undefined ? `config.json has no ${key}` : `config.json has ${key} = ${show(found)}`;
   return new ShardspeedError("ERR_UNSUPPORTED_MODEL", `${text}, expected ${expected}.${advice && ` ${advice}`}`);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** A key that is undefined, as in an object that did not come from JSON, is absent. */

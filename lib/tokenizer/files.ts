@@ -1,10 +1,6 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
-
-/** An object as JSON has it. */
-export type JsonObject = { [key: string]: unknown };
+import { isObject, type JsonObject, readJsonObject, readTextIfThere } from "../base/json.js";
 
 /** What a model folder says about its tokenizer. */
 export interface TokenizerFiles {
@@ -21,11 +17,11 @@ export interface TokenizerFiles {
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles | undefined> {
   const path = join(folder, "tokenizer.json");
   const [tokenizer, config, specialTokens, templateFile, oldTemplateFile, named] = await Promise.all([
-    readJson(path),
-    readJson(join(folder, "tokenizer_config.json")),
-    readJson(join(folder, "special_tokens_map.json")),
-    readText(join(folder, "chat_template.jinja")),
-    readJson(join(folder, "chat_template.json")),
+    readJsonObject(path, "ERR_TOKENIZER"),
+    readJsonObject(join(folder, "tokenizer_config.json"), "ERR_TOKENIZER"),
+    readJsonObject(join(folder, "special_tokens_map.json"), "ERR_TOKENIZER"),
+    readTextIfThere(join(folder, "chat_template.jinja"), "ERR_TOKENIZER"),
+    readJsonObject(join(folder, "chat_template.json"), "ERR_TOKENIZER"),
     readNamedTemplates(join(folder, "additional_chat_templates")),
   ]);
   if (tokenizer === undefined) return undefined;
@@ -48,7 +44,7 @@ function addTemplates(templates: Map<string, string>, found: unknown): void {
         templates.set(entry.name, entry.template);
       }
     }
-  } else if (typeof found === "object" && found !== null) {
+  } else if (isObject(found)) {
     for (const [name, template] of Object.entries(found)) {
       if (typeof template === "string") templates.set(name, template);
     }
@@ -59,36 +55,8 @@ async function readNamedTemplates(folder: string): Promise<Map<string, string>> 
   const names = await readdir(folder).catch(() => [] as string[]);
   const templates = new Map<string, string>();
   for (const name of names.filter((name) => name.endsWith(".jinja")).sort()) {
-    const text = await readText(join(folder, name));
+    const text = await readTextIfThere(join(folder, name), "ERR_TOKENIZER");
     if (text !== undefined) templates.set(name.slice(0, -".jinja".length), text);
   }
   return templates;
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    const text = await readFile(path, "utf8");
-    return text.startsWith("\uFEFF") ? text.slice(1) : text;
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new ShardspeedError("ERR_TOKENIZER", `Cannot read ${path}: ${message}`, { cause: error });
-  }
-}
-
-async function readJson(path: string): Promise<JsonObject | undefined> {
-  const text = await readText(path);
-  if (text === undefined) return undefined;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ShardspeedError("ERR_TOKENIZER", `${path} is not JSON: ${describeJsonError(text, error)}`, {
-      cause: error,
-    });
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new ShardspeedError("ERR_TOKENIZER", `${path} holds no JSON object`);
-  }
-  return value as JsonObject;
 }

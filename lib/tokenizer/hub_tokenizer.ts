@@ -1,9 +1,9 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import type { JsonObject } from "../base/json.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
 import { createDecoder, type DecoderFactory } from "./decoder.js";
 import { type AddedIds, encodeTexts } from "./encode_texts.js";
-import type { JsonObject } from "./files.js";
 import { library } from "./library.js";
 import { toLibraryForm } from "./library_form.js";
 import { type NamedToken, TokenizerSettings } from "./settings.js";

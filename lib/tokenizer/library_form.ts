@@ -1,4 +1,4 @@
-import type { JsonObject } from "./files.js";
+import type { JsonObject } from "../base/json.js";
 
 /**
  * Rewrites a tokenizer.json so that @huggingface/tokenizers reads it as the Rust package does. That library knows word

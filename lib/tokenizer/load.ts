@@ -1,5 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
-import { type JsonObject, readTokenizerFiles } from "./files.js";
+import type { JsonObject } from "../base/json.js";
+import { readTokenizerFiles } from "./files.js";
 import { HubTokenizer } from "./hub_tokenizer.js";
 import type { NamedToken } from "./settings.js";
 import type { Tokenizer } from "./types.js";

@@ -1,6 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import type { JsonObject } from "../base/json.js";
 import { Callable } from "./callable.js";
-import type { JsonObject } from "./files.js";
 import type { BatchEncoding, Encoding, Side, TokenizerCall, TokenizerCallOptions } from "./types.js";
 
 /** Above this a model_max_length means "none": transformers writes int(1e30) for it. */

@@ -1,4 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
+import { truncate } from "../base/text.js";
 
 /** Where something stands in a file, both from 1. */
 export interface Place {
@@ -72,5 +73,5 @@ export function showKey(key: string): string {
 
 /** Text in quotes, of bounded length. */
 export function showText(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);
+  return JSON.stringify(truncate(text));
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type InitOptions, initInference } from "../../dist/index.js";
-import { pageTokens } from "../../dist/loading/memory.js";
+import { pageTokens } from "../../dist/native/limits.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
 import { generateMixed, mixedPrompts } from "../support/requests.js";
 

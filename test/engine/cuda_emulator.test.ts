@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
-import { pageTokens } from "../../dist/loading/memory.js";
+import { pageTokens } from "../../dist/native/limits.js";
 import { loadNative } from "../../dist/native/load.js";
 import { run } from "../cli/command.js";
 import { device, runWithEmulator, useEmulator } from "../support/emulator.js";

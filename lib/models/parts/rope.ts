@@ -1,3 +1,4 @@
+import { isObject } from "../../base/json.js";
 import { ConfigReader, show } from "../config.js";
 import { limits } from "../limits.js";
 import type { RotarySpec } from "../spec.js";
@@ -145,7 +146,7 @@ export function readRope(config: ConfigReader, sizes: { headDim: number; positio
     config.section("rope_scaling") ?? config.section("rope_parameters") ?? ConfigReader.empty("rope_parameters");
   for (const key of parameters.keys()) {
     const value = parameters.peek(key);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    if (isObject(value)) {
       throw parameters.wrong(
         key,
         "a plain value: rope parameters of their own for each kind of layer are not computed",
