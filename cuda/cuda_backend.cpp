@@ -104,9 +104,9 @@ class CudaBackend final : public Backend {
     cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
                      of(out).stride(), stream_.get());
   }
-  bool sample(Activations& logits, int64_t count, const Sampler* const* samplers, SampledToken* sampled) override {
+  bool sample(Activations& logits, int64_t count, const SamplingState* const* states, SampledToken* sampled) override {
     if (!chooser_) return false;
-    const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, samplers, sampled, stream_);
+    const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, states, sampled, stream_);
     checkGroup();
     return chosen;
   }

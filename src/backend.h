@@ -11,11 +11,9 @@
 #include "base/dtype.h"
 #include "model/attention_spec.h"
 #include "model/spec.h"
+#include "sampling.h"
 
 namespace shardspeed {
-
-class Sampler;
-struct SampledToken;
 
 // What a backend must do: own the memory of weights, activations and KV cache in whatever layout suits its kernels, and
 // run the fused operations from which runtime/executor.cpp builds every architecture. One Backend is one rank's device;
@@ -196,9 +194,9 @@ class Backend {
   virtual std::optional<std::string> unsupportedAttention(const AttentionCall& /*call*/) const { return {}; }
   // out[i] = in[step.wantedRows[first + i]]
   virtual void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) = 0;
-  // Chooses the next token of the first `count` rows of logits, which it may change, as Sampler::sample does. False
+  // Chooses the next token of the first `count` rows of logits, which it may change, as runtime/sampler.h does. False
   // where the backend leaves that to the host: the logits are as they were then.
-  virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const Sampler* const* /*samplers*/,
+  virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const SamplingState* const* /*states*/,
                       SampledToken* /*sampled*/) {
     return false;
   }

@@ -83,7 +83,7 @@ void Driver::wantLogits() {
     Sequence* sequence = scheduled_.sequences[i];
     const SequenceSlice& slice = scheduled_.step.sequences[i];
     if (sequence->forward || sequence->pending() > 0) continue;
-    outputs_.samplers.push_back(&sequence->sampler);
+    outputs_.samplers.push_back(&sequence->sampler.state());
     want(slice.firstRow + slice.rowCount - 1, sequence, sequence->length() - 1);
   }
   for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {

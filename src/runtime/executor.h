@@ -10,7 +10,7 @@
 #include "model/shard.h"
 #include "model/spec.h"
 #include "model/weights.h"
-#include "runtime/sampler.h"
+#include "sampling.h"
 
 namespace shardspeed {
 
@@ -30,7 +30,7 @@ class Executor {
   struct Outputs {
     // Of the first samplers.size() wanted rows the next tokens are wanted. Where the backend chooses them they go to
     // `sampled`; else the sink gets these rows too.
-    std::vector<const Sampler*> samplers;
+    std::vector<const SamplingState*> samplers;
     SampledToken* sampled = nullptr;
     LogitSink sink;
   };

@@ -140,7 +140,8 @@ TEST(cuda_backend_host, steps_of_generated_tokens_are_replayed) {
     for (const char* function : functions) before[function] = emulator::calls(function);
     runner.fill({{0, {6}, true}, {1, {7}, true}});
     std::vector<SampledToken> sampled(2);
-    const Executor::Outputs outputs{{&greedy, &greedy}, sampled.data(), [](int64_t, int64_t, float*) {}};
+    const Executor::Outputs outputs{
+        {&greedy.state(), &greedy.state()}, sampled.data(), [](int64_t, int64_t, float*) {}};
     CHECK(runner.executor->run(runner.current, outputs, runner.stop));
     std::map<std::string, uint64_t> spent;
     for (const char* function : functions) spent[function] = emulator::calls(function) - before[function];

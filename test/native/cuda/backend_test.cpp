@@ -145,9 +145,9 @@ TEST(cuda_backend, tokens_are_chosen_on_the_device) {
     for (size_t i = 0; i < 3; ++i) device.current.wantedRows[i] = static_cast<int32_t>((i + 1) * rowsEach - 1);
     device.current.wantedRows.resize(3);
     std::vector<SampledToken> found(3);
-    Executor::Outputs outputs{{&samplers[0], &samplers[1], &samplers[2]}, found.data(), [](int64_t, int64_t, float*) {
-                                FAIL("the device left sampling to the host");
-                              }};
+    Executor::Outputs outputs{{&samplers[0].state(), &samplers[1].state(), &samplers[2].state()},
+                              found.data(),
+                              [](int64_t, int64_t, float*) { FAIL("the device left sampling to the host"); }};
     CHECK(device.executor->run(device.current, outputs, device.stop));
     for (size_t i = 0; i < 3; ++i) {
       const Note which("sequence", i);

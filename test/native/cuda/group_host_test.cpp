@@ -42,7 +42,7 @@ void stepOfTwo(CudaRunner& runner) {
   static const Sampler greedy({}, nullptr, 0);
   runner.fill({{0, {6}, true}, {1, {7}, true}});
   std::vector<SampledToken> sampled(2);
-  const Executor::Outputs outputs{{&greedy, &greedy}, sampled.data(), [](int64_t, int64_t, float*) {}};
+  const Executor::Outputs outputs{{&greedy.state(), &greedy.state()}, sampled.data(), [](int64_t, int64_t, float*) {}};
   CHECK(runner.executor->run(runner.current, runner.shard.rank == 0 ? outputs : Executor::Outputs{}, runner.stop));
 }
 

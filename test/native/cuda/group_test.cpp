@@ -149,7 +149,7 @@ TEST(cuda_group, tokens_are_chosen_on_the_first_device) {
       runner.fill(pieces);
       if (round == 0) runner.current.wantedRows = {6, 13};
       std::vector<SampledToken> found(2);
-      const Executor::Outputs outputs{{&greedy, &drawn}, found.data(), [](int64_t, int64_t, float*) {
+      const Executor::Outputs outputs{{&greedy.state(), &drawn.state()}, found.data(), [](int64_t, int64_t, float*) {
                                         FAIL("the device left sampling to the host");
                                       }};
       CHECK(runner.executor->run(runner.current, runner.shard.rank == 0 ? outputs : Executor::Outputs{}, runner.stop));

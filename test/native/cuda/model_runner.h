@@ -10,6 +10,7 @@
 #include "device.h"
 #include "random.h"
 #include "runtime/executor.h"
+#include "runtime/sampler.h"
 #include "tiny_model.h"
 
 namespace shardspeed::test {
