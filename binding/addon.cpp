@@ -7,7 +7,6 @@
 #include "binding/engine.h"
 #include "binding/guard.h"
 #include "binding/writer.h"
-#include "comm/measure_reduce.h"
 #include "cpu/cpu_features.h"
 #include "cpu/measure.h"
 #include "model/layout.h"
@@ -29,7 +28,8 @@ static Napi::Value estimate(const Napi::CallbackInfo& info) {
   });
 }
 
-// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native/binding.ts, shardShapes.
+// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native/binding.ts,
+// shardShapes.
 static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const EngineOptions options = toEngineOptions(info[0].As<Napi::Object>());

@@ -3,7 +3,6 @@
 #include <chrono>
 
 #include "base/spin.h"
-#include "model/shard.h"
 
 namespace shardspeed {
 
@@ -29,8 +28,14 @@ class Timer {
   Clock::time_point start_ = Clock::now();
 };
 
+// Rows [first, first + count).
+struct Rows {
+  int64_t first;
+  int64_t count;
+};
+
 // Of `rows`, those that one rank adds up for all.
-Range shareOf(int64_t rows, int rank, int ranks) {
+Rows shareOf(int64_t rows, int rank, int ranks) {
   const int64_t first = rows * rank / ranks;
   return {first, rows * (rank + 1) / ranks - first};
 }
@@ -89,7 +94,7 @@ void SharedReduce::sum(int64_t rows, int64_t stride, ThreadPool& pool, const Fin
       finish(row, of, ranks);
     });
   } else {
-    const Range mine = shareOf(rows, group_.rank(), ranks);
+    const Rows mine = shareOf(rows, group_.rank(), ranks);
     // Nobody but this rank looks at its share in its slot until the next meeting.
     float* target = slot();
     pool.forEach(mine.count, [&](int64_t i, int) {

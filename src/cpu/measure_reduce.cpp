@@ -1,4 +1,4 @@
-#include "comm/measure_reduce.h"
+#include "cpu/measure.h"
 
 #include <algorithm>
 #include <chrono>
