@@ -6,6 +6,7 @@
 
 #include "model/tensor_writer.h"
 #include "runtime/engine.h"
+#include "runtime/rank_parts.h"
 
 namespace shardspeed {
 

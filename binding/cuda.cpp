@@ -5,6 +5,7 @@
 #ifdef SHARDSPEED_CUDA
 #include "cuda/cuda_backend.h"
 #include "cuda/devices.h"
+#include "runtime/device.h"
 #endif
 #ifdef SHARDSPEED_CUDA_EMULATOR
 #include <cuda_runtime.h>
@@ -37,7 +38,7 @@ void prepareCuda() {
 #ifdef SHARDSPEED_CUDA_EMULATOR
   readEmulatorSettings();
 #endif
-  cuda::addCudaDevices();
+  addDeviceKind("cuda", cuda::cudaDeviceKind());
 }
 
 static Napi::Object toObject(Napi::Env env, const cuda::DeviceReport& device) {

@@ -16,15 +16,10 @@
 #include "cuda/switches.h"
 #include "cuda/tensors.h"
 #include "cuda/token_chooser.h"
-#include "model/layout.h"
-#include "runtime/executor.h"
 
 namespace shardspeed::cuda {
 
 namespace {
-
-// Rows of generated tokens in one launch of the attention: bounds its workspace.
-constexpr int64_t kDecodeRows = 64;
 
 const CudaMatrix& of(const Matrix& matrix) {
   return static_cast<const CudaMatrix&>(matrix);
@@ -329,35 +324,6 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options) {
   requireUsableDevice(index);
   return std::make_unique<CudaBackend>(index, options);
-}
-
-MemoryEstimate estimateCuda(const ModelSpec& spec, const Shard& shard, const BackendOptions& options) {
-  const AttentionShape shape{shard.heads.count, shard.kvHeads.count, spec.headDim};
-  MemoryEstimate estimate;
-  for (const MatrixLayout& layout : modelLayouts(spec, shard))
-    estimate.weightBytes += static_cast<int64_t>(CudaMatrix::bytesOf(layout.rows, layout.cols(), options.dtype));
-  size_t bytes = StepBuffers::bytesOf(options.maxRows, options.kvPages) + decodeWorkspaceBytes(shape, kDecodeRows);
-  if (shard.rank == 0)
-    bytes += TokenChooser::bytesOf(spec.vocabSize, std::min(options.maxRows, Executor::kLogitRows),
-                                   options.kvPages * kPageTokens);
-  if (shard.size > 1)
-    bytes += Collectives::bytesOf(Executor::groupShapes(spec, shard.size, options.maxRows), shard.rank);
-  size_t scratch = 0;
-  int64_t narrowCols = 0;
-  for (const auto& [capacity, cols, width, buffer] : Executor::activationShapes(spec, shard, options.maxRows)) {
-    bytes += CudaActivations::bytesOf(capacity, cols, width);
-    if (width == Width::kNarrow) narrowCols = std::max(narrowCols, cols);
-    if (width == Width::kWide) scratch = std::max(scratch, CudaActivations::bytesOf(capacity, cols, Width::kNarrow));
-  }
-  estimate.activationBytes =
-      static_cast<int64_t>(bytes + scratch + Products::bytesOf(StepBuffers::paddedRows(options.maxRows), narrowCols));
-  estimate.kvPageBytes =
-      static_cast<int64_t>(static_cast<size_t>(spec.layers) * CudaKvCache::pageBytes(shape, options.dtype));
-  return estimate;
-}
-
-void addCudaDevices() {
-  addDeviceKind("cuda", {makeCudaBackend, estimateCuda});
 }
 
 }  // namespace shardspeed::cuda

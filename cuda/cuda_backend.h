@@ -2,7 +2,8 @@
 
 #include <memory>
 
-#include "runtime/device.h"
+#include "backend.h"
+#include "backend_kind.h"
 
 namespace shardspeed::cuda {
 
@@ -10,9 +11,9 @@ namespace shardspeed::cuda {
 // bf16, sums and the residual stream fp32.
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options);
 
-MemoryEstimate estimateCuda(const ModelSpec& spec, const Shard& shard, const BackendOptions& options);
+// Rows of generated tokens in one launch of the attention: bounds its workspace.
+constexpr int64_t kDecodeRows = 64;
 
-// Makes "cuda:0" and so on known to the engine.
-void addCudaDevices();
+DeviceKind cudaDeviceKind();
 
 }  // namespace shardspeed::cuda

@@ -35,12 +35,6 @@ const float* dataOf(const Vector* vector) {
   return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
 }
 
-// The most that a rank gives to the others at once.
-int64_t slotFloats(const GroupShapes& shapes) {
-  const int64_t mostCols = *std::max_element(shapes.logitCols.begin(), shapes.logitCols.end());
-  return std::max(shapes.maxRows * roundUp(shapes.hiddenSize, kLanes), shapes.logitRows * roundUp(mostCols, kLanes));
-}
-
 // What a thread needs for itself, grown as steps ask for it.
 struct Scratch {
   std::vector<float> chains;     // (rows, 2, kLanes), twice where gated
@@ -72,7 +66,7 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuKvCache>(layers, pages, shape);
   }
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
-    return static_cast<size_t>(layers * shape.kvHeads * CpuKvCache::headFloats(shape)) * sizeof(float);
+    return CpuKvCache::bytesOf(layers, 1, shape);
   }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) override {
     rotary_.clear();
@@ -240,7 +234,7 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
 void CpuBackend::prepareGroup(const GroupShapes& shapes) {
   if (!group_) return;
   groupShapes_ = shapes;
-  reduce_ = std::make_unique<SharedReduce>(*group_, slotFloats(shapes));
+  reduce_ = std::make_unique<SharedReduce>(*group_, cpuSlotFloats(shapes));
 }
 
 void CpuBackend::sumRanks(int64_t rows, const Norm* next, Activations& x) {
@@ -373,8 +367,9 @@ std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group) {
   return std::make_unique<CpuBackend>(pool, group);
 }
 
-size_t sharedBytesOfCpuGroup(int ranks, const GroupShapes& shapes) {
-  return SharedReduce::bytesOf(ranks, slotFloats(shapes));
+int64_t cpuSlotFloats(const GroupShapes& shapes) {
+  const int64_t mostCols = *std::max_element(shapes.logitCols.begin(), shapes.logitCols.end());
+  return std::max(shapes.maxRows * roundUp(shapes.hiddenSize, kLanes), shapes.logitRows * roundUp(mostCols, kLanes));
 }
 
 }  // namespace shardspeed

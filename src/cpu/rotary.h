@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -24,6 +25,10 @@ class RotaryTables {
   const Table& forLength(int64_t totalLength);
   // Drops the tables of single lengths: a sequence that grows needs another one every step.
   void forgetDynamic() { dynamic_.clear(); }
+  // Of the tables that are made at once.
+  static size_t bytesOf(const RotarySpec& spec, int64_t maxPositions) {
+    return 2 * static_cast<size_t>(maxPositions) * spec.inverseFrequencies.size() * sizeof(float);
+  }
   int64_t half() const { return static_cast<int64_t>(spec_.inverseFrequencies.size()); }
 
  private:

@@ -58,6 +58,12 @@ class Loader {
     return weights;
   }
 
+  ModelWeights place() {
+    ModelWeights weights;
+    build(weights);
+    return weights;
+  }
+
  private:
   void build(ModelWeights& weights) {
     const bool projected = spec_.embeddingSize != spec_.hiddenSize;
@@ -168,7 +174,7 @@ class Loader {
       try {
         if (options_.stop && options_.stop->load(std::memory_order_relaxed))
           throw Error("ERR_ABORTED", "loading was cancelled");
-        if (options_.group) options_.group->check();
+        if (options_.check) options_.check();
         const int64_t bytes = fill(jobs_[static_cast<size_t>(index)]);
         if (options_.onLoaded) options_.onLoaded(bytes, worker);
       } catch (...) {
@@ -225,11 +231,12 @@ ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backen
   return Loader(spec, options, backend, pool).load();
 }
 
-int64_t estimateWeightBytes(const ModelSpec& spec, const Shard& shard, DType dtype) {
-  int64_t elements = 0;
-  for (const MatrixLayout& layout : modelLayouts(spec, shard))
-    elements += (layout.rows + kGateBlock - 1) / kGateBlock * kGateBlock * layout.cols();
-  return elements * static_cast<int64_t>(dtypeSize(dtype));
+ModelWeights placeWeights(const ModelSpec& spec, const Shard& shard, DType dtype, Backend& backend) {
+  LoadOptions options;
+  options.shard = shard;
+  options.dtype = dtype;
+  ThreadPool pool(1);
+  return Loader(spec, options, backend, pool).place();
 }
 
 }  // namespace shardspeed

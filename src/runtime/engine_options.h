@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "base/dtype.h"
 #include "comm/process_group.h"
 #include "model/spec.h"
 #include "model/weight_plan.h"
-#include "runtime/device.h"
 
 namespace shardspeed {
 
@@ -28,8 +28,5 @@ struct EngineOptions {
   int firstRank() const { return processes ? processes->rank : 0; }
   int groupSize() const { return processes ? processes->size : static_cast<int>(devices.size()); }
 };
-
-// What the ranks of this process will take, by rank.
-std::vector<MemoryEstimate> estimateMemory(const EngineOptions& options);
 
 }  // namespace shardspeed

@@ -10,7 +10,7 @@
 #include "comm/group.h"
 #include "model/weights.h"
 #include "runtime/engine_options.h"
-#include "runtime/executor.h"
+#include "runtime/rank_parts.h"
 
 namespace shardspeed {
 
@@ -51,14 +51,14 @@ class Rank {
 
  private:
   const EngineOptions& options_;
+  int index_;
   Group* group_;
   const std::atomic<bool>& stop_;
   Shard shard_;
   ThreadPool pool_;
   std::unique_ptr<Backend> backend_;
   ModelWeights weights_;
-  std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Executor> executor_;
+  RankParts parts_;
   std::vector<RankMemory> memory_;
 };
 

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/tensors.h"
+#include "memory_counter.h"
 #include "model/layout.h"
 #include "reference.h"
 #include "stored.h"
@@ -90,6 +91,13 @@ static std::vector<uint8_t> bytesOf(const ModelWeights& weights) {
   return bytes;
 }
 
+// What a counter says of the weights.
+static int64_t counted(const ModelSpec& spec, DType dtype) {
+  const auto counter = cpuDeviceKind().makeCounter(0, {});
+  placeWeights(spec, wholeModel(spec), dtype, *counter);
+  return counter->counted().weightBytes;
+}
+
 TEST(loader, any_number_of_threads_writes_the_same_bytes) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     ModelSpec spec = llamaSpec();
@@ -104,7 +112,7 @@ TEST(loader, any_number_of_threads_writes_the_same_bytes) {
       const ModelWeights weights = load(model, *backend, pool, dtype);
       loaded.push_back(bytesOf(weights));
       CHECK_EQ(loaded.back().size(), weights.bytes());
-      CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, wholeModel(spec), dtype));
+      CHECK_EQ(static_cast<int64_t>(weights.bytes()), counted(spec, dtype));
     }
     REQUIRE(loaded[0].size() == loaded[1].size());
     CHECK_BITS(loaded[0].data(), loaded[1].data(), static_cast<int64_t>(loaded[0].size()));
@@ -123,7 +131,7 @@ TEST(loader, random_weights_need_no_checkpoint) {
     loaded.push_back(bytesOf(weights));
     CHECK(!weights.layers[0].qkv.bias);
     CHECK(!weights.finalNorm.weight);
-    CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, wholeModel(spec), options.dtype));
+    CHECK_EQ(static_cast<int64_t>(weights.bytes()), counted(spec, options.dtype));
   }
   CHECK(loaded[0] == loaded[1]);
 }

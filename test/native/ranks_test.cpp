@@ -15,32 +15,8 @@ static EngineOptions rankOptions(TinyModel& model, int ranks, int threads = 1, i
   return options;
 }
 
-// Models that differ in what is divided: heads and KV heads that come out even and do not, odd sizes, every option.
-static std::vector<ModelSpec> specs() {
-  std::vector<ModelSpec> result = {llamaSpec(), optSpec()};
-  ModelSpec uneven = llamaSpec();
-  uneven.heads = 9;
-  uneven.kvHeads = 3;
-  uneven.ffnSize = 137;
-  uneven.vocabSize = 101;
-  result.push_back(uneven);
-  ModelSpec oneKvHead = llamaSpec();
-  oneKvHead.heads = 8;
-  oneKvHead.kvHeads = 1;
-  oneKvHead.tiedHead = true;
-  result.push_back(oneKvHead);
-  ModelSpec postNorm = optSpec();
-  postNorm.normPlacement = NormPlacement::kPost;
-  postNorm.finalNorm = false;
-  result.push_back(postNorm);
-  ModelSpec projected = optSpec();
-  projected.embeddingSize = projected.hiddenSize / 2;
-  result.push_back(projected);
-  return result;
-}
-
 TEST(ranks, tokens_and_logits_are_those_of_one_rank) {
-  for (const ModelSpec& spec : specs()) {
+  for (const ModelSpec& spec : variedSpecs()) {
     TinyModel model(spec, DType::kF32, 180);
     Random random(181);
     const std::vector<int32_t> prompt = promptOf(random, spec, 21);
@@ -116,7 +92,7 @@ TEST(ranks, memory_is_what_was_planned_and_divided) {
 }
 
 TEST(ranks, shards_cover_the_model_once) {
-  for (const ModelSpec& spec : specs())
+  for (const ModelSpec& spec : variedSpecs())
     for (int size = 1; size <= largestGroup(spec); ++size) {
       const Note note(spec.heads, "heads", spec.kvHeads, "kv heads", size, "ranks");
       int64_t heads = 0, ffn = 0, vocab = 0;

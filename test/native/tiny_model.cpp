@@ -45,6 +45,29 @@ ModelSpec optSpec() {
   return spec;
 }
 
+std::vector<ModelSpec> variedSpecs() {
+  std::vector<ModelSpec> result = {llamaSpec(), optSpec()};
+  ModelSpec uneven = llamaSpec();
+  uneven.heads = 9;
+  uneven.kvHeads = 3;
+  uneven.ffnSize = 137;
+  uneven.vocabSize = 101;
+  result.push_back(uneven);
+  ModelSpec oneKvHead = llamaSpec();
+  oneKvHead.heads = 8;
+  oneKvHead.kvHeads = 1;
+  oneKvHead.tiedHead = true;
+  result.push_back(oneKvHead);
+  ModelSpec postNorm = optSpec();
+  postNorm.normPlacement = NormPlacement::kPost;
+  postNorm.finalNorm = false;
+  result.push_back(postNorm);
+  ModelSpec projected = optSpec();
+  projected.embeddingSize = projected.hiddenSize / 2;
+  result.push_back(projected);
+  return result;
+}
+
 TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, bool normWeights)
     : spec_(std::move(spec)), stored_(stored), biases_(biases), normWeights_(normWeights), random_(seed) {
   const bool projected = spec_.embeddingSize != spec_.hiddenSize;

@@ -16,6 +16,8 @@ namespace shardspeed::test {
 ModelSpec llamaSpec();
 // And of an OPT's kind.
 ModelSpec optSpec();
+// Models that differ in what is divided: heads and KV heads that come out even and do not, odd sizes, every option.
+std::vector<ModelSpec> variedSpecs();
 
 // A checkpoint with random values for every role of a spec, and what it computes, in fp64 and by the definition of a
 // transformer: separate q, k, v, gate and up, one token after another.

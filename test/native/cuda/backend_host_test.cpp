@@ -51,9 +51,8 @@ TEST(cuda_backend_host, memory_is_as_estimated) {
   constexpr int64_t kRows = 256;  // more than of logits
   CudaRunner runner(model, DType::kF16, kRows);
   const int64_t taken = before - free();
-  ThreadPool pool(1);
-  const MemoryEstimate estimate = cuda::estimateCuda(model.spec(), wholeModel(spec),
-                                                     {DType::kF16, &pool, kRows, spec.maxPositions, kPages, nullptr});
+  const MemoryEstimate estimate =
+      estimateMemory(cuda::cudaDeviceKind(), spec, wholeModel(spec), DType::kF16, {kRows, spec.maxPositions, kPages});
   unsetenv("SHARDSPEED_CUDA_GEMM");
   const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
   CHECK(taken >= planned);
