@@ -29,6 +29,7 @@ export type {
   GenerationTimings,
   GenerationUsage,
 } from "./engine/generation.js";
+export type { GenerationOptions } from "./engine/generation_options.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
@@ -56,7 +57,7 @@ export { TextGenerationHandler } from "./handler/text_generation_handler.js";
 export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
-export type { GenerationOptions, InitOptions, LoadProgress } from "./loading/options.js";
+export type { InitOptions, LoadProgress } from "./loading/options.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
 export type { TokenLogprob } from "./native/binding.js";
 export {

@@ -15,3 +15,8 @@ export function showValue(found: unknown): string {
   }
   return truncate(shown);
 }
+
+/** `maxNewTokens` as `max_new_tokens`. */
+export function toSnakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}

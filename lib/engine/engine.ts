@@ -1,12 +1,13 @@
 import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
 import type { ModelSpec } from "../models/spec.js";
 import type { NativeStats } from "../native/binding.js";
 import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
+import type { GenerationDefaults } from "./generation_config.js";
+import { type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import type { Session } from "./session.js";
 import { checkTokenIds } from "./token_ids.js";
@@ -80,10 +81,12 @@ export class Engine {
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
     this.contextTokens = parts.contextTokens;
+    const { vocabSize } = parts.module.spec;
     this.module = {
       ...parts.module,
       forward: (inputs) => this.forward(inputs),
-      generate: (inputs, options) => moduleGenerate(this, parts.generationDefaults, inputs, options),
+      generate: (inputs, options) =>
+        moduleGenerate({ engine: this, defaults: parts.generationDefaults, vocabSize }, inputs, options),
     };
   }
 

@@ -1,8 +1,8 @@
 import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
-import type { ResolvedGenerationOptions } from "../loading/options.js";
 import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
+import { neutralSampling, type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
 
@@ -61,14 +61,7 @@ export function toNativeRequest(
   return {
     tokens: Int32Array.from(tokens),
     maxNewTokens,
-    minNewTokens: options.minNewTokens,
-    temperature: options.temperature,
-    topK: options.topK,
-    topP: options.topP,
-    minP: options.minP,
-    repetitionPenalty: options.repetitionPenalty,
-    presencePenalty: options.presencePenalty,
-    frequencyPenalty: options.frequencyPenalty,
+    ...samplingOf(options),
     seedLow: Number(options.seed & 0xffffffffn),
     seedHigh: Number(options.seed >> 32n),
     stopTokens: Int32Array.from(options.stopTokenIds),
@@ -82,14 +75,7 @@ export function toForwardRequest(tokens: number[]): Omit<NativeRequest, "id"> {
   return {
     tokens: Int32Array.from(tokens),
     maxNewTokens: 0,
-    minNewTokens: 0,
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
+    ...neutralSampling,
     seedLow: 0,
     seedHigh: 0,
     stopTokens: new Int32Array(0),

@@ -4,8 +4,8 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
+import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
 import { initInference } from "../loading/init.js";
-import { type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import type { Context } from "./context.js";
 import { deviceOption, type InitEngine, openDsEngine } from "./ds_engine.js";
@@ -109,7 +109,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     }
     this.#defaults = entries.filter(([name]) => isTextParameter(name));
     try {
-      this.#seed = fromText(section.manual_seed ?? undefined, "number") as GenerationOptions["seed"];
+      this.#seed = fromText(section.manual_seed ?? undefined, "integer") as GenerationOptions["seed"];
       resolveGenerationOptions({ ...readParameters(this.#defaults).options });
       resolveGenerationOptions(this.#seed === undefined ? {} : { seed: this.#seed });
       this.#maxLength = readMaxLength(section.max_length);
@@ -182,7 +182,7 @@ function readSection({ modelYamlConfig: yaml }: Context): Record<string, unknown
 }
 
 function readMaxLength(given: unknown): number | undefined {
-  const value = fromText(given ?? undefined, "number");
+  const value = fromText(given ?? undefined, "integer");
   if (value === undefined) return undefined;
   if (!Number.isSafeInteger(value) || (value as number) < 1)
     throw invalidArgument("max_length", "an integer of at least 1", value);

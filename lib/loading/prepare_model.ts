@@ -4,6 +4,7 @@ import type { Logger } from "../base/logger.js";
 import { openDeepSpeedCheckpoint } from "../checkpoint/deepspeed.js";
 import { openCheckpoint } from "../checkpoint/index.js";
 import type { ResolvedConfig } from "../deepspeed_config/index.js";
+import { type GenerationDefaults, loadGenerationDefaults } from "../engine/generation_config.js";
 import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "../models/index.js";
 import type { ModelSpec, WeightPlan } from "../models/spec.js";
 import { readAsMegatron } from "../models/weights/megatron.js";
@@ -11,7 +12,7 @@ import type { EnginePlan } from "../native/binding.js";
 import { layOutShards, type ShardLayout } from "../shards/layout.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
 import { chooseDtype } from "./device.js";
-import { type GenerationDefaults, loadGenerationDefaults, type ResolvedInitOptions } from "./options.js";
+import type { ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
 
 /** What initInference was given: a folder, or a model that was made from a config alone. */

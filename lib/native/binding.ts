@@ -120,10 +120,8 @@ export interface GroupPlan {
   connectLimitMs: number;
 }
 
-export interface NativeRequest {
-  id: number;
-  tokens: Int32Array;
-  maxNewTokens: number;
+/** How the next token is chosen. */
+export interface SamplingParameters {
   minNewTokens: number;
   temperature: number;
   topK: number;
@@ -132,6 +130,12 @@ export interface NativeRequest {
   repetitionPenalty: number;
   presencePenalty: number;
   frequencyPenalty: number;
+}
+
+export interface NativeRequest extends SamplingParameters {
+  id: number;
+  tokens: Int32Array;
+  maxNewTokens: number;
   /** Two 32-bit halves of the seed. */
   seedLow: number;
   seedHigh: number;

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
+import { describeDefault, generationFlag } from "../../dist/cli/flags.js";
+import { describeValues, generationOptionNames, generationOptions } from "../../dist/engine/generation_options.js";
 import { root, runProgram } from "../package/programs.js";
 
 async function help(...command: string[]): Promise<string> {
@@ -29,5 +31,15 @@ test("docs/cli.md describes the commands and flags of --help, all of them and no
   assert.deepEqual([...documented.keys()].sort(), [...commands].sort());
   for (const command of commands) {
     assert.deepEqual(flags(documented.get(command) ?? ""), flags(await help(command)), command);
+  }
+});
+
+test("docs/cli.md has the generation options as their table has them", async () => {
+  const manual = await readFile(path.join(root, "docs/cli.md"), "utf8");
+  for (const name of generationOptionNames) {
+    const row = generationOptions[name];
+    const columns = [`\`${generationFlag(name)}\``, describeValues(row), describeDefault(row), row.help];
+    const expected = `| ${columns.join(" | ")} |`.replaceAll("  ", " ");
+    assert.ok(manual.includes(`\n${expected}\n`), `docs/cli.md lacks the row\n${expected}`);
   }
 });

@@ -9,8 +9,9 @@ import {
   memoryBudget,
   toPlanDevice,
 } from "../../dist/loading/device.js";
-import { maxLogprobs, resolveInitOptions } from "../../dist/loading/options.js";
+import { resolveInitOptions } from "../../dist/loading/options.js";
 import type { CudaReport } from "../../dist/native/binding.js";
+import { mostLogprobs, pageTokens } from "../../dist/native/limits.js";
 import { root } from "../package/programs.js";
 import { cpuBuild, cudaDevice, cudaReport, recordingLogger } from "../support/fake_binding.js";
 import { hasCode } from "../support/fixtures.js";
@@ -287,5 +288,10 @@ describe("memory that may be planned with", () => {
 test("the device can give as many log-probabilities as may be asked for", () => {
   const header = readFileSync(`${root}/cuda/sample.h`, "utf8");
   const most = Number(/kMostLogprobs = (\d+);/.exec(header)?.[1]);
-  assert.ok(maxLogprobs <= most, `${maxLogprobs} asked for, ${most} possible`);
+  assert.ok(mostLogprobs <= most, `${mostLogprobs} asked for, ${most} possible`);
+});
+
+test("a page of the KV cache has as many tokens as on the native side", () => {
+  const header = readFileSync(`${root}/src/backend.h`, "utf8");
+  assert.equal(Number(/kPageTokens = (\d+);/.exec(header)?.[1]), pageTokens);
 });

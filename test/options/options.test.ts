@@ -4,7 +4,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Logger } from "../../dist/base/logger.js";
-import { loadGenerationDefaults, resolveGenerationOptions, resolveInitOptions } from "../../dist/loading/options.js";
+import { loadGenerationDefaults } from "../../dist/engine/generation_config.js";
+import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
+import { resolveInitOptions } from "../../dist/loading/options.js";
 import { cpuBuild } from "../support/fake_binding.js";
 
 const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });

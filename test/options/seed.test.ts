@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { nextSeed } from "../../dist/engine/seed.js";
 import { manualSeed } from "../../dist/index.js";
-import { resolveGenerationOptions } from "../../dist/loading/options.js";
 import { hasCode } from "../support/fixtures.js";
 
 const take = (count: number) => Array.from({ length: count }, nextSeed);

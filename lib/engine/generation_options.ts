@@ -1,0 +1,246 @@
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { describeRange, type NumberRange, OptionReader } from "../base/option_reader.js";
+import type { SamplingParameters } from "../native/binding.js";
+import { mostLogprobs } from "../native/limits.js";
+import type { GenerationDefaults } from "./generation_config.js";
+import { nextSeed } from "./seed.js";
+
+/** What to generate and when to stop. Every option may be left out. */
+export interface GenerationOptions {
+  /** Most new tokens: an integer of at least 1. Default 256, or what is left of the context where that is less. */
+  maxNewTokens?: number;
+  /** No stop token is chosen before this many new tokens: an integer from 0 to maxNewTokens. Default 0. */
+  minNewTokens?: number;
+  /** Logits are divided by it before sampling: a number of at least 0. Default 0, which is greedy: sampling options then have no effect. */
+  temperature?: number;
+  /** Sample among the k likeliest tokens: an integer of at least 0. Default 0: among all. */
+  topK?: number;
+  /** Sample among the likeliest tokens that together have this probability: above 0, at most 1. Default 1: among all. */
+  topP?: number;
+  /** Sample among tokens at least this many times as likely as the likeliest: from 0 to 1. Default 0: among all. */
+  minP?: number;
+  /** Logits of tokens in the prompt or the new text are divided by it where positive, else multiplied: above 0. Default 1: none. */
+  repetitionPenalty?: number;
+  /** Taken from the logits of tokens that are in the new text: from -2 to 2. Default 0. */
+  presencePenalty?: number;
+  /** Taken from the logits of tokens, times how often they are in the new text: from -2 to 2. Default 0. */
+  frequencyPenalty?: number;
+  /** Same seed, same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: the next of manualSeed()'s, else a random one. */
+  seed?: number | bigint;
+  /** The text ends before the first of these: a string or an array of strings, none empty. Default none. */
+  stop?: string | readonly string[];
+  /** The text ends before the first of these tokens, besides the model's end-of-sequence tokens. Default none. */
+  stopTokenIds?: readonly number[];
+  /** Go on after the model's end-of-sequence tokens. Default false. */
+  ignoreEos?: boolean;
+  /** Log-probabilities of the new tokens: true or 0 for these alone, 1 to 20 for that many of the likeliest besides. Default false. */
+  logprobs?: boolean | number;
+  /** Ends the work with ERR_ABORTED. */
+  signal?: AbortSignal;
+  /** Beam search is not available yet: only 1. */
+  numBeams?: number;
+}
+
+/** Generation options, checked, with their defaults. */
+export interface ResolvedGenerationOptions extends SamplingParameters {
+  maxNewTokens: number;
+  /** Whether the caller named maxNewTokens: a context too short for it is then an error, and otherwise bounds it. */
+  maxNewTokensGiven: boolean;
+  /** From 0 to 2^64 - 1. */
+  seed: bigint;
+  stop: string[];
+  /** The caller's, and the model's end-of-sequence tokens unless ignoreEos. No duplicates. */
+  stopTokenIds: number[];
+  /** undefined: none; n: the chosen token's and the n largest. */
+  logprobs: number | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/** An option in the table: how its value is written in code, in a request and on a command line. */
+interface Row {
+  /** What the option does, in a line. */
+  help: string;
+  /** Words for the default. */
+  unsetText?: string;
+  /** Letter of the short flag of `shardspeed generate`. */
+  short?: string;
+  /** Whether requests to handlers, and model-config.yaml for all of them, may not name it. */
+  notInRequests?: true;
+}
+
+interface NumericRow extends Row {
+  kind: "integer" | "number";
+  range: NumberRange;
+  /** An option that is the most that this one may be. */
+  upTo?: "maxNewTokens";
+  unset: number;
+}
+
+interface OtherRow extends Row {
+  kind: "seed" | "texts" | "tokenIds" | "flag" | "logprobs" | "beams";
+  /** Words for the values that it takes. */
+  expected: string;
+}
+
+export type GenerationOptionRow = NumericRow | OtherRow;
+type NumericOption = "maxNewTokens" | keyof SamplingParameters;
+/** All but the signal, which has no form in text. */
+export type GenerationOptionName = Exclude<keyof GenerationOptions, "signal">;
+
+const maxInt32 = 2 ** 31 - 1;
+
+function integer(minimum: number, unset: number, help: string, more: Partial<NumericRow> = {}): NumericRow {
+  return { kind: "integer", range: { minimum, maximum: maxInt32 }, unset, help, ...more };
+}
+
+function number(range: NumberRange, unset: number, help: string, more: Partial<NumericRow> = {}): NumericRow {
+  return { kind: "number", range, unset, help, ...more };
+}
+
+function other(kind: OtherRow["kind"], expected: string, help: string, more: Partial<OtherRow> = {}): OtherRow {
+  return { kind, expected, help, ...more };
+}
+
+/**
+ * The generation options, each once: from this table come their names, ranges and defaults, the flags of `shardspeed generate`, the parameters
+ * of requests to handlers, and the rows of docs/cli.md.
+ */
+export const generationOptions: Readonly<
+  Record<NumericOption, NumericRow> & Record<Exclude<GenerationOptionName, NumericOption>, OtherRow>
+> = {
+  maxNewTokens: integer(1, 256, "most new tokens", { short: "n", unsetText: "256, or what is left of the context" }),
+  minNewTokens: integer(0, 0, "no stop token is chosen before this many new tokens", { upTo: "maxNewTokens" }),
+  temperature: number({ minimum: 0 }, 0, "0 is greedy: the sampling options then have no effect", { short: "t" }),
+  topK: integer(0, 0, "sample among the k likeliest tokens, 0 for all"),
+  topP: number({ above: 0, maximum: 1 }, 1, "sample among the likeliest tokens that together have this probability"),
+  minP: number(
+    { minimum: 0, maximum: 1 },
+    0,
+    "sample among tokens at least this many times as likely as the likeliest",
+  ),
+  repetitionPenalty: number({ above: 0 }, 1, "above 1 against repetition of tokens in the prompt and the new text"),
+  presencePenalty: number({ minimum: -2, maximum: 2 }, 0, "taken from the logits of tokens that the new text has"),
+  frequencyPenalty: number({ minimum: -2, maximum: 2 }, 0, "the same, times how often the new text has them"),
+  seed: other("seed", "integer from 0 to 2^64 - 1", "same seed, same samples", { short: "s", unsetText: "random" }),
+  stop: other("texts", "text", "end before this text, which is not written; may be given several times"),
+  stopTokenIds: other("tokenIds", "`1,2,3`", "end before these tokens, besides the model's own"),
+  ignoreEos: other("flag", "", "go on after the model's end-of-sequence tokens"),
+  logprobs: other(
+    "logprobs",
+    `integer from 0 to ${mostLogprobs}`,
+    "with `--json`: log-probabilities of the tokens, and of that many of the likeliest",
+    { unsetText: "none, 0 without a number", notInRequests: true },
+  ),
+  numBeams: other("beams", "1", "only 1: beam search is not available yet", { unsetText: "1" }),
+};
+
+export const generationOptionNames = Object.keys(generationOptions) as GenerationOptionName[];
+const numericOptions = generationOptionNames.filter(
+  (name): name is NumericOption => "unset" in generationOptions[name],
+);
+
+/** The parameters of sampling at their defaults, which leave the logits as they are. */
+export const neutralSampling: SamplingParameters = pickSampling(
+  (name) => (generationOptions[name] as NumericRow).unset,
+);
+
+/** The parameters that the native side takes under their own names. */
+export function samplingOf(options: ResolvedGenerationOptions): SamplingParameters {
+  return pickSampling((name) => options[name]);
+}
+
+function pickSampling(read: (name: NumericOption) => number): SamplingParameters {
+  const { maxNewTokens: _, ...sampling } = Object.fromEntries(
+    numericOptions.map((name) => [name, read(name)]),
+  ) as unknown as Record<NumericOption, number>;
+  return sampling;
+}
+
+/** Words for the values of an option: "integer of at least 1". */
+export function describeValues(row: GenerationOptionRow): string {
+  if ("expected" in row) return row.expected;
+  const { minimum, maximum } = row.range;
+  if (row.upTo !== undefined) return `integer from ${minimum} to ${row.upTo}`;
+  const range = maximum === maxInt32 ? { ...row.range, maximum: undefined } : row.range;
+  return describeRange(row.kind, range).replace(/^an? /, "");
+}
+
+/**
+ * Checks generation options and fills in defaults. The caller's object is left as it is.
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
+ */
+export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
+  const reader = new OptionReader("The generation options", options, [...generationOptionNames, "signal"]);
+  checkNumBeams(reader.get("numBeams"));
+  const numbers: Partial<Record<NumericOption, number>> = {};
+  for (const name of numericOptions) {
+    const { kind, range, upTo, unset } = generationOptions[name];
+    const bounded = upTo === undefined ? range : { ...range, maximum: numbers[upTo] as number };
+    numbers[name] = reader.inRange(name, kind, bounded, unset);
+  }
+  const ignoreEos = reader.boolean("ignoreEos", false);
+  const stopTokenIds = [
+    ...readTokenIds(reader.get("stopTokenIds")),
+    ...(ignoreEos ? [] : (defaults?.eosTokenIds ?? [])),
+  ];
+  return {
+    ...(numbers as Record<NumericOption, number>),
+    maxNewTokensGiven: reader.get("maxNewTokens") !== undefined,
+    seed: readSeed(reader.get("seed")),
+    stop: readStop(reader.get("stop"), "stop"),
+    stopTokenIds: [...new Set(stopTokenIds)],
+    logprobs: readLogprobs(reader.get("logprobs")),
+    signal: reader.signal("signal"),
+  };
+}
+
+function checkNumBeams(value: unknown): void {
+  if (value === undefined || value === 1) return;
+  if (!Number.isInteger(value) || (value as number) < 1) throw invalidArgument("numBeams", "1", value);
+  throw new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    `Expected numBeams to be 1, found ${value}: beam search is not available yet. Leave it out, or sample with temperature.`,
+  );
+}
+
+function readTokenIds(value: unknown): number[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw invalidArgument("stopTokenIds", "an array of token ids", value);
+  return value.map((id, i) => {
+    if (!Number.isInteger(id) || id < 0 || id > maxInt32) throw invalidArgument(`stopTokenIds[${i}]`, "a token id", id);
+    return id;
+  });
+}
+
+function readSeed(value: unknown): bigint {
+  if (value === undefined) return nextSeed();
+  if (
+    typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : Number.isSafeInteger(value) && (value as number) >= 0
+  ) {
+    return BigInt(value as number | bigint);
+  }
+  throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
+}
+
+/** Stop strings without duplicates; `name` is the option's, for errors. */
+export function readStop(value: unknown, name: string): string[] {
+  if (value === undefined) return [];
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  for (const stop of list) {
+    if (typeof stop !== "string" || stop === "")
+      throw invalidArgument(name, "a string or an array of strings, none empty", value);
+    // Half of a surrogate pair is no character, so no text could ever hold it.
+    if (/\p{Surrogate}/u.test(stop)) throw invalidArgument(name, "text of whole Unicode characters", stop);
+  }
+  return [...new Set(list as string[])];
+}
+
+function readLogprobs(value: unknown): number | undefined {
+  if (value === undefined || value === false) return undefined;
+  if (value === true) return 0;
+  if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > mostLogprobs) {
+    throw invalidArgument("logprobs", `true, false or an integer from 0 to ${mostLogprobs}`, value);
+  }
+  return value as number;
+}
