@@ -10,7 +10,7 @@ export type { ExtractLimits, OpenArchiveOptions } from "./archive/open_options.j
 export { type PackedArchive, packArchive } from "./archive/pack.js";
 export type { ArchiveFormat, ArchiveRuntime, PackOptions } from "./archive/pack_options.js";
 export type { ArchiveProgress } from "./archive/progress.js";
-export { type ErrorCode, errorCodes, ShardspeedError } from "./base/errors.js";
+export { type ErrorCode, errorCodes, httpStatuses, ShardspeedError } from "./base/errors.js";
 export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
 export {

@@ -22,6 +22,30 @@ export const errorCodes = {
 
 export type ErrorCode = keyof typeof errorCodes;
 
+/**
+ * The HTTP status of a request that failed with a code: 400 where the request is wrong, 499 where nobody waits for the answer, 503 where
+ * another try may succeed, 507 where memory or a device is lacking, 500 where the model or the server is at fault. A PredictionException has
+ * a status of its own.
+ */
+export const httpStatuses: Readonly<Record<ErrorCode, number>> = {
+  ERR_INVALID_ARGUMENT: 400,
+  ERR_CONFIG: 500,
+  ERR_CHECKPOINT: 500,
+  ERR_ARCHIVE: 500,
+  ERR_UNSUPPORTED_MODEL: 500,
+  ERR_TOKENIZER: 400,
+  ERR_CONTEXT_LENGTH: 400,
+  ERR_OUT_OF_MEMORY: 507,
+  ERR_NUMERIC: 503,
+  ERR_CUDA: 507,
+  ERR_COMM: 503,
+  ERR_NOT_DRIVER: 500,
+  ERR_ABORTED: 499,
+  ERR_DISPOSED: 503,
+  ERR_HANDLER: 500,
+  ERR_NATIVE: 500,
+};
+
 const marker = Symbol.for("shardspeed.error");
 
 /** Every failure that shardspeed reports: a stable `code`, and a message that says what was found, what was expected and what to do. */

@@ -1,4 +1,4 @@
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
 import type { Context } from "./context.js";
 import { PredictionException } from "./prediction_exception.js";
@@ -166,8 +166,7 @@ function outcomeOf(error: unknown): [code: number, message: string] {
 }
 
 function isOutOfResources(error: unknown): boolean {
-  if (ShardspeedError.isInstance(error) && (error.code === "ERR_OUT_OF_MEMORY" || error.code === "ERR_CUDA"))
-    return true;
+  if (ShardspeedError.isInstance(error) && httpStatuses[error.code] === 507) return true;
   const message = messageOf(error);
   if (message.includes("CUDA")) return true;
   // What V8 and Node say where memory runs out, as long as they can still say something.

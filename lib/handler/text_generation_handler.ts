@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type ErrorCode, httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
@@ -166,7 +166,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
 
   #refuse(error: unknown, place: number): unknown {
     const { code, message } = error as ShardspeedError;
-    const status = statusOf(code);
+    const status = httpStatuses[code];
     this.context?.setResponseStatus(status, null, place);
     this.context?.requestProcessor[place]?.addResponseProperty("content-type", "application/json");
     return { code: status, type: status === 400 ? "BadRequestException" : "InternalServerException", message };
@@ -197,21 +197,17 @@ async function ownFolder(modelDir: string): Promise<string | undefined> {
 }
 
 /** What ends one request only. Anything else is the whole batch's. */
-const ownCodes: Readonly<Record<string, number>> = {
-  ERR_INVALID_ARGUMENT: 400,
-  ERR_CONTEXT_LENGTH: 400,
-  ERR_TOKENIZER: 400,
-  ERR_ABORTED: 499,
-  ERR_NUMERIC: 503,
-  ERR_OUT_OF_MEMORY: 507,
-};
-
-function statusOf(code: string): number {
-  return ownCodes[code] ?? 503;
-}
+const ownCodes: readonly ErrorCode[] = [
+  "ERR_INVALID_ARGUMENT",
+  "ERR_CONTEXT_LENGTH",
+  "ERR_TOKENIZER",
+  "ERR_ABORTED",
+  "ERR_NUMERIC",
+  "ERR_OUT_OF_MEMORY",
+];
 
 function keepIfOwn(error: unknown): { error: unknown } {
-  if (ShardspeedError.isInstance(error) && Object.hasOwn(ownCodes, error.code)) return { error };
+  if (ShardspeedError.isInstance(error) && ownCodes.includes(error.code)) return { error };
   throw error;
 }
 
