@@ -78,8 +78,9 @@ export class BaseHandler {
 
   async #run(data: HandlerRequest[]): Promise<Untyped> {
     const prepared = await this.#measured("preprocess", () => this.preprocess(data));
-    this.explain = this.#asks("explain");
-    if (this.explain) return this.explainHandle(prepared, data);
+    const explain = this.#asks("explain");
+    this.explain = explain;
+    if (explain) return this.explainHandle(prepared, data);
     const output = await this.#measured("inference", () => this.inference(prepared));
     return this.#measured("postprocess", () => this.postprocess(output));
   }

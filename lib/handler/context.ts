@@ -1,9 +1,11 @@
-import { invalidArgument } from "../base/errors.js";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
+import { Batch } from "./batch.js";
 import { Metrics } from "./metrics.js";
 import type { Untyped } from "./request.js";
-import { type RequestHeader, RequestProcessor } from "./request_processor.js";
+import type { RequestHeader, RequestProcessor } from "./request_processor.js";
 import type { IntermediateResponse } from "./response.js";
 import { createSystemProperties, type SystemProperties } from "./system_properties.js";
 
@@ -76,7 +78,10 @@ const positionalNames = [
 
 /**
  * What a handler knows of its model, and of the batch that it works on: TorchServe's context (ts/context.py) with names in camel case.
- * The service sets requestIds and requestProcessor before each batch.
+ *
+ * A model has one context for as long as it is served, which a handler may keep. What it says of a batch (ids, headers, statuses, signals) is
+ * that of the batch in whose handle() it is asked, after any await too. Asked from elsewhere, such as a timer that initialize() has set, it is
+ * that of the last batch; while several batches run, such a question is an error.
  */
 export class Context {
   readonly modelName: string;
@@ -84,17 +89,11 @@ export class Context {
   readonly modelYamlConfig: Untyped;
   declare readonly systemProperties: SystemProperties;
   readonly logger: Logger;
-  metrics: Metrics;
-  /** Ids of the batch's requests, by place. */
-  requestIds: Record<number, string> = {};
-  /** One for each request of the batch. Before the first batch there is one, so that a handler can be called without a service. */
-  requestProcessor: RequestProcessor[] = [new RequestProcessor()];
-  /** One for each request, of a handler that batches continuously; else null. */
-  stoppingCriteria: ((output: Untyped) => boolean)[] | null = null;
-  /** Signals of requests whose clients may go away, by place. */
-  requestSignals: readonly (AbortSignal | undefined)[] = [];
-  /** Receives what sendIntermediatePredictResponse() sends; undefined where nobody can take a part of a response. */
-  onIntermediateResponse: ((responses: IntermediateResponse[]) => void) | undefined;
+  readonly metrics: Metrics;
+  /** The batch that the asking code works on. */
+  readonly #current = new AsyncLocalStorage<Batch>();
+  readonly #running = new Set<Batch>();
+  #last = Batch.ofOneRequest();
   readonly headerKeySequenceId = process.env.TS_REQUEST_SEQUENCE_ID ?? "ts_request_sequence_id";
   readonly headerKeySequenceStart = process.env.TS_REQUEST_SEQUENCE_START ?? "ts_request_sequence_start";
   readonly headerKeySequenceEnd = process.env.TS_REQUEST_SEQUENCE_END ?? "ts_request_sequence_end";
@@ -128,6 +127,81 @@ export class Context {
     this.metrics = metrics ?? new Metrics();
     this.modelYamlConfig = modelYamlConfig === undefined ? {} : modelYamlConfig;
     this.logger = logger ?? silentLogger;
+    this.metrics.followRequestIds(() => this.requestIds);
+  }
+
+  /**
+   * Runs a function that sees this batch in the context, as does all that it starts. Services call it.
+   *
+   * @returns What the function returns; the batch is over when that settles.
+   */
+  async runBatch<T>(batch: Batch, run: () => T | Promise<T>): Promise<T> {
+    this.#running.add(batch);
+    this.#last = batch;
+    try {
+      return await this.#current.run(batch, run);
+    } finally {
+      this.#running.delete(batch);
+    }
+  }
+
+  get #batch(): Batch {
+    const batch = this.#current.getStore();
+    if (batch !== undefined) return batch;
+    if (this.#running.size > 1) {
+      throw new ShardspeedError(
+        "ERR_HANDLER",
+        `The context of ${this.modelName} was asked for what belongs to a batch, from code that no handle() has called, while ` +
+          `${this.#running.size} batches run. Ask in handle(), or in what it calls.`,
+      );
+    }
+    const [only] = this.#running;
+    return only ?? this.#last;
+  }
+
+  /** Ids of the batch's requests, by place. */
+  get requestIds(): Record<number, string> {
+    return this.#batch.requestIds;
+  }
+
+  set requestIds(ids: Record<number, string>) {
+    this.#batch.requestIds = ids;
+  }
+
+  /** One for each request of the batch. Before the first batch there is one, so that a handler can be called without a service. */
+  get requestProcessor(): RequestProcessor[] {
+    return this.#batch.requestProcessor;
+  }
+
+  set requestProcessor(processors: RequestProcessor[]) {
+    this.#batch.requestProcessor = processors;
+  }
+
+  /** One for each request, of a handler that batches continuously; else null. */
+  get stoppingCriteria(): ((output: Untyped) => boolean)[] | null {
+    return this.#batch.stoppingCriteria;
+  }
+
+  set stoppingCriteria(criteria: ((output: Untyped) => boolean)[] | null) {
+    this.#batch.stoppingCriteria = criteria;
+  }
+
+  /** Signals of requests whose clients may go away, by place. */
+  get requestSignals(): readonly (AbortSignal | undefined)[] {
+    return this.#batch.requestSignals;
+  }
+
+  set requestSignals(signals: readonly (AbortSignal | undefined)[]) {
+    this.#batch.requestSignals = signals;
+  }
+
+  /** Receives what sendIntermediatePredictResponse() sends; undefined where nobody can take a part of a response. */
+  get onIntermediateResponse(): ((responses: IntermediateResponse[]) => void) | undefined {
+    return this.#batch.onIntermediateResponse;
+  }
+
+  set onIntermediateResponse(receive: ((responses: IntermediateResponse[]) => void) | undefined) {
+    this.#batch.onIntermediateResponse = receive;
   }
 
   /** undefined where there is no such request. */

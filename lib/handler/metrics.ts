@@ -19,9 +19,22 @@ const mostKept = 10_000;
 
 /** Collects what a handler measures, with the methods of TorchServe's `context.metrics` (ts/metrics/metrics_store.py). */
 export class Metrics {
-  /** By place in the batch; set for each batch. */
-  requestIds: Readonly<Record<number, string>> = {};
+  #requestIds: () => Readonly<Record<number, string>> = () => ({});
   #kept: Metric[] = [];
+
+  /** By place in the batch. */
+  get requestIds(): Readonly<Record<number, string>> {
+    return this.#requestIds();
+  }
+
+  set requestIds(ids: Readonly<Record<number, string>>) {
+    this.#requestIds = () => ids;
+  }
+
+  /** Asks for the ids each time: a context gives those of the batch in which something is measured. */
+  followRequestIds(read: () => Readonly<Record<number, string>>): void {
+    this.#requestIds = read;
+  }
 
   /** @param idx Place of the request in the batch; undefined: the whole batch. */
   addMetric(

@@ -1,5 +1,7 @@
 import { httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
+import { batchesOverlap } from "../torchserve_config/values.js";
+import { Batch } from "./batch.js";
 import type { Context } from "./context.js";
 import { PredictionException } from "./prediction_exception.js";
 import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders, type Untyped } from "./request.js";
@@ -43,11 +45,17 @@ export interface PredictOptions {
   onIntermediateResponse?: ((responses: IntermediateResponse[]) => void) | undefined;
 }
 
-/** Runs batches through a handler, one at a time, and says what became of each. */
+/**
+ * Runs batches through a handler and says what became of each. They run one at a time; with `continuousBatching: true` in model-config.yaml a
+ * batch does not wait for those before it, and the engine computes them together.
+ */
 export class HandlerService {
   readonly context: Context;
+  /** Whether batches may run at the same time. */
+  readonly overlaps: boolean;
   readonly #handler: HandlerObject | undefined;
   readonly #entry: HandlerFunction;
+  readonly #running = new Set<Promise<unknown>>();
   #last: Promise<unknown> = Promise.resolve();
 
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no handler or no context. */
@@ -58,6 +66,7 @@ export class HandlerService {
     if (typeof context?.systemProperties?.model_dir !== "string")
       throw invalidArgument("context", "a Context", context);
     this.context = context;
+    this.overlaps = batchesOverlap(context.modelYamlConfig);
     this.#handler = typeof handler === "function" ? undefined : handler;
     this.#entry =
       typeof handler === "function" ? handler : (data, ctx) => handler.handle(data as HandlerRequest[], ctx);
@@ -83,7 +92,7 @@ export class HandlerService {
   }
 
   /**
-   * Runs a batch when those before it are done. Whatever the handler does, it does not reject.
+   * Runs a batch, when those before it are done or, with continuousBatching, at once. Whatever the handler does, it does not reject.
    *
    * @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no array of requests.
    */
@@ -91,23 +100,31 @@ export class HandlerService {
     if (!Array.isArray(requests) || !requests.every((request) => typeof request === "object" && request !== null)) {
       throw invalidArgument("requests", "an array of requests", requests);
     }
-    const outcome = this.#last.then(() => this.#predict(requests, options));
-    this.#last = outcome.catch(() => {}); // a logger that throws must not end the service
+    const outcome = this.overlaps
+      ? this.#predict(requests, options)
+      : this.#last.then(() => this.#predict(requests, options));
+    const done = outcome.catch(() => {}); // a logger that throws must not end the service
+    this.#last = done;
+    this.#running.add(done);
+    void done.then(() => this.#running.delete(done));
     return outcome;
   }
 
   /** Ends the handler when the batches that were given are done. */
   async dispose(): Promise<void> {
-    await this.#last;
+    await Promise.all(this.#running);
     await this.#handler?.dispose?.();
   }
 
   async #predict(requests: readonly BatchRequest[], options: PredictOptions): Promise<BatchOutcome> {
     const ids = requests.map(({ id }) => id);
     const startedAt = performance.now();
+    const batch = new Batch();
     let output: Untyped;
     try {
-      output = await this.#inModelFolder(() => this.#entry(this.#begin(requests, options), this.context));
+      output = await this.context.runBatch(batch, () =>
+        this.#inModelFolder(() => this.#entry(fill(batch, requests, options), this.context)),
+      );
     } catch (error) {
       this.context.logger.error(`Invoking the handler failed: ${stackOf(error)}`);
       return { ...failure(ids, ...outcomeOf(error)), error };
@@ -115,7 +132,7 @@ export class HandlerService {
     if (!Array.isArray(output)) return failure(ids, 503, "Invalid model predict output");
     if (output.length !== requests.length) return failure(ids, 503, "number of batch response mismatched");
     const milliseconds = Number((performance.now() - startedAt).toFixed(2));
-    const outcome = this.#respond(ids, output);
+    const outcome = respond(batch, ids, output);
     if (outcome.code === 200) this.context.metrics.addTime("PredictionTime", milliseconds, undefined, "ms");
     return outcome;
   }
@@ -124,32 +141,31 @@ export class HandlerService {
   #inModelFolder<T>(run: () => T): T {
     return runInModelFolder(this.context.systemProperties.model_dir, run);
   }
+}
 
-  /** Tells the context of a batch. */
-  #begin(requests: readonly BatchRequest[], options: PredictOptions): HandlerRequest[] {
-    const { context } = this;
-    context.requestIds = Object.fromEntries(requests.map(({ id }, i) => [i, id]));
-    context.metrics.requestIds = context.requestIds;
-    context.requestSignals = requests.map(({ signal }) => signal);
-    context.requestProcessor = requests.map(
-      ({ parts = [], headers = {} }) => new RequestProcessor(requestHeaders(parts, headers)),
-    );
-    context.onIntermediateResponse = options.onIntermediateResponse;
-    return requests.map(({ parts = [], data }) => data ?? decodeRequest(parts));
-  }
+/** Makes the batch what the requests are. @returns what the handler gets of them */
+function fill(batch: Batch, requests: readonly BatchRequest[], options: PredictOptions): HandlerRequest[] {
+  batch.requestIds = Object.fromEntries(requests.map(({ id }, i) => [i, id]));
+  batch.requestSignals = requests.map(({ signal }) => signal);
+  batch.requestProcessor = requests.map(
+    ({ parts = [], headers = {} }) => new RequestProcessor(requestHeaders(parts, headers)),
+  );
+  batch.onIntermediateResponse = options.onIntermediateResponse;
+  return requests.map(({ parts = [], data }) => data ?? decodeRequest(parts));
+}
 
-  #respond(ids: readonly string[], output: readonly unknown[]): BatchOutcome {
-    const responses: RequestResponse[] = [];
-    for (const [i, requestId] of ids.entries()) {
-      const body = encodeOutput(output[i]);
-      if (body === undefined) return failure(ids, 503, "Unsupported model output data type.");
-      const [status, phrase] = this.context.getResponseStatus(i);
-      const { "content-type": contentType, ...headers } = this.context.getResponseHeaders(i);
-      if (headers[streamNextHeader] === "true") headers[streamNextHeader] = "false";
-      responses.push({ requestId, status, phrase, contentType, headers, body });
-    }
-    return { code: 200, message: "Prediction success", responses };
+function respond(batch: Batch, ids: readonly string[], output: readonly unknown[]): BatchOutcome {
+  const responses: RequestResponse[] = [];
+  for (const [i, requestId] of ids.entries()) {
+    const body = encodeOutput(output[i]);
+    if (body === undefined) return failure(ids, 503, "Unsupported model output data type.");
+    const request = batch.requestProcessor[i] ?? new RequestProcessor(); // a handler may have replaced the array
+    const { "content-type": contentType, ...headers } = request.getResponseHeaders();
+    if (headers[streamNextHeader] === "true") headers[streamNextHeader] = "false";
+    const [status, phrase] = [request.getResponseStatusCode(), request.getResponseStatusPhrase()];
+    responses.push({ requestId, status, phrase, contentType, headers, body });
   }
+  return { code: 200, message: "Prediction success", responses };
 }
 
 function failure(ids: readonly string[], code: number, message: string): BatchOutcome {

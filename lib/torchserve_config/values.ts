@@ -1,3 +1,4 @@
+import { checkValue } from "./check_value.js";
 import { keysOf, modelConfigKeys } from "./keys.js";
 import type { DeepSpeedSection, ModelConfigYaml, TorchrunSettings } from "./types.js";
 
@@ -22,6 +23,17 @@ export function fillDefaults(given: ReadonlyMap<string, unknown>): ModelConfigYa
 function handlerSettings(given: ReadonlyMap<string, unknown>): Record<string, unknown> {
   const own = [...given].filter(([name]) => name.startsWith("handler."));
   return Object.fromEntries(own.map(([name, value]) => [name.slice("handler.".length), value]));
+}
+
+/** Whether a model-config.yaml, as plain data, lets batches of a handler run at the same time: by continuousBatching or its other name. */
+export function batchesOverlap(yaml: unknown): boolean {
+  if (typeof yaml !== "object" || yaml === null) return false;
+  return ["continuousBatching", "asyncCommunication"].some((key) => {
+    const checked = Object.hasOwn(yaml, key)
+      ? checkValue(key, (yaml as Record<string, unknown>)[key])
+      : { value: false };
+    return "value" in checked && checked.value === true;
+  });
 }
 
 /** Ranks that a worker's model is divided among; 0 where its DeepSpeed config says how many. */
