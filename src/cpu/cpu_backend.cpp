@@ -4,14 +4,13 @@
 #include <vector>
 
 #include "comm/shared_reduce.h"
+#include "cpu/attention.h"
 #include "cpu/cpu_features.h"
 #include "cpu/kernels.h"
-#include "cpu/rotary.h"
 #include "cpu/tensors.h"
 
 namespace shardspeed {
 
-static_assert(kLanes == kPageTokens, "attention scores a page of tokens in one vector");
 static_assert(kLanes == kGateBlock, "a gated matrix has a panel of gate rows, then the panel of its up rows");
 
 namespace {
@@ -31,16 +30,12 @@ CpuActivations& cpu(Activations& activations) {
 const CpuActivations& cpu(const Activations& activations) {
   return static_cast<const CpuActivations&>(activations);
 }
-const float* dataOf(const Vector* vector) {
-  return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
-}
 
 // What a thread needs for itself, grown as steps ask for it.
 struct Scratch {
-  std::vector<float> chains;     // (rows, 2, kLanes), twice where gated
-  std::vector<float> normed;     // (kFewRows, stride)
-  std::vector<float> attention;  // (2 * kQueryTile, headDimPadded)
-  int64_t normedFor = -1;        // the projection that `normed` belongs to
+  std::vector<float> chains;  // (rows, 2, kLanes), twice where gated
+  std::vector<float> normed;  // (kFewRows, stride)
+  int64_t normedFor = -1;     // the projection that `normed` belongs to
 
   static float* take(std::vector<float>& buffer, int64_t count) {
     if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
@@ -51,7 +46,11 @@ struct Scratch {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(ThreadPool& pool, Group* group)
-      : pool_(pool), group_(group), kernels_(chooseKernels()), scratch_(static_cast<size_t>(pool.threads())) {}
+      : pool_(pool),
+        group_(group),
+        kernels_(chooseKernels()),
+        attention_(pool, kernels_),
+        scratch_(static_cast<size_t>(pool.threads())) {}
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
     return std::make_unique<CpuMatrix>(rows, cols, dtype);
@@ -69,8 +68,7 @@ class CpuBackend final : public Backend {
     return CpuKvCache::bytesOf(layers, 1, shape);
   }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) override {
-    rotary_.clear();
-    for (const RotarySpec& table : tables) rotary_.emplace_back(table, maxPositions);
+    attention_.prepareRotary(tables, maxPositions);
   }
 
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
@@ -101,8 +99,15 @@ class CpuBackend final : public Backend {
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
     pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, x.cols(), cpu(x).row(row), cpu(x).row(row)); });
   }
-  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
-  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override;
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
+              Activations& out) override {
+    attention_.attend(step, call, cpu(qkv), static_cast<CpuKvCache&>(cache), cpu(out));
+  }
+  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
+    const bool wholeRows = (call.queryNorm || call.keyNorm) && call.normSpan == QkNormSpan::kRow;
+    if (wholeRows && group_ && group_->size() > 1) return "norms over all heads of queries or keys with several ranks";
+    return {};
+  }
 
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
@@ -133,25 +138,16 @@ class CpuBackend final : public Backend {
   void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
                      const Target& out, Scratch& scratch) const;
   void sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x);
-  void appendRows(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache);
-
-  // Where a row of the step stands.
-  struct Place {
-    const SequenceSlice* slice;
-    const RotaryTables::Table* table;  // null where positions are not rotary
-    int64_t position;
-  };
 
   ThreadPool& pool_;
   Group* group_;
   const KernelTable& kernels_;
-  std::vector<RotaryTables> rotary_;
+  CpuAttention attention_;
   std::unique_ptr<SharedReduce> reduce_;
   GroupShapes groupShapes_;
   std::vector<Scratch> scratch_;    // one a worker
   std::vector<float> normed_;       // (rows, stride) of the step
   const Norm* normedBy_ = nullptr;  // what `normed_` was computed by, together with the sum that it is of
-  std::vector<Place> places_;       // (rows) of the step
   std::vector<int64_t> parts_;      // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
 };
@@ -266,99 +262,6 @@ void CpuBackend::gatherLogits(int64_t rows, const Activations& part, Activations
       std::copy_n(source + row * roundUp(cols, kLanes), cols, cpu(*whole).row(row) + firstCol);
     firstCol += cols;
   });
-}
-
-// Turns q and k and puts k and v into their pages.
-void CpuBackend::appendRows(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache) {
-  const AttentionShape& shape = call.shape;
-  const int64_t dim = shape.headDim;
-  const int64_t padded = roundUp(dim, kLanes);
-  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
-  const int64_t half = rotary ? rotary->dims / 2 : 0;
-  places_.clear();
-  if (call.layer == 0)
-    for (RotaryTables& tables : rotary_) tables.forgetDynamic();
-  for (const SequenceSlice& slice : step.sequences) {
-    const RotaryTables::Table* table =
-        rotary ? &rotary_[static_cast<size_t>(rotary->table)].forLength(slice.totalLength) : nullptr;
-    for (int64_t i = 0; i < slice.rowCount; ++i) places_.push_back({&slice, table, slice.contextLength + i});
-  }
-  const auto appendRow = [&](int64_t index, int) {
-    const auto& [slice, table, position] = places_[static_cast<size_t>(index)];
-    float* row = qkv.row(index);
-    if (table)
-      for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
-        rotateHead(row + head * dim, &table->cosines[static_cast<size_t>(position * half)],
-                   &table->sines[static_cast<size_t>(position * half)], half);
-    for (int64_t head = 0; head < shape.kvHeads; ++head) {
-      float* keys = cache.head(call.layer, head) + slice->pages[position / kPageTokens] * cache.pageStride();
-      const float* key = row + (shape.heads + head) * dim;
-      const float* value = row + (shape.heads + shape.kvHeads + head) * dim;
-      for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + position % kPageTokens] = key[d];
-      std::copy_n(value, dim, keys + padded * kPageTokens + position % kPageTokens * padded);
-    }
-  };
-  if (step.rows <= kFewRows)
-    for (int64_t row = 0; row < step.rows; ++row) appendRow(row, 0);
-  else
-    pool_.forEach(step.rows, appendRow);
-}
-
-std::optional<std::string> CpuBackend::unsupportedAttention(const AttentionCall& call) const {
-  if (!std::holds_alternative<CausalMask>(call.mask)) return "masks other than causal";
-  if (std::holds_alternative<AlibiPositions>(call.positions)) return "ALiBi positions";
-  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
-  if (rotary && rotary->layout == RotaryLayout::kInterleaved) return "interleaved rotary positions";
-  if (call.softCap != 0) return "a soft cap of attention scores";
-  if (call.clamp != 0) return "clamped queries, keys and values";
-  if (call.sinks) return "attention sinks";
-  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
-  return {};
-}
-
-void CpuBackend::attend(const Step& step, const AttentionCall& call, Activations& qkvActivations, KvCache& kvCache,
-                        Activations& outActivations) {
-  const AttentionShape& shape = call.shape;
-  CpuActivations& qkv = cpu(qkvActivations);
-  CpuActivations& out = cpu(outActivations);
-  auto& cache = static_cast<CpuKvCache&>(kvCache);
-  appendRows(step, call, qkv, cache);
-  const int64_t group = shape.heads / shape.kvHeads;
-  // A tile: some query heads of one KV head, or of several rows of a prompt where the group is smaller than a tile.
-  struct Tile {
-    const SequenceSlice* slice;
-    int64_t kvHead;
-    int64_t firstQuery;  // queries of a KV head are numbered row * group + head
-  };
-  std::vector<Tile> tiles;
-  for (const SequenceSlice& slice : step.sequences)
-    for (int64_t query = 0; query < slice.rowCount * group; query += kQueryTile)
-      for (int64_t head = 0; head < shape.kvHeads; ++head) tiles.push_back({&slice, head, query});
-  // The longest first: they are what the last thread would be waited for.
-  const auto count = static_cast<int64_t>(tiles.size());
-  const auto attendOne = [&](int64_t index, int worker) {
-    const Tile& tile = tiles[static_cast<size_t>(count - 1 - index)];
-    const SequenceSlice& slice = *tile.slice;
-    PagedAttention attention;
-    attention.cache = cache.head(call.layer, tile.kvHead);
-    attention.pageStride = cache.pageStride();
-    attention.pages = slice.pages;
-    attention.headDim = shape.headDim;
-    attention.headDimPadded = roundUp(shape.headDim, kLanes);
-    attention.scale = call.scale;
-    attention.scratch =
-        Scratch::take(scratch_[static_cast<size_t>(worker)].attention, 2 * kQueryTile * attention.headDimPadded);
-    attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
-    for (int64_t q = 0; q < attention.queries; ++q) {
-      const int64_t row = (tile.firstQuery + q) / group;
-      const int64_t head = tile.kvHead * group + (tile.firstQuery + q) % group;
-      attention.query[q] = qkv.row(slice.firstRow + row) + head * shape.headDim;
-      attention.limits[q] = slice.contextLength + row + 1;
-      attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
-    }
-    kernels_.attend(attention);
-  };
-  pool_.forEach(count, attendOne);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "model/attention_spec.h"
 #include "model/spec.h"
 
 namespace shardspeed {
@@ -39,7 +40,7 @@ class RotaryTables {
   std::map<int64_t, Table> dynamic_;  // by length
 };
 
-// Turns one head (rotate-half layout): element j with element j + half.
-void rotateHead(float* head, const float* cosines, const float* sines, int64_t half);
+// Turns the first 2 half elements of one head.
+void rotateHead(float* head, const float* cosines, const float* sines, int64_t half, RotaryLayout layout);
 
 }  // namespace shardspeed

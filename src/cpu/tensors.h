@@ -52,6 +52,10 @@ class CpuVector final : public Vector {
   std::vector<float> values_;
 };
 
+inline const float* dataOf(const Vector* vector) {
+  return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
+}
+
 // fp32 rows, each padded to a whole vector.
 class CpuActivations final : public Activations {
  public:
