@@ -55,14 +55,18 @@ function replaceDeprecated(values: ConfigValues): ResolvedDeepSpeedConfig {
   return resolved;
 }
 
-/** More than any model has heads. What a model can be divided among is checked once it is known (lib/loading/sharding.ts). */
-const kMostRanks = 1024;
+/** More than any model has heads: a mistyped number. What a model can be divided among is checked once it is known (lib/loading/sharding.ts). */
+const largestReadTpSize = 1024;
 
 function settleRanks({ tensor_parallel: parallel }: ResolvedDeepSpeedConfig, named: NamedConfig, logger: Logger): void {
   const { where, values, written } = named;
   const key = written(values.mp_size === undefined ? "tensor_parallel.tp_size" : "mp_size");
   const outside =
-    parallel.tp_size < 1 ? "at least 1" : parallel.tp_size > kMostRanks ? `at most ${kMostRanks}` : undefined;
+    parallel.tp_size < 1
+      ? "at least 1"
+      : parallel.tp_size > largestReadTpSize
+        ? `at most ${largestReadTpSize}`
+        : undefined;
   if (outside !== undefined)
     throw new ShardspeedError("ERR_CONFIG", `${where}: ${key}: expected ${outside}, found ${parallel.tp_size}`);
   if (parallel.enabled || parallel.tp_size === 1) return;

@@ -9,7 +9,8 @@
 
 namespace shardspeed {
 
-constexpr int kMostRanks = 64;  // of a group
+// Of a group: lib/loading/sharding.ts refuses larger ones before anything is loaded.
+constexpr int kMostRanks = 64;
 
 // Thrown where a rank waits and the group has ended without a failure: rank 0 is done with it.
 struct GroupEnded {};

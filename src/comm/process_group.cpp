@@ -27,7 +27,7 @@ constexpr auto kNap = std::chrono::milliseconds(10);   // of the monitor, betwee
 constexpr auto kFarewell = std::chrono::seconds(1);    // for what is on its way when the group has ended
 constexpr auto kMostBeat = std::chrono::milliseconds(1000);
 constexpr int64_t kLongestSilenceMs = 1000ll * 3600 * 24 * 365;  // so that no limit overflows a clock
-constexpr int kMostRanks = std::numeric_limits<uint16_t>::max();
+static_assert(kMostRanks <= std::numeric_limits<uint16_t>::max(), "a frame has room for the rank");
 
 std::string rankText(int rank) {
   return "rank " + std::to_string(rank);
@@ -349,7 +349,7 @@ void checkOptions(const ProcessGroupOptions& options) {
     if (!holds)
       throw Error("ERR_INVALID_ARGUMENT", "Expected " + expected + " of a group, found " + std::to_string(found));
   };
-  expect(options.size >= 1 && options.size <= kMostRanks, "a size of 1 to 65535", options.size);
+  expect(options.size >= 1 && options.size <= kMostRanks, "a size of 1 to " + std::to_string(kMostRanks), options.size);
   expect(options.rank >= 0 && options.rank < options.size, "a rank below its size", options.rank);
   expect(options.silenceLimitMs >= 1, "a limit of silence of at least 1 ms", options.silenceLimitMs);
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { mostRanks } from "../../dist/loading/sharding.js";
 import { root } from "./native_build.js";
 
 // Which folder of the C++ sources may include which. "." are the headers of src/ itself, such as backend.h.
@@ -45,4 +46,10 @@ test("includes between the folders of the C++ sources go one way", () => {
     }
   }
   assert.deepEqual(wrong, []);
+});
+
+test("TypeScript refuses groups of the sizes that C++ has no room for", () => {
+  const [, most] =
+    /constexpr int kMostRanks = (\d+);/.exec(readFileSync(path.join(root, "src/comm/group.h"), "utf8")) ?? [];
+  assert.equal(mostRanks, Number(most));
 });
