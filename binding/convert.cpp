@@ -141,7 +141,8 @@ ProcessGroupOptions toProcessGroup(const Napi::Object& object) {
   const auto key = object.Get("key").As<Napi::Uint8Array>();
   std::copy_n(key.Data(), std::min(key.ElementLength(), group.key.size()), group.key.begin());
   group.silenceLimitMs = integer(object, "silenceLimitMs");
-  group.connectLimitMs = integer(object, "connectLimitMs");
+  // All have just been heard of: one that does not connect now is as lost as one that falls silent later.
+  group.connectLimitMs = group.silenceLimitMs;
   return group;
 }
 

@@ -117,8 +117,6 @@ export async function meetGroup(
       leaderPort: group[0]?.port ?? 0,
       key: createHmac("sha256", sessionKey).update(`group ${firstRank}`).digest(),
       silenceLimitMs,
-      // All have just been heard of: one that does not connect now is as lost as one that falls silent later.
-      connectLimitMs: silenceLimitMs,
     },
     kvCachePages: Math.min(...group.map(({ kvCachePages }) => kvCachePages)),
     devices: group.map(({ device }) => device),

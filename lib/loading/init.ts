@@ -151,7 +151,7 @@ function toSaving(
 
 const unmet: GroupPlan = {
   ...{ rank: 0, size: 1, listener: -1, leaderHost: "", leaderPort: 0 },
-  ...{ key: new Uint8Array(32), silenceLimitMs: 0, connectLimitMs: 0 },
+  ...{ key: new Uint8Array(32), silenceLimitMs: 0 },
 };
 
 /** A rank that cannot load ends the group: all ranks hear that with one code, this one with the cause too. */

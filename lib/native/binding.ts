@@ -115,9 +115,8 @@ export interface GroupPlan {
   leaderPort: number;
   /** 32 bytes that only ranks of the group know. */
   key: Uint8Array;
-  /** A rank that has been silent for as long is taken for gone. */
+  /** A rank that does not connect for as long, or is silent for as long, is taken for gone. */
   silenceLimitMs: number;
-  connectLimitMs: number;
 }
 
 /** How the next token is chosen. */
