@@ -98,7 +98,6 @@ export async function meetGroup(
       timeoutMs: options.rendezvousTimeoutMs,
       signal: options.signal,
       logger: options.logger,
-      sequence: 0,
     },
   );
   const all = members.map(({ data }) => data as Introduction & { host: string });

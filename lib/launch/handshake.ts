@@ -1,7 +1,7 @@
 // What the two sides of a meeting say to each other until each knows that the other has the secret. Every message is a line of JSON.
 //
 //   host   banner   who speaks here, for which group, and a nonce
-//   guest  hello    its rank, world size, version, meeting, nonce, and the proof that all this comes from one who knows the secret
+//   guest  hello    its rank, world size, version, nonce, and the proof that all this comes from one who knows the secret
 //   host   answer   welcome or a refusal, with the host's proof; a refusal for the secret has none to give
 //
 // Nothing of it tells the secret: a proof is an HMAC over the nonces of both sides, which are never used twice.
@@ -9,7 +9,7 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypt
 import type { LaunchEnvironment } from "./environment.js";
 
 /** Changes with every change of what is sent. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /** More than any banner, hello or answer needs. */
 export const handshakeBytes = 4096;
@@ -24,13 +24,12 @@ export interface Hello {
   version: string;
   rank: number;
   worldSize: number;
-  sequence: number;
   nonce: string;
   proof: string;
 }
 
-/** Why a guest is not let in. It may come again where the answer is about now, "secret" and "early"; else it is for good. */
-export type Refusal = "secret" | "early" | "late" | "version" | "world" | "rank" | "taken";
+/** Why a guest is not let in. With "secret" it may come again, as others may use the port; else it is for good. */
+export type Refusal = "secret" | "version" | "world" | "rank" | "taken";
 
 export interface Answer {
   refusal?: Refusal | undefined;
@@ -38,15 +37,7 @@ export interface Answer {
   proof: string;
 }
 
-const refusals: readonly string[] = [
-  "secret",
-  "early",
-  "late",
-  "version",
-  "world",
-  "rank",
-  "taken",
-] satisfies Refusal[];
+const refusals: readonly string[] = ["secret", "version", "world", "rank", "taken"] satisfies Refusal[];
 
 export function makeNonce(): string {
   return randomBytes(32).toString("hex");
@@ -79,11 +70,11 @@ export function formatHello(secret: Buffer, banner: Banner, said: Omit<Hello, "p
 
 /** Undefined where it is no hello at all; whether it is a true one says isTrueHello(). */
 export function parseHello(line: string): Hello | undefined {
-  const { version, rank, worldSize, sequence, nonce, proof } = parseObject(line);
+  const { version, rank, worldSize, nonce, proof } = parseObject(line);
   if (typeof version !== "string" || version.length > 100) return undefined;
-  if (!isCount(rank) || !isCount(worldSize) || !isCount(sequence)) return undefined;
+  if (!isCount(rank) || !isCount(worldSize)) return undefined;
   if (!isHex(nonce, 64) || !isHex(proof, 64)) return undefined;
-  return { version, rank, worldSize, sequence, nonce, proof };
+  return { version, rank, worldSize, nonce, proof };
 }
 
 export function isTrueHello(secret: Buffer, banner: Banner, hello: Hello): boolean {
@@ -159,9 +150,9 @@ function hmac(key: Buffer, parts: (string | number)[]): Buffer {
 }
 
 function prove(secret: Buffer, what: string, banner: Banner, said: Omit<Hello, "proof">): Buffer {
-  const { version, rank, worldSize, sequence, nonce } = said;
+  const { version, rank, worldSize, nonce } = said;
   const { protocol, group, nonce: hostNonce } = banner;
-  return hmac(secret, [what, protocol, group, hostNonce, nonce, version, rank, worldSize, sequence]);
+  return hmac(secret, [what, protocol, group, hostNonce, nonce, version, rank, worldSize]);
 }
 
 function proveAnswer(

@@ -7,8 +7,6 @@ export interface Meeting {
   /** What this rank tells the others, as JSON. */
   data: string;
   secret: Buffer;
-  /** Counts the meetings of this process, the same on all ranks. */
-  sequence: number;
   /** Of this package: ranks of different versions do not compute together. */
   version: string;
   logger: Logger;

@@ -16,8 +16,6 @@ export interface RendezvousOptions {
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
   logger: Logger;
-  /** Counts the meetings of this process, from 0, the same on all ranks: ranks that are in different ones never meet. */
-  sequence: number;
 }
 
 /**
@@ -31,7 +29,7 @@ export interface RendezvousOptions {
 export async function rendezvous(
   place: LaunchEnvironment,
   data: unknown,
-  { secret, timeoutMs = 300_000, signal, logger, sequence }: RendezvousOptions,
+  { secret, timeoutMs = 300_000, signal, logger }: RendezvousOptions,
 ): Promise<Met> {
   const text = JSON.stringify(data) ?? "null";
   if (Buffer.byteLength(text) > dataBytes - 1024) {
@@ -48,7 +46,7 @@ export async function rendezvous(
       `Found MASTER_PORT=${place.masterPort}, expected a port with free ones after it`,
     );
   }
-  const meeting: Meeting = { place, data: text, secret, sequence, version: readPackageInfo().version, logger };
+  const meeting: Meeting = { place, data: text, secret, version: readPackageInfo().version, logger };
   return meet(meeting, timeoutMs, signal);
 }
 

@@ -128,7 +128,7 @@ export class Guest implements Side {
 
   /** Undefined where it is another who listens there, or where this rank may come again. */
   async #introduce(wire: Wire, port: number, round: number): Promise<Banner | undefined> {
-    const { place, secret, version, sequence } = this.#meeting;
+    const { place, secret, version } = this.#meeting;
     const banner = parseBanner(await readWithin(wire, Math.min(firstBannerMs * (1 + round), lastBannerMs)));
     if (banner === undefined) {
       this.#found.set(port, "another program");
@@ -144,7 +144,7 @@ export class Guest implements Side {
       return undefined;
     }
     const { rank, worldSize } = place;
-    const said = { version, rank, worldSize, sequence, nonce: this.#nonce };
+    const said = { version, rank, worldSize, nonce: this.#nonce };
     wire.write(formatHello(secret, banner, said));
     const answer = parseAnswer(await readWithin(wire, answerMs));
     if (answer === undefined) {
@@ -165,15 +165,6 @@ export class Guest implements Side {
       return false;
     }
     if (answer.refusal === undefined) return true;
-    if (answer.refusal === "early") {
-      this.#found.set(port, "rank 0, still in an earlier meeting");
-      return false;
-    }
-    if (answer.refusal === "late") {
-      // Of two meetings at once, the one that this rank is for may be on another port.
-      this.#doubtThat(port, round, answer.message);
-      return false;
-    }
     throw new ShardspeedError(
       "ERR_COMM",
       `Rank 0 at ${this.#meeting.place.masterAddr} port ${port} refused: ${answer.message}`,
@@ -196,9 +187,9 @@ export class Guest implements Side {
 
   /** From here on this rank is counted on: whatever ends the connection ends the meeting. */
   async #stay(wire: Wire, banner: Banner): Promise<Met> {
-    const { place, secret, version, sequence, data } = this.#meeting;
+    const { place, secret, version, data } = this.#meeting;
     const { rank, worldSize } = place;
-    const key = connectionKey(secret, banner, { version, rank, worldSize, sequence, nonce: this.#nonce });
+    const key = connectionKey(secret, banner, { version, rank, worldSize, nonce: this.#nonce });
     const fromHost = new Seal(key, "host");
     this.#toHost = new Seal(key, "guest");
     wire.limit = worldSize * (dataBytes + 512);

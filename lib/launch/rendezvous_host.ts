@@ -208,8 +208,8 @@ export class Host implements Side {
   }
 
   /** Why a rank that knows the secret is not let in all the same. */
-  #refuse({ version, worldSize, sequence, rank }: Hello): Refused | undefined {
-    const { place, version: ownVersion, sequence: ownSequence } = this.#meeting;
+  #refuse({ version, worldSize, rank }: Hello): Refused | undefined {
+    const { place, version: ownVersion } = this.#meeting;
     if (version !== ownVersion) {
       const message = `rank ${rank} has shardspeed ${version}, rank 0 has ${ownVersion}: install the same version on all hosts`;
       return { refusal: "version", message };
@@ -217,10 +217,6 @@ export class Host implements Side {
     if (worldSize !== place.worldSize) {
       const message = `rank ${rank} has WORLD_SIZE=${worldSize}, rank 0 has ${place.worldSize}: start all ranks anew with the same`;
       return { refusal: "world", message };
-    }
-    if (sequence !== ownSequence) {
-      const message = `rank ${rank} is in its meeting ${sequence + 1}, rank 0 in its meeting ${ownSequence + 1}: all ranks have to make their engines in the same order`;
-      return { refusal: sequence > ownSequence ? "early" : "late", message };
     }
     if (rank < 1 || rank >= worldSize) {
       return {
@@ -232,10 +228,9 @@ export class Host implements Side {
     return undefined;
   }
 
-  #logRefusal(from: string, { rank }: Hello, { refusal, message }: Refused): void {
+  #logRefusal(from: string, { rank }: Hello, { message }: Refused): void {
     const text = `Rank 0 refused a connection from ${from} that calls itself rank ${rank}: ${message}`;
-    // Whoever is early comes again and again, as it should.
-    if (refusal === "early" || this.#refused.has(text)) return;
+    if (this.#refused.has(text)) return;
     if (this.#refused.size >= loggedRefusals) return;
     this.#refused.add(text);
     this.#meeting.logger.warn(text);

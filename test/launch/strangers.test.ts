@@ -28,9 +28,7 @@ describe("strangers", () => {
     await visit(Buffer.from([0x16, 3, 1, 0, 200, 1, 0, 0, 10, 0xff]));
     await visit("\n\n\n");
     await visit(`${"x".repeat(10_000_000)}`);
-    await visit(
-      `{"version":"1","rank":2,"worldSize":3,"sequence":0,"nonce":"${makeNonce()}","proof":"${makeNonce()}"}\n`,
-    );
+    await visit(`{"version":"1","rank":2,"worldSize":3,"nonce":"${makeNonce()}","proof":"${makeNonce()}"}\n`);
     for (let i = 0; i < 20; i++) await visit("");
     await visit(formatBanner({ group: groupName(zero), nonce: makeNonce() }));
     assertMet(await Promise.all([...meeting, meet(two)]));
