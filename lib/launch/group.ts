@@ -92,7 +92,7 @@ export async function meetGroup(
   const { launch, size, rank, firstRank } = place;
   const { members, sessionKey } = await meetInTurn(
     place,
-    { ...mine, host: readHost() },
+    { ...mine, settings: { tp_size: size, ...mine.settings }, host: readHost() },
     {
       secret: readSecret(launch),
       timeoutMs: options.rendezvousTimeoutMs,

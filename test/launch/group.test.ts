@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { silentLogger } from "../../dist/base/logger.js";
 import type { LaunchEnvironment } from "../../dist/launch/environment.js";
-import { findGroup, type GroupPlace, openLeaderListener } from "../../dist/launch/group.js";
+import { findGroup, type GroupPlace, meetGroup, openLeaderListener } from "../../dist/launch/group.js";
+import { rendezvous } from "../../dist/launch/rendezvous.js";
 import { makePlaces } from "./support.js";
 
 function placeAt(masterAddr: string, changes: Partial<LaunchEnvironment> = {}): GroupPlace {
@@ -42,4 +44,33 @@ describe("the port of rank 0's native side", () => {
     assert.deepEqual(listenedAt(placeAt("localhost", pods), all), ["::"]);
     assert.deepEqual(listenedAt(placeAt("localhost", { launcher: "kubernetes" }), all), ["127.0.0.1"]);
   });
+});
+
+test("ranks that divide the model among different numbers of ranks do not start", async (t) => {
+  const before = process.env.SHARDSPEED_SECRET;
+  process.env.SHARDSPEED_SECRET = "the secret of these tests";
+  t.after(() => {
+    if (before === undefined) delete process.env.SHARDSPEED_SECRET;
+    else process.env.SHARDSPEED_SECRET = before;
+  });
+  // Meetings of one process come one after the other, so the other ranks are played by rendezvous() itself.
+  const places = makePlaces(4);
+  const said = { device: "cpu", kvCachePages: 1, settings: {} };
+  const options = {
+    listener: -1,
+    commTimeoutMs: 1000,
+    rendezvousTimeoutMs: 30_000,
+    signal: undefined,
+    logger: silentLogger,
+  };
+  const secret = Buffer.from("the secret of these tests");
+  const others = places
+    .slice(1)
+    .map((place) => rendezvous(place, { ...said, settings: { tp_size: 4 } }, { secret, logger: silentLogger }));
+  const group = findGroup(2, places[0]) as GroupPlace;
+  await assert.rejects(meetGroup(group, said, undefined, options), {
+    code: "ERR_COMM",
+    message: /different models or options: tp_size is 2 on rank 0 and 4 on rank 1/,
+  });
+  await Promise.all(others);
 });
