@@ -11,7 +11,7 @@
 #include "cpu/measure.h"
 #include "model/layout.h"
 
-// The whole native surface, as lib/native/binding.ts declares it.
+// All functions of the addon, as lib/native/binding.ts declares them.
 
 namespace shardspeed {
 
@@ -110,7 +110,7 @@ static Napi::Value buildInfo(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  // Once for all environments (worker threads) of the process.
+  // Runs once for all environments (worker threads) of the process.
   static const bool prepared = (prepareCuda(), true);
   static_cast<void>(prepared);
   // Freed with the environment: every worker thread has its own.

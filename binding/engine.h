@@ -10,7 +10,7 @@ namespace shardspeed {
 
 class EventChannel;
 
-// lib/native/binding.ts, NativeEngine: an Engine and the channel on which its events reach JavaScript.
+// NativeEngine of lib/native/binding.ts: an Engine and the channel that delivers its events to JavaScript.
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env);

@@ -13,7 +13,7 @@
 
 namespace shardspeed {
 
-// What JavaScript and the thread that writes share.
+// State that JavaScript and the writing thread share.
 struct WriteState {
   std::atomic<bool> stop{false};
   std::atomic<int64_t> written{0};

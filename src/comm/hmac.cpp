@@ -102,7 +102,7 @@ Digest hmacSha256(const void* key, size_t keyBytes, const void* data, size_t byt
 }
 
 bool sameDigest(const Digest& left, const Digest& right) {
-  // Volatile: a compiler that knew the purpose of the loop could leave it at the first difference.
+  // Volatile, so that the compiler does not leave the loop at the first difference.
   volatile uint8_t difference = 0;
   for (size_t i = 0; i < left.size(); ++i) difference = difference | (left[i] ^ right[i]);
   return difference == 0;

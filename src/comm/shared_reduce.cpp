@@ -14,7 +14,7 @@ int64_t slotFloatsFor(int64_t floats) {
   return (floats + kSlotStep - 1) / kSlotStep * kSlotStep;
 }
 
-// Adds the time until its end.
+// Adds its own lifetime to a counter.
 class Timer {
  public:
   explicit Timer(int64_t& nanoseconds) : nanoseconds_(nanoseconds) {}
@@ -34,7 +34,7 @@ struct Rows {
   int64_t count;
 };
 
-// Of `rows`, those that one rank adds up for all.
+// The rows that one rank adds up for all.
 Rows shareOf(int64_t rows, int rank, int ranks) {
   const int64_t first = rows * rank / ranks;
   return {first, rows * (rank + 1) / ranks - first};
@@ -71,7 +71,7 @@ void SharedReduce::meet() {
   arrivalOf(group_.rank()).epoch.store(++epoch_, std::memory_order_release);
   for (int rank = 0; rank < group_.size(); ++rank) {
     const std::atomic<uint32_t>& epoch = arrivalOf(rank).epoch;
-    // A difference, since the number wraps around.
+    // Compared by the difference, since the number wraps around.
     const auto arrived = [&] { return static_cast<int32_t>(epoch.load(std::memory_order_acquire) - epoch_) >= 0; };
     spinUntil([&] { return arrived() || group_.over(); });
     if (!arrived()) group_.check();
@@ -95,7 +95,7 @@ void SharedReduce::sum(int64_t rows, int64_t stride, ThreadPool& pool, const Fin
     });
   } else {
     const Rows mine = shareOf(rows, group_.rank(), ranks);
-    // Nobody but this rank looks at its share in its slot until the next meeting.
+    // Only this rank reads its share of its slot until the next meeting.
     float* target = slot();
     pool.forEach(mine.count, [&](int64_t i, int) {
       const float* of[kMostRanks];

@@ -6,16 +6,16 @@
 
 namespace shardspeed {
 
-// Before the first engine is made: not for several threads at once.
+// Call it before the first engine is made, from one thread at a time.
 void addDeviceKind(const std::string& name, const DeviceKind& kind);
 
-// A device by its name: a kind, or a kind, ":" and an index.
+// A device's name is its kind, or its kind, ":" and an index.
 struct Device {
   DeviceKind kind;
   int index = 0;
 };
 
-// Throws ERR_NATIVE where the kind is unknown.
+// Throws ERR_NATIVE if the kind is unknown.
 Device deviceOf(const std::string& name);
 
 }  // namespace shardspeed

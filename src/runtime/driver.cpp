@@ -55,7 +55,7 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
   emit(std::move(event));
 }
 
-// False where the engine was stopped meanwhile.
+// False if the engine was stopped meanwhile.
 bool Driver::compute() {
   wantLogits();
   sampled_.assign(outputs_.samplers.size(), {});
@@ -67,14 +67,14 @@ bool Driver::compute() {
   for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
   for (Sequence* sequence : scheduled_.sequences)
     if (sequence->forward && sequence->pending() == 0) finishForward(*sequence);
-  // Last, since the step points to them.
+  // Removed last, since the step points to them.
   for (const int64_t id : finished_) scheduler_.remove(id);
   finished_.clear();
   ++stats_.steps;
   return true;
 }
 
-// First the rows that tokens are sampled from, then those of forward().
+// Rows to sample from come first, then the rows of forward().
 void Driver::wantLogits() {
   owners_.clear();
   outputs_.samplers.clear();

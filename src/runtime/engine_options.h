@@ -14,10 +14,10 @@ namespace shardspeed {
 
 struct EngineOptions {
   ModelSpec spec;
-  std::optional<WeightPlan> plan;  // none = random weights
-  // One for each rank in this process. Several: the ranks are its threads.
+  std::optional<WeightPlan> plan;  // nothing = random weights
+  // One for each rank in this process. If there are several, the ranks are threads.
   std::vector<std::string> devices = {"cpu"};
-  // Set where this process is one rank of several; devices has one element then.
+  // Set if this process is one rank of several. Then devices has one element.
   std::optional<ProcessGroupOptions> processes;
   DType dtype = DType::kF32;
   int threads = 1;  // of each rank

@@ -39,7 +39,7 @@ void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress) {
   if (group_) loading.check = [this] { group_->check(); };
   loading.onPlanned = [&](int64_t totalBytes) {
     counts.totalBytes += totalBytes;
-    if (group_) group_->exchange({});  // from here on the total stands
+    if (group_) group_->exchange({});  // from here on the total is complete
   };
   loading.onLoaded = [&](int64_t bytes, int worker) {
     counts.loadedBytes += bytes;

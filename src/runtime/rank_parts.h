@@ -14,31 +14,31 @@
 
 namespace shardspeed {
 
-// What one rank keeps in its backend's memory beside the weights.
+// A rank's objects in its backend's memory, beside the weights.
 struct RankParts {
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Executor> executor;
 };
 
-// How large it all is.
+// Their sizes.
 struct RankSizes {
   int64_t maxRows = 0;    // of a step
   int64_t maxTokens = 0;  // of a sequence
   int64_t kvPages = 0;
 };
 
-// Collective, if the backend is of a group. Spec, weights and backend outlive what is made.
+// Collective if the backend belongs to a group. Spec, weights and backend outlive the parts.
 RankParts makeRankParts(const ModelSpec& spec, const Shard& shard, const ModelWeights& weights, Backend& backend,
                         const RankSizes& sizes);
 
-// What the rank that holds the shard will take on a device of the kind: its weights and parts are made on a counter.
+// Memory that the rank of this shard takes on a device of this kind: builds weights and parts on a MemoryCounter.
 MemoryEstimate estimateMemory(const DeviceKind& kind, const ModelSpec& spec, const Shard& shard, DType dtype,
                               const RankSizes& sizes);
 
 // Of the index-th rank in this process.
 MemoryEstimate estimateMemory(const EngineOptions& options, int index);
 
-// What the ranks of this process will take, by rank.
+// Of all ranks in this process, in order.
 std::vector<MemoryEstimate> estimateMemory(const EngineOptions& options);
 
 RankSizes sizesOf(const EngineOptions& options);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// Uniform in [0, 1): a counter-based generator (splitmix64), so that draw n needs no draw before it.
+// Uniform in [0, 1): a counter-based generator (splitmix64), so that draw n does not depend on earlier draws.
 double uniform(uint64_t seed, uint64_t counter) {
   uint64_t x = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -21,7 +21,7 @@ double uniform(uint64_t seed, uint64_t counter) {
   return static_cast<double>(x >> 11) * 0x1.0p-53;
 }
 
-// Ties go to the smaller token id, in greedy choice and in every ranking.
+// Of equal logits the smaller token id wins, here and in every ranking.
 int32_t argmax(const float* logits, int64_t vocab) {
   int64_t best = 0;
   for (int64_t i = 1; i < vocab; ++i)
@@ -29,7 +29,7 @@ int32_t argmax(const float* logits, int64_t vocab) {
   return static_cast<int32_t>(best);
 }
 
-// Minus infinity means never, which is fine for some tokens; a comparison with NaN is false.
+// Minus infinity is allowed for some tokens: they are never chosen. A comparison with NaN is false.
 bool canChoose(const float* logits, int64_t vocab) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   bool sound = true, any = false;
@@ -125,8 +125,8 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
   if (params().topP < 1) {
     double total = 0;
     for (const Candidate& candidate : candidates) total += weight(candidate);
-    // The smallest set of the most likely tokens that holds topP of the mass. Few are enough nearly always, so sort
-    // growing heads.
+    // The smallest set of the most likely tokens that holds topP of the mass. A few nearly always
+    // suffice, so sort prefixes of growing length.
     const double wanted = params().topP * total;
     size_t sorted = 0, kept = 0;
     double mass = 0;
@@ -145,8 +145,8 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
     const double least = params().minP;  // relative to the most likely, whose weight is 1
     std::erase_if(candidates, [&](const Candidate& candidate) { return weight(candidate) < least; });
   }
-  // One order for the walk, whatever the filters did to it. Without them it still is the order of the ids; top-p sorts
-  // even where it keeps everything.
+  // The draw walks the candidates in order of their ids. Filters may have reordered them: top-p sorts even if it keeps
+  // all of them.
   if (params().topP < 1 || candidates.size() < static_cast<size_t>(vocab))
     std::sort(candidates.begin(), candidates.end(),
               [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
