@@ -33,7 +33,7 @@ static Napi::Value estimate(const Napi::CallbackInfo& info) {
 static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const EngineOptions options = toEngineOptions(info[0].As<Napi::Object>());
-    const Shard shard = shardOf(options.spec, options.firstRank(), options.groupSize());
+    const Shard shard = shardOf(options.spec, options.firstRank, options.tpSize);
     auto shapes = Napi::Object::New(info.Env());
     for (const MatrixLayout& layout : modelLayouts(options.spec, shard)) {
       for (const MatrixPart& part : layout.parts) {

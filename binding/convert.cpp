@@ -131,10 +131,10 @@ WeightPlan toWeightPlan(const Napi::Object& object) {
   return {toWeightFiles(object.Get("files").As<Napi::Array>()), toWeightViews(object.Get("weights").As<Napi::Array>())};
 }
 
-ProcessGroupOptions toProcessGroup(const Napi::Object& object) {
+ProcessGroupOptions toProcessGroup(const Napi::Object& object, const EngineOptions& options) {
   ProcessGroupOptions group;
-  group.rank = static_cast<int>(integer(object, "rank"));
-  group.size = static_cast<int>(integer(object, "size"));
+  group.rank = options.firstRank;
+  group.size = options.tpSize;
   group.listener = static_cast<int>(integer(object, "listener"));
   group.leaderHost = text(object, "leaderHost");
   group.leaderPort = static_cast<uint16_t>(integer(object, "leaderPort"));
@@ -194,15 +194,17 @@ EngineOptions toEngineOptions(const Napi::Object& plan) {
   options.spec = toSpec(plan.Get("spec").As<Napi::Object>());
   if (plan.Get("weights").IsObject()) options.plan = toWeightPlan(plan.Get("weights").As<Napi::Object>());
   options.dtype = toDType(text(plan, "dtype"));
+  options.tpSize = static_cast<int>(integer(plan, "tpSize"));
+  options.firstRank = static_cast<int>(integer(plan, "firstRank"));
   options.devices.clear();
   const auto devices = plan.Get("devices").As<Napi::Array>();
   for (uint32_t i = 0; i < devices.Length(); ++i)
     options.devices.push_back(devices.Get(i).As<Napi::String>().Utf8Value());
-  if (plan.Get("group").IsObject()) options.processes = toProcessGroup(plan.Get("group").As<Napi::Object>());
+  if (plan.Get("group").IsObject()) options.processes = toProcessGroup(plan.Get("group").As<Napi::Object>(), options);
   options.threads = static_cast<int>(integer(plan, "threads"));
   options.maxSequenceTokens = integer(plan, "maxSequenceTokens");
   options.maxBatchTokens = integer(plan, "maxBatchTokens");
-  options.kvCachePages = integer(plan, "kvCachePages");
+  if (plan.Has("kvCachePages")) options.kvCachePages = integer(plan, "kvCachePages");
   return options;
 }
 

@@ -27,7 +27,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
     // Added after the thread-safe function, so it runs before Node closes that one.
     napi_add_env_cleanup_hook(env, endWithEnvironment, channel.get());
     // Loading; if rank 0 is another process, also the end, since this one computes for it until then.
-    channel->outstanding_ = options.firstRank() > 0 ? 2 : 1;
+    channel->outstanding_ = options.firstRank > 0 ? 2 : 1;
     EventChannel* self = channel.get();
     try {
       channel->engine_ = std::make_unique<Engine>(

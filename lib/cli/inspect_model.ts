@@ -4,7 +4,7 @@ import { formatBytes } from "../base/memory.js";
 import { openCheckpoint } from "../checkpoint/index.js";
 import type { CheckpointFile } from "../checkpoint/types.js";
 import { type GenerationDefaults, loadGenerationDefaults } from "../engine/generation_config.js";
-import { readModelConfig } from "../loading/model_folder.js";
+import { readModelConfig } from "../loading/auto_config.js";
 import { describeModel, resolveWeights, roleTensors } from "../models/index.js";
 import type { ModelSpec, WeightView } from "../models/spec.js";
 import { loadTokenizer } from "../tokenizer/index.js";

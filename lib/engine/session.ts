@@ -48,7 +48,7 @@ export class Session {
       this.#settleFinished = { resolve, reject };
     });
     this.#finished.catch(() => {}); // who does not ask for it is told by the call that fails
-    this.#follows = (plan.group?.rank ?? 0) > 0;
+    this.#follows = plan.firstRank > 0;
     this.#native = binding.createEngine(plan, Session.#deliverTo(new WeakRef(this)));
     awaited.add(this);
   }

@@ -89,7 +89,7 @@ export async function meetGroup(
     logger: Logger;
   },
 ): Promise<GroupMeeting> {
-  const { launch, size, rank, firstRank } = place;
+  const { launch, size, firstRank } = place;
   const { members, sessionKey } = await meetInTurn(
     place,
     { ...mine, settings: { tp_size: size, ...mine.settings }, host: readHost() },
@@ -109,8 +109,6 @@ export async function meetGroup(
   const silenceLimitMs = Math.ceil(options.commTimeoutMs * 0.8);
   return {
     plan: {
-      rank,
-      size,
       listener: options.listener,
       leaderHost: leader.address,
       leaderPort: group[0]?.port ?? 0,

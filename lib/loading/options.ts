@@ -1,10 +1,9 @@
 import { invalidArgument } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
-import type { CudaReport } from "../native/binding.js";
 import { mostBatchTokens } from "../native/limits.js";
-import { loadNative } from "../native/load.js";
-import { chooseDevice, type Device, readDeviceName } from "./device.js";
+import { readDeviceName } from "./device.js";
 
 /** What `onProgress` receives: where the config has a save_mp_checkpoint_path some of the first kind, then some of the second, then one of the third. */
 export type LoadProgress =
@@ -48,22 +47,20 @@ export interface InitOptions {
 
 /** Init options, checked, with their defaults. */
 export interface ResolvedInitOptions {
-  config: object | string | undefined;
-  checkpoint: object | string | undefined;
-  baseDir: string | undefined;
-  /** Of the first rank. */
-  device: Device;
-  /** As it was asked for: "auto", "cuda:1". */
-  deviceName: string;
+  readonly config: object | string | undefined;
+  readonly checkpoint: object | string | undefined;
+  readonly baseDir: string | undefined;
+  /** As it is asked for: "auto", "cuda:1". Which device that is, is known once CUDA has been asked. */
+  readonly device: string;
   /** Undefined: to be divided among ranks. */
-  threads: number | undefined;
-  maxBatchTokens: number;
-  kvCacheBytes: number | undefined;
-  commTimeoutMs: number;
-  rendezvousTimeoutMs: number;
-  onProgress: ((progress: LoadProgress) => void) | undefined;
-  signal: AbortSignal | undefined;
-  logger: Logger;
+  readonly threads: number | undefined;
+  readonly maxBatchTokens: number;
+  readonly kvCacheBytes: number | undefined;
+  readonly commTimeoutMs: number;
+  readonly rendezvousTimeoutMs: number;
+  readonly onProgress: ((progress: LoadProgress) => void) | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly logger: Logger;
 }
 
 const initOptionNames = [
@@ -82,20 +79,17 @@ const initOptionNames = [
 ] as const satisfies (keyof InitOptions)[];
 
 /**
- * Checks init options and fills in defaults.
+ * Checks init options and fills in defaults. Reads no file and loads no addon.
  *
- * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected; ERR_CUDA for a
- * CUDA device that cannot be used.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
  */
-export function resolveInitOptions(
-  options: unknown,
-  cudaReport: () => CudaReport = () => loadNative().cudaReport(),
-): ResolvedInitOptions {
+export function resolveInitOptions(options: unknown): ResolvedInitOptions {
   const reader = new OptionReader("The options of initInference", options, initOptionNames);
-  const resolved = {
+  return {
     config: readJsonOption(reader, "config"),
     checkpoint: readJsonOption(reader, "checkpoint"),
     baseDir: readPath(reader, "baseDir"),
+    device: readDeviceName(reader.get("device")),
     threads: reader.integer("threads", 1, 1024, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
@@ -105,15 +99,12 @@ export function resolveInitOptions(
     signal: reader.signal("signal"),
     logger: readLogger(reader.get("logger")),
   };
-  // Last: it may wake the driver, which takes a while.
-  const device = chooseDevice(reader.get("device"), cudaReport, resolved.logger);
-  return { ...resolved, device, deviceName: readDeviceName(reader.get("device")) };
 }
 
 function readJsonOption(reader: OptionReader, name: "config" | "checkpoint"): object | string | undefined {
   const value = reader.get(name);
   if (value === undefined || (typeof value === "string" && value !== "")) return value;
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  if (isObject(value)) return value;
   throw invalidArgument(name, "an object or the path of a JSON file", value);
 }
 

@@ -96,8 +96,8 @@ void Engine::openGroup() {
     options_.processes->stop = &stop_;
     options_.processes->onOver = onOver;
     groups.push_back(makeProcessGroup(*options_.processes));
-  } else if (options_.devices.size() > 1) {
-    groups = makeThreadGroup(static_cast<int>(options_.devices.size()), onOver);
+  } else if (options_.tpSize > 1) {
+    groups = makeThreadGroup(options_.tpSize, onOver);
   }
   const std::lock_guard<std::mutex> lock(groupMutex_);
   groups_ = std::move(groups);
@@ -155,7 +155,7 @@ void Engine::drive(Rank& rank, Group* group) {
 // Runs one rank from its start to its end, on its thread.
 void Engine::runRank(int index) {
   Group* group = groups_.empty() ? nullptr : groups_[static_cast<size_t>(index)].get();
-  const std::string name = "rank " + std::to_string(options_.firstRank() + index);
+  const std::string name = "rank " + std::to_string(options_.firstRank + index);
   std::unique_ptr<Rank> rank;
   const auto failed = [&](const std::string& reason) {
     {

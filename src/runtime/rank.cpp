@@ -23,7 +23,7 @@ Rank::Rank(const EngineOptions& options, int index, Group* group, const std::ato
       index_(index),
       group_(group),
       stop_(stop),
-      shard_(shardOf(options.spec, options.firstRank() + index, options.groupSize())),
+      shard_(shardOf(options.spec, options.firstRank + index, options.tpSize)),
       pool_(options.threads) {
   const Device device = deviceOf(options.devices[static_cast<size_t>(index)]);
   backend_ = device.kind.makeBackend(device.index,

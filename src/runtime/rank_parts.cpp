@@ -27,7 +27,7 @@ MemoryEstimate estimateMemory(const DeviceKind& kind, const ModelSpec& spec, con
 }
 
 MemoryEstimate estimateMemory(const EngineOptions& options, int index) {
-  const Shard shard = shardOf(options.spec, options.firstRank() + index, options.groupSize());
+  const Shard shard = shardOf(options.spec, options.firstRank + index, options.tpSize);
   const DeviceKind kind = deviceOf(options.devices[static_cast<size_t>(index)]).kind;
   return estimateMemory(kind, options.spec, shard, options.dtype, sizesOf(options));
 }

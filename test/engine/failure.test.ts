@@ -1,23 +1,38 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Engine, ModelSpec } from "../../dist/index.js";
-import { startEngine } from "../../dist/loading/init.js";
+import type { ModelPlan } from "../../dist/loading/model_plan.js";
 import { resolveInitOptions } from "../../dist/loading/options.js";
-import type { PreparedModel } from "../../dist/loading/prepare_model.js";
-import type { CudaReport } from "../../dist/native/binding.js";
+import { alone, placeLocally } from "../../dist/loading/placement.js";
+import { startLocally } from "../../dist/loading/start.js";
+import type { CudaReport, NativeBinding } from "../../dist/native/binding.js";
 import { cudaDevice, cudaReport, type FakeEngine, fakeBinding, recordingLogger } from "../support/fake_binding.js";
 import { hasCode } from "../support/fixtures.js";
 
 // What the engine does with what a CUDA device, and the native side at large, tells it. The native side is a fake.
 
-const model: PreparedModel = {
+const model: ModelPlan = {
   spec: { family: "opt", vocabSize: 100, maxPositions: 2048 } as ModelSpec,
   weights: null,
   dtype: "float16",
+  tpSize: 1,
   maxSequenceTokens: 2048,
+  minSequenceTokens: 1,
   tokenizer: undefined,
   generationDefaults: { eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined },
+  shards: undefined,
 };
+
+/** As initInference() does with a model that is planned. */
+function startOn(binding: NativeBinding, report: CudaReport, options: object = {}, place = alone): Promise<Engine> {
+  const resolved = resolveInitOptions({ device: "cuda", ...options });
+  return startLocally(
+    model,
+    placeLocally(resolved, model.tpSize, place, () => report),
+    resolved,
+    binding,
+  );
+}
 
 async function start(
   report: CudaReport,
@@ -25,8 +40,7 @@ async function start(
 ): Promise<{ engine: Engine; native: FakeEngine; lines: string[] }> {
   const { binding, engines } = fakeBinding(report);
   const logger = recordingLogger();
-  const resolved = resolveInitOptions({ device: "cuda", logger, ...options }, () => report);
-  const engine = await startEngine(model, resolved, binding);
+  const engine = await startOn(binding, report, { logger, ...options });
   return { engine, native: engines[0] as FakeEngine, lines: logger.lines };
 }
 
@@ -55,8 +69,7 @@ describe("an engine on a CUDA device", () => {
     const report = cudaReport([cudaDevice(0), cudaDevice(1)]);
     for (const localRank of [0, 1]) {
       const { binding, engines } = fakeBinding(report);
-      const options = resolveInitOptions({ device: "cuda" }, () => report);
-      const engine = await startEngine(model, options, binding, { localRank, localWorldSize: 2 });
+      const engine = await startOn(binding, report, {}, { localRank, localWorldSize: 2 });
       assert.deepEqual(engines[0]?.plan.devices, [`cuda:${localRank}`]);
       await engine.dispose();
     }
@@ -159,21 +172,16 @@ describe("a failure of the native engine", () => {
         return native;
       }) as typeof binding.createEngine,
     };
-    const options = resolveInitOptions({ device: "cuda" }, () => oneGpu);
-    await assert.rejects(
-      startEngine(model, options, failing),
-      hasCode("ERR_CUDA", /^project: cudaErrorIllegalAddress/),
-    );
+    await assert.rejects(startOn(failing, oneGpu), hasCode("ERR_CUDA", /^project: cudaErrorIllegalAddress/));
     assert.equal(engines[0]?.closed, 1);
   });
 
   test("a new engine can be made afterwards", async () => {
     const { binding, engines } = fakeBinding(oneGpu);
-    const options = resolveInitOptions({ device: "cuda" }, () => oneGpu);
-    const first = await startEngine(model, options, binding);
+    const first = await startOn(binding, oneGpu);
     engines[0]?.emit(fault);
     await first.dispose();
-    const second = await startEngine(model, options, binding);
+    const second = await startOn(binding, oneGpu);
     const pending = second.generate([1], { maxNewTokens: 1 });
     await new Promise((resolve) => setImmediate(resolve));
     const id = engines[1]?.submitted[0] as number;

@@ -11,6 +11,7 @@ namespace shardspeed::test {
 
 static EngineOptions rankOptions(TinyModel& model, int ranks, int threads = 1, int64_t batch = 64) {
   EngineOptions options = optionsFor(model, threads, batch);
+  options.tpSize = ranks;
   options.devices.assign(static_cast<size_t>(ranks), "cpu");
   return options;
 }
@@ -86,6 +87,7 @@ TEST(ranks, memory_is_what_was_planned_and_divided) {
       CHECK_EQ(memory[rank].kvCacheBytes, 64 * estimates[rank].kvPageBytes);
       CHECK_EQ(memory[rank].activationBytes, estimates[rank].activationBytes);
     }
+    options.tpSize = 1;
     options.devices = {"cpu"};
     CHECK_EQ(memory[0].kvCacheBytes + memory[1].kvCacheBytes, 64 * estimateMemory(options).at(0).kvPageBytes);
   }

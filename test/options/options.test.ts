@@ -7,7 +7,6 @@ import type { Logger } from "../../dist/base/logger.js";
 import { loadGenerationDefaults } from "../../dist/engine/generation_config.js";
 import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { resolveInitOptions } from "../../dist/loading/options.js";
-import { cpuBuild } from "../support/fake_binding.js";
 
 const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });
 
@@ -149,17 +148,16 @@ describe("init options", () => {
     error() {},
   });
 
-  test("defaults, and one line about the device", () => {
+  test("defaults, without a word", () => {
     const lines: string[] = [];
-    const resolved = resolveInitOptions({ logger: logger(lines) }, () => cpuBuild);
-    assert.equal(resolved.device.name, "cpu");
+    const resolved = resolveInitOptions({ logger: logger(lines) });
+    assert.equal(resolved.device, "auto");
     assert.equal(resolved.threads, undefined); // the processors, divided among ranks
     assert.equal(resolved.maxBatchTokens, 512);
     assert.equal(resolved.kvCacheBytes, undefined);
     assert.equal(resolved.config, undefined);
-    assert.equal(lines.length, 1);
-    assert.match(lines[0]!, /CPU is used\. .*no CUDA backend/);
-    assert.equal(resolveInitOptions(undefined, () => cpuBuild).device.name, "cpu");
+    assert.deepEqual(lines, []);
+    assert.equal(resolveInitOptions(undefined).device, "auto");
   });
 
   test("what is given is taken", () => {
@@ -184,15 +182,6 @@ describe("init options", () => {
     assert.deepEqual([resolved.checkpoint, resolved.baseDir], ["checkpoints.json", "weights"]);
     assert.deepEqual(lines, []);
   });
-
-  for (const device of ["cuda", "cuda:0", "cuda:12"]) {
-    test(`device ${device} is an error of a build without CUDA`, () => {
-      assert.throws(() => resolveInitOptions({ device }, () => cpuBuild), {
-        code: "ERR_CUDA",
-        message: /no CUDA backend/,
-      });
-    });
-  }
 
   const wrong: Record<string, unknown[]> = {
     device: ["gpu", "cuda:", "cuda:x", "CPU", 0, null],

@@ -8,10 +8,10 @@ import { type GenerationDefaults, loadGenerationDefaults } from "../engine/gener
 import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "../models/index.js";
 import type { ModelSpec, WeightPlan } from "../models/spec.js";
 import { readAsMegatron } from "../models/weights/megatron.js";
-import type { EnginePlan } from "../native/binding.js";
+import type { RankPlan } from "../native/binding.js";
 import { layOutShards, type ShardLayout } from "../shards/layout.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
-import { chooseDtype } from "./device.js";
+import { chooseDtype, type Device } from "./device.js";
 import type { ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
 
@@ -24,35 +24,42 @@ export interface ModelSource {
   /** The parsed config.json. */
   config: unknown;
   /** The dtype that the model was made with, where the DeepSpeed config names none. */
-  dtype: EnginePlan["dtype"] | undefined;
+  dtype: RankPlan["dtype"] | undefined;
 }
 
-/** A model that is ready to be loaded. */
-export interface PreparedModel {
-  spec: ModelSpec;
+/** What is to be loaded: everything of a model but its weights. */
+export interface ModelPlan {
+  readonly spec: ModelSpec;
   /** Null: random weights. */
-  weights: WeightPlan | null;
-  dtype: EnginePlan["dtype"];
-  /** Default 1. */
-  tpSize?: number;
-  maxSequenceTokens: number;
-  /** With less room the model is not opened: min_out_tokens. Default 1. */
-  minSequenceTokens?: number;
-  tokenizer: Tokenizer | undefined;
-  generationDefaults: GenerationDefaults;
+  readonly weights: WeightPlan | null;
+  readonly dtype: RankPlan["dtype"];
+  /** Ranks that it is divided among. */
+  readonly tpSize: number;
+  /** Longest sequence that model and config allow. */
+  readonly maxSequenceTokens: number;
+  /** With less room the model is not opened: min_out_tokens. */
+  readonly minSequenceTokens: number;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly generationDefaults: GenerationDefaults;
   /** To be written before the model is loaded: save_mp_checkpoint_path. */
-  shards?: { folder: string; layout: ShardLayout };
+  readonly shards: { readonly folder: string; readonly layout: ShardLayout } | undefined;
 }
 
-/** Reads everything of a model but its weights. */
-export async function prepareModel(
+/**
+ * Reads everything of a model but its weights.
+ *
+ * @param device Of the first rank: CUDA and the CPU compute in different dtypes.
+ */
+export async function planModel(
   source: ModelSource,
   config: ResolvedConfig,
+  device: Device,
   options: ResolvedInitOptions,
-): Promise<PreparedModel> {
-  const { device, logger } = options;
+): Promise<ModelPlan> {
+  const { logger } = options;
+  const { tpSize, saveMpCheckpointPath } = config;
   const own = describeSource(source, logger);
-  checkTpSize(own.spec, config.tpSize);
+  checkTpSize(own.spec, tpSize);
   const { resolved, folder } = await findWeights(source, own, config, options);
   const { spec, files, weights, storedDtype } = resolved;
   // Of a meta model the folder of the weights may know what the config's does not.
@@ -61,19 +68,19 @@ export async function prepareModel(
     about === undefined ? undefined : loadTokenizer(about),
     loadGenerationDefaults(about, source.config as { [key: string]: unknown }), // an object: it was described
   ]);
-  const { saveMpCheckpointPath } = config;
   return {
     spec,
     weights: { files, weights },
     dtype: chooseDtype(config.dtype, source.dtype ?? storedDtype, device, logger),
-    tpSize: config.tpSize,
+    tpSize,
     maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
     minSequenceTokens: config.minOutTokens,
     tokenizer,
     generationDefaults,
-    ...(saveMpCheckpointPath === undefined
-      ? {}
-      : { shards: { folder: saveMpCheckpointPath, layout: layOutShards(own, spec, weights, config.tpSize) } }),
+    shards:
+      saveMpCheckpointPath === undefined
+        ? undefined
+        : { folder: saveMpCheckpointPath, layout: layOutShards(own, spec, weights, tpSize) },
   };
 }
 
