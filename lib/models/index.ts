@@ -3,29 +3,16 @@ import { gpt2 } from "./architectures/gpt2.js";
 import { llama } from "./architectures/llama.js";
 import { opt } from "./architectures/opt.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
-import type { ModelDescriptor, WeightPlace } from "./descriptor.js";
+import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
 import { judgeUnreadKeys } from "./keys.js";
 import type { ModelSpec, WeightDtype } from "./spec.js";
 
+export type { ModelDescription } from "./descriptor.js";
 export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
 const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama];
-
-/** What config.json says about a model: what it computes, and where its weights should lie. */
-export interface ModelDescription {
-  spec: ModelSpec;
-  /** config.json's dtype (torch_dtype); undefined where it names none that weights have here. */
-  storedDtype: WeightDtype | undefined;
-  /** What resolveWeights matches with a checkpoint. */
-  layout: {
-    body: readonly WeightPlace[];
-    head: readonly WeightPlace[];
-    bodyPrefixes: readonly string[];
-    ignoredTensors: readonly RegExp[];
-  };
-}
 
 /** What can be run, for docs and `inspect`. */
 export interface Architecture {
