@@ -1,6 +1,7 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
+import { textRule } from "../base/rules.js";
 import type { ArchiveProgress } from "./progress.js";
 
 export const archiveFormats = ["default", "tgz", "no-archive", "zip-store"] as const;
@@ -100,15 +101,15 @@ export function resolvePackOptions(options: unknown): ResolvedPackOptions {
     modelName: required(reader, "modelName"),
     version: required(reader, "version"),
     handler: required(reader, "handler"),
-    serializedFile: readText(reader, "serializedFile"),
-    modelFile: readText(reader, "modelFile"),
+    serializedFile: reader.text("serializedFile", undefined),
+    modelFile: reader.text("modelFile", undefined),
     extraFiles: readExtraFiles(reader.get("extraFiles")),
-    requirementsFile: readText(reader, "requirementsFile"),
-    configFile: readText(reader, "configFile"),
-    archiveFormat: readChoice(reader, "archiveFormat", archiveFormats, "default"),
-    exportPath: readText(reader, "exportPath") ?? process.cwd(),
+    requirementsFile: reader.text("requirementsFile", undefined),
+    configFile: reader.text("configFile", undefined),
+    archiveFormat: reader.choice("archiveFormat", archiveFormats, "default"),
+    exportPath: reader.text("exportPath", undefined) ?? process.cwd(),
     force: reader.boolean("force", false),
-    runtime: readChoice(reader, "runtime", archiveRuntimes, "python"),
+    runtime: reader.choice("runtime", archiveRuntimes, "python"),
     onProgress: reader.function<(progress: ArchiveProgress) => void>("onProgress"),
     signal: reader.signal("signal"),
     logger: readLogger(reader.get("logger")),
@@ -116,20 +117,9 @@ export function resolvePackOptions(options: unknown): ResolvedPackOptions {
 }
 
 function required(reader: OptionReader, name: string): string {
-  const value = readText(reader, name);
+  const value = reader.text(name, undefined);
   if (value === undefined) throw new ShardspeedError("ERR_INVALID_ARGUMENT", `packArchive needs the option ${name}`);
   return value;
-}
-
-function readText(reader: OptionReader, name: string): string | undefined {
-  const value = reader.get(name);
-  if (value === undefined) return undefined;
-  if (!isText(value)) throw invalidArgument(name, "a string that is not empty", value);
-  return value;
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string" && value !== "" && !value.includes("\0");
 }
 
 function readExtraFiles(value: unknown): string[] {
@@ -141,13 +131,6 @@ function readExtraFiles(value: unknown): string[] {
       .map((item) => item.trim())
       .filter((item) => item !== "");
   }
-  if (Array.isArray(value) && value.every(isText)) return [...value];
+  if (Array.isArray(value) && value.every((item) => "value" in textRule(item))) return [...value];
   throw invalidArgument("extraFiles", "a string with commas between the paths, or an array of paths", value);
-}
-
-function readChoice<T extends string>(reader: OptionReader, name: string, choices: readonly T[], unset: T): T {
-  const value = reader.get(name);
-  if (value === undefined) return unset;
-  if (!choices.includes(value as T)) throw invalidArgument(name, `one of ${choices.join(", ")}`, value);
-  return value as T;
 }

@@ -1,13 +1,10 @@
-import type { z } from "zod";
 import { ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
-import { showValue } from "../base/text.js";
 import { reportEffects } from "./effects.js";
-import { valueAt } from "./keys.js";
 import { type NamedConfig, nameKeys } from "./names.js";
-import { type ConfigValues, configSchema } from "./schema.js";
 import { takeConfig } from "./snapshot.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";
+import { type ConfigValues, checkValues } from "./values.js";
 
 /** DeepSpeed's inference config (deepspeed/inference/config.py of DeepSpeed 0.19), as `deepspeed.init_inference(config=...)` takes it. */
 export class DeepSpeedInferenceConfig {
@@ -33,9 +30,7 @@ export interface ParsedConfig {
 
 export function parseConfig(config: object | string | undefined, logger: Logger): ParsedConfig {
   const named = nameKeys(takeConfig(config));
-  const result = configSchema().safeParse(named.values);
-  if (!result.success) throw describeIssue(result.error.issues[0] as z.core.$ZodIssue, named);
-  const resolved = replaceDeprecated(result.data);
+  const resolved = replaceDeprecated(checkValues(named));
   settleRanks(resolved, named, logger);
   reportEffects(named, resolved, logger);
   return { resolved, named };
@@ -72,29 +67,4 @@ function settleRanks({ tensor_parallel: parallel }: ResolvedDeepSpeedConfig, nam
   if (parallel.enabled || parallel.tp_size === 1) return;
   logger.warn(`${where}: ${written("tensor_parallel.enabled")} is false, so ${key} ${parallel.tp_size} is taken as 1`);
   parallel.tp_size = 1;
-}
-
-const typeWords: Record<string, string> = {
-  int: "an integer",
-  number: "an integer",
-  boolean: "true or false",
-  string: "a string",
-  object: "an object",
-  array: "a list",
-};
-
-function describeIssue(issue: z.core.$ZodIssue, { where, values, written }: NamedConfig): ShardspeedError {
-  const name = issue.path.join(".");
-  return new ShardspeedError(
-    "ERR_CONFIG",
-    `${where}: ${written(name)}: ${describeExpected(issue)}, found ${showValue(valueAt(values, name))}`,
-  );
-}
-
-function describeExpected(issue: z.core.$ZodIssue): string {
-  // An integer that JavaScript's numbers cannot hold
-  if (issue.code === "too_big" || issue.code === "too_small") return `expected an integer within 2^53`;
-  const ownMessage = issue.message.startsWith("expected ");
-  if (issue.code !== "invalid_type" || ownMessage) return issue.message;
-  return `expected ${typeWords[issue.expected] ?? issue.expected}`;
 }

@@ -6,13 +6,32 @@ import { defaultConfig } from "./types.js";
  */
 export type ConfigEffect = "followed" | "always" | "none" | "refused" | "renamed";
 
+/** What a key holds, in words of docs/deepspeed-config.md; values.ts has a rule for each. */
+export type ConfigType =
+  | "anything"
+  | "boolean or object"
+  | "boolean"
+  | "data type"
+  | "integer above 0"
+  | "integer"
+  | "list or null"
+  | "list"
+  | "object or null"
+  | "object"
+  | "path or null"
+  | "path, object or null"
+  | "string or null"
+  | "string"
+  | '"standard" or "residual"'
+  | '"symmetric" or "asymmetric"';
+
 /** A key of the DeepSpeed inference config. */
 export interface ConfigKey {
   /** With the objects that it is in: "tensor_parallel.tp_size". */
   name: string;
   /** Its other name, in the same object. */
   alias?: string;
-  type: string;
+  type: ConfigType;
   effect: ConfigEffect;
   /** What it does, or for a key without effect why. Warnings and docs/deepspeed-config.md say it. */
   meaning: string;
@@ -107,11 +126,11 @@ export const configKeys: readonly ConfigKey[] = [
   renamed("moe_type", '"standard" or "residual"', "moe.type"),
 ];
 
-function row(name: string, type: string, effect: ConfigEffect, meaning: string, alias?: string): ConfigKey {
+function row(name: string, type: ConfigType, effect: ConfigEffect, meaning: string, alias?: string): ConfigKey {
   return { name, type, effect, meaning, ...(alias === undefined ? {} : { alias }) };
 }
 
-function renamed(name: string, type: string, renamedTo: string, alias?: string): ConfigKey {
+function renamed(name: string, type: ConfigType, renamedTo: string, alias?: string): ConfigKey {
   return { ...row(name, type, "renamed", `deprecated: write ${renamedTo}`, alias), renamedTo };
 }
 

@@ -1,5 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { describeRange, type NumberRange, OptionReader } from "../base/option_reader.js";
+import { OptionReader } from "../base/option_reader.js";
+import { describeRange, inRange, type NumberRange } from "../base/rules.js";
 import type { SamplingParameters } from "../native/binding.js";
 import { mostLogprobs } from "../native/limits.js";
 import type { GenerationDefaults } from "./generation_config.js";
@@ -177,7 +178,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
   for (const name of numericOptions) {
     const { kind, range, upTo, unset } = generationOptions[name];
     const bounded = upTo === undefined ? range : { ...range, maximum: numbers[upTo] as number };
-    numbers[name] = reader.inRange(name, kind, bounded, unset);
+    numbers[name] = reader.read(name, inRange(kind, bounded), unset);
   }
   const ignoreEos = reader.boolean("ignoreEos", false);
   const stopTokenIds = [

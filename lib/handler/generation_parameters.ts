@@ -1,5 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
-import { adviseName } from "../base/option_reader.js";
+import { adviseName } from "../base/nearest.js";
 import { toSnakeCase, truncate } from "../base/text.js";
 import {
   type GenerationOptionName,

@@ -1,7 +1,7 @@
-import { invalidArgument } from "../base/errors.js";
 import { isObject } from "../base/json.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
+import { rule } from "../base/rules.js";
 import { mostBatchTokens } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
 
@@ -86,9 +86,9 @@ const initOptionNames = [
 export function resolveInitOptions(options: unknown): ResolvedInitOptions {
   const reader = new OptionReader("The options of initInference", options, initOptionNames);
   return {
-    config: readJsonOption(reader, "config"),
-    checkpoint: readJsonOption(reader, "checkpoint"),
-    baseDir: readPath(reader, "baseDir"),
+    config: reader.read("config", jsonOrPath, undefined),
+    checkpoint: reader.read("checkpoint", jsonOrPath, undefined),
+    baseDir: reader.read("baseDir", folderOrNothing, undefined) || undefined,
     device: readDeviceName(reader.get("device")),
     threads: reader.integer("threads", 1, 1024, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
@@ -101,16 +101,13 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
   };
 }
 
-function readJsonOption(reader: OptionReader, name: "config" | "checkpoint"): object | string | undefined {
-  const value = reader.get(name);
-  if (value === undefined || (typeof value === "string" && value !== "")) return value;
-  if (isObject(value)) return value;
-  throw invalidArgument(name, "an object or the path of a JSON file", value);
-}
+const jsonOrPath = rule<object | string>(
+  "an object or the path of a JSON file",
+  (value) => isObject(value) || (typeof value === "string" && value !== ""),
+);
 
-function readPath(reader: OptionReader, name: "baseDir"): string | undefined {
-  const value = reader.get(name);
-  if (value === undefined || value === "") return undefined; // DeepSpeed's default is ""
-  if (typeof value === "string" && !value.includes("\0")) return value;
-  throw invalidArgument(name, "the path of a folder", value);
-}
+/** "" is DeepSpeed's default: none. */
+const folderOrNothing = rule<string>(
+  "the path of a folder",
+  (value) => typeof value === "string" && !value.includes("\0"),
+);

@@ -50,6 +50,7 @@ function entriesOf(object: Record<string, unknown>): Map<string, unknown> {
 /**
  * config.json, read key by key: checks types and ranges, and remembers which keys were read, so that what is left over
  * can be judged. Every error is ERR_UNSUPPORTED_MODEL and names the key, what was found and what was expected.
+ * OptionReader refuses a name that it does not know; here a key may be any, and what is unread matters only once the architecture is known.
  */
 export class ConfigReader {
   readonly #values: ReadonlyMap<string, unknown>;

@@ -5,7 +5,6 @@ import { makeTemporaryFolder, root, runProgram } from "./programs.js";
 
 /** What first calls for a library. */
 const uses: Record<string, string> = {
-  zod: "shardspeed.DeepSpeedInferenceConfig.parse({})",
   yaml: 'shardspeed.parseModelConfigYaml("minWorkers: 1")',
 };
 
