@@ -51,6 +51,7 @@ export {
   type HandlerObject,
   HandlerService,
   type PredictOptions,
+  type ServiceOptions,
 } from "./handler/service.js";
 export type { SystemProperties, SystemPropertyValues } from "./handler/system_properties.js";
 export { TextGenerationHandler } from "./handler/text_generation_handler.js";
@@ -60,6 +61,7 @@ export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loadi
 export type { InitOptions, LoadProgress } from "./loading/options.js";
 export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
 export type { TokenLogprob } from "./native/binding.js";
+export { type OpenModel, type OpenModelOptions, openModel } from "./serving/open_model.js";
 export {
   AutoTokenizer,
   type BatchEncoding,
@@ -87,5 +89,6 @@ export {
   type ParsedModelConfig,
   parseModelConfigYaml,
   readModelConfigYaml,
+  type Settings,
   type TorchrunSettings,
 } from "./torchserve_config/index.js";

@@ -34,6 +34,8 @@ export interface ContextOptions {
   modelYamlConfig?: Untyped;
   /** Where messages of shipped handlers go. Default: nowhere. */
   logger?: Logger;
+  /** Ends the loading of the model in a shipped handler and in getDsEngine(). */
+  signal?: AbortSignal | undefined;
 }
 
 const optionNames = [
@@ -49,6 +51,7 @@ const optionNames = [
   "metrics",
   "modelYamlConfig",
   "logger",
+  "signal",
 ] as const satisfies (keyof ContextOptions)[];
 
 /** In the order of Python's constructor. */
@@ -89,6 +92,8 @@ export class Context {
   readonly modelYamlConfig: Untyped;
   declare readonly systemProperties: SystemProperties;
   readonly logger: Logger;
+  /** Aborts when nobody waits any more for the model to be loaded. */
+  readonly signal: AbortSignal | undefined;
   readonly metrics: Metrics;
   /** The batch that the asking code works on. */
   readonly #current = new AsyncLocalStorage<Batch>();
@@ -127,6 +132,7 @@ export class Context {
     this.metrics = metrics ?? new Metrics();
     this.modelYamlConfig = modelYamlConfig === undefined ? {} : modelYamlConfig;
     this.logger = logger ?? silentLogger;
+    this.signal = reader.signal("signal");
     this.metrics.followRequestIds(() => this.requestIds);
   }
 

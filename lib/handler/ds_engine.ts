@@ -17,6 +17,7 @@ export interface DsEngineContext {
   readonly systemProperties: { readonly model_dir: string };
   readonly modelYamlConfig: unknown;
   readonly logger?: Logger;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** initInference(), or what stands for it in a test. */
@@ -44,7 +45,7 @@ export async function openDsEngine<Result>(
 ): Promise<Result> {
   const modelDir = ctx?.systemProperties?.model_dir;
   if (typeof modelDir !== "string") throw invalidArgument("ctx", "a context with systemProperties.model_dir", ctx);
-  const { modelName, modelYamlConfig: yaml, logger } = ctx;
+  const { modelName, modelYamlConfig: yaml, logger, signal } = ctx;
   // In the order of the original, which decides the error where more than one thing is wrong.
   const handler = readSection(modelName, yaml, "handler");
   if (!Object.hasOwn(handler, "model_path")) throw missingKey(modelName, "handler.model_path");
@@ -53,7 +54,8 @@ export async function openDsEngine<Result>(
   const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", handler.model_path));
   const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
   const found = await resolveModel(model, modelDir);
-  return init(found, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...(logger ? { logger } : {}) });
+  const others = { ...(logger ? { logger } : {}), ...(signal ? { signal } : {}) };
+  return init(found, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...others });
 }
 
 /** A path as AutoConfig and AutoTokenizer find it. */

@@ -7,7 +7,7 @@ import type { HandlerFunction, HandlerObject } from "./service.js";
 import { findShippedName, type ShippedHandlerName, shippedHandlerNames } from "./shipped_names.js";
 import { TextGenerationHandler } from "./text_generation_handler.js";
 
-/** Where a model's handler is told. */
+/** What says which handler a model has. */
 export interface HandlerSource {
   /** `handler` of the archive's manifest: the file of a module, `file:name`, or the name of a shipped handler. */
   handler: string;
@@ -52,7 +52,7 @@ export async function findHandler(source: HandlerSource): Promise<FoundHandler> 
   if (module !== undefined) return { module: handler.replace(file, module) };
   const python = isPython(file) || (await exists(path.resolve(modelDir, `${file}.py`)));
   if (!python && findShippedName(handler) !== undefined) return findNamed(handler, modelDir, "");
-  const inYaml = yamlName(yaml);
+  const inYaml = handlerInYaml(yaml);
   if (inYaml !== undefined) return findNamed(inYaml, modelDir, `The model config yaml names the handler ${inYaml}`);
   if (python) throw pythonError(handler);
   return findNamed(handler, modelDir, `The model's handler is ${handler}`);
@@ -92,7 +92,8 @@ function mappedName(handler: string, map: Readonly<Record<string, string>>): str
   return name;
 }
 
-function yamlName(yaml: unknown): string | undefined {
+/** The handler that a model-config.yaml names, as `handler` or as its `type`. */
+export function handlerInYaml(yaml: unknown): string | undefined {
   if (typeof yaml !== "object" || yaml === null || !("handler" in yaml)) return undefined;
   const { handler } = yaml;
   if (typeof handler === "string") return handler;

@@ -1,5 +1,6 @@
 import { httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
+import { OptionReader } from "../base/option_reader.js";
 import { batchesOverlap } from "../torchserve_config/values.js";
 import { Batch } from "./batch.js";
 import type { Context } from "./context.js";
@@ -45,6 +46,11 @@ export interface PredictOptions {
   onIntermediateResponse?: ((responses: IntermediateResponse[]) => void) | undefined;
 }
 
+export interface ServiceOptions {
+  /** Whether batches may run at the same time. Default: as continuousBatching of the context's model-config.yaml says. */
+  overlaps?: boolean;
+}
+
 /**
  * Runs batches through a handler and says what became of each. They run one at a time; with `continuousBatching: true` in model-config.yaml a
  * batch does not wait for those before it, and the engine computes them together.
@@ -59,14 +65,15 @@ export class HandlerService {
   #last: Promise<unknown> = Promise.resolve();
 
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no handler or no context. */
-  constructor(handler: HandlerObject | HandlerFunction, context: Context) {
+  constructor(handler: HandlerObject | HandlerFunction, context: Context, options: ServiceOptions = {}) {
     if (typeof handler !== "function" && typeof handler?.handle !== "function") {
       throw invalidArgument("handler", "a function, or an object with a method handle", handler);
     }
     if (typeof context?.systemProperties?.model_dir !== "string")
       throw invalidArgument("context", "a Context", context);
     this.context = context;
-    this.overlaps = batchesOverlap(context.modelYamlConfig);
+    const reader = new OptionReader("The options of HandlerService", options, ["overlaps"]);
+    this.overlaps = reader.boolean("overlaps", batchesOverlap(context.modelYamlConfig));
     this.#handler = typeof handler === "function" ? undefined : handler;
     this.#entry =
       typeof handler === "function" ? handler : (data, ctx) => handler.handle(data as HandlerRequest[], ctx);

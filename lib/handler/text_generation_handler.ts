@@ -129,13 +129,12 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
       );
     }
     const folder = path.resolve(modelDir, modelPath);
-    const yaml = ctx.modelYamlConfig;
+    const { modelName, systemProperties, modelYamlConfig: yaml, logger, signal } = ctx;
     if (yaml === null || !Object.hasOwn(yaml, "deepspeed")) {
-      return this.#init(folder, { ...deviceOption(yaml), logger: ctx.logger });
+      return this.#init(folder, { ...deviceOption(yaml), logger, ...(signal ? { signal } : {}) });
     }
-    const { modelName, systemProperties, logger } = ctx;
     const modelYamlConfig = { ...yaml, handler: { ...section, model_path: modelPath } };
-    return openDsEngine(folder, { modelName, systemProperties, logger, modelYamlConfig }, this.#init);
+    return openDsEngine(folder, { modelName, systemProperties, logger, signal, modelYamlConfig }, this.#init);
   }
 
   /** A prompt of no more than max_length tokens. */

@@ -132,3 +132,28 @@ function toRows(values: ModelConfigYaml, found: ReadonlyMap<string, Found>): Eff
 function valueAt(values: ModelConfigYaml, key: string): unknown {
   return key.split(".").reduce<unknown>((value, step) => (value as Record<string, unknown>)[step], values);
 }
+
+/**
+ * model-config.yaml as plain data, with options in place of what it says: what a handler sees that reads the yaml itself. Options that are
+ * undefined are not given.
+ */
+export function overlaySettings(
+  raw: Readonly<Record<string, unknown>>,
+  options: Settings = {},
+): Record<string, unknown> {
+  const all: Record<string, unknown> = structuredClone(raw);
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const [section = "", ...rest] = key.split(".");
+    const name = rest.join(".");
+    if (name === "") all[section] = value;
+    else all[section] = { ...toMap(section, all[section]), [name]: value };
+  }
+  return all;
+}
+
+/** `handler: Name` and `handler: { type: Name }` are the same. */
+function toMap(section: string, value: unknown): object {
+  if (section === "handler" && typeof value === "string") return { type: value };
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+}

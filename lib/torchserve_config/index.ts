@@ -14,6 +14,7 @@ export {
   type EffectiveValue,
   effectiveConfig,
   effectiveSettings,
+  overlaySettings,
   type Settings,
 } from "./effective.js";
 export type { DeepSpeedSection, GivenKey, ModelConfigYaml, ParsedModelConfig, TorchrunSettings } from "./types.js";

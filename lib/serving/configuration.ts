@@ -24,33 +24,59 @@ export interface ConfigurationReport {
   deepSpeed: { file: string; settings: DeepSpeedSetting[] } | null;
 }
 
-export interface ConfigurationFiles {
-  /** model-config.yaml; undefined: the one in the folder, if there is one. */
-  modelConfig: string | undefined;
-  /** ds-config.json; undefined: the one that model-config.yaml names. */
-  deepSpeed: string | undefined;
-  /** What relative paths of model-config.yaml start from. */
-  folder: string;
+/** A model-config.yaml and where it is. */
+export interface FoundYaml {
+  file: string;
+  parsed: ParsedModelConfig;
 }
 
-/** @throws ShardspeedError ERR_CONFIG for a file that is wrong. */
-export async function readConfiguration(
-  { modelConfig, deepSpeed, folder }: ConfigurationFiles,
+/**
+ * Reads the model-config.yaml of a model: the one that is given, or the one in its folder, if there is one.
+ *
+ * @throws ShardspeedError ERR_CONFIG for a file that is wrong, or that was given and cannot be read.
+ */
+export async function findModelConfigYaml(
+  given: string | undefined,
+  folder: string,
   logger: Logger,
-): Promise<ConfigurationReport & { handler: unknown }> {
-  const yamlFile = modelConfig ?? (await existing(path.join(folder, "model-config.yaml")));
-  const yaml = yamlFile === undefined ? undefined : await readModelConfigYaml(yamlFile, { logger });
-  const named = yaml?.values.deepspeed.config;
+): Promise<FoundYaml | undefined> {
+  const inFolder = path.join(folder, "model-config.yaml");
+  const file = given ?? ((await isThere(inFolder)) ? inFolder : undefined);
+  return file === undefined ? undefined : { file, parsed: await readModelConfigYaml(file, { logger }) };
+}
+
+/**
+ * What counts of a model's configuration, and where each value is from.
+ *
+ * @param deepSpeed ds-config.json; undefined: the one that the yaml names.
+ * @param folder What relative paths of the yaml start from.
+ * @throws ShardspeedError ERR_CONFIG for a DeepSpeed config that is wrong.
+ */
+export function describeConfiguration(
+  yaml: FoundYaml | undefined,
+  deepSpeed: string | undefined,
+  folder: string,
+  logger: Logger,
+): ConfigurationReport {
+  const named = yaml?.parsed.values.deepspeed.config;
   const deepSpeedFile = deepSpeed ?? (named === undefined ? undefined : path.resolve(folder, named));
   return {
     modelConfig:
-      yaml === undefined ? null : { file: shortName(yamlFile as string, folder), settings: shorten(yaml, folder) },
+      yaml === undefined
+        ? null
+        : { file: shortName(yaml.file, folder), settings: shorten(effectiveConfig({ yaml: yaml.parsed }), folder) },
     deepSpeed:
       deepSpeedFile === undefined
         ? null
         : { file: shortName(deepSpeedFile, folder), settings: readDeepSpeed(deepSpeedFile, logger) },
-    handler: yaml?.raw.handler,
   };
+}
+
+export async function isThere(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** A file of the folder by its place in it: the folder may be a temporary one. */
@@ -59,18 +85,11 @@ function shortName(file: string, folder: string): string {
   return inside.startsWith("..") || path.isAbsolute(inside) ? file : inside;
 }
 
-function shorten(yaml: ParsedModelConfig, folder: string): EffectiveValue[] {
-  return effectiveConfig({ yaml }).map(({ place, ...setting }) => {
+function shorten(settings: readonly EffectiveValue[], folder: string): EffectiveValue[] {
+  return settings.map(({ place, ...setting }) => {
     const [, file = "", position = ""] = /^(.*)(:\d+:\d+)$/s.exec(place ?? "") ?? [];
     return place === undefined ? setting : { ...setting, place: shortName(file, folder) + position };
   });
-}
-
-async function existing(file: string): Promise<string | undefined> {
-  return stat(file).then(
-    () => file,
-    () => undefined,
-  );
 }
 
 function readDeepSpeed(file: string, logger: Logger): DeepSpeedSetting[] {

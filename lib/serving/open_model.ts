@@ -1,0 +1,153 @@
+import type { ArchiveManifest } from "../archive/manifest.js";
+import type { ExtractLimits } from "../archive/open_options.js";
+import type { ArchiveProgress } from "../archive/progress.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type Logger, readLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
+import { Context } from "../handler/context.js";
+import { resolveHandler } from "../handler/resolve_handler.js";
+import { HandlerService } from "../handler/service.js";
+import { effectiveSettings, type ModelConfigYaml, overlaySettings, type Settings } from "../torchserve_config/index.js";
+import { type ModelFiles, openModelFiles, withoutTemporaryFolder } from "./model_files.js";
+
+/** How a model is opened. */
+export interface OpenModelOptions {
+  /** Default: the name in the manifest, or that of the file. */
+  modelName?: string;
+  /** Path of a model-config.yaml in place of the model's own. */
+  modelConfigYaml?: string;
+  /** What goes before the yaml, by dotted name: `{ batchSize: 4, "handler.max_new_tokens": 16 }`. The handler sees it as the yaml's. */
+  settings?: Settings;
+  /** As that of resolveHandler(): what runs a handler in Python. */
+  handlerMap?: Readonly<Record<string, string>>;
+  /** What the handler is told as its first GPU. Default null. */
+  gpuId?: number | null;
+  /** As those of openArchive(). */
+  extractLimits?: Partial<ExtractLimits>;
+  /** As that of openArchive(). */
+  onProgress?: (progress: ArchiveProgress) => void;
+  /** Ends the opening, the loading of the model included, with ERR_ABORTED; nothing is left behind. */
+  signal?: AbortSignal;
+  /** Where messages go, the handler's too. Default: nowhere. */
+  logger?: Logger;
+}
+
+/** A model that answers batches. */
+export interface OpenModel extends AsyncDisposable {
+  readonly name: string;
+  readonly version: string;
+  /** Where its files are: not the model's weights as a rule, which model-config.yaml names. */
+  readonly folder: string;
+  readonly manifest: ArchiveManifest;
+  /** The settings of model-config.yaml that count. */
+  readonly settings: ModelConfigYaml;
+  readonly context: Context;
+  /** Takes batches. */
+  readonly service: HandlerService;
+  /** Waits for the batches that were given, ends the handler, and removes what was unpacked. May be called again. */
+  dispose(): Promise<void>;
+}
+
+const optionNames = [
+  "modelName",
+  "modelConfigYaml",
+  "settings",
+  "handlerMap",
+  "gpuId",
+  "extractLimits",
+  "onProgress",
+  "signal",
+  "logger",
+] as const satisfies (keyof OpenModelOptions)[];
+
+/**
+ * Opens a model as a server does: its archive (`.mar`, `.tar.gz`, `.zip`) or folder, model-config.yaml, and handler, which is initialised. A
+ * model folder without any of these is served by TextGenerationHandler.
+ *
+ * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_HANDLER, ERR_ABORTED, ERR_INVALID_ARGUMENT, and what the handler throws when it
+ * initialises. Nothing is left behind.
+ */
+export async function openModel(location: string, options?: OpenModelOptions): Promise<OpenModel> {
+  const { modelName, modelConfigYaml, settings, handlerMap, gpuId, logger, signal, ...archiveOptions } =
+    readOptions(options);
+  // Wrong ones are said before anything is unpacked.
+  effectiveSettings({ options: settings });
+  const files = await openModelFiles(location, {
+    ...archiveOptions,
+    ...(signal ? { signal } : {}),
+    modelConfigYaml,
+    handlerMap,
+    logger,
+  });
+  const { archive, yaml } = files;
+  let service: HandlerService | undefined;
+  let counted: ModelConfigYaml;
+  try {
+    counted = effectiveSettings({ options: settings, yaml: yaml?.parsed });
+    const context = new Context({
+      modelName: modelName ?? archive.modelName,
+      modelDir: archive.folder,
+      manifest: archive.manifest,
+      batchSize: counted.batchSize,
+      gpuId: gpuId ?? null,
+      modelYamlConfig: overlaySettings(yaml?.parsed.raw ?? {}, settings),
+      logger,
+      signal,
+    });
+    service = await startService(files, context, counted);
+  } catch (error) {
+    await archive.close();
+    throw withoutTemporaryFolder(error, archive, location);
+  }
+  return toOpenModel(files, service, counted);
+}
+
+function readOptions(options: unknown) {
+  const reader = new OptionReader("The options of openModel", options, optionNames);
+  for (const name of ["modelName", "modelConfigYaml"]) {
+    const value = reader.get(name);
+    if (value !== undefined && (typeof value !== "string" || value === ""))
+      throw invalidArgument(name, "a string that is not empty", value);
+  }
+  const given = (options ?? {}) as OpenModelOptions;
+  return { ...given, signal: reader.signal("signal"), logger: readLogger(reader.get("logger")) };
+}
+
+/** Where the handler cannot be started, what it holds by then is given back. */
+async function startService(files: ModelFiles, context: Context, settings: ModelConfigYaml): Promise<HandlerService> {
+  const source = { ...files.handlerSource, yaml: context.modelYamlConfig };
+  const service = new HandlerService(await resolveHandler(source), context, { overlaps: settings.continuousBatching });
+  try {
+    await service.initialize();
+    // A handler that does not look at the signal is ended when it is done.
+    if (context.signal?.aborted) {
+      const { reason: cause } = context.signal;
+      throw new ShardspeedError("ERR_ABORTED", `The opening of ${context.modelName} was cancelled by its signal`, {
+        cause,
+      });
+    }
+    return service;
+  } catch (error) {
+    await service.dispose().catch(() => {}); // it was not whole
+    throw error;
+  }
+}
+
+function toOpenModel({ archive }: ModelFiles, service: HandlerService, settings: ModelConfigYaml): OpenModel {
+  let disposed: Promise<void> | undefined;
+  const dispose = () => {
+    disposed ??= service.dispose().finally(() => archive.close());
+    return disposed;
+  };
+  return {
+    name: service.context.modelName,
+    version: archive.version,
+    folder: archive.folder,
+    manifest: archive.manifest,
+    settings,
+    context: service.context,
+    service,
+    dispose,
+    [Symbol.asyncDispose]: dispose,
+  };
+}
