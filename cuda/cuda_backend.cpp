@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "base/error.h"
 #include "cuda/attention.h"
@@ -36,6 +37,14 @@ float* streamOf(const Activations& activations) {
 
 NormParams normParams(const Norm& norm) {
   return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
+}
+
+// AttentionParams::window
+int32_t windowOf(const AttentionMask& mask) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (const auto* window = std::get_if<WindowMask>(&mask)) return static_cast<int32_t>(std::min(kMost, window->size));
+  if (const auto* chunk = std::get_if<ChunkMask>(&mask)) return -static_cast<int32_t>(std::min(kMost, chunk->size));
+  return 0;
 }
 
 class CudaBackend final : public Backend {
@@ -263,11 +272,10 @@ void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activation
 }
 
 std::optional<std::string> CudaBackend::unsupportedAttention(const AttentionCall& call) const {
-  if (!std::holds_alternative<CausalMask>(call.mask)) return "masks other than causal";
-  if (std::holds_alternative<AlibiPositions>(call.positions)) return "ALiBi positions";
-  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
-  if (rotary && rotary->layout == RotaryLayout::kInterleaved) return "interleaved rotary positions";
-  if (call.softCap != 0) return "a soft cap of attention scores";
+  if (call.shape.headDim > kMostHeadDim)
+    return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
+           std::to_string(kMostHeadDim);
+  if (std::holds_alternative<FullMask>(call.mask)) return "attention to later tokens";
   if (call.clamp != 0) return "clamped queries, keys and values";
   if (call.sinks) return "attention sinks";
   if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
@@ -279,9 +287,13 @@ void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qk
   params.dtype = options_.dtype;
   params.shape = call.shape;
   params.scale = call.scale;
+  params.softCap = call.softCap;
+  params.window = windowOf(call.mask);
+  params.alibiSlopes = std::holds_alternative<AlibiPositions>(call.positions) ? dataOf(call.slopes) : nullptr;
   StepView view = buffers_.view();
   if (const auto* rotary = std::get_if<RotaryPositions>(&call.positions)) {
     params.rotaryHalf = static_cast<int32_t>(rotary->dims / 2);
+    params.rotaryLayout = rotary->layout;
     params.rotaryAmplitude = rotary_[static_cast<size_t>(rotary->table)].amplitude;
     view = buffers_.view(*rotary);
   }
@@ -290,9 +302,11 @@ void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qk
   params.out = of(out).data();
   params.outStride = of(out).stride();
   params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
+  // What a window spans is the same in every step, so a captured step may count on it.
+  const int64_t splits = std::min(splits_, decodeSplits(std::numeric_limits<int32_t>::max(), params.window));
   for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
     attendDecode(params, view, buffers_.generatedRows() + first,
-                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits_, decodeWorkspace_.as(),
+                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits, decodeWorkspace_.as(),
                  stream_.get());
   if (buffers_.promptCount() == 0) return;
   appendRows(params, view, buffers_.promptRows(), buffers_.promptCount(), stream_.get());
