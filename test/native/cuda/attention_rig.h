@@ -9,6 +9,7 @@
 #include "cuda/attention.h"
 #include "device.h"
 #include "random.h"
+#include "reference.h"
 
 // Sequences of random tokens in a paged cache, steps over them, and what their attention should be, in fp64.
 
@@ -18,10 +19,9 @@ struct AttentionOptions {
   DType dtype = DType::kF16;
   AttentionShape shape{4, 2, 64};
   float scale = 0;  // 0: 1 / sqrt(headDim)
-  float softCap = 0;
   int32_t window = 0;
-  bool alibi = false;
   int32_t rotaryHalf = 0;
+  RotaryLayout rotaryLayout = RotaryLayout::kHalf;
   float rotaryAmplitude = 1;
 };
 
@@ -35,7 +35,7 @@ struct Slice {
 class AttentionRig {
  public:
   AttentionRig(const AttentionOptions& options, const std::vector<int64_t>& lengths, uint64_t seed = 1)
-      : options_(options), random_(seed), cache_(0), slopes_(0), frequencies_(0) {
+      : options_(options), random_(seed), cache_(0), frequencies_(0) {
     if (options_.scale == 0) options_.scale = 1 / std::sqrt(static_cast<float>(options_.shape.headDim));
     int64_t pages = 0;
     for (const int64_t length : lengths) pages += pagesOf(length);
@@ -43,8 +43,6 @@ class AttentionRig {
     std::iota(free.begin(), free.end(), 0);
     for (size_t i = free.size(); i > 1; --i) std::swap(free[i - 1], free[static_cast<size_t>(random_.below(i))]);
     cache_.assign(free.size() * static_cast<size_t>(pageElements()), 0xffff);
-    for (int64_t head = 0; head < options_.shape.heads; ++head)
-      slopes_.push_back(std::exp2(-8.0f * static_cast<float>(head + 1) / static_cast<float>(options_.shape.heads)));
     for (int table = 0; table < 2; ++table)
       for (int32_t j = 0; j < options_.rotaryHalf; ++j)
         frequencies_.push_back(
@@ -96,7 +94,6 @@ class AttentionRig {
     return at(sequence).turned.data() + position * width();
   }
   const std::vector<int32_t>& pages(int64_t sequence) const { return at(sequence).pages; }
-  const std::vector<float>& slopes() const { return slopes_; }
   const std::vector<float>& frequencies() const { return frequencies_; }
 
   // (heads * headDim)
@@ -104,28 +101,21 @@ class AttentionRig {
     const auto& [heads, kvHeads, dim] = options_.shape;
     std::vector<double> out(static_cast<size_t>(heads * dim));
     const int64_t first = options_.window > 0 ? std::max<int64_t>(0, position - options_.window + 1) : 0;
-    std::vector<double> scores(static_cast<size_t>(position + 1 - first));
+    const auto widened = [](const float* from, int64_t count) { return std::vector<double>(from, from + count); };
     for (int64_t head = 0; head < heads; ++head) {
-      const float* query = turned(sequence, position) + head * dim;
       const int64_t kvHead = head / (heads / kvHeads);
-      double largest = -INFINITY;
+      std::vector<std::vector<double>> keys, values;
+      std::vector<const double*> keysAt, valuesAt;
       for (int64_t key = first; key <= position; ++key) {
-        const float* k = turned(sequence, key) + (heads + kvHead) * dim;
-        double score = 0;
-        for (int64_t j = 0; j < dim; ++j) score += static_cast<double>(query[j]) * k[j];
-        score *= options_.scale;
-        if (options_.softCap > 0) score = options_.softCap * std::tanh(score / options_.softCap);
-        if (options_.alibi) score += static_cast<double>(slopes_[static_cast<size_t>(head)]) * (key - position);
-        scores[static_cast<size_t>(key - first)] = score;
-        largest = std::max(largest, score);
+        keys.push_back(widened(turned(sequence, key) + (heads + kvHead) * dim, dim));
+        values.push_back(widened(turned(sequence, key) + (heads + kvHeads + kvHead) * dim, dim));
+        keysAt.push_back(keys.back().data());
+        valuesAt.push_back(values.back().data());
       }
-      double total = 0;
-      for (double& score : scores) total += score = std::exp(score - largest);
-      for (int64_t key = first; key <= position; ++key) {
-        const float* v = turned(sequence, key) + (heads + kvHeads + kvHead) * dim;
-        for (int64_t j = 0; j < dim; ++j)
-          out[static_cast<size_t>(head * dim + j)] += scores[static_cast<size_t>(key - first)] / total * v[j];
-      }
+      const std::vector<double> query = widened(turned(sequence, position) + head * dim, dim);
+      const std::vector<double> result =
+          attentionOf(query.data(), keysAt, valuesAt, static_cast<size_t>(dim), static_cast<double>(options_.scale));
+      std::copy(result.begin(), result.end(), out.begin() + head * dim);
     }
     return out;
   }
@@ -143,23 +133,22 @@ class AttentionRig {
 
   void turn(float* row, int64_t position, int64_t sequence) const {
     const int64_t half = options_.rotaryHalf;
+    const int64_t dim = options_.shape.headDim;
+    RotarySpec rotary;
     const float* frequencies = frequencies_.data() + sequence % 2 * half;
-    for (int64_t head = 0; head < options_.shape.heads + options_.shape.kvHeads; ++head)
-      for (int64_t j = 0; j < half; ++j) {
-        float* pair = row + head * options_.shape.headDim + j;
-        const float angle = static_cast<float>(position) * frequencies[j];
-        const double cosine = std::cos(static_cast<double>(angle)) * options_.rotaryAmplitude;
-        const double sine = std::sin(static_cast<double>(angle)) * options_.rotaryAmplitude;
-        const double a = pair[0], b = pair[half];
-        pair[0] = rounded(static_cast<float>(a * cosine - b * sine));
-        pair[half] = rounded(static_cast<float>(b * cosine + a * sine));
-      }
+    rotary.inverseFrequencies.assign(frequencies, frequencies + half);
+    rotary.amplitude = options_.rotaryAmplitude;
+    for (int64_t head = 0; head < options_.shape.heads + options_.shape.kvHeads; ++head) {
+      std::vector<double> values(row + head * dim, row + (head + 1) * dim);
+      rotate(rotary, position, 0, values.data(), options_.rotaryLayout);
+      for (int64_t j = 0; j < dim; ++j)
+        row[head * dim + j] = rounded(static_cast<float>(values[static_cast<size_t>(j)]));
+    }
   }
 
   AttentionOptions options_;
   Random random_;
   std::vector<uint16_t> cache_;
-  std::vector<float> slopes_;
   std::vector<float> frequencies_;
   std::vector<Sequence> sequences_;
 };
@@ -174,7 +163,6 @@ class AttentionStep {
         qkv_(static_cast<size_t>(rows_ * rig.qkvStride())),
         out_(static_cast<size_t>(rows_ * rig.outStride())),
         cache_(cache),
-        slopes_(rig.slopes()),
         frequencies_(rig.frequencies()),
         positions_(static_cast<size_t>(rows_)),
         pageOffsets_(static_cast<size_t>(rows_)),
@@ -212,10 +200,9 @@ class AttentionStep {
     params.dtype = options.dtype;
     params.shape = options.shape;
     params.scale = options.scale;
-    params.softCap = options.softCap;
     params.window = options.window;
-    params.alibiSlopes = options.alibi ? slopes_.data() : nullptr;
     params.rotaryHalf = options.rotaryHalf;
+    params.rotaryLayout = options.rotaryLayout;
     params.rotaryAmplitude = options.rotaryAmplitude;
     params.qkv = qkv_.data();
     params.qkvStride = rig_.qkvStride();
@@ -301,7 +288,6 @@ class AttentionStep {
   DeviceArray<uint16_t> qkv_;
   DeviceArray<uint16_t> out_;
   DeviceArray<uint16_t> cache_;
-  DeviceArray<float> slopes_;
   DeviceArray<float> frequencies_;
   DeviceArray<int32_t> positions_;
   DeviceArray<int32_t> pageOffsets_;
