@@ -12,19 +12,19 @@ export type { Met } from "./meeting.js";
 export interface RendezvousOptions {
   /** Of readSecret(). */
   secret: Buffer;
-  /** How long all ranks have to come. Default: 300,000, as processes on many hosts do not start at once. */
+  /** Time limit for all ranks to come. Default: 300,000, since processes on many hosts do not start at the same time. */
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
   logger: Logger;
 }
 
 /**
- * Brings all ranks of a start together: each tells all others something, and all get a key that nobody else has. Rank 0 listens on the first
+ * Brings all ranks of a start together: each sends data to all others, and all get a key that nobody else has. Rank 0 listens on the first
  * free port of masterPort to masterPort + 15, and the others look for it there.
  *
- * @param data what this rank tells the others: JSON, at most 1 MiB
- * @throws ShardspeedError ERR_COMM where ranks do not come in time, go away again, or have another secret, world size or version; ERR_ABORTED
- *   by the signal. No socket and no timer is left then, nor is one otherwise.
+ * @param data this rank's data for the others: JSON, at most 1 MiB
+ * @throws ShardspeedError ERR_COMM if ranks do not come in time, leave again, or have another secret, world size or version; ERR_ABORTED
+ *   by the signal. No socket and no timer is left, whether it succeeds or fails.
  */
 export async function rendezvous(
   place: LaunchEnvironment,
@@ -50,7 +50,7 @@ export async function rendezvous(
   return meet(meeting, timeoutMs, signal);
 }
 
-/** What setTimeout() takes at most. */
+/** The largest delay of setTimeout(). */
 const longestTimer = 2 ** 31 - 1;
 
 async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | undefined): Promise<Met> {
@@ -72,7 +72,7 @@ async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | u
     };
   });
   const outcome = side.meet();
-  // Whichever comes first counts; what the other says later is known already.
+  // The first of the two counts; a later rejection of the other one is ignored.
   outcome.catch(() => {});
   try {
     const met = await Promise.race([outcome, ended]);

@@ -32,7 +32,7 @@ class Link {
   // False if too many frames are queued already; this one is not queued then. Writing to a broken connection is no
   // error: the thread that reads learns the reason.
   bool write(FrameKind kind, Payload payload = nullptr, int rank = 0);
-  // The last frame. An urgent one goes out before all queued frames that have not been begun.
+  // The last frame. An urgent one replaces all queued frames that have not been begun.
   void writeLast(FrameKind kind, Payload payload, bool urgent);
   // Sends as much of the queue as the other side takes now.
   void flush();
