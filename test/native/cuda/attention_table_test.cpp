@@ -1,4 +1,5 @@
 #include "attention_run.h"
+#include "base/thread_pool.h"
 #include "cuda/cuda_backend.h"
 #include "device.h"
 #include "reference.h"
@@ -14,8 +15,8 @@ namespace {
 struct CudaTarget {
   CudaTarget(const AttentionCase& attention, DType dtype, const std::vector<float>& rows)
       : pool(1),
-        backend(cuda::makeCudaBackend(0, {dtype, &pool, static_cast<int64_t>(rows.size()) / attention.columns(),
-                                          kMostPositions, pagesOf(attention), nullptr})),
+        backend(cuda::makeCudaBackend(
+            0, {dtype, &pool, static_cast<int64_t>(rows.size()) / attention.columns(), pagesOf(attention), nullptr})),
         target(*backend, dtype, attention, rows, pagesOf(attention)) {}
 
   ThreadPool pool;
@@ -89,7 +90,7 @@ TEST(cuda_attention_table, cases) {
 
 TEST(cuda_attention_table, refusals) {
   ThreadPool pool(1);
-  const auto backend = cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 64, 4, nullptr});
+  const auto backend = cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 4, nullptr});
   const auto refusalOf = [&](const AttentionCase& attention) {
     OwnedCall call(attention, [&](const std::vector<float>& values) {
       return backend->makeVector(values.data(), static_cast<int64_t>(values.size()));
