@@ -13,12 +13,8 @@ export type { ArchiveProgress } from "./archive/progress.js";
 export { type ErrorCode, errorCodes, httpStatuses, ShardspeedError } from "./base/errors.js";
 export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
-export {
-  type ConfigDtype,
-  DeepSpeedInferenceConfig,
-  type QuantTarget,
-  type ResolvedDeepSpeedConfig,
-} from "./deepspeed_config/index.js";
+export { DeepSpeedInferenceConfig } from "./deepspeed_config/inference_config.js";
+export type { ConfigDtype, QuantTarget, ResolvedDeepSpeedConfig } from "./deepspeed_config/types.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";
 export type { ForwardInputs, ForwardResult, Logits } from "./engine/forward.js";
 export type {

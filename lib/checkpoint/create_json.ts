@@ -6,10 +6,9 @@ import { type Logger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { pythonJson } from "../base/python_json.js";
 import { replaceFile } from "../base/replace_file.js";
-import { isWeightName } from "./companions.js";
 import { checkpointError, listed } from "./errors.js";
 import { namePattern } from "./name_pattern.js";
-import { statPath, systemError } from "./weight_file.js";
+import { isWeightName, statPath, systemError } from "./weight_file.js";
 
 /** A DeepSpeed checkpoint index, as createCheckpointsJson() writes it. */
 export interface CheckpointsJson {

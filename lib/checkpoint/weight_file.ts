@@ -117,3 +117,12 @@ export function systemError(path: string, error: unknown): ShardspeedError {
   const reason = systemReasons[code] ?? (error instanceof Error ? error.message : String(error));
   return checkpointError({ file: path }, code === "" ? reason : `${reason} (${code})`, error);
 }
+
+/** What training and other tools leave beside the weights under the endings of weights. */
+const companion =
+  /^(optim|scheduler|scaler|training_args|trainer_state|rng_state|random_states|adapter_|tokenizer|vocab|openvino_)/i;
+
+/** Whether a file of this name (without its folder) may hold a model's weights, as far as the name tells. */
+export function isWeightName(name: string): boolean {
+  return !name.startsWith(".") && !companion.test(name);
+}

@@ -7,10 +7,9 @@ import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
 import type { GenerationDefaults } from "./generation_config.js";
-import { type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
+import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import type { Session } from "./session.js";
-import { checkTokenIds } from "./token_ids.js";
 
 /** A prompt: text, or the token ids of one. */
 export type Prompt = string | readonly number[] | Int32Array | Uint32Array;

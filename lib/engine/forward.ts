@@ -2,8 +2,8 @@ import { constants } from "node:buffer";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { availableMemoryBytes, formatBytes } from "../base/memory.js";
 import { toForwardRequest } from "./generation.js";
+import { checkTokenIds } from "./generation_options.js";
 import type { Session } from "./session.js";
-import { checkTokenIds } from "./token_ids.js";
 
 export interface ForwardInputs {
   /** (batch, sequence): token ids. Rows of equal length. */

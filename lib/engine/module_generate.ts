@@ -3,8 +3,7 @@ import { OptionReader } from "../base/option_reader.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import type { GenerationResult } from "./generation.js";
 import type { GenerationDefaults } from "./generation_config.js";
-import { type GenerationOptions, readStop } from "./generation_options.js";
-import { checkTokenIds } from "./token_ids.js";
+import { checkTokenIds, type GenerationOptions, readStop } from "./generation_options.js";
 
 /** Rows of token ids, one row, or what a tokenizer call gave. */
 export type ModuleGenerateInputs =

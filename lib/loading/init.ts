@@ -1,6 +1,6 @@
 import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument } from "../base/errors.js";
-import { rejectConflicts, resolveConfig } from "../deepspeed_config/index.js";
+import { rejectConflicts, resolveConfig } from "../deepspeed_config/engine_config.js";
 import type { Engine } from "../engine/engine.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
 import { findGroup } from "../launch/group.js";

@@ -2,7 +2,7 @@ import { availableParallelism } from "node:os";
 import { ShardspeedError } from "../base/errors.js";
 import { availableMemoryBytes, formatBytes } from "../base/memory.js";
 import type { CudaReport, MemoryEstimate, NativeBinding, RankPlan } from "../native/binding.js";
-import { pageTokens } from "../native/limits.js";
+import { mostThreads, pageTokens } from "../native/limits.js";
 import { type Device, describeUnusable, toPlanDevice } from "./device.js";
 import type { ModelPlan } from "./model_plan.js";
 import type { ResolvedInitOptions } from "./options.js";
@@ -66,7 +66,7 @@ export function planMemory(
 }
 
 function shareOfProcessors(ranks: number): number {
-  return Math.min(1024, Math.max(1, Math.floor(availableParallelism() / ranks)));
+  return Math.min(mostThreads, Math.max(1, Math.floor(availableParallelism() / ranks)));
 }
 
 /** Ranks that share one memory: what they take together, and where. */

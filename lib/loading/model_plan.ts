@@ -3,7 +3,7 @@ import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { openDeepSpeedCheckpoint } from "../checkpoint/deepspeed.js";
 import { openCheckpoint } from "../checkpoint/index.js";
-import type { ResolvedConfig } from "../deepspeed_config/index.js";
+import type { ResolvedConfig } from "../deepspeed_config/engine_config.js";
 import { type GenerationDefaults, loadGenerationDefaults } from "../engine/generation_config.js";
 import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "../models/index.js";
 import type { ModelSpec, WeightPlan } from "../models/spec.js";

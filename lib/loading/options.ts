@@ -2,7 +2,7 @@ import { isObject } from "../base/json.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { rule } from "../base/rules.js";
-import { mostBatchTokens } from "../native/limits.js";
+import { mostBatchTokens, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
 
 /** What `onProgress` receives: where the config has a save_mp_checkpoint_path some of the first kind, then some of the second, then one of the third. */
@@ -90,7 +90,7 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     checkpoint: reader.read("checkpoint", jsonOrPath, undefined),
     baseDir: reader.read("baseDir", folderOrNothing, undefined) || undefined,
     device: readDeviceName(reader.get("device")),
-    threads: reader.integer("threads", 1, 1024, undefined),
+    threads: reader.integer("threads", 1, mostThreads, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
     commTimeoutMs: reader.integer("commTimeoutMs", 100, 3_600_000, 10_000),

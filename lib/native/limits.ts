@@ -8,3 +8,6 @@ export const mostLogprobs = 20;
 
 /** Most tokens of a step: more rows than this do not fit into one launch on CUDA, and nobody gains by them. */
 export const mostBatchTokens = 65_535;
+
+/** Most CPU threads of a rank. */
+export const mostThreads = 1024;

@@ -1,7 +1,8 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import type { Logger } from "../base/logger.js";
-import { configKeys, keysOf, parseConfig, valueAt } from "../deepspeed_config/index.js";
+import { parseConfig } from "../deepspeed_config/inference_config.js";
+import { configKeys, keysOf, valueAt } from "../deepspeed_config/keys.js";
 import {
   type EffectiveValue,
   effectiveConfig,

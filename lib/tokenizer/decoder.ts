@@ -1,4 +1,3 @@
-import { byteOfCharacter } from "./byte_level.js";
 import { library } from "./library.js";
 import { literalContent } from "./library_form.js";
 
@@ -288,4 +287,20 @@ export function createDecoder(config: unknown): DecoderFactory {
   };
   create(true); // A broken pattern shows when the tokenizer is loaded, not when it is first used.
   return create;
+}
+
+/**
+ * The printable characters by which byte-level BPE writes bytes (GPT-2's table): printable Latin-1 stands for itself,
+ * every other byte for the next free code point from U+0100 on.
+ */
+const byteOfCharacter: ReadonlyMap<string, number> = createTable();
+
+function createTable(): Map<string, number> {
+  const table = new Map<string, number>();
+  let next = 0x100;
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
+    table.set(String.fromCodePoint(printable ? byte : next++), byte);
+  }
+  return table;
 }

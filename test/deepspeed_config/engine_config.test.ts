@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { rejectConflicts, resolveConfig } from "../../dist/deepspeed_config/index.js";
+import { rejectConflicts, resolveConfig } from "../../dist/deepspeed_config/engine_config.js";
 import { hasCode } from "../support/fixtures.js";
 import { listener, parse } from "./helpers.js";
 

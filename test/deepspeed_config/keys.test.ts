@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type ConfigKey, configKeys, defaultOf } from "../../dist/deepspeed_config/index.js";
+import { type ConfigKey, configKeys, defaultOf } from "../../dist/deepspeed_config/keys.js";
 import { fixture, hasCode, readJson } from "../support/fixtures.js";
 import { nested, parse, upstreamDefault } from "./helpers.js";
 

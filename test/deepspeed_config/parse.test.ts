@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { DeepSpeedInferenceConfig } from "../../dist/deepspeed_config/index.js";
+import { DeepSpeedInferenceConfig } from "../../dist/deepspeed_config/inference_config.js";
 import { fixture, hasCode, readJson } from "../support/fixtures.js";
 import { deepFreeze, parse, upstreamDefault } from "./helpers.js";
 

@@ -5,12 +5,9 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import { ShardspeedError } from "../../dist/base/errors.js";
-import {
-  configKeys,
-  DeepSpeedInferenceConfig,
-  rejectConflicts,
-  resolveConfig,
-} from "../../dist/deepspeed_config/index.js";
+import { rejectConflicts, resolveConfig } from "../../dist/deepspeed_config/engine_config.js";
+import { DeepSpeedInferenceConfig } from "../../dist/deepspeed_config/inference_config.js";
+import { configKeys } from "../../dist/deepspeed_config/keys.js";
 import { deepFreeze, upstreamDefault } from "./helpers.js";
 
 const keys = Object.keys(upstreamDefault);

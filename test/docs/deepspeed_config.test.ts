@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
-import { type ConfigKey, configKeys, defaultOf } from "../../dist/deepspeed_config/index.js";
+import { type ConfigKey, configKeys, defaultOf } from "../../dist/deepspeed_config/keys.js";
 import { root } from "../package/programs.js";
 
 const words: Record<ConfigKey["effect"], string> = {
