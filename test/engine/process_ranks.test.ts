@@ -169,6 +169,26 @@ describe("a rank that fails", () => {
     }
   });
 
+  test("with no device that it can use ends all with ERR_COMM, at once", async () => {
+    for (const without of [0, 1]) {
+      const ranks = await startRanks(2, (rank) => ({
+        ...task,
+        ...(rank === without && { options: { device: "cuda:99" } }),
+      }));
+      try {
+        await Promise.all(ranks.map(({ ended }) => ended));
+        for (const [i, rank] of ranks.entries()) {
+          assert.equal(failureOf(rank)?.code, "ERR_COMM", transcript(ranks));
+          assert.match(failureOf(rank)?.message as string, new RegExp(`rank ${without}: .*cuda:99.*ERR_CUDA`));
+          assert.equal(failureOf(rank)?.cause, i === without ? "ERR_CUDA" : undefined);
+          assert.ok((failureOf(rank)?.afterMs as number) < limitMs);
+        }
+      } finally {
+        await endRanks(ranks);
+      }
+    }
+  });
+
   test("or is told to give up ends all with ERR_COMM", async () => {
     for (const victim of [0, 1]) {
       for (const abortAfterMs of [30, 90]) {
