@@ -1,6 +1,7 @@
 import path from "node:path";
 import { describeJsonError, isObject } from "../base/json.js";
 import { readPackageInfo } from "../base/package_info.js";
+import { truncate } from "../base/text.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
 import { withoutEntryPoint } from "./handler_file.js";
@@ -139,7 +140,7 @@ function show(value: unknown): string {
   // Not as JSON: it may be nested deeper than the stack goes.
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "[...]" : "{...}";
   const text = JSON.stringify(value) ?? String(value);
-  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+  return truncate(text, 100);
 }
 
 /** What the name of a model may be, as torch-model-archiver says it. */

@@ -1,4 +1,5 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { toSnakeCase } from "../base/text.js";
 import type { GenerationOptions } from "../engine/generation_options.js";
 import {
@@ -100,7 +101,7 @@ function expand(name: string, value: unknown): [string, unknown][] {
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
+  return isObject(value) && !(value instanceof Uint8Array);
 }
 
 function decode(name: string, value: unknown): unknown {

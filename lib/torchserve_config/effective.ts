@@ -1,4 +1,5 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
 import { checkValue } from "./check_value.js";
 import { showKey } from "./findings.js";
@@ -77,7 +78,7 @@ function otherNames(key: string, found: ReadonlyMap<string, Found>): string[] {
 
 function readSettings(settings: Settings | undefined, what: "options" | "server"): [string, unknown][] {
   if (settings === undefined) return [];
-  if (typeof settings !== "object" || settings === null || Array.isArray(settings)) {
+  if (!isObject(settings)) {
     throw invalidArgument(what, "an object of settings by dotted name", settings);
   }
   const code = what === "options" ? "ERR_INVALID_ARGUMENT" : "ERR_CONFIG";
@@ -155,5 +156,5 @@ export function overlaySettings(
 /** `handler: Name` and `handler: { type: Name }` are the same. */
 function toMap(section: string, value: unknown): object {
   if (section === "handler" && typeof value === "string") return { type: value };
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+  return isObject(value) ? value : {};
 }
