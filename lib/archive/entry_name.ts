@@ -1,3 +1,5 @@
+import { truncate } from "../base/text.js";
+
 /**
  * Why a name may not stand in an archive, as packed by us or by others; undefined where it may. What it refuses leads
  * out of the folder that an archive is unpacked to, on this system or another.
@@ -19,5 +21,5 @@ export function splitEntryName(name: string): string[] {
 
 /** The name of an entry for messages. */
 export function showName(name: string): string {
-  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}...` : name);
+  return JSON.stringify(truncate(name, 200));
 }

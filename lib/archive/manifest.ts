@@ -139,8 +139,7 @@ function checkInside(file: string, key: string, value: string | undefined): void
 function show(value: unknown): string {
   // Not as JSON: it may be nested deeper than the stack goes.
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "[...]" : "{...}";
-  const text = JSON.stringify(value) ?? String(value);
-  return truncate(text, 100);
+  return truncate(JSON.stringify(value) ?? String(value), 100);
 }
 
 /** What the name of a model may be, as torch-model-archiver says it. */

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
 import { type ConfigurationReport, describeConfiguration, findModelConfigYaml } from "../serving/configuration.js";
 import {
@@ -95,8 +96,8 @@ function toWarning<T>(logger: Logger, instead: T): (error: unknown) => T {
 }
 
 function modelPathOf(handler: unknown): string | undefined {
-  if (typeof handler !== "object" || handler === null || !("model_path" in handler)) return undefined;
-  return typeof handler.model_path === "string" ? handler.model_path : undefined;
+  const model = isObject(handler) ? handler.model_path : undefined;
+  return typeof model === "string" ? model : undefined;
 }
 
 function toText(report: InspectReport, allTensors: boolean): string {

@@ -65,7 +65,7 @@ async function resolveModel(model: string | MetaModel, modelDir: string): Promis
 
 /** `deviceType: cpu` as an option of initInference(); with any other a GPU is taken where there is one. */
 export function deviceOption(yaml: unknown): { device?: "cpu" } {
-  const type = typeof yaml === "object" && yaml !== null && "deviceType" in yaml ? yaml.deviceType : undefined;
+  const type = isObject(yaml) ? yaml.deviceType : undefined;
   return typeof type === "string" && type.toLowerCase() === "cpu" ? { device: "cpu" } : {};
 }
 

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
 import { loadHandler, moduleEndings, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
@@ -94,11 +95,9 @@ function mappedName(handler: string, map: Readonly<Record<string, string>>): str
 
 /** The handler that a model-config.yaml names, as `handler` or as its `type`. */
 export function handlerInYaml(yaml: unknown): string | undefined {
-  if (typeof yaml !== "object" || yaml === null || !("handler" in yaml)) return undefined;
-  const { handler } = yaml;
-  if (typeof handler === "string") return handler;
-  if (typeof handler !== "object" || handler === null || !("type" in handler)) return undefined;
-  return typeof handler.type === "string" ? handler.type : undefined;
+  const handler = isObject(yaml) ? yaml.handler : undefined;
+  const name = isObject(handler) ? handler.type : handler;
+  return typeof name === "string" ? name : undefined;
 }
 
 async function findNamed(name: string, modelDir: string, found: string): Promise<FoundHandler> {

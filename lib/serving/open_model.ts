@@ -1,7 +1,8 @@
 import type { ArchiveManifest } from "../archive/manifest.js";
 import type { ExtractLimits } from "../archive/open_options.js";
 import type { ArchiveProgress } from "../archive/progress.js";
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { throwIfAborted } from "../base/abort.js";
+import { invalidArgument } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { Context } from "../handler/context.js";
@@ -120,12 +121,7 @@ async function startService(files: ModelFiles, context: Context, settings: Model
   try {
     await service.initialize();
     // A handler that does not look at the signal is ended when it is done.
-    if (context.signal?.aborted) {
-      const { reason: cause } = context.signal;
-      throw new ShardspeedError("ERR_ABORTED", `The opening of ${context.modelName} was cancelled by its signal`, {
-        cause,
-      });
-    }
+    throwIfAborted(context.signal, `The opening of ${context.modelName}`);
     return service;
   } catch (error) {
     await service.dispose().catch(() => {}); // it was not whole

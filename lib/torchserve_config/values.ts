@@ -1,3 +1,4 @@
+import { isObject } from "../base/json.js";
 import { checkValue } from "./check_value.js";
 import { keysOf, modelConfigKeys } from "./keys.js";
 import type { DeepSpeedSection, ModelConfigYaml, TorchrunSettings } from "./types.js";
@@ -27,11 +28,9 @@ function handlerSettings(given: ReadonlyMap<string, unknown>): Record<string, un
 
 /** Whether a model-config.yaml, as plain data, lets batches of a handler run at the same time: by continuousBatching or its other name. */
 export function batchesOverlap(yaml: unknown): boolean {
-  if (typeof yaml !== "object" || yaml === null) return false;
+  if (!isObject(yaml)) return false;
   return ["continuousBatching", "asyncCommunication"].some((key) => {
-    const checked = Object.hasOwn(yaml, key)
-      ? checkValue(key, (yaml as Record<string, unknown>)[key])
-      : { value: false };
+    const checked = Object.hasOwn(yaml, key) ? checkValue(key, yaml[key]) : { value: false };
     return "value" in checked && checked.value === true;
   });
 }
