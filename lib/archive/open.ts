@@ -116,8 +116,8 @@ function asUnpackError(source: string, error: unknown, signal: AbortSignal | und
 async function describeArchive(source: string, folder: string, temporary: string | undefined): Promise<ModelArchive> {
   const manifest = (await readManifest(folder, source)) ?? assumedManifest(source);
   const { modelName, modelVersion, handler, configFile } = manifest.model;
-  const config = configFile === undefined ? undefined : path.join(folder, configFile);
-  if (config !== undefined && !(await isFile(config))) {
+  const yamlFile = configFile === undefined ? undefined : path.join(folder, configFile);
+  if (yamlFile !== undefined && !(await isFile(yamlFile))) {
     const name = JSON.stringify(configFile);
     throw archiveError(source, `its manifest names the configFile ${name}, and there is no file of that name in it`);
   }
@@ -136,7 +136,7 @@ async function describeArchive(source: string, folder: string, temporary: string
     modelName,
     version: modelVersion,
     handler: handler ?? defaultHandler,
-    configFile: config,
+    configFile: yamlFile,
     temporary: temporary !== undefined,
     close,
     [Symbol.asyncDispose]: close,

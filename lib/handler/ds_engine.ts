@@ -50,12 +50,12 @@ export async function openDsEngine<Result>(
   const handler = readSection(modelName, yaml, "handler");
   if (!Object.hasOwn(handler, "model_path")) throw missingKey(modelName, "handler.model_path");
   const section = readDeepspeedSection(modelName, yaml as Record<string, unknown>);
-  const config = await findConfig(modelName, modelDir, section);
+  const dsConfig = await findDsConfig(modelName, modelDir, section);
   const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", handler.model_path));
   const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
   const found = await resolveModel(model, modelDir);
   const others = { ...(logger ? { logger } : {}), ...(signal ? { signal } : {}) };
-  return init(found, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...others });
+  return init(found, { ...dsConfig, ...checkpoint, baseDir, ...deviceOption(yaml), ...others });
 }
 
 /** A path as AutoConfig and AutoTokenizer find it. */
@@ -102,7 +102,7 @@ function readPath(modelName: string, key: string, value: unknown): string {
   return value;
 }
 
-async function findConfig(
+async function findDsConfig(
   modelName: string,
   modelDir: string,
   section: Record<string, unknown>,

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { type Checked, trueOrFalse } from "../base/rules.js";
-import { type KeyDescription, type KeyType, modelConfigKeys } from "./keys.js";
+import { type KeyDescription, type KeyType, modelYamlKeys } from "./keys.js";
 import { plainScalar } from "./scalars.js";
 
 /** Java's int, which the originals of these keys are. */
@@ -8,7 +8,7 @@ const largest = 2 ** 31 - 1;
 
 /** Whether a value is one for this key, whatever source it is from. */
 export function checkValue(name: string, value: unknown): Checked<unknown> {
-  const { type, unit } = modelConfigKeys[name] as KeyDescription;
+  const { type, unit } = modelYamlKeys[name] as KeyDescription;
   if (type.kind === "integer") return checkInteger(type, unit, value);
   if (type.kind === "boolean") return checkBoolean(value);
   if (type.kind === "integers") return checkIntegers(value);
@@ -19,7 +19,7 @@ export function checkValue(name: string, value: unknown): Checked<unknown> {
 
 /** What is to be said of a value that is right in itself. */
 export function remarkOn(name: string, value: unknown): string | undefined {
-  const { noEffect, default: unset } = modelConfigKeys[name] as KeyDescription;
+  const { noEffect, default: unset } = modelYamlKeys[name] as KeyDescription;
   return noEffect === undefined || isDeepStrictEqual(value, unset) ? undefined : `no effect here: ${noEffect}`;
 }
 

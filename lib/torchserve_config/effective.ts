@@ -3,7 +3,7 @@ import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
 import { checkValue } from "./check_value.js";
 import { showKey } from "./findings.js";
-import { modelConfigKeys } from "./keys.js";
+import { modelYamlKeys } from "./keys.js";
 import type { ModelConfigYaml, ParsedModelConfig } from "./types.js";
 import { fillDefaults } from "./values.js";
 
@@ -93,8 +93,8 @@ function readSetting(key: string, value: unknown, what: string, code: "ERR_INVAL
     if (typeof value === "string" && value !== "") return value;
     throw wrongSetting(key, "the name of a shipped handler", value, code);
   }
-  if (!Object.hasOwn(modelConfigKeys, key)) {
-    const near = nearestKey(key, Object.keys(modelConfigKeys));
+  if (!Object.hasOwn(modelYamlKeys, key)) {
+    const near = nearestKey(key, Object.keys(modelYamlKeys));
     const advice = near === undefined ? "docs/model-config.md lists all." : `Did you mean ${near}?`;
     throw new ShardspeedError(code, `${what}: unknown key ${showKey(key)}. ${advice}`);
   }
@@ -121,7 +121,7 @@ function checkWorkers({ minWorkers, maxWorkers }: ModelConfigYaml, found: Readon
 
 function toRows(values: ModelConfigYaml, found: ReadonlyMap<string, Found>): EffectiveValue[] {
   const unset: Omit<Found, "value"> = { source: "default" };
-  const known = Object.keys(modelConfigKeys).map((key) => {
+  const known = Object.keys(modelYamlKeys).map((key) => {
     const names = key === "parallelLevel" || key === "continuousBatching" ? [key, ...otherNames(key, found)] : [key];
     const { source, place } = names.map((name) => found.get(name)).find((row) => row !== undefined) ?? unset;
     return { key, value: valueAt(values, key), source, ...(place === undefined ? {} : { place }) };

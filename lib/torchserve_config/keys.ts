@@ -31,7 +31,7 @@ const sequences = "requests are not kept together as sequences";
 const oneHost = "a worker's ranks are on one host, and find each other without a rendezvous";
 
 /** Every key of `model-config.yaml` but the sections that are free, by dotted name; docs/model-config.md has the same table, and a test keeps the two equal. */
-export const modelConfigKeys: Readonly<Record<string, KeyDescription>> = {
+export const modelYamlKeys: Readonly<Record<string, KeyDescription>> = {
   minWorkers: { type: atLeast(1, 1), default: 1 },
   maxWorkers: { type: atLeast(1, 1), default: undefined },
   batchSize: { type: atLeast(1, 1), default: 1 },
@@ -78,7 +78,7 @@ export const foreignSections: Readonly<Record<string, string>> = {
 
 /** The keys of a section, or of the file itself where none is named. */
 export function keysOf(section?: string): string[] {
-  const names = Object.keys(modelConfigKeys);
+  const names = Object.keys(modelYamlKeys);
   if (section === undefined) {
     const own = names.map((name) => name.split(".")[0] as string);
     return [...new Set([...own, "handler", ...Object.keys(foreignSections)])];

@@ -1,13 +1,13 @@
 import { isObject } from "../base/json.js";
 import { checkValue } from "./check_value.js";
-import { keysOf, modelConfigKeys } from "./keys.js";
+import { keysOf, modelYamlKeys } from "./keys.js";
 import type { DeepSpeedSection, ModelConfigYaml, TorchrunSettings } from "./types.js";
 
 /** All settings from those that are given, by dotted name: what one of them means for another, and defaults for the rest. */
 export function fillDefaults(given: ReadonlyMap<string, unknown>): ModelConfigYaml {
-  const value = (name: string): unknown => structuredClone(given.get(name) ?? modelConfigKeys[name]?.default);
+  const value = (name: string): unknown => structuredClone(given.get(name) ?? modelYamlKeys[name]?.default);
   const section = (name: string) => Object.fromEntries(keysOf(name).map((key) => [key, value(`${name}.${key}`)]));
-  const plain = Object.keys(modelConfigKeys).filter((name) => !name.includes("."));
+  const plain = Object.keys(modelYamlKeys).filter((name) => !name.includes("."));
   // The table of keys says what each holds, which the compiler cannot see.
   const values = Object.fromEntries(plain.map((name) => [name, value(name)])) as unknown as ModelConfigYaml;
   return {

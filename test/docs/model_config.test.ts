@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { parseModelConfigYaml } from "../../dist/index.js";
-import { type KeyDescription, keysOf, modelConfigKeys } from "../../dist/torchserve_config/keys.js";
+import { type KeyDescription, keysOf, modelYamlKeys } from "../../dist/torchserve_config/keys.js";
 import { root } from "../package/programs.js";
 
 const manual = path.join(root, "docs/model-config.md");
@@ -31,7 +31,7 @@ test("the table of docs/model-config.md is that of lib/torchserve_config/keys.ts
   });
   assert.deepEqual(
     rows,
-    Object.entries(modelConfigKeys).map(([key, description]) => ({
+    Object.entries(modelYamlKeys).map(([key, description]) => ({
       key,
       type: typeWords(description),
       unit: description.unit ?? "",

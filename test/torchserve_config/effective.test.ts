@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type ConfigSources, effectiveConfig, effectiveSettings } from "../../dist/torchserve_config/index.js";
-import { modelConfigKeys } from "../../dist/torchserve_config/keys.js";
+import { modelYamlKeys } from "../../dist/torchserve_config/keys.js";
 import { parse } from "./support.js";
 
 /** Three values for a key, none the default; lists of words where there are no three. */
 function three(key: string): [unknown, unknown, unknown] {
-  const { type } = modelConfigKeys[key] ?? assert.fail(key);
+  const { type } = modelYamlKeys[key] ?? assert.fail(key);
   if (type.kind === "integer") return [11, 12, 13];
   if (type.kind === "boolean") return [true, false, true];
   if (type.kind === "integers") return [[1], [2], [3]];
@@ -26,7 +26,7 @@ function row(key: string, sources: ConfigSources) {
 }
 
 describe("one rule for every key: option, model-config.yaml, server, default", () => {
-  for (const [key, { default: unset }] of Object.entries(modelConfigKeys)) {
+  for (const [key, { default: unset }] of Object.entries(modelYamlKeys)) {
     test(key, () => {
       // The fewest workers are then what the most are at least.
       const [option, written, served] = three(key);
@@ -57,7 +57,7 @@ test("every key has a row, the handler's own among them", () => {
   const rows = effectiveConfig({ yaml, options: { "handler.path": "y" } });
   assert.deepEqual(
     rows.map(({ key }) => key),
-    [...Object.keys(modelConfigKeys), "handler.max_length", "handler.path"],
+    [...Object.keys(modelYamlKeys), "handler.max_length", "handler.path"],
   );
   assert.deepEqual(rows.slice(-2), [
     { key: "handler.max_length", value: 50, source: "model-config.yaml", place: "model-config.yaml:1:11" },

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { stringify } from "yaml";
 import { ShardspeedError } from "../../dist/base/errors.js";
 import { effectiveSettings, parseModelConfigYaml } from "../../dist/torchserve_config/index.js";
-import { keysOf, modelConfigKeys } from "../../dist/torchserve_config/keys.js";
+import { keysOf, modelYamlKeys } from "../../dist/torchserve_config/keys.js";
 
 const valid = readFileSync(new URL("../../test/fixtures/model_config/opt-30b.yaml", import.meta.url), "utf8");
 
@@ -69,7 +69,7 @@ test("8,000 random texts", () => {
       "\uFEFF",
       "\u2028",
     ],
-    ...Object.keys(modelConfigKeys),
+    ...Object.keys(modelYamlKeys),
     "handler",
     "torchrun",
   );

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { modelConfigKeys } from "../../dist/torchserve_config/keys.js";
+import { modelYamlKeys } from "../../dist/torchserve_config/keys.js";
 import { parse, problems } from "./support.js";
 
 interface KeyCase {
@@ -184,7 +184,7 @@ const cases: Record<string, KeyCase> = {
 };
 
 test("there are cases for every key", () => {
-  assert.deepEqual(Object.keys(cases).sort(), Object.keys(modelConfigKeys).sort());
+  assert.deepEqual(Object.keys(cases).sort(), Object.keys(modelYamlKeys).sort());
 });
 
 /** A file with one key, behind a comment and a key that is fine, and where its value stands. */
