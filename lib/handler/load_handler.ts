@@ -8,12 +8,16 @@ import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import { BaseHandler } from "./base_handler.js";
 import { makePackageFindable } from "./module_hooks.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
+import type { ShippedHandlerName } from "./shipped_names.js";
 import { TextGenerationHandler } from "./text_generation_handler.js";
 
 /** Endings of handler modules, in the order in which they are tried for a name without one. */
 export const moduleEndings = [".mjs", ".js", ".cjs", ".mts", ".ts"] as const;
 
 type HandlerClass = new () => HandlerObject;
+
+/** The handlers that come with the package. */
+export const shippedHandlers: Readonly<Record<ShippedHandlerName, HandlerClass>> = { TextGenerationHandler };
 
 /**
  * Loads a handler module: one that exports a function `handle`, or exactly one class that has a method `handle`, as default or by name.
@@ -129,7 +133,7 @@ function isClass(value: unknown): value is HandlerClass {
 }
 
 function isBase(value: HandlerClass): boolean {
-  const bases: readonly unknown[] = [BaseHandler, BaseDeepSpeedHandler, TextGenerationHandler];
+  const bases: readonly unknown[] = [BaseHandler, BaseDeepSpeedHandler, ...Object.values(shippedHandlers)];
   return bases.includes(value);
 }
 

@@ -3,10 +3,9 @@ import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
-import { loadHandler, moduleEndings, splitSpec } from "./load_handler.js";
+import { loadHandler, moduleEndings, shippedHandlers, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
-import { findShippedName, type ShippedHandlerName, shippedHandlerNames } from "./shipped_names.js";
-import { TextGenerationHandler } from "./text_generation_handler.js";
+import { findShippedName, shippedHandlerNames } from "./shipped_names.js";
 
 /** What says which handler a model has. */
 export interface HandlerSource {
@@ -19,8 +18,6 @@ export interface HandlerSource {
   /** From the handler of a manifest, `custom_handler.py`, `custom_handler` or `custom_handler:handle`, to a shipped handler or a module. */
   handlerMap?: Readonly<Record<string, string>>;
 }
-
-const shippedClasses: Readonly<Record<ShippedHandlerName, new () => HandlerObject>> = { TextGenerationHandler };
 
 /**
  * Finds and makes the handler of a model: what handlerMap says, else the module of the archive, else the shipped handler that the manifest or
@@ -102,7 +99,7 @@ export function handlerInYaml(yaml: unknown): string | undefined {
 
 async function findNamed(name: string, modelDir: string, found: string): Promise<FoundHandler> {
   const known = findShippedName(name);
-  if (known !== undefined) return { shipped: shippedClasses[known] };
+  if (known !== undefined) return { shipped: shippedHandlers[known] };
   const { file } = splitSpec(name);
   const module = await findModule(file, modelDir);
   if (module !== undefined) return { module: name.replace(file, module) };
