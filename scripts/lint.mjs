@@ -1,13 +1,16 @@
 // Every check of form, each run even when one before it failed. Needs dist/ (npm run lint builds it).
+//   node scripts/lint.mjs [biome] [clang-format] [publint] [attw]    names choose some of them
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 
 const root = path.resolve(import.meta.dirname, "..");
 const bin = path.join(root, "node_modules", ".bin");
+const chosen = process.argv.slice(2);
 const failed = [];
 
 function check(name, command, args) {
+  if (chosen.length > 0 && !chosen.includes(name)) return;
   console.log(`lint: ${name}`);
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
   if (error) console.error(error.message);
