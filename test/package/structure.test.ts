@@ -25,8 +25,8 @@ const floors: readonly (readonly string[])[] = [
   ["lib/cli"],
   ["lib/index.ts"],
   ["src/base"],
-  // The headers at the top of src/ are what a backend is asked for, in terms of the model.
-  ["src/model", "src"],
+  // The headers beside the folders are what a backend is asked for, in terms of the model.
+  ["src/model", "src/*.h"],
   ["src/comm", "src/cpu", "cuda"],
   ["src/runtime"],
   ["binding"],
@@ -39,8 +39,8 @@ const sideways: readonly string[] = [
   "lib/shards -> lib/models",
   "lib/engine -> lib/tokenizer",
   "lib/archive -> lib/handler",
-  "src/model -> src",
-  "src -> src/model",
+  "src/model -> src/*.h",
+  "src/*.h -> src/model",
   "src/cpu -> src/comm",
   "cuda -> src/comm",
 ];
@@ -53,8 +53,8 @@ const exceptions: readonly string[] = [
 ];
 
 function roomOf(file: string): string {
-  const [top = "", second = "", third] = file.split("/");
-  if (top === "src" && third === undefined) return top;
+  const [top = "", second = ""] = file.split("/");
+  if (top === "src" && second.endsWith(".h")) return "src/*.h";
   return top === "lib" || top === "src" ? `${top}/${second}` : top;
 }
 
@@ -137,7 +137,7 @@ describe("the way of the arrows", () => {
     assert.ok(imports.get("lib/engine/engine.ts")?.includes("lib/engine/session.ts"));
     assert.ok(includes.get("src/runtime/engine.h")?.some((file) => file.startsWith("src/")));
     const rooms = new Set([...imports.keys(), ...includes.keys()].map(roomOf));
-    const planned = floors.flat().filter((room) => existsSync(path.join(root, room)));
+    const planned = floors.flat().filter((room) => room === "src/*.h" || existsSync(path.join(root, room)));
     assert.deepEqual([...rooms].sort(), planned.sort());
   });
 
@@ -155,6 +155,40 @@ describe("the way of the arrows", () => {
     ]);
     assert.deepEqual(findCircle(circle), ["b", "c", "b"]);
   });
+});
+
+/** Rooms of docs/architecture.md's table, each with the last cell of its row. */
+function documentedRooms(): Map<string, string> {
+  const text = readFileSync(path.join(root, "docs/architecture.md"), "utf8");
+  const rows = text.matchAll(/^\| `((?:lib|src)\/(?:\w+|\*\.h)|cuda|binding)` \| [^|]+ \|([^|]*)\|$/gm);
+  return new Map([...rows].map(([, room, imported]) => [room as string, imported as string]));
+}
+
+/** The rooms that a cell of the table stands for. */
+function readCell(cell: string, room: string, rooms: readonly string[]): Set<string> {
+  const named = [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => (name as string).replace(/\/$/, ""));
+  if (cell.includes("all rooms above")) {
+    const above = rooms.slice(0, rooms.indexOf(room)).filter((one) => one.startsWith("lib/"));
+    return new Set(above.filter((one) => !named.includes(one)));
+  }
+  if (cell.includes("all rooms of")) named.push(...rooms.filter((one) => one.startsWith("src/")));
+  return new Set(named);
+}
+
+test("docs/architecture.md has each room, and what it imports", () => {
+  const documented = documentedRooms();
+  const rooms = [...documented.keys()];
+  const folders = [...imports.keys(), ...includes.keys()].map(roomOf).filter((room) => room !== "lib/index.ts");
+  assert.deepEqual([...rooms].sort(), [...new Set(folders)].sort());
+  const missing: string[] = [];
+  for (const [from, targets] of [...imports, ...includes]) {
+    const cell = documented.get(roomOf(from));
+    if (cell === undefined) continue;
+    const allowed = readCell(cell, roomOf(from), rooms);
+    for (const to of targets)
+      if (roomOf(to) !== roomOf(from) && !allowed.has(roomOf(to))) missing.push(`${roomOf(from)} -> ${roomOf(to)}`);
+  }
+  assert.deepEqual([...new Set(missing)], []);
 });
 
 test("options are parsed without a file and without the addon", () => {
