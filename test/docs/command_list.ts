@@ -21,6 +21,7 @@ export const commands: Record<string, Treatment> = {
   "npm test": { because: "npm cit ends with it" },
   "npm test -- generation golden": { because: "the same command with all tests runs this test" },
   "npm run build": { because: "npm test begins with it" },
+  "npm run build:native -- --CDNAME=VALUE": { because: compilesAgain },
   "npm run build:emulator": { by: "test/support/emulator.ts" },
   "npm run lint": {
     in: "checkout",

@@ -18,7 +18,9 @@ const scripts: Record<string, string> = JSON.parse(readFileSync(path.join(root, 
 const mention = /^shardspeed ([a-z]+)$/;
 
 function flagsOf(command: string): string[] {
-  return [...command.matchAll(/(?<=[\s[])--?[a-z][a-z-]*/gi)].map(([flag]) => flag);
+  const flags = [...command.matchAll(/(?<=[\s[])--?[a-z][a-z-]*/gi)].map(([flag]) => flag);
+  // CMake's options have no list.
+  return flags.filter((flag) => !flag.startsWith("--CD"));
 }
 
 const helps = new Map<string, Promise<string>>();

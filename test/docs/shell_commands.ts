@@ -27,7 +27,9 @@ export function shownCommands(page: Page): ShownCommand[] {
   const blocks = codeBlocks(page).filter(({ language }) => language === "sh" || language === "");
   const lines = [
     ...blocks.flatMap(({ language, code }) => blockCommands(language, code)),
-    ...inlineCode(page).filter((code) => programs.test(code)),
+    ...inlineCode(page)
+      .flatMap((code) => code.split(" && "))
+      .filter((code) => programs.test(code)),
   ];
   const commands = lines.flatMap((line) => line.split(" && "));
   return [...new Set(commands)].map((command) => ({ page: page.file, command }));
