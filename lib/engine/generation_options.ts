@@ -6,86 +6,86 @@ import { mostLogprobs } from "../native/limits.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { nextSeed } from "./seed.js";
 
-/** What to generate and when to stop. Every option may be left out. */
+/** How to sample, and when to stop. All options are optional. */
 export interface GenerationOptions {
-  /** Most new tokens: an integer of at least 1. Default 256, or what is left of the context where that is less. */
+  /** Maximum number of new tokens: an integer of at least 1. Default 256, or less if the context has less room. */
   maxNewTokens?: number;
-  /** No stop token is chosen before this many new tokens: an integer from 0 to maxNewTokens. Default 0. */
+  /** Minimum number of new tokens, before which no stop token is chosen: an integer from 0 to maxNewTokens. Default 0. */
   minNewTokens?: number;
-  /** Logits are divided by it before sampling: a number of at least 0. Default 0, which is greedy: sampling options then have no effect. */
+  /** Divides the logits before sampling: a number of at least 0. Default 0: greedy decoding, for which topK, topP and minP have no effect. */
   temperature?: number;
-  /** Sample among the k likeliest tokens: an integer of at least 0. Default 0: among all. */
+  /** Sample from the k most likely tokens: an integer of at least 0. Default 0: from all. */
   topK?: number;
-  /** Sample among the likeliest tokens that together have this probability: above 0, at most 1. Default 1: among all. */
+  /** Sample from the most likely tokens whose probabilities add up to this: above 0, at most 1. Default 1: from all. */
   topP?: number;
-  /** Sample among tokens at least this many times as likely as the likeliest: from 0 to 1. Default 0: among all. */
+  /** Sample from tokens with at least this fraction of the highest probability: from 0 to 1. Default 0: from all. */
   minP?: number;
-  /** Logits of tokens in the prompt or the new text are divided by it where positive, else multiplied: above 0. Default 1: none. */
+  /** Divides positive and multiplies negative logits of tokens in the prompt or the new text: above 0. Default 1: no penalty. */
   repetitionPenalty?: number;
-  /** Taken from the logits of tokens that are in the new text: from -2 to 2. Default 0. */
+  /** Subtracted from the logits of tokens in the new text: from -2 to 2. Default 0. */
   presencePenalty?: number;
-  /** Taken from the logits of tokens, times how often they are in the new text: from -2 to 2. Default 0. */
+  /** Subtracted from the logits of tokens once for each occurrence in the new text: from -2 to 2. Default 0. */
   frequencyPenalty?: number;
-  /** Same seed, same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: the next of manualSeed()'s, else a random one. */
+  /** The same seed gives the same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: the next seed of manualSeed(), else random. */
   seed?: number | bigint;
-  /** The text ends before the first of these: a string or an array of strings, none empty. Default none. */
+  /** Strings that end the text, which does not contain them: a string or an array of strings, none empty. Default none. */
   stop?: string | readonly string[];
-  /** The text ends before the first of these tokens, besides the model's end-of-sequence tokens. Default none. */
+  /** Tokens that end the sequence, besides the model's end-of-sequence tokens. Default none. */
   stopTokenIds?: readonly number[];
-  /** Go on after the model's end-of-sequence tokens. Default false. */
+  /** Do not stop at the model's end-of-sequence tokens. Default false. */
   ignoreEos?: boolean;
-  /** Log-probabilities of the new tokens: true or 0 for these alone, 1 to 20 for that many of the likeliest besides. Default false. */
+  /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
-  /** Ends the work with ERR_ABORTED. */
+  /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
   /** Beam search is not available yet: only 1. */
   numBeams?: number;
 }
 
-/** Generation options, checked, with their defaults. */
+/** Checked generation options with all defaults. */
 export interface ResolvedGenerationOptions extends SamplingParameters {
   maxNewTokens: number;
-  /** Whether the caller named maxNewTokens: a context too short for it is then an error, and otherwise bounds it. */
+  /** Whether the caller set maxNewTokens. If so, a context that is too short is an error; otherwise it limits maxNewTokens. */
   maxNewTokensGiven: boolean;
   /** From 0 to 2^64 - 1. */
   seed: bigint;
   stop: string[];
-  /** The caller's, and the model's end-of-sequence tokens unless ignoreEos. No duplicates. */
+  /** The caller's stop tokens and, unless ignoreEos, the model's end-of-sequence tokens, without duplicates. */
   stopTokenIds: number[];
-  /** undefined: none; n: the chosen token's and the n largest. */
+  /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
   logprobs: number | undefined;
   signal: AbortSignal | undefined;
 }
 
-/** An option in the table: how its value is written in code, in a request and on a command line. */
+/** A row of the table: the forms of an option in code, in a request and on a command line. */
 interface Row {
-  /** What the option does, in a line. */
+  /** One line for --help and docs/cli.md. */
   help: string;
-  /** Words for the default. */
+  /** Text for the default. */
   unsetText?: string;
-  /** Letter of the short flag of `shardspeed generate`. */
+  /** Letter of the short flag. */
   short?: string;
-  /** Whether requests to handlers, and model-config.yaml for all of them, may not name it. */
+  /** Not available in requests to handlers and in model-config.yaml. */
   notInRequests?: true;
 }
 
 interface NumericRow extends Row {
   kind: "integer" | "number";
   range: NumberRange;
-  /** An option that is the most that this one may be. */
+  /** Another option whose value is the maximum. */
   upTo?: "maxNewTokens";
   unset: number;
 }
 
 interface OtherRow extends Row {
   kind: "seed" | "texts" | "tokenIds" | "flag" | "logprobs" | "beams";
-  /** Words for the values that it takes. */
+  /** Text for the accepted values. */
   expected: string;
 }
 
 export type GenerationOptionRow = NumericRow | OtherRow;
 type NumericOption = "maxNewTokens" | keyof SamplingParameters;
-/** All but the signal, which has no form in text. */
+/** All options except the signal, which has no text form. */
 export type GenerationOptionName = Exclude<keyof GenerationOptions, "signal">;
 
 const maxInt32 = 2 ** 31 - 1;
@@ -109,27 +109,33 @@ function other(kind: OtherRow["kind"], expected: string, help: string, more: Par
 export const generationOptions: Readonly<
   Record<NumericOption, NumericRow> & Record<Exclude<GenerationOptionName, NumericOption>, OtherRow>
 > = {
-  maxNewTokens: integer(1, 256, "most new tokens", { short: "n", unsetText: "256, or what is left of the context" }),
-  minNewTokens: integer(0, 0, "no stop token is chosen before this many new tokens", { upTo: "maxNewTokens" }),
-  temperature: number({ minimum: 0 }, 0, "0 is greedy: the sampling options then have no effect", { short: "t" }),
-  topK: integer(0, 0, "sample among the k likeliest tokens, 0 for all"),
-  topP: number({ above: 0, maximum: 1 }, 1, "sample among the likeliest tokens that together have this probability"),
+  maxNewTokens: integer(1, 256, "maximum number of new tokens", {
+    short: "n",
+    unsetText: "256, or the rest of the context",
+  }),
+  minNewTokens: integer(0, 0, "minimum number of new tokens: no earlier stop token", { upTo: "maxNewTokens" }),
+  temperature: number({ minimum: 0 }, 0, "divides the logits before sampling; 0 is greedy decoding", { short: "t" }),
+  topK: integer(0, 0, "sample from the k most likely tokens; 0: from all"),
+  topP: number({ above: 0, maximum: 1 }, 1, "sample from the most likely tokens whose probabilities add up to this"),
   minP: number(
     { minimum: 0, maximum: 1 },
     0,
-    "sample among tokens at least this many times as likely as the likeliest",
+    "sample from tokens with at least this fraction of the highest probability",
   ),
-  repetitionPenalty: number({ above: 0 }, 1, "above 1 against repetition of tokens in the prompt and the new text"),
-  presencePenalty: number({ minimum: -2, maximum: 2 }, 0, "taken from the logits of tokens that the new text has"),
-  frequencyPenalty: number({ minimum: -2, maximum: 2 }, 0, "the same, times how often the new text has them"),
-  seed: other("seed", "integer from 0 to 2^64 - 1", "same seed, same samples", { short: "s", unsetText: "random" }),
-  stop: other("texts", "text", "end before this text, which is not written; may be given several times"),
-  stopTokenIds: other("tokenIds", "`1,2,3`", "end before these tokens, besides the model's own"),
-  ignoreEos: other("flag", "", "go on after the model's end-of-sequence tokens"),
+  repetitionPenalty: number({ above: 0 }, 1, "above 1: makes tokens of the prompt and the new text less likely"),
+  presencePenalty: number({ minimum: -2, maximum: 2 }, 0, "subtracted from the logits of tokens in the new text"),
+  frequencyPenalty: number({ minimum: -2, maximum: 2 }, 0, "subtracted once for each occurrence in the new text"),
+  seed: other("seed", "integer from 0 to 2^64 - 1", "the same seed gives the same samples", {
+    short: "s",
+    unsetText: "random",
+  }),
+  stop: other("texts", "text", "stop before this text, which is not written; may be given several times"),
+  stopTokenIds: other("tokenIds", "`1,2,3`", "stop at these tokens too, besides the model's own"),
+  ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens"),
   logprobs: other(
     "logprobs",
     `integer from 0 to ${mostLogprobs}`,
-    "with `--json`: log-probabilities of the tokens, and of that many of the likeliest",
+    "with `--json`: log-probabilities of the new tokens, and of n of the most likely",
     { unsetText: "none, 0 without a number", notInRequests: true },
   ),
   numBeams: other("beams", "1", "only 1: beam search is not available yet", { unsetText: "1" }),
@@ -140,12 +146,12 @@ const numericOptions = generationOptionNames.filter(
   (name): name is NumericOption => "unset" in generationOptions[name],
 );
 
-/** The parameters of sampling at their defaults, which leave the logits as they are. */
+/** Sampling parameters at their defaults, which do not change the logits. */
 export const neutralSampling: SamplingParameters = pickSampling(
   (name) => (generationOptions[name] as NumericRow).unset,
 );
 
-/** The parameters that the native side takes under their own names. */
+/** The parameters that the native side takes under the same names. */
 export function samplingOf(options: ResolvedGenerationOptions): SamplingParameters {
   return pickSampling((name) => options[name]);
 }
@@ -157,7 +163,7 @@ function pickSampling(read: (name: NumericOption) => number): SamplingParameters
   return sampling;
 }
 
-/** Words for the values of an option: "integer of at least 1". */
+/** Text for the accepted values of an option: "integer of at least 1". */
 export function describeValues(row: GenerationOptionRow): string {
   if ("expected" in row) return row.expected;
   const { minimum, maximum } = row.range;

@@ -4,7 +4,7 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { isObject, parseJson } from "../base/json.js";
 import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
 
-/** A model's config.json: its keys as they stand there. */
+/** The content of a model's config.json. */
 export interface ModelConfig {
   model_type?: string;
   [key: string]: unknown;
@@ -18,15 +18,15 @@ export function modelConfigFolder(config: object): string | undefined {
   return folders.get(config);
 }
 
-/** The name that transformers users know. */
+/** Reads the config.json of a model, as in transformers. */
 export class AutoConfig {
   /**
    * Reads the config.json of a model folder.
    *
-   * @param folder A folder with config.json; a relative path is looked for from the working directory, then in the model folder of the handler
-   * that calls.
-   * @returns The parsed file, which modelFromConfig takes; it remembers its folder, invisibly.
-   * @throws ShardspeedError ERR_CHECKPOINT when there is none or it cannot be read.
+   * @param folder A folder with config.json. A relative path is searched in the working directory, then in the model folder of the calling
+   * handler.
+   * @returns The parsed file, for modelFromConfig().
+   * @throws ShardspeedError ERR_CHECKPOINT if the file does not exist or cannot be read.
    */
   static async fromPretrained(folder: string): Promise<ModelConfig> {
     if (typeof folder !== "string" || folder === "") {

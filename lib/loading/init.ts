@@ -14,13 +14,13 @@ import { startInGroup, startLocally } from "./start.js";
 
 /**
  * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python. Under a launcher (torchrun, Slurm, MPI, Kubernetes,
- * `shardspeed run`) with a tp_size above 1 all ranks call it, and it returns on all of them: engine.isDriver tells them apart.
+ * `shardspeed run`) with a tp_size above 1, all ranks call it and get an engine; `engine.isDriver` is true on rank 0.
  *
- * @param model A Hugging Face model folder (config.json, weights, and where there is one a tokenizer), or a meta model of modelFromConfig(),
- * whose weights are those of `checkpoint`, or of the folder `baseDir`, or of the folder that its config came from.
- * @returns When the model can generate.
+ * @param model A Hugging Face model folder (config.json, weights, usually a tokenizer), or a meta model of modelFromConfig(). The weights of a
+ * meta model come from `checkpoint`, else from the folder `baseDir`, else from the folder of its config.
+ * @returns The engine, ready to generate.
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONFIG, ERR_UNSUPPORTED_MODEL, ERR_CHECKPOINT, ERR_TOKENIZER, ERR_OUT_OF_MEMORY,
- * ERR_CUDA, ERR_COMM, ERR_NATIVE or ERR_ABORTED. Nothing stays behind then: no thread, no memory, no open file.
+ * ERR_CUDA, ERR_COMM, ERR_NATIVE or ERR_ABORTED. All threads, memory and open files are then freed.
  */
 export async function initInference(model: string | MetaModel, options?: InitOptions): Promise<Engine> {
   if (!MetaModel.isInstance(model) && (typeof model !== "string" || model === "")) {

@@ -5,54 +5,54 @@ import { rule } from "../base/rules.js";
 import { mostBatchTokens, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
 
-/** What `onProgress` receives: where the config has a save_mp_checkpoint_path some of the first kind, then some of the second, then one of the third. */
+/** Argument of `onProgress`: "save" events if the config has a save_mp_checkpoint_path, then "load" events, then one "ready" event. */
 export type LoadProgress =
   | { phase: "save"; savedBytes: number; totalBytes: number }
   | { phase: "load"; loadedBytes: number; totalBytes: number }
   | { phase: "ready"; loadMs: number };
 
-/** How to load a model. Every option may be left out. */
+/** How to load a model. All options are optional. */
 export interface InitOptions {
-  /** DeepSpeed inference config: an object, or the path of a JSON file. Default: as {}. */
+  /** DeepSpeed inference config: an object, or the path of a JSON file. Default {}. */
   config?: object | string;
-  /** DeepSpeed checkpoint JSON, an object or the path of a file: which files hold the weights. Default: the config's, else the files of the model folder. */
+  /** DeepSpeed checkpoint JSON, which lists the weight files: an object or the path of a file. Default: that of the config, else the files of the model folder. */
   checkpoint?: object | string;
-  /** Where the files are that `checkpoint` names. Default: the config's; files are also found from the JSON's own folder. */
+  /** Folder of the files that `checkpoint` names. Default: that of the config. The JSON's own folder is searched too. */
   baseDir?: string;
-  /** "auto", "cpu", "cuda" (the first GPU that can be used) or "cuda:1". Default "auto": as "cuda" where there is one, else the CPU, with one log line. */
+  /** "auto", "cpu", "cuda" (the first usable GPU) or "cuda:1". Default "auto": the first usable GPU, else the CPU, with a log line. */
   device?: string;
   /**
-   * CPU threads of each rank, that load weights and, on the CPU, compute: 1 to 1024. Default: the number of processors that this process may
-   * use, divided among the ranks of this host.
+   * CPU threads of each rank, for loading weights and for computing on the CPU: 1 to 1024. Default: the processors available to this process,
+   * divided among the ranks of this host.
    */
   threads?: number;
-  /** Most tokens that one step computes: 1 to 65,535. Longer prompts take several steps. Default 512. */
+  /** Maximum number of tokens in a step: 1 to 65,535. Longer prompts take several steps. Default 512. */
   maxBatchTokens?: number;
-  /** Memory for the keys and values of all running sequences, of all ranks together, in bytes. Default: chosen from the model and the free memory. */
+  /** Bytes for the KV cache of all ranks together. Default: planned from the model and the free memory (docs/memory.md). */
   kvCacheBytes?: number;
   /**
-   * Where ranks are processes: how long a rank may be stopped or out of reach, in milliseconds, until all calls on all ranks end with ERR_COMM:
-   * 100 to 3,600,000. Default 10,000. A rank whose process has ended is noticed at once.
+   * For ranks that are processes: milliseconds for which a rank may be unreachable before all calls on all ranks reject with ERR_COMM, from 100
+   * to 3,600,000. Default 10,000. The end of a rank's process is noticed at once.
    */
   commTimeoutMs?: number;
-  /** Where ranks are processes: how long all of them have to come and to open the model, in milliseconds. Default 300,000. */
+  /** For ranks that are processes: milliseconds in which all of them must have connected and opened the model. Default 300,000. */
   rendezvousTimeoutMs?: number;
-  /** Called while the model is loaded; where ranks are processes, with what this one loads. */
+  /** Called while the model loads. If ranks are processes, it reports the progress of this process. */
   onProgress?: (progress: LoadProgress) => void;
-  /** Ends loading with ERR_ABORTED. */
+  /** Cancels loading with ERR_ABORTED. */
   signal?: AbortSignal;
-  /** Where messages go. Default: nowhere. */
+  /** Receives messages. Default: none does. */
   logger?: Logger;
 }
 
-/** Init options, checked, with their defaults. */
+/** Checked init options with all defaults. */
 export interface ResolvedInitOptions {
   readonly config: object | string | undefined;
   readonly checkpoint: object | string | undefined;
   readonly baseDir: string | undefined;
-  /** As it is asked for: "auto", "cuda:1". Which device that is, is known once CUDA has been asked. */
+  /** As requested: "auto", "cuda:1". The device is chosen later, when CUDA has been asked. */
   readonly device: string;
-  /** Undefined: to be divided among ranks. */
+  /** Undefined: divide the processors among the ranks. */
   readonly threads: number | undefined;
   readonly maxBatchTokens: number;
   readonly kvCacheBytes: number | undefined;
@@ -79,7 +79,7 @@ const initOptionNames = [
 ] as const satisfies (keyof InitOptions)[];
 
 /**
- * Checks init options and fills in defaults. Reads no file and loads no addon.
+ * Checks init options and fills in defaults. Reads no file and does not load the addon.
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
  */
