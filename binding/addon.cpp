@@ -10,6 +10,7 @@
 #include "cpu/cpu_features.h"
 #include "cpu/measure.h"
 #include "model/layout.h"
+#include "runtime/unsupported.h"
 
 // All functions of the addon, as lib/native/binding.ts declares them.
 
@@ -23,8 +24,15 @@ static Napi::Value createEngine(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Value estimate(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(),
+                 [&]() -> Napi::Value { return toArray(info.Env(), estimateMemory(toRankOptions(info[0]))); });
+}
+
+// lib/native/binding.ts, unsupported.
+static Napi::Value findUnsupported(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return toArray(info.Env(), estimateMemory(toEngineOptions(info[0].As<Napi::Object>())));
+    const std::optional<std::string> found = unsupported(toRankOptions(info[0]));
+    return found ? Napi::String::New(info.Env(), *found) : info.Env().Null();
   });
 }
 
@@ -32,7 +40,7 @@ static Napi::Value estimate(const Napi::CallbackInfo& info) {
 // shardShapes.
 static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const EngineOptions options = toEngineOptions(info[0].As<Napi::Object>());
+    const EngineOptions options = toRankOptions(info[0]);
     const Shard shard = shardOf(options.spec, options.firstRank, options.tpSize);
     auto shapes = Napi::Object::New(info.Env());
     for (const MatrixLayout& layout : modelLayouts(options.spec, shard)) {
@@ -117,6 +125,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("createEngine", Napi::Function::New<createEngine>(env));
   exports.Set("estimateMemory", Napi::Function::New<estimate>(env));
+  exports.Set("unsupported", Napi::Function::New<findUnsupported>(env));
   exports.Set("shardShapes", Napi::Function::New<shardShapes>(env));
   exports.Set("openListener", Napi::Function::New<openListener>(env));
   exports.Set("closeListener", Napi::Function::New<closeListener>(env));

@@ -146,8 +146,11 @@ Napi::Function NativeEngine::define(Napi::Env env) {
 
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
   guarded(info.Env(), [&] {
-    channel_ =
-        EventChannel::open(info.Env(), info[1].As<Napi::Function>(), toEngineOptions(info[0].As<Napi::Object>()));
+    EngineOptions options = toEngineOptions(info[0]);
+    if (!info[1].IsFunction()) throw Error("ERR_NATIVE", "createEngine needs a function that takes its events");
+    vocabSize_ = options.spec.vocabSize;
+    maxTokens_ = options.maxSequenceTokens;
+    channel_ = EventChannel::open(info.Env(), info[1].As<Napi::Function>(), std::move(options));
     return info.Env().Undefined();
   });
 }
@@ -157,11 +160,15 @@ NativeEngine::~NativeEngine() {
 }
 
 void NativeEngine::submit(const Napi::CallbackInfo& info) {
-  if (channel_->engine()) channel_->submit(toSequence(info[0].As<Napi::Object>()));
+  guarded(info.Env(), [&] {
+    if (channel_->engine()) channel_->submit(toSequence(info[0], vocabSize_, maxTokens_));
+    return info.Env().Undefined();
+  });
 }
 
 void NativeEngine::cancel(const Napi::CallbackInfo& info) {
-  if (Engine* engine = channel_->engine()) engine->cancel(info[0].As<Napi::Number>().Int64Value());
+  Engine* engine = channel_->engine();
+  if (engine && info[0].IsNumber()) engine->cancel(info[0].As<Napi::Number>().Int64Value());
 }
 
 Napi::Value NativeEngine::stats(const Napi::CallbackInfo& info) {

@@ -102,7 +102,9 @@ class CudaBackend final : public Backend {
     normalizeStream(rows, x.cols(), streamOf(x), of(x).stride(), normParams(norm), stream_.get());
   }
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
-  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override;
+  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
+    return unsupportedCudaAttention(call, 1);
+  }
   void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     products_.setGenerated(count);  // from here on it is about these rows
     cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
@@ -271,17 +273,6 @@ void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activation
   if (!inStep_) finishPart();
 }
 
-std::optional<std::string> CudaBackend::unsupportedAttention(const AttentionCall& call) const {
-  if (call.shape.headDim > kMostHeadDim)
-    return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
-           std::to_string(kMostHeadDim);
-  if (std::holds_alternative<FullMask>(call.mask)) return "attention to later tokens";
-  if (call.clamp != 0) return "clamped queries, keys and values";
-  if (call.sinks) return "attention sinks";
-  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
-  return {};
-}
-
 void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) {
   AttentionParams params;
   params.dtype = options_.dtype;
@@ -334,6 +325,17 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 }
 
 }  // namespace
+
+std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int /*ranks*/) {
+  if (call.shape.headDim > kMostHeadDim)
+    return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
+           std::to_string(kMostHeadDim);
+  if (std::holds_alternative<FullMask>(call.mask)) return "attention to later tokens";
+  if (call.clamp != 0) return "clamped queries, keys and values";
+  if (call.sinks) return "attention sinks";
+  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
+  return {};
+}
 
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options) {
   requireUsableDevice(index);

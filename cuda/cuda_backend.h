@@ -11,6 +11,9 @@ namespace shardspeed::cuda {
 // bf16, sums and the residual stream fp32.
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options);
 
+// As DeviceKind has it.
+std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks);
+
 // Rows of generated tokens in one launch of the attention: bounds its workspace.
 constexpr int64_t kDecodeRows = 64;
 

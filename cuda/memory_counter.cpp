@@ -58,9 +58,11 @@ class CudaMemoryCounter final : public MemoryCounter {
 }  // namespace
 
 DeviceKind cudaDeviceKind() {
-  return {makeCudaBackend, [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
+  return {makeCudaBackend,
+          [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CudaMemoryCounter>(rank, options);
-          }};
+          },
+          unsupportedCudaAttention};
 }
 
 }  // namespace shardspeed::cuda

@@ -55,7 +55,7 @@ export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
 export type { InitOptions, LoadProgress } from "./loading/options.js";
-export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
+export type { ModelInfo } from "./models/info.js";
 export type { TokenLogprob } from "./native/binding.js";
 export { type OpenModel, type OpenModelOptions, openModel } from "./serving/open_model.js";
 export {

@@ -2,12 +2,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "base/dtype.h"
 
 namespace shardspeed {
 
 class Backend;
+struct AttentionCall;
 class Group;
 class MemoryCounter;
 class ThreadPool;
@@ -27,6 +30,8 @@ struct DeviceKind {
   std::unique_ptr<Backend> (*makeBackend)(int index, const BackendOptions& options);
   // Counts what makeBackend's backend would take on one rank. Neither pool nor group of the options is looked at.
   std::unique_ptr<MemoryCounter> (*makeCounter)(int rank, const BackendOptions& options);
+  // As Backend::unsupportedAttention, of a backend that would be one of so many ranks.
+  std::optional<std::string> (*unsupportedAttention)(const AttentionCall& call, int ranks);
 };
 
 }  // namespace shardspeed

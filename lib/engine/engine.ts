@@ -1,6 +1,6 @@
 import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { ModelSpec } from "../models/spec.js";
+import type { ModelInfo } from "../models/info.js";
 import type { NativeStats } from "../native/binding.js";
 import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
@@ -16,7 +16,9 @@ export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
 
 /** The model as it was loaded and sharded. */
 export interface EngineModule {
-  spec: ModelSpec;
+  info: ModelInfo;
+  /** @deprecated Use `info`, which it is. */
+  spec: ModelInfo;
   /** What weights are stored as. The CPU backend computes in fp32 whatever it is; on CUDA activations and KV cache have it too, sums are fp32. */
   dtype: "float32" | "float16" | "bfloat16";
   /** One a rank, by rank: "cpu", "cuda:0". */
@@ -52,7 +54,7 @@ export interface EngineStats {
 /** What initInference puts together for an engine. */
 export interface EngineParts {
   session: Session;
-  module: Omit<EngineModule, "forward" | "generate">;
+  module: Omit<EngineModule, "forward" | "generate" | "spec">;
   tokenizer: Tokenizer | undefined;
   generationDefaults: GenerationDefaults;
   contextTokens: number;
@@ -80,9 +82,10 @@ export class Engine {
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
     this.contextTokens = parts.contextTokens;
-    const { vocabSize } = parts.module.spec;
+    const { vocabSize } = parts.module.info;
     this.module = {
       ...parts.module,
+      spec: parts.module.info,
       forward: (inputs) => this.forward(inputs),
       generate: (inputs, options) =>
         moduleGenerate({ engine: this, defaults: parts.generationDefaults, vocabSize }, inputs, options),
@@ -154,7 +157,7 @@ export class Engine {
    */
   async forward(inputs: ForwardInputs): Promise<ForwardResult> {
     this.#checkDriver();
-    return runForward(this.#session, inputs, this.module.spec.vocabSize, this.contextTokens);
+    return runForward(this.#session, inputs, this.module.info.vocabSize, this.contextTokens);
   }
 
   stats(): EngineStats {
@@ -234,7 +237,7 @@ export class Engine {
   #toTokens(prompt: Prompt, name: string): number[] {
     const tokens = typeof prompt === "string" ? this.#encode(prompt, name) : copyTokenIds(prompt, name);
     if (tokens.length === 0) throw invalidArgument(name, "at least one token", prompt);
-    checkTokenIds(tokens, this.module.spec.vocabSize, name);
+    checkTokenIds(tokens, this.module.info.vocabSize, name);
     return tokens;
   }
 

@@ -37,7 +37,8 @@ export interface MemoryPlan {
 /**
  * Divides the memory of the devices that the ranks of this process compute on.
  *
- * @throws ShardspeedError ERR_OUT_OF_MEMORY with what is needed, what there is, and how to need less; ERR_CUDA where a device is gone.
+ * @throws ShardspeedError ERR_OUT_OF_MEMORY with what is needed, what there is, and how to need less; ERR_CUDA where a device is gone;
+ * ERR_UNSUPPORTED_MODEL where a device's backend does not compute all of the model.
  */
 export function planMemory(
   model: ModelPlan,
@@ -53,6 +54,13 @@ export function planMemory(
     devices: devices.map(toPlanDevice),
     maxBatchTokens: options.maxBatchTokens,
   };
+  const problem = binding.unsupported(ranks);
+  if (problem !== null) {
+    throw new ShardspeedError(
+      "ERR_UNSUPPORTED_MODEL",
+      `This ${spec.family} model cannot be run: ${problem} Leaving it out would change what the model says.`,
+    );
+  }
   const estimates = binding.estimateMemory(ranks);
   const onCpu = devices[0].cudaIndex === undefined;
   const budgets = (onCpu ? devices.slice(0, 1) : devices).map((device) => {

@@ -1,8 +1,7 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
 import { canonicalDtype } from "../deepspeed_config/values.js";
-import { describeModel, type ModelDescription, type WeightDtype } from "../models/index.js";
-import type { ModelSpec } from "../models/spec.js";
+import { describeModel, type ModelDescription, type ModelInfo, modelInfo, type WeightDtype } from "../models/index.js";
 import { type ModelConfig, modelConfigFolder } from "./auto_config.js";
 
 const marker = Symbol.for("shardspeed.metaModel");
@@ -33,9 +32,13 @@ export class MetaModel {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** Description of what the model computes. */
-  get spec(): ModelSpec {
-    return this.description.spec;
+  get info(): ModelInfo {
+    return modelInfo(this.description.spec);
+  }
+
+  /** @deprecated Use `info`, which it is. */
+  get spec(): ModelInfo {
+    return this.info;
   }
 
   /** Does nothing: for lines ported from Python. */

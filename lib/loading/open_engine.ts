@@ -2,7 +2,7 @@ import { onAbort } from "../base/abort.js";
 import { formatBytes } from "../base/memory.js";
 import { Engine } from "../engine/engine.js";
 import { Session } from "../engine/session.js";
-import { roleTensors } from "../models/index.js";
+import { modelInfo, roleTensors } from "../models/index.js";
 import type { EnginePlan, NativeBinding } from "../native/binding.js";
 import type { ModelPlan } from "./model_plan.js";
 import type { ResolvedInitOptions } from "./options.js";
@@ -25,7 +25,7 @@ export async function openEngine(
     options.logger.info(describeLoaded(session, plan, devices));
     const { tokenizer, generationDefaults } = model;
     const { spec, dtype, maxSequenceTokens: contextTokens, firstRank: rank } = plan;
-    const module = { spec, dtype, devices, tensors: listTensors(plan, binding) };
+    const module = { info: modelInfo(spec), dtype, devices, tensors: listTensors(plan, binding) };
     return new Engine({ session, module, tokenizer, generationDefaults, contextTokens, rank });
   } catch (error) {
     await session.close(); // a logger that throws, say
@@ -49,7 +49,7 @@ function describeLoaded(session: Session, plan: EnginePlan, devices: string[]): 
 
 /** The model's tensors, with shapes as the first rank of this process holds them. */
 function listTensors(plan: EnginePlan, binding: NativeBinding): { role: string; name: string; shape: number[] }[] {
-  const { weights, ...ranks } = plan;
+  const { weights, group: _group, kvCachePages: _pages, ...ranks } = plan;
   const tensors = roleTensors(weights?.weights ?? []);
   return plan.tpSize === 1
     ? tensors.map(({ role, tensor, shape }) => ({ role, name: tensor, shape }))

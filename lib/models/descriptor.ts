@@ -4,7 +4,7 @@ import { share, transpose, type ViewStep } from "./weights/views.js";
 
 /** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */
 export interface WeightPlace {
-  /** As spec.ts lists them. */
+  /** As roles.ts lists them. */
   role: string;
   /** Name behind the body's or the head's prefix. */
   tensor: string;

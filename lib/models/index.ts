@@ -8,6 +8,7 @@ import { judgeUnreadKeys } from "./keys.js";
 import type { ModelSpec, WeightDtype } from "./spec.js";
 
 export type { ModelDescription } from "./descriptor.js";
+export { type ModelInfo, modelInfo } from "./info.js";
 export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
@@ -69,7 +70,7 @@ function checkClasses(config: ConfigReader, descriptor: ModelDescriptor, spec: M
     if (!descriptor.bodyClasses.includes(name)) {
       throw unsupportedKey("architectures", found, expected, `${show(name)} is not a model that generates text here.`);
     }
-    if (!spec.tiedHead)
+    if (!spec.output.tied)
       throw unsupportedKey("architectures", found, expected, `${name} has no head to make logits with.`);
   }
 }

@@ -1,8 +1,13 @@
 import type { ModelSpec, WeightPlan, WeightView } from "../models/spec.js";
 
-/** The native surface, all of it. Arguments are trusted there: everything is checked before it gets here. */
+/**
+ * The native surface, all of it. What users may get wrong is checked before it gets here; what the native side does not know (a key, a name
+ * of a union, a type, a size out of range) it refuses all the same, with ERR_NATIVE and the path of the key.
+ */
 export interface NativeBinding {
   createEngine(plan: EnginePlan, onEvents: (events: EngineEvent[]) => void): NativeEngine;
+  /** The first thing of the model that the plan's devices cannot compute, as a sentence; null where they can compute it. Loads nothing. */
+  unsupported(plan: RankPlan): string | null;
   /** What an engine of this plan will allocate, for each rank of this process. Allocates nothing of it. */
   estimateMemory(plan: RankPlan): MemoryEstimate[];
   /** Rows and columns that the first rank of this process holds of each matrix, by role without ".weight". */

@@ -104,9 +104,7 @@ class CpuBackend final : public Backend {
     attention_.attend(step, call, cpu(qkv), static_cast<CpuKvCache&>(cache), cpu(out));
   }
   std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
-    const bool wholeRows = (call.queryNorm || call.keyNorm) && call.normSpan == QkNormSpan::kRow;
-    if (wholeRows && group_ && group_->size() > 1) return "norms over all heads of queries or keys with several ranks";
-    return {};
+    return unsupportedCpuAttention(call, group_ ? group_->size() : 1);
   }
 
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
@@ -265,6 +263,12 @@ void CpuBackend::gatherLogits(int64_t rows, const Activations& part, Activations
 }
 
 }  // namespace
+
+std::optional<std::string> unsupportedCpuAttention(const AttentionCall& call, int ranks) {
+  const bool wholeRows = (call.queryNorm || call.keyNorm) && call.normSpan == QkNormSpan::kRow;
+  if (wholeRows && ranks > 1) return "norms over all heads of queries or keys with several ranks";
+  return {};
+}
 
 std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group) {
   return std::make_unique<CpuBackend>(pool, group);

@@ -13,6 +13,9 @@ namespace shardspeed {
 // must the group (null = one rank alone).
 std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group = nullptr);
 
+// As DeviceKind has it.
+std::optional<std::string> unsupportedCpuAttention(const AttentionCall& call, int ranks);
+
 // The most floats that a rank gives to the others at once.
 int64_t cpuSlotFloats(const GroupShapes& shapes);
 

@@ -47,7 +47,8 @@ DeviceKind cpuDeviceKind() {
   return {[](int, const BackendOptions& options) { return makeCpuBackend(*options.pool, options.group); },
           [](int rank, const BackendOptions&) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CpuMemoryCounter>(rank);
-          }};
+          },
+          unsupportedCpuAttention};
 }
 
 }  // namespace shardspeed

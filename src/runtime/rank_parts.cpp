@@ -1,5 +1,6 @@
 #include "runtime/rank_parts.h"
 
+#include "model/layout.h"
 #include "model/loader.h"
 #include "runtime/device.h"
 
@@ -8,7 +9,7 @@ namespace shardspeed {
 RankParts makeRankParts(const ModelSpec& spec, const Shard& shard, const ModelWeights& weights, Backend& backend,
                         const RankSizes& sizes) {
   RankParts parts;
-  parts.cache = backend.makeKvCache(spec.layers, sizes.kvPages, {shard.heads.count, shard.kvHeads.count, spec.headDim});
+  parts.cache = backend.makeKvCache(spec.layerCount(), sizes.kvPages, attentionShape(spec, shard, 0));  // all have one
   parts.executor =
       std::make_unique<Executor>(spec, shard, weights, backend, *parts.cache, sizes.maxRows, sizes.maxTokens);
   return parts;

@@ -90,7 +90,7 @@ describe("same tokens and logits whatever the company and chunking", () => {
       const chunks = name === "llama_dynamic" ? [512] : [512, 7, 16];
       for (const options of chunks.map((maxBatchTokens) => ({ maxBatchTokens }))) {
         await using engine = await open(fixture("golden", name), options);
-        const inputIds = [mixedPrompts(engine.module.spec.vocabSize)[7] as number[]];
+        const inputIds = [mixedPrompts(engine.module.info.vocabSize)[7] as number[]];
         const { logits } = await engine.forward({ inputIds });
         expectedLogits ??= logits.data;
         assert.deepEqual(logits.data, expectedLogits, `logits with ${JSON.stringify(options)}`);
@@ -196,7 +196,7 @@ describe("requests", () => {
   test("forward() treats padding on either side as if it were not there", async () => {
     await using engine = await open(opt);
     const short = [5, 6, 7];
-    const vocab = engine.module.spec.vocabSize;
+    const vocab = engine.module.info.vocabSize;
     const alone = (await engine.forward({ inputIds: [short] })).logits.data;
     const { logits } = await engine.forward({
       inputIds: [

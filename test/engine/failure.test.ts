@@ -1,18 +1,20 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Engine, ModelSpec } from "../../dist/index.js";
+import type { Engine } from "../../dist/index.js";
 import type { ModelPlan } from "../../dist/loading/model_plan.js";
 import { resolveInitOptions } from "../../dist/loading/options.js";
 import { alone, placeLocally } from "../../dist/loading/placement.js";
 import { startLocally } from "../../dist/loading/start.js";
+import { describeModel } from "../../dist/models/index.js";
 import type { CudaReport, NativeBinding } from "../../dist/native/binding.js";
+import { smallest } from "../models/helpers.js";
 import { cudaDevice, cudaReport, type FakeEngine, fakeBinding, recordingLogger } from "../support/fake_binding.js";
 import { hasCode } from "../support/fixtures.js";
 
 // What the engine does with what a CUDA device, and the native side at large, tells it. The native side is a fake.
 
 const model: ModelPlan = {
-  spec: { family: "opt", vocabSize: 100, maxPositions: 2048 } as ModelSpec,
+  spec: describeModel({ ...smallest.opt, vocab_size: 100 }).spec,
   weights: null,
   dtype: "float16",
   tpSize: 1,

@@ -3,7 +3,9 @@ import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 import { architectures, describeModel, type ModelSpec } from "../../dist/models/index.js";
 import { demoModel, fixture } from "../support/fixtures.js";
-import { type Config, collectWarnings, readConfig, smallest } from "./helpers.js";
+import { type Config, collectWarnings, readConfig, smallest, traitsOf } from "./helpers.js";
+
+type Traits = Partial<ReturnType<typeof traitsOf>>;
 
 const goldens = readdirSync(fixture("golden")).filter((name) => existsSync(fixture("golden", name, "config.json")));
 
@@ -12,10 +14,10 @@ function describeGolden(name: string): ModelSpec {
 }
 
 describe("what is special in each golden case", () => {
-  const opt: Partial<ModelSpec> = {
+  const opt: Traits = {
     family: "opt",
     norm: "layer",
-    normPlacement: "pre",
+    residual: "sequential",
     normEpsilon: 1e-5,
     finalNorm: true,
     positions: "learned",
@@ -24,24 +26,24 @@ describe("what is special in each golden case", () => {
     gatedFfn: false,
     tiedHead: true,
   };
-  const gpt2: Partial<ModelSpec> = { ...opt, family: "gpt2", positionOffset: 0, activation: "gelu_tanh" };
-  const llama: Partial<ModelSpec> = {
+  const gpt2: Traits = { ...opt, family: "gpt2", positionOffset: 0, activation: "gelu_tanh" };
+  const llama: Traits = {
     family: "llama",
     norm: "rms",
-    normPlacement: "pre",
+    residual: "sequential",
     normEpsilon: 1e-6,
     finalNorm: true,
     positions: "rotary",
-    positionOffset: 0,
+    positionOffset: undefined,
     activation: "silu",
     gatedFfn: true,
     tiedHead: false,
   };
-  const expected: Record<string, Partial<ModelSpec>> = {
+  const expected: Record<string, Traits> = {
     opt: { ...opt, layers: 2, vocabSize: 256, hiddenSize: 64, heads: 4, headDim: 16, ffnSize: 192, maxPositions: 128 },
-    opt_post_ln: { ...opt, normPlacement: "post", finalNorm: false },
+    opt_post_ln: { ...opt, residual: "post-norm", finalNorm: false },
     opt_projected: { ...opt, hiddenSize: 48, embeddingSize: 20 },
-    opt_350m: { ...opt, normPlacement: "post", finalNorm: false, embeddingSize: 20 },
+    opt_350m: { ...opt, residual: "post-norm", finalNorm: false, embeddingSize: 20 },
     opt_no_bias: opt,
     opt_no_affine: opt,
     opt_no_final_norm: { ...opt, finalNorm: false },
@@ -61,18 +63,18 @@ describe("what is special in each golden case", () => {
     },
     opt_heads: { ...opt, hiddenSize: 80, heads: 10, kvHeads: 10, headDim: 8, ffnSize: 140 },
     opt_bf16: opt,
-    gpt2: { ...gpt2, ffnSize: 256, attentionScales: [0.25, 0.25] },
+    gpt2: { ...gpt2, ffnSize: 256, attentionScales: 0.25 },
     gpt2_inner: { ...gpt2, ffnSize: 100, activation: "quick_gelu" },
     gpt2_tanh: { ...gpt2, activation: "tanh" },
     gpt2_linear: { ...gpt2, activation: "none" },
     gpt2_inverse_layer: { ...gpt2, attentionScales: [1, 2, 3].map((layer) => 12 ** -0.5 / layer) },
     gpt2_upcast: { ...gpt2, attentionScales: [1, 2, 3].map((layer) => 12 ** -0.5 / layer) },
-    gpt2_unscaled: { ...gpt2, attentionScales: [1, 1] },
+    gpt2_unscaled: { ...gpt2, attentionScales: 1 },
     gpt2_untied: { ...gpt2, tiedHead: false },
     gpt2_odd: { ...gpt2, headDim: 24, normEpsilon: 1e-2 },
     gpt2_fp32: gpt2,
     gpt2_heads: { ...gpt2, hiddenSize: 100, heads: 25, kvHeads: 25, headDim: 4, ffnSize: 400 },
-    llama: { ...llama, heads: 4, kvHeads: 2, headDim: 16, attentionScales: [0.25, 0.25] },
+    llama: { ...llama, heads: 4, kvHeads: 2, headDim: 16, attentionScales: 0.25 },
     llama_mha: { ...llama, kvHeads: 4 },
     llama_mqa: { ...llama, kvHeads: 1 },
     llama_head_dim: { ...llama, hiddenSize: 48, heads: 4, headDim: 20 },
@@ -99,12 +101,14 @@ describe("what is special in each golden case", () => {
   for (const [name, fields] of Object.entries(expected)) {
     test(name, () => {
       const spec = describeGolden(name);
+      const traits = traitsOf(spec);
       assert.deepEqual(
-        Object.fromEntries(Object.keys(fields).map((key) => [key, spec[key as keyof ModelSpec]])),
+        Object.fromEntries(Object.keys(fields).map((key) => [key, traits[key as keyof Traits]])),
         fields,
       );
-      assert.equal(spec.attentionScales.length, spec.layers);
-      assert.equal(spec.rotary?.inverseFrequencies.length, spec.positions === "rotary" ? spec.headDim / 2 : undefined);
+      assert.equal(spec.layers.length, traits.layers);
+      const turned = traits.positions === "rotary" ? traits.headDim / 2 : undefined;
+      assert.equal(traits.rotary?.inverseFrequencies.length, turned);
     });
   }
 });
@@ -134,7 +138,7 @@ describe("config forms", () => {
   test("the demo model", () => {
     const { warnings, logger } = collectWarnings();
     const { spec } = describeModel(readConfig(`${demoModel}/config.json`), { logger });
-    assert.deepEqual([spec.family, spec.layers, spec.hiddenSize, spec.vocabSize], ["opt", 4, 256, 4096]);
+    assert.deepEqual([spec.family, spec.layers.length, spec.hiddenSize, spec.vocabSize], ["opt", 4, 256, 4096]);
     assert.deepEqual(warnings, []);
   });
 
@@ -169,8 +173,8 @@ describe("config forms", () => {
       { logger },
     );
     assert.deepEqual(
-      [opt350m.spec.embeddingSize, opt350m.spec.finalNorm, opt350m.storedDtype],
-      [512, false, "float16"],
+      [opt350m.spec.embedding.width, opt350m.spec.output.norm, opt350m.storedDtype],
+      [512, undefined, "float16"],
     );
     const gpt2 = describeModel(
       {
@@ -199,7 +203,7 @@ describe("config forms", () => {
       },
       { logger },
     );
-    assert.deepEqual([gpt2.spec.ffnSize, gpt2.spec.tiedHead, gpt2.storedDtype], [3072, true, undefined]);
+    assert.deepEqual([traitsOf(gpt2.spec).ffnSize, gpt2.spec.output.tied, gpt2.storedDtype], [3072, true, undefined]);
     const llama31 = describeModel(
       {
         architectures: ["LlamaForCausalLM"],
@@ -235,7 +239,8 @@ describe("config forms", () => {
       },
       { logger },
     );
-    assert.deepEqual([llama31.spec.kvHeads, llama31.spec.headDim, llama31.spec.maxPositions], [8, 128, 131072]);
+    const llama = traitsOf(llama31.spec);
+    assert.deepEqual([llama.kvHeads, llama.headDim, llama.maxPositions], [8, 128, 131072]);
     assert.equal(llama31.storedDtype, "bfloat16");
     assert.deepEqual(warnings, []);
   });

@@ -1,6 +1,9 @@
 import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "../../dist/base/logger.js";
 import type { Checkpoint, StorageDtype, TensorEntry } from "../../dist/checkpoint/types.js";
+import { modelInfo } from "../../dist/models/info.js";
+import type { LayerSpec, ModelSpec } from "../../dist/models/spec.js";
 import { readJson } from "../support/fixtures.js";
 
 export type Config = Record<string, unknown>;
@@ -28,6 +31,33 @@ export const smallest = {
 
 export function readConfig(path: string): Config {
   return readJson<Config>(path);
+}
+
+/** What is chosen in a spec, flat: of layers that differ a list with the value of each. */
+export function traitsOf(spec: ModelSpec) {
+  const { embedding, output } = spec;
+  const each = <T>(value: (kind: LayerSpec) => T): T | T[] => {
+    const [first, ...others] = spec.kinds.map(value);
+    return others.some((other) => !isDeepStrictEqual(other, first))
+      ? spec.layers.map((kind) => value(spec.kinds[kind] as LayerSpec))
+      : (first as T);
+  };
+  return {
+    ...modelInfo(spec),
+    embeddingSize: embedding.width,
+    embeddingNorm: embedding.norm?.kind,
+    positions: embedding.positions ? "learned" : each(({ attention }) => attention.positions.kind),
+    positionOffset: embedding.positions?.offset,
+    slopes: each(({ attention: { positions } }) => (positions.kind === "alibi" ? positions.slopes : undefined)),
+    attentionScales: each(({ attention }) => attention.scale),
+    norm: each(({ norms }) => norms.norm.kind),
+    normEpsilon: each(({ norms }) => norms.norm.epsilon),
+    residual: each(({ residual }) => residual),
+    finalNorm: output.norm !== undefined,
+    activation: each(({ feedForward }) => feedForward.activation),
+    gatedFfn: each(({ feedForward }) => feedForward.gated),
+    rotary: spec.rotaryTables[0],
+  };
 }
 
 /** A checkpoint of contiguous tensors that exists in memory only: names to shapes. */

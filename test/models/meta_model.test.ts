@@ -98,8 +98,8 @@ describe("modelFromConfig", () => {
     const config = await demoConfig();
     const model = modelFromConfig(config, { dtype: "float16" });
     assert.ok(MetaModel.isInstance(model));
-    assert.equal(model.spec.family, "opt");
-    assert.equal(model.spec.layers, 4);
+    assert.equal(model.info.family, "opt");
+    assert.equal(model.info.layers, 4);
     assert.equal(model.device, "meta");
     assert.equal(model.dtype, "float16");
     assert.equal(model.folder, demoModel);

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { describeModel } from "../../dist/models/index.js";
 import type { RotarySpec } from "../../dist/models/spec.js";
 import { fixture, hasCode, readJson } from "../support/fixtures.js";
-import { type Config, collectWarnings, smallest } from "./helpers.js";
+import { type Config, collectWarnings, smallest, traitsOf } from "./helpers.js";
 
 interface Row {
   config: Config;
@@ -23,7 +23,7 @@ function assertClose(found: readonly number[], expected: readonly number[]): voi
 }
 
 function rotaryOf(rope: Config) {
-  const { rotary } = describeModel({ ...smallest.llama, ...rope }).spec;
+  const [rotary] = describeModel({ ...smallest.llama, ...rope }).spec.rotaryTables;
   assert.ok(rotary);
   return rotary;
 }
@@ -32,19 +32,19 @@ describe("rotary frequencies equal those of transformers", () => {
   for (const { config, inverseFrequencies, amplitude, lengths } of readJson<Row[]>(fixture("models", "rope.json"))) {
     const { rope_scaling, rope_parameters, rope_theta, head_dim } = config;
     test(JSON.stringify({ rope_scaling, rope_parameters, rope_theta, head_dim }), () => {
-      const { spec } = describeModel(config);
-      assert.equal(spec.positions, "rotary");
-      assert.ok(spec.rotary);
-      assertClose(spec.rotary.inverseFrequencies, inverseFrequencies);
-      assert.ok(Math.abs(spec.rotary.amplitude - amplitude) <= 1e-12 * amplitude);
-      assert.equal(spec.rotary.dynamic !== undefined, lengths !== undefined);
+      const { positions, rotary, headDim } = traitsOf(describeModel(config).spec);
+      assert.equal(positions, "rotary");
+      assert.ok(rotary);
+      assertClose(rotary.inverseFrequencies, inverseFrequencies);
+      assert.ok(Math.abs(rotary.amplitude - amplitude) <= 1e-12 * amplitude);
+      assert.equal(rotary.dynamic !== undefined, lengths !== undefined);
       for (const [length, expected] of Object.entries(lengths ?? {})) {
-        const dynamic: RotarySpec["dynamic"] = spec.rotary.dynamic;
+        const dynamic: RotarySpec["dynamic"] = rotary.dynamic;
         assert.ok(dynamic);
         assert.equal(dynamic.originalPositions, config.max_position_embeddings);
         const stretch = (dynamic.factor * Number(length)) / dynamic.originalPositions - (dynamic.factor - 1);
-        const grown = dynamic.base * stretch ** (spec.headDim / (spec.headDim - 2));
-        const found = expected.map((_, i) => grown ** ((-2 * i) / spec.headDim));
+        const grown = dynamic.base * stretch ** (headDim / (headDim - 2));
+        const found = expected.map((_, i) => grown ** ((-2 * i) / headDim));
         // The reference computes this base in fp32.
         for (const [i, value] of expected.entries()) assert.ok(Math.abs((found[i] as number) / value - 1) < 1e-5);
       }

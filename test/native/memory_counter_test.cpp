@@ -84,7 +84,9 @@ TEST(memory_counter, cpu_ranks_take_what_was_counted) {
           counted +=
               static_cast<size_t>(estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes);
         }
-        const size_t tables = static_cast<size_t>(ranks) * RotaryTables::bytesOf(spec.rotary, spec.maxPositions);
+        size_t tables = 0;
+        for (const RotarySpec& table : spec.rotaryTables)
+          tables += static_cast<size_t>(ranks) * RotaryTables::bytesOf(table, spec.maxPositions);
         const auto sampled = static_cast<size_t>(Executor::kLogitRows * spec.vocabSize) * sizeof(float);
         CHECK_EQ(bytesTaken(model, ranks, dtype) + tables + sampled, counted);
       }
@@ -93,10 +95,10 @@ TEST(memory_counter, cpu_ranks_take_what_was_counted) {
 
 TEST(memory_counter, rotary_tables_are_as_large_as_counted) {
   const ModelSpec spec = llamaSpec();
-  RotaryTables tables(spec.rotary, spec.maxPositions);
+  RotaryTables tables(spec.rotaryTables[0], spec.maxPositions);
   const RotaryTables::Table& table = tables.forLength(1);
   CHECK_EQ((table.cosines.size() + table.sines.size()) * sizeof(float),
-           RotaryTables::bytesOf(spec.rotary, spec.maxPositions));
+           RotaryTables::bytesOf(spec.rotaryTables[0], spec.maxPositions));
 }
 
 TEST(memory_counter, computes_nothing) {

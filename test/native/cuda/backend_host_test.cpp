@@ -147,7 +147,7 @@ TEST(cuda_backend_host, steps_of_generated_tokens_are_replayed) {
     CHECK_EQ(spent["cudaGraphLaunch"], step > 0 ? 1u : 0u);
     CHECK_EQ(spent["cudaGraphInstantiate"], step == 1 ? 1u : 0u);
     // Two launches choose the tokens. Besides its layers a step embeds, gathers rows and multiplies by the head.
-    const auto launches = static_cast<uint64_t>(2 + (step > 1 ? 0 : 5 * model.spec().layers + 3));
+    const auto launches = static_cast<uint64_t>(2 + (step > 1 ? 0 : 5 * model.spec().layerCount() + 3));
     CHECK_EQ(spent["cudaLaunchKernelEx"], launches);
     CHECK_EQ(spent["cudaMalloc"] + spent["cudaHostAlloc"] + spent["cudaDeviceSynchronize"] + spent["cudaMemcpy"], 0u);
     CHECK_EQ(spent["cudaMemcpyAsync"], 2u);  // the step there, the tokens back

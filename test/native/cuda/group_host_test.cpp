@@ -93,7 +93,7 @@ TEST(cuda_group_host, steps_are_replayed_with_their_sums) {
     spent = costsOf(model, ranks, kSteps);
     CHECK_EQ(spent["cudaGraphLaunch"], 0u);
     // Besides its layers a step embeds, sums that up, gathers rows, multiplies by the head and brings logits to rank 0.
-    const auto layers = static_cast<uint64_t>(model.spec().layers);
+    const auto layers = static_cast<uint64_t>(model.spec().layerCount());
     CHECK_EQ(spent["cudaLaunchKernelEx"], kSteps * (count * (7 * layers + 5) + 2));
   }
   emulator::reset();
@@ -188,7 +188,7 @@ TEST(cuda_group_host, memory_of_varied_models_is_as_estimated) {
   for (const ModelSpec& spec : variedSpecs()) {
     TinyModel model(spec, DType::kF16, 98);
     for (const int ranks : {1, 2, 3}) {
-      const Note note(spec.family, spec.heads, "heads", ranks, "ranks");
+      const Note note(spec.family, spec.kinds[0].attention.heads, "heads", ranks, "ranks");
       checkMemory(model, ranks);
     }
   }
