@@ -1,4 +1,6 @@
 import { type Logger, silentLogger } from "../base/logger.js";
+import { bloom } from "./architectures/bloom.js";
+import { falcon } from "./architectures/falcon.js";
 import { gpt2 } from "./architectures/gpt2.js";
 import { llama } from "./architectures/llama.js";
 import { opt } from "./architectures/opt.js";
@@ -13,7 +15,7 @@ export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
-const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama];
+const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama, bloom, falcon];
 
 /** What can be run, for docs and `inspect`. */
 export interface Architecture {

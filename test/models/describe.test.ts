@@ -39,6 +39,25 @@ describe("what is special in each golden case", () => {
     gatedFfn: true,
     tiedHead: false,
   };
+  const bloom: Traits = {
+    ...gpt2,
+    family: "bloom",
+    embeddingNorm: "layer",
+    positions: "alibi",
+    positionOffset: undefined,
+    slopes: [2 ** -2, 2 ** -4, 2 ** -6, 2 ** -8],
+    maxPositions: 2048,
+  };
+  const falcon: Traits = {
+    ...gpt2,
+    family: "falcon",
+    residual: "parallel",
+    positions: "rotary",
+    positionOffset: undefined,
+    slopes: undefined,
+    activation: "gelu",
+    maxPositions: 2048,
+  };
   const expected: Record<string, Traits> = {
     opt: { ...opt, layers: 2, vocabSize: 256, hiddenSize: 64, heads: 4, headDim: 16, ffnSize: 192, maxPositions: 128 },
     opt_post_ln: { ...opt, residual: "post-norm", finalNorm: false },
@@ -94,6 +113,14 @@ describe("what is special in each golden case", () => {
     llama_yarn: { ...llama, maxPositions: 128 },
     llama_yarn_mscale: { ...llama, maxPositions: 128 },
     llama_yarn_attention: { ...llama, maxPositions: 128 },
+    bloom: { ...bloom, heads: 4, kvHeads: 4, headDim: 16, ffnSize: 256, attentionScales: 0.25 },
+    falcon: { ...falcon, heads: 4, kvHeads: 2, headDim: 16, ffnSize: 256 },
+    falcon_7b: { ...falcon, heads: 4, kvHeads: 1, ffnSize: 160, residual: "shared-norm parallel" },
+    falcon_rw: {
+      ...falcon,
+      ...{ heads: 4, kvHeads: 4, residual: "sequential", positions: "alibi", rotary: undefined },
+      slopes: [2 ** -3, 2 ** -5, 2 ** -7, 2 ** -9], // twice, of scores that are scaled by a quarter
+    },
   };
 
   test("every case is in the table", () => assert.deepEqual(Object.keys(expected).sort(), goldens.sort()));
@@ -274,7 +301,7 @@ describe("classes", () => {
   test("are listed", () => {
     assert.deepEqual(
       architectures().map(({ modelType }) => modelType),
-      ["opt", "gpt2", "llama"],
+      ["opt", "gpt2", "llama", "bloom", "falcon"],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);
   });

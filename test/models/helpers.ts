@@ -27,6 +27,15 @@ export const smallest = {
     vocab_size: 11,
     max_position_embeddings: 16,
   },
+  bloom: { model_type: "bloom", hidden_size: 8, n_head: 2, n_layer: 2, vocab_size: 11 },
+  falcon: {
+    model_type: "falcon",
+    hidden_size: 8,
+    num_attention_heads: 2,
+    num_hidden_layers: 2,
+    vocab_size: 11,
+    max_position_embeddings: 16,
+  },
 } as const satisfies Record<string, Config>;
 
 export function readConfig(path: string): Config {

@@ -45,6 +45,9 @@ describe("ranks hold what C++ deals out", () => {
     llama_heads: { num_attention_heads: 9, num_key_value_heads: 3, intermediate_size: 137, vocab_size: 101 },
     opt_odd: {},
     gpt2_heads: {},
+    bloom: { n_head: 8 },
+    falcon: { num_kv_heads: 1 },
+    falcon_7b: { ffn_hidden_size: 77 },
   };
   for (const [name, changes] of [...goldens.map((golden) => [golden, {}] as const), ...Object.entries(uneven)]) {
     test(`${name} ${JSON.stringify(changes)}`, () => {

@@ -34,6 +34,22 @@ const shapes: Record<keyof typeof smallest, Record<string, number[]>> = {
     "model.norm.weight": [8],
     "lm_head.weight": [11, 8],
   },
+  bloom: {
+    "transformer.word_embeddings.weight": [11, 8],
+    "transformer.word_embeddings_layernorm.weight": [8],
+    "transformer.word_embeddings_layernorm.bias": [8],
+    ...bloomLayer(0),
+    ...bloomLayer(1),
+    "transformer.ln_f.weight": [8],
+    "transformer.ln_f.bias": [8],
+  },
+  falcon: {
+    "transformer.word_embeddings.weight": [11, 8],
+    ...falconLayer(0),
+    ...falconLayer(1),
+    "transformer.ln_f.weight": [8],
+    "transformer.ln_f.bias": [8],
+  },
 };
 
 function underLayer(start: string, parts: Record<string, number[]>): Record<string, number[]> {
@@ -89,6 +105,34 @@ function llamaLayer(layer: number): Record<string, number[]> {
     "mlp.gate_proj.weight": [12, 8],
     "mlp.up_proj.weight": [12, 8],
     "mlp.down_proj.weight": [8, 12],
+  });
+}
+
+function bloomLayer(layer: number): Record<string, number[]> {
+  return underLayer(`transformer.h.${layer}.`, {
+    "input_layernorm.weight": [8],
+    "input_layernorm.bias": [8],
+    "self_attention.query_key_value.weight": [24, 8],
+    "self_attention.query_key_value.bias": [24],
+    "self_attention.dense.weight": [8, 8],
+    "self_attention.dense.bias": [8],
+    "post_attention_layernorm.weight": [8],
+    "post_attention_layernorm.bias": [8],
+    "mlp.dense_h_to_4h.weight": [32, 8],
+    "mlp.dense_h_to_4h.bias": [32],
+    "mlp.dense_4h_to_h.weight": [8, 32],
+    "mlp.dense_4h_to_h.bias": [8],
+  });
+}
+
+function falconLayer(layer: number): Record<string, number[]> {
+  return underLayer(`transformer.h.${layer}.`, {
+    "input_layernorm.weight": [8],
+    "input_layernorm.bias": [8],
+    "self_attention.query_key_value.weight": [16, 8],
+    "self_attention.dense.weight": [8, 8],
+    "mlp.dense_h_to_4h.weight": [32, 8],
+    "mlp.dense_4h_to_h.weight": [8, 32],
   });
 }
 
@@ -282,6 +326,7 @@ describe("views", () => {
 describe("prefixes", () => {
   const canonical = {
     ...{ opt: "model.decoder.", gpt2: "transformer.", llama: "model." },
+    ...{ bloom: "transformer.", falcon: "transformer." },
   };
   const variants: [keyof typeof smallest, string][] = [
     ["opt", "decoder."],
@@ -297,6 +342,8 @@ describe("prefixes", () => {
     ["llama", "model.model."],
     ["llama", "module.module.model."],
     ["llama", "_orig_mod.model."],
+    ["bloom", ""],
+    ["falcon", "module.transformer."],
   ];
   for (const [family, prefix] of variants) {
     test(`${family} behind ${JSON.stringify(prefix)}`, () => {
