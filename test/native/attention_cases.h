@@ -18,7 +18,7 @@ struct AttentionCase {
   AttentionShape shape{4, 2, 32};
   std::vector<int64_t> lengths{1, 17, 40};  // of the sequences
   AttentionMask mask = CausalMask{};
-  AttentionPositions positions = NoPositions{};  // table and slopes are filled in
+  AttentionPositions positions = NoPositions{};  // slopes are filled in; of rotary tables, see OwnedCall
   float scale = 0;                               // 0: 1 / sqrt(headDim)
   float softCap = 0;
   float clamp = 0;
@@ -26,6 +26,7 @@ struct AttentionCase {
   std::optional<NormKind> qkNorm = {};
   QkNormSpan normSpan = QkNormSpan::kHead;
   float amplitude = 1;         // of rotary positions
+  int64_t rotaryTable = 1;     // of two; the first is never dynamic
   double dynamicFactor = 0;    // of rotary positions, beyond 20 tokens; 0: frequencies are fixed
   int64_t layers = 1;          // with two, the other layer's keys and values must stay apart
   double cpuTolerance = 1e-5;  // absolute and relative, of fp32
@@ -131,6 +132,9 @@ inline void addPositions(std::vector<AttentionCase>& cases) {
       dynamic.dynamicFactor = factor;
     });
   }
+  cases.push_back({"fixed rotary beside dynamic", {3, 1, 16}, {17, 19, 33}, CausalMask{}, RotaryPositions{16}});
+  cases.back().dynamicFactor = 2;
+  cases.back().rotaryTable = 0;
   for (const QkNormSpan span : {QkNormSpan::kHead, QkNormSpan::kRow})
     for (const NormKind kind : {NormKind::kRms, NormKind::kLayer})
       for (const int64_t dim : {16, 21}) {

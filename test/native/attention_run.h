@@ -40,7 +40,7 @@ class OwnedCall {
       call_.slopes = add(slopes);
     }
     if (auto* rotary = std::get_if<RotaryPositions>(&call_.positions)) {
-      rotary->table = 1;
+      rotary->table = attention.rotaryTable;
       tables_ = {rotaryTable(attention, rotary->dims, 500), rotaryTable(attention, rotary->dims, 10000)};
       tables_[0].dynamicOriginalPositions = 0;
     }
@@ -63,7 +63,7 @@ class OwnedCall {
     call_.layer = layer;
     return call_;
   }
-  const std::vector<RotarySpec>& tables() const { return tables_; }  // the first is not the case's
+  const std::vector<RotarySpec>& tables() const { return tables_; }
 
  private:
   static RotarySpec rotaryTable(const AttentionCase& attention, int64_t dims, double base) {
