@@ -15,9 +15,13 @@ export function throwIfAborted(signal: AbortSignal | undefined, what?: string): 
  *
  * @returns Ends the listening: a signal may outlive the work by far.
  */
-export function onAbort(signal: AbortSignal | undefined, callback: (error: ShardspeedError) => void): () => void {
+export function onAbort(
+  signal: AbortSignal | undefined,
+  callback: (error: ShardspeedError) => void,
+  what?: string,
+): () => void {
   if (signal === undefined) return () => {};
-  const listener = () => callback(abortedError(signal));
+  const listener = () => callback(abortedError(signal, what));
   if (signal.aborted) listener();
   else signal.addEventListener("abort", listener, { once: true });
   return () => signal.removeEventListener("abort", listener);

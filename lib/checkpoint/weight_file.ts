@@ -1,5 +1,6 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 import { checkpointError } from "./errors.js";
 import type { TensorEntry } from "./types.js";
@@ -91,11 +92,7 @@ function requireRegularFile(path: string, stats: Stats): void {
 }
 
 export function checkAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) {
-    throw new ShardspeedError("ERR_ABORTED", "Opening the checkpoint was cancelled by its signal", {
-      cause: signal.reason,
-    });
-  }
+  throwIfAborted(signal, "Opening the checkpoint");
 }
 
 const systemReasons: Readonly<Record<string, string>> = {

@@ -1,3 +1,4 @@
+import { onAbort, throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { readPackageInfo } from "../base/package_info.js";
@@ -35,7 +36,7 @@ export async function rendezvous(
   if (Buffer.byteLength(text) > dataBytes - 1024) {
     throw invalidArgument("the data of a rank", `at most ${dataBytes - 1024} bytes of JSON`, text.length);
   }
-  if (signal?.aborted) throw aborted(signal);
+  throwIfAborted(signal, meetingOfRanks);
   if (place.worldSize === 1) {
     const sessionKey = deriveSessionKey(secret, [makeNonce()]);
     return { members: [{ address: toAddress(place.masterAddr), data: JSON.parse(text) }], sessionKey };
@@ -53,6 +54,8 @@ export async function rendezvous(
 /** The largest delay of setTimeout(). */
 const longestTimer = 2 ** 31 - 1;
 
+const meetingOfRanks = "The meeting of the ranks";
+
 async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | undefined): Promise<Met> {
   const side = meeting.place.rank === 0 ? new Host(meeting) : new Guest(meeting);
   let stop: (() => void) | undefined;
@@ -64,11 +67,10 @@ async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | u
       },
       Math.min(timeoutMs, longestTimer),
     );
-    const onAbort = () => reject(aborted(signal as AbortSignal));
-    signal?.addEventListener("abort", onAbort);
+    const stopListening = onAbort(signal, reject, meetingOfRanks);
     stop = () => {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
+      stopListening();
     };
   });
   const outcome = side.meet();
@@ -86,10 +88,4 @@ async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | u
   } finally {
     stop?.();
   }
-}
-
-function aborted(signal: AbortSignal): ShardspeedError {
-  return new ShardspeedError("ERR_ABORTED", "The meeting of the ranks was cancelled by its signal.", {
-    cause: signal.reason,
-  });
 }
