@@ -1,8 +1,9 @@
 import { lstat, stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, type ShardspeedError } from "../base/errors.js";
+import { systemCode } from "../base/system_errors.js";
 import { type Entry, InputReader } from "./content.js";
-import { archiveError, checkAborted, plainArchiveError, systemCode, toArchiveError } from "./errors.js";
+import { archiveError, checkAborted, plainArchiveError, toArchiveError } from "./errors.js";
 import { collectInputs } from "./inputs.js";
 import { isModelName, manifestName, modelNamePattern, writeManifest } from "./manifest.js";
 import { NewFile } from "./new_file.js";

@@ -1,7 +1,8 @@
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import path from "node:path";
+import { systemCode } from "../base/system_errors.js";
 import { showName, splitEntryName, whyBadEntryName } from "./entry_name.js";
-import { archiveError, checkAborted, systemCode, toArchiveError } from "./errors.js";
+import { archiveError, checkAborted, toArchiveError } from "./errors.js";
 import type { ExtractLimits } from "./open_options.js";
 
 /**

@@ -20,3 +20,8 @@ export function showValue(found: unknown): string {
 export function toSnakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
+
+/** Text from a file, or a file's name, as it may stand in a message, which should not move a terminal's cursor. */
+export function escapeControls(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}

@@ -1,5 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
-import { truncate } from "../base/text.js";
+import { escapeControls, truncate } from "../base/text.js";
 
 /** Where something stands in a file, both from 1. */
 export interface Place {
@@ -49,7 +49,7 @@ export class Findings {
     const lines = this.#lines(this.#errors);
     if (lines.length > mostShown) {
       const more = lines.splice(mostShown).length;
-      lines.push(`${escapeControl(this.#file)}: ${more} more`);
+      lines.push(`${escapeControls(this.#file)}: ${more} more`);
     }
     throw new ShardspeedError("ERR_CONFIG", lines.join("\n"));
   }
@@ -57,13 +57,8 @@ export class Findings {
   #lines(findings: { place: Place; text: string }[]): string[] {
     return findings
       .toSorted((a, b) => a.place.line - b.place.line || a.place.column - b.place.column)
-      .map(({ place, text }) => escapeControl(`${this.name(place)}: ${text.slice(0, longestText)}`));
+      .map(({ place, text }) => escapeControls(`${this.name(place)}: ${text.slice(0, longestText)}`));
   }
-}
-
-/** Names and values may hold anything: no message should move a terminal's cursor. */
-function escapeControl(text: string): string {
-  return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 /** A key as it may stand in a message: in quotes where it is no plain word, and of bounded length. */
