@@ -41,6 +41,13 @@ const killedMs = 2000;
 /** How long output is still waited for from somebody who has left the process groups of the ranks but kept their output. */
 const strayOutputMs = 1000;
 
+/**
+ * How long ranks that have been sent a signal to end by may take with it, once one of them has ended, before they are sent SIGTERM too: of two
+ * signals that wait for a busy process the later one may be handled first.
+ */
+const signalledMs = 250;
+const endingSignals: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM"];
+
 /** Runs of this process that have not ended: whatever ends it, their ranks do not stay. */
 const running = new Set<RankRun>();
 
@@ -59,6 +66,9 @@ export class RankRun {
   #silentOutputs = 0;
   #failed: RankExit | undefined;
   #startError: Error | undefined;
+  /** Whether ranks have been sent a signal to end by, besides that of stop(). */
+  #signalled = false;
+  #stopTimer: NodeJS.Timeout | undefined;
   #ending = false;
   #killed = false;
   #dropsOutput = false;
@@ -85,6 +95,7 @@ export class RankRun {
 
   /** Sends a signal to the ranks alone, or also to all that they have started. */
   signal(signal: NodeJS.Signals, to: "ranks" | "groups"): void {
+    this.#signalled ||= endingSignals.includes(signal);
     for (const rank of this.#ranks) {
       if (to === "groups") rank.signalGroup(signal);
       else rank.signal(signal);
@@ -176,7 +187,8 @@ export class RankRun {
     if (exitStatus(exit) === 0 || this.#ending || this.#failed !== undefined) return;
     this.#failed = exit;
     this.#listener.failed(exit);
-    this.stop();
+    if (this.#signalled) this.#stopTimer = setTimeout(() => this.stop(), signalledMs);
+    else this.stop();
   }
 
   async #end(exits: Promise<void>[]): Promise<void> {
@@ -185,6 +197,7 @@ export class RankRun {
       await this.#sweep();
       await this.#drain();
     } finally {
+      clearTimeout(this.#stopTimer);
       clearTimeout(this.#killTimer?.timer);
       this.signal("SIGKILL", "groups");
       running.delete(this);
