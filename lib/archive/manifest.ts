@@ -23,7 +23,7 @@ export interface ArchiveManifest {
   description?: string;
 }
 
-/** Files are named by their place in the archive. */
+/** The model in a manifest. Files are named by their paths in the archive. */
 export interface ManifestModel {
   modelName: string;
   serializedFile?: string;

@@ -7,25 +7,25 @@ import type { ArchiveProgress } from "./progress.js";
 export const archiveFormats = ["default", "tgz", "no-archive", "zip-store"] as const;
 
 /**
- * How an archive is laid out: "default" is `<name>.mar`, a zip with deflated entries; "zip-store" the same, not
- * compressed; "tgz" is `<name>.tar.gz`; "no-archive" is a folder `<name>`.
+ * Format of an archive: "default" is `<name>.mar`, a zip with deflated entries; "zip-store" the same,
+ * uncompressed; "tgz" is `<name>.tar.gz`; "no-archive" is a folder `<name>`.
  */
 export type ArchiveFormat = (typeof archiveFormats)[number];
 
 export const archiveRuntimes = ["python", "python3", "LSP"] as const;
 
-/** What the manifest says that the handler is written for. TorchServe looks at it, shardspeed does not. */
+/** The `runtime` of the manifest. TorchServe uses it, shardspeed does not. */
 export type ArchiveRuntime = (typeof archiveRuntimes)[number];
 
-/** What goes into an archive and where it is put: the options of torch-model-archiver. */
+/** Options of packArchive(), with the meaning of those of torch-model-archiver. */
 export interface PackOptions {
   /** Name of the model, and of the archive: `^[A-Za-z0-9][A-Za-z0-9_\-.]*$`. */
   modelName: string;
   /** Version of the model, such as "1.0". */
   version: string;
   /**
-   * File of the handler, in JavaScript, TypeScript or Python, or `module:name`, or the name of a handler that comes with
-   * shardspeed or TorchServe, for which nothing is copied.
+   * File of the handler in JavaScript, TypeScript or Python, or `module:name`, or the name of a handler that comes with
+   * shardspeed or TorchServe, which packs no file.
    */
   handler: string;
   /** File with weights. */
@@ -34,7 +34,7 @@ export interface PackOptions {
   modelFile?: string;
   /**
    * Files, folders (their contents go to the root of the archive) and patterns with `*`, `?` and `[...]`: an array, or
-   * a string with commas between them. Hidden folders, `__pycache__` and `__MACOSX` are left out.
+   * a comma-separated string. Hidden folders, `__pycache__` and `__MACOSX` are left out.
    */
   extraFiles?: string | readonly string[];
   /** File with the Python packages that the handler needs. */
@@ -45,19 +45,19 @@ export interface PackOptions {
   archiveFormat?: ArchiveFormat;
   /** Existing folder to put the archive into. Default: the current one. */
   exportPath?: string;
-  /** Replace an archive that is there. Default false: ERR_ARCHIVE. */
+  /** Replace an existing archive. Default false: ERR_ARCHIVE. */
   force?: boolean;
   /** Default "python". */
   runtime?: ArchiveRuntime;
-  /** Called as the work goes on. */
+  /** Called with the progress. */
   onProgress?: (progress: ArchiveProgress) => void;
-  /** Ends the work with ERR_ABORTED; nothing is left behind. */
+  /** Cancels the call with ERR_ABORTED. No partial file remains. */
   signal?: AbortSignal;
-  /** Where warnings go. Default: nowhere. */
+  /** Receives warnings. Default: none does. */
   logger?: Logger;
 }
 
-/** Pack options, checked, with their defaults. */
+/** Checked pack options with all defaults. */
 export interface ResolvedPackOptions {
   modelName: string;
   version: string;

@@ -1,6 +1,6 @@
 import { showValue } from "./text.js";
 
-/** The stable codes, each with what it means. docs/errors.md says the same at length; a test keeps the two equal. */
+/** The stable codes and their meanings. docs/errors.md has the details; a test keeps the two equal. */
 export const errorCodes = {
   ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
   ERR_CONFIG: "The DeepSpeed config, model-config.yaml or the launcher's environment is wrong.",
@@ -23,9 +23,8 @@ export const errorCodes = {
 export type ErrorCode = keyof typeof errorCodes;
 
 /**
- * The HTTP status of a request that failed with a code: 400 where the request is wrong, 499 where nobody waits for the answer, 503 where
- * another try may succeed, 507 where memory or a device is lacking, 500 where the model or the server is at fault. A PredictionException has
- * a status of its own.
+ * The HTTP status for each code: 400 for an invalid request, 499 if the client has gone, 503 if a retry may succeed, 507 for a lack of memory or
+ * devices, 500 for an error of the model or the server. A PredictionException has its own status.
  */
 export const httpStatuses: Readonly<Record<ErrorCode, number>> = {
   ERR_INVALID_ARGUMENT: 400,
@@ -48,7 +47,7 @@ export const httpStatuses: Readonly<Record<ErrorCode, number>> = {
 
 const marker = Symbol.for("shardspeed.error");
 
-/** Every failure that shardspeed reports: a stable `code`, and a message that says what was found, what was expected and what to do. */
+/** Every failure that shardspeed reports, with a stable `code`, and a message that names what was found, what was expected and what to do. */
 export class ShardspeedError extends Error {
   readonly code: ErrorCode;
 
@@ -59,7 +58,7 @@ export class ShardspeedError extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** True for errors of any copy of this package in the process, where `instanceof` knows only its own. */
+  /** True for errors of any copy of this package in the process, unlike `instanceof`. */
   static isInstance(error: unknown): error is ShardspeedError {
     return typeof error === "object" && error !== null && marker in error;
   }

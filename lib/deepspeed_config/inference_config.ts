@@ -6,16 +6,16 @@ import { takeConfig } from "./snapshot.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";
 import { type ConfigValues, checkValues } from "./values.js";
 
-/** DeepSpeed's inference config (deepspeed/inference/config.py of DeepSpeed 0.19), as `deepspeed.init_inference(config=...)` takes it. */
+/** The config of `deepspeed.init_inference(config=...)` (deepspeed/inference/config.py of DeepSpeed 0.19). */
 export class DeepSpeedInferenceConfig {
   /**
-   * Checks a config and fills in what it leaves out. Accepted are the keys of DeepSpeed with their aliases and deprecated names, and values
-   * of other types where DeepSpeed accepts them ("2" for 2, "yes" for true); "auto" is the default. The input is left as it is.
+   * Checks a config and fills in defaults. It accepts the keys of DeepSpeed with their aliases and deprecated names, and values
+   * of other types if DeepSpeed does ("2" for 2, "yes" for true); "auto" means the default. The input is not changed.
    *
    * @param config The config, or the path of a JSON file; undefined is {}.
-   * @param options.logger Hears of deprecated keys and of keys that have no effect here. Default: nobody does.
-   * @returns A plain object with every key, under its own name.
-   * @throws ShardspeedError ERR_CONFIG, naming the key, what was found and what is expected; ERR_INVALID_ARGUMENT for what is no logger.
+   * @param options.logger Receives warnings about deprecated keys and keys without effect. Default: none does.
+   * @returns A plain object with every key.
+   * @throws ShardspeedError ERR_CONFIG, with the key, the found and the expected value; ERR_INVALID_ARGUMENT for an invalid logger.
    */
   static parse(config: object | string | undefined, options?: { logger?: Logger }): ResolvedDeepSpeedConfig {
     return parseConfig(config, readLogger(options?.logger)).resolved;

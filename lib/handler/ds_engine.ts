@@ -11,7 +11,7 @@ import { initInference } from "../loading/init.js";
 import type { MetaModel } from "../loading/meta_model.js";
 import type { InitOptions } from "../loading/options.js";
 
-/** What getDsEngine() reads of a context; a Context has it. */
+/** The part of a Context that getDsEngine() reads. */
 export interface DsEngineContext {
   readonly modelName: string;
   readonly systemProperties: { readonly model_dir: string };
@@ -20,18 +20,17 @@ export interface DsEngineContext {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** initInference(), or what stands for it in a test. */
+/** initInference(), or its replacement in a test. */
 export type InitEngine<Result> = (model: string | MetaModel, options: InitOptions) => Promise<Result>;
 
 /**
- * Makes the engine that a model-config.yaml describes, as `get_ds_engine` of TorchServe does (ts/handler_utils/distributed/deepspeed.py): by
- * `deepspeed.config`, `deepspeed.checkpoint` and `handler.model_path`. Paths are relative to the model folder of the context. The index that
- * `deepspeed.checkpoint` names is written anew each time; where model_path has no .bin files, with its .safetensors or .pt files.
- * `deviceType: cpu` keeps the engine off GPUs.
+ * Makes the engine that a model-config.yaml describes, like `get_ds_engine` of TorchServe (ts/handler_utils/distributed/deepspeed.py). It reads
+ * `deepspeed.config`, `deepspeed.checkpoint`, `handler.model_path` and `deviceType`; paths are relative to the model folder of the context. The
+ * index that `deepspeed.checkpoint` names is rewritten each time, with the .bin files of model_path, else its .safetensors or .pt files.
  *
- * @param model A meta model, or the path of a model folder: from the working directory where it is there, else from the context's model folder.
- * @throws ShardspeedError ERR_CONFIG for a yaml that does not say these things, naming the key; ERR_CHECKPOINT for weights that are not there
- * or an index that cannot be written; and what initInference() throws.
+ * @param model A meta model, or the path of a model folder, in the working directory or else in the context's model folder.
+ * @throws ShardspeedError ERR_CONFIG for a missing or invalid key of the yaml; ERR_CHECKPOINT for missing weights or an index that cannot be
+ * written; and the errors of initInference().
  */
 export function getDsEngine(model: string | MetaModel, ctx: DsEngineContext): Promise<Engine> {
   return openDsEngine(model, ctx, initInference);

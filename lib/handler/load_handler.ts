@@ -20,10 +20,10 @@ type HandlerClass = new () => HandlerObject;
 export const shippedHandlers: Readonly<Record<ShippedHandlerName, HandlerClass>> = { TextGenerationHandler };
 
 /**
- * Loads a handler module: one that exports a function `handle`, or exactly one class that has a method `handle`, as default or by name.
+ * Loads a handler module, which exports a function `handle`, or exactly one class with a method `handle`, as default or by name.
  *
  * @param spec The file, or `file:name` for one export of it; relative to modelDir.
- * @returns The function, an instance of the class, or the object that is the default export where that is a handler itself.
+ * @returns The function, an instance of the class, or the default export if it is itself a handler object.
  * @throws ShardspeedError ERR_HANDLER that names the file and the cause.
  */
 export async function loadHandler(spec: string, modelDir: string): Promise<HandlerObject | HandlerFunction> {

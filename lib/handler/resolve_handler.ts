@@ -7,23 +7,23 @@ import { loadHandler, moduleEndings, shippedHandlers, splitSpec } from "./load_h
 import type { HandlerFunction, HandlerObject } from "./service.js";
 import { findShippedName, shippedHandlerNames } from "./shipped_names.js";
 
-/** What says which handler a model has. */
+/** Sources of a model's handler. */
 export interface HandlerSource {
   /** `handler` of the archive's manifest: the file of a module, `file:name`, or the name of a shipped handler. */
   handler: string;
   /** Folder of the extracted archive. */
   modelDir: string;
-  /** model-config.yaml, parsed: its `handler` may be the name of a shipped handler, or have it as `type`. */
+  /** model-config.yaml, parsed. Its `handler`, or `handler.type`, may be the name of a shipped handler. */
   yaml?: unknown;
-  /** From the handler of a manifest, `custom_handler.py`, `custom_handler` or `custom_handler:handle`, to a shipped handler or a module. */
+  /** Replacements for handlers of manifests (`custom_handler.py`, `custom_handler` or `custom_handler:handle`): a shipped handler or a module. */
   handlerMap?: Readonly<Record<string, string>>;
 }
 
 /**
- * Finds and makes the handler of a model: what handlerMap says, else the module of the archive, else the shipped handler that the manifest or
- * the yaml names. A handler in Python is served by what handlerMap or the yaml says in its place.
+ * Makes the handler of a model: the one that handlerMap selects, else the module of the archive, else the shipped handler that the manifest or
+ * the yaml names. For a Python handler, handlerMap or the yaml has to name a replacement.
  *
- * @throws ShardspeedError ERR_HANDLER that says what to write where.
+ * @throws ShardspeedError ERR_HANDLER, with the configuration that is needed.
  */
 export async function resolveHandler(source: HandlerSource): Promise<HandlerObject | HandlerFunction> {
   const found = await findHandler(source);

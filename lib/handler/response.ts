@@ -5,25 +5,25 @@ export interface RequestResponse {
   requestId: string;
   /** HTTP status. */
   status: number;
-  /** null: the usual one of the status. */
+  /** null: the usual phrase of the status. */
   phrase: string | null;
-  /** undefined: the handler has set none. */
+  /** undefined if the handler has set none. */
   contentType: string | undefined;
-  /** The others that the handler has set. */
+  /** Other headers that the handler has set. */
   headers: Record<string, string>;
-  /** `error` where the batch failed: code and message say more. */
+  /** "error" if the batch failed; see its code and message. */
   body: Buffer;
 }
 
-/** A part of a response that is not its last. */
+/** A part of a response, not its last one. */
 export interface IntermediateResponse {
-  /** Place of the request in its batch. */
+  /** Index of the request in its batch. */
   index: number;
   requestId: string;
   /** HTTP status. */
   status: number;
   message: string;
-  /** `ts_stream_next: "true"` among them. */
+  /** Contains `ts_stream_next: "true"`. */
   headers: Record<string, string>;
   body: Buffer;
 }

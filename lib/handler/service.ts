@@ -9,62 +9,62 @@ import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders, t
 import { RequestProcessor } from "./request_processor.js";
 import { encodeOutput, type IntermediateResponse, type RequestResponse, streamNextHeader } from "./response.js";
 
-/** A handler as an object: `handle` is all that it must have. */
+/** A handler as an object. Only `handle` is required. */
 export interface HandlerObject {
   initialize?(context: Context): unknown;
   handle(data: HandlerRequest[], context: Context): unknown;
-  /** Called when the service ends: gives back what the handler holds, such as an engine. */
+  /** Called when the service ends, to free resources such as an engine. */
   dispose?(): unknown;
 }
 
-/** A handler as a function. It is called once with undefined in place of requests, to initialise. */
+/** A handler as a function. It is first called with undefined instead of requests, to initialize. */
 export type HandlerFunction = (data: HandlerRequest[] | undefined, context: Context) => unknown;
 
 /** A request of a batch. */
 export interface BatchRequest {
   id: string;
-  /** Its parameters as they arrived, or `data`: as they are decoded. */
+  /** Its undecoded parameters; or `data`, the decoded ones. */
   parts?: readonly RequestPart[];
   data?: HandlerRequest;
   headers?: Readonly<Record<string, string>>;
-  /** Aborts when nobody waits for the response any more; a handler may heed it. */
+  /** Aborts when the client disconnects; handlers may observe it. */
   signal?: AbortSignal | undefined;
 }
 
-/** What became of a batch (ts/service.py): 200, or why all of its requests failed. */
+/** Outcome of a batch (ts/service.py): 200, or the reason why all of its requests failed. */
 export interface BatchOutcome {
   code: number;
   message: string;
-  /** One for each request, in their order. */
+  /** One per request, in the same order. */
   responses: RequestResponse[];
-  /** What the handler threw. It is for logs: its message may hold what a request said. */
+  /** The error of the handler, for logs: its message may contain data of a request. */
   error?: unknown;
 }
 
 export interface PredictOptions {
-  /** Receives parts of responses that come before their ends. */
+  /** Receives the parts of responses before their last ones. */
   onIntermediateResponse?: ((responses: IntermediateResponse[]) => void) | undefined;
 }
 
 export interface ServiceOptions {
-  /** Whether batches may run at the same time. Default: as continuousBatching of the context's model-config.yaml says. */
+  /** Whether batches may overlap. Default: continuousBatching of the context's model-config.yaml. */
   overlaps?: boolean;
 }
 
 /**
- * Runs batches through a handler and says what became of each. They run one at a time; with `continuousBatching: true` in model-config.yaml a
- * batch does not wait for those before it, and the engine computes them together.
+ * Runs batches through a handler, one at a time. With `continuousBatching: true` in model-config.yaml batches overlap, and the engine computes
+ * them together.
  */
 export class HandlerService {
   readonly context: Context;
-  /** Whether batches may run at the same time. */
+  /** Whether batches may overlap. */
   readonly overlaps: boolean;
   readonly #handler: HandlerObject | undefined;
   readonly #entry: HandlerFunction;
   readonly #running = new Set<Promise<unknown>>();
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no handler or no context. */
+  /** @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid handler or context. */
   constructor(handler: HandlerObject | HandlerFunction, context: Context, options: ServiceOptions = {}) {
     if (typeof handler !== "function" && typeof handler?.handle !== "function") {
       throw invalidArgument("handler", "a function, or an object with a method handle", handler);
@@ -80,9 +80,9 @@ export class HandlerService {
   }
 
   /**
-   * Initialises the handler.
+   * Initializes the handler.
    *
-   * @throws ShardspeedError What the handler threw, if it is one; else ERR_HANDLER with it as cause.
+   * @throws ShardspeedError The error of the handler if it is a ShardspeedError; else ERR_HANDLER with that error as cause.
    */
   async initialize(): Promise<void> {
     const begin = () =>
@@ -99,9 +99,9 @@ export class HandlerService {
   }
 
   /**
-   * Runs a batch, when those before it are done or, with continuousBatching, at once. Whatever the handler does, it does not reject.
+   * Runs a batch: after the previous batches, or with continuousBatching at once. It does not reject if the handler fails.
    *
-   * @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no array of requests.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid array of requests.
    */
   async predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
     if (!Array.isArray(requests) || !requests.every((request) => typeof request === "object" && request !== null)) {
@@ -117,7 +117,7 @@ export class HandlerService {
     return outcome;
   }
 
-  /** Ends the handler when the batches that were given are done. */
+  /** Waits for the pending batches, then ends the handler. */
   async dispose(): Promise<void> {
     await Promise.all(this.#running);
     await this.#handler?.dispose?.();

@@ -23,17 +23,16 @@ type Generated = { request: TextRequest; result: GenerationResult } | { text: st
 const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed", "profile"];
 
 /**
- * Serves a causal language model without code of one's own: the handler of TorchServe's OPT-30B example
- * (examples/large_models/deepspeed/opt/custom_handler.py) for any model that the engine runs.
+ * Serves a causal language model without any code: the handler of TorchServe's OPT-30B example
+ * (examples/large_models/deepspeed/opt/custom_handler.py), for every model that the engine supports.
  *
- * It reads `handler` of model-config.yaml: `model_path` (the model folder, relative to the archive's; default: the archive itself where it
- * holds a config.json), `max_length` (prompts are cut to their first tokens, so many; default: none is cut), `manual_seed` (the seed of sampling
- * requests that bring none), and for all requests that name none themselves `max_new_tokens`, `temperature`, `top_k`, `top_p` and the other
- * generation options, `stream`, `details` and `return_full_text`. With a `deepspeed` section the engine is that of getDsEngine().
+ * Keys of `handler` in model-config.yaml: `model_path` (the model folder, relative to the archive; default: the archive if it holds a
+ * config.json), `max_length` (prompts are truncated to this number of tokens; default: unlimited), `manual_seed` (seed for requests
+ * without one), and as defaults of requests `max_new_tokens`, `temperature`, `top_k`, `top_p` and the other generation options, `stream`,
+ * `details` and `return_full_text`. With a section `deepspeed`, getDsEngine() makes the engine.
  *
- * A request is text, or JSON or a form with `prompt` and such parameters. It is answered with the new text; with `details: true` with an object;
- * with `stream: true` in parts where they can be sent. A request that is wrong gets a response of its own with status 400, and the others of
- * the batch theirs.
+ * A request is text, JSON or a form, with `prompt` and these parameters. The response is the new text; with `details: true` an object;
+ * with `stream: true` it is sent in parts, if possible. An invalid request gets status 400; the other requests of the batch are answered.
  */
 export class TextGenerationHandler extends BaseDeepSpeedHandler {
   engine: Engine | undefined;
@@ -42,13 +41,13 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
   #maxLength: number | undefined;
   readonly #init: InitEngine<Engine>;
 
-  /** @param init What opens the engine. Default initInference(). */
+  /** @param init Function that opens the engine. Default initInference(). */
   constructor(init: InitEngine<Engine> = initInference) {
     super();
     this.#init = init;
   }
 
-  /** @throws ShardspeedError ERR_CONFIG for what the yaml says, and what getDsEngine() and initInference() throw. */
+  /** @throws ShardspeedError ERR_CONFIG for an invalid yaml, and the errors of getDsEngine() and initInference(). */
   override async initialize(ctx: Context): Promise<void> {
     await super.initialize(ctx);
     this.context = ctx;
@@ -60,7 +59,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     this.initialized = true;
   }
 
-  /** Gives the engine back. */
+  /** Disposes of the engine. */
   async dispose(): Promise<void> {
     await this.engine?.dispose();
   }

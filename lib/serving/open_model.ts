@@ -15,21 +15,21 @@ import { type ModelFiles, openModelFiles, withoutTemporaryFolder } from "./model
 export interface OpenModelOptions {
   /** Default: the name in the manifest, or that of the file. */
   modelName?: string;
-  /** Path of a model-config.yaml in place of the model's own. */
+  /** Path of a model-config.yaml to use instead of the model's own. */
   modelConfigYaml?: string;
-  /** What goes before the yaml, by dotted name: `{ batchSize: 4, "handler.max_new_tokens": 16 }`. The handler sees it as the yaml's. */
+  /** Values that take precedence over the yaml, by dotted name: `{ batchSize: 4, "handler.max_new_tokens": 16 }`. Handlers see them in the yaml. */
   settings?: Settings;
-  /** As that of resolveHandler(): what runs a handler in Python. */
+  /** Replacements of Python handlers, as in resolveHandler(). */
   handlerMap?: Readonly<Record<string, string>>;
-  /** What the handler is told as its first GPU. Default null. */
+  /** Number of the first GPU, for the context of the handler. Default null. */
   gpuId?: number | null;
-  /** As those of openArchive(). */
+  /** As in openArchive(). */
   extractLimits?: Partial<ExtractLimits>;
-  /** As that of openArchive(). */
+  /** As in openArchive(). */
   onProgress?: (progress: ArchiveProgress) => void;
-  /** Ends the opening, the loading of the model included, with ERR_ABORTED; nothing is left behind. */
+  /** Cancels opening and loading with ERR_ABORTED. Everything is then freed. */
   signal?: AbortSignal;
-  /** Where messages go, the handler's too. Default: nowhere. */
+  /** Receives messages, also those of the handler. Default: none does. */
   logger?: Logger;
 }
 
@@ -37,15 +37,15 @@ export interface OpenModelOptions {
 export interface OpenModel extends AsyncDisposable {
   readonly name: string;
   readonly version: string;
-  /** Where its files are: not the model's weights as a rule, which model-config.yaml names. */
+  /** The archive with its files. The weights are usually elsewhere, see `handler.model_path` in model-config.yaml. */
   readonly folder: string;
   readonly manifest: ArchiveManifest;
-  /** The settings of model-config.yaml that count. */
+  /** The effective settings of model-config.yaml. */
   readonly settings: ModelConfigYaml;
   readonly context: Context;
-  /** Takes batches. */
+  /** Runs batches. */
   readonly service: HandlerService;
-  /** Waits for the batches that were given, ends the handler, and removes what was unpacked. May be called again. */
+  /** Waits for pending batches, ends the handler, and removes unpacked files. May be called again. */
   dispose(): Promise<void>;
 }
 
@@ -62,11 +62,11 @@ const optionNames = [
 ] as const satisfies (keyof OpenModelOptions)[];
 
 /**
- * Opens a model as a server does: its archive (`.mar`, `.tar.gz`, `.zip`) or folder, model-config.yaml, and handler, which is initialised. A
- * model folder without any of these is served by TextGenerationHandler.
+ * Opens a model as a server does: its archive (`.mar`, `.tar.gz`, `.zip`) or folder, its model-config.yaml, and its handler, which is
+ * initialized. A model folder without these gets TextGenerationHandler.
  *
- * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_HANDLER, ERR_ABORTED, ERR_INVALID_ARGUMENT, and what the handler throws when it
- * initialises. Nothing is left behind.
+ * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_HANDLER, ERR_ABORTED, ERR_INVALID_ARGUMENT, and the errors of the handler's
+ * initialize(). Everything is then freed.
  */
 export async function openModel(location: string, options?: OpenModelOptions): Promise<OpenModel> {
   const { modelName, modelConfigYaml, settings, handlerMap, gpuId, logger, signal, ...archiveOptions } =

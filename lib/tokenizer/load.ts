@@ -6,11 +6,11 @@ import type { NamedToken } from "./settings.js";
 import type { Tokenizer } from "./types.js";
 
 /**
- * Loads the tokenizer of a model folder: tokenizer.json, and where there are any tokenizer_config.json,
+ * Loads the tokenizer of a model folder: tokenizer.json, and if they exist tokenizer_config.json,
  * special_tokens_map.json and chat templates.
  *
- * @returns undefined when the folder has no tokenizer.json.
- * @throws ShardspeedError ERR_TOKENIZER when a file is there but cannot be used; the message names it.
+ * @returns undefined if the folder has no tokenizer.json.
+ * @throws ShardspeedError ERR_TOKENIZER if a file cannot be used; the message names it.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer | undefined> {
   const files = await readTokenizerFiles(folder);

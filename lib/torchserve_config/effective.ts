@@ -7,44 +7,44 @@ import { modelYamlKeys } from "./keys.js";
 import type { ModelConfigYaml, ParsedModelConfig } from "./types.js";
 import { fillDefaults } from "./values.js";
 
-/** A setting that counts, and where it is from. */
+/** An effective setting and its source. */
 export interface EffectiveValue {
   /** Dotted name: `torchrun.nproc-per-node`, `handler.max_length`. */
   key: string;
-  /** undefined: there is none. */
+  /** undefined: no value. */
   value: unknown;
   source: "option" | "model-config.yaml" | "server" | "default";
-  /** `model-config.yaml:4:1`, where the source is that file. */
+  /** `model-config.yaml:4:1`, if that file is the source. */
   place?: string;
 }
 
-/** Values by dotted name; one that is undefined is not given. */
+/** Values by dotted name; undefined counts as not given. */
 export type Settings = Readonly<Record<string, unknown>>;
 
 export interface ConfigSources {
-  /** Of a request or a command line. */
+  /** Options of a request or a command line. */
   options?: Settings | undefined;
   yaml?: Pick<ParsedModelConfig, "given"> | undefined;
-  /** What a server has for all its models. */
+  /** Configuration of a server for all its models. */
   server?: Settings | undefined;
 }
 
 type Found = Omit<EffectiveValue, "key">;
 
 /**
- * What counts, and where it is from. One rule for all keys: an option goes before `model-config.yaml`, that before the server's configuration, that before what is built in.
- * (TorchServe has a rule for each key: a model's file silences the request's timeouts and workers, for example.)
+ * The effective settings and their sources. One order of precedence for all keys: options, `model-config.yaml`, the server's configuration, defaults.
+ * (TorchServe has a rule for each key: for example, a model's file overrides the timeouts and workers of a request.)
  *
- * @throws ShardspeedError ERR_INVALID_ARGUMENT for an option that is unknown or wrong, ERR_CONFIG for such a key of the server, and for maxWorkers below minWorkers.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT for an unknown or invalid option, ERR_CONFIG for such a key of the server and for maxWorkers below minWorkers.
  */
 export function effectiveConfig(sources: ConfigSources): EffectiveValue[] {
   return resolve(sources).rows;
 }
 
 /**
- * The settings that count, by the rule of effectiveConfig.
+ * The effective settings, by the rule of effectiveConfig().
  *
- * @throws ShardspeedError as effectiveConfig.
+ * @throws ShardspeedError Like effectiveConfig().
  */
 export function effectiveSettings(sources: ConfigSources): ModelConfigYaml {
   return resolve(sources).values;
