@@ -5,7 +5,7 @@ import type { GenerationResult } from "./generation.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { checkTokenIds, type GenerationOptions, readStop } from "./generation_options.js";
 
-/** Rows of token ids, one row, or what a tokenizer call gave. */
+/** Rows of token ids, one row, or the result of a tokenizer call. */
 export type ModuleGenerateInputs =
   | readonly (readonly number[])[]
   | readonly number[]
@@ -17,33 +17,33 @@ export type ModuleGenerateInputs =
 /** Options that transformers names, and means, as the engine does. */
 const sharedOptions = ["topP", "minP", "repetitionPenalty", "numBeams"] as const satisfies (keyof GenerationOptions)[];
 
-/** Options of `engine.module.generate`, by the names and with the defaults of transformers. */
+/** Options of `engine.module.generate`, with the names and defaults of transformers. */
 export interface ModuleGenerateOptions extends Pick<GenerationOptions, (typeof sharedOptions)[number]> {
-  /** As inputIds: 1 for tokens, 0 for padding. Default: 0 for padTokenId where that is no end token, else 1. */
+  /** Same shape as inputIds: 1 for tokens, 0 for padding. Default: 0 for padTokenId unless that is an end token, else 1. */
   attentionMask?: readonly (readonly number[])[] | readonly number[];
-  /** Most tokens of a row, prompt and new ones, its padding not counted: an integer of at least 1, and more than the prompt has. */
+  /** Maximum number of tokens of a row, prompt included and padding excluded: an integer of at least 1, and more than the prompt has. */
   maxLength?: number;
-  /** Most new tokens: an integer of at least 1. Wins over maxLength. Default where neither is given: 20, or what is left of the context. */
+  /** Maximum number of new tokens: an integer of at least 1. Overrides maxLength. Default without either: 20, or less if the context has less room. */
   maxNewTokens?: number;
-  /** No end token is chosen before a row has this many tokens, prompt and new ones: an integer of at least 0. Default 0. */
+  /** Minimum number of tokens of a row, prompt included, before which no end token is chosen: an integer of at least 0. Default 0. */
   minLength?: number;
-  /** No end token is chosen before this many new tokens: an integer of at least 0. Wins over minLength. Default 0. */
+  /** Minimum number of new tokens, before which no end token is chosen: an integer of at least 0. Overrides minLength. Default 0. */
   minNewTokens?: number;
-  /** Sample. Default false: the likeliest token each time, and the options of sampling have no effect. */
+  /** Sample. Default false: greedy decoding, for which temperature, topK, topP and minP have no effect. */
   doSample?: boolean;
-  /** Logits are divided by it: above 0. Default 1. */
+  /** Divides the logits: above 0. Default 1. */
   temperature?: number;
-  /** Sample among the k likeliest tokens: an integer of at least 0, 0 for all. Default 50. */
+  /** Sample from the k most likely tokens: an integer of at least 0, 0 for all. Default 50. */
   topK?: number;
-  /** Any of these ends a row; none if the array is empty. Default: what generation_config.json or config.json says. */
+  /** Tokens that end a row; none if the array is empty. Default: from generation_config.json or config.json. */
   eosTokenId?: number | readonly number[];
-  /** Stands behind rows that end before others. Default: generation_config.json's, config.json's or the tokenizer's, else the first end token, else 0. */
+  /** Padding after rows that end before others. Default: from generation_config.json, config.json or the tokenizer, else the first end token, else 0. */
   padTokenId?: number;
-  /** Of every row: a row's tokens are the same whatever else is in the batch. Default: as for engine.generate, another one for every row. */
+  /** Seed of every row: the tokens of a row do not depend on the rest of the batch. Default: as in engine.generate, a different one for each row. */
   seed?: number | bigint;
-  /** Ends the work with ERR_ABORTED. */
+  /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
-  /** A row ends with the token that completes one of these: a string or an array of strings, none empty. Default none. */
+  /** Strings that end a row with the token that completes one: a string or an array of strings, none empty. Default none. */
   stopStrings?: string | readonly string[];
 }
 
