@@ -21,6 +21,24 @@ export const commands: Record<string, Treatment> = {
   "npm test": { because: "npm cit ends with it" },
   "npm test -- generation golden": { because: "the same command with all tests runs this test" },
   "npm run build": { because: "npm test begins with it" },
+  'npm test -- --name "soft cap"': {
+    in: "checkout",
+    as: "node test/run.mjs --name 'seeds as torch' options/seed",
+    says: /pass 1$/m,
+  },
+  "npm run test:unit": { because: "npm test runs these files first" },
+  "npm run test:unit -- archive/layout": { because: "npm test runs these files first" },
+  "npm run watch": { because: "it runs until it is stopped" },
+  "npm run test:native": { because: "the line with a filter is run" },
+  "npm run test:native -- sampler": {
+    in: "checkout",
+    as: "npm run test:native -- half/every",
+    says: /^[1-9] passed, 0 failed/m,
+  },
+  "npm run test:cuda": { because: "test/native/cuda.test.ts runs the same programs" },
+  "npm run test:sanitizers": { because: "npm test runs the same tests" },
+  "npm run test:coverage": { because: compilesAgain },
+  "npm run build:debug": { because: compilesAgain },
   "npm run build:native -- --CDNAME=VALUE": { because: compilesAgain },
   "npm run build:emulator": { by: "test/support/emulator.ts" },
   "npm run lint": {
@@ -43,7 +61,6 @@ export const commands: Record<string, Treatment> = {
   "cmake -S . -B build-native -DSHARDSPEED_TESTS=ON": { by: "test/native/native_build.ts" },
   "cmake --build build-native": { by: "test/native/native_build.ts" },
   "ctest --test-dir build-native": { because: "test/native/ runs the programs that it starts" },
-  "npx cmake-js build --config Debug --out build-debug --directory .": { because: compilesAgain },
   "npx cmake-js build --config Debug --out build-asan --directory . --CDSHARDSPEED_SANITIZE=address,undefined": {
     because: compilesAgain,
   },
