@@ -26,6 +26,9 @@ const { values, positionals } = parseArgs({
   },
 });
 
+// Where a test runs this program, the tests run here are its own all the same.
+delete process.env.NODE_TEST_CONTEXT;
+
 const folder = path.resolve(import.meta.dirname, "../build-test");
 const isUnit = (file) => file.endsWith(".unit.test.js");
 const files = readdirSync(folder, { recursive: true })
