@@ -6,11 +6,11 @@
 
 namespace shardspeed {
 
-// lib/models/spec.ts, ModelSpec. Nothing has a default here that it does not have there: an unknown key or name, a
+// lib/native/spec.ts, ModelSpec. Nothing has a default here that it does not have there: an unknown key or name, a
 // missing key and a size that nothing could compute are Error("ERR_NATIVE") with the path of the key.
 ModelSpec readSpec(ObjectReader spec);
 
-// lib/models/spec.ts, WeightDtype.
+// lib/native/spec.ts, WeightDtype.
 DType readDType(const ValueReader& value);
 
 }  // namespace shardspeed

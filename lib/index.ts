@@ -26,6 +26,7 @@ export type {
   GenerationUsage,
 } from "./engine/generation.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
+export type { ModelInfo } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
@@ -55,7 +56,6 @@ export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
 export type { InitOptions, LoadProgress } from "./loading/options.js";
-export type { ModelInfo } from "./models/info.js";
 export type { TokenLogprob } from "./native/binding.js";
 export { type OpenModel, type OpenModelOptions, openModel } from "./serving/open_model.js";
 export {

@@ -1,4 +1,4 @@
-import type { AttentionMask, AttentionPositions, LayerSpec, ModelSpec } from "../models/spec.js";
+import type { AttentionMask, AttentionPositions, LayerSpec, ModelSpec } from "../native/spec.js";
 
 export type PartName = "layers" | "attention" | "feed-forward" | "norm" | "positions" | "vocabulary";
 

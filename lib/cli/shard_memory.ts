@@ -1,6 +1,6 @@
 import { largestTpSize } from "../loading/sharding.js";
 import { heldShape, shapeOf, unitsOf } from "../models/roles.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
+import type { ModelSpec, WeightView } from "../native/spec.js";
 
 /** What a rank holds of a model, in elements. */
 export interface RankElements {

@@ -1,6 +1,5 @@
 import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { ModelInfo } from "../models/info.js";
 import type { NativeStats } from "../native/binding.js";
 import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
@@ -8,6 +7,7 @@ import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
 import type { GenerationDefaults } from "./generation_config.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
+import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import type { Session } from "./session.js";
 

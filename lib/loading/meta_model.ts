@@ -1,7 +1,8 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
 import { canonicalDtype } from "../deepspeed_config/values.js";
-import { describeModel, type ModelDescription, type ModelInfo, modelInfo, type WeightDtype } from "../models/index.js";
+import { type ModelInfo, modelInfo } from "../engine/model_info.js";
+import { describeModel, type ModelDescription, type WeightDtype } from "../models/index.js";
 import { type ModelConfig, modelConfigFolder } from "./auto_config.js";
 
 const marker = Symbol.for("shardspeed.metaModel");

@@ -1,8 +1,9 @@
 import { onAbort } from "../base/abort.js";
 import { formatBytes } from "../base/memory.js";
 import { Engine } from "../engine/engine.js";
+import { modelInfo } from "../engine/model_info.js";
 import { Session } from "../engine/session.js";
-import { modelInfo, roleTensors } from "../models/index.js";
+import { roleTensors } from "../models/index.js";
 import type { EnginePlan, NativeBinding } from "../native/binding.js";
 import type { ModelPlan } from "./model_plan.js";
 import type { ResolvedInitOptions } from "./options.js";

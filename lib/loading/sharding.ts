@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import { countUnits, parseRole, type Unit } from "../models/roles.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
+import type { ModelSpec, WeightView } from "../native/spec.js";
 
 /** Most ranks of a group: kMostRanks of src/comm/group.h, which a test holds equal. */
 export const mostRanks = 64;

@@ -1,5 +1,5 @@
+import type { ModelSpec, WeightDtype } from "../native/spec.js";
 import type { ConfigReader } from "./config.js";
-import type { ModelSpec, WeightDtype } from "./spec.js";
 import { share, transpose, type ViewStep } from "./weights/views.js";
 
 /** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */

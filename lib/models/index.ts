@@ -1,4 +1,5 @@
 import { type Logger, silentLogger } from "../base/logger.js";
+import type { ModelSpec, WeightDtype } from "../native/spec.js";
 import { bloom } from "./architectures/bloom.js";
 import { falcon } from "./architectures/falcon.js";
 import { gpt2 } from "./architectures/gpt2.js";
@@ -7,11 +8,9 @@ import { opt } from "./architectures/opt.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
 import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
 import { judgeUnreadKeys } from "./keys.js";
-import type { ModelSpec, WeightDtype } from "./spec.js";
 
+export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../native/spec.js";
 export type { ModelDescription } from "./descriptor.js";
-export { type ModelInfo, modelInfo } from "./info.js";
-export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */

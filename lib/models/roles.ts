@@ -1,4 +1,4 @@
-import type { LayerSpec, ModelSpec } from "./spec.js";
+import type { LayerSpec, ModelSpec } from "../native/spec.js";
 
 /** Units first ... first + count - 1 of something. */
 export interface Range {

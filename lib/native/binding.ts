@@ -1,4 +1,4 @@
-import type { ModelSpec, WeightPlan, WeightView } from "../models/spec.js";
+import type { ModelSpec, WeightPlan, WeightView } from "./spec.js";
 
 /**
  * The native surface, all of it. What users may get wrong is checked before it gets here; what the native side does not know (a key, a name

@@ -1,5 +1,5 @@
 import { deal, layerOf, parseRole, type Range } from "../models/roles.js";
-import type { ModelSpec } from "../models/spec.js";
+import type { ModelSpec } from "../native/spec.js";
 
 export type { Range } from "../models/roles.js";
 

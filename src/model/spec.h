@@ -11,7 +11,7 @@
 namespace shardspeed {
 
 // What a model computes, as a tree of small variants: sizes and choices, plain data made by lib/models and checked by
-// binding/spec.cpp. lib/models/spec.ts has the same tree with the same names.
+// binding/spec.cpp. lib/native/spec.ts has the same tree with the same names.
 
 enum class NormKind : uint8_t { kLayer, kRms };
 enum class ActivationKind : uint8_t {

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "../../dist/base/logger.js";
 import type { Checkpoint, StorageDtype, TensorEntry } from "../../dist/checkpoint/types.js";
-import { modelInfo } from "../../dist/models/info.js";
-import type { LayerSpec, ModelSpec } from "../../dist/models/spec.js";
+import { modelInfo } from "../../dist/engine/model_info.js";
+import type { LayerSpec, ModelSpec } from "../../dist/native/spec.js";
 import { readJson } from "../support/fixtures.js";
 
 export type Config = Record<string, unknown>;

@@ -1,5 +1,5 @@
 import { layerOf } from "../../dist/models/roles.js";
-import type { Activation, LayerSpec, ModelSpec, NormSpec, RotarySpec, WeightPlan } from "../../dist/models/spec.js";
+import type { Activation, LayerSpec, ModelSpec, NormSpec, RotarySpec, WeightPlan } from "../../dist/native/spec.js";
 import { readView } from "./helpers.js";
 
 /** Rows of numbers. */

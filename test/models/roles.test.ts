@@ -4,10 +4,10 @@ import { describe, test } from "node:test";
 import { largestTpSize } from "../../dist/loading/sharding.js";
 import { describeModel } from "../../dist/models/index.js";
 import { heldShape, parseRole, shapeOf } from "../../dist/models/roles.js";
-import type { ModelSpec } from "../../dist/models/spec.js";
 import { contiguous, rowsOf } from "../../dist/models/weights/tiles.js";
 import type { RankPlan } from "../../dist/native/binding.js";
 import { loadNative } from "../../dist/native/load.js";
+import type { ModelSpec } from "../../dist/native/spec.js";
 import { fixture } from "../support/fixtures.js";
 import { type Config, readConfig } from "./helpers.js";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { describeModel } from "../../dist/models/index.js";
-import type { RotarySpec } from "../../dist/models/spec.js";
+import type { RotarySpec } from "../../dist/native/spec.js";
 import { fixture, hasCode, readJson } from "../support/fixtures.js";
 import { type Config, collectWarnings, smallest, traitsOf } from "./helpers.js";
 

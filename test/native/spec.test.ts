@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { describeModel } from "../../dist/models/index.js";
 import { limits } from "../../dist/models/limits.js";
+import type { RankPlan } from "../../dist/native/binding.js";
+import { loadNative } from "../../dist/native/load.js";
 import {
   type Activation,
   type AttentionMask,
@@ -16,9 +18,7 @@ import {
   residualKinds,
   rotaryLayouts,
   weightDtypes,
-} from "../../dist/models/spec.js";
-import type { RankPlan } from "../../dist/native/binding.js";
-import { loadNative } from "../../dist/native/load.js";
+} from "../../dist/native/spec.js";
 import { type Config, smallest } from "../models/helpers.js";
 import { hasCode } from "../support/fixtures.js";
 

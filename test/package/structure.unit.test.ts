@@ -45,13 +45,6 @@ const sideways: readonly string[] = [
   "cuda -> src/comm",
 ];
 
-/** Files that break the plan, each until the change that mends it. Remove a line when the test says that it is not needed any more. */
-const exceptions: readonly string[] = [
-  // The spec's wire format is still beside the architectures.
-  "lib/native/binding.ts -> lib/models/spec.ts",
-  "lib/engine/engine.ts -> lib/models/spec.ts",
-];
-
 function roomOf(file: string): string {
   const [top = "", second = ""] = file.split("/");
   if (top === "src" && second.endsWith(".h")) return "src/*.h";
@@ -122,9 +115,7 @@ const includes = readArrows(sources, (file, text) =>
 describe("the way of the arrows", () => {
   test("is down, and planned", () => {
     const wrong = [...findWrongArrows(imports), ...findWrongArrows(includes)];
-    assert.deepEqual(wrong.filter((arrow) => !exceptions.includes(arrow)).sort(), []);
-    const mended = exceptions.filter((arrow) => !wrong.includes(arrow));
-    assert.deepEqual(mended, [], "exceptions that are not needed any more");
+    assert.deepEqual(wrong.sort(), []);
   });
 
   test("never leads back to the file that it came from", () => {

@@ -1,10 +1,10 @@
+import type { LayerSpec } from "../../native/spec.js";
 import { conv1d, evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
 import { attention } from "../parts/attention.js";
 import { plainFeedForward } from "../parts/feed_forward.js";
 import { ahead, readNorm } from "../parts/norms.js";
-import type { LayerSpec } from "../spec.js";
 
 /** GPT-2 (Radford et al. 2019), as transformers/models/gpt2 computes it. */
 export const gpt2: ModelDescriptor = {

@@ -1,9 +1,9 @@
+import type { NormSpec } from "../../native/spec.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
 import { attention, separateQkv } from "../parts/attention.js";
 import { feedForwardPlaces, plainFeedForward } from "../parts/feed_forward.js";
-import type { NormSpec } from "../spec.js";
 
 /** OPT (Zhang et al. 2022, arXiv:2205.01068), as transformers/models/opt computes it. */
 export const opt: ModelDescriptor = {

@@ -1,5 +1,5 @@
+import type { AttentionMask, AttentionPositions, AttentionSpec } from "../../native/spec.js";
 import { linear, stored, type WeightPlace } from "../descriptor.js";
-import type { AttentionMask, AttentionPositions, AttentionSpec } from "../spec.js";
 import { narrow, select, unflatten, type ViewStep } from "../weights/views.js";
 
 /** The sizes of an attention part. */

@@ -1,5 +1,5 @@
+import type { Activation, FeedForwardSpec } from "../../native/spec.js";
 import { linear, type WeightPlace } from "../descriptor.js";
-import type { Activation, FeedForwardSpec } from "../spec.js";
 
 /** down(activation(up(x))) (Vaswani et al. 2017). */
 export function plainFeedForward(size: number, activation: Activation): FeedForwardSpec {

@@ -1,5 +1,5 @@
+import type { NormPlacementSpec, NormSpec } from "../../native/spec.js";
 import type { ConfigReader } from "../config.js";
-import type { NormPlacementSpec, NormSpec } from "../spec.js";
 
 /** The norm that a config's epsilon belongs to. */
 export function readNorm(

@@ -1,7 +1,7 @@
 import { isObject } from "../../base/json.js";
+import type { AttentionPositions, RotarySpec } from "../../native/spec.js";
 import { ConfigReader, show } from "../config.js";
 import { limits } from "../limits.js";
-import type { AttentionPositions, RotarySpec } from "../spec.js";
 
 /** What a rope type makes of its parameters. */
 interface Rope {

@@ -1,9 +1,9 @@
 import { ShardspeedError } from "../../base/errors.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
+import type { ModelSpec } from "../../native/spec.js";
 import { everyLayer, linear, norm, stored, type WeightPlace } from "../descriptor.js";
 import type { ModelDescription } from "../index.js";
 import { layerOf } from "../roles.js";
-import type { ModelSpec } from "../spec.js";
 import { select, share, unflatten, type ViewStep } from "./views.js";
 
 /**

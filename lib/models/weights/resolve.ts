@@ -1,8 +1,8 @@
 import { ShardspeedError } from "../../base/errors.js";
 import { type Logger, silentLogger } from "../../base/logger.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
+import type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../../native/spec.js";
 import type { ModelDescription, WeightPlace } from "../descriptor.js";
-import type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../spec.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
 import { bytesOf, findJoint, isWeightDtype, type Joint, makeTiles, rowsOf } from "./tiles.js";
 

@@ -1,4 +1,4 @@
-import type { LayerSpec, ModelSpec } from "./spec.js";
+import type { LayerSpec, ModelSpec } from "../native/spec.js";
 
 /**
  * What a model is, in a few numbers. These keys stay; a later version may add others. Where layers differ, a number is that of the largest.
