@@ -83,12 +83,14 @@ static void checkCase(const AttentionCase& attention, Random& random) {
   same("one after another", oneAfterAnother(attention));
   if (std::holds_alternative<FullMask>(attention.mask)) return;  // of a sequence that is there as a whole
   same("chunks", chunked(attention, random, 40));
-  if (*std::max_element(attention.lengths.begin(), attention.lengths.end()) <= 70)
+  if (!kReduced && *std::max_element(attention.lengths.begin(), attention.lengths.end()) <= 70)
     same("token by token", tokenByToken(attention));
 }
 
 TEST(attention, table) {
   for (const std::string& kernels : availableKernels()) {
+    // Sanitizers see every set in attention_kernels_test.cpp; here it is the threads that matter.
+    if (kReduced && kernels != availableKernels().back()) continue;
     const ChosenKernels chosen(kernels);
     Random random(40);
     for (const AttentionCase& attention : attentionCases()) {
