@@ -40,12 +40,12 @@ const snippets: Snippet[] = readPages().flatMap((page) =>
 
 describe("the code that the documents show", () => {
   let project: Project;
-  let sources: string;
+  let compilation: Awaited<ReturnType<typeof runProgram>>;
 
   before(async () => {
     project = await makeProject();
     await makeInputs(project);
-    sources = path.join(project.folder, "snippets");
+    const sources = path.join(project.folder, "snippets");
     await mkdir(sources);
     for (const { module, code } of snippets) await writeFile(path.join(sources, `${module}.ts`), code);
     const compilerOptions = {
@@ -53,12 +53,12 @@ describe("the code that the documents show", () => {
       ...{ strict: true, noUncheckedIndexedAccess: true, moduleDetection: "force", outDir: "../built" },
     };
     await writeFile(path.join(sources, "tsconfig.json"), JSON.stringify({ compilerOptions }));
+    compilation = await runProgram(process.execPath, [require.resolve("typescript/bin/tsc"), "-p", sources], root);
   });
   after(() => project.remove());
 
-  test("compiles under strict, each block by itself", async () => {
-    const tsc = await runProgram(process.execPath, [require.resolve("typescript/bin/tsc"), "-p", sources], root);
-    assert.equal(tsc.status, 0, tsc.stdout);
+  test("compiles under strict, each block by itself", () => {
+    assert.equal(compilation.status, 0, compilation.stdout);
   });
 
   for (const { name, module, line } of snippets) {
