@@ -19,7 +19,15 @@ export interface CodeBlock {
 /** Every page that people read: guides, references, and what the folders say of themselves. */
 export function readPages(): Page[] {
   const docs = readdirSync(path.join(root, "docs")).filter((name) => name.endsWith(".md"));
-  const others = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "models/demo/README.md"];
+  const others = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "bench/README.md",
+    "models/demo/README.md",
+    "lib/models/README.md",
+    "SECURITY.md",
+  ];
   return [...others, ...docs.map((name) => `docs/${name}`)].map((file) => ({
     file,
     text: readFileSync(path.join(root, file), "utf8"),
