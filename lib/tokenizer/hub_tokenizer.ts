@@ -1,4 +1,5 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type ChatSettings, readChatOptions } from "./chat_options.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
 import { createDecoder, type DecoderFactory } from "./decoder.js";
@@ -121,11 +122,11 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions & { tokenize?: true }): number[];
   applyChatTemplate(
     messages: readonly ChatMessage[],
-    { tokenize = true, ...options }: ChatTemplateOptions & { tokenize?: boolean } = {},
+    options?: ChatTemplateOptions & { tokenize?: boolean },
   ): string | number[] {
-    const template = this.#chooseTemplate(options);
-    const text = renderChat(template, messages, options, this.namedTokens());
-    return tokenize ? this.encode(text, { addSpecialTokens: false }) : text;
+    const settings = readChatOptions(options);
+    const text = renderChat(this.#chooseTemplate(settings), messages, settings, this.namedTokens());
+    return settings.tokenize ? this.encode(text, { addSpecialTokens: false }) : text;
   }
 
   /** The ids of an unknown token's bytes; undefined for known tokens, and where a byte is missing too. */
@@ -152,11 +153,8 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     return this.#tokens[id];
   }
 
-  #chooseTemplate({ chatTemplate, tools }: ChatTemplateOptions): string {
-    if (chatTemplate !== undefined) {
-      if (typeof chatTemplate !== "string") throw invalidArgument("chatTemplate", "a string", chatTemplate);
-      return this.#templates.get(chatTemplate) ?? chatTemplate;
-    }
+  #chooseTemplate({ chatTemplate, tools }: ChatSettings): string {
+    if (chatTemplate !== undefined) return this.#templates.get(chatTemplate) ?? chatTemplate;
     const template =
       (tools !== undefined ? this.#templates.get("tool_use") : undefined) ?? this.#templates.get("default");
     if (template !== undefined) return template;

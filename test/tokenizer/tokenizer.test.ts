@@ -203,6 +203,7 @@ describe("chat templates against transformers", async () => {
     const chatTemplate = "{{ messages[0].content }}";
     const wrong: [unknown, object, RegExp][] = [
       ["hello", {}, /messages/],
+      [[], {}, /messages to be at least one message/],
       [[{ content: "x" }], {}, /messages\[0\]/],
       [
         [{ role: "user", content: "x" }],
@@ -218,6 +219,9 @@ describe("chat templates against transformers", async () => {
       });
     }
     const broken = { chatTemplate: "{% if %}", tokenize: false } as const;
-    assert.throws(() => tokenizer.applyChatTemplate([], broken), { code: "ERR_TOKENIZER", message: /template failed/ });
+    assert.throws(() => tokenizer.applyChatTemplate([{ role: "user" }], broken), {
+      code: "ERR_TOKENIZER",
+      message: /template failed/,
+    });
   });
 });
