@@ -128,6 +128,8 @@ export interface Tokenizer extends TokenizerCall {
   readonly chatTemplate: string | undefined;
 
   encode(text: string, options?: EncodeOptions): number[];
+  /** As encode(), but a long text gives way to other work every few milliseconds. */
+  encodeAsync(text: string, options?: EncodeOptions): Promise<number[]>;
   /** Ids that the vocabulary does not have (the padding rows of an embedding) decode to nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string;
   batchDecode(batch: readonly (readonly number[])[], options?: DecodeOptions): string[];
