@@ -92,7 +92,12 @@ export class AddedTokens {
   *split(text: string): Iterable<Part> {
     for (const part of this.#raw.split(text, true)) {
       if ("token" in part) yield part;
-      else yield* this.#normalized.split(this.#normalizer(part.text), part.first);
+      else {
+        const text = this.#normalizer(part.text);
+        // For the Rust package a text whose leading space the normalizer took away does not start where it starts.
+        const lostStart = isSpaceAt(part.text, 0) && !isSpaceAt(text, 0) && !text.startsWith("▁");
+        yield* this.#normalized.split(text, part.first && !lostStart);
+      }
     }
   }
 }

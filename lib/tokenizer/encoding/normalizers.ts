@@ -96,10 +96,11 @@ export function createDelimiter(config: unknown, what: string): string | Pattern
   throw new Error(`${what} has neither String nor Regex`);
 }
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: those go.
+const nmtControls = /[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/g;
+
 function normalizeNmt(text: string): string {
-  return text
-    .replace(/[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/g, "")
-    .replace(/[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g, " ");
+  return text.replace(nmtControls, "").replace(/[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g, " ");
 }
 
 function createBert(config: JsonObject): Normalizer {

@@ -320,11 +320,9 @@ function property(name: string, negated: boolean): string {
 }
 
 function escapeInClass(character: string): string {
-  return /[\\\]^[-]|[\s\0-\x1f]/.test(character) || character === "-"
-    ? `\\u{${(character.codePointAt(0) as number).toString(16)}}`
-    : character.length === 1 && /[\ud800-\udfff]/.test(character)
-      ? `\\u${character.charCodeAt(0).toString(16)}`
-      : character;
+  // A lone surrogate cannot stand there as it is.
+  const isPlain = /^[\p{L}\p{N}]$/u.test(character);
+  return isPlain ? character : `\\u{${(character.codePointAt(0) as number).toString(16)}}`;
 }
 
 function swapCase(text: string): string {
