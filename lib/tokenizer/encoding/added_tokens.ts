@@ -94,8 +94,9 @@ export class AddedTokens {
       if ("token" in part) yield part;
       else {
         const text = this.#normalizer(part.text);
-        // For the Rust package a text whose leading space the normalizer took away does not start where it starts.
-        const lostStart = isSpaceAt(part.text, 0) && !isSpaceAt(text, 0) && !text.startsWith("▁");
+        // For the Rust package a text whose first character the normalizer took away does not start where it starts.
+        const start = String.fromCodePoint(part.text.codePointAt(0) ?? 0);
+        const lostStart = part.first && this.#normalizer(start) === "";
         yield* this.#normalized.split(text, part.first && !lostStart);
       }
     }

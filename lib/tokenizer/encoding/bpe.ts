@@ -67,7 +67,7 @@ export class Bpe implements Model {
       ids.push(whole);
       return;
     }
-    const found = yield* this.#mergeAll(this.#spell(word));
+    const found = yield* this.#mergeAll(yield* this.#spell(word));
     for (const id of found) ids.push(id);
     if (word.length <= longestKept) {
       if (this.#kept.size >= mostKept) this.#kept.clear();
@@ -76,7 +76,7 @@ export class Bpe implements Model {
   }
 
   /** The ids of a word's characters. */
-  #spell(word: string): number[] {
+  *#spell(word: string): Generator<void, number[]> {
     const ids: number[] = [];
     let lastUnknown = false;
     let place = 0;
@@ -84,6 +84,7 @@ export class Bpe implements Model {
       const end = place + character.length;
       const token = (place > 0 ? this.#prefix : "") + character + (end === word.length ? this.#suffix : "");
       place = end;
+      if ((place & 8191) === 0) yield;
       const id = this.#vocab.get(token);
       if (id !== undefined) {
         ids.push(id);

@@ -49,7 +49,7 @@ export class Encoder {
       }
       for (const word of this.#preTokenizer(part.text, part.first)) {
         yield* this.#model.tokenize(word, ids);
-        if ((++words & 63) === 0) yield;
+        if ((++words & 15) === 0) yield;
       }
     }
   }

@@ -188,6 +188,11 @@ class Search {
    * places, so that a long text needs memory for the part that is being looked at only.
    */
   readonly #entered: (Uint32Array | undefined)[] = [];
+  /**
+   * By the instruction behind an unlimited run: where the last run was, and down to which place, from its end, the states
+   * behind it have been entered.
+   */
+  readonly #runs: ({ start: number; end: number; down: number } | undefined)[] = [];
   #steps: number;
 
   constructor(program: readonly Instruction[], text: string) {
@@ -202,6 +207,7 @@ class Search {
       const end = this.#run(0, start, undefined);
       if (end === undefined) continue;
       // The path of this match passed here and did not fail.
+      this.#forgetTried();
       const row = (end & (blockPlaces - 1)) * this.#words;
       this.#entered[end >> blockBits]?.fill(0, row, row + this.#words);
       for (let block = start >> blockBits; block < end >> blockBits; block++) this.#entered[block] = undefined;
@@ -220,7 +226,18 @@ class Search {
       const least = stack.pop() as number;
       let place = stack.pop() as number;
       let at = stack.pop() as number;
-      if (least >= 0 && place > least) stack.push(at, place - precedingLength(text, place), least);
+      if (least >= 0) {
+        // A run that gives back: places that another run at this instruction has tried need no second look.
+        const tried = this.#runs[at];
+        if (tried !== undefined && place >= tried.down && place <= tried.end) {
+          if (tried.down <= least) continue;
+          place = tried.down - precedingLength(text, tried.down);
+        }
+        if (tried !== undefined && (place + characterLength(text, place) === tried.down || place === tried.end)) {
+          tried.down = place;
+        }
+        if (place > least) stack.push(at, place - precedingLength(text, place), least);
+      }
       for (;;) {
         if (--this.#steps < 0) throw new Error("a pattern of the tokenizer takes too many steps for this text");
         if (!this.#enter(at, place)) break;
@@ -233,22 +250,13 @@ class Search {
           place += code > 0xffff ? 2 : 1;
           at++;
         } else if (instruction.op === "run") {
-          const { accepts, least: atLeast, most } = instruction;
-          let count = 0;
-          let low = atLeast === 0 ? place : -1;
-          for (
-            let code = text.codePointAt(place);
-            count < most && code !== undefined && accepts(code);
-            code = text.codePointAt(place)
-          ) {
-            place += code > 0xffff ? 2 : 1;
-            count++;
-            if (count === atLeast) low = place;
+          const end = this.#endOfRun(at, place, instruction);
+          let low = place;
+          for (let i = 0; i < instruction.least && low >= 0; i++) {
+            low = low < end ? low + characterLength(text, low) : -1;
           }
-          this.#steps -= count >> 2;
-          if (low < 0) break;
-          at++;
-          if (place > low) stack.push(at, place - precedingLength(text, place), low);
+          if (low >= 0) stack.push(at + 1, end, low);
+          break;
         } else if (instruction.op === "split") {
           stack.push(instruction.second, place, -1);
           at = instruction.first;
@@ -269,6 +277,34 @@ class Search {
       }
     }
     return undefined;
+  }
+
+  /** The end of the greedy run of a class from a place. */
+  #endOfRun(at: number, place: number, { accepts, most }: Instruction & { op: "run" }): number {
+    const text = this.#text;
+    const known = this.#runs[at + 1];
+    if (known !== undefined && known.start <= place && place <= known.end) return known.end;
+    const isUnlimited = most === Number.POSITIVE_INFINITY;
+    let end = place;
+    let count = 0;
+    for (; count < most; count++) {
+      if (isUnlimited && end === known?.start) {
+        // The run that is known goes on from here.
+        known.start = place;
+        return known.end;
+      }
+      const code = text.codePointAt(end);
+      if (code === undefined || !accepts(code)) break;
+      end += code > 0xffff ? 2 : 1;
+    }
+    this.#steps -= count >> 2;
+    if (isUnlimited) this.#runs[at + 1] = { start: place, end, down: Number.POSITIVE_INFINITY };
+    return end;
+  }
+
+  /** Forgets what runs have tried: some of it succeeded. */
+  #forgetTried(): void {
+    for (const run of this.#runs) if (run !== undefined) run.down = Number.POSITIVE_INFINITY;
   }
 
   /** False where the state has been entered before. */
@@ -294,7 +330,10 @@ class Search {
   #runInner(body: number, place: number): number | undefined {
     const trail: number[] = [];
     const end = this.#run(body, place, trail);
-    for (let i = 0; i < trail.length; i += 2) this.#forget(trail[i] as number, trail[i + 1] as number);
+    if (end !== undefined) this.#forgetTried();
+    // What failed fails again; only a run that succeeded must be forgotten.
+    for (let i = 0; end !== undefined && i < trail.length; i += 2)
+      this.#forget(trail[i] as number, trail[i + 1] as number);
     this.#steps -= trail.length;
     return end;
   }
