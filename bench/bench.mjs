@@ -8,14 +8,16 @@ import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { median } from "./median.mjs";
+import { median, printTable, readCount, readDtype } from "./figures.mjs";
+import { withRandomCheckpoint } from "./random_checkpoint.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
 const usage = `usage: npm run bench -- [MODEL] [options]
 
 MODEL               model folder; default models/demo
---shape SHAPE       random weights instead: a name of bench/shapes.mjs or the path of a config.json
+--shape SHAPE       random weights instead, in a temporary folder: a name of bench/shapes.mjs, or the path of the
+                    config.json of a Llama or OPT model
 --dtype DTYPE       fp16 (default), bf16 or fp32
 --threads N         default: all processors
 --repeat N          runs of each measurement, the median counts; default 5
@@ -91,20 +93,13 @@ function report({ options, limits, model, load, prefill, decodeOne, decodeEight,
       "",
     ],
   ];
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   console.log(
     `${model.name}: ${(model.parameters / 1e6).toFixed(1)} M parameters, ${options.dtype}, ${options.threads} threads, ${limits.kernels} kernels, median of ${options.repeat}`,
   );
-  for (const row of rows)
-    console.log(
-      row
-        .map((cell, column) => cell.padEnd(widths[column]))
-        .join("  ")
-        .trimEnd(),
-    );
+  printTable(rows);
 }
 
-function main() {
+async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -120,26 +115,20 @@ function main() {
     console.log(usage);
     return;
   }
+  const { shape } = values;
   const options = {
+    ...{ shape, dtype: readDtype(values), threads: readCount(values, "threads"), repeat: readCount(values, "repeat") },
     model: positionals[0] ?? path.join(here, "../models/demo"),
-    shape: values.shape,
-    dtype: values.dtype,
-    threads: Number(values.threads),
-    repeat: Number(values.repeat),
   };
-  for (const name of ["threads", "repeat"]) {
-    if (!Number.isInteger(options[name]) || options[name] < 1) {
-      throw new Error(`Expected --${name} to be a whole number of at least 1, found ${values[name]}`);
-    }
-  }
-  const figures = measure(options);
+  const figures =
+    shape === undefined
+      ? measure(options)
+      : await withRandomCheckpoint(shape, (model) => measure({ ...options, model }));
   report(figures);
   if (values.out) writeFileSync(values.out, `${JSON.stringify(figures, null, 2)}\n`);
 }
 
-try {
-  main();
-} catch (error) {
+await main().catch((error) => {
   console.error(error.message);
   process.exitCode = 1;
-}
+});

@@ -2,13 +2,8 @@
 import path from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import process from "node:process";
-import { resolveConfig } from "../dist/config.js";
 import { initInference } from "../dist/index.js";
-import { startEngine } from "../dist/loading/init.js";
-import { resolveInitOptions } from "../dist/loading/options.js";
-import { describeModel } from "../dist/models/index.js";
 import { loadNative } from "../dist/native/load.js";
-import { readShape } from "./read_shape.mjs";
 
 const bandwidthBytes = 512 << 20;
 const decodeTokens = 96;
@@ -22,51 +17,42 @@ function measureLimits({ threads, repeat }) {
   };
 }
 
-async function load({ model, shape, dtype, threads }) {
-  if (shape === undefined) return initInference(model, { config: { dtype }, threads });
-  const { spec } = describeModel(readShape(shape));
-  const config = await resolveConfig({ dtype });
-  const prepared = {
-    spec,
-    weights: null,
-    dtype: config.dtype,
-    maxSequenceTokens: spec.maxPositions,
-    tokenizer: undefined,
+/** Sizes that the figures are reckoned from. With one rank the shapes of the tensors are those of the whole model. */
+function readSizes({ tensors }) {
+  const shapeOf = (role) => tensors.find((tensor) => tensor.role === role)?.shape;
+  const elements = ({ shape }) => shape.reduce((a, b) => a * b);
+  const sum = (some) => some.reduce((total, tensor) => total + elements(tensor), 0);
+  const isMatrix = ({ role, shape }) => shape.length === 2 && !role.startsWith("embed.") && role !== "head.weight";
+  const isProjection = ({ role }) => /^embed\.project/.test(role);
+  const [vocabulary, width] = shapeOf("embed.tokens.weight");
+  return {
+    vocabulary,
+    layers: new Set(tensors.map(({ role }) => /^layers\.(\d+)\./.exec(role)?.[1])).size - 1,
+    queryRows: shapeOf("layers.0.attn.q.weight")[0],
+    keyRows: shapeOf("layers.0.attn.k.weight")[0],
+    // Elements of all matrices that a token meets, without and with the head, which only rows that get logits meet.
+    body: sum(tensors.filter((tensor) => isMatrix(tensor) || isProjection(tensor))),
+    head: vocabulary * width,
+    parameters: sum(tensors),
   };
-  return startEngine(
-    { ...prepared, generationDefaults: { eosTokenIds: [] } },
-    resolveInitOptions({ device: "cpu", threads }),
-  );
-}
-
-/** Elements of all matrices that a token meets, without and with the head, which only rows that get logits meet. */
-function countElements(spec) {
-  const attention = (2 * spec.heads + 2 * spec.kvHeads) * spec.headDim * spec.hiddenSize;
-  const ffn = (spec.gatedFfn ? 3 : 2) * spec.ffnSize * spec.hiddenSize;
-  const projections = spec.embeddingSize === spec.hiddenSize ? 0 : 2 * spec.embeddingSize * spec.hiddenSize;
-  const layers = spec.layers * (attention + ffn) + projections;
-  const head = spec.vocabSize * spec.embeddingSize;
-  const positions = spec.positions === "learned" ? spec.maxPositions * spec.hiddenSize : 0;
-  return { layers, head, parameters: layers + head * (spec.tiedHead ? 1 : 2) + positions };
 }
 
 /** Multiplications and additions of attention for a token that sees `context` others. */
-function attentionFlops(spec, context) {
-  return spec.layers * 4 * spec.heads * spec.headDim * context;
+function attentionFlops({ layers, queryRows }, context) {
+  return layers * 4 * queryRows * context;
 }
 
-function prompt(spec, length, seed) {
-  return Array.from({ length }, (_, i) => (i * 7919 + seed * 104729 + 3) % spec.vocabSize);
+function prompt(vocabulary, length, seed) {
+  return Array.from({ length }, (_, i) => (i * 7919 + seed * 104729 + 3) % vocabulary);
 }
 
 /** New tokens a second over all sequences, while all of them decode. */
-async function decode(engine, sequences) {
+async function decode(engine, vocabulary, sequences) {
   const starts = [];
-  const spec = engine.module.spec;
   await Promise.all(
     Array.from({ length: sequences }, async (_, n) => {
       const options = { maxNewTokens: decodeTokens, ignoreEos: true };
-      for await (const chunk of engine.stream(prompt(spec, 16, n), options)) {
+      for await (const chunk of engine.stream(prompt(vocabulary, 16, n), options)) {
         for (const _id of chunk.ids) starts.push(performance.now());
       }
     }),
@@ -79,15 +65,16 @@ async function decode(engine, sequences) {
 async function measureModel(options) {
   const loadTimes = [];
   let engine;
-  for (let i = 0; i < (options.shape ? 1 : options.repeat); i++) {
+  const { model, dtype, threads, repeat } = options;
+  for (let i = 0; i < repeat; i++) {
     await engine?.dispose();
     const start = performance.now();
-    engine = await load(options);
+    engine = await initInference(model, { config: { dtype }, device: "cpu", threads });
     loadTimes.push(performance.now() - start);
   }
-  const { spec } = engine.module;
-  const { layers, head, parameters } = countElements(spec);
-  const elementBytes = options.dtype === "fp32" ? 4 : 2;
+  const sizes = readSizes(engine.module);
+  const { vocabulary, layers, keyRows, body, head, parameters } = sizes;
+  const elementBytes = dtype === "fp32" ? 4 : 2;
   const prefillTokens = Math.min(512, engine.contextTokens - 1);
   const prefillRates = [];
   const oneRates = [];
@@ -97,38 +84,41 @@ async function measureModel(options) {
     const { kvCache, memory } = engine.stats();
     kvUsedBytes = Math.max(kvUsedBytes, (kvCache.pagesUsed / kvCache.pagesTotal) * memory[0].kvCacheBytes);
   }, 5);
-  await engine.generate(prompt(spec, 32, 1), { maxNewTokens: 4, ignoreEos: true });
+  await engine.generate(prompt(vocabulary, 32, 1), { maxNewTokens: 4, ignoreEos: true });
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
-  for (let i = 0; i < options.repeat; i++) {
-    const { timings } = await engine.generate(prompt(spec, prefillTokens, i), { maxNewTokens: 1, ignoreEos: true });
+  for (let i = 0; i < repeat; i++) {
+    const { timings } = await engine.generate(prompt(vocabulary, prefillTokens, i), {
+      maxNewTokens: 1,
+      ignoreEos: true,
+    });
     prefillRates.push((prefillTokens * 1000) / timings.firstTokenMs);
-    oneRates.push(await decode(engine, 1));
-    eightRates.push(await decode(engine, 8));
+    oneRates.push(await decode(engine, vocabulary, 1));
+    eightRates.push(await decode(engine, vocabulary, 8));
   }
   delay.disable();
   clearInterval(watch);
   const { weightBytes, kvCacheBytes } = engine.stats().memory[0];
   await engine.dispose();
   const meanContext = 16 + decodeTokens / 2;
-  const kvBytes = spec.layers * 2 * spec.kvHeads * spec.headDim * 4 * meanContext;
-  const decodeFlops = 2 * (layers + head) + attentionFlops(spec, meanContext);
+  const kvBytes = layers * 2 * keyRows * 4 * meanContext;
+  const decodeFlops = 2 * (body + head) + attentionFlops(sizes, meanContext);
   return {
-    model: { name: options.shape ?? path.basename(options.model), parameters },
+    model: { name: options.shape ?? path.basename(model), parameters },
     load: { ms: loadTimes },
     prefill: {
       tokens: prefillTokens,
       tokensPerSecond: prefillRates,
-      flopsPerToken: 2 * layers + (2 * head) / prefillTokens + attentionFlops(spec, prefillTokens / 2),
+      flopsPerToken: 2 * body + (2 * head) / prefillTokens + attentionFlops(sizes, prefillTokens / 2),
     },
     decodeOne: {
       tokensPerSecond: oneRates,
-      bytesPerStep: (layers + head) * elementBytes + kvBytes,
+      bytesPerStep: (body + head) * elementBytes + kvBytes,
       flopsPerToken: decodeFlops,
     },
     decodeEight: {
       tokensPerSecond: eightRates,
-      bytesPerStep: (layers + head) * elementBytes + 8 * kvBytes,
+      bytesPerStep: (body + head) * elementBytes + 8 * kvBytes,
       flopsPerToken: decodeFlops,
     },
     eventLoop: { delayP99Ms: delay.percentile(99) / 1e6, delayMaxMs: delay.max / 1e6 },

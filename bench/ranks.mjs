@@ -6,24 +6,18 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { startEngine } from "../dist/loading/init.js";
-import { resolveInitOptions } from "../dist/loading/options.js";
-import { describeModel } from "../dist/models/index.js";
+import { initInference } from "../dist/index.js";
 import { loadNative } from "../dist/native/load.js";
-import { median } from "./median.mjs";
-import { readShape } from "./read_shape.mjs";
+import { median, printTable, readCount, readDtype } from "./figures.mjs";
+import { withRandomCheckpoint } from "./random_checkpoint.mjs";
 
 const newTokens = 64;
 const rounds = 2000;
 const sizes = [4, 16, 64, 256, 1024].map((kilobytes) => kilobytes << 10);
-const dtypes = { fp16: "float16", bf16: "bfloat16", fp32: "float32" };
 
-function open(spec, dtype, tpSize) {
-  const model = {
-    ...{ spec, weights: null, dtype, tpSize, maxSequenceTokens: 512, tokenizer: undefined },
-    generationDefaults: { eosTokenIds: [] },
-  };
-  return startEngine(model, resolveInitOptions({ device: "cpu", threads: 1, kvCacheBytes: 256 << 20 }));
+function open(model, dtype, tpSize) {
+  const config = { dtype, tensor_parallel: { tp_size: tpSize }, max_out_tokens: 512 };
+  return initInference(model, { config, device: "cpu", threads: 1, kvCacheBytes: 256 << 20 });
 }
 
 /** New tokens a second behind the first, and the share of the steps' time that sums over ranks took. */
@@ -39,10 +33,10 @@ async function decode(engine) {
   };
 }
 
-async function measureScaling(spec, dtype, repeat) {
+async function measureScaling(model, dtype, repeat) {
   const binding = loadNative();
   const read = (threads) => binding.measureReadBandwidth(512 << 20, threads, 4);
-  const engines = [await open(spec, dtype, 1), await open(spec, dtype, 2)];
+  const engines = [await open(model, dtype, 1), await open(model, dtype, 2)];
   const runs = [];
   try {
     for (const engine of engines) await decode(engine);
@@ -70,12 +64,6 @@ function measureLatency(ranks, repeat) {
   });
 }
 
-function print(rows) {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  const line = (row) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ");
-  for (const row of rows) console.log(line(row).trimEnd());
-}
-
 async function main() {
   const { values } = parseArgs({
     options: {
@@ -85,16 +73,12 @@ async function main() {
       out: { type: "string" },
     },
   });
-  const repeat = Number(values.repeat);
-  const dtype = dtypes[values.dtype];
-  if (!Number.isInteger(repeat) || repeat < 1)
-    throw new Error(`Expected --repeat to be 1 or more, found ${values.repeat}`);
-  if (dtype === undefined) throw new Error(`Expected --dtype to be fp16, bf16 or fp32, found ${values.dtype}`);
+  const [repeat, dtype] = [readCount(values, "repeat"), readDtype(values)];
   const latency = measureLatency(2, repeat);
-  const runs = await measureScaling(describeModel(readShape(values.shape)).spec, dtype, repeat);
+  const runs = await withRandomCheckpoint(values.shape, (model) => measureScaling(model, dtype, repeat));
   const of = (read) => median(runs.map(read));
-  console.log(`${values.shape}, ${values.dtype}, one thread a rank, median of ${repeat} runs in turn`);
-  print([
+  console.log(`${values.shape}, ${dtype}, one thread a rank, median of ${repeat} runs in turn`);
+  printTable([
     ["decode, tp_size 1", `${of(({ one }) => one.tokensPerSecond).toFixed(2)} tok/s`],
     ["decode, tp_size 2", `${of(({ two }) => two.tokensPerSecond).toFixed(2)} tok/s`],
     ["tp_size 2 / tp_size 1", `${of(({ ratio }) => ratio).toFixed(2)} x`],
@@ -103,7 +87,7 @@ async function main() {
     ["all-reduce's share of a step", `${(100 * of(({ two }) => two.allReduceShare)).toFixed(1)} %`],
   ]);
   console.log("\nall-reduce of 2 ranks, beside one copy of as many bytes");
-  print([
+  printTable([
     ["bytes", "all-reduce", "memcpy"],
     ...latency.map(({ bytes, allReduceUs, copyUs }) => [
       `${bytes >> 10} KB`,

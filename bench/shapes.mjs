@@ -1,4 +1,5 @@
 // Named model shapes: config.json files of published sizes, for benches that need no checkpoint.
+import { readFileSync } from "node:fs";
 
 const llama = (sizes) => ({
   model_type: "llama",
@@ -46,3 +47,15 @@ export const shapes = {
   "opt-125m": opt({ hidden_size: 768, num_hidden_layers: 12, num_attention_heads: 12, ffn_dim: 3072 }),
   "opt-1.3b": opt({ hidden_size: 2048, num_hidden_layers: 24, num_attention_heads: 32, ffn_dim: 8192 }),
 };
+
+/** The config.json that a --shape option means: a known name, or the path of a file. */
+export function readShape(shape) {
+  if (Object.hasOwn(shapes, shape)) return shapes[shape];
+  try {
+    return JSON.parse(readFileSync(shape, "utf8"));
+  } catch (error) {
+    throw new Error(
+      `Expected --shape to be one of ${Object.keys(shapes).join(", ")} or the path of a config.json: ${error.message}`,
+    );
+  }
+}

@@ -7,12 +7,12 @@
 #include "binding/engine.h"
 #include "binding/guard.h"
 #include "binding/writer.h"
-#include "comm/measure_reduce.h"
 #include "cpu/cpu_features.h"
 #include "cpu/measure.h"
 #include "model/layout.h"
+#include "runtime/unsupported.h"
 
-// The whole native surface, as lib/native/binding.ts declares it.
+// All functions of the addon, as lib/native/binding.ts declares them.
 
 namespace shardspeed {
 
@@ -24,16 +24,24 @@ static Napi::Value createEngine(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Value estimate(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(),
+                 [&]() -> Napi::Value { return toArray(info.Env(), estimateMemory(toRankOptions(info[0]))); });
+}
+
+// lib/native/binding.ts, unsupported.
+static Napi::Value findUnsupported(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return toArray(info.Env(), estimateMemory(toEngineOptions(info[0].As<Napi::Object>())));
+    const std::optional<std::string> found = unsupported(toRankOptions(info[0]));
+    return found ? Napi::String::New(info.Env(), *found) : info.Env().Null();
   });
 }
 
-// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native/binding.ts, shardShapes.
+// Rows and columns that the first rank in this process holds of each matrix, by role: lib/native/binding.ts,
+// shardShapes.
 static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const EngineOptions options = toEngineOptions(info[0].As<Napi::Object>());
-    const Shard shard = shardOf(options.spec, options.firstRank(), options.groupSize());
+    const EngineOptions options = toRankOptions(info[0]);
+    const Shard shard = shardOf(options.spec, options.firstRank, options.tpSize);
     auto shapes = Napi::Object::New(info.Env());
     for (const MatrixLayout& layout : modelLayouts(options.spec, shard)) {
       for (const MatrixPart& part : layout.parts) {
@@ -110,13 +118,14 @@ static Napi::Value buildInfo(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  // Once for all environments (worker threads) of the process.
+  // Runs once for all environments (worker threads) of the process.
   static const bool prepared = (prepareCuda(), true);
   static_cast<void>(prepared);
   // Freed with the environment: every worker thread has its own.
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(NativeEngine::define(env))));
   exports.Set("createEngine", Napi::Function::New<createEngine>(env));
   exports.Set("estimateMemory", Napi::Function::New<estimate>(env));
+  exports.Set("unsupported", Napi::Function::New<findUnsupported>(env));
   exports.Set("shardShapes", Napi::Function::New<shardShapes>(env));
   exports.Set("openListener", Napi::Function::New<openListener>(env));
   exports.Set("closeListener", Napi::Function::New<closeListener>(env));

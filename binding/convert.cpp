@@ -1,148 +1,104 @@
 #include "binding/convert.h"
 
 #include <algorithm>
-#include <map>
+#include <limits>
 #include <string>
 #include <utility>
+
+#include "binding/object_reader.h"
+#include "binding/spec.h"
+#include "comm/group.h"
 
 namespace shardspeed {
 
 namespace {
 
-int64_t integer(const Napi::Object& object, const char* key) {
-  return object.Get(key).As<Napi::Number>().Int64Value();
-}
+constexpr int64_t kLargest = (int64_t{1} << 53) - 1;  // integer that JavaScript can tell from its neighbours
+constexpr int64_t kMostPages = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMostThreads = 1024;
+constexpr int64_t kMostRows = 65535;  // of a step
+constexpr int64_t kMostPort = 65535;
+constexpr int64_t kLargest32 = std::numeric_limits<uint32_t>::max();
+constexpr int64_t kLargestInt32 = std::numeric_limits<int32_t>::max();
 
-double number(const Napi::Object& object, const char* key) {
-  return object.Get(key).As<Napi::Number>().DoubleValue();
-}
-
-std::string text(const Napi::Object& object, const char* key) {
-  return object.Get(key).As<Napi::String>().Utf8Value();
-}
-
-bool flag(const Napi::Object& object, const char* key) {
-  return object.Get(key).As<Napi::Boolean>().Value();
-}
-
-template <typename T>
-std::vector<T> numbers(const Napi::Object& object, const char* key) {
-  const auto array = object.Get(key).As<Napi::Array>();
-  std::vector<T> result(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i)
-    result[i] = static_cast<T>(array.Get(i).As<Napi::Number>().DoubleValue());
+std::vector<int64_t> integers(const ValueReader& value) {
+  std::vector<int64_t> result;
+  for (const ValueReader& one : value.list()) result.push_back(one.integer(0, kLargest));
   return result;
 }
 
-std::vector<int32_t> tokens(const Napi::Object& object, const char* key) {
-  const auto array = object.Get(key).As<Napi::Int32Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
-}
-
-DType toDType(const std::string& name) {
-  return name == "float32" ? DType::kF32 : name == "float16" ? DType::kF16 : DType::kBF16;
-}
-
-ActivationKind toActivation(const std::string& name) {
-  static const std::map<std::string, ActivationKind> kinds = {{"none", ActivationKind::kNone},
-                                                              {"relu", ActivationKind::kRelu},
-                                                              {"relu_squared", ActivationKind::kReluSquared},
-                                                              {"gelu", ActivationKind::kGelu},
-                                                              {"gelu_tanh", ActivationKind::kGeluTanh},
-                                                              {"quick_gelu", ActivationKind::kQuickGelu},
-                                                              {"silu", ActivationKind::kSilu},
-                                                              {"tanh", ActivationKind::kTanh},
-                                                              {"sigmoid", ActivationKind::kSigmoid}};
-  const auto found = kinds.find(name);
-  return found == kinds.end() ? ActivationKind::kNone : found->second;
-}
-
-RotarySpec toRotary(const Napi::Object& object) {
-  RotarySpec rotary;
-  rotary.inverseFrequencies = numbers<float>(object, "inverseFrequencies");
-  rotary.amplitude = static_cast<float>(number(object, "amplitude"));
-  if (object.Get("dynamic").IsObject()) {
-    const auto dynamic = object.Get("dynamic").As<Napi::Object>();
-    rotary.dynamicOriginalPositions = integer(dynamic, "originalPositions");
-    rotary.dynamicBase = number(dynamic, "base");
-    rotary.dynamicFactor = number(dynamic, "factor");
-  }
-  return rotary;
-}
-
-ModelSpec toSpec(const Napi::Object& object) {
-  ModelSpec spec;
-  spec.family = text(object, "family");
-  spec.layers = integer(object, "layers");
-  spec.vocabSize = integer(object, "vocabSize");
-  spec.hiddenSize = integer(object, "hiddenSize");
-  spec.embeddingSize = integer(object, "embeddingSize");
-  spec.heads = integer(object, "heads");
-  spec.kvHeads = integer(object, "kvHeads");
-  spec.headDim = integer(object, "headDim");
-  spec.ffnSize = integer(object, "ffnSize");
-  spec.maxPositions = integer(object, "maxPositions");
-  spec.gatedFfn = flag(object, "gatedFfn");
-  spec.activation = toActivation(text(object, "activation"));
-  spec.norm = text(object, "norm") == "rms" ? NormKind::kRms : NormKind::kLayer;
-  spec.normPlacement = text(object, "normPlacement") == "post" ? NormPlacement::kPost : NormPlacement::kPre;
-  spec.normEpsilon = static_cast<float>(number(object, "normEpsilon"));
-  spec.finalNorm = flag(object, "finalNorm");
-  spec.tiedHead = flag(object, "tiedHead");
-  const std::string positions = text(object, "positions");
-  spec.positions = positions == "learned"  ? PositionKind::kLearned
-                   : positions == "rotary" ? PositionKind::kRotary
-                                           : PositionKind::kNone;
-  spec.positionOffset = integer(object, "positionOffset");
-  if (object.Get("rotary").IsObject()) spec.rotary = toRotary(object.Get("rotary").As<Napi::Object>());
-  spec.attentionScales = numbers<float>(object, "attentionScales");
-  return spec;
-}
-
-std::vector<WeightFile> toWeightFiles(const Napi::Array& array) {
+std::vector<WeightFile> readWeightFiles(const ValueReader& value) {
   std::vector<WeightFile> files;
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    const auto file = array.Get(i).As<Napi::Object>();
-    files.push_back({text(file, "path"), integer(file, "bytes")});
+  for (const ValueReader& one : value.list()) {
+    ObjectReader file(one);
+    std::string path = file["path"].text();
+    files.push_back({std::move(path), file["bytes"].integer(0, kLargest)});
+    file.finish();
   }
   return files;
 }
 
-std::vector<WeightView> toWeightViews(const Napi::Array& array) {
+std::vector<WeightView> readWeightViews(const ValueReader& value, size_t files) {
   std::vector<WeightView> views;
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    const auto weight = array.Get(i).As<Napi::Object>();
+  for (const ValueReader& one : value.list()) {
+    ObjectReader weight(one);
     WeightView view;
-    view.role = text(weight, "role");
-    view.tensor = text(weight, "tensor");
-    view.dtype = toDType(text(weight, "dtype"));
-    view.file = static_cast<int32_t>(integer(weight, "file"));
-    view.byteOffset = integer(weight, "byteOffset");
-    view.shape = numbers<int64_t>(weight, "shape");
-    view.strides = numbers<int64_t>(weight, "strides");
-    if (weight.Has("firstRow")) view.firstRow = integer(weight, "firstRow");
-    if (weight.Has("firstCol")) view.firstCol = integer(weight, "firstCol");
+    view.role = weight["role"].text();
+    view.tensor = weight["tensor"].text();
+    view.dtype = readDType(weight["dtype"]);
+    view.file = static_cast<int32_t>(weight["file"].integer(0, static_cast<int64_t>(files) - 1));
+    view.byteOffset = weight["byteOffset"].integer(0, kLargest);
+    const ValueReader shape = weight["shape"], strides = weight["strides"];
+    view.shape = integers(shape);
+    view.strides = integers(strides);
+    if (view.shape.empty()) shape.refuse("one dimension or more");
+    if (view.shape.size() != view.strides.size()) strides.refuse("a number for each dimension of the shape");
+    const ValueReader row = weight["firstRow"], col = weight["firstCol"];
+    if (!row.absent()) view.firstRow = row.integer(0, kLargest);
+    if (!col.absent()) view.firstCol = col.integer(0, kLargest);
+    weight.finish();
     views.push_back(std::move(view));
   }
   return views;
 }
 
-WeightPlan toWeightPlan(const Napi::Object& object) {
-  return {toWeightFiles(object.Get("files").As<Napi::Array>()), toWeightViews(object.Get("weights").As<Napi::Array>())};
+WeightPlan readWeightPlan(const ValueReader& value) {
+  ObjectReader object(value);
+  WeightPlan plan;
+  plan.files = readWeightFiles(object["files"]);
+  plan.weights = readWeightViews(object["weights"], plan.files.size());
+  object.finish();
+  return plan;
 }
 
-ProcessGroupOptions toProcessGroup(const Napi::Object& object) {
+ProcessGroupOptions readProcessGroup(const ValueReader& value, const EngineOptions& options) {
+  ObjectReader object(value);
   ProcessGroupOptions group;
-  group.rank = static_cast<int>(integer(object, "rank"));
-  group.size = static_cast<int>(integer(object, "size"));
-  group.listener = static_cast<int>(integer(object, "listener"));
-  group.leaderHost = text(object, "leaderHost");
-  group.leaderPort = static_cast<uint16_t>(integer(object, "leaderPort"));
-  const auto key = object.Get("key").As<Napi::Uint8Array>();
-  std::copy_n(key.Data(), std::min(key.ElementLength(), group.key.size()), group.key.begin());
-  group.silenceLimitMs = integer(object, "silenceLimitMs");
-  group.connectLimitMs = integer(object, "connectLimitMs");
+  group.rank = options.firstRank;
+  group.size = options.tpSize;
+  group.listener = static_cast<int>(object["listener"].integer(-1, kLargestInt32));
+  group.leaderHost = object["leaderHost"].text();
+  group.leaderPort = static_cast<uint16_t>(object["leaderPort"].integer(0, kMostPort));
+  const ValueReader key = object["key"];
+  const std::vector<uint8_t> bytes = key.bytes();
+  if (bytes.size() != group.key.size()) key.refuse(std::to_string(group.key.size()) + " bytes");
+  std::copy(bytes.begin(), bytes.end(), group.key.begin());
+  group.silenceLimitMs = object["silenceLimitMs"].integer(0, kLargestInt32);
+  // All have just been heard of: one that does not connect now is as lost as one that falls silent later.
+  group.connectLimitMs = group.silenceLimitMs;
+  object.finish();
   return group;
+}
+
+std::vector<std::string> readDevices(const ValueReader& value) {
+  std::vector<std::string> devices;
+  for (const ValueReader& device : value.list()) devices.push_back(device.text());
+  if (devices.empty() || devices.size() > kMostRanks) value.refuse("1 to " + std::to_string(kMostRanks) + " devices");
+  return devices;
+}
+
+float real(const ValueReader& value) {
+  return static_cast<float>(value.number());
 }
 
 // Hands the memory over instead of copying it; a runtime that refuses foreign memory gets a copy.
@@ -188,40 +144,70 @@ void addToken(Napi::Env env, Napi::Object& object, const Event& event) {
 
 }  // namespace
 
-EngineOptions toEngineOptions(const Napi::Object& plan) {
+static EngineOptions readRankPlan(ObjectReader& plan) {
   EngineOptions options;
-  options.spec = toSpec(plan.Get("spec").As<Napi::Object>());
-  if (plan.Get("weights").IsObject()) options.plan = toWeightPlan(plan.Get("weights").As<Napi::Object>());
-  options.dtype = toDType(text(plan, "dtype"));
-  options.devices.clear();
-  const auto devices = plan.Get("devices").As<Napi::Array>();
-  for (uint32_t i = 0; i < devices.Length(); ++i)
-    options.devices.push_back(devices.Get(i).As<Napi::String>().Utf8Value());
-  if (plan.Get("group").IsObject()) options.processes = toProcessGroup(plan.Get("group").As<Napi::Object>());
-  options.threads = static_cast<int>(integer(plan, "threads"));
-  options.maxSequenceTokens = integer(plan, "maxSequenceTokens");
-  options.maxBatchTokens = integer(plan, "maxBatchTokens");
-  options.kvCachePages = integer(plan, "kvCachePages");
+  options.spec = readSpec(plan.object("spec"));
+  options.dtype = readDType(plan["dtype"]);
+  options.tpSize =
+      static_cast<int>(plan["tpSize"].integer(1, std::min<int64_t>(kMostRanks, largestGroup(options.spec))));
+  const ValueReader devices = plan["devices"];
+  options.devices = readDevices(devices);
+  const auto here = static_cast<int>(options.devices.size());
+  if (here != 1 && here != options.tpSize) devices.refuse("one device, or one for each of tpSize ranks");
+  options.firstRank = static_cast<int>(plan["firstRank"].integer(0, options.tpSize - here));
+  options.threads = static_cast<int>(plan["threads"].integer(1, kMostThreads));
+  options.maxSequenceTokens = plan["maxSequenceTokens"].integer(1, options.spec.maxPositions);
+  options.maxBatchTokens = plan["maxBatchTokens"].integer(1, kMostRows);
   return options;
 }
 
-std::unique_ptr<Sequence> toSequence(const Napi::Object& request) {
+EngineOptions toRankOptions(const Napi::Value& value) {
+  ObjectReader plan(value, "plan");
+  EngineOptions options = readRankPlan(plan);
+  plan.finish();
+  return options;
+}
+
+EngineOptions toEngineOptions(const Napi::Value& value) {
+  ObjectReader plan(value, "plan");
+  EngineOptions options = readRankPlan(plan);
+  const ValueReader weights = plan["weights"], group = plan["group"];
+  if (!weights.absent()) options.plan = readWeightPlan(weights);
+  if (!group.absent()) options.processes = readProcessGroup(group, options);
+  if (static_cast<int>(options.devices.size()) != (options.processes ? 1 : options.tpSize))
+    group.refuse(options.processes ? "null where this process has several ranks" : "how this process meets the others");
+  options.kvCachePages = plan["kvCachePages"].integer(0, kMostPages);
+  plan.finish();
+  return options;
+}
+
+std::unique_ptr<Sequence> toSequence(const Napi::Value& value, int64_t vocabSize, int64_t maxTokens) {
+  ObjectReader request(value, "request");
   SamplingParams params;
-  params.temperature = static_cast<float>(number(request, "temperature"));
-  params.topK = static_cast<int32_t>(integer(request, "topK"));
-  params.topP = static_cast<float>(number(request, "topP"));
-  params.minP = static_cast<float>(number(request, "minP"));
-  params.repetitionPenalty = static_cast<float>(number(request, "repetitionPenalty"));
-  params.presencePenalty = static_cast<float>(number(request, "presencePenalty"));
-  params.frequencyPenalty = static_cast<float>(number(request, "frequencyPenalty"));
-  params.seed =
-      (static_cast<uint64_t>(number(request, "seedHigh")) << 32) | static_cast<uint64_t>(number(request, "seedLow"));
-  params.minNewTokens = static_cast<int32_t>(integer(request, "minNewTokens"));
-  params.stopTokens = tokens(request, "stopTokens");
-  params.logprobs = static_cast<int32_t>(integer(request, "logprobs"));
-  auto sequence = std::make_unique<Sequence>(integer(request, "id"), tokens(request, "tokens"),
-                                             integer(request, "maxNewTokens"), std::move(params));
-  sequence->forward = flag(request, "forward");
+  params.temperature = real(request["temperature"]);
+  params.topK = static_cast<int32_t>(request["topK"].integer(0, kLargestInt32));
+  params.topP = real(request["topP"]);
+  params.minP = real(request["minP"]);
+  params.repetitionPenalty = real(request["repetitionPenalty"]);
+  params.presencePenalty = real(request["presencePenalty"]);
+  params.frequencyPenalty = real(request["frequencyPenalty"]);
+  const auto high = static_cast<uint64_t>(request["seedHigh"].integer(0, kLargest32));
+  params.seed = high << 32 | static_cast<uint64_t>(request["seedLow"].integer(0, kLargest32));
+  params.minNewTokens = static_cast<int32_t>(request["minNewTokens"].integer(0, kLargestInt32));
+  params.stopTokens = request["stopTokens"].int32Array();
+  params.logprobs = static_cast<int32_t>(request["logprobs"].integer(-1, kLargestInt32));
+  const bool forward = request["forward"].flag();
+  const int64_t id = request["id"].integer(0, kLargest);
+  const ValueReader tokens = request["tokens"], newTokens = request["maxNewTokens"];
+  std::vector<int32_t> prompt = tokens.int32Array();
+  const auto length = static_cast<int64_t>(prompt.size());
+  if (length == 0 || length > maxTokens) tokens.refuse("1 to " + std::to_string(maxTokens) + " tokens");
+  if (!std::all_of(prompt.begin(), prompt.end(), [&](int32_t token) { return token >= 0 && token < vocabSize; }))
+    tokens.refuse("token ids from 0 to " + std::to_string(vocabSize - 1));
+  const int64_t most = newTokens.integer(0, forward ? kLargest : maxTokens - length);
+  request.finish();
+  auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
+  sequence->forward = forward;
   return sequence;
 }
 
@@ -266,18 +252,23 @@ Napi::Object toObject(Napi::Env env, Event& event) {
   return object;
 }
 
-WritePlan toWritePlan(const Napi::Object& object) {
+WritePlan toWritePlan(const Napi::Value& value) {
+  ObjectReader object(value, "plan");
   WritePlan plan;
-  plan.path = text(object, "path");
-  const auto header = object.Get("header").As<Napi::Uint8Array>();
-  plan.header.assign(reinterpret_cast<const char*>(header.Data()), header.ElementLength());
-  plan.files = toWeightFiles(object.Get("files").As<Napi::Array>());
-  const auto tensors = object.Get("tensors").As<Napi::Array>();
-  for (uint32_t i = 0; i < tensors.Length(); ++i) {
-    const auto tensor = tensors.Get(i).As<Napi::Object>();
-    plan.tensors.push_back({integer(tensor, "rows"), integer(tensor, "cols"), toDType(text(tensor, "dtype")),
-                            toWeightViews(tensor.Get("views").As<Napi::Array>())});
+  plan.path = object["path"].text();
+  const std::vector<uint8_t> header = object["header"].bytes();
+  plan.header.assign(header.begin(), header.end());
+  plan.files = readWeightFiles(object["files"]);
+  for (const ValueReader& one : object["tensors"].list()) {
+    ObjectReader tensor(one);
+    WrittenTensor& written = plan.tensors.emplace_back();
+    written.rows = tensor["rows"].integer(0, kLargest);
+    written.cols = tensor["cols"].integer(0, kLargest);
+    written.dtype = readDType(tensor["dtype"]);
+    written.views = readWeightViews(tensor["views"], plan.files.size());
+    tensor.finish();
   }
+  object.finish();
   return plan;
 }
 

@@ -6,13 +6,18 @@
 
 #include "model/tensor_writer.h"
 #include "runtime/engine.h"
+#include "runtime/rank_parts.h"
 
 namespace shardspeed {
 
-// JavaScript objects (lib/native/binding.ts) to what the engine takes, and back. Nothing is checked: TypeScript did.
-EngineOptions toEngineOptions(const Napi::Object& plan);
-std::unique_ptr<Sequence> toSequence(const Napi::Object& request);
-WritePlan toWritePlan(const Napi::Object& object);
+// JavaScript objects (lib/native/binding.ts) to what the engine takes, and back. What users may get wrong has been
+// checked in TypeScript; here whatever the engine does not know, or could not survive, throws Error("ERR_NATIVE").
+EngineOptions toEngineOptions(const Napi::Value& plan);
+// Of a RankPlan: what memory depends on.
+EngineOptions toRankOptions(const Napi::Value& plan);
+// For an engine with so many tokens in its vocabulary, and so many at most in a sequence.
+std::unique_ptr<Sequence> toSequence(const Napi::Value& request, int64_t vocabSize, int64_t maxTokens);
+WritePlan toWritePlan(const Napi::Value& plan);
 // Moves the event's contents.
 Napi::Object toObject(Napi::Env env, Event& event);
 Napi::Object toObject(Napi::Env env, const EngineStats& stats);

@@ -5,6 +5,7 @@
 #ifdef SHARDSPEED_CUDA
 #include "cuda/cuda_backend.h"
 #include "cuda/devices.h"
+#include "runtime/device.h"
 #endif
 #ifdef SHARDSPEED_CUDA_EMULATOR
 #include <cuda_runtime.h>
@@ -17,7 +18,7 @@
 namespace shardspeed {
 
 #ifdef SHARDSPEED_CUDA_EMULATOR
-// What tests of the package set: the number of devices and their size, and a launch that fails.
+// Settings for tests of the package: number of devices, their memory, and a launch that fails.
 static void readEmulatorSettings() {
   if (const char* count = std::getenv("SHARDSPEED_EMULATOR_DEVICES")) emulator::setDeviceCount(std::atoi(count));
   if (const char* bytes = std::getenv("SHARDSPEED_EMULATOR_MEMORY"))
@@ -37,7 +38,7 @@ void prepareCuda() {
 #ifdef SHARDSPEED_CUDA_EMULATOR
   readEmulatorSettings();
 #endif
-  cuda::addCudaDevices();
+  addDeviceKind("cuda", cuda::cudaDeviceKind());
 }
 
 static Napi::Object toObject(Napi::Env env, const cuda::DeviceReport& device) {
@@ -87,7 +88,7 @@ Napi::Value cudaReport(const Napi::CallbackInfo& info) {
     fillReport(info.Env(), object, info[0]);
 #ifdef SHARDSPEED_CUDA_EMULATOR
     object.Set("emulated", true);
-    // Where a kernel went wrong: for whoever looks into a failed test.
+    // The place where a kernel failed, for the reader of a failed test.
     if (!emulator::lastReport().empty()) object.Set("fault", emulator::lastReport());
 #else
     object.Set("emulated", false);

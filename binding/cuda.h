@@ -4,9 +4,9 @@
 
 namespace shardspeed {
 
-// The CUDA half of the native surface, there in every build; a build without CUDA says so.
+// The addon's functions for CUDA. Every build has them; in a build without CUDA they say so.
 
-// Before the first engine is made.
+// Call it before the first engine is made.
 void prepareCuda();
 Napi::Value cudaReport(const Napi::CallbackInfo& info);
 bool builtWithCuda();

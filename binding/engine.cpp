@@ -10,9 +10,9 @@
 
 namespace shardspeed {
 
-// The way from the engine's thread to JavaScript: one thread-safe function, one call a step. It keeps the process alive
-// exactly while JavaScript waits for something (loading, a request, closing), and stops the engine when its environment
-// ends, be it by dispose(), by process exit or by worker.terminate().
+// Delivers events from the engine's thread to JavaScript by one thread-safe function, one call a step. It keeps the
+// process alive exactly while JavaScript waits for something (loading, a request, closing), and stops the engine when
+// its environment ends by dispose(), process exit or worker.terminate().
 //
 // Lifetime: the thread-safe function owns a reference to the channel until its finalizer, which runs on the JavaScript
 // thread after the engine's thread has released it, or when the environment is torn down.
@@ -26,8 +26,8 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
                                     &channel->function_);
     // Added after the thread-safe function, so it runs before Node closes that one.
     napi_add_env_cleanup_hook(env, endWithEnvironment, channel.get());
-    // The load; where rank 0 is another process, also the end: until then this one computes for it.
-    channel->outstanding_ = options.firstRank() > 0 ? 2 : 1;
+    // Loading; if rank 0 is another process, also the end, since this one computes for it until then.
+    channel->outstanding_ = options.firstRank > 0 ? 2 : 1;
     EventChannel* self = channel.get();
     try {
       channel->engine_ = std::make_unique<Engine>(
@@ -36,7 +36,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
     } catch (const std::exception& error) {
       channel->closing_ = true;
       napi_release_threadsafe_function(channel->function_,
-                                       napi_tsfn_release);  // the engine's thread would have done it
+                                       napi_tsfn_release);  // instead of the engine's thread
       throw Error("ERR_OUT_OF_MEMORY", std::string("the system refused to start the engine's thread: ") + error.what());
     }
     return channel;
@@ -72,7 +72,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
  private:
   explicit EventChannel(Napi::Env env) : env_(env) {}
 
-  // From the engine's thread. A closing function refuses the call: nobody listens any more.
+  // Called on the engine's thread. A function that is closing refuses the call; nobody listens any more then.
   void post(std::vector<Event>&& events) {
     auto* batch = new std::vector<Event>(std::move(events));
     if (napi_call_threadsafe_function(function_, batch, napi_tsfn_nonblocking) != napi_ok) delete batch;
@@ -146,8 +146,11 @@ Napi::Function NativeEngine::define(Napi::Env env) {
 
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {
   guarded(info.Env(), [&] {
-    channel_ =
-        EventChannel::open(info.Env(), info[1].As<Napi::Function>(), toEngineOptions(info[0].As<Napi::Object>()));
+    EngineOptions options = toEngineOptions(info[0]);
+    if (!info[1].IsFunction()) throw Error("ERR_NATIVE", "createEngine needs a function that takes its events");
+    vocabSize_ = options.spec.vocabSize;
+    maxTokens_ = options.maxSequenceTokens;
+    channel_ = EventChannel::open(info.Env(), info[1].As<Napi::Function>(), std::move(options));
     return info.Env().Undefined();
   });
 }
@@ -157,11 +160,15 @@ NativeEngine::~NativeEngine() {
 }
 
 void NativeEngine::submit(const Napi::CallbackInfo& info) {
-  if (channel_->engine()) channel_->submit(toSequence(info[0].As<Napi::Object>()));
+  guarded(info.Env(), [&] {
+    if (channel_->engine()) channel_->submit(toSequence(info[0], vocabSize_, maxTokens_));
+    return info.Env().Undefined();
+  });
 }
 
 void NativeEngine::cancel(const Napi::CallbackInfo& info) {
-  if (Engine* engine = channel_->engine()) engine->cancel(info[0].As<Napi::Number>().Int64Value());
+  Engine* engine = channel_->engine();
+  if (engine && info[0].IsNumber()) engine->cancel(info[0].As<Napi::Number>().Int64Value());
 }
 
 Napi::Value NativeEngine::stats(const Napi::CallbackInfo& info) {

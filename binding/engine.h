@@ -10,7 +10,7 @@ namespace shardspeed {
 
 class EventChannel;
 
-// lib/native/binding.ts, NativeEngine: an Engine and the channel on which its events reach JavaScript.
+// NativeEngine of lib/native/binding.ts: an Engine and the channel that delivers its events to JavaScript.
 class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -24,6 +24,8 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   Napi::Value close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<EventChannel> channel_;
+  int64_t vocabSize_ = 0;
+  int64_t maxTokens_ = 0;  // of a sequence
 };
 
 }  // namespace shardspeed

@@ -9,8 +9,8 @@
 
 namespace shardspeed {
 
-// Runs body and returns what it returns. No exception may reach Node, whose frames know nothing of them: they become
-// JavaScript errors with their code, and the result is then undefined.
+// Runs body and returns its result. C++ exceptions must not reach Node's frames, which cannot unwind them: they become
+// JavaScript errors with a code, and the result is undefined.
 template <typename Body>
 Napi::Value guarded(Napi::Env env, Body&& body) {
   std::string code = "ERR_NATIVE";

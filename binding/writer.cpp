@@ -13,7 +13,7 @@
 
 namespace shardspeed {
 
-// What JavaScript and the thread that writes share.
+// State that JavaScript and the writing thread share.
 struct WriteState {
   std::atomic<bool> stop{false};
   std::atomic<int64_t> written{0};
@@ -56,7 +56,7 @@ Napi::Value startWriting(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Napi::Env env = info.Env();
     const auto state = std::make_shared<WriteState>();
-    auto* job = new WriteJob(env, toWritePlan(info[0].As<Napi::Object>()), state);  // deletes itself
+    auto* job = new WriteJob(env, toWritePlan(info[0]), state);  // deletes itself
     auto result = Napi::Object::New(env);
     result.Set("done", job->done.Promise());
     result.Set("cancel", Napi::Function::New(env, [state](const Napi::CallbackInfo&) { state->stop = true; }));

@@ -4,7 +4,7 @@
 
 namespace shardspeed {
 
-// lib/native/binding.ts, writeTensors.
+// writeTensors of lib/native/binding.ts.
 Napi::Value startWriting(const Napi::CallbackInfo& info);
 
 }  // namespace shardspeed

@@ -48,16 +48,27 @@ struct Span {
   }
 };
 
-// out = the turned part of `in`, which may be out itself.
+// Pairs [j, j + kWidth) of out = those of `in`, which may be out itself, turned.
 template <typename T, int kWidth>
-__device__ __forceinline__ void turnSpan(const T* in, T* out, int j, int half, const AppendShared& shared) {
-  Span<T, kWidth> first = Span<T, kWidth>::load(in + j);
-  Span<T, kWidth> second = Span<T, kWidth>::load(in + j + half);
+__device__ __forceinline__ void turnSpan(const T* in, T* out, int j, int half, bool interleaved,
+                                         const AppendShared& shared) {
+  const int at = interleaved ? 2 * j : j;
+  const int other = interleaved ? at + kWidth : at + half;
+  Span<T, kWidth> first = Span<T, kWidth>::load(in + at);
+  Span<T, kWidth> second = Span<T, kWidth>::load(in + other);
+  const auto turn = [&](T& a, T& b, int pair) { turnPair(a, b, shared.cosines[pair], shared.sines[pair]); };
+  if (kWidth > 1 && interleaved) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i)
-    turnPair(first.values[i], second.values[i], shared.cosines[j + i], shared.sines[j + i]);
-  first.store(out + j);
-  second.store(out + j + half);
+    for (int i = 0; i + 1 < kWidth; i += 2) {
+      turn(first.values[i], first.values[i + 1], j + i / 2);
+      turn(second.values[i], second.values[i + 1], j + (kWidth + i) / 2);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) turn(first.values[i], second.values[i], j + i);
+  }
+  first.store(out + at);
+  second.store(out + other);
 }
 
 // out [j, j + kWidth) = in, or zeros beyond the head's end, which is at the end of a span.
@@ -93,13 +104,14 @@ __global__ void __launch_bounds__(kThreads) appendKernel(AttentionArgs<T> args, 
   const int thread = threadIdx.x;
   for (int i = thread; i < args.heads * pairs; i += kThreads) {
     T* head = args.qkv + row * args.qkvStride + static_cast<int64_t>(i / pairs) * args.headDim;
-    turnSpan<T, kWidth>(head, head, i % pairs * kWidth, half, shared);
+    turnSpan<T, kWidth>(head, head, i % pairs * kWidth, half, args.rotaryInterleaved, shared);
   }
   const int pageId = args.step.pages[args.step.pageOffsets[row] + position / kPage];
   const int slot = position % kPage * args.paddedDim;
   for (int i = thread; i < args.kvHeads * pairs; i += kThreads) {
     const int head = i / pairs;
-    turnSpan<T, kWidth>(args.key(row, head), args.page(pageId, head) + slot, i % pairs * kWidth, half, shared);
+    turnSpan<T, kWidth>(args.key(row, head), args.page(pageId, head) + slot, i % pairs * kWidth, half,
+                        args.rotaryInterleaved, shared);
   }
   for (int i = thread; i < args.kvHeads * rest; i += kThreads) {
     const int head = i / rest;

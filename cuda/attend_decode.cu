@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 
 #include "cuda/attention.h"
 #include "cuda/attention_args.cuh"
@@ -120,16 +121,17 @@ __device__ __forceinline__ void prepareRow(const AttentionArgs<T>& args, const D
   for (int head = warp; head < kHeads; head += kWarps) {
     T* query = shared.queries + head * kStride;
     if (head < block.heads)
-      turnHead(args.query(block.row, block.firstHead + head), args.headDim, args.rotaryHalf, shared.cosines,
-               shared.sines, query, kDim);
+      turnHead(args.query(block.row, block.firstHead + head), args.headDim, args.rotaryHalf, args.rotaryInterleaved,
+               shared.cosines, shared.sines, query, kDim);
     else
       for (int j = lane; j < kDim; j += 32) query[j] = fromFloat<T>(0);
   }
   if (block.ownsRow && warp == 2)
-    turnHead(args.key(block.row, block.kvHead), args.headDim, args.rotaryHalf, shared.cosines, shared.sines, shared.key,
-             kDim);
+    turnHead(args.key(block.row, block.kvHead), args.headDim, args.rotaryHalf, args.rotaryInterleaved, shared.cosines,
+             shared.sines, shared.key, kDim);
   if (block.ownsRow && warp == 3)
-    turnHead(args.value(block.row, block.kvHead), args.headDim, 0, shared.cosines, shared.sines, shared.value, kDim);
+    turnHead(args.value(block.row, block.kvHead), args.headDim, 0, false, shared.cosines, shared.sines, shared.value,
+             kDim);
   __syncthreads();
   if (!block.ownsRow || block.firstHead != block.kvHead * args.group) return;
   T* page = args.page(block.pages[block.position / kPage], block.kvHead) + block.position % kPage * args.paddedDim;
@@ -328,8 +330,9 @@ size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount) {
 }
 
 int64_t decodeSplits(int64_t longestLength, int32_t window) {
-  // A window may begin anywhere in its first page.
-  const int64_t seen = window > 0 ? std::min<int64_t>(longestLength, window + kPage - 1) : longestLength;
+  // A window or chunk may begin anywhere in its first page.
+  const int64_t span = std::abs(static_cast<int64_t>(window));
+  const int64_t seen = span > 0 ? std::min<int64_t>(longestLength, span + kPage - 1) : longestLength;
   const int64_t pages = (seen + kPage - 1) / kPage;
   // Not pagesOfSplit(): a shorter sequence may have more stretches, just before they grow.
   return std::clamp<int64_t>((pages + kLeastPages - 1) / kLeastPages, 1, kMostSplits);

@@ -16,23 +16,27 @@
 namespace shardspeed::cuda {
 
 constexpr int kPrefillTileRows = 64;
+constexpr int64_t kMostHeadDim = 256;
 
 constexpr int64_t attentionPadding(int64_t headDim) {
   return (headDim + 15) / 16 * 16;
 }
 
 struct AttentionParams {
-  DType dtype = DType::kF16;           // T: of qkv, out and the cache
-  AttentionShape shape;                // headDim 1 ... 256
-  float scale = 1;                     // multiplies q k^T
-  float softCap = 0;                   // scores = softCap tanh(scores / softCap); 0 = off
-  int32_t window = 0;                  // a token sees itself and the window - 1 tokens before it; 0 = all
+  DType dtype = DType::kF16;  // T: of qkv, out and the cache
+  AttentionShape shape;       // headDim 1 ... kMostHeadDim
+  float scale = 1;            // multiplies q k^T
+  float softCap = 0;          // scores = softCap tanh(scores / softCap); 0 = off
+  // A token sees itself and: the window - 1 tokens before it; or where negative, those before it of its chunk of
+  // -window tokens; 0 = all before it.
+  int32_t window = 0;
   const float* alibiSlopes = nullptr;  // (heads): adds slope * (key position - query position); null = off
-  int32_t rotaryHalf = 0;              // element j < rotaryHalf turns with element j + rotaryHalf; 0 = not rotary
-  float rotaryAmplitude = 1;           // multiplies cos and sin
-  void* qkv = nullptr;                 // T (rows, qkvStride): q heads | k heads | v heads, headDim each, not yet turned
-  int64_t qkvStride = 0;               // in elements, a multiple of 64
-  void* out = nullptr;                 // T (rows, outStride): heads * headDim
+  int32_t rotaryHalf = 0;              // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary
+  RotaryLayout rotaryLayout = RotaryLayout::kHalf;
+  float rotaryAmplitude = 1;  // multiplies cos and sin
+  void* qkv = nullptr;        // T (rows, qkvStride): q heads | k heads | v heads, headDim each, not yet turned
+  int64_t qkvStride = 0;      // in elements, a multiple of 64
+  void* out = nullptr;        // T (rows, outStride): heads * headDim
   int64_t outStride = 0;
   void* cache = nullptr;  // of this layer
 };
@@ -42,6 +46,7 @@ struct AttentionParams {
 // Workspace of attendDecode for so many rows; zeroed once by the owner, left zeroed where it must be by every call.
 size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount);
 // Blocks that the longest of the sequences needs (grid size; a graph is captured with a number that covers its steps).
+// window: as in AttentionParams.
 // How one sequence is split depends on its own length alone, so its bits do not depend on its company.
 int64_t decodeSplits(int64_t longestLength, int32_t window);
 // For each of rows[0 ... rowCount) (indices of rows of the step; entries < 0 and rows with position < 0 are skipped):

@@ -53,6 +53,7 @@ struct AttentionArgs {
   int paddedDim;  // of the cache
   int window;
   int rotaryHalf;
+  bool rotaryInterleaved;
   float rotaryAmplitude;
   ScoreRule rule;
   const float* alibiSlopes;
@@ -74,6 +75,7 @@ struct AttentionArgs {
   }
   // The first position that a query at `position` sees.
   __device__ __forceinline__ int firstVisible(int position) const {
+    if (window < 0) return position - position % -window;
     return window > 0 && position >= window ? position - window + 1 : 0;
   }
   __device__ __forceinline__ float slope(int head) const {
@@ -91,6 +93,7 @@ AttentionArgs<T> attentionArgs(const AttentionParams& params, const StepView& st
   args.paddedDim = static_cast<int>(attentionPadding(params.shape.headDim));
   args.window = params.window;
   args.rotaryHalf = params.rotaryHalf;
+  args.rotaryInterleaved = params.rotaryLayout == RotaryLayout::kInterleaved;
   args.rotaryAmplitude = params.rotaryAmplitude;
   args.rule = scoreRule(params);
   args.alibiSlopes = params.alibiSlopes;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "base/error.h"
 #include "cuda/attention.h"
@@ -16,15 +17,10 @@
 #include "cuda/switches.h"
 #include "cuda/tensors.h"
 #include "cuda/token_chooser.h"
-#include "model/layout.h"
-#include "runtime/executor.h"
 
 namespace shardspeed::cuda {
 
 namespace {
-
-// Rows of generated tokens in one launch of the attention: bounds its workspace.
-constexpr int64_t kDecodeRows = 64;
 
 const CudaMatrix& of(const Matrix& matrix) {
   return static_cast<const CudaMatrix&>(matrix);
@@ -41,6 +37,14 @@ float* streamOf(const Activations& activations) {
 
 NormParams normParams(const Norm& norm) {
   return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
+}
+
+// AttentionParams::window
+int32_t windowOf(const AttentionMask& mask) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (const auto* window = std::get_if<WindowMask>(&mask)) return static_cast<int32_t>(std::min(kMost, window->size));
+  if (const auto* chunk = std::get_if<ChunkMask>(&mask)) return -static_cast<int32_t>(std::min(kMost, chunk->size));
+  return 0;
 }
 
 class CudaBackend final : public Backend {
@@ -64,9 +68,9 @@ class CudaBackend final : public Backend {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
   }
-  void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override {
-    rotary_ = rotary;
-    buffers_.setRotary(rotary);
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override {
+    rotary_ = tables;
+    buffers_.setRotary(tables);
   }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now
@@ -97,16 +101,18 @@ class CudaBackend final : public Backend {
     normalized_ = {};
     normalizeStream(rows, x.cols(), streamOf(x), of(x).stride(), normParams(norm), stream_.get());
   }
-  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
-              KvCache& cache, Activations& out) override;
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
+  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
+    return unsupportedCudaAttention(call, 1);
+  }
   void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     products_.setGenerated(count);  // from here on it is about these rows
     cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
                      of(out).stride(), stream_.get());
   }
-  bool sample(Activations& logits, int64_t count, const Sampler* const* samplers, SampledToken* sampled) override {
+  bool sample(Activations& logits, int64_t count, const SamplingState* const* states, SampledToken* sampled) override {
     if (!chooser_) return false;
-    const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, samplers, sampled, stream_);
+    const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, states, sampled, stream_);
     checkGroup();
     return chosen;
   }
@@ -139,7 +145,7 @@ class CudaBackend final : public Backend {
   bool uploaded_ = false;
   bool inStep_ = false;
   int64_t splits_ = 0;  // of the attention over generated rows in this step
-  RotarySpec rotary_;
+  std::vector<RotarySpec> rotary_;
   DeviceMemory scratch_;  // rows of the residual stream in the weights' dtype, where a product needs them
   struct Normalized {
     const Norm* norm = nullptr;
@@ -267,26 +273,35 @@ void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activation
   if (!inStep_) finishPart();
 }
 
-void CudaBackend::attend(const Step&, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
-                         Activations& qkv, KvCache& cache, Activations& out) {
+void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) {
   AttentionParams params;
   params.dtype = options_.dtype;
-  params.shape = shape;
-  params.scale = scale;
-  params.rotaryHalf = rotary ? static_cast<int32_t>(rotary_.inverseFrequencies.size()) : 0;
-  params.rotaryAmplitude = rotary_.amplitude;
+  params.shape = call.shape;
+  params.scale = call.scale;
+  params.softCap = call.softCap;
+  params.window = windowOf(call.mask);
+  params.alibiSlopes = std::holds_alternative<AlibiPositions>(call.positions) ? dataOf(call.slopes) : nullptr;
+  StepView view = buffers_.view();
+  if (const auto* rotary = std::get_if<RotaryPositions>(&call.positions)) {
+    params.rotaryHalf = static_cast<int32_t>(rotary->dims / 2);
+    params.rotaryLayout = rotary->layout;
+    params.rotaryAmplitude = rotary_[static_cast<size_t>(rotary->table)].amplitude;
+    view = buffers_.view(*rotary);
+  }
   params.qkv = of(qkv).data();
   params.qkvStride = of(qkv).stride();
   params.out = of(out).data();
   params.outStride = of(out).stride();
-  params.cache = static_cast<CudaKvCache&>(cache).layer(layer);
+  params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
+  // What a window spans is the same in every step, so a captured step may count on it.
+  const int64_t splits = std::min(splits_, decodeSplits(std::numeric_limits<int32_t>::max(), params.window));
   for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
-    attendDecode(params, buffers_.view(), buffers_.generatedRows() + first,
-                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits_, decodeWorkspace_.as(),
+    attendDecode(params, view, buffers_.generatedRows() + first,
+                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits, decodeWorkspace_.as(),
                  stream_.get());
   if (buffers_.promptCount() == 0) return;
-  appendRows(params, buffers_.view(), buffers_.promptRows(), buffers_.promptCount(), stream_.get());
-  attendPrefill(params, buffers_.view(), buffers_.tiles(), buffers_.tileCount(), stream_.get());
+  appendRows(params, view, buffers_.promptRows(), buffers_.promptCount(), stream_.get());
+  attendPrefill(params, view, buffers_.tiles(), buffers_.tileCount(), stream_.get());
 }
 
 void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
@@ -311,38 +326,20 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 
 }  // namespace
 
+std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int /*ranks*/) {
+  if (call.shape.headDim > kMostHeadDim)
+    return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
+           std::to_string(kMostHeadDim);
+  if (std::holds_alternative<FullMask>(call.mask)) return "attention to later tokens";
+  if (call.clamp != 0) return "clamped queries, keys and values";
+  if (call.sinks) return "attention sinks";
+  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
+  return {};
+}
+
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options) {
   requireUsableDevice(index);
   return std::make_unique<CudaBackend>(index, options);
-}
-
-MemoryEstimate estimateCuda(const ModelSpec& spec, const Shard& shard, const BackendOptions& options) {
-  const AttentionShape shape{shard.heads.count, shard.kvHeads.count, spec.headDim};
-  MemoryEstimate estimate;
-  for (const MatrixLayout& layout : modelLayouts(spec, shard))
-    estimate.weightBytes += static_cast<int64_t>(CudaMatrix::bytesOf(layout.rows, layout.cols(), options.dtype));
-  size_t bytes = StepBuffers::bytesOf(options.maxRows, options.kvPages) + decodeWorkspaceBytes(shape, kDecodeRows);
-  if (shard.rank == 0)
-    bytes += TokenChooser::bytesOf(spec.vocabSize, std::min(options.maxRows, Executor::kLogitRows),
-                                   options.kvPages * kPageTokens);
-  if (shard.size > 1)
-    bytes += Collectives::bytesOf(Executor::groupShapes(spec, shard.size, options.maxRows), shard.rank);
-  size_t scratch = 0;
-  int64_t narrowCols = 0;
-  for (const auto& [capacity, cols, width, buffer] : Executor::activationShapes(spec, shard, options.maxRows)) {
-    bytes += CudaActivations::bytesOf(capacity, cols, width);
-    if (width == Width::kNarrow) narrowCols = std::max(narrowCols, cols);
-    if (width == Width::kWide) scratch = std::max(scratch, CudaActivations::bytesOf(capacity, cols, Width::kNarrow));
-  }
-  estimate.activationBytes =
-      static_cast<int64_t>(bytes + scratch + Products::bytesOf(StepBuffers::paddedRows(options.maxRows), narrowCols));
-  estimate.kvPageBytes =
-      static_cast<int64_t>(static_cast<size_t>(spec.layers) * CudaKvCache::pageBytes(shape, options.dtype));
-  return estimate;
-}
-
-void addCudaDevices() {
-  addDeviceKind("cuda", {makeCudaBackend, estimateCuda});
 }
 
 }  // namespace shardspeed::cuda

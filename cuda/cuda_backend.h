@@ -2,7 +2,8 @@
 
 #include <memory>
 
-#include "runtime/device.h"
+#include "backend.h"
+#include "backend_kind.h"
 
 namespace shardspeed::cuda {
 
@@ -10,9 +11,12 @@ namespace shardspeed::cuda {
 // bf16, sums and the residual stream fp32.
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options);
 
-MemoryEstimate estimateCuda(const ModelSpec& spec, const Shard& shard, const BackendOptions& options);
+// As DeviceKind has it.
+std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks);
 
-// Makes "cuda:0" and so on known to the engine.
-void addCudaDevices();
+// Rows of generated tokens in one launch of the attention: bounds its workspace.
+constexpr int64_t kDecodeRows = 64;
+
+DeviceKind cudaDeviceKind();
 
 }  // namespace shardspeed::cuda

@@ -4,8 +4,9 @@
 
 #include "cuda/element.cuh"
 
-// Rotary position embedding (Su et al., RoFormer, 2021) in its half-split form: element j turns with element j + half
-// by position * inverseFrequencies[j]. Decode and append share it, so that a key has the same bits whichever wrote it.
+// Rotary position embedding (Su et al., RoFormer, 2021): pair j of elements, which are j and j + half or, interleaved,
+// 2 j and 2 j + 1, turns by position * inverseFrequencies[j]. Decode and append share it, so that a key has the same
+// bits whichever wrote it.
 
 namespace shardspeed::cuda {
 
@@ -36,15 +37,17 @@ __device__ __forceinline__ void turnPair(T& first, T& second, float cosine, floa
 
 // One warp: out (width) = in (headDim) turned and rounded to T, then zeros.
 template <typename T>
-__device__ __forceinline__ void turnHead(const T* in, int headDim, int half, const float* cosines, const float* sines,
-                                         T* out, int width) {
+__device__ __forceinline__ void turnHead(const T* in, int headDim, int half, bool interleaved, const float* cosines,
+                                         const float* sines, T* out, int width) {
   const int lane = threadIdx.x % 32;
   for (int j = lane; j < half; j += 32) {
-    T first = in[j];
-    T second = in[j + half];
+    const int at = interleaved ? 2 * j : j;
+    const int other = interleaved ? at + 1 : at + half;
+    T first = in[at];
+    T second = in[other];
     turnPair(first, second, cosines[j], sines[j]);
-    out[j] = first;
-    out[j + half] = second;
+    out[at] = first;
+    out[other] = second;
   }
   for (int j = 2 * half + lane; j < width; j += 32) out[j] = j < headDim ? in[j] : fromFloat<T>(0);
 }

@@ -25,24 +25,51 @@ StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
   view_ = {at(kTokenIds), at(kPositions), at(kPageOffsets), at(kPages), at(kRotaryOffsets), nullptr};
 }
 
-void StepBuffers::setRotary(const RotarySpec& rotary) {
-  rotary_ = rotary;
-  const size_t half = rotary.inverseFrequencies.size();
-  const size_t tables = rotary.dynamicOriginalPositions > 0 ? 1 + static_cast<size_t>(rows_) : 1;
-  frequencies_ = DeviceMemory(std::max<size_t>(1, tables * half) * sizeof(float), "rotary frequencies");
-  view_.inverseFrequencies = frequencies_.as<float>();
-  if (tables > 1)
-    for (HostBuffer& buffer : host_) buffer.frequencies = PinnedMemory(frequencies_.bytes(), "rotary frequencies");
-  check(cudaMemcpy(frequencies_.as(), rotary.inverseFrequencies.data(), half * sizeof(float), cudaMemcpyHostToDevice),
+void StepBuffers::setRotary(const std::vector<RotarySpec>& tables) {
+  std::vector<float> fixed;
+  const auto add = [&](size_t index) {
+    tableStarts_[index] = fixed.size();
+    fixed.insert(fixed.end(), tables[index].inverseFrequencies.begin(), tables[index].inverseFrequencies.end());
+  };
+  tableStarts_.resize(tables.size());
+  for (size_t i = 0; i < tables.size(); ++i) {
+    if (tables[i].dynamicOriginalPositions == 0) {
+      add(i);
+    } else {
+      if (isDynamic()) throw Error("ERR_NATIVE", "the CUDA backend takes one dynamic rotary table, found several");
+      dynamic_ = tables[i];
+      dynamicTable_ = static_cast<int64_t>(i);
+    }
+  }
+  size_t count = std::max<size_t>(1, fixed.size());
+  if (isDynamic()) {
+    add(static_cast<size_t>(dynamicTable_));
+    const size_t half = dynamic_.inverseFrequencies.size();
+    count = fixed.size() + static_cast<size_t>(rows_) * half;
+    const size_t bytes = static_cast<size_t>(1 + rows_) * half * sizeof(float);
+    for (HostBuffer& buffer : host_) buffer.frequencies = PinnedMemory(bytes, "rotary frequencies");
+    const size_t zeros = static_cast<size_t>(rows_) * sizeof(int32_t);
+    noOffsets_ = DeviceMemory(zeros, "rotary frequencies");
+    check(cudaMemset(noOffsets_.as(), 0, zeros), "loading rotary frequencies");
+  }
+  frequencies_ = DeviceMemory(count * sizeof(float), "rotary frequencies");
+  check(cudaMemcpy(frequencies_.as(), fixed.data(), fixed.size() * sizeof(float), cudaMemcpyHostToDevice),
         "loading rotary frequencies");
   check(cudaStreamSynchronize(nullptr), "loading rotary frequencies");
 }
 
+StepView StepBuffers::view(const RotaryPositions& rotary) const {
+  StepView view = view_;
+  view.inverseFrequencies = frequencies_.as<float>() + tableStarts_[static_cast<size_t>(rotary.table)];
+  if (isDynamic() && rotary.table != dynamicTable_) view.rotaryOffsets = noOffsets_.as<int32_t>();
+  return view;
+}
+
 // Every sequence past the original length has frequencies of its own, behind the fixed ones.
 int32_t StepBuffers::rotaryOffsetOf(const SequenceSlice& slice) {
-  const int64_t original = rotary_.dynamicOriginalPositions;
+  const int64_t original = dynamic_.dynamicOriginalPositions;
   if (original == 0 || slice.totalLength <= original) return 0;
-  const std::vector<float> frequencies = dynamicInverseFrequencies(rotary_, slice.totalLength);
+  const std::vector<float> frequencies = dynamicInverseFrequencies(dynamic_, slice.totalLength);
   const auto offset = static_cast<int32_t>(packedFrequencies_.size());
   packedFrequencies_.insert(packedFrequencies_.end(), frequencies.begin(), frequencies.end());
   return offset;
@@ -100,7 +127,7 @@ void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWan
   deviceRows_.resize(static_cast<size_t>(step.rows));
   usedPages_ = generatedCount_ = longestGenerated_ = promptCount_ = 0;
   longTiles_.clear();
-  packedFrequencies_.assign(rotary_.inverseFrequencies.begin(), rotary_.inverseFrequencies.end());
+  packedFrequencies_.assign(dynamic_.inverseFrequencies.begin(), dynamic_.inverseFrequencies.end());
   for (const bool generated : {true, false})
     for (const SequenceSlice& slice : step.sequences)
       if (slice.generated == generated) packSlice(step, slice, packed);
@@ -110,11 +137,11 @@ void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWan
   if (paddedRows > step.rows) generatedCount_ = paddedRows;  // only steps of generated rows are padded
   const auto bytes = static_cast<size_t>(kPages * rows_ + usedPages_) * sizeof(int32_t);
   check(cudaMemcpyAsync(device_.as(), packed, bytes, cudaMemcpyHostToDevice, stream.get()), "describing a step");
-  if (packedFrequencies_.size() > rotary_.inverseFrequencies.size()) {
+  if (packedFrequencies_.size() > dynamic_.inverseFrequencies.size()) {
     const size_t frequencyBytes = packedFrequencies_.size() * sizeof(float);
     std::memcpy(buffer.frequencies.as(), packedFrequencies_.data(), frequencyBytes);
-    check(cudaMemcpyAsync(frequencies_.as(), buffer.frequencies.as(), frequencyBytes, cudaMemcpyHostToDevice,
-                          stream.get()),
+    float* target = frequencies_.as<float>() + tableStarts_[static_cast<size_t>(dynamicTable_)];
+    check(cudaMemcpyAsync(target, buffer.frequencies.as(), frequencyBytes, cudaMemcpyHostToDevice, stream.get()),
           "describing a step");
   }
   buffer.sent.record(stream);

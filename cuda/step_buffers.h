@@ -19,13 +19,15 @@ class StepBuffers {
   static int64_t paddedRows(int64_t rows);
 
   StepBuffers(int64_t maxRows, int64_t kvPages);
-  // Before the first upload of a rotary model.
-  void setRotary(const RotarySpec& rotary);
+  // Before the first upload of a model with rotary positions. At most one of the tables may be dynamic.
+  void setRotary(const std::vector<RotarySpec>& tables);
 
   // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none.
   void upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream);
 
   const StepView& view() const { return view_; }
+  // With the frequencies of one of the rotary tables.
+  StepView view(const RotaryPositions& rotary) const;
   const int32_t* generatedRows() const { return at(kGeneratedRows); }  // device, as all below
   int64_t generatedCount() const { return generatedCount_; }           // with those that are marked as none
   int64_t longestGenerated() const { return longestGenerated_; }
@@ -54,6 +56,7 @@ class StepBuffers {
   void packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed);
   void packTiles(int32_t* packed);
   int32_t rotaryOffsetOf(const SequenceSlice& slice);
+  bool isDynamic() const { return dynamic_.dynamicOriginalPositions > 0; }
 
   struct HostBuffer {
     PinnedMemory packed;
@@ -66,9 +69,12 @@ class StepBuffers {
   DeviceMemory device_;
   HostBuffer host_[2];
   int turn_ = 0;
-  RotarySpec rotary_;
-  DeviceMemory frequencies_;  // (1 + rows_ where dynamic, half)
-  std::vector<float> packedFrequencies_;
+  RotarySpec dynamic_;  // the table that is, if one is
+  int64_t dynamicTable_ = -1;
+  std::vector<size_t> tableStarts_;       // in frequencies_
+  DeviceMemory frequencies_;              // (tables, half); then of the dynamic one (1 + rows_, half)
+  DeviceMemory noOffsets_;                // (rows_) zeros, of the tables beside a dynamic one
+  std::vector<float> packedFrequencies_;  // of the dynamic table
   StepView view_{};
   struct LongTile {
     RowTile tile;

@@ -36,24 +36,24 @@ static bool penalizes(const SamplingParams& params) {
   return params.repetitionPenalty != 1 || params.presencePenalty != 0 || params.frequencyPenalty != 0;
 }
 
-static bool bans(const Sampler& sampler) {
-  return sampler.newTokens() < sampler.params().minNewTokens && !sampler.params().stopTokens.empty();
+static bool bans(const SamplingState& state) {
+  return state.newTokens < state.params.minNewTokens && !state.params.stopTokens.empty();
 }
 
-bool TokenChooser::isPlain(const Sampler* const* samplers, int64_t count) {
-  return std::all_of(samplers, samplers + count, [](const Sampler* sampler) {
-    const SamplingParams& params = sampler->params();
-    return params.temperature == 0 && params.logprobs < 0 && !penalizes(params) && !bans(*sampler);
+bool TokenChooser::isPlain(const SamplingState* const* states, int64_t count) {
+  return std::all_of(states, states + count, [](const SamplingState* state) {
+    const SamplingParams& params = state->params;
+    return params.temperature == 0 && params.logprobs < 0 && !penalizes(params) && !bans(*state);
   });
 }
 
-bool TokenChooser::pack(const Sampler* const* samplers, int64_t count) {
+bool TokenChooser::pack(const SamplingState* const* states, int64_t count) {
   counts_.clear();
   banned_.clear();
   auto* rows = hostWishes_.as<SampleRow>();
   for (int64_t i = 0; i < count; ++i) {
-    const Sampler& sampler = *samplers[i];
-    const SamplingParams& params = sampler.params();
+    const SamplingState& state = *states[i];
+    const SamplingParams& params = state.params;
     if (params.logprobs > kMostLogprobs) return false;
     SampleRow& row = rows[i];
     row = {params.temperature,
@@ -65,15 +65,15 @@ bool TokenChooser::pack(const Sampler* const* samplers, int64_t count) {
            params.frequencyPenalty,
            params.logprobs,
            params.seed,
-           static_cast<uint64_t>(sampler.newTokens()),
+           static_cast<uint64_t>(state.newTokens),
            static_cast<int32_t>(counts_.size()),
            0,
            static_cast<int32_t>(banned_.size()),
            0};
     if (penalizes(params))
-      for (const auto& [token, times] : sampler.counts())
+      for (const auto& [token, times] : state.counts)
         if (token >= 0 && token < vocab_) counts_.push_back({token, times, 0});
-    if (bans(sampler))
+    if (bans(state))
       for (const int32_t token : params.stopTokens)
         if (token >= 0 && token < vocab_) banned_.push_back(token);
     row.countEntries = static_cast<int32_t>(counts_.size()) - row.firstCount;
@@ -82,13 +82,13 @@ bool TokenChooser::pack(const Sampler* const* samplers, int64_t count) {
   return counts_.size() <= maxCounts_ && banned_.size() <= maxBanned_;
 }
 
-bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const Sampler* const* samplers,
+bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states,
                           SampledToken* sampled, const Stream& stream) {
   if (count > maxRows_) return false;
-  const bool plain = isPlain(samplers, count);
+  const bool plain = isPlain(states, count);
   const size_t rowBytes = static_cast<size_t>(count) * sizeof(SampleRow);
   if (!plain) {
-    if (!pack(samplers, count)) return false;
+    if (!pack(states, count)) return false;
     auto* packed = hostWishes_.as<uint8_t>();
     const size_t countBytes = counts_.size() * sizeof(TokenCount), bannedBytes = banned_.size() * sizeof(int32_t);
     if (countBytes > 0) std::memcpy(packed + rowBytes, counts_.data(), countBytes);
@@ -106,15 +106,15 @@ bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const Sa
                         cudaMemcpyDeviceToHost, stream.get()),
         "sampling");
   stream.wait("computing a step");
-  for (int64_t i = 0; i < count; ++i) sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *samplers[i]);
+  for (int64_t i = 0; i < count; ++i) sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *states[i]);
   return true;
 }
 
-SampledToken TokenChooser::toToken(const SampleResult& result, const Sampler& sampler) const {
+SampledToken TokenChooser::toToken(const SampleResult& result, const SamplingState& state) const {
   SampledToken token;
   token.finite = result.finite != 0;
   token.token = result.token;
-  if (sampler.params().logprobs < 0 || !token.finite) return token;
+  if (state.params.logprobs < 0 || !token.finite) return token;
   token.logprob = result.logprob;
   for (int32_t i = 0; i < std::min(result.topCount, kMostLogprobs); ++i)
     token.top.push_back({result.top[i].token, result.top[i].logprob});

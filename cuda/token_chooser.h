@@ -4,7 +4,7 @@
 
 #include "cuda/memory.h"
 #include "cuda/sample.h"
-#include "runtime/sampler.h"
+#include "sampling.h"
 
 namespace shardspeed::cuda {
 
@@ -15,7 +15,7 @@ class TokenChooser {
   TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens);
 
   // As Backend::sample. Waits for the tokens.
-  bool choose(float* logits, int64_t stride, int64_t count, const Sampler* const* samplers, SampledToken* sampled,
+  bool choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states, SampledToken* sampled,
               const Stream& stream);
 
   static size_t bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens);
@@ -23,10 +23,10 @@ class TokenChooser {
  private:
   static constexpr int64_t kBannedPerRow = 32;
   // True where all rows are greedy and nothing else.
-  static bool isPlain(const Sampler* const* samplers, int64_t count);
+  static bool isPlain(const SamplingState* const* states, int64_t count);
   // False where the lists do not fit.
-  bool pack(const Sampler* const* samplers, int64_t count);
-  SampledToken toToken(const SampleResult& result, const Sampler& sampler) const;
+  bool pack(const SamplingState* const* states, int64_t count);
+  SampledToken toToken(const SampleResult& result, const SamplingState& state) const;
 
   int64_t vocab_;
   int64_t maxRows_;

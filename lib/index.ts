@@ -4,29 +4,17 @@
  * @packageDocumentation
  */
 
-export {
-  type ArchiveFormat,
-  type ArchiveManifest,
-  type ArchiveProgress,
-  type ArchiveRuntime,
-  type ExtractLimits,
-  type ManifestModel,
-  type ModelArchive,
-  type OpenArchiveOptions,
-  openArchive,
-  type PackedArchive,
-  type PackOptions,
-  packArchive,
-} from "./archive/index.js";
-export { type ErrorCode, errorCodes, ShardspeedError } from "./base/errors.js";
+export type { ArchiveManifest, ManifestModel } from "./archive/manifest.js";
+export { type ModelArchive, openArchive } from "./archive/open.js";
+export type { ExtractLimits, OpenArchiveOptions } from "./archive/open_options.js";
+export { type PackedArchive, packArchive } from "./archive/pack.js";
+export type { ArchiveFormat, ArchiveRuntime, PackOptions } from "./archive/pack_options.js";
+export type { ArchiveProgress } from "./archive/progress.js";
+export { type ErrorCode, errorCodes, httpStatuses, ShardspeedError } from "./base/errors.js";
 export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
-export {
-  type ConfigDtype,
-  DeepSpeedInferenceConfig,
-  type QuantTarget,
-  type ResolvedDeepSpeedConfig,
-} from "./deepspeed_config/index.js";
+export { DeepSpeedInferenceConfig } from "./deepspeed_config/inference_config.js";
+export type { ConfigDtype, QuantTarget, ResolvedDeepSpeedConfig } from "./deepspeed_config/types.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";
 export type { ForwardInputs, ForwardResult, Logits } from "./engine/forward.js";
 export type {
@@ -37,19 +25,22 @@ export type {
   GenerationTimings,
   GenerationUsage,
 } from "./engine/generation.js";
+export type { GenerationOptions } from "./engine/generation_options.js";
+export type { ModelInfo } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";
 export { Context, type ContextOptions } from "./handler/context.js";
 export { type DsEngineContext, getDsEngine } from "./handler/ds_engine.js";
-export { type IntermediateResponse, sendIntermediatePredictResponse } from "./handler/intermediate.js";
+export { sendIntermediatePredictResponse } from "./handler/intermediate.js";
 export { loadHandler } from "./handler/load_handler.js";
 export { type Metric, type MetricDimension, Metrics } from "./handler/metrics.js";
 export { PredictionException } from "./handler/prediction_exception.js";
-export { decodeRequest, type HandlerRequest, type RequestPart } from "./handler/request.js";
+export { decodeRequest, type HandlerRequest, type RequestPart, type Untyped } from "./handler/request.js";
 export { type RequestHeader, RequestProcessor } from "./handler/request_processor.js";
 export { type HandlerSource, resolveHandler } from "./handler/resolve_handler.js";
+export type { IntermediateResponse, RequestResponse } from "./handler/response.js";
 export {
   type BatchOutcome,
   type BatchRequest,
@@ -57,17 +48,16 @@ export {
   type HandlerObject,
   HandlerService,
   type PredictOptions,
-  type RequestResponse,
+  type ServiceOptions,
 } from "./handler/service.js";
 export type { SystemProperties, SystemPropertyValues } from "./handler/system_properties.js";
 export { TextGenerationHandler } from "./handler/text_generation_handler.js";
-export type { Untyped } from "./handler/untyped.js";
 export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
-export type { GenerationOptions, InitOptions, LoadProgress } from "./loading/options.js";
-export type { Activation, ModelSpec, RotarySpec } from "./models/spec.js";
+export type { InitOptions, LoadProgress } from "./loading/options.js";
 export type { TokenLogprob } from "./native/binding.js";
+export { type OpenModel, type OpenModelOptions, openModel } from "./serving/open_model.js";
 export {
   AutoTokenizer,
   type BatchEncoding,
@@ -95,5 +85,6 @@ export {
   type ParsedModelConfig,
   parseModelConfigYaml,
   readModelConfigYaml,
+  type Settings,
   type TorchrunSettings,
 } from "./torchserve_config/index.js";

@@ -1,10 +1,12 @@
-// Builds the native addon, incrementally: CMake is configured when the folder has no cache of this checkout, then built.
+// Builds native code, incrementally: CMake is configured where the folder has no cache of this checkout with these options.
 //   node scripts/build_native.mjs               build/Release/shardspeed.node, for the CPU
-//   node scripts/build_native.mjs --emulator    build-emulator/Release/shardspeed.node, for tests: with the CUDA backend,
-//                                               its kernels compiled as C++ and run on the processor
+//   node scripts/build_native.mjs --emulator    build/emulator/shardspeed.node, for tests: with the CUDA backend, its kernels
+//                                               compiled as C++ and run on the processor
 //   node scripts/build_native.mjs --cuda        build-cuda/Release/shardspeed.node, with the CUDA backend by the nvcc
 //                                               that CUDACXX names or PATH finds
-// Extra arguments go to cmake-js, for example --CDSOME_OPTION=ON (which needs a fresh folder) or --target NAME.
+//   node scripts/build_native.mjs --debug       build-debug/Debug/shardspeed.node, with symbols and not optimised
+// --strict makes warnings errors, as in tests. --target NAME builds something else of the folder, such as native_tests: what is compiled with the same flags is compiled
+// once. Extra arguments go to cmake-js, for example --CDSOME_OPTION=ON.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -25,16 +27,23 @@ function cmakeProblem() {
 }
 
 /**
- * CMake refuses a cache made for another folder, which is what a copied or moved checkout has; and one without build
- * files is what a failed configuration leaves, which cmake-js would take for a finished one.
+ * CMake refuses a cache made for another folder, which is what a copied or moved checkout has. One without build files is
+ * what a failed configuration leaves, which cmake-js would take for a finished one; and to one with other options it would
+ * not pass ours. Without its cache CMake configures anew, and keeps what is compiled.
  */
-function removeUselessCache(folder) {
+function removeUselessCache(folder, options) {
   const cache = path.join(folder, "CMakeCache.txt");
   if (!existsSync(cache)) return;
-  if (!["build.ninja", "Makefile"].some((name) => existsSync(path.join(folder, name)))) return rmSync(cache);
-  const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, "utf8"))?.[1];
-  if (home && existsSync(home) && realpathSync(home) === realpathSync(root)) return;
-  rmSync(folder, { recursive: true });
+  const text = readFileSync(cache, "utf8");
+  const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(text)?.[1];
+  if (home && !(existsSync(home) && realpathSync(home) === realpathSync(root)))
+    return rmSync(folder, { recursive: true });
+  const isConfigured = ["build.ninja", "Makefile"].some((name) => existsSync(path.join(folder, name)));
+  const hasOptions = options.every((option) => {
+    const [name, ...value] = option.slice("--CD".length).split("=");
+    return text.split("\n").some((line) => line.startsWith(`${name}:`) && line.endsWith(`=${value.join("=")}`));
+  });
+  if (!isConfigured || !hasOptions) rmSync(cache);
 }
 
 const problem = cmakeProblem();
@@ -44,34 +53,27 @@ if (problem) {
   );
   process.exit(1);
 }
+// The tests and the emulator are configured in the folder of the addon, to share objects; they are built where they are wanted.
+const withTests = ["--CDSHARDSPEED_CUDA=EMULATOR", "--CDSHARDSPEED_TESTS=ON", "--CDSHARDSPEED_BENCH=ON"];
 const kinds = {
-  cpu: { folder: "build", options: [] },
-  // The tests are configured too, to share what they are linked with; who wants them names them as targets.
-  emulator: {
-    folder: "build-emulator",
-    options: ["--CDSHARDSPEED_CUDA=EMULATOR", "--CDSHARDSPEED_TESTS=ON", "--CDSHARDSPEED_BENCH=ON"],
-  },
-  cuda: { folder: "build-cuda", options: ["--CDSHARDSPEED_CUDA=ON"] },
+  "--emulator": { folder: "build", config: "Release", options: withTests, target: "shardspeed_emulated" },
+  "--cuda": { folder: "build-cuda", config: "Release", options: ["--CDSHARDSPEED_CUDA=ON"], target: "shardspeed" },
+  "--debug": { folder: "build-debug", config: "Debug", options: [], target: "shardspeed" },
 };
+const released = { folder: "build", config: "Release", options: withTests, target: "shardspeed" };
 const given = process.argv.slice(2);
-const kind = given.includes("--emulator") ? kinds.emulator : given.includes("--cuda") ? kinds.cuda : kinds.cpu;
-const extra = given.filter((argument) => argument !== "--emulator" && argument !== "--cuda");
-if (kind === kinds.emulator && !extra.includes("--target")) extra.push("--target", "shardspeed");
-removeUselessCache(path.join(root, kind.folder));
+const { folder, config, options, target } = kinds[given.find((argument) => argument in kinds)] ?? released;
+const extra = given
+  .filter((argument) => !(argument in kinds))
+  .map((argument) => (argument === "--strict" ? "--CDCMAKE_COMPILE_WARNING_AS_ERROR=ON" : argument));
+if (!extra.includes("--target")) extra.push("--target", target);
+removeUselessCache(
+  path.join(root, folder),
+  [...options, ...extra].filter((argument) => argument.startsWith("--CD")),
+);
 const cmakeJs = require.resolve("cmake-js/bin/cmake-js");
 const parallel = String(availableParallelism());
 // Not "compile": on any compile error that command deletes the folder and compiles everything a second time.
-const args = [
-  cmakeJs,
-  "build",
-  "--directory",
-  root,
-  "--out",
-  kind.folder,
-  "--config",
-  "Release",
-  "--parallel",
-  parallel,
-];
-const { status } = spawnSync(process.execPath, [...args, ...kind.options, ...extra], { cwd: root, stdio: "inherit" });
+const args = [cmakeJs, "build", "--directory", root, "--out", folder, "--config", config, "--parallel", parallel];
+const { status } = spawnSync(process.execPath, [...args, ...options, ...extra], { cwd: root, stdio: "inherit" });
 process.exitCode = status ?? 1;

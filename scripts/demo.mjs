@@ -50,7 +50,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 }
 if (isStale("node_modules/.package-lock.json", ["package-lock.json"]))
   await step("Installing packages", ["ci", "--ignore-scripts"]);
-if (isStale("dist", ["lib", "tsconfig.json"])) await step("Compiling TypeScript", ["run", "build:ts"]);
+if (isStale("dist/.tsbuildinfo", ["lib", "tsconfig.json"])) await step("Compiling TypeScript", ["run", "build:ts"]);
 if (isStale("build/Release/shardspeed.node", ["src", "binding", "cuda", "CMakeLists.txt"])) {
   await step("Building the native addon", ["run", "build:native"]);
 }

@@ -4,17 +4,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/dtype.h"
 #include "model/attention_spec.h"
 #include "model/spec.h"
+#include "sampling.h"
 
 namespace shardspeed {
-
-class Sampler;
-struct SampledToken;
 
 // What a backend must do: own the memory of weights, activations and KV cache in whatever layout suits its kernels, and
 // run the fused operations from which runtime/executor.cpp builds every architecture. One Backend is one rank's device;
@@ -135,10 +134,11 @@ struct AttentionCall {
   AttentionShape shape;  // of this rank
   float scale = 1;       // multiplies q k^T
   AttentionMask mask = CausalMask{};
-  AttentionPositions positions = NoPositions{};  // ALiBi: the slopes of this rank's heads
-  float softCap = 0;                             // score = softCap tanh(score / softCap), before ALiBi; 0 = off
-  float clamp = 0;                               // q, k and v are first limited to [-clamp, clamp]; 0 = off
-  const Vector* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
+  AttentionPositions positions = NoPositions{};
+  const Vector* slopes = nullptr;  // (heads) of this rank, where positions are ALiBi
+  float softCap = 0;               // score = softCap tanh(score / softCap), before ALiBi; 0 = off
+  float clamp = 0;                 // q, k and v are first limited to [-clamp, clamp]; 0 = off
+  const Vector* sinks = nullptr;   // (heads): a logit more in each softmax, whose value is zero; null = none
   QkNormSpan normSpan = QkNormSpan::kHead;
   const Norm* queryNorm = nullptr;  // before positions are applied; null = none
   const Norm* keyNorm = nullptr;
@@ -154,8 +154,8 @@ class Backend {
   virtual std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) = 0;
   // Bytes that makeKvCache takes for one page of all layers; to divide a budget by.
   virtual size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const = 0;
-  // Called once, before the first step: the rotary tables are built for maxPositions.
-  virtual void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) = 0;
+  // Called once, before the first step of a model with rotary positions, which name one of these tables each.
+  virtual void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) = 0;
 
   // Called once, before the first step and when all activations are made: so many rows of logits will be sampled at
   // once, at most. Of a group's ranks only rank 0 samples, but all of them are called.
@@ -184,16 +184,19 @@ class Backend {
   virtual void gatherLogits(int64_t /*rows*/, const Activations& /*part*/, Activations* /*whole*/) {}
   // x = norm(x), for models that normalise after the residual
   virtual void normalize(const Norm& norm, int64_t rows, Activations& x) = 0;
-  // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Turns q and k where the model is rotary,
-  // appends k and v to the layer's pages, then out (rows, heads * headDim) = softmax(scale q k^T, causal) v for each
-  // head, without a score matrix.
-  virtual void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
-                      Activations& qkv, KvCache& cache, Activations& out) = 0;
+  // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Turns q and k where positions are rotary,
+  // appends k and v to the layer's pages, then out (rows, heads * headDim) = softmax(scale q k^T, masked) v for each
+  // head, without a score matrix. qkv may be changed.
+  virtual void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
+                      Activations& out) = 0;
+  // The first thing of a call that attend() cannot compute, in words for an error; nothing where it computes all of it.
+  // Answers before weights are loaded: vectors and norms of the call may be stand-ins that are only compared with null.
+  virtual std::optional<std::string> unsupportedAttention(const AttentionCall& /*call*/) const { return {}; }
   // out[i] = in[step.wantedRows[first + i]]
   virtual void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) = 0;
-  // Chooses the next token of the first `count` rows of logits, which it may change, as Sampler::sample does. False
+  // Chooses the next token of the first `count` rows of logits, which it may change, as runtime/sampler.h does. False
   // where the backend leaves that to the host: the logits are as they were then.
-  virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const Sampler* const* /*samplers*/,
+  virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const SamplingState* const* /*states*/,
                       SampledToken* /*sampled*/) {
     return false;
   }

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "bench.h"
 #include "cuda/cuda_backend.h"
+#include "runtime/device.h"
 #include "runtime/engine.h"
 #include "shapes.h"
 
@@ -168,7 +169,7 @@ void measurePrefill(Bench& bench, const ModelShape& model, const Lengths& length
 }  // namespace
 
 void measureModels(Bench& bench) {
-  static const bool added = (cuda::addCudaDevices(), true);
+  static const bool added = (addDeviceKind("cuda", cuda::cudaDeviceKind()), true);
   (void)added;
   const bool smoke = bench.options().smoke;
   const Lengths lengths = smoke ? Lengths{5, 3, 40, 3} : Lengths{16, 128, 2048, 32};

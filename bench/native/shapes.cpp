@@ -14,29 +14,30 @@ std::vector<ModelShape> modelShapes(bool smoke) {
 ModelSpec modelSpec(const ModelShape& shape, int64_t maxPositions) {
   ModelSpec spec;
   spec.family = shape.isLlama ? "llama" : "opt";
-  spec.layers = shape.layers;
   spec.vocabSize = shape.vocab;
   spec.hiddenSize = shape.hidden;
-  spec.embeddingSize = shape.hidden;
-  spec.heads = shape.heads;
-  spec.kvHeads = shape.kvHeads;
-  spec.headDim = shape.headDim;
-  spec.ffnSize = shape.ffn;
   spec.maxPositions = maxPositions;
-  spec.attentionScales.assign(static_cast<size_t>(shape.layers), 1.0f / std::sqrt(static_cast<float>(shape.headDim)));
+  spec.embedding.width = shape.hidden;
+  LayerSpec layer;
+  layer.attention.heads = shape.heads;
+  layer.attention.kvHeads = shape.kvHeads;
+  layer.attention.headDim = shape.headDim;
+  layer.attention.scale = 1.0f / std::sqrt(static_cast<float>(shape.headDim));
   if (shape.isLlama) {
-    spec.gatedFfn = true;
-    spec.activation = ActivationKind::kSilu;
-    spec.norm = NormKind::kRms;
-    spec.positions = PositionKind::kRotary;
+    layer.feedForward = DenseFeedForward{shape.ffn, ActivationKind::kSilu, true};
+    layer.norms.norm.kind = NormKind::kRms;
+    layer.attention.positions = RotaryPositions{shape.headDim, RotaryLayout::kHalf, 0};
+    RotarySpec& table = spec.rotaryTables.emplace_back();
     for (int64_t i = 0; i < shape.headDim / 2; ++i)
-      spec.rotary.inverseFrequencies.push_back(
+      table.inverseFrequencies.push_back(
           std::pow(500000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(shape.headDim)));
   } else {
-    spec.positions = PositionKind::kLearned;
-    spec.positionOffset = 2;
-    spec.tiedHead = true;
+    layer.feedForward = DenseFeedForward{shape.ffn, ActivationKind::kRelu, false};
+    spec.embedding.positions = LearnedPositions{2};
   }
+  spec.kinds = {layer};
+  spec.layers.assign(static_cast<size_t>(shape.layers), 0);
+  spec.output = LogitsOutput{.tied = !shape.isLlama, .norm = layer.norms.norm};
   return spec;
 }
 

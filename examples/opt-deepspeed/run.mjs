@@ -9,7 +9,7 @@ import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { Context, HandlerService, openArchive, packArchive, readModelConfigYaml, resolveHandler } from "shardspeed";
+import { openModel, packArchive } from "shardspeed";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const { values, positionals } = parseArgs({
@@ -41,27 +41,14 @@ async function pack(folder) {
 
 /** What a server does for one model and one batch. */
 async function serve(file) {
-  const archive = await openArchive(file);
+  const model = await openModel(file, { settings: { batchSize: prompts.length }, logger });
   try {
-    const { raw } = await readModelConfigYaml(archive.configFile, { logger });
-    const context = new Context({
-      modelName: archive.modelName,
-      modelDir: archive.folder,
-      manifest: archive.manifest,
-      batchSize: prompts.length,
-      modelYamlConfig: raw,
-      logger,
-    });
-    const handler = await resolveHandler({ handler: archive.handler, modelDir: archive.folder, yaml: raw });
-    const service = new HandlerService(handler, context);
-    await service.initialize();
     const requests = prompts.map((prompt, i) => ({ id: `${i}`, data: { body: Buffer.from(prompt) } }));
-    const { code, message, responses } = await service.predict(requests);
+    const { code, message, responses } = await model.service.predict(requests);
     if (code !== 200) throw new Error(`${code} ${message}`);
     for (const { body } of responses) process.stdout.write(`${body.toString().replaceAll("\n", " ")}\n`);
-    await service.dispose();
   } finally {
-    await archive.close();
+    await model.dispose();
   }
 }
 

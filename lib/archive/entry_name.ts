@@ -1,3 +1,5 @@
+import { truncate } from "../base/text.js";
+
 /**
  * Why a name may not stand in an archive, as packed by us or by others; undefined where it may. What it refuses leads
  * out of the folder that an archive is unpacked to, on this system or another.
@@ -15,4 +17,9 @@ export function whyBadEntryName(name: string): string | undefined {
 /** The parts of a good name: without "." and empty ones, as in "./a//b". */
 export function splitEntryName(name: string): string[] {
   return name.split("/").filter((part) => part !== "" && part !== ".");
+}
+
+/** The name of an entry for messages. */
+export function showName(name: string): string {
+  return JSON.stringify(truncate(name, 200));
 }

@@ -1,4 +1,7 @@
+import { abortedError, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
+import { describeSystemError } from "../base/system_errors.js";
+import { escapeControls } from "../base/text.js";
 
 /** ERR_ARCHIVE with the file or folder that it is about, and the reason. */
 export function archiveError(file: string, reason: string, cause?: unknown): ShardspeedError {
@@ -8,35 +11,7 @@ export function archiveError(file: string, reason: string, cause?: unknown): Sha
 /** ERR_ARCHIVE with a sentence of its own. */
 export function plainArchiveError(message: string, cause?: unknown): ShardspeedError {
   const options = cause === undefined ? {} : { cause };
-  return new ShardspeedError("ERR_ARCHIVE", message.replace(/(?!\n)\p{Cc}/gu, escapeControl), options);
-}
-
-/** Names in an archive may hold anything: no message should move a terminal's cursor. */
-function escapeControl(character: string): string {
-  return `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
-}
-
-const systemReasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file or folder (or it is a link to one that is gone)",
-  ENOTDIR: "a part of the path is not a folder",
-  EACCES: "no permission",
-  EPERM: "no permission",
-  EISDIR: "is a folder, expected a regular file",
-  ELOOP: "its links go round in a circle",
-  ENAMETOOLONG: "the name or path is too long",
-  ENOSPC: "no space is left on the device",
-  EDQUOT: "the disk quota is used up",
-  EFBIG: "the file system takes no file of this size",
-  EROFS: "the file system is read-only",
-  EMFILE: "too many files are open in this process",
-  ENFILE: "too many files are open on this machine",
-  EIO: "the disk failed",
-  ERR_INVALID_ARG_VALUE: "the path holds a null character",
-};
-
-/** The system's code of an error: "ENOENT". Empty where it has none. */
-export function systemCode(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
+  return new ShardspeedError("ERR_ARCHIVE", message.split("\n").map(escapeControls).join("\n"), options);
 }
 
 /**
@@ -45,31 +20,12 @@ export function systemCode(error: unknown): string {
  */
 export function toArchiveError(file: string, error: unknown, signal?: AbortSignal): ShardspeedError {
   if (ShardspeedError.isInstance(error)) return error;
-  if (signal?.aborted) return abortedError(signal);
-  const code = systemCode(error);
-  const reason = systemReasons[code] ?? (error instanceof Error ? error.message.slice(0, 300) : String(error));
-  return archiveError(file, code === "" ? reason : `${reason} (${code})`, error);
+  if (signal?.aborted) return abortedError(signal, archiveWork);
+  return archiveError(file, describeSystemError(error), error);
 }
+
+const archiveWork = "The work on the archive";
 
 export function checkAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw abortedError(signal);
-}
-
-function abortedError(signal: AbortSignal): ShardspeedError {
-  return new ShardspeedError("ERR_ABORTED", "The work on the archive was cancelled by its signal", {
-    cause: signal.reason,
-  });
-}
-
-/** What lies at a path, for messages. */
-export function kindOfFile(stats: {
-  isFile(): boolean;
-  isDirectory(): boolean;
-  isFIFO(): boolean;
-  isSocket(): boolean;
-}): string {
-  if (stats.isFile()) return "a regular file";
-  if (stats.isDirectory()) return "a folder";
-  if (stats.isFIFO()) return "a pipe";
-  return stats.isSocket() ? "a socket" : "a device";
+  throwIfAborted(signal, archiveWork);
 }

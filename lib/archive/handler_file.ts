@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import { findShippedName } from "../handler/shipped_names.js";
 import { plainArchiveError } from "./errors.js";
 
 /** The handlers that TorchServe has, by the names its archiver knows (model_packaging_utils.py). */
@@ -12,13 +13,6 @@ const torchServeHandlers: readonly string[] = [
   "dali_image_classifier",
   "vllm_handler",
   "trt_llm_handler",
-];
-
-/** The handlers that come with shardspeed, by all names that resolveHandler knows them by. */
-export const shippedHandlers: readonly string[] = [
-  "TextGenerationHandler",
-  "text_generation_handler",
-  "text_generation",
 ];
 
 /** The same for archives with the runtime LSP. */
@@ -37,7 +31,7 @@ export async function findHandlerFile(handler: string, runtime: string): Promise
     if (nativeHandlers.includes(handler)) return undefined;
     return firstThatExists([`${withoutEntryPoint(handler)}${process.platform === "darwin" ? ".dylib" : ".so"}`]);
   }
-  if (torchServeHandlers.includes(handler) || shippedHandlers.includes(handler)) return undefined;
+  if (torchServeHandlers.includes(handler) || findShippedName(handler) !== undefined) return undefined;
   if (moduleExtensions.some((extension) => handler.endsWith(extension))) return firstThatExists([handler]);
   const module = withoutEntryPoint(handler);
   if (module.endsWith(".py")) return firstThatExists([handler], " A name in a Python module is given as module:name");

@@ -1,6 +1,7 @@
 import path from "node:path";
-import { describeJsonError } from "../base/json_error.js";
+import { describeJsonError, isObject } from "../base/json.js";
 import { readPackageInfo } from "../base/package_info.js";
+import { truncate } from "../base/text.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
 import { withoutEntryPoint } from "./handler_file.js";
@@ -22,7 +23,7 @@ export interface ArchiveManifest {
   description?: string;
 }
 
-/** Files are named by their place in the archive. */
+/** The model in a manifest. Files are named by their paths in the archive. */
 export interface ManifestModel {
   modelName: string;
   serializedFile?: string;
@@ -111,7 +112,7 @@ function parseJson(file: string, bytes: Uint8Array): unknown {
 }
 
 function asObject(file: string, what: string, value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isObject(value)) {
     const found = value === undefined ? "is missing" : `is ${show(value)}`;
     throw archiveError(file, `${what} ${found}, expected an object`);
   }
@@ -138,8 +139,7 @@ function checkInside(file: string, key: string, value: string | undefined): void
 function show(value: unknown): string {
   // Not as JSON: it may be nested deeper than the stack goes.
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "[...]" : "{...}";
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+  return truncate(JSON.stringify(value) ?? String(value), 100);
 }
 
 /** What the name of a model may be, as torch-model-archiver says it. */

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
-import { systemCode } from "./errors.js";
+import { systemCode } from "../base/system_errors.js";
 
 /** A path beside `target`, on the same file system, that nobody else uses. */
 export function temporaryBeside(target: string): string {

@@ -1,8 +1,9 @@
 import { constants } from "node:fs";
 import { access, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import path from "node:path";
+import { systemCode } from "../base/system_errors.js";
 import type { Entry } from "./content.js";
-import { archiveError, systemCode, toArchiveError } from "./errors.js";
+import { archiveError, toArchiveError } from "./errors.js";
 import { manifestName } from "./manifest.js";
 import { temporaryBeside } from "./new_file.js";
 

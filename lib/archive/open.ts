@@ -2,29 +2,30 @@ import type { Stats } from "node:fs";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { kindOfFile, systemCode } from "../base/system_errors.js";
 import { openRegularFile } from "./content.js";
-import { archiveError, checkAborted, kindOfFile, systemCode, toArchiveError } from "./errors.js";
+import { archiveError, checkAborted, toArchiveError } from "./errors.js";
 import { type ArchiveManifest, manifestName, maxManifestBytes, parseManifest } from "./manifest.js";
 import { type OpenArchiveOptions, type ResolvedOpenOptions, readLocation, resolveOpenOptions } from "./open_options.js";
 import { unpackTar } from "./unpack_tar.js";
 import { unpackZip } from "./unpack_zip.js";
 import { UnpackedFolder } from "./unpacked_folder.js";
 
-/** A model archive whose files can be used. */
+/** An opened model archive. */
 export interface ModelArchive {
-  /** Where its files lie. */
+  /** Folder of its files. */
   readonly folder: string;
-  /** What its manifest says; where there is none, what TorchServe assumes then. */
+  /** The manifest; without one, the values that TorchServe assumes. */
   readonly manifest: ArchiveManifest;
   readonly modelName: string;
   readonly version: string;
   /** A file in the folder, `module:name`, or the name of a handler that needs no file. */
   readonly handler: string;
-  /** Path of the `model-config.yaml`, where the manifest names one. */
+  /** Path of the `model-config.yaml`, if the manifest names one. */
   readonly configFile: string | undefined;
-  /** True where the folder is a temporary one, made for this. */
+  /** Whether the folder is temporary. */
   readonly temporary: boolean;
-  /** Removes the folder if it is a temporary one. May be called again. */
+  /** Removes a temporary folder. May be called again. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -34,14 +35,14 @@ const temporaryPrefix = "shardspeed-archive-";
 
 /**
  * Opens a model archive: a `.mar` (zip), a `.tar.gz`, as torch-model-archiver and {@link packArchive} make them, or a
- * folder. What it is, its contents tell and not its name. A folder is used where it is; others are unpacked to a new
- * temporary folder that only this user can read, which goes away with `close()`.
+ * folder. The format is detected from the contents. A folder is used in place; other formats are unpacked to a new
+ * temporary folder that only this user can read, and that `close()` removes.
  *
- * Nothing is ever written outside of that folder, and links and devices are refused. Without a manifest, what TorchServe
- * assumes holds: the name is that of the file, the version "1.0", the handler "default_service_handler" (ModelArchive.java).
+ * Nothing is written outside of that folder, and links and devices are refused. Without a manifest, the name of the model is
+ * that of the file, the version "1.0", the handler "default_service_handler", as in TorchServe (ModelArchive.java).
  *
- * @throws ShardspeedError ERR_ARCHIVE where it is missing, damaged, unsafe, above a limit, or has a wrong manifest;
- * ERR_INVALID_ARGUMENT, ERR_ABORTED. Nothing is left behind.
+ * @throws ShardspeedError ERR_ARCHIVE if the archive is missing, damaged, unsafe, above a limit, or has an invalid manifest;
+ * ERR_INVALID_ARGUMENT, ERR_ABORTED. No unpacked file remains.
  */
 export async function openArchive(location: string, options?: OpenArchiveOptions): Promise<ModelArchive> {
   const resolved = resolveOpenOptions(options);
@@ -116,8 +117,8 @@ function asUnpackError(source: string, error: unknown, signal: AbortSignal | und
 async function describeArchive(source: string, folder: string, temporary: string | undefined): Promise<ModelArchive> {
   const manifest = (await readManifest(folder, source)) ?? assumedManifest(source);
   const { modelName, modelVersion, handler, configFile } = manifest.model;
-  const config = configFile === undefined ? undefined : path.join(folder, configFile);
-  if (config !== undefined && !(await isFile(config))) {
+  const yamlFile = configFile === undefined ? undefined : path.join(folder, configFile);
+  if (yamlFile !== undefined && !(await isFile(yamlFile))) {
     const name = JSON.stringify(configFile);
     throw archiveError(source, `its manifest names the configFile ${name}, and there is no file of that name in it`);
   }
@@ -136,7 +137,7 @@ async function describeArchive(source: string, folder: string, temporary: string
     modelName,
     version: modelVersion,
     handler: handler ?? defaultHandler,
-    configFile: config,
+    configFile: yamlFile,
     temporary: temporary !== undefined,
     close,
     [Symbol.asyncDispose]: close,

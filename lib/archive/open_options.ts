@@ -1,27 +1,26 @@
 import { invalidArgument } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import type { ArchiveProgress } from "./pack_options.js";
-import { ProgressReporter } from "./progress.js";
+import { type ArchiveProgress, ProgressReporter } from "./progress.js";
 
-/** What an archive may grow to when it is unpacked. */
+/** Limits for unpacking an archive. */
 export interface ExtractLimits {
-  /** Most files and folders. */
+  /** Maximum number of files and folders. */
   maxFiles: number;
-  /** Most bytes of all files together. */
+  /** Maximum total size of the files in bytes. */
   maxBytes: number;
 }
 
-/** How an archive is opened. */
+/** Options of openArchive(). */
 export interface OpenArchiveOptions {
-  /** Default: 10,000 files and folders, 64 GiB. What goes beyond is ERR_ARCHIVE. */
+  /** Default: 10,000 files and folders, 64 GiB. An archive above a limit is ERR_ARCHIVE. */
   extractLimits?: Partial<ExtractLimits>;
-  /** Called as the work goes on, not for folders. */
+  /** Called with the progress of unpacking. */
   onProgress?: (progress: ArchiveProgress) => void;
-  /** Ends the work with ERR_ABORTED; nothing is left behind. */
+  /** Cancels the call with ERR_ABORTED. No unpacked file remains. */
   signal?: AbortSignal;
 }
 
-/** Open options, checked, with their defaults. */
+/** Checked open options with all defaults. */
 export interface ResolvedOpenOptions {
   limits: ExtractLimits;
   progress: ProgressReporter;

@@ -1,8 +1,9 @@
 import { lstat, stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, type ShardspeedError } from "../base/errors.js";
+import { systemCode } from "../base/system_errors.js";
 import { type Entry, InputReader } from "./content.js";
-import { archiveError, checkAborted, plainArchiveError, systemCode, toArchiveError } from "./errors.js";
+import { archiveError, checkAborted, plainArchiveError, toArchiveError } from "./errors.js";
 import { collectInputs } from "./inputs.js";
 import { isModelName, manifestName, modelNamePattern, writeManifest } from "./manifest.js";
 import { NewFile } from "./new_file.js";
@@ -12,13 +13,13 @@ import { ProgressReporter } from "./progress.js";
 import { writeTar } from "./tar_writer.js";
 import { writeZip } from "./zip_writer.js";
 
-/** An archive that has been made. */
+/** Result of packArchive(). */
 export interface PackedArchive {
-  /** The archive, or for "no-archive" the folder. */
+  /** Path of the archive, or for "no-archive" of the folder. */
   path: string;
-  /** The names of the files in it, as they are written: sorted, the manifest last. */
+  /** Names of its files in the order of the archive: sorted, the manifest last. */
   files: string[];
-  /** Its size; of a folder, that of its files together. */
+  /** Size of the archive, or total size of the files of a folder. */
   bytes: number;
 }
 
@@ -30,12 +31,12 @@ const suffixes: Record<ArchiveFormat, string> = {
 };
 
 /**
- * Makes a model archive: what torch-model-archiver makes, in the same layout (model_packaging_utils.py). The same inputs
- * give the same bytes. Files are streamed, so they may be larger than memory. The archive appears under its name when it
- * is whole.
+ * Makes a model archive in the layout of torch-model-archiver (model_packaging_utils.py). The same inputs
+ * give the same bytes. Files are streamed, so they may be larger than memory. The archive gets its name when it is
+ * complete.
  *
- * @throws ShardspeedError ERR_ARCHIVE where an input is missing, two have the same name, the archive is there already or
- * cannot be written; ERR_INVALID_ARGUMENT, ERR_ABORTED. Nothing is left behind.
+ * @throws ShardspeedError ERR_ARCHIVE if an input is missing, two inputs have the same name, or the archive exists already or
+ * cannot be written; ERR_INVALID_ARGUMENT, ERR_ABORTED. No partial file remains.
  */
 export async function packArchive(options: PackOptions): Promise<PackedArchive> {
   const resolved = resolvePackOptions(options);

@@ -1,35 +1,31 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
+import { textRule } from "../base/rules.js";
+import type { ArchiveProgress } from "./progress.js";
 
 export const archiveFormats = ["default", "tgz", "no-archive", "zip-store"] as const;
 
 /**
- * How an archive is laid out: "default" is `<name>.mar`, a zip with deflated entries; "zip-store" the same, not
- * compressed; "tgz" is `<name>.tar.gz`; "no-archive" is a folder `<name>`.
+ * Format of an archive: "default" is `<name>.mar`, a zip with deflated entries; "zip-store" the same,
+ * uncompressed; "tgz" is `<name>.tar.gz`; "no-archive" is a folder `<name>`.
  */
 export type ArchiveFormat = (typeof archiveFormats)[number];
 
 export const archiveRuntimes = ["python", "python3", "LSP"] as const;
 
-/** What the manifest says that the handler is written for. TorchServe looks at it, shardspeed does not. */
+/** The `runtime` of the manifest. TorchServe uses it, shardspeed does not. */
 export type ArchiveRuntime = (typeof archiveRuntimes)[number];
 
-/** How far the work on an archive is. Of packing: the bytes of the inputs; of unpacking: those of the archive. */
-export interface ArchiveProgress {
-  doneBytes: number;
-  totalBytes: number;
-}
-
-/** What goes into an archive and where it is put: the options of torch-model-archiver. */
+/** Options of packArchive(), with the meaning of those of torch-model-archiver. */
 export interface PackOptions {
   /** Name of the model, and of the archive: `^[A-Za-z0-9][A-Za-z0-9_\-.]*$`. */
   modelName: string;
   /** Version of the model, such as "1.0". */
   version: string;
   /**
-   * File of the handler, in JavaScript, TypeScript or Python, or `module:name`, or the name of a handler that comes with
-   * shardspeed or TorchServe, for which nothing is copied.
+   * File of the handler in JavaScript, TypeScript or Python, or `module:name`, or the name of a handler that comes with
+   * shardspeed or TorchServe, which packs no file.
    */
   handler: string;
   /** File with weights. */
@@ -38,7 +34,7 @@ export interface PackOptions {
   modelFile?: string;
   /**
    * Files, folders (their contents go to the root of the archive) and patterns with `*`, `?` and `[...]`: an array, or
-   * a string with commas between them. Hidden folders, `__pycache__` and `__MACOSX` are left out.
+   * a comma-separated string. Hidden folders, `__pycache__` and `__MACOSX` are left out.
    */
   extraFiles?: string | readonly string[];
   /** File with the Python packages that the handler needs. */
@@ -49,19 +45,19 @@ export interface PackOptions {
   archiveFormat?: ArchiveFormat;
   /** Existing folder to put the archive into. Default: the current one. */
   exportPath?: string;
-  /** Replace an archive that is there. Default false: ERR_ARCHIVE. */
+  /** Replace an existing archive. Default false: ERR_ARCHIVE. */
   force?: boolean;
   /** Default "python". */
   runtime?: ArchiveRuntime;
-  /** Called as the work goes on. */
+  /** Called with the progress. */
   onProgress?: (progress: ArchiveProgress) => void;
-  /** Ends the work with ERR_ABORTED; nothing is left behind. */
+  /** Cancels the call with ERR_ABORTED. No partial file remains. */
   signal?: AbortSignal;
-  /** Where warnings go. Default: nowhere. */
+  /** Receives warnings. Default: none does. */
   logger?: Logger;
 }
 
-/** Pack options, checked, with their defaults. */
+/** Checked pack options with all defaults. */
 export interface ResolvedPackOptions {
   modelName: string;
   version: string;
@@ -105,15 +101,15 @@ export function resolvePackOptions(options: unknown): ResolvedPackOptions {
     modelName: required(reader, "modelName"),
     version: required(reader, "version"),
     handler: required(reader, "handler"),
-    serializedFile: readText(reader, "serializedFile"),
-    modelFile: readText(reader, "modelFile"),
+    serializedFile: reader.text("serializedFile", undefined),
+    modelFile: reader.text("modelFile", undefined),
     extraFiles: readExtraFiles(reader.get("extraFiles")),
-    requirementsFile: readText(reader, "requirementsFile"),
-    configFile: readText(reader, "configFile"),
-    archiveFormat: readChoice(reader, "archiveFormat", archiveFormats, "default"),
-    exportPath: readText(reader, "exportPath") ?? process.cwd(),
+    requirementsFile: reader.text("requirementsFile", undefined),
+    configFile: reader.text("configFile", undefined),
+    archiveFormat: reader.choice("archiveFormat", archiveFormats, "default"),
+    exportPath: reader.text("exportPath", undefined) ?? process.cwd(),
     force: reader.boolean("force", false),
-    runtime: readChoice(reader, "runtime", archiveRuntimes, "python"),
+    runtime: reader.choice("runtime", archiveRuntimes, "python"),
     onProgress: reader.function<(progress: ArchiveProgress) => void>("onProgress"),
     signal: reader.signal("signal"),
     logger: readLogger(reader.get("logger")),
@@ -121,20 +117,9 @@ export function resolvePackOptions(options: unknown): ResolvedPackOptions {
 }
 
 function required(reader: OptionReader, name: string): string {
-  const value = readText(reader, name);
+  const value = reader.text(name, undefined);
   if (value === undefined) throw new ShardspeedError("ERR_INVALID_ARGUMENT", `packArchive needs the option ${name}`);
   return value;
-}
-
-function readText(reader: OptionReader, name: string): string | undefined {
-  const value = reader.get(name);
-  if (value === undefined) return undefined;
-  if (!isText(value)) throw invalidArgument(name, "a string that is not empty", value);
-  return value;
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string" && value !== "" && !value.includes("\0");
 }
 
 function readExtraFiles(value: unknown): string[] {
@@ -146,13 +131,6 @@ function readExtraFiles(value: unknown): string[] {
       .map((item) => item.trim())
       .filter((item) => item !== "");
   }
-  if (Array.isArray(value) && value.every(isText)) return [...value];
+  if (Array.isArray(value) && value.every((item) => "value" in textRule(item))) return [...value];
   throw invalidArgument("extraFiles", "a string with commas between the paths, or an array of paths", value);
-}
-
-function readChoice<T extends string>(reader: OptionReader, name: string, choices: readonly T[], unset: T): T {
-  const value = reader.get(name);
-  if (value === undefined) return unset;
-  if (!choices.includes(value as T)) throw invalidArgument(name, `one of ${choices.join(", ")}`, value);
-  return value as T;
 }

@@ -1,6 +1,10 @@
-import type { ArchiveProgress } from "./pack_options.js";
+/** Progress of work on an archive, in bytes: of the inputs when packing, of the archive when unpacking. */
+export interface ArchiveProgress {
+  doneBytes: number;
+  totalBytes: number;
+}
 
-/** Calls a caller's callback, and remembers what it throws: that is no failure of the archive. */
+/** Calls a caller's callback, and keeps its error, which is not a failure of the archive. */
 export class ProgressReporter {
   #thrown: { error: unknown } | undefined;
 
@@ -15,7 +19,7 @@ export class ProgressReporter {
     }
   }
 
-  /** Throws what the callback has thrown. */
+  /** Throws the error of the callback, if there was one. */
   rethrow(): void {
     if (this.#thrown !== undefined) throw this.#thrown.error;
   }

@@ -2,10 +2,11 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
+import { showName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
 import type { ResolvedOpenOptions } from "./open_options.js";
 import { readTar } from "./tar_reader.js";
-import { showName, type UnpackedFolder } from "./unpacked_folder.js";
+import type { UnpackedFolder } from "./unpacked_folder.js";
 
 const kinds: Readonly<Record<string, string>> = {
   "1": "a hard link",

@@ -1,7 +1,8 @@
 import { stat } from "node:fs/promises";
+import { showName } from "./entry_name.js";
 import { archiveError } from "./errors.js";
 import type { ResolvedOpenOptions } from "./open_options.js";
-import { showName, type UnpackedFolder } from "./unpacked_folder.js";
+import type { UnpackedFolder } from "./unpacked_folder.js";
 import { readZip, type ZipEntry } from "./zip_reader.js";
 
 /** The part of a mode that says what kind of file it is. */

@@ -1,7 +1,8 @@
 import { type FileHandle, mkdir, open } from "node:fs/promises";
 import path from "node:path";
-import { splitEntryName, whyBadEntryName } from "./entry_name.js";
-import { archiveError, checkAborted, systemCode, toArchiveError } from "./errors.js";
+import { systemCode } from "../base/system_errors.js";
+import { showName, splitEntryName, whyBadEntryName } from "./entry_name.js";
+import { archiveError, checkAborted, toArchiveError } from "./errors.js";
 import type { ExtractLimits } from "./open_options.js";
 
 /**
@@ -111,9 +112,4 @@ export class UnpackedFolder {
     if (same) return this.#error(name, "has the name of another entry, or of a folder of one");
     return toArchiveError(`${this.archive}: the entry ${showName(name)}`, error);
   }
-}
-
-/** The name of an entry for messages. */
-export function showName(name: string): string {
-  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}...` : name);
 }

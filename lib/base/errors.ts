@@ -1,4 +1,6 @@
-/** The stable codes, each with what it means. docs/errors.md says the same at length; a test keeps the two equal. */
+import { showValue } from "./text.js";
+
+/** The stable codes and their meanings. docs/errors.md has the details; a test keeps the two equal. */
 export const errorCodes = {
   ERR_INVALID_ARGUMENT: "An option or argument has a wrong type or value.",
   ERR_CONFIG: "The DeepSpeed config, model-config.yaml or the launcher's environment is wrong.",
@@ -20,9 +22,32 @@ export const errorCodes = {
 
 export type ErrorCode = keyof typeof errorCodes;
 
+/**
+ * The HTTP status for each code: 400 for an invalid request, 499 if the client has gone, 503 if a retry may succeed, 507 for a lack of memory or
+ * devices, 500 for an error of the model or the server. A PredictionException has its own status.
+ */
+export const httpStatuses: Readonly<Record<ErrorCode, number>> = {
+  ERR_INVALID_ARGUMENT: 400,
+  ERR_CONFIG: 500,
+  ERR_CHECKPOINT: 500,
+  ERR_ARCHIVE: 500,
+  ERR_UNSUPPORTED_MODEL: 500,
+  ERR_TOKENIZER: 400,
+  ERR_CONTEXT_LENGTH: 400,
+  ERR_OUT_OF_MEMORY: 507,
+  ERR_NUMERIC: 503,
+  ERR_CUDA: 507,
+  ERR_COMM: 503,
+  ERR_NOT_DRIVER: 500,
+  ERR_ABORTED: 499,
+  ERR_DISPOSED: 503,
+  ERR_HANDLER: 500,
+  ERR_NATIVE: 500,
+};
+
 const marker = Symbol.for("shardspeed.error");
 
-/** Every failure that shardspeed reports: a stable `code`, and a message that says what was found, what was expected and what to do. */
+/** Every failure that shardspeed reports, with a stable `code`, and a message that names what was found, what was expected and what to do. */
 export class ShardspeedError extends Error {
   readonly code: ErrorCode;
 
@@ -33,7 +58,7 @@ export class ShardspeedError extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** True for errors of any copy of this package in the process, where `instanceof` knows only its own. */
+  /** True for errors of any copy of this package in the process, unlike `instanceof`. */
   static isInstance(error: unknown): error is ShardspeedError {
     return typeof error === "object" && error !== null && marker in error;
   }
@@ -52,17 +77,4 @@ export function invalidArgument(name: string, expected: string, found: unknown):
     "ERR_INVALID_ARGUMENT",
     `Expected ${name} to be ${expected}, found ${showValue(found)} (${kind})`,
   );
-}
-
-/** A value as a message shows it: on one line, of at most 80 characters. Never throws. */
-export function showValue(found: unknown): string {
-  let shown: string;
-  try {
-    // JSON knows neither NaN nor infinity, nor bigints.
-    if (typeof found === "number") shown = String(found);
-    else shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
-  } catch {
-    shown = Object.prototype.toString.call(found);
-  }
-  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown;
 }

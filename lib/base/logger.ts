@@ -1,6 +1,6 @@
 import { invalidArgument } from "./errors.js";
 
-/** Where messages go. `console` fits; pino does too. */
+/** Receives messages: `console`, pino and similar loggers fit. */
 export interface Logger {
   debug(message: string): void;
   info(message: string): void;
@@ -8,10 +8,10 @@ export interface Logger {
   error(message: string): void;
 }
 
-/** Says nothing: a library does not write to a program's terminal unasked. */
+/** The default logger, which is silent. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no logger; undefined is a silent one. */
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid logger; undefined is the silent one. */
 export function readLogger(value: unknown): Logger {
   if (value === undefined) return silentLogger;
   const logger = value as Partial<Record<keyof Logger, unknown>> | null;

@@ -44,3 +44,9 @@ function editDistance(a: string, b: string): number {
   }
   return last[b.length] as number;
 }
+
+/** What to do about a name that is not among the known ones. */
+export function adviseName(found: string, known: readonly string[]): string {
+  const near = nearestKey(found, known);
+  return near === undefined ? `Known are: ${known.join(", ")}` : `Did you mean ${near}?`;
+}

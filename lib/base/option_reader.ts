@@ -1,5 +1,16 @@
 import { invalidArgument, ShardspeedError } from "./errors.js";
-import { nearestKey } from "./nearest.js";
+import { isObject } from "./json.js";
+import { adviseName } from "./nearest.js";
+import {
+  functionRule,
+  inRange,
+  type NumberRange,
+  oneOf,
+  type Rule,
+  signalRule,
+  textRule,
+  trueOrFalse,
+} from "./rules.js";
 
 /** Reads named options out of something that a caller passed, with errors that name the option. An option that is undefined is unset. */
 export class OptionReader {
@@ -7,15 +18,14 @@ export class OptionReader {
 
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT for no object, and for names that are not among `known`. */
   constructor(what: string, options: unknown, known: readonly string[]) {
-    if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
-      throw invalidArgument(what, "an object", options);
-    }
+    if (options !== undefined && !isObject(options)) throw invalidArgument(what, "an object", options);
     this.#options = { ...options };
     for (const name of Object.keys(this.#options)) {
       if (known.includes(name)) continue;
-      const near = nearestKey(name, known);
-      const advice = near === undefined ? `Known are: ${known.join(", ")}` : `Did you mean ${near}?`;
-      throw new ShardspeedError("ERR_INVALID_ARGUMENT", `${what} has no option ${JSON.stringify(name)}. ${advice}`);
+      throw new ShardspeedError(
+        "ERR_INVALID_ARGUMENT",
+        `${what} has no option ${JSON.stringify(name)}. ${adviseName(name, known)}`,
+      );
     }
   }
 
@@ -23,43 +33,41 @@ export class OptionReader {
     return this.#options[name];
   }
 
-  integer<T>(name: string, minimum: number, maximum: number, unset: T): number | T {
+  /** @throws ShardspeedError ERR_INVALID_ARGUMENT with the option, what was found and what is expected. */
+  read<T, U>(name: string, rule: Rule<T>, unset: U): T | U {
     const value = this.#options[name];
     if (value === undefined) return unset;
-    if (!Number.isInteger(value) || (value as number) < minimum || (value as number) > maximum) {
-      throw invalidArgument(name, `an integer from ${minimum} to ${maximum}`, value);
-    }
-    return value as number;
+    const checked = rule(value);
+    if ("expected" in checked) throw invalidArgument(name, checked.expected, value);
+    return checked.value;
   }
 
-  number(name: string, expected: string, accepts: (value: number) => boolean, unset: number): number {
-    const value = this.#options[name];
-    if (value === undefined) return unset;
-    if (typeof value !== "number" || !Number.isFinite(value) || !accepts(value))
-      throw invalidArgument(name, expected, value);
-    return value;
+  integer<U>(name: string, minimum: number, maximum: number, unset: U): number | U {
+    return this.read(name, inRange("integer", { minimum, maximum }), unset);
+  }
+
+  number<U>(name: string, range: NumberRange, unset: U): number | U {
+    return this.read(name, inRange("number", range), unset);
   }
 
   boolean(name: string, unset: boolean): boolean {
-    const value = this.#options[name];
-    if (value === undefined) return unset;
-    if (typeof value !== "boolean") throw invalidArgument(name, "true or false", value);
-    return value;
+    return this.read(name, trueOrFalse, unset);
+  }
+
+  /** A name or a path. */
+  text<U>(name: string, unset: U): string | U {
+    return this.read(name, textRule, unset);
+  }
+
+  choice<T extends string>(name: string, choices: readonly T[], unset: T): T {
+    return this.read(name, oneOf(choices), unset);
   }
 
   function<T extends (...args: never[]) => void>(name: string): T | undefined {
-    const value = this.#options[name];
-    if (value !== undefined && typeof value !== "function") throw invalidArgument(name, "a function", value);
-    return value as T | undefined;
+    return this.read(name, functionRule as Rule<T>, undefined);
   }
 
   signal(name: string): AbortSignal | undefined {
-    const value = this.#options[name] as Partial<AbortSignal> | null | undefined;
-    if (value === undefined) return undefined;
-    // Not instanceof: signals of another realm, or of a polyfill, are as good.
-    if (typeof value?.aborted !== "boolean" || typeof value.addEventListener !== "function") {
-      throw invalidArgument(name, "an AbortSignal", value);
-    }
-    return value as AbortSignal;
+    return this.read(name, signalRule, undefined);
   }
 }

@@ -6,31 +6,30 @@ import { type Logger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { pythonJson } from "../base/python_json.js";
 import { replaceFile } from "../base/replace_file.js";
-import { isWeightName } from "./companions.js";
 import { checkpointError, listed } from "./errors.js";
 import { namePattern } from "./name_pattern.js";
-import { statPath, systemError } from "./weight_file.js";
+import { isWeightName, statPath, systemError } from "./weight_file.js";
 
-/** A DeepSpeed checkpoint index, as createCheckpointsJson() writes it. */
+/** A DeepSpeed checkpoint index. */
 export interface CheckpointsJson {
   type: "ds_model";
   /** Paths of the weight files, sorted. */
   checkpoints: string[];
-  /** In the file it stands as `1.0`, as Python writes it. */
+  /** Written as `1.0`, like in Python. */
   version: number;
 }
 
-/** Which files to list, and how. Every option may be left out: then the list is that of the original. */
+/** Which files to list, and how. All options are optional; the defaults are those of TorchServe. */
 export interface CheckpointsJsonOptions {
-  /** Patterns of file names (`*`, `?`, `[ab]`) in place of the original's `*.[bp][it][n]`, which is .bin, .btn, .pin and .ptn. */
+  /** Patterns of file names (`*`, `?`, `[ab]`). Default `*.[bp][it][n]`, which is .bin, .btn, .pin and .ptn. */
   patterns?: readonly string[];
   /** List `*.safetensors` too. Default false. */
   safetensors?: boolean;
-  /** Leave out what is no weights by its name: optimizer.bin, training_args.bin, scheduler.bin, rng_state*, hidden files and folders, ... Default false. */
+  /** Leave out files whose names say that they hold no weights: optimizer.bin, training_args.bin, scheduler.bin, rng_state*, hidden files and folders, ... Default false. */
   weightsOnly?: boolean;
-  /** Write paths relative to modelPath, for an index that moves with the weights; whoever reads it gives modelPath as baseDir. Default false. */
+  /** Write paths relative to modelPath, so that the index can be moved with the weights. Pass modelPath as baseDir when you use it. Default false. */
   relative?: boolean;
-  /** Where messages go. Default: nowhere. */
+  /** Receives messages. Default: none does. */
   logger?: Logger;
 }
 
@@ -38,16 +37,16 @@ export interface CheckpointsJsonOptions {
 const originalPattern = "*.[bp][it][n]";
 
 /**
- * Writes the DeepSpeed checkpoint index of a folder: `{"type": "ds_model", "checkpoints": [...], "version": 1.0}`. It does what
- * `create_checkpoints_json` of TorchServe does (ts/handler_utils/distributed/deepspeed.py), with the same files and paths: subfolders
- * and hidden files included, links to files followed, links to folders not. But the list is sorted, the file is written at once or not at
- * all, and a list without files is an error.
+ * Writes the DeepSpeed checkpoint index of a folder: `{"type": "ds_model", "checkpoints": [...], "version": 1.0}`. It
+ * lists the same files and paths as `create_checkpoints_json` of TorchServe (ts/handler_utils/distributed/deepspeed.py): subfolders
+ * and hidden files are included, links to files are followed, links to folders are not. Unlike there, the list is sorted, the file is written
+ * atomically, and an empty list is an error.
  *
- * @param modelPath Folder of the weights. Paths in the index begin with it as it is given: relative stays relative.
- * @param file The index to write; one that is there is replaced. Its folder must exist.
- * @returns What was written.
- * @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_CHECKPOINT where modelPath is no folder or holds no such files, or the index cannot be
- * written. Nothing was written then.
+ * @param modelPath Folder of the weights. Paths in the index begin with it as given: a relative path stays relative.
+ * @param file The index to write or replace. Its folder must exist.
+ * @returns The content of the index.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_CHECKPOINT if modelPath is not a folder or holds no such files, or the index cannot be
+ * written.
  */
 export async function createCheckpointsJson(
   modelPath: string,

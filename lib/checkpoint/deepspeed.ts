@@ -1,13 +1,12 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { type Logger, silentLogger } from "../base/logger.js";
-import { isWeightName } from "./companions.js";
 import { checkMegatronVersion, type DeepSpeedCheckpoint, readDeepSpeedJson } from "./deepspeed_json.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import { openCheckpoint } from "./index.js";
 import { readWeights } from "./read_weights.js";
 import type { Checkpoint, TensorEntry } from "./types.js";
-import { WeightFile } from "./weight_file.js";
+import { isWeightName, WeightFile } from "./weight_file.js";
 
 export interface OpenDeepSpeedOptions {
   /** Roots to look for the files in, most important first. Beside them: the JSON's own base_dir, its folder, the working directory. */

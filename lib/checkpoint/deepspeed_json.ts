@@ -1,8 +1,10 @@
 import path from "node:path";
+import { isObject } from "../base/json.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { nearestKey } from "../base/nearest.js";
+import { truncate } from "../base/text.js";
 import { checkpointError, quote } from "./errors.js";
-import { isRecord, kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
+import { kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
 import { WeightFile } from "./weight_file.js";
 
 /** An index names some files: this is far more than any has. */
@@ -67,7 +69,7 @@ async function readJson(file: string, signal: AbortSignal | undefined): Promise<
 
 function parse(json: unknown, where: string, folder: string | undefined, logger: Logger): DeepSpeedCheckpoint {
   const wrong = (message: string) => checkpointError({ file: where }, message);
-  if (!isRecord(json)) throw wrong(`is ${kindOf(json)}, expected an object with type, checkpoints and version`);
+  if (!isObject(json)) throw wrong(`is ${kindOf(json)}, expected an object with type, checkpoints and version`);
   for (const key of Object.keys(json)) {
     if (keys.includes(key)) continue;
     const near = nearestKey(key, keys);
@@ -83,7 +85,7 @@ function parse(json: unknown, where: string, folder: string | undefined, logger:
   const common = { where, folder, type, version, baseDir };
   const { checkpoints } = json;
   const size = readSize(json.mp_size, "mp_size", wrong) ?? readSize(json.tp_size, "tp_size", wrong);
-  if (isRecord(checkpoints)) return { ...common, ...readParts(checkpoints, size, wrong) };
+  if (isObject(checkpoints)) return { ...common, ...readParts(checkpoints, size, wrong) };
   const files = readFiles(checkpoints, "checkpoints", wrong);
   if (files.length === 0) throw wrong("names no files: its checkpoints are empty");
   const inShards = readParallelization(json.parallelization, wrong) === "tp" || type === "Megatron";
@@ -173,12 +175,8 @@ function readText(value: unknown, key: string, wrong: Wrong): string | undefined
 
 function show(value: unknown): string {
   try {
-    return shorten(JSON.stringify(value) ?? String(value));
+    return truncate(JSON.stringify(value) ?? String(value));
   } catch {
     return kindOf(value); // a circle, or a bigint
   }
-}
-
-function shorten(text: string): string {
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }

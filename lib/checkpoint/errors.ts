@@ -1,4 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
+import { escapeControls } from "../base/text.js";
 
 /** Where in a checkpoint something is wrong. */
 export interface Place {
@@ -9,13 +10,8 @@ export interface Place {
 /** ERR_CHECKPOINT with file, tensor (where there is one) and reason. */
 export function checkpointError(place: Place, reason: string, cause?: unknown): ShardspeedError {
   const tensor = place.tensor === undefined ? "" : `tensor ${quote(place.tensor)}: `;
-  const message = `${place.file}: ${tensor}${reason}`.replace(/\p{Cc}/gu, escapeControl);
+  const message = escapeControls(`${place.file}: ${tensor}${reason}`);
   return new ShardspeedError("ERR_CHECKPOINT", message, cause === undefined ? {} : { cause });
-}
-
-/** File names may hold anything too: no message should move a terminal's cursor. */
-function escapeControl(character: string): string {
-  return `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
 }
 
 /** Text from a file as it may stand in a message: control characters escaped, of bounded length. */

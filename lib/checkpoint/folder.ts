@@ -1,8 +1,7 @@
 import { readdir } from "node:fs/promises";
 import type { Logger } from "../base/logger.js";
-import { isWeightName } from "./companions.js";
 import { checkpointError, listed } from "./errors.js";
-import { systemError } from "./weight_file.js";
+import { isWeightName, systemError } from "./weight_file.js";
 
 /** What makes the checkpoint of a folder: an index that names its files, or the files themselves. */
 export type FolderChoice = { index: string } | { files: string[] };

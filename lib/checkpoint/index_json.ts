@@ -1,7 +1,8 @@
 import path from "node:path";
+import { isObject } from "../base/json.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import { nameForeignContent } from "./read_weights.js";
-import { isRecord, kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
+import { kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
 import { WeightFile } from "./weight_file.js";
 
 /** As for safetensors headers: an index has a name and a file for each tensor, and so is smaller. */
@@ -50,7 +51,7 @@ function readWeightMap(indexPath: string, bytes: Buffer): Record<string, unknown
     if (!(error instanceof StrictJsonError)) throw error;
     throw checkpointError({ file: indexPath }, error.message);
   }
-  if (isRecord(index.weight_map)) return index.weight_map;
+  if (isObject(index.weight_map)) return index.weight_map;
   const found = Object.hasOwn(index, "weight_map")
     ? `a weight_map that is ${kindOf(index.weight_map)}`
     : `only ${listed(Object.keys(index).map(quote)) || "an empty object"}`;

@@ -1,7 +1,8 @@
+import { isObject } from "../base/json.js";
 import { dtypeBytes, safetensorsDtypes, unreadableSafetensorsDtypes } from "./dtypes.js";
 import { checkpointError, quote } from "./errors.js";
 import { contiguousStrides, countElements } from "./shapes.js";
-import { isRecord, kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
+import { kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";
 import type { FileTensor, WeightFile } from "./weight_file.js";
 
 /** The limit of the safetensors library (MAX_HEADER_SIZE in its tensor.rs). */
@@ -71,7 +72,7 @@ function parseHeader(file: string, bytes: Uint8Array): Record<string, unknown> {
 function checkMetadata(file: string, metadata: unknown): void {
   if (
     metadata === null ||
-    (isRecord(metadata) && Object.values(metadata).every((value) => typeof value === "string"))
+    (isObject(metadata) && Object.values(metadata).every((value) => typeof value === "string"))
   ) {
     return;
   }
@@ -80,7 +81,7 @@ function checkMetadata(file: string, metadata: unknown): void {
 
 function readSpan(file: string, name: string, info: unknown, dataBytes: number): Span {
   const place = { file, tensor: name };
-  if (!isRecord(info)) {
+  if (!isObject(info)) {
     throw checkpointError(place, `its header entry is ${kindOf(info)}, expected {dtype, shape, data_offsets}`);
   }
   const dtype = readDtype(file, name, info.dtype);

@@ -1,3 +1,4 @@
+import { isObject } from "../base/json.js";
 import { listed, quote } from "./errors.js";
 
 /** Deeper than any header or index is. */
@@ -30,7 +31,7 @@ export function parseStrictJson(bytes: Uint8Array): Record<string, unknown> {
     throw new StrictJsonError(`is not valid JSON: ${quote((error as Error).message)}`);
   }
   if (duplicates.length > 0) throw new StrictJsonError(`names more than once: ${listed(duplicates.map(quote))}`);
-  if (!isRecord(value)) throw new StrictJsonError(`is ${kindOf(value)}, expected an object`);
+  if (!isObject(value)) throw new StrictJsonError(`is ${kindOf(value)}, expected an object`);
   return value;
 }
 
@@ -100,10 +101,6 @@ function decodeString(literal: string): string {
   } catch {
     return literal;
   }
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 export function kindOf(value: unknown): string {

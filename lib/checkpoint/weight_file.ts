@@ -1,6 +1,8 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
+import { describeSystemError, kindOfFile } from "../base/system_errors.js";
 import { checkpointError } from "./errors.js";
 import type { TensorEntry } from "./types.js";
 
@@ -80,40 +82,22 @@ export async function statPath(path: string): Promise<Stats> {
 
 function requireRegularFile(path: string, stats: Stats): void {
   if (stats.isFile()) return;
-  const kind = stats.isDirectory()
-    ? "a folder"
-    : stats.isFIFO()
-      ? "a pipe"
-      : stats.isSocket()
-        ? "a socket"
-        : "a device";
-  throw checkpointError({ file: path }, `is ${kind}, expected a regular file`);
+  throw checkpointError({ file: path }, `is ${kindOfFile(stats)}, expected a regular file`);
 }
 
 export function checkAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) {
-    throw new ShardspeedError("ERR_ABORTED", "Opening the checkpoint was cancelled by its signal", {
-      cause: signal.reason,
-    });
-  }
+  throwIfAborted(signal, "Opening the checkpoint");
 }
 
-const systemReasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file or folder (or it is a link to one that is gone)",
-  ENOTDIR: "a part of the path is not a folder",
-  EACCES: "no permission to read it",
-  EPERM: "no permission to read it",
-  EISDIR: "is a folder, expected a regular file",
-  ELOOP: "its links go round in a circle",
-  ENAMETOOLONG: "the path is too long",
-  EMFILE: "too many files are open in this process",
-  ENFILE: "too many files are open on this machine",
-  EIO: "the disk failed to read it",
-  ERR_INVALID_ARG_VALUE: "the path holds a null character",
-};
-
 export function systemError(path: string, error: unknown): ShardspeedError {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const reason = systemReasons[code] ?? (error instanceof Error ? error.message : String(error));
-  return checkpointError({ file: path }, code === "" ? reason : `${reason} (${code})`, error);
+  return checkpointError({ file: path }, describeSystemError(error), error);
+}
+
+/** What training and other tools leave beside the weights under the endings of weights. */
+const companion =
+  /^(optim|scheduler|scaler|training_args|trainer_state|rng_state|random_states|adapter_|tokenizer|vocab|openvino_)/i;
+
+/** Whether a file of this name (without its folder) may hold a model's weights, as far as the name tells. */
+export function isWeightName(name: string): boolean {
+  return !name.startsWith(".") && !companion.test(name);
 }

@@ -1,5 +1,6 @@
-import { type PackOptions, packArchive } from "../archive/index.js";
-import { formatBytes } from "../loading/memory.js";
+import { packArchive } from "../archive/pack.js";
+import type { PackOptions } from "../archive/pack_options.js";
+import { formatBytes } from "../base/memory.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 

@@ -1,5 +1,12 @@
-import { type Command, InvalidArgumentError } from "commander";
-import type { GenerationOptions } from "../loading/options.js";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { toSnakeCase } from "../base/text.js";
+import {
+  type GenerationOptionName,
+  type GenerationOptionRow,
+  type GenerationOptions,
+  generationOptionNames,
+  generationOptions,
+} from "../engine/generation_options.js";
 
 export function parseDecimal(text: string): number {
   if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text.trim())) throw new InvalidArgumentError("Expected a number.");
@@ -55,51 +62,49 @@ export function collect(text: string, earlier: string[] = []): string[] {
   return [...earlier, text];
 }
 
-/** A flag for every generation option but the signal. Ranges are checked with the options themselves. */
-export function addGenerationFlags(command: Command): Command {
-  return command
-    .option("-n, --max-new-tokens <n>", "most new tokens (default: 256, or what is left of the context)", parseInteger)
-    .option("--min-new-tokens <n>", "no end before this many new tokens (default: 0)", parseInteger)
-    .option("-t, --temperature <x>", "0 is greedy (default: 0)", parseDecimal)
-    .option("--top-k <n>", "sample among the n likeliest tokens, 0 for all (default: 0)", parseInteger)
-    .option("--top-p <x>", "sample among the likeliest tokens of this probability (default: 1)", parseDecimal)
-    .option("--min-p <x>", "sample among tokens this many times as likely as the likeliest (default: 0)", parseDecimal)
-    .option("--repetition-penalty <x>", "above 1 against repetition of prompt and text (default: 1)", parseDecimal)
-    .option("--presence-penalty <x>", "-2 to 2, against tokens that the new text has (default: 0)", parseDecimal)
-    .option("--frequency-penalty <x>", "-2 to 2, the more the more often it has them (default: 0)", parseDecimal)
-    .option("-s, --seed <n>", "same seed, same samples (default: random)", parseSeed)
-    .option("--stop <text>", "end before this text; may be given several times", collect)
-    .option("--stop-token-ids <ids>", "end before these tokens: 1,2,3", parseIds)
-    .option("--ignore-eos", "go on after the model's end-of-sequence tokens")
-    .option(
-      "--logprobs [n]",
-      "with --json: log-probabilities of the tokens, and of the n likeliest besides",
-      parseInteger,
-    )
-    .option("--num-beams <n>", "only 1: beam search is not available yet", parseInteger);
+type Kind = GenerationOptionRow["kind"];
+
+/** What a flag's value is called in --help, and how it is read. */
+const values: Readonly<Record<Kind, { name: string; parse?(text: string, earlier?: unknown): unknown }>> = {
+  integer: { name: " <n>", parse: parseInteger },
+  number: { name: " <x>", parse: parseDecimal },
+  seed: { name: " <n>", parse: parseSeed },
+  texts: { name: " <text>", parse: collect },
+  tokenIds: { name: " <ids>", parse: parseIds },
+  flag: { name: "" },
+  logprobs: { name: " [n]", parse: parseInteger },
+  beams: { name: " <n>", parse: parseInteger },
+};
+
+/** The flag of a generation option as commander takes it: "-n, --max-new-tokens". */
+export function generationFlag(name: GenerationOptionName): string {
+  const { short } = generationOptions[name];
+  return `${short === undefined ? "" : `-${short}, `}--${toSnakeCase(name).replaceAll("_", "-")}`;
 }
 
-const generationFlagNames: readonly string[] = [
-  "maxNewTokens",
-  "minNewTokens",
-  "temperature",
-  "topK",
-  "topP",
-  "minP",
-  "repetitionPenalty",
-  "presencePenalty",
-  "frequencyPenalty",
-  "seed",
-  "stop",
-  "stopTokenIds",
-  "ignoreEos",
-  "logprobs",
-  "numBeams",
-] satisfies (keyof GenerationOptions)[];
+/** The default of a generation option in words; empty where there is none. */
+export function describeDefault(row: GenerationOptionRow): string {
+  return row.unsetText ?? ("unset" in row ? String(row.unset) : "");
+}
+
+/** A flag for every generation option but the signal. Ranges are checked with the options themselves. */
+export function addGenerationFlags(command: Command): Command {
+  for (const name of generationOptionNames) {
+    const row = generationOptions[name];
+    const { name: valueName, parse } = values[row.kind];
+    const unset = describeDefault(row);
+    const help = row.help.replaceAll("`", "") + (unset === "" ? "" : ` (default: ${unset})`);
+    const option = new Option(generationFlag(name) + valueName, help);
+    command.addOption(parse === undefined ? option : option.argParser(parse));
+  }
+  return command;
+}
 
 /** The generation options among a command's flags; resolveGenerationOptions checks them. */
 export function toGenerationOptions(flags: object): GenerationOptions {
   return Object.fromEntries(
-    Object.entries(flags).filter(([name, value]) => generationFlagNames.includes(name) && value !== undefined),
+    Object.entries(flags).filter(
+      ([name, value]) => (generationOptionNames as string[]).includes(name) && value !== undefined,
+    ),
   );
 }

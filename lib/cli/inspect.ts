@@ -1,12 +1,17 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { type ModelArchive, openArchive } from "../archive/index.js";
-import { manifestName } from "../archive/manifest.js";
 import { ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
-import { splitSpec } from "../handler/load_handler.js";
-import { findHandler, type HandlerSource } from "../handler/resolve_handler.js";
-import { type ConfigurationReport, readConfiguration } from "./effective_config.js";
+import { type ConfigurationReport, describeConfiguration, findModelConfigYaml } from "../serving/configuration.js";
+import {
+  isModelArchive,
+  type ModelFiles,
+  nameArchive,
+  nameHandler,
+  openModelFiles,
+  withoutTemporaryFolder,
+} from "../serving/model_files.js";
 import { examineModel, type ModelReport, modelSections } from "./inspect_model.js";
 import { Output } from "./output.js";
 import { interruptible } from "./report.js";
@@ -48,63 +53,37 @@ async function examine(location: string, flags: InspectFlags, signal: AbortSigna
   const warnings: string[] = [];
   const warn = (message: string) => void warnings.push(message);
   const logger: Logger = { debug() {}, info() {}, warn, error: warn };
-  if (await isArchive(location)) {
-    await using archive = await openArchive(location, { signal });
-    const report = await examineArchive(location, archive, flags, logger, signal).catch((error: unknown) => {
-      if (!ShardspeedError.isInstance(error)) throw error;
-      throw new ShardspeedError(error.code, withoutFolder(error.message, archive, location), { cause: error });
-    });
-    return { ...report, warnings: warnings.map((warning) => withoutFolder(warning, archive, location)) };
-  }
-  const files = { modelConfig: flags.modelConfig, deepSpeed: flags.config, folder: location };
-  const { handler: _, ...configuration } = await readConfiguration(files, logger);
-  return { archive: null, ...(await examineModel(location, logger, signal)), configuration, warnings };
-}
-
-/** Files are archives; a folder is one where it has a manifest, or a model-config.yaml and no model of its own. */
-async function isArchive(location: string): Promise<boolean> {
-  const has = async (name: string) => isThere(path.join(location, name));
   const found = await stat(location).catch(() => undefined);
-  if (!found?.isDirectory()) return found !== undefined;
-  return (await has(manifestName)) || ((await has("model-config.yaml")) && !(await has("config.json")));
-}
-
-async function isThere(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined)) !== undefined;
-}
-
-/** The folder that an archive was unpacked to is gone when its name is read. */
-function withoutFolder(text: string, { folder, temporary }: ModelArchive, location: string): string {
-  return temporary ? text.replaceAll(`${folder}${path.sep}`, `${location}: `) : text;
+  if (found !== undefined && (await isModelArchive(location, found.isDirectory()))) {
+    const { modelConfig: modelConfigYaml, handlerMap } = flags;
+    const files = await openModelFiles(location, { modelConfigYaml, handlerMap, signal, logger });
+    await using archive = files.archive;
+    const report = await examineArchive(location, files, flags, logger, signal).catch((error: unknown) => {
+      throw withoutTemporaryFolder(error, archive, location);
+    });
+    return { ...report, warnings: warnings.map((warning) => nameArchive(warning, archive, location)) };
+  }
+  const yaml = await findModelConfigYaml(flags.modelConfig, location, logger);
+  const configuration = describeConfiguration(yaml, flags.config, location, logger);
+  return { archive: null, ...(await examineModel(location, logger, signal)), configuration, warnings };
 }
 
 async function examineArchive(
   location: string,
-  archive: ModelArchive,
+  { archive, yaml, handlerSource }: ModelFiles,
   flags: InspectFlags,
   logger: Logger,
   signal: AbortSignal,
 ): Promise<Omit<InspectReport, "warnings">> {
   const { folder, modelName, version, handler } = archive;
-  const files = { modelConfig: flags.modelConfig ?? archive.configFile, deepSpeed: flags.config, folder };
-  const { handler: section, ...configuration } = await readConfiguration(files, logger);
-  const source = { handler, modelDir: folder, yaml: { handler: section }, handlerMap: flags.handlerMap ?? {} };
-  const handledBy = await nameHandler(source).catch(toWarning(logger, null));
-  const model = modelPathOf(section);
+  const configuration = describeConfiguration(yaml, flags.config, folder, logger);
+  const handledBy = await nameHandler(handlerSource).catch(toWarning(logger, null));
+  const model = modelPathOf(yaml?.parsed.raw.handler);
   const report =
     model === undefined
       ? undefined
       : await examineModel(path.resolve(folder, model), logger, signal).catch(toWarning(logger, undefined));
   return { archive: { path: location, modelName, version, handler, handledBy }, ...report, configuration };
-}
-
-/** Of a module only the name: to load it would run it, and who looks into an archive may not trust it yet. */
-async function nameHandler(source: HandlerSource): Promise<string> {
-  const found = await findHandler(source);
-  if ("shipped" in found) return found.shipped.name;
-  const { file } = splitSpec(found.module);
-  if (await isThere(path.resolve(source.modelDir, file))) return found.module;
-  throw new ShardspeedError("ERR_HANDLER", `The model's handler is ${found.module}, but there is no ${file} in it.`);
 }
 
 /** An archive is shown also where its model is on another machine. */
@@ -117,8 +96,8 @@ function toWarning<T>(logger: Logger, instead: T): (error: unknown) => T {
 }
 
 function modelPathOf(handler: unknown): string | undefined {
-  if (typeof handler !== "object" || handler === null || !("model_path" in handler)) return undefined;
-  return typeof handler.model_path === "string" ? handler.model_path : undefined;
+  const model = isObject(handler) ? handler.model_path : undefined;
+  return typeof model === "string" ? model : undefined;
 }
 
 function toText(report: InspectReport, allTensors: boolean): string {

@@ -1,19 +1,23 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { formatBytes } from "../base/memory.js";
 import { openCheckpoint } from "../checkpoint/index.js";
 import type { CheckpointFile } from "../checkpoint/types.js";
-import { formatBytes } from "../loading/memory.js";
-import { readModelConfig } from "../loading/model_folder.js";
-import { type GenerationDefaults, loadGenerationDefaults } from "../loading/options.js";
+import { type GenerationDefaults, loadGenerationDefaults } from "../engine/generation_config.js";
+import { type ModelInfo, modelInfo } from "../engine/model_info.js";
+import { readModelConfig } from "../loading/auto_config.js";
 import { describeModel, resolveWeights, roleTensors } from "../models/index.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
+import type { ModelSpec, WeightView } from "../native/spec.js";
 import { loadTokenizer } from "../tokenizer/index.js";
+import { describeParts, type PartName } from "./describe_parts.js";
 import { rankElements, shownTpSizes } from "./shard_memory.js";
 
 /** What `shardspeed inspect --json` prints of a model folder. */
 export interface ModelReport {
   model: string;
-  spec: ModelSpec;
+  spec: ModelInfo;
+  /** What the model computes, in words. */
+  details: Record<PartName, string>;
   parameters: number;
   storedDtype: string;
   files: CheckpointFile[];
@@ -58,7 +62,8 @@ export async function examineModel(model: string, logger: Logger, signal: AbortS
   );
   return {
     model,
-    spec,
+    spec: modelInfo(spec),
+    details: describeParts(spec),
     parameters: weights.reduce((sum, { shape }) => sum + elements(shape), 0),
     storedDtype,
     files,
@@ -136,28 +141,14 @@ export function modelSections(report: ModelReport, allTensors: boolean): [title:
   ];
 }
 
-function modelRows({ model, spec, parameters, storedDtype, files }: ModelReport): string[][] {
+function modelRows({ model, spec, details, parameters, storedDtype, files }: ModelReport): string[][] {
   const fileBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const kvHeads = spec.kvHeads === spec.heads ? "" : `, ${spec.kvHeads} of keys and values`;
-  const embedding = spec.embeddingSize === spec.hiddenSize ? "" : `, embeddings of ${spec.embeddingSize}`;
-  const rotary = spec.rotary?.dynamic ? " (dynamic)" : "";
   return [
     ["folder", model],
     ["architecture", spec.family],
     ["parameters", `${parameters.toLocaleString("en-US")} in ${storedDtype}`],
     ["files", `${files.length}, ${formatBytes(fileBytes)}`],
-    ["layers", `${spec.layers} of ${spec.hiddenSize}${embedding}`],
-    ["attention", `${spec.heads} heads of ${spec.headDim}${kvHeads}`],
-    ["feed-forward", `${spec.ffnSize}, ${spec.gatedFfn ? "gated " : ""}${spec.activation}`],
-    [
-      "norm",
-      `${spec.norm}, ${spec.normPlacement === "pre" ? "before" : "after"} each block, epsilon ${spec.normEpsilon}`,
-    ],
-    ["positions", `${spec.positions}${rotary}, up to ${spec.maxPositions.toLocaleString("en-US")} tokens`],
-    [
-      "vocabulary",
-      `${spec.vocabSize.toLocaleString("en-US")} tokens, head ${spec.tiedHead ? "is the embedding" : "of its own"}`,
-    ],
+    ...Object.entries(details),
   ];
 }
 

@@ -13,38 +13,38 @@ import {
 
 import { exitCodes, reportError } from "./report.js";
 
-/** Commands load their code when they run: help stays quick, and works where the addon does not. */
+/** Commands load their code when they run, so that --help is fast and works without the addon. */
 function createProgram(): Command {
   const program = new Command("shardspeed")
     .description("Runs Hugging Face transformer checkpoints on a native engine.")
     .version(readPackageInfo().version, "-V, --version")
     .addHelpText("after", exitCodeHelp)
     .showHelpAfterError("(--help shows the options)")
-    .enablePositionalOptions() // what follows the script of a command is the script's
+    .enablePositionalOptions() // options after a script belong to the script
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "shardspeed: ")) });
 
   const generate = program
     .command("generate")
-    .description("Write text that goes on from a prompt, as it is made.")
+    .description("Generate text from a prompt, and stream it.")
     .argument("<model>", "model folder: config.json, weights, tokenizer")
     .option("-p, --prompt <text>", "the prompt")
     .option(
       "--prompt-file <file>",
-      "read the prompt from a file, - for the standard input (default where it is no terminal)",
+      "file with the prompt, - for the standard input (default if that is not a terminal)",
     )
     .option("--prompt-ids <ids>", "the prompt as token ids: 1,2,3", parseIds)
-    .option("--chat", "the prompt is a user's message: put it into the model's chat template")
+    .option("--chat", "treat the prompt as a user's message and apply the chat template")
     .option("--system <text>", "system message for --chat");
   addGenerationFlags(generate)
     .option("--config <file>", "DeepSpeed inference config")
     .option("--checkpoint <file>", "DeepSpeed checkpoint JSON: which files hold the weights")
-    .option("--base-dir <folder>", "where the files are that the checkpoint JSON names")
+    .option("--base-dir <folder>", "folder of the files that the checkpoint JSON names")
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
-    .option("--tp-size <n>", "ranks that share the model (default: as the config says, else 1)", parseInteger)
+    .option("--tp-size <n>", "number of ranks (default: from the config, else 1)", parseInteger)
     .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
-    .option("--max-batch-tokens <n>", "most tokens a step computes (default: 512)", parseInteger)
-    .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: chosen)", parseBytes)
+    .option("--max-batch-tokens <n>", "maximum number of tokens in a step (default: 512)", parseInteger)
+    .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: planned)", parseBytes)
     .option("-q, --quiet", "no statistics, progress and warnings on the standard error")
     .option("-v, --verbose", "more messages on the standard error")
     .option("--json", "one JSON document on the standard output, at the end")
@@ -57,31 +57,31 @@ function createProgram(): Command {
   program
     .command("checkpoints")
     .description("List the weight files of a folder as a DeepSpeed checkpoint JSON.")
-    .argument("<folder>", "folder of the weights; subfolders are looked into")
-    .option("-o, --out <file>", "write it to this file (default: to the standard output)")
+    .argument("<folder>", "folder of the weights, searched with its subfolders")
+    .option("-o, --out <file>", "output file (default: the standard output)")
     .option(
       "--pattern <glob>",
       "files to list, such as '*.pt'; may be given several times (default: *.[bp][it][n])",
       collect,
     )
     .option("--safetensors", "list *.safetensors too")
-    .option("--weights-only", "leave out optimizer states, training arguments and the like")
+    .option("--weights-only", "leave out optimizer states, training arguments and similar files")
     .option("--relative", "write paths relative to the folder")
-    .option("--json", "the JSON on the standard output, with --out too; errors as JSON")
+    .option("--json", "print the JSON on the standard output, also with --out; errors as JSON")
     .addHelpText("after", exitCodeHelp)
     .action(async (folder, flags) => (await import("./checkpoints.js")).checkpoints(folder, flags));
 
   program
     .command("inspect")
     .description(
-      "Show what a model folder or an archive holds and needs, and its effective configuration. Reads headers only.",
+      "Show the contents, memory needs and effective configuration of a model folder or an archive. Reads only headers.",
     )
     .argument("<model>", "model folder, or model archive: .mar, .tar.gz, folder")
     .option("--model-config <file>", "model-config.yaml (default: the one in the folder or archive)")
     .option("--config <file>", "DeepSpeed inference config (default: the one that model-config.yaml names)")
     .option(
       "--handler-map <from=to>",
-      "what runs a handler of an archive: custom_handler.py=TextGenerationHandler",
+      "handler to run in place of a Python handler: custom_handler.py=TextGenerationHandler",
       parseHandlerMap,
     )
     .option("--tensors", "list the tensors of every layer")
@@ -91,7 +91,7 @@ function createProgram(): Command {
 
   program
     .command("doctor")
-    .description("Show versions, processor, addon and CUDA: what to put into a bug report.")
+    .description("Show versions, processor, addon and CUDA, for bug reports.")
     .option("--json", "one JSON document on the standard output")
     .addHelpText("after", exitCodeHelp)
     .action(async (flags) => (await import("./doctor.js")).doctor(flags));
@@ -101,20 +101,24 @@ function createProgram(): Command {
 function addRun(program: Command): void {
   const command = program
     .command("run")
-    .description("Start the ranks of a group: a Node script several times, each with its own RANK.")
+    .description("Start the ranks of a group: a Node script once for each rank.")
     .usage("[options] <script> [args...]")
-    .argument("<script>", "what every rank runs")
-    .argument("[args...]", "its arguments: options after the script are the script's")
+    .argument("<script>", "script that every rank runs")
+    .argument("[args...]", "arguments and options of the script")
     .passThroughOptions()
     .option("--nproc-per-node <n>", "ranks to start on this host", parseInteger, 1)
-    .option("--nnodes <n>", "hosts that take part; the command is run on each", parseInteger, 1)
-    .option("--node-rank <n>", "which of them this is, from 0", parseInteger)
-    .option("--master-addr <host>", "host name or address of node 0 (default: this host)")
-    .option("--master-port <port>", "where rank 0 is met (default: a free one, 29500 on several hosts)", parseInteger)
-    .option("--no-node", "the script is a program of its own, not one for Node")
-    .option("--no-prefix", "give the output of the ranks as it is, without [rank 0] before its lines")
-    .option("--grace-seconds <s>", "from SIGTERM to SIGKILL, after a rank has failed", parseDecimal, 10);
-  // As torchrun writes them too.
+    .option("--nnodes <n>", "number of hosts; run the command on each", parseInteger, 1)
+    .option("--node-rank <n>", "number of this host, from 0", parseInteger)
+    .option("--master-addr <host>", "host name or address of host 0 (default: this host)")
+    .option(
+      "--master-port <port>",
+      "first port that rank 0 tries (default: a free port, 29500 on several hosts)",
+      parseInteger,
+    )
+    .option("--no-node", "run the script as a program instead of with Node")
+    .option("--no-prefix", "pass the output of the ranks on without the prefix [rank 0]")
+    .option("--grace-seconds <s>", "time from SIGTERM to SIGKILL after a rank has failed", parseDecimal, 10);
+  // Also in the spelling of torchrun.
   for (const name of ["nproc_per_node", "node_rank", "master_port"]) {
     command.addOption(new Option(`--${name} <n>`).argParser(parseInteger).hideHelp());
   }
@@ -142,22 +146,22 @@ function addArchive(program: Command): void {
     .requiredOption("--handler <handler>", "file (JavaScript, TypeScript, Python), module:name, or a handler's name")
     .option("--serialized-file <file>", "file with weights")
     .option("--model-file <file>", "file with the model's code")
-    .option("--extra-files <list>", "files, folders and patterns, with commas between them")
+    .option("--extra-files <list>", "comma-separated files, folders and patterns")
     .option("-r, --requirements-file <file>", "Python packages that the handler needs")
     .option("-c, --config-file <file>", "model-config.yaml")
     .addOption(
-      new Option("--archive-format <format>", ".mar, .tar.gz, a folder, or a .mar that is not compressed")
+      new Option("--archive-format <format>", ".mar, .tar.gz, a folder, or an uncompressed .mar")
         .choices(["default", "tgz", "no-archive", "zip-store"])
         .default("default"),
     )
-    .option("--export-path <folder>", "where to put the archive (default: the current folder)")
-    .option("-f, --force", "replace an archive that is there")
+    .option("--export-path <folder>", "folder for the archive (default: the current folder)")
+    .option("-f, --force", "replace an existing archive")
     .addOption(
-      new Option("--runtime <runtime>", "what the handler is written for, as the manifest says it")
+      new Option("--runtime <runtime>", "the runtime in the manifest")
         .choices(["python", "python3", "LSP"])
         .default("python"),
     )
-    .option("-q, --quiet", "nothing on the standard error but errors")
+    .option("-q, --quiet", "write only errors to the standard error")
     .option("--json", "one JSON document on the standard output: { path, files, bytes }")
     .addHelpText("after", exitCodeHelp)
     .action(async (flags) => (await import("./archive.js")).archive(flags));

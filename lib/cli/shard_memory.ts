@@ -1,5 +1,6 @@
 import { largestTpSize } from "../loading/sharding.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
+import { heldShape, shapeOf, unitsOf } from "../models/roles.js";
+import type { ModelSpec, WeightView } from "../native/spec.js";
 
 /** What a rank holds of a model, in elements. */
 export interface RankElements {
@@ -13,30 +14,24 @@ export function shownTpSizes(spec: ModelSpec): number[] {
   return [1, 2, 4, 8].filter((size) => size <= largestTpSize(spec));
 }
 
-/** The largest share of a model that a rank of `tpSize` holds. */
+/** The most that a rank of `tpSize` holds of a model. */
 export function rankElements(spec: ModelSpec, weights: readonly WeightView[], tpSize: number): RankElements {
-  const kvHeads = Math.ceil(spec.kvHeads / tpSize);
-  const elements = (view: WeightView) => view.shape.reduce((product, length) => product * length, 1);
+  const ranks = Array.from({ length: tpSize }, (_, rank) => elementsOf(spec, weights, rank, tpSize));
   return {
-    weights: weights.reduce((sum, view) => sum + Math.ceil(elements(view) * rankShare(view.role, spec, tpSize)), 0),
-    kvPerToken: 2 * spec.layers * kvHeads * Math.ceil(spec.headDim / 16) * 16,
+    weights: Math.max(...ranks.map((rank) => rank.weights)),
+    kvPerToken: Math.max(...ranks.map((rank) => rank.kvPerToken)),
   };
 }
 
-/** Heads, feed-forward units and vocabulary rows are divided (src/model/shard.h); norms, positions and biases behind sums are not. */
-function rankShare(role: string, spec: ModelSpec, tpSize: number): number {
-  const share = (units: number) => Math.min(1, (Math.ceil(Math.ceil(units / 16) / tpSize) * 16) / units);
-  if (/\.attn\.[kv]\./.test(role)) return Math.ceil(spec.kvHeads / tpSize) / spec.kvHeads;
-  if (/\.(attn\.o|mlp\.down)\.bias$/.test(role)) return 1;
-  if (/\.attn\.[qo]\./.test(role)) return mostHeads(spec, tpSize) / spec.heads;
-  if (/\.mlp\.(gate|up|down)\./.test(role)) return share(spec.ffnSize);
-  if (role === "embed.tokens.weight" || /^head\.(weight|bias)$/.test(role)) return share(spec.vocabSize);
-  return 1;
-}
-
-/** Query heads of the rank that has most. */
-function mostHeads({ heads, kvHeads }: ModelSpec, tpSize: number): number {
-  const group = heads / kvHeads;
-  if (tpSize <= kvHeads) return Math.ceil(kvHeads / tpSize) * group;
-  return Math.ceil(group / Math.floor(tpSize / kvHeads));
+function elementsOf(spec: ModelSpec, weights: readonly WeightView[], rank: number, tpSize: number): RankElements {
+  const product = (sizes: readonly number[]) => sizes.reduce((whole, size) => whole * size, 1);
+  const share = (role: string) => product(heldShape(spec, role, rank, tpSize) ?? [0]) / product(shapeOf(spec, role));
+  const keys = spec.kinds.map((kind) => {
+    const { count } = unitsOf(spec, kind, "kvHeads", rank, tpSize);
+    return 2 * count * Math.ceil(kind.attention.headDim / 16) * 16;
+  });
+  return {
+    weights: Math.round(weights.reduce((sum, { role, shape }) => sum + product(shape) * share(role), 0)),
+    kvPerToken: spec.layers.reduce((sum, kind) => sum + (keys[kind] as number), 0),
+  };
 }

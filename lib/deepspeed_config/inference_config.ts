@@ -1,23 +1,21 @@
-import type { z } from "zod";
-import { ShardspeedError, showValue } from "../base/errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { reportEffects } from "./effects.js";
-import { valueAt } from "./keys.js";
 import { type NamedConfig, nameKeys } from "./names.js";
-import { type ConfigValues, configSchema } from "./schema.js";
 import { takeConfig } from "./snapshot.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";
+import { type ConfigValues, checkValues } from "./values.js";
 
-/** DeepSpeed's inference config (deepspeed/inference/config.py of DeepSpeed 0.19), as `deepspeed.init_inference(config=...)` takes it. */
+/** The config of `deepspeed.init_inference(config=...)` (deepspeed/inference/config.py of DeepSpeed 0.19). */
 export class DeepSpeedInferenceConfig {
   /**
-   * Checks a config and fills in what it leaves out. Accepted are the keys of DeepSpeed with their aliases and deprecated names, and values
-   * of other types where DeepSpeed accepts them ("2" for 2, "yes" for true); "auto" is the default. The input is left as it is.
+   * Checks a config and fills in defaults. It accepts the keys of DeepSpeed with their aliases and deprecated names, and values
+   * of other types if DeepSpeed does ("2" for 2, "yes" for true); "auto" means the default. The input is not changed.
    *
    * @param config The config, or the path of a JSON file; undefined is {}.
-   * @param options.logger Hears of deprecated keys and of keys that have no effect here. Default: nobody does.
-   * @returns A plain object with every key, under its own name.
-   * @throws ShardspeedError ERR_CONFIG, naming the key, what was found and what is expected; ERR_INVALID_ARGUMENT for what is no logger.
+   * @param options.logger Receives warnings about deprecated keys and keys without effect. Default: none does.
+   * @returns A plain object with every key.
+   * @throws ShardspeedError ERR_CONFIG, with the key, the found and the expected value; ERR_INVALID_ARGUMENT for an invalid logger.
    */
   static parse(config: object | string | undefined, options?: { logger?: Logger }): ResolvedDeepSpeedConfig {
     return parseConfig(config, readLogger(options?.logger)).resolved;
@@ -32,9 +30,7 @@ export interface ParsedConfig {
 
 export function parseConfig(config: object | string | undefined, logger: Logger): ParsedConfig {
   const named = nameKeys(takeConfig(config));
-  const result = configSchema().safeParse(named.values);
-  if (!result.success) throw describeIssue(result.error.issues[0] as z.core.$ZodIssue, named);
-  const resolved = replaceDeprecated(result.data);
+  const resolved = replaceDeprecated(checkValues(named));
   settleRanks(resolved, named, logger);
   reportEffects(named, resolved, logger);
   return { resolved, named };
@@ -54,42 +50,21 @@ function replaceDeprecated(values: ConfigValues): ResolvedDeepSpeedConfig {
   return resolved;
 }
 
-/** More than any model has heads. What a model can be divided among is checked once it is known (lib/loading/sharding.ts). */
-const kMostRanks = 1024;
+/** More than any model has heads: a mistyped number. What a model can be divided among is checked once it is known (lib/loading/sharding.ts). */
+const largestReadTpSize = 1024;
 
 function settleRanks({ tensor_parallel: parallel }: ResolvedDeepSpeedConfig, named: NamedConfig, logger: Logger): void {
   const { where, values, written } = named;
   const key = written(values.mp_size === undefined ? "tensor_parallel.tp_size" : "mp_size");
   const outside =
-    parallel.tp_size < 1 ? "at least 1" : parallel.tp_size > kMostRanks ? `at most ${kMostRanks}` : undefined;
+    parallel.tp_size < 1
+      ? "at least 1"
+      : parallel.tp_size > largestReadTpSize
+        ? `at most ${largestReadTpSize}`
+        : undefined;
   if (outside !== undefined)
     throw new ShardspeedError("ERR_CONFIG", `${where}: ${key}: expected ${outside}, found ${parallel.tp_size}`);
   if (parallel.enabled || parallel.tp_size === 1) return;
   logger.warn(`${where}: ${written("tensor_parallel.enabled")} is false, so ${key} ${parallel.tp_size} is taken as 1`);
   parallel.tp_size = 1;
-}
-
-const typeWords: Record<string, string> = {
-  int: "an integer",
-  number: "an integer",
-  boolean: "true or false",
-  string: "a string",
-  object: "an object",
-  array: "a list",
-};
-
-function describeIssue(issue: z.core.$ZodIssue, { where, values, written }: NamedConfig): ShardspeedError {
-  const name = issue.path.join(".");
-  return new ShardspeedError(
-    "ERR_CONFIG",
-    `${where}: ${written(name)}: ${describeExpected(issue)}, found ${showValue(valueAt(values, name))}`,
-  );
-}
-
-function describeExpected(issue: z.core.$ZodIssue): string {
-  // An integer that JavaScript's numbers cannot hold
-  if (issue.code === "too_big" || issue.code === "too_small") return `expected an integer within 2^53`;
-  const ownMessage = issue.message.startsWith("expected ");
-  if (issue.code !== "invalid_type" || ownMessage) return issue.message;
-  return `expected ${typeWords[issue.expected] ?? issue.expected}`;
 }

@@ -1,7 +1,8 @@
 import { ShardspeedError } from "../base/errors.js";
+import { isPlainObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
 import { configKeys, keysOf, lastPart, valueAt } from "./keys.js";
-import { type ConfigSource, isRecord } from "./snapshot.js";
+import type { ConfigSource } from "./snapshot.js";
 
 /** A config whose keys have one name each: aliases are gone, and values that mean "not given". */
 export interface NamedConfig extends ConfigSource {
@@ -49,7 +50,7 @@ function nameObject(
     const earlier = written.get(match.name);
     if (earlier !== undefined) throw twoNames(earlier, place, where);
     written.set(match.name, place);
-    const hasKeys = keysOf.has(match.name) && isRecord(value);
+    const hasKeys = keysOf.has(match.name) && isPlainObject(value);
     result[lastPart(match.name)] = hasKeys ? nameObject(value, match.name, `${place}.`, written, where) : value;
   }
   return result;

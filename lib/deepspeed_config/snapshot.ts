@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
-import { ShardspeedError, showValue } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
+import { ShardspeedError } from "../base/errors.js";
+import { isObject, isPlainObject, parseJson } from "../base/json.js";
+import { showValue } from "../base/text.js";
 
 /** Deeper and larger than any config is: what follows the copy need not care about either. */
 const kMostLevels = 100;
@@ -21,10 +22,10 @@ export function takeConfig(config: unknown): ConfigSource {
   const where = typeof config === "string" ? config : "The DeepSpeed config";
   const found = typeof config === "string" ? readConfigFile(config) : config;
   const values = found === undefined ? {} : copyValue(found, where);
-  if (isRecord(values)) return { values, where };
+  if (isPlainObject(values)) return { values, where };
   // A Map or a Promise shows nothing of itself.
   const kind = Object.prototype.toString.call(values);
-  const shown = typeof values === "object" && values !== null && !Array.isArray(values) ? kind : showValue(values);
+  const shown = isObject(values) ? kind : showValue(values);
   throw new ShardspeedError("ERR_CONFIG", `${where}: expected an object of DeepSpeed inference keys, found ${shown}`);
 }
 
@@ -37,16 +38,7 @@ function readConfigFile(path: string): unknown {
       cause: error,
     });
   }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ShardspeedError("ERR_CONFIG", `${path} is not JSON: ${describeJsonError(text, error)}`, { cause: error });
-  }
-}
-
-/** An object with keys: no array, Map, Date, Promise or URL, which would read as one without any. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return Object.prototype.toString.call(value) === "[object Object]";
+  return parseJson(text, path, "ERR_CONFIG");
 }
 
 function copyValue(value: unknown, where: string): unknown {
@@ -67,7 +59,7 @@ interface CopyState {
 
 function copyTree(value: unknown, path: readonly string[], state: CopyState): unknown {
   if (++state.values > kMostValues) throw new Error(`more than ${kMostValues} values`);
-  if (!Array.isArray(value) && !isRecord(value)) return value;
+  if (!Array.isArray(value) && !isPlainObject(value)) return value;
   if (state.holders.has(value)) throw new Error(`${path.join(".")} contains itself`);
   if (path.length === kMostLevels) throw new Error(`more than ${kMostLevels} levels deep`);
   if (Array.isArray(value) && value.length > kMostValues) throw new Error(`more than ${kMostValues} values`);

@@ -1,19 +1,19 @@
-/** Spellings that every accepted `dtype` resolves to. */
+/** The resolved values of `dtype`. */
 export type ConfigDtype = "torch.float16" | "torch.float32" | "torch.bfloat16" | "torch.int8";
 
 /**
  * A DeepSpeed inference config with every key filled in, under DeepSpeed 0.19's own names (deepspeed/inference/config.py): aliases and
- * deprecated keys are resolved. docs/deepspeed-config.md says what each key does here; many are kept for what upstream means by them.
+ * deprecated keys are resolved. docs/deepspeed-config.md describes the effect of each key; many have none.
  */
 export interface ResolvedDeepSpeedConfig {
-  /** Default false. Kernels are fused either way. */
+  /** Default false. Kernels are always fused. */
   replace_with_kernel_inject: boolean;
-  /** Default "torch.float16", also where an engine takes the checkpoint's own because the config names none. */
+  /** Default "torch.float16". An engine uses the dtype of the checkpoint if the config names none. */
   dtype: ConfigDtype;
   tensor_parallel: {
     /** Default true; with false, tp_size is 1. */
     enabled: boolean;
-    /** Ranks that the model is divided among. Default 1. */
+    /** Number of ranks. Default 1. */
     tp_size: number;
     /** Default 64. */
     tp_grain_size: number;
@@ -22,7 +22,7 @@ export interface ResolvedDeepSpeedConfig {
     /** Default null. */
     tp_group: unknown;
   };
-  /** Default false. Steps on CUDA run from graphs either way. */
+  /** Default false. Decode steps on CUDA always use graphs. */
   enable_cuda_graph: boolean;
   /** Default false. */
   use_triton: boolean;
@@ -63,11 +63,11 @@ export interface ResolvedDeepSpeedConfig {
   };
   /** A checkpoint JSON, or its path. Default null. */
   checkpoint: string | Record<string, unknown> | null;
-  /** The folder that the checkpoint JSON's paths start from. Default "". */
+  /** Folder of the paths in the checkpoint JSON. Default "". */
   base_dir: string;
   /** Default false. */
   set_empty_params: boolean;
-  /** The folder that a divided checkpoint is written to. Default null: none is written. */
+  /** Folder to write the sharded checkpoint to. Default null: none is written. */
   save_mp_checkpoint_path: string | null;
   checkpoint_config: {
     /** Default null. */
@@ -83,15 +83,15 @@ export interface ResolvedDeepSpeedConfig {
   training_mp_size: number;
   /** Default "auto". */
   replace_method: string;
-  /** Default null. A Map is taken too: in Python the keys are classes. */
+  /** Default null. May be a Map, because keys are classes in Python. */
   injection_policy: Record<string, unknown> | Map<unknown, unknown> | null;
   /** Default null. */
   injection_policy_tuple: unknown[] | null;
   /** Replaces keys of the model's config.json. Default null. */
   config: Record<string, unknown> | null;
-  /** Most tokens of a sequence, prompt and new ones together. Default 1024, but see docs/deepspeed-config.md. */
+  /** Maximum number of tokens of a sequence, prompt included. Default 1024, but see docs/deepspeed-config.md. */
   max_out_tokens: number;
-  /** Tokens of a sequence that there must be room for. Default 1. */
+  /** Number of tokens of a sequence that must fit. Default 1. */
   min_out_tokens: number;
   /** Default false. */
   transposed_mode: boolean;

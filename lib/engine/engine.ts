@@ -1,82 +1,78 @@
+import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { pageTokens } from "../loading/memory.js";
-import { type GenerationDefaults, type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
-import type { ModelSpec } from "../models/spec.js";
 import type { NativeStats } from "../native/binding.js";
+import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
-import {
-  abortedError,
-  collect,
-  type GenerationChunk,
-  type GenerationResult,
-  runSequence,
-  toNativeRequest,
-} from "./generation.js";
+import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
+import type { GenerationDefaults } from "./generation_config.js";
+import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
+import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import type { Session } from "./session.js";
-import { checkTokenIds } from "./token_ids.js";
 
-/** A prompt: text, or the token ids of one. */
+/** A prompt: text or token ids. */
 export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
 
-/** The model as it was loaded and sharded. */
+/** The loaded and sharded model. */
 export interface EngineModule {
-  spec: ModelSpec;
-  /** What weights are stored as. The CPU backend computes in fp32 whatever it is; on CUDA activations and KV cache have it too, sums are fp32. */
+  info: ModelInfo;
+  /** @deprecated The same object as `info`. */
+  spec: ModelInfo;
+  /** Element type of the weights. CPUs compute in fp32; on CUDA activations and KV cache have this type too, and sums are fp32. */
   dtype: "float32" | "float16" | "bfloat16";
-  /** One a rank, by rank: "cpu", "cuda:0". */
+  /** One per rank: "cpu", "cuda:0". */
   devices: string[];
-  /** Role, checkpoint name and shape of every tensor as this process holds it: its first rank, where it has several. */
+  /** Role, checkpoint name and shape of every tensor of this process; of its first rank if it has several. */
   tensors: { role: string; name: string; shape: number[] }[];
   forward(inputs: ForwardInputs): Promise<ForwardResult>;
   /**
-   * Generates as `generate()` of transformers does, with its option names and defaults: greedy unless doSample is true.
+   * Generates with the option names and defaults of `generate()` in transformers: greedy unless doSample is true.
    *
-   * @param inputs Rows of token ids, one row, or what the tokenizer gave: an object of inputIds and attentionMask.
-   * @returns Whole sequences, as rows of equal length: each row as it was given, its padding included, then the new tokens with the end token,
-   * then padTokenId. Padding, told by the mask, changes no result, wherever it stands.
+   * @param inputs Rows of token ids, one row, or the result of a tokenizer call: an object with inputIds and attentionMask.
+   * @returns Whole sequences, as rows of equal length: each input row with its padding, then the new tokens with the end token, then padTokenId.
+   * Padding, as the mask marks it, does not change the result.
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
    */
   generate(inputs: ModuleGenerateInputs, options?: ModuleGenerateOptions): Promise<number[][]>;
 }
 
-/** What an engine is doing, and the memory it holds. */
+/** Counters of an engine, and its memory. */
 export interface EngineStats {
   requests: { running: number; waiting: number };
   tokens: { prompt: number; generated: number };
   kvCache: { pagesTotal: number; pagesUsed: number; pagesFree: number; pageTokens: number };
-  /** One a rank, in bytes. */
+  /** One per rank, in bytes. */
   memory: { device: string; weightBytes: number; kvCacheBytes: number; activationBytes: number }[];
   steps: number;
-  /** Milliseconds of all steps together; of these on rank 0 in all-reduces and gathering, waiting for slower ranks included (CPU ranks only, else 0). */
+  /** Milliseconds of all steps; of these in all-reduces and gathering on rank 0, including waits for slower ranks (CPU ranks only, else 0). */
   timings: { stepMs: number; allReduceMs: number };
-  /** Sequences that gave their pages to older ones and were computed again. */
+  /** How often a sequence gave its pages to older ones, to be computed again. */
   preemptions: number;
 }
 
-/** What initInference puts together for an engine. */
+/** Parts of an engine. */
 export interface EngineParts {
   session: Session;
-  module: Omit<EngineModule, "forward" | "generate">;
+  module: Omit<EngineModule, "forward" | "generate" | "spec">;
   tokenizer: Tokenizer | undefined;
   generationDefaults: GenerationDefaults;
   contextTokens: number;
-  /** Of this process in its group; 0 where all ranks are in this process. */
+  /** Rank of this process in its group; 0 if all ranks are in this process. */
   rank: number;
 }
 
-/** A loaded model that generates. Made by initInference(); any number of calls may run at once and share the engine's steps. */
+/** A loaded model. Made by initInference(). Any number of calls may run at once; they share the engine's steps. */
 export class Engine {
   readonly module: EngineModule;
   readonly tokenizer: Tokenizer | undefined;
-  /** Longest sequence, prompt and new tokens. */
+  /** Maximum number of tokens of a sequence, prompt and new tokens together. */
   readonly contextTokens: number;
-  /** This process's place in its group of processes; 0 where all ranks are in this process. */
+  /** Rank of this process in its group; 0 if all ranks are in this process. */
   readonly rank: number;
   readonly #session: Session;
   readonly #generationDefaults: GenerationDefaults;
-  /** Whether the caller has heard, or will hear, what has ended the engine. */
+  /** Whether a call of the user has rejected, or will reject, with the failure that ended the engine. */
   #failureTold = false;
 
   /** @internal */
@@ -86,22 +82,25 @@ export class Engine {
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
     this.contextTokens = parts.contextTokens;
+    const { vocabSize } = parts.module.info;
     this.module = {
       ...parts.module,
+      spec: parts.module.info,
       forward: (inputs) => this.forward(inputs),
-      generate: (inputs, options) => moduleGenerate(this, parts.generationDefaults, inputs, options),
+      generate: (inputs, options) =>
+        moduleGenerate({ engine: this, defaults: parts.generationDefaults, vocabSize }, inputs, options),
     };
   }
 
   /**
-   * Whether this process decides what is computed. Where the ranks are processes, that is rank 0 of the group; the others compute what it asks
-   * for until it disposes of its engine, and their generate(), stream() and forward() throw ERR_NOT_DRIVER.
+   * Whether this process is the driver. If ranks are processes, that is rank 0 of the group. The others follow until it disposes of its engine;
+   * their generate(), stream() and forward() throw ERR_NOT_DRIVER.
    */
   get isDriver(): boolean {
     return this.rank === 0;
   }
 
-  /** Resolves when the engine has been disposed of, by this process or by the driver; rejects with what has ended it otherwise, such as ERR_COMM. */
+  /** Resolves when this process or the driver has disposed of the engine; rejects with the failure that ended it otherwise, such as ERR_COMM. */
   get finished(): Promise<void> {
     this.#failureTold = true;
     return this.#session.finished;
@@ -116,7 +115,7 @@ export class Engine {
    * Generates from a prompt, or from an array of prompts at once.
    *
    * @param prompt Text, token ids, or an array of either.
-   * @returns The result, or for an array the results in its order.
+   * @returns The result, or for an array of prompts an array of results.
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
    */
   generate(prompt: Prompt, options?: GenerationOptions): Promise<GenerationResult>;
@@ -130,7 +129,7 @@ export class Engine {
   ): Promise<GenerationResult | GenerationResult[]> {
     if (!isBatch(prompt)) return this.#prepare(prompt, options, "prompt").run();
     const sequences = prompt.map((one, i) => this.#prepare(one, options, `prompt[${i}]`));
-    // One failure ends the others: nobody would get their results.
+    // If one fails, cancel the others: their results would be lost.
     const together = new AbortController();
     try {
       return await Promise.all(sequences.map((sequence) => sequence.run(together.signal)));
@@ -141,24 +140,24 @@ export class Engine {
   }
 
   /**
-   * Generates from a prompt and yields text and ids as they are made. Leaving the loop cancels the sequence and frees its memory.
+   * Generates from a prompt and yields text and ids as they are generated. Leaving the loop cancels the sequence and frees its pages.
    *
-   * @throws ShardspeedError As generate(), from the first step of the iteration.
+   * @throws ShardspeedError Like generate(), from the first step of the iteration.
    */
   async *stream(prompt: Prompt, options?: GenerationOptions): AsyncGenerator<GenerationChunk, void, undefined> {
     yield* this.#prepare(prompt, options, "prompt").chunks();
   }
 
   /**
-   * Logits at every position of every row.
+   * Computes the logits at every position of every row.
    *
-   * @param inputs inputIds: rows of token ids; attentionMask: as many rows of 0 (padding, at either end) and 1, needed where rows would be of unequal length.
-   * @returns logits: dims [batch, sequence, vocab], zeros at padding.
+   * @param inputs inputIds: rows of token ids; attentionMask: rows of 0 (padding, at either end) and 1, needed for texts of unequal length.
+   * @returns logits with dims [batch, sequence, vocab]; zeros at padding.
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_OUT_OF_MEMORY before work starts; ERR_DISPOSED.
    */
   async forward(inputs: ForwardInputs): Promise<ForwardResult> {
     this.#checkDriver();
-    return runForward(this.#session, inputs, this.module.spec.vocabSize, this.contextTokens);
+    return runForward(this.#session, inputs, this.module.info.vocabSize, this.contextTokens);
   }
 
   stats(): EngineStats {
@@ -167,11 +166,11 @@ export class Engine {
   }
 
   /**
-   * Ends all calls with ERR_DISPOSED and gives the memory back; resolves when that is done. May be called more than once. On a rank that is not
-   * the driver it waits until the driver has disposed of its engine: all ranks may run the same lines.
+   * Ends all calls with ERR_DISPOSED and frees the memory; resolves when that is done. May be called more than once. A follower rank waits until the
+   * driver has disposed of its engine, so all ranks may run the same code.
    *
-   * @throws ShardspeedError ERR_COMM on a rank that is not the driver, with the memory given back, where the group has failed instead and
-   * neither `finished` nor another call could tell.
+   * @throws ShardspeedError ERR_COMM on a follower rank, after freeing the memory, if the group has failed and neither `finished` nor another
+   * call has reported it.
    */
   async dispose(): Promise<void> {
     let failure: unknown;
@@ -208,7 +207,7 @@ export class Engine {
   #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string) {
     this.#checkDriver();
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
-    if (resolved.signal?.aborted) throw abortedError(resolved.signal);
+    throwIfAborted(resolved.signal);
     if (resolved.stop.length > 0 && !this.tokenizer) {
       throw new ShardspeedError(
         "ERR_TOKENIZER",
@@ -238,7 +237,7 @@ export class Engine {
   #toTokens(prompt: Prompt, name: string): number[] {
     const tokens = typeof prompt === "string" ? this.#encode(prompt, name) : copyTokenIds(prompt, name);
     if (tokens.length === 0) throw invalidArgument(name, "at least one token", prompt);
-    checkTokenIds(tokens, this.module.spec.vocabSize, name);
+    checkTokenIds(tokens, this.module.info.vocabSize, name);
     return tokens;
   }
 

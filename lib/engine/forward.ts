@@ -1,16 +1,16 @@
 import { constants } from "node:buffer";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { availableMemoryBytes, formatBytes } from "../loading/memory.js";
+import { availableMemoryBytes, formatBytes } from "../base/memory.js";
 import { toForwardRequest } from "./generation.js";
+import { checkTokenIds } from "./generation_options.js";
 import type { Session } from "./session.js";
-import { checkTokenIds } from "./token_ids.js";
 
 export interface ForwardInputs {
   /** (batch, sequence): token ids. Rows of equal length. */
   inputIds: readonly (readonly number[])[];
-  /** (batch, sequence): 1 for tokens, 0 for padding, which may stand before or behind them. Default: all 1. */
+  /** (batch, sequence): 1 for tokens, 0 for padding, before or after the tokens. Default: all 1. */
   attentionMask?: readonly (readonly number[])[];
-  /** For models that have them; no model of this version does. */
+  /** For models with token types; no model of this version has them. */
   tokenTypeIds?: readonly (readonly number[])[];
 }
 
@@ -32,7 +32,7 @@ interface Row {
   offset: number;
 }
 
-/** Computes the logits of a batch: every row is a sequence of its own, so padding costs nothing and changes nothing. */
+/** Computes the logits of a batch. Each row is a sequence of its own, so padding costs nothing and does not change the logits. */
 export async function runForward(
   session: Session,
   inputs: ForwardInputs,

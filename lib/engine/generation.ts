@@ -1,24 +1,25 @@
+import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
-import type { ResolvedGenerationOptions } from "../loading/options.js";
 import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
+import { neutralSampling, type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
 
-/** Why a sequence ended: a stop token or stop string, or maxNewTokens. */
+/** Why a sequence ended: "stop" for a stop token or stop string, "length" for maxNewTokens. */
 export type FinishReason = "stop" | "length";
 
 /** Natural-log probability of a new token under the model's distribution, before penalties and temperature. */
 export interface GeneratedLogprob {
   id: number;
   logprob: number;
-  /** As many of the likeliest tokens as were asked for, likeliest first. */
+  /** The requested number of the most likely tokens, in descending order. */
   top: TokenLogprob[];
 }
 
-/** A part of a stream: the tokens since the last one, and the text that is certain by now. */
+/** A part of a stream: the tokens since the last chunk, and their text. */
 export interface GenerationChunk {
-  /** May be empty: half a character, or what may become a stop string, is held back. */
+  /** May be empty: an incomplete character, or the possible beginning of a stop string, is held back. */
   text: string;
   ids: number[];
   logprobs?: GeneratedLogprob[];
@@ -32,18 +33,18 @@ export interface GenerationUsage {
 }
 
 export interface GenerationTimings {
-  /** From the call to the first new token, waiting in the queue included. */
+  /** Time from the call to the first new token, including the wait in the queue. */
   firstTokenMs: number;
   totalMs: number;
-  /** Of the new tokens after the first; 0 where there is only one. */
+  /** Rate of the new tokens after the first chunk; 0 if there are none. */
   tokensPerSecond: number;
 }
 
-/** A finished generation. Text and ids are the new ones only. */
+/** The result of a generation. Text and ids do not include the prompt. */
 export interface GenerationResult {
   /** Without special tokens and without the stop string. Empty for a model without a tokenizer. */
   text: string;
-  /** The stop token included, where one ended the sequence. */
+  /** Includes the stop token, if one ended the sequence. */
   ids: number[];
   finishReason: FinishReason;
   usage: GenerationUsage;
@@ -51,7 +52,7 @@ export interface GenerationResult {
   logprobs?: GeneratedLogprob[];
 }
 
-/** The request that the native engine gets for a prompt. */
+/** The request to the native engine for a prompt. */
 export function toNativeRequest(
   tokens: number[],
   maxNewTokens: number,
@@ -60,14 +61,7 @@ export function toNativeRequest(
   return {
     tokens: Int32Array.from(tokens),
     maxNewTokens,
-    minNewTokens: options.minNewTokens,
-    temperature: options.temperature,
-    topK: options.topK,
-    topP: options.topP,
-    minP: options.minP,
-    repetitionPenalty: options.repetitionPenalty,
-    presencePenalty: options.presencePenalty,
-    frequencyPenalty: options.frequencyPenalty,
+    ...samplingOf(options),
     seedLow: Number(options.seed & 0xffffffffn),
     seedHigh: Number(options.seed >> 32n),
     stopTokens: Int32Array.from(options.stopTokenIds),
@@ -81,14 +75,7 @@ export function toForwardRequest(tokens: number[]): Omit<NativeRequest, "id"> {
   return {
     tokens: Int32Array.from(tokens),
     maxNewTokens: 0,
-    minNewTokens: 0,
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
+    ...neutralSampling,
     seedLow: 0,
     seedHigh: 0,
     stopTokens: new Int32Array(0),
@@ -97,15 +84,11 @@ export function toForwardRequest(tokens: number[]): Omit<NativeRequest, "id"> {
   };
 }
 
-export function abortedError(signal: AbortSignal): ShardspeedError {
-  return new ShardspeedError("ERR_ABORTED", "The work was cancelled by its signal.", { cause: signal.reason });
-}
-
 /**
- * Runs one sequence and yields what comes of it. Chunks hold all tokens that arrived since the last one was taken, so a slow reader gets
- * fewer and larger ones. Leaving the iteration cancels the sequence.
+ * Runs one sequence and yields its chunks. A chunk holds all tokens since the last chunk was read, so a slow reader gets fewer and larger
+ * chunks. Leaving the iteration cancels the sequence.
  *
- * @throws ShardspeedError ERR_ABORTED, ERR_DISPOSED, or why the engine failed.
+ * @throws ShardspeedError ERR_ABORTED, ERR_DISPOSED, or the failure of the engine.
  */
 export async function* runSequence(
   session: Session,
@@ -113,17 +96,16 @@ export async function* runSequence(
   options: ResolvedGenerationOptions,
   tokenizer: Tokenizer | undefined,
 ): AsyncGenerator<GenerationChunk, void, undefined> {
-  if (options.signal?.aborted) throw abortedError(options.signal);
+  throwIfAborted(options.signal);
   // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
   const signal = options.signal && AbortSignal.any([options.signal]);
   const inbox = new Inbox();
   const id = session.submit(request, inbox);
   // At once, not when the reader comes for the next chunk: it may never come.
-  const onAbort = () => {
+  const stopListening = onAbort(signal, (error) => {
     session.cancel(id);
-    inbox.onFailure(abortedError(signal as AbortSignal));
-  };
-  signal?.addEventListener("abort", onAbort, { once: true });
+    inbox.onFailure(error);
+  });
   const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop }) : undefined;
   try {
     for (;;) {
@@ -144,14 +126,14 @@ export async function* runSequence(
       if (chunk.finishReason) return;
     }
   } finally {
-    signal?.removeEventListener("abort", onAbort);
+    stopListening();
     session.cancel(id);
   }
 }
 
 type TokenEvent = Extract<EngineEvent, { kind: "token" }>;
 
-/** Ids behind the one that completes a stop string are dropped: the engine ran ahead by a step or two. */
+/** Drops ids after the one that completes a stop string: the engine may be a step or two ahead. */
 function toChunk(events: TokenEvent[], texts: TextStream | undefined, wantsLogprobs: boolean): GenerationChunk {
   const chunk: GenerationChunk = { text: "", ids: [] };
   const logprobs: GeneratedLogprob[] = [];
@@ -166,7 +148,7 @@ function toChunk(events: TokenEvent[], texts: TextStream | undefined, wantsLogpr
   return chunk;
 }
 
-/** Collects a sequence's events until its reader comes for them. */
+/** Collects a sequence's events until its reader takes them. */
 class Inbox {
   failure: ShardspeedError | undefined;
   finishReason: FinishReason | undefined;

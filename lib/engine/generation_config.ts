@@ -1,7 +1,6 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
+import { type JsonObject, readJsonObject } from "../base/json.js";
 
 /** What a model folder says about token ids. Sampling parameters are not taken from there: text does not change unasked. */
 export interface GenerationDefaults {
@@ -10,8 +9,6 @@ export interface GenerationDefaults {
   bosTokenId: number | undefined;
   padTokenId: number | undefined;
 }
-
-type JsonObject = { [key: string]: unknown };
 
 /**
  * Reads eos_token_id, bos_token_id and pad_token_id: from generation_config.json, and what is not there from config.json.
@@ -26,8 +23,8 @@ export async function loadGenerationDefaults(
 ): Promise<GenerationDefaults> {
   const generationPath = join(folder ?? "", "generation_config.json");
   const configPath = join(folder ?? "", "config.json");
-  const generation = folder === undefined ? {} : await readJson(generationPath);
-  const config = known ?? (await readJson(configPath));
+  const generation = folder === undefined ? {} : ((await readJsonObject(generationPath, "ERR_CHECKPOINT")) ?? {});
+  const config = known ?? (await readJsonObject(configPath, "ERR_CHECKPOINT")) ?? {};
   const read = (key: string): number[] =>
     key in generation ? readIds(generation[key], key, generationPath) : readIds(config[key], key, configPath);
   return {
@@ -48,24 +45,4 @@ function readIds(value: unknown, key: string, path: string): number[] {
   }
   // -1 is written for "none" by some tools.
   return (ids as number[]).filter((id) => id >= 0);
-}
-
-async function readJson(path: string): Promise<JsonObject> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return {};
-    throw new ShardspeedError("ERR_CHECKPOINT", `Cannot read ${path}: ${message}`, { cause: error });
-  }
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
-  } catch (error) {
-    throw new ShardspeedError("ERR_CHECKPOINT", `${path} is not JSON: ${describeJsonError(text, error)}`, {
-      cause: error,
-    });
-  }
-  throw new ShardspeedError("ERR_CHECKPOINT", `${path} holds no JSON object`);
 }

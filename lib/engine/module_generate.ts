@@ -1,11 +1,11 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { type GenerationOptions, readStop } from "../loading/options.js";
-import type { Engine } from "./engine.js";
+import type { Tokenizer } from "../tokenizer/index.js";
+import type { GenerationResult } from "./generation.js";
 import type { GenerationDefaults } from "./generation_config.js";
-import { checkTokenIds } from "./token_ids.js";
+import { checkTokenIds, type GenerationOptions, readStop } from "./generation_options.js";
 
-/** Rows of token ids, one row, or what a tokenizer call gave. */
+/** Rows of token ids, one row, or the result of a tokenizer call. */
 export type ModuleGenerateInputs =
   | readonly (readonly number[])[]
   | readonly number[]
@@ -14,45 +14,41 @@ export type ModuleGenerateInputs =
       attentionMask?: readonly (readonly number[])[] | readonly number[];
     };
 
-/** Options of `engine.module.generate`, by the names and with the defaults of transformers. */
-export interface ModuleGenerateOptions {
-  /** As inputIds: 1 for tokens, 0 for padding. Default: 0 for padTokenId where that is no end token, else 1. */
+/** Options that transformers names, and means, as the engine does. */
+const sharedOptions = ["topP", "minP", "repetitionPenalty", "numBeams"] as const satisfies (keyof GenerationOptions)[];
+
+/** Options of `engine.module.generate`, with the names and defaults of transformers. */
+export interface ModuleGenerateOptions extends Pick<GenerationOptions, (typeof sharedOptions)[number]> {
+  /** Same shape as inputIds: 1 for tokens, 0 for padding. Default: 0 for padTokenId unless that is an end token, else 1. */
   attentionMask?: readonly (readonly number[])[] | readonly number[];
-  /** Most tokens of a row, prompt and new ones, its padding not counted: an integer of at least 1, and more than the prompt has. */
+  /** Maximum number of tokens of a row, prompt included and padding excluded: an integer of at least 1, and more than the prompt has. */
   maxLength?: number;
-  /** Most new tokens: an integer of at least 1. Wins over maxLength. Default where neither is given: 20, or what is left of the context. */
+  /** Maximum number of new tokens: an integer of at least 1. Overrides maxLength. Default without either: 20, or less if the context has less room. */
   maxNewTokens?: number;
-  /** No end token is chosen before a row has this many tokens, prompt and new ones: an integer of at least 0. Default 0. */
+  /** Minimum number of tokens of a row, prompt included, before which no end token is chosen: an integer of at least 0. Default 0. */
   minLength?: number;
-  /** No end token is chosen before this many new tokens: an integer of at least 0. Wins over minLength. Default 0. */
+  /** Minimum number of new tokens, before which no end token is chosen: an integer of at least 0. Overrides minLength. Default 0. */
   minNewTokens?: number;
-  /** Sample. Default false: the likeliest token each time, and the options of sampling have no effect. */
+  /** Sample. Default false: greedy decoding, for which temperature, topK, topP and minP have no effect. */
   doSample?: boolean;
-  /** Logits are divided by it: above 0. Default 1. */
+  /** Divides the logits: above 0. Default 1. */
   temperature?: number;
-  /** Sample among the k likeliest tokens: an integer of at least 0, 0 for all. Default 50. */
+  /** Sample from the k most likely tokens: an integer of at least 0, 0 for all. Default 50. */
   topK?: number;
-  /** Sample among the likeliest tokens that together have this probability: above 0, at most 1. Default 1: among all. */
-  topP?: number;
-  /** Sample among tokens at least this many times as likely as the likeliest: from 0 to 1. Default 0: among all. */
-  minP?: number;
-  /** Logits of tokens in the prompt or the new text are divided by it where positive, else multiplied: above 0. Default 1: none. */
-  repetitionPenalty?: number;
-  /** Beam search is not available yet: only 1. */
-  numBeams?: number;
-  /** Any of these ends a row; none if the array is empty. Default: what generation_config.json or config.json says. */
+  /** Tokens that end a row; none if the array is empty. Default: from generation_config.json or config.json. */
   eosTokenId?: number | readonly number[];
-  /** Stands behind rows that end before others. Default: generation_config.json's, config.json's or the tokenizer's, else the first end token, else 0. */
+  /** Padding after rows that end before others. Default: from generation_config.json, config.json or the tokenizer, else the first end token, else 0. */
   padTokenId?: number;
-  /** Of every row: a row's tokens are the same whatever else is in the batch. Default: as for engine.generate, another one for every row. */
+  /** Seed of every row: the tokens of a row do not depend on the rest of the batch. Default: as in engine.generate, a different one for each row. */
   seed?: number | bigint;
-  /** Ends the work with ERR_ABORTED. */
+  /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
-  /** A row ends with the token that completes one of these: a string or an array of strings, none empty. Default none. */
+  /** Strings that end a row with the token that completes one: a string or an array of strings, none empty. Default none. */
   stopStrings?: string | readonly string[];
 }
 
 const optionNames = [
+  ...sharedOptions,
   "attentionMask",
   "maxLength",
   "maxNewTokens",
@@ -61,10 +57,6 @@ const optionNames = [
   "doSample",
   "temperature",
   "topK",
-  "topP",
-  "minP",
-  "repetitionPenalty",
-  "numBeams",
   "eosTokenId",
   "padTokenId",
   "seed",
@@ -75,6 +67,17 @@ const optionNames = [
 const maxInt32 = 2 ** 31 - 1;
 /** New tokens where no length is given; transformers counts these from the prompt's end. */
 const defaultNewTokens = 20;
+
+/** What it needs of an engine, and of the model. */
+interface Generating {
+  engine: {
+    readonly tokenizer: Tokenizer | undefined;
+    readonly contextTokens: number;
+    generate(prompt: readonly number[], options?: GenerationOptions): Promise<GenerationResult>;
+  };
+  defaults: GenerationDefaults;
+  vocabSize: number;
+}
 
 /** A row as it was given, and the tokens in it. */
 interface Row {
@@ -89,8 +92,7 @@ interface Row {
  * @returns (batch, longest): each row as it was given, then its new tokens, then padding.
  */
 export async function moduleGenerate(
-  engine: Engine,
-  defaults: GenerationDefaults,
+  { engine, defaults, vocabSize }: Generating,
   inputs: ModuleGenerateInputs,
   options: ModuleGenerateOptions | undefined,
 ): Promise<number[][]> {
@@ -101,7 +103,7 @@ export async function moduleGenerate(
     reader.integer("padTokenId", 0, maxInt32, undefined) ?? defaults.padTokenId ?? engine.tokenizer?.padTokenId;
   const mask = readMask(reader.get("attentionMask"), attentionMask, inputIds.length);
   const hidden = mask === undefined && named !== undefined && !eosTokenIds.includes(named) ? named : undefined;
-  const rows = inputIds.map((ids, i) => toRow(ids, i, mask, hidden, engine.module.spec.vocabSize));
+  const rows = inputIds.map((ids, i) => toRow(ids, i, mask, hidden, vocabSize));
   const lengthOf = readLengths(reader, engine.contextTokens);
   const common = {
     ...readSampling(reader),
@@ -192,18 +194,13 @@ function readLengths(
 
 function readSampling(reader: OptionReader): GenerationOptions {
   const doSample = reader.boolean("doSample", false);
-  const temperature = reader.number(
-    "temperature",
-    "a number above 0 (doSample: false is greedy)",
-    (value) => value > 0,
-    1,
-  );
+  const temperature = reader.number("temperature", { above: 0, remark: "doSample: false is greedy" }, 1);
   const options: Record<string, unknown> = {
     temperature: doSample ? temperature : 0,
     topK: reader.integer("topK", 0, maxInt32, 50),
     stop: readStop(reader.get("stopStrings"), "stopStrings"),
   };
-  for (const name of ["topP", "minP", "repetitionPenalty", "numBeams", "seed"]) options[name] = reader.get(name);
+  for (const name of [...sharedOptions, "seed"]) options[name] = reader.get(name);
   return options;
 }
 
@@ -220,7 +217,7 @@ function readEosTokenIds(value: unknown): number[] | undefined {
 
 /** All rows at once. One failure ends the others: nobody would get their results. */
 async function runTogether(
-  engine: Engine,
+  engine: Generating["engine"],
   requests: { row: Row; options: GenerationOptions }[],
   signal: AbortSignal | undefined,
 ): Promise<number[][]> {

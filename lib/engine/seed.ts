@@ -9,8 +9,8 @@ const step = 0x9e3779b97f4a7c15n;
 let state: bigint | undefined;
 
 /**
- * As torch.manual_seed: makes what is sampled from now on the same in every run of the program. Each generation of a prompt that has no `seed`
- * of its own takes the next one of a stream, in the order of the calls. Of this thread: a worker thread has a stream of its own.
+ * Makes sampling reproducible, like torch.manual_seed: from now on, each call without a `seed` takes the next seed of one sequence, in the order of
+ * the calls. It applies to this thread; a worker thread has its own sequence.
  *
  * @param seed An integer from -2^63 to 2^64 - 1, as a number or a bigint; negative ones count from 2^64 down, as in torch.
  * @throws ShardspeedError ERR_INVALID_ARGUMENT
@@ -23,7 +23,7 @@ export function manualSeed(seed: number | bigint): void {
   state = BigInt.asUintN(64, value);
 }
 
-/** The seed of a generation that has none of its own: from 0 to 2^64 - 1. */
+/** The seed for a call without one: from 0 to 2^64 - 1. */
 export function nextSeed(): bigint {
   if (state === undefined) return randomBytes(8).readBigUInt64LE();
   state = BigInt.asUintN(64, state + step);

@@ -8,22 +8,22 @@ import type {
   NativeStats,
 } from "../native/binding.js";
 
-/** What a request hears of. */
+/** Receives the events of a request. */
 export interface RequestListener {
   onToken(event: Extract<EngineEvent, { kind: "token" }>): void;
   onDone(reason: "stop" | "length" | "cancelled"): void;
   onLogits(logits: Float32Array): void;
-  /** The engine failed or was disposed: nothing more will come. */
+  /** The engine failed or was disposed; no event follows. */
   onFailure(error: ShardspeedError): void;
 }
 
 /**
- * Sessions that somebody waits for. The native side holds them weakly: an engine that is dropped without dispose() is collected and ends,
- * but not while it loads or answers, when nothing else may refer to it.
+ * Sessions with pending work. The native side holds sessions weakly, so that an engine that is dropped without dispose() is collected and ends.
+ * While it loads or has requests, this set keeps it alive.
  */
 const awaited = new Set<Session>();
 
-/** A native engine, and who waits for which of its events. Everything above this file is promises and iterators. */
+/** A native engine and the listeners of its requests. */
 export class Session {
   readonly #native: NativeEngine;
   readonly #listeners = new Map<number, RequestListener>();
@@ -48,7 +48,7 @@ export class Session {
       this.#settleFinished = { resolve, reject };
     });
     this.#finished.catch(() => {}); // who does not ask for it is told by the call that fails
-    this.#follows = (plan.group?.rank ?? 0) > 0;
+    this.#follows = plan.firstRank > 0;
     this.#native = binding.createEngine(plan, Session.#deliverTo(new WeakRef(this)));
     awaited.add(this);
   }
@@ -61,7 +61,7 @@ export class Session {
     };
   }
 
-  /** Resolves when rank 0 of another process is done, or this engine was closed; rejects when it failed. */
+  /** Resolves when rank 0 in another process has disposed of its engine, or this engine was closed; rejects when it failed. */
   get finished(): Promise<void> {
     return this.#finished;
   }
@@ -71,7 +71,7 @@ export class Session {
     return this.#ready;
   }
 
-  /** Why nothing can be submitted any more; undefined while something can. */
+  /** The reason why no request is accepted any more; undefined while requests are accepted. */
   get ended(): ShardspeedError | undefined {
     return this.#ended;
   }
@@ -85,7 +85,7 @@ export class Session {
     return id;
   }
 
-  /** Its listener hears nothing more. */
+  /** The listener gets no more events. */
   cancel(id: number): void {
     if (this.#listeners.delete(id) && !this.#ended) this.#native.cancel(id);
     this.#release();
@@ -95,7 +95,7 @@ export class Session {
     return this.#native.stats();
   }
 
-  /** Ends all requests with ERR_DISPOSED; resolves when thread and memory are gone. A rank that follows another process ends its group so. */
+  /** Ends all requests with ERR_DISPOSED; resolves when the thread has ended and the memory is freed. On a follower rank this ends the group. */
   close(): Promise<void> {
     this.#closed ??= this.#native.close();
     this.#end(
@@ -143,7 +143,7 @@ export class Session {
     return listener;
   }
 
-  /** What waits hears the failure itself. What comes later hears that this engine is dead, and why. */
+  /** Pending requests reject with the failure. Later calls reject with ERR_DISPOSED, which repeats it. */
   #fail(error: ShardspeedError): void {
     this.#settleFinished?.reject(error);
     const dead = `The engine has failed for good: ${error.message} (${error.code}). Dispose of it and make a new one with initInference().`;

@@ -4,11 +4,11 @@ import { BaseHandler } from "./base_handler.js";
 import type { Context } from "./context.js";
 
 /**
- * What handlers extend whose model getDsEngine() opens (ts/torch_handler/distributed/base_deepspeed_handler.py). Its initialize() sets
- * `device`, and leaves context, manifest and `initialized` to the subclass.
+ * Base class of handlers that open their model with getDsEngine() (ts/torch_handler/distributed/base_deepspeed_handler.py). Its initialize() sets
+ * `device` only; a subclass sets context, manifest and `initialized`.
  */
 export class BaseDeepSpeedHandler extends BaseHandler {
-  /** Sets device to the number in the environment variable LOCAL_RANK, 0 where it is not set; relative model paths are the model folder's from here on. */
+  /** Sets `device` to the number in the environment variable LOCAL_RANK, else 0. Relative model paths then start from the model folder. */
   override async initialize(ctx: Context): Promise<void> {
     // Before any await, so that it holds where the caller goes on.
     const modelDir = ctx?.systemProperties?.model_dir;

@@ -1,37 +1,35 @@
-import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
+import { parseJson, readTextIfThere } from "../base/json.js";
 import type { Context } from "./context.js";
-import type { HandlerRequest } from "./request.js";
-import type { Untyped } from "./untyped.js";
+import type { HandlerRequest, Untyped } from "./request.js";
 
 /**
- * What handlers extend (ts/torch_handler/base_handler.py): a batch goes through preprocess(), inference() and postprocess(), each of which a
- * subclass may replace, or handle() as a whole. A subclass may keep fields of its own on itself without declaring them.
+ * Base class of handlers (ts/torch_handler/base_handler.py). A batch goes through preprocess(), inference() and postprocess(). A subclass
+ * overrides these, or handle() as a whole, and may use fields without declaring them.
  */
 export class BaseHandler {
   [field: string]: Untyped;
 
-  /** What inference() calls: a function, or an object with `forward`. */
+  /** Called by inference(): a function, or an object with `forward`. */
   model: Untyped;
-  /** index_to_name.json of the model folder, where there is one. */
+  /** Content of index_to_name.json in the model folder, if there is one. */
   mapping: Untyped;
-  /** "cpu" or "cuda:N"; a handler for DeepSpeed has the local rank here. */
+  /** "cpu" or "cuda:N"; in a BaseDeepSpeedHandler the local rank. */
   device: Untyped;
   initialized = false;
   context: Context | undefined;
   manifest: Untyped;
   modelPtPath: string | undefined;
   mapLocation: string | undefined;
-  /** Whether the batch asks for an explanation. */
+  /** Whether the batch requests an explanation. */
   explain = false;
   target: Untyped = 0;
 
   /**
-   * Called once, before the first batch. This one sets context, manifest, device and mapping, and loads no model: a subclass does.
+   * Called once, before the first batch. Sets context, manifest, device and mapping; a subclass loads the model.
    *
-   * @throws ShardspeedError ERR_CONFIG where index_to_name.json is damaged.
+   * @throws ShardspeedError ERR_CONFIG if index_to_name.json is invalid.
    */
   async initialize(context: Context): Promise<void> {
     const { gpu_id: gpuId, model_dir: modelDir } = context.systemProperties;
@@ -43,12 +41,12 @@ export class BaseHandler {
     this.initialized = true;
   }
 
-  /** What a batch of requests is to the model. This one passes it on. */
+  /** Turns a batch of requests into input of the model. By default the input is the batch. */
   preprocess(data: Untyped): Untyped {
     return data;
   }
 
-  /** What the model makes of it. This one calls the model. */
+  /** Computes the output of the model. By default calls `model`. */
   async inference(data: Untyped, ...more: Untyped[]): Promise<Untyped> {
     if (typeof this.model === "function") return this.model(data, ...more);
     if (typeof this.model?.forward === "function") return this.model.forward(data, ...more);
@@ -58,16 +56,16 @@ export class BaseHandler {
     );
   }
 
-  /** One output for each request. This one makes arrays of typed arrays, and passes anything else on. */
+  /** Turns the output of the model into one output per request. By default turns a typed array into an array. */
   postprocess(data: Untyped): Untyped {
     return ArrayBuffer.isView(data) && !(data instanceof DataView) ? Array.from(data as Uint8Array) : data;
   }
 
   /**
-   * One batch. With a header `describe: True` it answers with describeHandle(); with `explain: True` on the first request the whole batch is
-   * explained.
+   * Handles one batch. If the first request has a header `describe: True`, the output is that of describeHandle(); with `explain: True` it is that of
+   * explainHandle().
    *
-   * @returns As many outputs as requests: Buffers, text, or what JSON can hold.
+   * @returns One output per request: a Buffer, text, or a JSON value.
    */
   async handle(data: HandlerRequest[], context: Context): Promise<Untyped> {
     const startedAt = performance.now();
@@ -80,13 +78,14 @@ export class BaseHandler {
 
   async #run(data: HandlerRequest[]): Promise<Untyped> {
     const prepared = await this.#measured("preprocess", () => this.preprocess(data));
-    this.explain = this.#asks("explain");
-    if (this.explain) return this.explainHandle(prepared, data);
+    const explain = this.#asks("explain");
+    this.explain = explain;
+    if (explain) return this.explainHandle(prepared, data);
     const output = await this.#measured("inference", () => this.inference(prepared));
     return this.#measured("postprocess", () => this.postprocess(output));
   }
 
-  /** With `handler.profile: true` in the yaml each step is a metric of its own (ts/handler_utils/timer.py). */
+  /** With `handler.profile: true` in the yaml, each step has its own metric (ts/handler_utils/timer.py). */
   async #measured(step: string, run: () => Untyped): Promise<Untyped> {
     if (this.context?.modelYamlConfig?.handler?.profile !== true) return run();
     const startedAt = performance.now();
@@ -95,13 +94,13 @@ export class BaseHandler {
     return output;
   }
 
-  /** What is answered to a request that asks for a description. This one: nothing, which is `null`. */
+  /** The output for a request with a header `describe: True`. By default null. */
   describeHandle(): Untyped {}
 
   /**
-   * Explains the first request by `getInsights(prepared, inputs, target)`, which a subclass may have.
+   * Explains the first request with `getInsights(prepared, inputs, target)` of the subclass.
    *
-   * @throws ShardspeedError ERR_HANDLER where it has none.
+   * @throws ShardspeedError ERR_HANDLER if the subclass has no such method.
    */
   async explainHandle(prepared: Untyped, rawData: HandlerRequest[]): Promise<Untyped> {
     if (typeof this.getInsights !== "function") {
@@ -122,16 +121,6 @@ export class BaseHandler {
 }
 
 async function readMapping(file: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new ShardspeedError("ERR_CONFIG", `Cannot read ${file}: ${(error as Error).message}`, { cause: error });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ShardspeedError("ERR_CONFIG", `${file} is not JSON: ${describeJsonError(text, error)}`, { cause: error });
-  }
+  const text = await readTextIfThere(file, "ERR_CONFIG");
+  return text === undefined ? undefined : parseJson(text, file, "ERR_CONFIG");
 }

@@ -1,37 +1,41 @@
-import { invalidArgument } from "../base/errors.js";
+import { AsyncLocalStorage } from "node:async_hooks";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
-import type { IntermediateResponse } from "./intermediate.js";
+import { Batch } from "./batch.js";
 import { Metrics } from "./metrics.js";
-import { type RequestHeader, RequestProcessor } from "./request_processor.js";
+import type { Untyped } from "./request.js";
+import type { RequestHeader, RequestProcessor } from "./request_processor.js";
+import type { IntermediateResponse } from "./response.js";
 import { createSystemProperties, type SystemProperties } from "./system_properties.js";
-import type { Untyped } from "./untyped.js";
 
-/** What a context is made of. All but the model's name and folder may be left out. */
+/** Arguments of a context. Only the model's name and folder are required. */
 export interface ContextOptions {
   modelName: string;
   /** Folder of the extracted archive. */
   modelDir: string;
   /** MAR-INF/MANIFEST.json, parsed. Default {}. */
   manifest?: Untyped;
-  /** Most requests of a batch. Default 1. */
+  /** Maximum number of requests in a batch. Default 1. */
   batchSize?: number;
-  /** First GPU of the model; null or negative: none. Default null. */
+  /** Number of the model's first GPU; null or negative: no GPU. Default null. */
   gpuId?: number | null;
-  /** The same by the name of Python's constructor. */
+  /** Alias with the name in Python. */
   gpu?: number | null;
-  /** What system_properties["server_version"] says. Default "0.12.0", the TorchServe whose contract this is. */
+  /** system_properties["server_version"]. Default "0.12.0", the TorchServe version of this contract. */
   serverVersion?: string;
-  /** The same by the name of Python's constructor. */
+  /** Alias with the name in Python. */
   mmsVersion?: string;
-  /** Kept for handlers that ask. Default true. */
+  /** Passed to handlers. Default true. */
   limitMaxImagePixels?: boolean;
   /** Default: a new one. */
   metrics?: Metrics | null;
   /** model-config.yaml, parsed. Default {}; null for an empty file. */
   modelYamlConfig?: Untyped;
-  /** Where messages of shipped handlers go. Default: nowhere. */
+  /** Receives messages of shipped handlers. Default: none does. */
   logger?: Logger;
+  /** Cancels the loading of the model in a shipped handler and in getDsEngine(). */
+  signal?: AbortSignal | undefined;
 }
 
 const optionNames = [
@@ -47,6 +51,7 @@ const optionNames = [
   "metrics",
   "modelYamlConfig",
   "logger",
+  "signal",
 ] as const satisfies (keyof ContextOptions)[];
 
 /** In the order of Python's constructor. */
@@ -75,8 +80,11 @@ const positionalNames = [
 ] as const satisfies (keyof ContextOptions)[];
 
 /**
- * What a handler knows of its model, and of the batch that it works on: TorchServe's context (ts/context.py) with names in camel case.
- * The service sets requestIds and requestProcessor before each batch.
+ * Describes the model and the current batch to a handler: TorchServe's context (ts/context.py) with names in camel case.
+ *
+ * A model has one context as long as it is served, and a handler may keep it. Ids, headers, statuses and signals are those of the batch whose
+ * handle() reads them, also after an await. Other code, such as a timer that initialize() has set, reads those of the last batch; while several
+ * batches run, that is ERR_HANDLER.
  */
 export class Context {
   readonly modelName: string;
@@ -84,24 +92,20 @@ export class Context {
   readonly modelYamlConfig: Untyped;
   declare readonly systemProperties: SystemProperties;
   readonly logger: Logger;
-  metrics: Metrics;
-  /** Ids of the batch's requests, by place. */
-  requestIds: Record<number, string> = {};
-  /** One for each request of the batch. Before the first batch there is one, so that a handler can be called without a service. */
-  requestProcessor: RequestProcessor[] = [new RequestProcessor()];
-  /** One for each request, of a handler that batches continuously; else null. */
-  stoppingCriteria: ((output: Untyped) => boolean)[] | null = null;
-  /** Signals of requests whose clients may go away, by place. */
-  requestSignals: readonly (AbortSignal | undefined)[] = [];
-  /** Receives what sendIntermediatePredictResponse() sends; undefined where nobody can take a part of a response. */
-  onIntermediateResponse: ((responses: IntermediateResponse[]) => void) | undefined;
+  /** Aborts when loading of the model is cancelled. */
+  readonly signal: AbortSignal | undefined;
+  readonly metrics: Metrics;
+  /** The batch of the calling code. */
+  readonly #current = new AsyncLocalStorage<Batch>();
+  readonly #running = new Set<Batch>();
+  #last = Batch.ofOneRequest();
   readonly headerKeySequenceId = process.env.TS_REQUEST_SEQUENCE_ID ?? "ts_request_sequence_id";
   readonly headerKeySequenceStart = process.env.TS_REQUEST_SEQUENCE_START ?? "ts_request_sequence_start";
   readonly headerKeySequenceEnd = process.env.TS_REQUEST_SEQUENCE_END ?? "ts_request_sequence_end";
 
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT */
   constructor(options: ContextOptions);
-  /** With the arguments of Python's constructor, in its order. */
+  /** Takes the arguments of Python's constructor, in its order. */
   constructor(...positional: PositionalArguments);
   constructor(...given: [ContextOptions] | PositionalArguments) {
     const [first] = given;
@@ -128,14 +132,90 @@ export class Context {
     this.metrics = metrics ?? new Metrics();
     this.modelYamlConfig = modelYamlConfig === undefined ? {} : modelYamlConfig;
     this.logger = logger ?? silentLogger;
+    this.signal = reader.signal("signal");
+    this.metrics.followRequestIds(() => this.requestIds);
   }
 
-  /** undefined where there is no such request. */
+  /**
+   * Runs a function for which, with everything that it starts, this is the current batch. Called by services.
+   *
+   * @returns The result of the function; the batch ends when it settles.
+   */
+  async runBatch<T>(batch: Batch, run: () => T | Promise<T>): Promise<T> {
+    this.#running.add(batch);
+    this.#last = batch;
+    try {
+      return await this.#current.run(batch, run);
+    } finally {
+      this.#running.delete(batch);
+    }
+  }
+
+  get #batch(): Batch {
+    const batch = this.#current.getStore();
+    if (batch !== undefined) return batch;
+    if (this.#running.size > 1) {
+      throw new ShardspeedError(
+        "ERR_HANDLER",
+        `The context of ${this.modelName} was asked for what belongs to a batch, from code that no handle() has called, while ` +
+          `${this.#running.size} batches run. Ask in handle(), or in what it calls.`,
+      );
+    }
+    const [only] = this.#running;
+    return only ?? this.#last;
+  }
+
+  /** Ids of the requests, by index in the batch. */
+  get requestIds(): Record<number, string> {
+    return this.#batch.requestIds;
+  }
+
+  set requestIds(ids: Record<number, string>) {
+    this.#batch.requestIds = ids;
+  }
+
+  /** One per request of the batch. Before the first batch there is one, so that a handler can be called without a service. */
+  get requestProcessor(): RequestProcessor[] {
+    return this.#batch.requestProcessor;
+  }
+
+  set requestProcessor(processors: RequestProcessor[]) {
+    this.#batch.requestProcessor = processors;
+  }
+
+  /** One per request for a handler with continuous batching; else null. */
+  get stoppingCriteria(): ((output: Untyped) => boolean)[] | null {
+    return this.#batch.stoppingCriteria;
+  }
+
+  set stoppingCriteria(criteria: ((output: Untyped) => boolean)[] | null) {
+    this.#batch.stoppingCriteria = criteria;
+  }
+
+  /** Signals of the requests, by index in the batch; one aborts when its client disconnects. */
+  get requestSignals(): readonly (AbortSignal | undefined)[] {
+    return this.#batch.requestSignals;
+  }
+
+  set requestSignals(signals: readonly (AbortSignal | undefined)[]) {
+    this.#batch.requestSignals = signals;
+  }
+
+  /** Receives the parts that sendIntermediatePredictResponse() sends; undefined if responses cannot be sent in parts. */
+  get onIntermediateResponse(): ((responses: IntermediateResponse[]) => void) | undefined {
+    return this.#batch.onIntermediateResponse;
+  }
+
+  set onIntermediateResponse(receive: ((responses: IntermediateResponse[]) => void) | undefined) {
+    this.#batch.onIntermediateResponse = receive;
+  }
+
+  /** undefined if there is no such request. */
   getRequestId(idx = 0): string | undefined {
     return this.requestIds[idx];
   }
 
-  /** A header by its exact name, upper and lower case included; undefined where the request has none. */
+  /** The value of a header, by its exact name with upper and lower case; undefined if the request does not have it. */
   getRequestHeader(idx: number, key: string): Untyped {
     return this.#request(idx).getRequestProperty(key);
   }
@@ -148,7 +228,7 @@ export class Context {
     this.setResponseHeader(idx, "content-type", value);
   }
 
-  /** undefined where the handler has set none: the response then has none. */
+  /** The content type that the handler has set; undefined if none. */
   getResponseContentType(idx: number): string | undefined {
     return this.#request(idx).getResponseHeader("content-type");
   }
@@ -162,13 +242,13 @@ export class Context {
     for (const request of this.requestProcessor) request.reportStatus(code, phrase);
   }
 
-  /** Status and phrase; a null phrase until one is set. */
+  /** Status and phrase; the phrase is null until one is set. */
   getResponseStatus(idx: number): [code: number, phrase: string | null] {
     const request = this.#request(idx);
     return [request.getResponseStatusCode(), request.getResponseStatusPhrase()];
   }
 
-  /** A header has one value: the last one set. */
+  /** Sets a header. The last value of a name is kept. */
   setResponseHeader(idx: number, key: string, value: string): void {
     this.#request(idx).addResponseProperty(key, value);
   }
@@ -177,7 +257,7 @@ export class Context {
     return this.#request(idx).getResponseHeaders();
   }
 
-  /** The request's sequence, for stateful models; undefined where it has none. */
+  /** Id of the request's sequence, for stateful models; undefined if it has none. */
   getSequenceId(idx: number): Untyped {
     return this.getRequestHeader(idx, this.headerKeySequenceId);
   }

@@ -2,6 +2,7 @@ import type { Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
 import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
@@ -9,29 +10,27 @@ import type { Engine } from "../engine/engine.js";
 import { initInference } from "../loading/init.js";
 import type { MetaModel } from "../loading/meta_model.js";
 import type { InitOptions } from "../loading/options.js";
-import { getOwn } from "./own_fields.js";
-import { pythonJoin } from "./python_path.js";
 
-/** What getDsEngine() reads of a context; a Context has it. */
+/** The part of a Context that getDsEngine() reads. */
 export interface DsEngineContext {
   readonly modelName: string;
   readonly systemProperties: { readonly model_dir: string };
   readonly modelYamlConfig: unknown;
   readonly logger?: Logger;
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** initInference(), or what stands for it in a test. */
+/** initInference(), or its replacement in a test. */
 export type InitEngine<Result> = (model: string | MetaModel, options: InitOptions) => Promise<Result>;
 
 /**
- * Makes the engine that a model-config.yaml describes, as `get_ds_engine` of TorchServe does (ts/handler_utils/distributed/deepspeed.py): by
- * `deepspeed.config`, `deepspeed.checkpoint` and `handler.model_path`. Paths are relative to the model folder of the context. The index that
- * `deepspeed.checkpoint` names is written anew each time; where model_path has no .bin files, with its .safetensors or .pt files.
- * `deviceType: cpu` keeps the engine off GPUs.
+ * Makes the engine that a model-config.yaml describes, like `get_ds_engine` of TorchServe (ts/handler_utils/distributed/deepspeed.py). It reads
+ * `deepspeed.config`, `deepspeed.checkpoint`, `handler.model_path` and `deviceType`; paths are relative to the model folder of the context. The
+ * index that `deepspeed.checkpoint` names is rewritten each time, with the .bin files of model_path, else its .safetensors or .pt files.
  *
- * @param model A meta model, or the path of a model folder: from the working directory where it is there, else from the context's model folder.
- * @throws ShardspeedError ERR_CONFIG for a yaml that does not say these things, naming the key; ERR_CHECKPOINT for weights that are not there
- * or an index that cannot be written; and what initInference() throws.
+ * @param model A meta model, or the path of a model folder, in the working directory or else in the context's model folder.
+ * @throws ShardspeedError ERR_CONFIG for a missing or invalid key of the yaml; ERR_CHECKPOINT for missing weights or an index that cannot be
+ * written; and the errors of initInference().
  */
 export function getDsEngine(model: string | MetaModel, ctx: DsEngineContext): Promise<Engine> {
   return openDsEngine(model, ctx, initInference);
@@ -45,16 +44,17 @@ export async function openDsEngine<Result>(
 ): Promise<Result> {
   const modelDir = ctx?.systemProperties?.model_dir;
   if (typeof modelDir !== "string") throw invalidArgument("ctx", "a context with systemProperties.model_dir", ctx);
-  const { modelName, modelYamlConfig: yaml, logger } = ctx;
+  const { modelName, modelYamlConfig: yaml, logger, signal } = ctx;
   // In the order of the original, which decides the error where more than one thing is wrong.
   const handler = readSection(modelName, yaml, "handler");
   if (!Object.hasOwn(handler, "model_path")) throw missingKey(modelName, "handler.model_path");
   const section = readDeepspeedSection(modelName, yaml as Record<string, unknown>);
-  const config = await findConfig(modelName, modelDir, section);
-  const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", getOwn(handler, "model_path")));
+  const dsConfig = await findDsConfig(modelName, modelDir, section);
+  const baseDir = path.resolve(modelDir, readPath(modelName, "handler.model_path", handler.model_path));
   const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
   const found = await resolveModel(model, modelDir);
-  return init(found, { ...config, ...checkpoint, baseDir, ...deviceOption(yaml), ...(logger ? { logger } : {}) });
+  const others = { ...(logger ? { logger } : {}), ...(signal ? { signal } : {}) };
+  return init(found, { ...dsConfig, ...checkpoint, baseDir, ...deviceOption(yaml), ...others });
 }
 
 /** A path as AutoConfig and AutoTokenizer find it. */
@@ -64,7 +64,7 @@ async function resolveModel(model: string | MetaModel, modelDir: string): Promis
 
 /** `deviceType: cpu` as an option of initInference(); with any other a GPU is taken where there is one. */
 export function deviceOption(yaml: unknown): { device?: "cpu" } {
-  const type = typeof yaml === "object" && yaml !== null && "deviceType" in yaml ? yaml.deviceType : undefined;
+  const type = isObject(yaml) ? yaml.deviceType : undefined;
   return typeof type === "string" && type.toLowerCase() === "cpu" ? { device: "cpu" } : {};
 }
 
@@ -81,15 +81,11 @@ function wrongKey(modelName: string, key: string, expected: string, found: unkno
   return configError(`${modelName}: the model config yaml is wrong. ${message}`);
 }
 
-function isMap(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function readSection(modelName: string, yaml: unknown, key: string): Record<string, unknown> {
-  if (!isMap(yaml)) throw wrongKey(modelName, "it", `a map with a key ${key}`, yaml);
+  if (!isObject(yaml)) throw wrongKey(modelName, "it", `a map with a key ${key}`, yaml);
   if (!Object.hasOwn(yaml, key)) throw missingKey(modelName, key);
   const section = yaml[key];
-  if (!isMap(section)) throw wrongKey(modelName, key, "a map", section);
+  if (!isObject(section)) throw wrongKey(modelName, key, "a map", section);
   return section;
 }
 
@@ -105,13 +101,13 @@ function readPath(modelName: string, key: string, value: unknown): string {
   return value;
 }
 
-async function findConfig(
+async function findDsConfig(
   modelName: string,
   modelDir: string,
   section: Record<string, unknown>,
 ): Promise<{ config?: string }> {
-  const value = getOwn(section, "config");
   if (!Object.hasOwn(section, "config")) return {};
+  const { config: value } = section;
   if (typeof value !== "string") throw wrongKey(modelName, "deepspeed.config", "the path of a JSON file", value);
   const config = pythonJoin(modelDir, value);
   const found: Stats | undefined = await stat(config).catch(() => undefined);
@@ -130,7 +126,7 @@ async function writeCheckpoint(
   logger: Logger | undefined,
 ): Promise<{ checkpoint?: string }> {
   if (!Object.hasOwn(section, "checkpoint")) return {};
-  const value = readPath(modelName, "deepspeed.checkpoint", getOwn(section, "checkpoint"));
+  const value = readPath(modelName, "deepspeed.checkpoint", section.checkpoint);
   const checkpoint = pythonJoin(modelDir, value);
   const choices = [
     { weightsOnly: true },
@@ -152,4 +148,10 @@ async function holdsFiles(modelPath: string, choice: { patterns?: string[]; weig
     () => true,
     () => false,
   );
+}
+
+/** `os.path.join(folder, name)`: an absolute name wins, and nothing is normalised, so that messages show what the yaml says. */
+function pythonJoin(folder: string, name: string): string {
+  if (name.startsWith("/")) return name;
+  return folder.endsWith("/") ? folder + name : `${folder}/${name}`;
 }

@@ -1,37 +1,19 @@
 import { ShardspeedError } from "../base/errors.js";
-import { nearestKey } from "../base/nearest.js";
-import type { GenerationOptions } from "../loading/options.js";
+import { adviseName } from "../base/nearest.js";
+import { toSnakeCase, truncate } from "../base/text.js";
+import {
+  type GenerationOptionName,
+  type GenerationOptionRow,
+  type GenerationOptions,
+  generationOptionNames,
+  generationOptions,
+} from "../engine/generation_options.js";
 
-type Kind = "number" | "boolean" | "text" | "ids";
-
-/** Generation options that a request, or the yaml's `handler`, may name; in snake case too. */
-const kinds = {
-  maxNewTokens: "number",
-  minNewTokens: "number",
-  temperature: "number",
-  topK: "number",
-  topP: "number",
-  minP: "number",
-  repetitionPenalty: "number",
-  presencePenalty: "number",
-  frequencyPenalty: "number",
-  seed: "number",
-  stop: "text",
-  stopTokenIds: "ids",
-  ignoreEos: "boolean",
-  numBeams: "number",
-} as const satisfies Partial<Record<keyof GenerationOptions, Kind>>;
-
-type Parameter = keyof typeof kinds;
-
-export const generationParameters = Object.keys(kinds) as Parameter[];
-
-export function toSnakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
+/** The generation options that a request, or the yaml's `handler`, may name; in snake case too. */
+export const generationParameters = generationOptionNames.filter((name) => !generationOptions[name].notInRequests);
 
 /** The option that a parameter names, in either spelling. */
-export function generationParameter(name: string): Parameter | undefined {
+export function generationParameter(name: string): GenerationOptionName | undefined {
   return generationParameters.find((one) => one === name || toSnakeCase(one) === name);
 }
 
@@ -53,23 +35,29 @@ export function readGenerationParameters(
     if (Object.hasOwn(options, option)) {
       throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Found ${toSnakeCase(option)} more than once: remove one.`);
     }
-    options[option] = fromText(value, kinds[option]);
+    options[option] = fromText(value, generationOptions[option].kind);
   }
   return options;
 }
 
 function unknownParameter(name: string, known: readonly string[]): ShardspeedError {
-  const near = nearestKey(name, known);
-  const advice = near === undefined ? `Known are: ${known.join(", ")}` : `Did you mean ${near}?`;
-  const shown = JSON.stringify(name.length > 80 ? `${name.slice(0, 77)}...` : name);
-  return new ShardspeedError("ERR_INVALID_ARGUMENT", `There is no parameter ${shown}. ${advice}`);
+  return new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    `There is no parameter ${JSON.stringify(truncate(name))}. ${adviseName(name, known)}`,
+  );
 }
 
 /** What a form's field means. Text that is no such value stays text, which the check of the option then names. */
-export function fromText(value: unknown, kind: Kind): unknown {
+export function fromText(value: unknown, kind: GenerationOptionRow["kind"]): unknown {
   if (typeof value !== "string") return value;
-  if (kind === "number" && value.trim() !== "" && Number.isFinite(Number(value))) return Number(value);
-  if (kind === "boolean" && /^\s*(true|false)\s*$/i.test(value)) return value.trim().toLowerCase() === "true";
-  if (kind === "ids" && /^\s*\d+(\s*,\s*\d+)*\s*$/.test(value)) return value.split(",").map(Number);
-  return value;
+  switch (kind) {
+    case "texts":
+      return value;
+    case "flag":
+      return /^\s*(true|false)\s*$/i.test(value) ? value.trim().toLowerCase() === "true" : value;
+    case "tokenIds":
+      return /^\s*\d+(\s*,\s*\d+)*\s*$/.test(value) ? value.split(",").map(Number) : value;
+    default:
+      return value.trim() !== "" && Number.isFinite(Number(value)) ? Number(value) : value;
+  }
 }

@@ -1,31 +1,15 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Context } from "./context.js";
-import { encodeOutput } from "./encode.js";
-
-/** A part of a response that is not its last. */
-export interface IntermediateResponse {
-  /** Place of the request in its batch. */
-  index: number;
-  requestId: string;
-  /** HTTP status. */
-  status: number;
-  message: string;
-  /** `ts_stream_next: "true"` among them. */
-  headers: Record<string, string>;
-  body: Buffer;
-}
-
-/** The header by which TorchServe marks a response that goes on. */
-export const streamNextHeader = "ts_stream_next";
+import { encodeOutput, streamNextHeader } from "./response.js";
 
 /**
- * Sends a part of the responses before the handler returns their ends, as `send_intermediate_predict_response` of TorchServe does
+ * Sends parts of the responses before the handler returns, like `send_intermediate_predict_response` of TorchServe
  * (ts/handler_utils/utils.py).
  *
- * @param ret The parts, each at its request's place. A request whose place is not among requestIds gets none.
- * @param requestIds As context.requestIds, or a part of it.
+ * @param ret The parts, by index in the batch. A request whose index is not in requestIds gets none.
+ * @param requestIds context.requestIds, or a subset of it.
  * @param code HTTP status.
- * @throws ShardspeedError ERR_HANDLER where the parts cannot be encoded, or nobody can take them.
+ * @throws ShardspeedError ERR_HANDLER if the parts cannot be encoded, or responses cannot be sent in parts.
  */
 export function sendIntermediatePredictResponse(
   ret: readonly unknown[],

@@ -8,6 +8,7 @@ import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import { BaseHandler } from "./base_handler.js";
 import { makePackageFindable } from "./module_hooks.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
+import type { ShippedHandlerName } from "./shipped_names.js";
 import { TextGenerationHandler } from "./text_generation_handler.js";
 
 /** Endings of handler modules, in the order in which they are tried for a name without one. */
@@ -15,11 +16,14 @@ export const moduleEndings = [".mjs", ".js", ".cjs", ".mts", ".ts"] as const;
 
 type HandlerClass = new () => HandlerObject;
 
+/** The handlers that come with the package. */
+export const shippedHandlers: Readonly<Record<ShippedHandlerName, HandlerClass>> = { TextGenerationHandler };
+
 /**
- * Loads a handler module: one that exports a function `handle`, or exactly one class that has a method `handle`, as default or by name.
+ * Loads a handler module, which exports a function `handle`, or exactly one class with a method `handle`, as default or by name.
  *
  * @param spec The file, or `file:name` for one export of it; relative to modelDir.
- * @returns The function, an instance of the class, or the object that is the default export where that is a handler itself.
+ * @returns The function, an instance of the class, or the default export if it is itself a handler object.
  * @throws ShardspeedError ERR_HANDLER that names the file and the cause.
  */
 export async function loadHandler(spec: string, modelDir: string): Promise<HandlerObject | HandlerFunction> {
@@ -129,7 +133,7 @@ function isClass(value: unknown): value is HandlerClass {
 }
 
 function isBase(value: HandlerClass): boolean {
-  const bases: readonly unknown[] = [BaseHandler, BaseDeepSpeedHandler, TextGenerationHandler];
+  const bases: readonly unknown[] = [BaseHandler, BaseDeepSpeedHandler, ...Object.values(shippedHandlers)];
   return bases.includes(value);
 }
 

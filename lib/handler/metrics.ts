@@ -2,9 +2,9 @@
 export interface Metric {
   name: string;
   value: number | string;
-  /** "ms", "MB", "percent", "count", or the handler's own. */
+  /** "ms", "MB", "percent", "count", or a unit of the handler. */
   unit: string;
-  /** The request that it belongs to; undefined: the whole batch. */
+  /** Id of the request; undefined: the whole batch. */
   requestId: string | undefined;
   dimensions: readonly MetricDimension[];
 }
@@ -14,16 +14,29 @@ export interface MetricDimension {
   value: string;
 }
 
-/** As many are kept until somebody takes them: a service that nobody watches must not grow. */
+/** Maximum number of kept values, so that memory does not grow if nobody takes them. */
 const mostKept = 10_000;
 
-/** Collects what a handler measures, with the methods of TorchServe's `context.metrics` (ts/metrics/metrics_store.py). */
+/** Collects metrics of a handler, with the methods of TorchServe's `context.metrics` (ts/metrics/metrics_store.py). */
 export class Metrics {
-  /** By place in the batch; set for each batch. */
-  requestIds: Readonly<Record<number, string>> = {};
+  #requestIds: () => Readonly<Record<number, string>> = () => ({});
   #kept: Metric[] = [];
 
-  /** @param idx Place of the request in the batch; undefined: the whole batch. */
+  /** By place in the batch. */
+  get requestIds(): Readonly<Record<number, string>> {
+    return this.#requestIds();
+  }
+
+  set requestIds(ids: Readonly<Record<number, string>>) {
+    this.#requestIds = () => ids;
+  }
+
+  /** Asks for the ids each time: a context gives those of the batch in which something is measured. */
+  followRequestIds(read: () => Readonly<Record<number, string>>): void {
+    this.#requestIds = read;
+  }
+
+  /** @param idx Index of the request in the batch; undefined: the whole batch. */
   addMetric(
     name: string,
     value: number | string,
@@ -58,7 +71,7 @@ export class Metrics {
     this.addMetric(name, value, "", undefined, dimensions);
   }
 
-  /** What was measured since the last call, oldest first. */
+  /** The metrics since the last call, oldest first. */
   take(): Metric[] {
     const taken = this.#kept;
     this.#kept = [];

@@ -2,7 +2,7 @@ import { invalidArgument } from "../base/errors.js";
 
 const marker = Symbol.for("shardspeed.prediction_exception");
 
-/** Thrown by a handler that answers a batch with a status and message of its own (ts/utils/util.py). */
+/** Thrown by a handler to set status and message of all responses of a batch (ts/utils/util.py). */
 export class PredictionException extends Error {
   /** The HTTP status of every request in the batch. */
   readonly errorCode: number;
@@ -18,7 +18,7 @@ export class PredictionException extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** True for exceptions of any copy of this package in the process: a handler may bring one along. */
+  /** True for exceptions of any copy of this package in the process. */
   static isInstance(error: unknown): error is PredictionException {
     return typeof error === "object" && error !== null && marker in error;
   }

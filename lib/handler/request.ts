@@ -1,26 +1,31 @@
 import { isUint8Array } from "node:util/types";
 import { invalidArgument } from "../base/errors.js";
-import { setOwn } from "./own_fields.js";
-import type { RequestHeader } from "./request_processor.js";
-import type { Untyped } from "./untyped.js";
+import { type RequestHeader, setOwn } from "./request_processor.js";
 
-/** One parameter of a request as it arrived: the body ("body"), or a field of a form. */
+/**
+ * A value without a declared shape, as from JSON.parse(). Handlers ported from Python read yaml and use undeclared fields; with `unknown`
+ * each such line would need a cast.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: the one place, for the reason above
+export type Untyped = any;
+
+/** One undecoded parameter of a request: the body ("body"), or a field of a form. */
 export interface RequestPart {
   name: string;
-  /** Without parameters such as charset; undefined where none was sent. */
+  /** Without parameters such as charset; undefined if none was sent. */
   contentType?: string | undefined;
   value: Uint8Array | string;
 }
 
-/** What a handler gets for a request: its parameters by name, each a Buffer, a string or parsed JSON. */
+/** A request as a handler gets it: its parameters by name, each a Buffer, a string or parsed JSON. */
 export type HandlerRequest = Record<string, Untyped>;
 
 /**
- * Decodes the parameters of a request as TorchServe does (ts/service.py): `application/json` exactly is parsed, `text...` is a string, anything
- * else a Buffer; so is what cannot be decoded. Of parameters of one name the last counts. Nothing is decoded where the environment
+ * Decodes the parameters of a request like TorchServe (ts/service.py): `application/json` is parsed, `text...` becomes a string, anything else, and
+ * what cannot be decoded, a Buffer. If a name occurs several times, the last one is used. Nothing is decoded if the environment
  * variable TS_DECODE_INPUT_REQUEST is set to anything but "true".
  *
- * @throws ShardspeedError ERR_INVALID_ARGUMENT for values that are no bytes or text.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT for values that are neither bytes nor text.
  */
 export function decodeRequest(parts: readonly RequestPart[]): HandlerRequest {
   if (!Array.isArray(parts) || !parts.every((part) => typeof part === "object" && part !== null)) {

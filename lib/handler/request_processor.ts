@@ -1,5 +1,3 @@
-import { getOwn, setOwn } from "./own_fields.js";
-
 /** A header of a request; for a parameter of it, an entry under the parameter's name that holds its content type. */
 export type RequestHeader = string | { "content-type": string };
 
@@ -47,4 +45,14 @@ export class RequestProcessor {
   getResponseHeaders(): Record<string, string> {
     return this.#responseHeaders;
   }
+}
+
+/** Sets a field whose name comes from outside: one named `__proto__` becomes a field like others. */
+export function setOwn<T>(object: Record<string, T>, name: string, value: T): void {
+  Object.defineProperty(object, name, { value, writable: true, enumerable: true, configurable: true });
+}
+
+/** A field of an object itself, never an inherited one. */
+function getOwn<T>(object: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
 }

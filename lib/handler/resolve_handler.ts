@@ -1,30 +1,29 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
-import { loadHandler, moduleEndings, splitSpec } from "./load_handler.js";
+import { loadHandler, moduleEndings, shippedHandlers, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
-import { TextGenerationHandler } from "./text_generation_handler.js";
+import { findShippedName, shippedHandlerNames } from "./shipped_names.js";
 
-/** Where a model's handler is told. */
+/** Sources of a model's handler. */
 export interface HandlerSource {
   /** `handler` of the archive's manifest: the file of a module, `file:name`, or the name of a shipped handler. */
   handler: string;
   /** Folder of the extracted archive. */
   modelDir: string;
-  /** model-config.yaml, parsed: its `handler` may be the name of a shipped handler, or have it as `type`. */
+  /** model-config.yaml, parsed. Its `handler`, or `handler.type`, may be the name of a shipped handler. */
   yaml?: unknown;
-  /** From the handler of a manifest, `custom_handler.py`, `custom_handler` or `custom_handler:handle`, to a shipped handler or a module. */
+  /** Replacements for handlers of manifests (`custom_handler.py`, `custom_handler` or `custom_handler:handle`): a shipped handler or a module. */
   handlerMap?: Readonly<Record<string, string>>;
 }
 
-const shipped: Readonly<Record<string, new () => HandlerObject>> = { TextGenerationHandler };
-
 /**
- * Finds and makes the handler of a model: what handlerMap says, else the module of the archive, else the shipped handler that the manifest or
- * the yaml names. A handler in Python is served by what handlerMap or the yaml says in its place.
+ * Makes the handler of a model: the one that handlerMap selects, else the module of the archive, else the shipped handler that the manifest or
+ * the yaml names. For a Python handler, handlerMap or the yaml has to name a replacement.
  *
- * @throws ShardspeedError ERR_HANDLER that says what to write where.
+ * @throws ShardspeedError ERR_HANDLER, with the configuration that is needed.
  */
 export async function resolveHandler(source: HandlerSource): Promise<HandlerObject | HandlerFunction> {
   const found = await findHandler(source);
@@ -50,8 +49,8 @@ export async function findHandler(source: HandlerSource): Promise<FoundHandler> 
   const module = isPython(file) ? undefined : await findModule(file, modelDir);
   if (module !== undefined) return { module: handler.replace(file, module) };
   const python = isPython(file) || (await exists(path.resolve(modelDir, `${file}.py`)));
-  if (!python && shippedHandler(handler) !== undefined) return findNamed(handler, modelDir, "");
-  const inYaml = yamlName(yaml);
+  if (!python && findShippedName(handler) !== undefined) return findNamed(handler, modelDir, "");
+  const inYaml = handlerInYaml(yaml);
   if (inYaml !== undefined) return findNamed(inYaml, modelDir, `The model config yaml names the handler ${inYaml}`);
   if (python) throw pythonError(handler);
   return findNamed(handler, modelDir, `The model's handler is ${handler}`);
@@ -91,48 +90,36 @@ function mappedName(handler: string, map: Readonly<Record<string, string>>): str
   return name;
 }
 
-function yamlName(yaml: unknown): string | undefined {
-  if (typeof yaml !== "object" || yaml === null || !("handler" in yaml)) return undefined;
-  const { handler } = yaml;
-  if (typeof handler === "string") return handler;
-  if (typeof handler !== "object" || handler === null || !("type" in handler)) return undefined;
-  return typeof handler.type === "string" ? handler.type : undefined;
-}
-
-/** By class name or as TorchServe names its own: TextGenerationHandler, text_generation_handler, text_generation. */
-function shippedHandler(name: string): (new () => HandlerObject) | undefined {
-  const plain = (text: string) =>
-    text
-      .replaceAll("_", "")
-      .toLowerCase()
-      .replace(/handler$/, "");
-  const key = Object.keys(shipped).find((known) => plain(known) === plain(name));
-  return key === undefined ? undefined : shipped[key];
+/** The handler that a model-config.yaml names, as `handler` or as its `type`. */
+export function handlerInYaml(yaml: unknown): string | undefined {
+  const handler = isObject(yaml) ? yaml.handler : undefined;
+  const name = isObject(handler) ? handler.type : handler;
+  return typeof name === "string" ? name : undefined;
 }
 
 async function findNamed(name: string, modelDir: string, found: string): Promise<FoundHandler> {
-  const known = shippedHandler(name);
-  if (known !== undefined) return { shipped: known };
+  const known = findShippedName(name);
+  if (known !== undefined) return { shipped: shippedHandlers[known] };
   const { file } = splitSpec(name);
   const module = await findModule(file, modelDir);
   if (module !== undefined) return { module: name.replace(file, module) };
-  const near = nearestKey(name, Object.keys(shipped));
+  const near = nearestKey(name, shippedHandlerNames);
   throw new ShardspeedError(
     "ERR_HANDLER",
     `${found}: there is no such module in ${modelDir}, and no shipped handler of that name. ` +
-      (near === undefined ? `Shipped: ${Object.keys(shipped).join(", ")}.` : `Did you mean ${near}?`),
+      (near === undefined ? `Shipped: ${shippedHandlerNames.join(", ")}.` : `Did you mean ${near}?`),
   );
 }
 
 function pythonError(handler: string): ShardspeedError {
   const { file } = splitSpec(handler);
   const script = isPython(file) ? file : `${file}.py`;
-  const name = Object.keys(shipped)[0];
+  const [name] = shippedHandlerNames;
   return new ShardspeedError(
     "ERR_HANDLER",
     `The model's handler is ${script}, which is Python, expected a JavaScript module or a shipped handler. For a shipped one write ` +
       `"handler: { type: ${name}, ... }" into the model config yaml, or give --handler-map ${script}=${name} (handlerMap: ` +
-      `{ ${JSON.stringify(script)}: ${JSON.stringify(name)} }). Shipped: ${Object.keys(shipped).join(", ")}. A handler of your own is ported ` +
+      `{ ${JSON.stringify(script)}: ${JSON.stringify(name)} }). Shipped: ${shippedHandlerNames.join(", ")}. A handler of your own is ported ` +
       "line by line to a class that extends BaseDeepSpeedHandler.",
   );
 }

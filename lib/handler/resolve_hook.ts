@@ -1,4 +1,4 @@
-// Runs in Node's thread for module hooks: see module_hooks.ts.
+// Runs in Node's thread for module hooks, which loads it by its URL: it has to be a file of its own. See module_hooks.ts.
 import type { InitializeHook, ResolveHook } from "node:module";
 
 let own: string | undefined;

@@ -1,89 +1,88 @@
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
+import { OptionReader } from "../base/option_reader.js";
+import { batchesOverlap } from "../torchserve_config/values.js";
+import { Batch } from "./batch.js";
 import type { Context } from "./context.js";
-import { encodeOutput } from "./encode.js";
-import { type IntermediateResponse, streamNextHeader } from "./intermediate.js";
 import { PredictionException } from "./prediction_exception.js";
-import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders } from "./request.js";
+import { decodeRequest, type HandlerRequest, type RequestPart, requestHeaders, type Untyped } from "./request.js";
 import { RequestProcessor } from "./request_processor.js";
-import type { Untyped } from "./untyped.js";
+import { encodeOutput, type IntermediateResponse, type RequestResponse, streamNextHeader } from "./response.js";
 
-/** A handler as an object: `handle` is all that it must have. */
+/** A handler as an object. Only `handle` is required. */
 export interface HandlerObject {
   initialize?(context: Context): unknown;
   handle(data: HandlerRequest[], context: Context): unknown;
-  /** Called when the service ends: gives back what the handler holds, such as an engine. */
+  /** Called when the service ends, to free resources such as an engine. */
   dispose?(): unknown;
 }
 
-/** A handler as a function. It is called once with undefined in place of requests, to initialise. */
+/** A handler as a function. It is first called with undefined instead of requests, to initialize. */
 export type HandlerFunction = (data: HandlerRequest[] | undefined, context: Context) => unknown;
 
 /** A request of a batch. */
 export interface BatchRequest {
   id: string;
-  /** Its parameters as they arrived, or `data`: as they are decoded. */
+  /** Its undecoded parameters; or `data`, the decoded ones. */
   parts?: readonly RequestPart[];
   data?: HandlerRequest;
   headers?: Readonly<Record<string, string>>;
-  /** Aborts when nobody waits for the response any more; a handler may heed it. */
+  /** Aborts when the client disconnects; handlers may observe it. */
   signal?: AbortSignal | undefined;
 }
 
-/** The response to one request of a batch. */
-export interface RequestResponse {
-  requestId: string;
-  /** HTTP status. */
-  status: number;
-  /** null: the usual one of the status. */
-  phrase: string | null;
-  /** undefined: the handler has set none. */
-  contentType: string | undefined;
-  /** The others that the handler has set. */
-  headers: Record<string, string>;
-  /** `error` where the batch failed: code and message say more. */
-  body: Buffer;
-}
-
-/** What became of a batch (ts/service.py): 200, or why all of its requests failed. */
+/** Outcome of a batch (ts/service.py): 200, or the reason why all of its requests failed. */
 export interface BatchOutcome {
   code: number;
   message: string;
-  /** One for each request, in their order. */
+  /** One per request, in the same order. */
   responses: RequestResponse[];
-  /** What the handler threw. It is for logs: its message may hold what a request said. */
+  /** The error of the handler, for logs: its message may contain data of a request. */
   error?: unknown;
 }
 
 export interface PredictOptions {
-  /** Receives parts of responses that come before their ends. */
+  /** Receives the parts of responses before their last ones. */
   onIntermediateResponse?: ((responses: IntermediateResponse[]) => void) | undefined;
 }
 
-/** Runs batches through a handler, one at a time, and says what became of each. */
+export interface ServiceOptions {
+  /** Whether batches may overlap. Default: continuousBatching of the context's model-config.yaml. */
+  overlaps?: boolean;
+}
+
+/**
+ * Runs batches through a handler, one at a time. With `continuousBatching: true` in model-config.yaml batches overlap, and the engine computes
+ * them together.
+ */
 export class HandlerService {
   readonly context: Context;
+  /** Whether batches may overlap. */
+  readonly overlaps: boolean;
   readonly #handler: HandlerObject | undefined;
   readonly #entry: HandlerFunction;
+  readonly #running = new Set<Promise<unknown>>();
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no handler or no context. */
-  constructor(handler: HandlerObject | HandlerFunction, context: Context) {
+  /** @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid handler or context. */
+  constructor(handler: HandlerObject | HandlerFunction, context: Context, options: ServiceOptions = {}) {
     if (typeof handler !== "function" && typeof handler?.handle !== "function") {
       throw invalidArgument("handler", "a function, or an object with a method handle", handler);
     }
     if (typeof context?.systemProperties?.model_dir !== "string")
       throw invalidArgument("context", "a Context", context);
     this.context = context;
+    const reader = new OptionReader("The options of HandlerService", options, ["overlaps"]);
+    this.overlaps = reader.boolean("overlaps", batchesOverlap(context.modelYamlConfig));
     this.#handler = typeof handler === "function" ? undefined : handler;
     this.#entry =
       typeof handler === "function" ? handler : (data, ctx) => handler.handle(data as HandlerRequest[], ctx);
   }
 
   /**
-   * Initialises the handler.
+   * Initializes the handler.
    *
-   * @throws ShardspeedError What the handler threw, if it is one; else ERR_HANDLER with it as cause.
+   * @throws ShardspeedError The error of the handler if it is a ShardspeedError; else ERR_HANDLER with that error as cause.
    */
   async initialize(): Promise<void> {
     const begin = () =>
@@ -100,31 +99,39 @@ export class HandlerService {
   }
 
   /**
-   * Runs a batch when those before it are done. Whatever the handler does, it does not reject.
+   * Runs a batch: after the previous batches, or with continuousBatching at once. It does not reject if the handler fails.
    *
-   * @throws ShardspeedError ERR_INVALID_ARGUMENT for what is no array of requests.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid array of requests.
    */
   async predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
     if (!Array.isArray(requests) || !requests.every((request) => typeof request === "object" && request !== null)) {
       throw invalidArgument("requests", "an array of requests", requests);
     }
-    const outcome = this.#last.then(() => this.#predict(requests, options));
-    this.#last = outcome.catch(() => {}); // a logger that throws must not end the service
+    const outcome = this.overlaps
+      ? this.#predict(requests, options)
+      : this.#last.then(() => this.#predict(requests, options));
+    const done = outcome.catch(() => {}); // a logger that throws must not end the service
+    this.#last = done;
+    this.#running.add(done);
+    void done.then(() => this.#running.delete(done));
     return outcome;
   }
 
-  /** Ends the handler when the batches that were given are done. */
+  /** Waits for the pending batches, then ends the handler. */
   async dispose(): Promise<void> {
-    await this.#last;
+    await Promise.all(this.#running);
     await this.#handler?.dispose?.();
   }
 
   async #predict(requests: readonly BatchRequest[], options: PredictOptions): Promise<BatchOutcome> {
     const ids = requests.map(({ id }) => id);
     const startedAt = performance.now();
+    const batch = new Batch();
     let output: Untyped;
     try {
-      output = await this.#inModelFolder(() => this.#entry(this.#begin(requests, options), this.context));
+      output = await this.context.runBatch(batch, () =>
+        this.#inModelFolder(() => this.#entry(fill(batch, requests, options), this.context)),
+      );
     } catch (error) {
       this.context.logger.error(`Invoking the handler failed: ${stackOf(error)}`);
       return { ...failure(ids, ...outcomeOf(error)), error };
@@ -132,7 +139,7 @@ export class HandlerService {
     if (!Array.isArray(output)) return failure(ids, 503, "Invalid model predict output");
     if (output.length !== requests.length) return failure(ids, 503, "number of batch response mismatched");
     const milliseconds = Number((performance.now() - startedAt).toFixed(2));
-    const outcome = this.#respond(ids, output);
+    const outcome = respond(batch, ids, output);
     if (outcome.code === 200) this.context.metrics.addTime("PredictionTime", milliseconds, undefined, "ms");
     return outcome;
   }
@@ -141,32 +148,31 @@ export class HandlerService {
   #inModelFolder<T>(run: () => T): T {
     return runInModelFolder(this.context.systemProperties.model_dir, run);
   }
+}
 
-  /** Tells the context of a batch. */
-  #begin(requests: readonly BatchRequest[], options: PredictOptions): HandlerRequest[] {
-    const { context } = this;
-    context.requestIds = Object.fromEntries(requests.map(({ id }, i) => [i, id]));
-    context.metrics.requestIds = context.requestIds;
-    context.requestSignals = requests.map(({ signal }) => signal);
-    context.requestProcessor = requests.map(
-      ({ parts = [], headers = {} }) => new RequestProcessor(requestHeaders(parts, headers)),
-    );
-    context.onIntermediateResponse = options.onIntermediateResponse;
-    return requests.map(({ parts = [], data }) => data ?? decodeRequest(parts));
-  }
+/** Makes the batch what the requests are. @returns what the handler gets of them */
+function fill(batch: Batch, requests: readonly BatchRequest[], options: PredictOptions): HandlerRequest[] {
+  batch.requestIds = Object.fromEntries(requests.map(({ id }, i) => [i, id]));
+  batch.requestSignals = requests.map(({ signal }) => signal);
+  batch.requestProcessor = requests.map(
+    ({ parts = [], headers = {} }) => new RequestProcessor(requestHeaders(parts, headers)),
+  );
+  batch.onIntermediateResponse = options.onIntermediateResponse;
+  return requests.map(({ parts = [], data }) => data ?? decodeRequest(parts));
+}
 
-  #respond(ids: readonly string[], output: readonly unknown[]): BatchOutcome {
-    const responses: RequestResponse[] = [];
-    for (const [i, requestId] of ids.entries()) {
-      const body = encodeOutput(output[i]);
-      if (body === undefined) return failure(ids, 503, "Unsupported model output data type.");
-      const [status, phrase] = this.context.getResponseStatus(i);
-      const { "content-type": contentType, ...headers } = this.context.getResponseHeaders(i);
-      if (headers[streamNextHeader] === "true") headers[streamNextHeader] = "false";
-      responses.push({ requestId, status, phrase, contentType, headers, body });
-    }
-    return { code: 200, message: "Prediction success", responses };
+function respond(batch: Batch, ids: readonly string[], output: readonly unknown[]): BatchOutcome {
+  const responses: RequestResponse[] = [];
+  for (const [i, requestId] of ids.entries()) {
+    const body = encodeOutput(output[i]);
+    if (body === undefined) return failure(ids, 503, "Unsupported model output data type.");
+    const request = batch.requestProcessor[i] ?? new RequestProcessor(); // a handler may have replaced the array
+    const { "content-type": contentType, ...headers } = request.getResponseHeaders();
+    if (headers[streamNextHeader] === "true") headers[streamNextHeader] = "false";
+    const [status, phrase] = [request.getResponseStatusCode(), request.getResponseStatusPhrase()];
+    responses.push({ requestId, status, phrase, contentType, headers, body });
   }
+  return { code: 200, message: "Prediction success", responses };
 }
 
 function failure(ids: readonly string[], code: number, message: string): BatchOutcome {
@@ -183,8 +189,7 @@ function outcomeOf(error: unknown): [code: number, message: string] {
 }
 
 function isOutOfResources(error: unknown): boolean {
-  if (ShardspeedError.isInstance(error) && (error.code === "ERR_OUT_OF_MEMORY" || error.code === "ERR_CUDA"))
-    return true;
+  if (ShardspeedError.isInstance(error) && httpStatuses[error.code] === 507) return true;
   const message = messageOf(error);
   if (message.includes("CUDA")) return true;
   // What V8 and Node say where memory runs out, as long as they can still say something.

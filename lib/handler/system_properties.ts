@@ -1,17 +1,17 @@
-/** What enumeration shows: the keys of TorchServe's `system_properties`. */
+/** The enumerable properties: keys of TorchServe's `system_properties`. */
 export interface SystemPropertyValues {
   /** Folder of the extracted archive. */
   model_dir: string;
-  /** First GPU of the model; null on a CPU. */
+  /** Number of the model's first GPU; null on a CPU. */
   gpu_id: number | null;
-  /** Most requests of a batch. */
+  /** Maximum number of requests in a batch. */
   batch_size: number;
   server_name: "MMS";
   server_version: string;
   limit_max_image_pixels: boolean;
 }
 
-/** The same under names in camel case, and `get` as Python's dictionaries have it. These are not enumerable. */
+/** The same in camel case, and `get` as in Python's dictionaries. These are not enumerable. */
 export interface SystemProperties extends Readonly<SystemPropertyValues> {
   readonly modelDir: string;
   readonly gpuId: number | null;
@@ -23,7 +23,7 @@ export interface SystemProperties extends Readonly<SystemPropertyValues> {
   get<T = undefined>(name: string, otherwise?: T): unknown;
 }
 
-/** Read-only properties of a model's server. */
+/** Read-only properties of the server and the model. */
 export function createSystemProperties(values: SystemPropertyValues): SystemProperties {
   const properties = { ...values };
   for (const [name, value] of Object.entries(values)) {

@@ -1,11 +1,11 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { type ErrorCode, httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
+import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
 import { initInference } from "../loading/init.js";
-import { type GenerationOptions, resolveGenerationOptions } from "../loading/options.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import type { Context } from "./context.js";
 import { deviceOption, type InitEngine, openDsEngine } from "./ds_engine.js";
@@ -23,17 +23,16 @@ type Generated = { request: TextRequest; result: GenerationResult } | { text: st
 const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed", "profile"];
 
 /**
- * Serves a causal language model without code of one's own: the handler of TorchServe's OPT-30B example
- * (examples/large_models/deepspeed/opt/custom_handler.py) for any model that the engine runs.
+ * Serves a causal language model without any code: the handler of TorchServe's OPT-30B example
+ * (examples/large_models/deepspeed/opt/custom_handler.py), for every model that the engine supports.
  *
- * It reads `handler` of model-config.yaml: `model_path` (the model folder, relative to the archive's; default: the archive itself where it
- * holds a config.json), `max_length` (prompts are cut to their first tokens, so many; default: none is cut), `manual_seed` (the seed of sampling
- * requests that bring none), and for all requests that name none themselves `max_new_tokens`, `temperature`, `top_k`, `top_p` and the other
- * generation options, `stream`, `details` and `return_full_text`. With a `deepspeed` section the engine is that of getDsEngine().
+ * Keys of `handler` in model-config.yaml: `model_path` (the model folder, relative to the archive; default: the archive if it holds a
+ * config.json), `max_length` (prompts are truncated to this number of tokens; default: unlimited), `manual_seed` (seed for requests
+ * without one), and as defaults of requests `max_new_tokens`, `temperature`, `top_k`, `top_p` and the other generation options, `stream`,
+ * `details` and `return_full_text`. With a section `deepspeed`, getDsEngine() makes the engine.
  *
- * A request is text, or JSON or a form with `prompt` and such parameters. It is answered with the new text; with `details: true` with an object;
- * with `stream: true` in parts where they can be sent. A request that is wrong gets a response of its own with status 400, and the others of
- * the batch theirs.
+ * A request is text, JSON or a form, with `prompt` and these parameters. The response is the new text; with `details: true` an object;
+ * with `stream: true` it is sent in parts, if possible. An invalid request gets status 400; the other requests of the batch are answered.
  */
 export class TextGenerationHandler extends BaseDeepSpeedHandler {
   engine: Engine | undefined;
@@ -42,13 +41,13 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
   #maxLength: number | undefined;
   readonly #init: InitEngine<Engine>;
 
-  /** @param init What opens the engine. Default initInference(). */
+  /** @param init Function that opens the engine. Default initInference(). */
   constructor(init: InitEngine<Engine> = initInference) {
     super();
     this.#init = init;
   }
 
-  /** @throws ShardspeedError ERR_CONFIG for what the yaml says, and what getDsEngine() and initInference() throw. */
+  /** @throws ShardspeedError ERR_CONFIG for an invalid yaml, and the errors of getDsEngine() and initInference(). */
   override async initialize(ctx: Context): Promise<void> {
     await super.initialize(ctx);
     this.context = ctx;
@@ -60,7 +59,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     this.initialized = true;
   }
 
-  /** Gives the engine back. */
+  /** Disposes of the engine. */
   async dispose(): Promise<void> {
     await this.engine?.dispose();
   }
@@ -109,7 +108,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     }
     this.#defaults = entries.filter(([name]) => isTextParameter(name));
     try {
-      this.#seed = fromText(section.manual_seed ?? undefined, "number") as GenerationOptions["seed"];
+      this.#seed = fromText(section.manual_seed ?? undefined, "integer") as GenerationOptions["seed"];
       resolveGenerationOptions({ ...readParameters(this.#defaults).options });
       resolveGenerationOptions(this.#seed === undefined ? {} : { seed: this.#seed });
       this.#maxLength = readMaxLength(section.max_length);
@@ -129,13 +128,12 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
       );
     }
     const folder = path.resolve(modelDir, modelPath);
-    const yaml = ctx.modelYamlConfig;
+    const { modelName, systemProperties, modelYamlConfig: yaml, logger, signal } = ctx;
     if (yaml === null || !Object.hasOwn(yaml, "deepspeed")) {
-      return this.#init(folder, { ...deviceOption(yaml), logger: ctx.logger });
+      return this.#init(folder, { ...deviceOption(yaml), logger, ...(signal ? { signal } : {}) });
     }
-    const { modelName, systemProperties, logger } = ctx;
     const modelYamlConfig = { ...yaml, handler: { ...section, model_path: modelPath } };
-    return openDsEngine(folder, { modelName, systemProperties, logger, modelYamlConfig }, this.#init);
+    return openDsEngine(folder, { modelName, systemProperties, logger, signal, modelYamlConfig }, this.#init);
   }
 
   /** A prompt of no more than max_length tokens. */
@@ -166,7 +164,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
 
   #refuse(error: unknown, place: number): unknown {
     const { code, message } = error as ShardspeedError;
-    const status = statusOf(code);
+    const status = httpStatuses[code];
     this.context?.setResponseStatus(status, null, place);
     this.context?.requestProcessor[place]?.addResponseProperty("content-type", "application/json");
     return { code: status, type: status === 400 ? "BadRequestException" : "InternalServerException", message };
@@ -182,7 +180,7 @@ function readSection({ modelYamlConfig: yaml }: Context): Record<string, unknown
 }
 
 function readMaxLength(given: unknown): number | undefined {
-  const value = fromText(given ?? undefined, "number");
+  const value = fromText(given ?? undefined, "integer");
   if (value === undefined) return undefined;
   if (!Number.isSafeInteger(value) || (value as number) < 1)
     throw invalidArgument("max_length", "an integer of at least 1", value);
@@ -197,21 +195,17 @@ async function ownFolder(modelDir: string): Promise<string | undefined> {
 }
 
 /** What ends one request only. Anything else is the whole batch's. */
-const ownCodes: Readonly<Record<string, number>> = {
-  ERR_INVALID_ARGUMENT: 400,
-  ERR_CONTEXT_LENGTH: 400,
-  ERR_TOKENIZER: 400,
-  ERR_ABORTED: 499,
-  ERR_NUMERIC: 503,
-  ERR_OUT_OF_MEMORY: 507,
-};
-
-function statusOf(code: string): number {
-  return ownCodes[code] ?? 503;
-}
+const ownCodes: readonly ErrorCode[] = [
+  "ERR_INVALID_ARGUMENT",
+  "ERR_CONTEXT_LENGTH",
+  "ERR_TOKENIZER",
+  "ERR_ABORTED",
+  "ERR_NUMERIC",
+  "ERR_OUT_OF_MEMORY",
+];
 
 function keepIfOwn(error: unknown): { error: unknown } {
-  if (ShardspeedError.isInstance(error) && Object.hasOwn(ownCodes, error.code)) return { error };
+  if (ShardspeedError.isInstance(error) && ownCodes.includes(error.code)) return { error };
   throw error;
 }
 

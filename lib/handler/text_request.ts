@@ -1,11 +1,12 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { GenerationOptions } from "../loading/options.js";
+import { isObject } from "../base/json.js";
+import { toSnakeCase } from "../base/text.js";
+import type { GenerationOptions } from "../engine/generation_options.js";
 import {
   fromText,
   generationParameter,
   generationParameters,
   readGenerationParameters,
-  toSnakeCase,
 } from "./generation_parameters.js";
 import type { HandlerRequest } from "./request.js";
 
@@ -71,7 +72,7 @@ export function readParameters(parameters: readonly (readonly [string, unknown])
       continue;
     }
     if (given === null || given === undefined) continue;
-    const value = fromText(given, "boolean");
+    const value = fromText(given, "flag");
     if (typeof value !== "boolean") throw invalidArgument(name, "true or false", value);
     settings[setting] = value;
   }
@@ -100,7 +101,7 @@ function expand(name: string, value: unknown): [string, unknown][] {
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
+  return isObject(value) && !(value instanceof Uint8Array);
 }
 
 function decode(name: string, value: unknown): unknown {

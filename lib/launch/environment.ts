@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { findSlurmStep } from "./slurm.js";
-import { type LauncherVariables, type Lookup, type Variable, wrong } from "./variables.js";
+import { type Launcher, type LauncherVariables, type Lookup, type Variable, wrong } from "./variables.js";
 
 /** What a launcher's variables say of this process and of the others that were started with it. */
 export interface LaunchEnvironment {
@@ -20,8 +20,6 @@ export interface LaunchEnvironment {
   /** What sets this start apart from others that use the same port; equal on all ranks. Default: nothing. */
   launchId?: string;
 }
-
-export type Launcher = "torchrun" | "slurm" | "openmpi" | "mpich" | "kubernetes" | "shardspeed" | "environment";
 
 /** Where a launcher names no port and nothing to derive one from. */
 const defaultPort = 29500;

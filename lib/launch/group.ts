@@ -38,22 +38,22 @@ export function findGroup(tpSize: number, launch = readLaunchEnvironment()): Gro
   return { launch, size: tpSize, rank: rank % tpSize, firstRank: rank - (rank % tpSize) };
 }
 
-/** What a rank tells the others before any of them loads. */
+/** A rank's data for the others in the meeting, before any of them loads. */
 export interface Introduction {
-  /** Why it cannot take part. */
+  /** The reason why it cannot take part. */
   failure?: { code: string; message: string };
-  /** Of rank 0 of a group: where its native side listens. */
+  /** Of rank 0 of a group: the port of its native side. */
   port?: number;
   device: string;
-  /** What it has memory for. */
+  /** Pages that it has memory for. */
   kvCachePages: number;
-  /** What all ranks of a group must agree in. */
+  /** Must be equal on all ranks of a group. */
   settings: Record<string, string | number>;
 }
 
 export interface GroupMeeting {
   plan: GroupPlan;
-  /** What all ranks of the group have memory for. */
+  /** Pages that all ranks of the group have memory for. */
   kvCachePages: number;
   /** By rank. */
   devices: string[];
@@ -74,8 +74,8 @@ function meetInTurn(place: GroupPlace, data: unknown, options: Parameters<typeof
 /**
  * Brings the ranks together.
  *
- * @param failure What this rank has failed with: the others hear of it, and then it is thrown, or ERR_COMM in its place.
- * @throws ShardspeedError ERR_COMM where a rank does not come, cannot take part or has another model; ERR_ABORTED; what all ranks have failed with.
+ * @param failure This rank's failure, if any: the others learn it, then it is thrown here, or ERR_COMM in its place.
+ * @throws ShardspeedError ERR_COMM if a rank does not come, cannot take part or has another model; ERR_ABORTED; the failure that all ranks share.
  */
 export async function meetGroup(
   place: GroupPlace,
@@ -89,16 +89,15 @@ export async function meetGroup(
     logger: Logger;
   },
 ): Promise<GroupMeeting> {
-  const { launch, size, rank, firstRank } = place;
+  const { launch, size, firstRank } = place;
   const { members, sessionKey } = await meetInTurn(
     place,
-    { ...mine, host: readHost() },
+    { ...mine, settings: { tp_size: size, ...mine.settings }, host: readHost() },
     {
       secret: readSecret(launch),
       timeoutMs: options.rendezvousTimeoutMs,
       signal: options.signal,
       logger: options.logger,
-      sequence: 0,
     },
   );
   const all = members.map(({ data }) => data as Introduction & { host: string });
@@ -110,15 +109,11 @@ export async function meetGroup(
   const silenceLimitMs = Math.ceil(options.commTimeoutMs * 0.8);
   return {
     plan: {
-      rank,
-      size,
       listener: options.listener,
       leaderHost: leader.address,
       leaderPort: group[0]?.port ?? 0,
       key: createHmac("sha256", sessionKey).update(`group ${firstRank}`).digest(),
       silenceLimitMs,
-      // All have just been heard of: one that does not connect now is as lost as one that falls silent later.
-      connectLimitMs: silenceLimitMs,
     },
     kvCachePages: Math.min(...group.map(({ kvCachePages }) => kvCachePages)),
     devices: group.map(({ device }) => device),
@@ -145,7 +140,7 @@ function throwFailures(all: readonly Introduction[], own: unknown): void {
   const failed = all.flatMap(({ failure }, rank) => (failure ? [{ ...failure, rank }] : []));
   const [first] = failed;
   if (first === undefined) return;
-  // What is wrong everywhere is no matter of ranks.
+  // A failure of all ranks has nothing to do with their number.
   if (failed.length === all.length && failed.every(({ code }) => code === first.code)) throw own;
   const list = failed.map(({ rank, code, message }) => `rank ${rank}: ${message} (${code})`).join("; ");
   throw new ShardspeedError("ERR_COMM", `The group cannot start: ${list}`, own === undefined ? {} : { cause: own });
@@ -171,7 +166,7 @@ function checkAgreement(group: readonly (Introduction & { host: string })[], fir
   });
 }
 
-/** Tells hosts apart: of one host it is the same, until it starts again. */
+/** Tells hosts apart: the same for all processes of a host until it is restarted. */
 function readHost(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

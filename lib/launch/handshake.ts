@@ -1,15 +1,15 @@
-// What the two sides of a meeting say to each other until each knows that the other has the secret. Every message is a line of JSON.
+// The handshake of a meeting, by which each side proves to the other that it knows the secret. Every message is a line of JSON.
 //
-//   host   banner   who speaks here, for which group, and a nonce
-//   guest  hello    its rank, world size, version, meeting, nonce, and the proof that all this comes from one who knows the secret
-//   host   answer   welcome or a refusal, with the host's proof; a refusal for the secret has none to give
+//   host   banner   the protocol, the group's name, and a nonce
+//   guest  hello    its rank, world size, version and nonce, with the guest's proof
+//   host   answer   a welcome or a refusal, with the host's proof; a refusal because of the secret has none
 //
-// Nothing of it tells the secret: a proof is an HMAC over the nonces of both sides, which are never used twice.
+// The secret is never sent: a proof is an HMAC over all of this and the nonces of both sides, which are never used twice.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { LaunchEnvironment } from "./environment.js";
 
 /** Changes with every change of what is sent. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /** More than any banner, hello or answer needs. */
 export const handshakeBytes = 4096;
@@ -24,13 +24,12 @@ export interface Hello {
   version: string;
   rank: number;
   worldSize: number;
-  sequence: number;
   nonce: string;
   proof: string;
 }
 
-/** Why a guest is not let in. It may come again where the answer is about now, "secret" and "early"; else it is for good. */
-export type Refusal = "secret" | "early" | "late" | "version" | "world" | "rank" | "taken";
+/** Reason of a refusal. After "secret" the guest comes again, as another group may use the port; the others are final. */
+export type Refusal = "secret" | "version" | "world" | "rank" | "taken";
 
 export interface Answer {
   refusal?: Refusal | undefined;
@@ -38,21 +37,13 @@ export interface Answer {
   proof: string;
 }
 
-const refusals: readonly string[] = [
-  "secret",
-  "early",
-  "late",
-  "version",
-  "world",
-  "rank",
-  "taken",
-] satisfies Refusal[];
+const refusals: readonly string[] = ["secret", "version", "world", "rank", "taken"] satisfies Refusal[];
 
 export function makeNonce(): string {
   return randomBytes(32).toString("hex");
 }
 
-/** By what the ranks of one start know each other before they have proved anything: others may meet on ports nearby. */
+/** Tells the ranks of one start from others, which may meet on ports nearby. It proves nothing. */
 export function groupName({ masterPort, launchId = "" }: Pick<LaunchEnvironment, "masterPort" | "launchId">): string {
   return createHash("sha256")
     .update(JSON.stringify([masterPort, launchId]))
@@ -64,7 +55,7 @@ export function formatBanner({ group, nonce }: Omit<Banner, "protocol">): string
   return JSON.stringify({ shardspeed: "rendezvous", protocol: protocolVersion, group, nonce });
 }
 
-/** Undefined where something else speaks. */
+/** Undefined if the line is no banner. */
 export function parseBanner(line: string): Banner | undefined {
   const { shardspeed, protocol, group, nonce } = parseObject(line);
   if (shardspeed !== "rendezvous" || !isCount(protocol)) return undefined;
@@ -77,20 +68,20 @@ export function formatHello(secret: Buffer, banner: Banner, said: Omit<Hello, "p
   return JSON.stringify({ ...said, proof: prove(secret, "hello", banner, said).toString("hex") });
 }
 
-/** Undefined where it is no hello at all; whether it is a true one says isTrueHello(). */
+/** Undefined if the line is no hello. isTrueHello() checks its proof. */
 export function parseHello(line: string): Hello | undefined {
-  const { version, rank, worldSize, sequence, nonce, proof } = parseObject(line);
+  const { version, rank, worldSize, nonce, proof } = parseObject(line);
   if (typeof version !== "string" || version.length > 100) return undefined;
-  if (!isCount(rank) || !isCount(worldSize) || !isCount(sequence)) return undefined;
+  if (!isCount(rank) || !isCount(worldSize)) return undefined;
   if (!isHex(nonce, 64) || !isHex(proof, 64)) return undefined;
-  return { version, rank, worldSize, sequence, nonce, proof };
+  return { version, rank, worldSize, nonce, proof };
 }
 
 export function isTrueHello(secret: Buffer, banner: Banner, hello: Hello): boolean {
   return isEqual(prove(secret, "hello", banner, hello), hello.proof);
 }
 
-/** @param hello what is answered; undefined where it was not a true one, so that nothing can be proved to whoever said it */
+/** @param hello the hello to answer; undefined if its proof was wrong: then the answer has no proof either */
 export function formatAnswer(
   secret: Buffer,
   banner: Banner,
@@ -101,7 +92,7 @@ export function formatAnswer(
   return JSON.stringify({ ...answer, proof });
 }
 
-/** Undefined where it is none. */
+/** Undefined if the line is no answer. */
 export function parseAnswer(line: string): Answer | undefined {
   const { refusal, message, proof } = parseObject(line);
   if (refusal !== undefined && !(typeof refusal === "string" && refusals.includes(refusal))) return undefined;
@@ -113,7 +104,7 @@ export function isTrueAnswer(secret: Buffer, banner: Banner, said: Omit<Hello, "
   return isEqual(proveAnswer(secret, banner, said, answer), answer.proof);
 }
 
-/** The key of everything that follows on a connection whose two sides have proved themselves. */
+/** The key of the messages that follow the handshake on one connection. */
 export function connectionKey(secret: Buffer, banner: Banner, said: Omit<Hello, "proof">): Buffer {
   return prove(secret, "connection", banner, said);
 }
@@ -138,7 +129,7 @@ export class Seal {
     return `${this.#next(message).toString("hex")} ${message}`;
   }
 
-  /** @throws Error where the line does not come from the other side, or not in this place */
+  /** @throws Error if the line was not sealed by the other side, or not as the next one */
   open(line: string): string {
     const message = line.slice(65);
     const proof = line.slice(0, 64);
@@ -159,9 +150,9 @@ function hmac(key: Buffer, parts: (string | number)[]): Buffer {
 }
 
 function prove(secret: Buffer, what: string, banner: Banner, said: Omit<Hello, "proof">): Buffer {
-  const { version, rank, worldSize, sequence, nonce } = said;
+  const { version, rank, worldSize, nonce } = said;
   const { protocol, group, nonce: hostNonce } = banner;
-  return hmac(secret, [what, protocol, group, hostNonce, nonce, version, rank, worldSize, sequence]);
+  return hmac(secret, [what, protocol, group, hostNonce, nonce, version, rank, worldSize]);
 }
 
 function proveAnswer(

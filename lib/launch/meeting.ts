@@ -1,37 +1,35 @@
 import type { Logger } from "../base/logger.js";
 import type { LaunchEnvironment } from "./environment.js";
 
-/** What both sides of a meeting go by. */
+/** Input of both sides of a meeting. */
 export interface Meeting {
   place: LaunchEnvironment;
-  /** What this rank tells the others, as JSON. */
+  /** This rank's data for the others, as JSON. */
   data: string;
   secret: Buffer;
-  /** Counts the meetings of this process, the same on all ranks. */
-  sequence: number;
-  /** Of this package: ranks of different versions do not compute together. */
+  /** Of this package. Ranks of different versions do not compute together. */
   version: string;
   logger: Logger;
 }
 
 export interface Met {
-  /** By rank: where rank 0 sees its host (an address, or MASTER_ADDR for the host of rank 0), and what it told. */
+  /** By rank: its host's address as rank 0 sees it (MASTER_ADDR for the host of rank 0), and its data. */
   members: { address: string; data: unknown }[];
   /** 32 bytes, equal on all ranks, never sent. */
   sessionKey: Buffer;
 }
 
-/** One side of a meeting: rank 0, to which the others come, or one of those. */
+/** One side of a meeting: rank 0 (host) or another rank (guest). */
 export interface Side {
-  /** Rejects with ERR_COMM. After leave() nothing it does has an effect any more. */
+  /** Rejects with ERR_COMM. Has no effect any more after leave(). */
   meet(): Promise<Met>;
-  /** What is known where the time is up: who has come, where was looked. */
+  /** For the error at the time limit: which ranks have come, where this rank has looked. */
   describe(): string;
-  /** Ends every connection, and says why to the others where it is early. Resolves when no socket and no timer is left. */
+  /** Ends every connection, and tells the others the reason, if any. Resolves when no socket and no timer is left. */
   leave(reason?: string): Promise<void>;
 }
 
-/** What is sent between ranks that know each other. */
+/** Messages after the handshake. */
 export type Message =
   | { type: "data"; data: unknown }
   | { type: "present"; ranks: number[] }
@@ -39,12 +37,12 @@ export type Message =
   | { type: "received" }
   | { type: "failed"; reason: string };
 
-/** Most bytes that one rank may tell the others. */
+/** Most bytes of one rank's data. */
 export const dataBytes = 2 ** 20;
 
 const portCount = 16;
 
-/** Where rank 0 may listen, in this order: other programs may have some of the ports. */
+/** The ports that rank 0 tries, in this order: other programs may have some of them. */
 export function meetingPorts({ masterPort, agentHoldsPort }: LaunchEnvironment): number[] {
   const ports: number[] = [];
   const first = agentHoldsPort ? masterPort + 1 : masterPort;
@@ -63,12 +61,12 @@ export function isOnThisHostOnly({ masterAddr, launcher, worldSize, localWorldSi
   return isLoopback(masterAddr) && !(launcher === "kubernetes" && localWorldSize < worldSize);
 }
 
-/** A name that means this host may stand for its IPv4 or its IPv6 address: both sides take the same one. */
+/** "localhost" may mean an IPv4 or an IPv6 address, so both sides take the IPv4 one. */
 export function toAddress(masterAddr: string): string {
   return /^(localhost|.*\.localhost)$/i.test(masterAddr) ? "127.0.0.1" : masterAddr;
 }
 
-/** Numbers in order, short: "0, 3 to 6". */
+/** Lists numbers in order, runs shortened: "0, 3 to 6". */
 export function listNumbers(numbers: number[]): string {
   const sorted = [...numbers].sort((a, b) => a - b);
   const parts: string[] = [];
@@ -82,7 +80,7 @@ export function listNumbers(numbers: number[]): string {
   return parts.join(", ");
 }
 
-/** Who has come and who has not. */
+/** Lists the ranks that have come and those that are missing. */
 export function listMissing(worldSize: number, present: number[]): string {
   const missing = Array.from({ length: worldSize }, (_, rank) => rank).filter((rank) => !present.includes(rank));
   return `of ${worldSize} ranks ${listNumbers(present)} came, missing: ${listNumbers(missing)}`;

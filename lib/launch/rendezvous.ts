@@ -1,3 +1,4 @@
+import { onAbort, throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { readPackageInfo } from "../base/package_info.js";
@@ -12,32 +13,30 @@ export type { Met } from "./meeting.js";
 export interface RendezvousOptions {
   /** Of readSecret(). */
   secret: Buffer;
-  /** How long all ranks have to come. Default: 300,000, as processes on many hosts do not start at once. */
+  /** Time limit for all ranks to come. Default: 300,000, since processes on many hosts do not start at the same time. */
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
   logger: Logger;
-  /** Counts the meetings of this process, from 0, the same on all ranks: ranks that are in different ones never meet. */
-  sequence: number;
 }
 
 /**
- * Brings all ranks of a start together: each tells all others something, and all get a key that nobody else has. Rank 0 listens on the first
+ * Brings all ranks of a start together: each sends data to all others, and all get a key that nobody else has. Rank 0 listens on the first
  * free port of masterPort to masterPort + 15, and the others look for it there.
  *
- * @param data what this rank tells the others: JSON, at most 1 MiB
- * @throws ShardspeedError ERR_COMM where ranks do not come in time, go away again, or have another secret, world size or version; ERR_ABORTED
- *   by the signal. No socket and no timer is left then, nor is one otherwise.
+ * @param data this rank's data for the others: JSON, at most 1 MiB
+ * @throws ShardspeedError ERR_COMM if ranks do not come in time, leave again, or have another secret, world size or version; ERR_ABORTED
+ *   by the signal. No socket and no timer is left, whether it succeeds or fails.
  */
 export async function rendezvous(
   place: LaunchEnvironment,
   data: unknown,
-  { secret, timeoutMs = 300_000, signal, logger, sequence }: RendezvousOptions,
+  { secret, timeoutMs = 300_000, signal, logger }: RendezvousOptions,
 ): Promise<Met> {
   const text = JSON.stringify(data) ?? "null";
   if (Buffer.byteLength(text) > dataBytes - 1024) {
     throw invalidArgument("the data of a rank", `at most ${dataBytes - 1024} bytes of JSON`, text.length);
   }
-  if (signal?.aborted) throw aborted(signal);
+  throwIfAborted(signal, meetingOfRanks);
   if (place.worldSize === 1) {
     const sessionKey = deriveSessionKey(secret, [makeNonce()]);
     return { members: [{ address: toAddress(place.masterAddr), data: JSON.parse(text) }], sessionKey };
@@ -48,12 +47,14 @@ export async function rendezvous(
       `Found MASTER_PORT=${place.masterPort}, expected a port with free ones after it`,
     );
   }
-  const meeting: Meeting = { place, data: text, secret, sequence, version: readPackageInfo().version, logger };
+  const meeting: Meeting = { place, data: text, secret, version: readPackageInfo().version, logger };
   return meet(meeting, timeoutMs, signal);
 }
 
-/** What setTimeout() takes at most. */
+/** The largest delay of setTimeout(). */
 const longestTimer = 2 ** 31 - 1;
+
+const meetingOfRanks = "The meeting of the ranks";
 
 async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | undefined): Promise<Met> {
   const side = meeting.place.rank === 0 ? new Host(meeting) : new Guest(meeting);
@@ -66,15 +67,14 @@ async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | u
       },
       Math.min(timeoutMs, longestTimer),
     );
-    const onAbort = () => reject(aborted(signal as AbortSignal));
-    signal?.addEventListener("abort", onAbort);
+    const stopListening = onAbort(signal, reject, meetingOfRanks);
     stop = () => {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
+      stopListening();
     };
   });
   const outcome = side.meet();
-  // Whichever comes first counts; what the other says later is known already.
+  // The first of the two counts; a later rejection of the other one is ignored.
   outcome.catch(() => {});
   try {
     const met = await Promise.race([outcome, ended]);
@@ -88,10 +88,4 @@ async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | u
   } finally {
     stop?.();
   }
-}
-
-function aborted(signal: AbortSignal): ShardspeedError {
-  return new ShardspeedError("ERR_ABORTED", "The meeting of the ranks was cancelled by its signal.", {
-    cause: signal.reason,
-  });
 }

@@ -31,15 +31,15 @@ import {
 import { Wire } from "./wire.js";
 
 const connectMs = 2000;
-/** How long a server that is none of ours is waited for; longer with every round, as a host may be slow. */
+/** Time limit for the banner of a server; it grows with every round, since a host may be slow. */
 const firstBannerMs = 300;
 const lastBannerMs = 3000;
 const answerMs = 5000;
 const firstPauseMs = 50;
 const lastPauseMs = 500;
 /**
- * For how long it may look as if rank 0 will never let this rank in before that is taken for final. Who looks like rank 0 might belong to
- * another user, who happens to use the same port while our rank 0 is about to listen on the next one.
+ * A refusal becomes final when it has lasted for as long. A server that looks like rank 0 may belong to another user, who happens to use the
+ * same port while our rank 0 is about to listen on the next one.
  */
 const doubtMs = 5000;
 
@@ -48,13 +48,13 @@ export class Guest implements Side {
   readonly #meeting: Meeting;
   readonly #nonce = makeNonce();
   readonly #gone = new AbortController();
-  /** What was last found on each port. */
+  /** The last finding on each port. */
   readonly #found = new Map<number, string>();
   #wire: Wire | undefined;
   #toHost: Seal | undefined;
   #hostPort = 0;
   #present: number[];
-  /** Since when, and why, it looks as if rank 0 will never let this rank in. */
+  /** The refusal that is not final yet: since when it lasts, and its message. */
   #doubt: { since: number; round: number; message: string } | undefined;
 
   constructor(meeting: Meeting) {
@@ -93,7 +93,7 @@ export class Guest implements Side {
     await this.#wire?.close(last);
   }
 
-  /** Undefined where rank 0 is not on this port, or not yet. */
+  /** Undefined if rank 0 is not on this port, or not yet. */
   async #try(port: number, round: number): Promise<Met | undefined> {
     const wire = await this.#connect(port);
     if (wire === undefined) return undefined;
@@ -126,9 +126,9 @@ export class Guest implements Side {
     }
   }
 
-  /** Undefined where it is another who listens there, or where this rank may come again. */
+  /** Undefined if another program listens there, or if this rank may come again. */
   async #introduce(wire: Wire, port: number, round: number): Promise<Banner | undefined> {
-    const { place, secret, version, sequence } = this.#meeting;
+    const { place, secret, version } = this.#meeting;
     const banner = parseBanner(await readWithin(wire, Math.min(firstBannerMs * (1 + round), lastBannerMs)));
     if (banner === undefined) {
       this.#found.set(port, "another program");
@@ -144,7 +144,7 @@ export class Guest implements Side {
       return undefined;
     }
     const { rank, worldSize } = place;
-    const said = { version, rank, worldSize, sequence, nonce: this.#nonce };
+    const said = { version, rank, worldSize, nonce: this.#nonce };
     wire.write(formatHello(secret, banner, said));
     const answer = parseAnswer(await readWithin(wire, answerMs));
     if (answer === undefined) {
@@ -154,7 +154,7 @@ export class Guest implements Side {
     return this.#isWelcome(answer, banner, said, port, round) ? banner : undefined;
   }
 
-  /** @throws ShardspeedError ERR_COMM where rank 0 will never let this rank in */
+  /** @throws ShardspeedError ERR_COMM if rank 0 refuses this rank for good */
   #isWelcome(answer: Answer, banner: Banner, said: Omit<Hello, "proof">, port: number, round: number): boolean {
     if (!isTrueAnswer(this.#meeting.secret, banner, said, answer)) {
       this.#doubtThat(
@@ -165,15 +165,6 @@ export class Guest implements Side {
       return false;
     }
     if (answer.refusal === undefined) return true;
-    if (answer.refusal === "early") {
-      this.#found.set(port, "rank 0, still in an earlier meeting");
-      return false;
-    }
-    if (answer.refusal === "late") {
-      // Of two meetings at once, the one that this rank is for may be on another port.
-      this.#doubtThat(port, round, answer.message);
-      return false;
-    }
     throw new ShardspeedError(
       "ERR_COMM",
       `Rank 0 at ${this.#meeting.place.masterAddr} port ${port} refused: ${answer.message}`,
@@ -194,11 +185,11 @@ export class Guest implements Side {
       throw new ShardspeedError("ERR_COMM", this.#doubt.message);
   }
 
-  /** From here on this rank is counted on: whatever ends the connection ends the meeting. */
+  /** From here on this rank is a member: if the connection ends, the meeting ends. */
   async #stay(wire: Wire, banner: Banner): Promise<Met> {
-    const { place, secret, version, sequence, data } = this.#meeting;
+    const { place, secret, version, data } = this.#meeting;
     const { rank, worldSize } = place;
-    const key = connectionKey(secret, banner, { version, rank, worldSize, sequence, nonce: this.#nonce });
+    const key = connectionKey(secret, banner, { version, rank, worldSize, nonce: this.#nonce });
     const fromHost = new Seal(key, "host");
     this.#toHost = new Seal(key, "guest");
     wire.limit = worldSize * (dataBytes + 512);
@@ -245,7 +236,7 @@ async function readWithin(wire: Wire, ms: number): Promise<string> {
   }
 }
 
-/** Rejects, with the socket destroyed, where no connection comes about in time. */
+/** Rejects, with the socket destroyed, if there is no connection in time. */
 function awaitConnection(socket: Socket, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (error?: Error) => {
@@ -265,7 +256,7 @@ function awaitConnection(socket: Socket, signal: AbortSignal): Promise<void> {
     const onAbort = () => settle(new Error("this rank has left"));
     const timer = setTimeout(() => settle(new Error("no answer")), connectMs);
     signal.addEventListener("abort", onAbort);
-    // The listener stays where the connection fails: more than one attempt may report.
+    // On failure the listener stays, since more than one attempt may report an error.
     socket.once("connect", onConnect).on("error", settle);
     if (signal.aborted) onAbort();
   });

@@ -31,20 +31,20 @@ import {
 } from "./meeting.js";
 import { Wire } from "./wire.js";
 
-/** How long whoever connects has to show that it belongs here. */
+/** Time limit of a connection to prove that it knows the secret. */
 const handshakeMs = 5000;
-/** How often those who have come hear who else has. */
+/** Interval of the notices that tell the ranks which others have come. */
 const presentMs = 1000;
-/** Connections that have not shown yet that they belong here, besides those of all ranks at once. */
+/** Connections without a proof that may be open beside one of each rank. */
 const spareConnections = 64;
-/** Refusals that are logged: a stranger shall not fill a log. */
+/** Most refusals that are logged, so that strangers cannot fill a log. */
 const loggedRefusals = 32;
 
 interface Member {
   rank: number;
   wire: Wire;
   nonce: string;
-  /** Null on the host of rank 0, which others reach by another address than it does itself. */
+  /** Null on the host of rank 0, which other hosts reach by another address than the loopback one. */
   address: string | null;
   data: unknown;
   toGuest: Seal;
@@ -59,7 +59,7 @@ export class Host implements Side {
   readonly #server: Server;
   /** Every open connection. */
   readonly #wires = new Set<Wire>();
-  /** Those that have not shown that they belong here, the oldest first. */
+  /** Connections without a proof so far, the oldest first. */
   readonly #strangers = new Set<Wire>();
   readonly #members = new Map<number, Member>();
   readonly #refused = new Set<string>();
@@ -112,7 +112,7 @@ export class Host implements Side {
     await Promise.all([closed, ...[...this.#wires].map((wire) => wire.close())]);
   }
 
-  /** Resolves when the condition holds; looked at whenever something has changed. */
+  /** Resolves when the condition holds. It is checked after every change. */
   #until(condition: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       this.#progress = () => {
@@ -177,7 +177,7 @@ export class Host implements Side {
     if (member !== undefined && this.#members.get(member.rank) === member) await this.#follow(member);
   }
 
-  /** Undefined where whoever connects was refused. */
+  /** Undefined if the connection was refused. */
   async #admit(wire: Wire, from: string): Promise<Member | undefined> {
     const { secret, place } = this.#meeting;
     const banner: Banner = { protocol: protocolVersion, group: groupName(place), nonce: makeNonce() };
@@ -207,9 +207,9 @@ export class Host implements Side {
     };
   }
 
-  /** Why a rank that knows the secret is not let in all the same. */
-  #refuse({ version, worldSize, sequence, rank }: Hello): Refused | undefined {
-    const { place, version: ownVersion, sequence: ownSequence } = this.#meeting;
+  /** Reason to refuse a rank that knows the secret. */
+  #refuse({ version, worldSize, rank }: Hello): Refused | undefined {
+    const { place, version: ownVersion } = this.#meeting;
     if (version !== ownVersion) {
       const message = `rank ${rank} has shardspeed ${version}, rank 0 has ${ownVersion}: install the same version on all hosts`;
       return { refusal: "version", message };
@@ -217,10 +217,6 @@ export class Host implements Side {
     if (worldSize !== place.worldSize) {
       const message = `rank ${rank} has WORLD_SIZE=${worldSize}, rank 0 has ${place.worldSize}: start all ranks anew with the same`;
       return { refusal: "world", message };
-    }
-    if (sequence !== ownSequence) {
-      const message = `rank ${rank} is in its meeting ${sequence + 1}, rank 0 in its meeting ${ownSequence + 1}: all ranks have to make their engines in the same order`;
-      return { refusal: sequence > ownSequence ? "early" : "late", message };
     }
     if (rank < 1 || rank >= worldSize) {
       return {
@@ -232,10 +228,9 @@ export class Host implements Side {
     return undefined;
   }
 
-  #logRefusal(from: string, { rank }: Hello, { refusal, message }: Refused): void {
+  #logRefusal(from: string, { rank }: Hello, { message }: Refused): void {
     const text = `Rank 0 refused a connection from ${from} that calls itself rank ${rank}: ${message}`;
-    // Whoever is early comes again and again, as it should.
-    if (refusal === "early" || this.#refused.has(text)) return;
+    if (this.#refused.has(text)) return;
     if (this.#refused.size >= loggedRefusals) return;
     this.#refused.add(text);
     this.#meeting.logger.warn(text);
@@ -256,7 +251,7 @@ export class Host implements Side {
     this.#progress?.();
   }
 
-  /** What a member still says; that it goes away ends the meeting for all. */
+  /** Waits for a member's last message. If the member leaves instead, the meeting ends for all. */
   async #follow(member: Member): Promise<void> {
     const { rank, wire, fromGuest } = member;
     let reason: string;
@@ -309,7 +304,7 @@ function alreadyHere(rank: number): string {
   return `there is a rank ${rank} already: every process needs a RANK of its own`;
 }
 
-/** Of one who is known: that it is JSON and what type it has is sure. */
+/** Of a rank that has proved itself, so the text is JSON of this type. */
 function parseMessage(text: string): Message {
   return JSON.parse(text) as Message;
 }
@@ -330,7 +325,7 @@ async function findInterfaces({ place, logger }: Meeting): Promise<(string | und
   }
 }
 
-/** What the system says against it; undefined where the server listens. */
+/** The system's error code; undefined if the server listens. */
 function tryListen(server: Server, port: number, host: string | undefined): Promise<string | undefined> {
   return new Promise((resolve) => {
     const onError = (error: NodeJS.ErrnoException) => {

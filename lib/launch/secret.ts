@@ -25,7 +25,7 @@ const leastLength = 16;
  * The secret that the ranks of a group share, and by which they know each other: SHARDSPEED_SECRET, or, where all ranks are on one host, a key
  * file of this user, which the first rank makes.
  *
- * @throws ShardspeedError ERR_CONFIG where there is none, or one that others could know.
+ * @throws ShardspeedError ERR_CONFIG if there is none, or if others could know it.
  */
 export function readSecret(
   place: Pick<LaunchEnvironment, "worldSize" | "localWorldSize">,
@@ -70,7 +70,7 @@ function readKeyFile(env: NodeJS.ProcessEnv): Buffer {
   );
 }
 
-/** By preference. All ranks of a host find the same one, as the same user they have the same home. */
+/** In order of preference. All ranks of a host find the same folder, since the same user has the same home. */
 function keyFolders(env: NodeJS.ProcessEnv): string[] {
   const state = env.XDG_STATE_HOME;
   // A relative path is to be ignored, says the XDG base directory specification.
@@ -80,7 +80,7 @@ function keyFolders(env: NodeJS.ProcessEnv): string[] {
   return base ? [path.join(base, "shardspeed"), temporary] : [temporary];
 }
 
-/** Undefined for a user whom the system does not know, as in a container that runs under any user. */
+/** Undefined for a user that the system does not know, as in a container with an arbitrary user id. */
 function findHome(): string | undefined {
   try {
     return homedir();
@@ -89,11 +89,11 @@ function findHome(): string | undefined {
   }
 }
 
-/** The key, or undefined where there is no file yet. */
+/** The key, or undefined if there is no file yet. */
 function openKey(file: string): Buffer | undefined {
   let descriptor: number;
   try {
-    // Not blocking: a pipe in this place must not hold the rank up before it is refused.
+    // Non-blocking, so that a pipe in this place does not block the rank before it is refused.
     descriptor = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
@@ -110,7 +110,7 @@ function openKey(file: string): Buffer | undefined {
   }
 }
 
-/** Makes the file at once with its content: of ranks that do so together one is first, and all others find its file. */
+/** Makes the file together with its content. If several ranks do so at once, one is first, and the others find its file. */
 function makeKey(file: string): Buffer | undefined {
   const temporary = `${file}.${process.pid}.${randomBytes(6).toString("hex")}`;
   let descriptor: number;
@@ -133,7 +133,7 @@ function makeKey(file: string): Buffer | undefined {
   return openKey(file);
 }
 
-/** Throws where another user could read or replace what lies here. */
+/** Throws if another user could read or replace the file or folder. */
 function check(place: string, stats: Stats, kind: "file" | "folder"): void {
   if (kind === "folder" ? !stats.isDirectory() : !stats.isFile()) throw unsafe(place, `it is no ${kind}`);
   const user = process.geteuid?.();

@@ -1,5 +1,8 @@
 import { ShardspeedError } from "../base/errors.js";
-import type { Launcher } from "./environment.js";
+import { truncate } from "../base/text.js";
+
+/** Who started this process. */
+export type Launcher = "torchrun" | "slurm" | "openmpi" | "mpich" | "kubernetes" | "shardspeed" | "environment";
 
 export interface Variable {
   name: string;
@@ -24,7 +27,7 @@ export interface LauncherVariables {
 export function wrong(found: (Variable | undefined)[], expected: string): ShardspeedError {
   const shown = found
     .filter((variable) => variable !== undefined)
-    .map(({ name, value }) => `${name}=${value.length > 80 ? `${value.slice(0, 77)}...` : value}`)
+    .map(({ name, value }) => `${name}=${truncate(value)}`)
     .join(", ");
   return new ShardspeedError(
     "ERR_CONFIG",

@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
 
-/** How long a last message may take to leave before the connection is cut. */
+/** Time limit for the last message before the connection is cut. */
 const closingMs = 2000;
 
-/** Lines over a TCP connection, with a limit on what the other side may send before it is read. */
+/** Lines over a TCP connection, with a limit on the bytes that may wait to be read. */
 export class Wire {
   readonly #socket: Socket;
   /** Resolves when the connection is gone. */
@@ -20,7 +20,7 @@ export class Wire {
     this.#socket = socket;
     this.#limit = limit;
     this.closed = new Promise((resolve) => socket.once("close", () => resolve()));
-    // A host that vanishes without a word is noticed after some fifteen seconds.
+    // Notices after some fifteen seconds that a host has vanished.
     socket.setNoDelay(true).setKeepAlive(true, 5000);
     socket
       .on("data", (chunk) => this.#take(chunk))
@@ -36,7 +36,7 @@ export class Wire {
   /**
    * The next line, without its end. Lines that came before the connection ended can still be read. One reader at a time.
    *
-   * @throws what the connection ended with
+   * @throws the error that the connection ended with
    */
   async read(): Promise<string> {
     const line = this.#shift();
@@ -51,15 +51,15 @@ export class Wire {
     if (this.#failure === undefined) this.#socket.write(`${line}\n`);
   }
 
-  /** Cuts the connection: whoever reads gets this error. Only the first counts. */
+  /** Cuts the connection; a pending read rejects with this error. Only the first call counts. */
   fail(error: Error): void {
-    // What was written last still leaves where this side is closing anyway.
+    // If this side is closing already, the last bytes are still sent.
     if (this.#closing) this.#socket.destroySoon();
     else this.#socket.destroy();
     this.#end(error);
   }
 
-  /** Ends the connection: what was written leaves, and the other side ends it too or is not waited for long. Resolves when it is gone. */
+  /** Sends what was written, then ends the connection; the other side has two seconds to end it too. Resolves when it is closed. */
   async close(lastLine?: string): Promise<void> {
     if (this.#failure === undefined) {
       if (lastLine !== undefined) this.write(lastLine);

@@ -1,10 +1,10 @@
-import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject, parseJson } from "../base/json.js";
 import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
-import { readModelConfig } from "./model_folder.js";
 
-/** A model's config.json: its keys as they stand there. */
+/** The content of a model's config.json. */
 export interface ModelConfig {
   model_type?: string;
   [key: string]: unknown;
@@ -18,15 +18,15 @@ export function modelConfigFolder(config: object): string | undefined {
   return folders.get(config);
 }
 
-/** The name that transformers users know. */
+/** Reads the config.json of a model, as in transformers. */
 export class AutoConfig {
   /**
    * Reads the config.json of a model folder.
    *
-   * @param folder A folder with config.json; a relative path is looked for from the working directory, then in the model folder of the handler
-   * that calls.
-   * @returns The parsed file, which modelFromConfig takes; it remembers its folder, invisibly.
-   * @throws ShardspeedError ERR_CHECKPOINT when there is none or it cannot be read.
+   * @param folder A folder with config.json. A relative path is searched in the working directory, then in the model folder of the calling
+   * handler.
+   * @returns The parsed file, for modelFromConfig().
+   * @throws ShardspeedError ERR_CHECKPOINT if the file does not exist or cannot be read.
    */
   static async fromPretrained(folder: string): Promise<ModelConfig> {
     if (typeof folder !== "string" || folder === "") {
@@ -37,10 +37,35 @@ export class AutoConfig {
       throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(folder)}, config.json among them.`);
     }
     const config = await readModelConfig(path);
-    if (typeof config !== "object" || config === null || Array.isArray(config)) {
+    if (!isObject(config)) {
       throw new ShardspeedError("ERR_CHECKPOINT", `${path}: expected config.json to hold an object.`);
     }
     folders.set(config, path);
     return config as ModelConfig;
   }
+}
+
+/**
+ * Reads the config.json of a model folder.
+ *
+ * @throws ShardspeedError ERR_CHECKPOINT, saying what is wrong with the folder or the file.
+ */
+export async function readModelConfig(folder: string): Promise<unknown> {
+  const path = join(folder, "config.json");
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    const found = await describeFolder(folder);
+    throw new ShardspeedError("ERR_CHECKPOINT", `${folder}: expected a Hugging Face model folder, but ${found}.`, {
+      cause: error,
+    });
+  }
+  return parseJson(text, path, "ERR_CHECKPOINT");
+}
+
+async function describeFolder(folder: string): Promise<string> {
+  const status = await stat(folder).catch(() => undefined);
+  if (status === undefined) return "there is no such folder";
+  return status.isDirectory() ? "it has no config.json that can be read" : "it is not a folder";
 }

@@ -1,7 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
-import type { CudaDevice, CudaReport, EnginePlan } from "../native/binding.js";
-import { availableMemoryBytes, formatBytes, type MemoryBudget } from "./memory.js";
+import type { CudaDevice, CudaReport, RankPlan } from "../native/binding.js";
 
 /** Where an engine computes. */
 export interface Device {
@@ -14,7 +13,7 @@ export interface Device {
 export const cpuDevice: Device = { name: "cpu", cudaIndex: undefined };
 
 /** A build whose CUDA backend runs on the CPU offers its device under this name, to tests. */
-const emulatorName = "cuda-emulator";
+export const emulatorName = "cuda-emulator";
 
 /** The device's name for the native side. */
 export function toPlanDevice({ cudaIndex }: Device): string {
@@ -58,65 +57,6 @@ export function chooseDevice(value: unknown, report: () => CudaReport, logger: L
   );
 }
 
-/**
- * The devices of `count` ranks that are threads of this process.
- *
- * @param first What chooseDevice() made of `asked`.
- * @throws ShardspeedError ERR_CUDA where there are fewer, but for "auto".
- */
-export function rankDevices(
-  first: Device,
-  asked: string,
-  count: number,
-  report: () => CudaReport,
-  logger: Logger,
-): Device[] {
-  if (count === 1) return [first];
-  if (first.cudaIndex === undefined) return Array.from({ length: count }, () => cpuDevice);
-  // From a device that was named on; else all.
-  const from = /:\d+$/.test(asked) ? first.cudaIndex : 0;
-  const usable = report().devices.filter(({ usable, index }) => usable && index >= from);
-  if (usable.length >= count) return usable.slice(0, count).map((device) => nameRankDevice(device, asked));
-  const found = `${usable.length} usable CUDA device${usable.length === 1 ? "" : "s"}${from === 0 ? "" : ` from cuda:${from} on`}`;
-  if (asked === "auto") {
-    logger.warn(`Device auto: the CPU is used. Found ${found}, but tp_size ${count} takes one for each rank`);
-    return Array.from({ length: count }, () => cpuDevice);
-  }
-  throw new ShardspeedError(
-    "ERR_CUDA",
-    `Found ${found}, but tp_size ${count} takes one for each rank.${visibleDevices()} Use a smaller tp_size, or device "cpu".`,
-  );
-}
-
-/**
- * The device of a rank that is a process, one of `localCount` on this host: the one that was named, the only one that it sees, or the one with
- * its local rank.
- *
- * @throws ShardspeedError ERR_CUDA where there is none for it.
- */
-export function localRankDevice(
-  first: Device,
-  asked: string,
-  localRank: number,
-  localCount: number,
-  report: () => CudaReport,
-): Device {
-  if (first.cudaIndex === undefined || /:\d+$/.test(asked)) return first;
-  const usable = report().devices.filter(({ usable }) => usable);
-  const own = usable[localRank] ?? (usable.length === 1 ? usable[0] : undefined);
-  if (own !== undefined) return nameRankDevice(own, asked);
-  throw new ShardspeedError(
-    "ERR_CUDA",
-    `Found ${usable.length} usable CUDA devices for ${localCount} ranks on this host, of which this is number ${localRank}.` +
-      `${visibleDevices()} Start fewer ranks here, or use device "cpu".`,
-  );
-}
-
-function nameRankDevice({ index }: CudaDevice, asked: string): Device {
-  const kind = asked === emulatorName ? emulatorName : "cuda";
-  return { name: kind === emulatorName && index === 0 ? kind : `${kind}:${index}`, cudaIndex: index };
-}
-
 /** Why `device: "cuda"` cannot be followed, as a sentence; undefined where it can. */
 export function whyNoCuda(report: CudaReport): string | undefined {
   const chosen = firstUsable(report);
@@ -124,41 +64,16 @@ export function whyNoCuda(report: CudaReport): string | undefined {
 }
 
 /**
- * The memory that an engine on this device may plan with.
- *
- * @param report What CUDA says now: other engines and processes take memory meanwhile.
- * @throws ShardspeedError ERR_CUDA where the device is not there any more.
- */
-export function memoryBudget(device: Device, report: () => CudaReport): MemoryBudget {
-  if (device.cudaIndex === undefined) return { availableBytes: availableMemoryBytes(), place: "" };
-  const { devices, problem } = report();
-  const found = devices.find(({ index }) => index === device.cudaIndex);
-  if (found === undefined || !found.usable) {
-    const reason = found === undefined ? (problem ?? "CUDA does not show it.") : `${describeUnusable([found])}.`;
-    throw new ShardspeedError("ERR_CUDA", `Device ${device.name} cannot be used any more: ${reason}`);
-  }
-  const reservedBytes = Math.min(found.freeBytes, cudaReserveBytes + cudaReserveShare * found.freeBytes);
-  return {
-    availableBytes: Math.floor(found.freeBytes - reservedBytes),
-    place: ` on ${device.name} (${formatBytes(found.freeBytes)} free, less ${formatBytes(Math.ceil(reservedBytes))} for CUDA itself)`,
-  };
-}
-
-/** CUDA's own needs beside weights, activations and KV cache: code of kernels, captured graphs. docs/cuda.md names both numbers. */
-const cudaReserveBytes = 256 * 2 ** 20;
-const cudaReserveShare = 0.02;
-
-/**
  * The engine's element type: the config's, else the checkpoint's. CUDA computes in 16 bits only.
  *
  * @throws ShardspeedError ERR_CONFIG for a config that wants another one on CUDA.
  */
 export function chooseDtype(
-  configured: EnginePlan["dtype"] | undefined,
-  stored: EnginePlan["dtype"],
+  configured: RankPlan["dtype"] | undefined,
+  stored: RankPlan["dtype"],
   device: Device,
   logger: Logger,
-): EnginePlan["dtype"] {
+): RankPlan["dtype"] {
   const wanted = configured ?? stored;
   if (device.cudaIndex === undefined || wanted !== "float32") return wanted;
   if (configured !== undefined) {
@@ -217,7 +132,7 @@ function noneAtAll(report: CudaReport): string | undefined {
   return report.driverVersion === undefined ? problem : problem + visibleDevices();
 }
 
-function describeUnusable(devices: readonly CudaDevice[]): string {
+export function describeUnusable(devices: readonly CudaDevice[]): string {
   return devices
     .map(({ index, name, problem }) => {
       return `cuda:${index} (${name}): ${withoutPeriod(problem ?? "CUDA does not say why")}`;
@@ -226,7 +141,7 @@ function describeUnusable(devices: readonly CudaDevice[]): string {
 }
 
 /** This variable hides devices from CUDA, which then knows nothing of them. */
-function visibleDevices(): string {
+export function visibleDevices(): string {
   const visible = process.env.CUDA_VISIBLE_DEVICES;
   return visible === undefined ? "" : ` The environment variable CUDA_VISIBLE_DEVICES is ${JSON.stringify(visible)}.`;
 }

@@ -1,19 +1,19 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { canonicalDtype } from "../deepspeed_config/schema.js";
+import { canonicalDtype } from "../deepspeed_config/values.js";
+import { type ModelInfo, modelInfo } from "../engine/model_info.js";
 import { describeModel, type ModelDescription, type WeightDtype } from "../models/index.js";
-import type { ModelSpec } from "../models/spec.js";
 import { type ModelConfig, modelConfigFolder } from "./auto_config.js";
 
 const marker = Symbol.for("shardspeed.metaModel");
 
-/** A model that is described and has no weights: what torch builds under `torch.device("meta")`. Made by modelFromConfig(). */
+/** A model without weights, like one that torch builds under `torch.device("meta")`. Made by modelFromConfig(). */
 export class MetaModel {
-  /** A copy of what it was made from. */
+  /** A copy of its config. */
   readonly config: ModelConfig;
-  /** What weights are to be stored as; undefined where neither the caller nor the config says: then as the checkpoint has them. */
+  /** Element type of the weights; undefined if neither the caller nor the config names one: then that of the checkpoint. */
   readonly dtype: WeightDtype | undefined;
-  /** The model folder that the config came from, where AutoConfig read it. */
+  /** The model folder of the config, if AutoConfig read it. */
   readonly folder: string | undefined;
   readonly device = "meta";
   /** @internal */
@@ -33,33 +33,37 @@ export class MetaModel {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** What the model computes: sizes and choices. */
-  get spec(): ModelSpec {
-    return this.description.spec;
+  get info(): ModelInfo {
+    return modelInfo(this.description.spec);
   }
 
-  /** Nothing is trained here: only so that lines ported from Python run. */
+  /** @deprecated Use `info`, which it is. */
+  get spec(): ModelInfo {
+    return this.info;
+  }
+
+  /** Does nothing: for lines ported from Python. */
   eval(): this {
     return this;
   }
 
-  /** True for meta models of any copy of this package in the process, where `instanceof` knows only its own. */
+  /** True for meta models of any copy of this package in the process, unlike `instanceof`. */
   static isInstance(value: unknown): value is MetaModel {
     return typeof value === "object" && value !== null && marker in value;
   }
 }
 
 export interface ModelFromConfigOptions {
-  /** As torch or DeepSpeed spell it: "float16", "torch.float16", "fp16", "half", "bf16", "fp32" ... Default: the config's. */
+  /** In the spelling of torch or DeepSpeed: "float16", "torch.float16", "fp16", "half", "bf16", "fp32" ... Default: that of the config. */
   dtype?: string;
 }
 
 /**
- * Describes a model and allocates nothing, as `AutoModelForCausalLM.from_config(config)` does under `torch.device("meta")`. initInference
- * fills it from a checkpoint.
+ * Describes a model without allocating weights, like `AutoModelForCausalLM.from_config(config)` under `torch.device("meta")`. initInference
+ * loads its weights from a checkpoint.
  *
- * @param config From AutoConfig.fromPretrained(), or an object as config.json holds. It is left as it is.
- * @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a config that is not one of a model that can be computed; ERR_INVALID_ARGUMENT for options.
+ * @param config From AutoConfig.fromPretrained(), or the content of a config.json. It is not changed.
+ * @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a model that cannot be computed; ERR_INVALID_ARGUMENT for options.
  */
 export function modelFromConfig(config: ModelConfig, options?: ModelFromConfigOptions): MetaModel {
   const dtype = readDtype(new OptionReader("The options of modelFromConfig", options, ["dtype"]).get("dtype"));

@@ -1,12 +1,18 @@
 import { ShardspeedError } from "../base/errors.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
+import { countUnits, parseRole, type Unit } from "../models/roles.js";
+import type { ModelSpec, WeightView } from "../native/spec.js";
 
-/** Most ranks of a group (kMostRanks of src/comm/group.h). */
+/** Most ranks of a group: kMostRanks of src/comm/group.h, which a test holds equal. */
 export const mostRanks = 64;
 
 /** Ranks that each get something of everything that is divided: whole heads, feed-forward neurons and vocabulary rows. */
 export function largestTpSize(spec: ModelSpec): number {
-  return Math.min(spec.heads, spec.ffnSize, spec.vocabSize, mostRanks);
+  return Math.min(least(spec, "heads"), least(spec, "neurons"), spec.vocabSize, mostRanks);
+}
+
+/** Of the layer that has fewest. */
+function least(spec: ModelSpec, unit: Unit): number {
+  return Math.min(...spec.kinds.map((kind) => countUnits(spec, kind, unit)));
 }
 
 /**
@@ -18,9 +24,10 @@ export function largestTpSize(spec: ModelSpec): number {
 export function checkTpSize(spec: ModelSpec, tpSize: number): void {
   const largest = largestTpSize(spec);
   if (tpSize <= largest) return;
+  const [heads, kvHeads, neurons] = [least(spec, "heads"), least(spec, "kvHeads"), least(spec, "neurons")];
   const limits: [number, string][] = [
-    [spec.heads, `${spec.heads} attention heads`],
-    [spec.ffnSize, `${spec.ffnSize} feed-forward neurons`],
+    [heads, `${heads} attention heads`],
+    [neurons, `${neurons} feed-forward neurons`],
     [spec.vocabSize, `${spec.vocabSize} vocabulary rows`],
     [mostRanks, `no model on more than ${mostRanks} ranks`],
   ];
@@ -28,7 +35,7 @@ export function checkTpSize(spec: ModelSpec, tpSize: number): void {
   throw new ShardspeedError(
     "ERR_CONFIG",
     `Found tensor_parallel.tp_size ${tpSize}, but this ${spec.family} model has ${limit}, and every rank needs one of its own. ` +
-      `Valid sizes are 1 to ${largest}; those that divide ${spec.heads} heads${spec.kvHeads === spec.heads ? "" : ` and ${spec.kvHeads} KV heads`} share the work evenly.`,
+      `Valid sizes are 1 to ${largest}; those that divide ${heads} heads${kvHeads === heads ? "" : ` and ${kvHeads} KV heads`} share the work evenly.`,
   );
 }
 
@@ -45,7 +52,7 @@ export function shardedTensors(
     const matrix = role.replace(/\.(weight|bias)$/, "");
     const part = held[matrix];
     // Norms are on every rank.
-    if (part === undefined) return /(^|\.)norm$/.test(matrix) ? [{ role, name: tensor, shape }] : [];
+    if (part === undefined) return parseRole(role).role.isNorm ? [{ role, name: tensor, shape }] : [];
     const [rows, cols] = part;
     if (role.endsWith(".bias")) return [{ role, name: tensor, shape: [rows] }];
     // A view of more dimensions stays as it is where nothing is cut off it.

@@ -1,4 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
+import { truncate } from "../base/text.js";
 
 /** Bounds of an integer in a config, and what stands in for it where the key is absent. */
 export interface IntegerRange {
@@ -31,18 +33,13 @@ export function show(value: unknown): string {
   } catch {
     text = String(value);
   }
-  if (text.length > 80) text = `${text.slice(0, 77)}...`;
-  return `${text} (${Array.isArray(value) ? "array" : typeof value})`;
+  return `${truncate(text)} (${Array.isArray(value) ? "array" : typeof value})`;
 }
 
 /** ERR_UNSUPPORTED_MODEL for a key of config.json: what was found, what was expected, what to do. */
 export function unsupportedKey(key: string, found: unknown, expected: string, advice = ""): ShardspeedError {
   const text = found === undefined ? `config.json has no ${key}` : `config.json has ${key} = ${show(found)}`;
   return new ShardspeedError("ERR_UNSUPPORTED_MODEL", `${text}, expected ${expected}.${advice && ` ${advice}`}`);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** A key that is undefined, as in an object that did not come from JSON, is absent. */
@@ -53,6 +50,7 @@ function entriesOf(object: Record<string, unknown>): Map<string, unknown> {
 /**
  * config.json, read key by key: checks types and ranges, and remembers which keys were read, so that what is left over
  * can be judged. Every error is ERR_UNSUPPORTED_MODEL and names the key, what was found and what was expected.
+ * OptionReader refuses a name that it does not know; here a key may be any, and what is unread matters only once the architecture is known.
  */
 export class ConfigReader {
   readonly #values: ReadonlyMap<string, unknown>;

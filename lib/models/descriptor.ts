@@ -1,10 +1,10 @@
+import type { ModelSpec, WeightDtype } from "../native/spec.js";
 import type { ConfigReader } from "./config.js";
-import type { ModelSpec } from "./spec.js";
 import { share, transpose, type ViewStep } from "./weights/views.js";
 
 /** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */
 export interface WeightPlace {
-  /** As spec.ts lists them. */
+  /** As roles.ts lists them. */
   role: string;
   /** Name behind the body's or the head's prefix. */
   tensor: string;
@@ -49,6 +49,20 @@ export interface ModelDescriptor {
   /** Tensors that carry no weights: buffers that older versions stored. */
   ignoredTensors: readonly RegExp[];
   describe(config: ConfigReader): ArchitectureDescription;
+}
+
+/** What config.json says about a model: what it computes, and where its weights should lie. */
+export interface ModelDescription {
+  spec: ModelSpec;
+  /** config.json's dtype (torch_dtype); undefined where it names none that weights have here. */
+  storedDtype: WeightDtype | undefined;
+  /** What resolveWeights matches with a checkpoint. */
+  layout: {
+    body: readonly WeightPlace[];
+    head: readonly WeightPlace[];
+    bodyPrefixes: readonly string[];
+    ignoredTensors: readonly RegExp[];
+  };
 }
 
 /** A tensor that is a role as it is. */

@@ -1,31 +1,20 @@
 import { type Logger, silentLogger } from "../base/logger.js";
+import type { ModelSpec, WeightDtype } from "../native/spec.js";
+import { bloom } from "./architectures/bloom.js";
+import { falcon } from "./architectures/falcon.js";
 import { gpt2 } from "./architectures/gpt2.js";
 import { llama } from "./architectures/llama.js";
 import { opt } from "./architectures/opt.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
-import type { ModelDescriptor, WeightPlace } from "./descriptor.js";
+import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
 import { judgeUnreadKeys } from "./keys.js";
-import type { ModelSpec, WeightDtype } from "./spec.js";
 
-export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "./spec.js";
+export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../native/spec.js";
+export type { ModelDescription } from "./descriptor.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
-const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama];
-
-/** What config.json says about a model: what it computes, and where its weights should lie. */
-export interface ModelDescription {
-  spec: ModelSpec;
-  /** config.json's dtype (torch_dtype); undefined where it names none that weights have here. */
-  storedDtype: WeightDtype | undefined;
-  /** What resolveWeights matches with a checkpoint. */
-  layout: {
-    body: readonly WeightPlace[];
-    head: readonly WeightPlace[];
-    bodyPrefixes: readonly string[];
-    ignoredTensors: readonly RegExp[];
-  };
-}
+const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama, bloom, falcon];
 
 /** What can be run, for docs and `inspect`. */
 export interface Architecture {
@@ -82,7 +71,7 @@ function checkClasses(config: ConfigReader, descriptor: ModelDescriptor, spec: M
     if (!descriptor.bodyClasses.includes(name)) {
       throw unsupportedKey("architectures", found, expected, `${show(name)} is not a model that generates text here.`);
     }
-    if (!spec.tiedHead)
+    if (!spec.output.tied)
       throw unsupportedKey("architectures", found, expected, `${name} has no head to make logits with.`);
   }
 }

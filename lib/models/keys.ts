@@ -1,6 +1,6 @@
+import type { ModelSpec } from "../native/spec.js";
 import { type ConfigReader, unsupportedKey } from "./config.js";
 import type { ModelDescriptor } from "./descriptor.js";
-import type { ModelSpec } from "./spec.js";
 
 /** Keys that any config may have and that do not change what inference computes: training, generation, bookkeeping. */
 const ignoredKeys = new Set(

@@ -1,12 +1,17 @@
-import type { ModelSpec, WeightPlan, WeightView } from "../models/spec.js";
+import type { ModelSpec, WeightPlan, WeightView } from "./spec.js";
 
-/** The native surface, all of it. Arguments are trusted there: everything is checked before it gets here. */
+/**
+ * The native surface, all of it. What users may get wrong is checked before it gets here; what the native side does not know (a key, a name
+ * of a union, a type, a size out of range) it refuses all the same, with ERR_NATIVE and the path of the key.
+ */
 export interface NativeBinding {
   createEngine(plan: EnginePlan, onEvents: (events: EngineEvent[]) => void): NativeEngine;
-  /** What an engine of this plan will allocate, for each rank of this process; kvCachePages and weights do not matter. Allocates nothing of it. */
-  estimateMemory(plan: EnginePlan): MemoryEstimate[];
+  /** The first thing of the model that the plan's devices cannot compute, as a sentence; null where they can compute it. Loads nothing. */
+  unsupported(plan: RankPlan): string | null;
+  /** What an engine of this plan will allocate, for each rank of this process. Allocates nothing of it. */
+  estimateMemory(plan: RankPlan): MemoryEstimate[];
   /** Rows and columns that the first rank of this process holds of each matrix, by role without ".weight". */
-  shardShapes(plan: EnginePlan): Record<string, [rows: number, cols: number]>;
+  shardShapes(plan: RankPlan): Record<string, [rows: number, cols: number]>;
   /** Opens a port, chosen by the system, for a group's rank 0. An engine takes it over; where none comes to be it must be closed. */
   openListener(host: string): { descriptor: number; port: number };
   closeListener(descriptor: number): void;
@@ -76,23 +81,31 @@ export interface BuildInfo {
   cuda: boolean;
 }
 
-export interface EnginePlan {
-  spec: ModelSpec;
-  /** Null: random weights (benches), from a fixed seed. */
-  weights: WeightPlan | null;
+/** What the ranks of this process compute, as far as their memory depends on it. */
+export interface RankPlan {
+  readonly spec: ModelSpec;
   /** On CUDA never "float32". */
-  dtype: "float32" | "float16" | "bfloat16";
+  readonly dtype: "float32" | "float16" | "bfloat16";
+  /** Ranks that the model is divided among, in all processes. */
+  readonly tpSize: number;
+  /** The rank of this process; 0 where all ranks are in it. */
+  readonly firstRank: number;
   /** One for each rank of this process: "cpu", or "cuda:" and the index of a device of cudaReport(). Several: ranks are its threads. */
-  devices: string[];
-  /** This process is one rank of several; null: all ranks are in this process. */
-  group: GroupPlan | null;
+  readonly devices: readonly string[];
   /** CPU threads of each rank. */
-  threads: number;
+  readonly threads: number;
   /** Longest sequence, prompt and new tokens. */
-  maxSequenceTokens: number;
+  readonly maxSequenceTokens: number;
   /** Most tokens a step computes. */
-  maxBatchTokens: number;
-  kvCachePages: number;
+  readonly maxBatchTokens: number;
+}
+
+export interface EnginePlan extends RankPlan {
+  /** Null: random weights (benches), from a fixed seed. */
+  readonly weights: WeightPlan | null;
+  /** How this process, one rank of several, meets the others; null: all ranks are in this process. */
+  readonly group: GroupPlan | null;
+  readonly kvCachePages: number;
 }
 
 /** A file to write: the header as it is, then the tensors, one behind the other. */
@@ -107,23 +120,18 @@ export interface WritePlan {
 
 /** How a rank that is a process meets the others of its group. */
 export interface GroupPlan {
-  rank: number;
-  size: number;
   /** Rank 0: the descriptor of openListener(). The others: -1. */
   listener: number;
   leaderHost: string;
   leaderPort: number;
   /** 32 bytes that only ranks of the group know. */
   key: Uint8Array;
-  /** A rank that has been silent for as long is taken for gone. */
+  /** A rank that does not connect for as long, or is silent for as long, is taken for gone. */
   silenceLimitMs: number;
-  connectLimitMs: number;
 }
 
-export interface NativeRequest {
-  id: number;
-  tokens: Int32Array;
-  maxNewTokens: number;
+/** How the next token is chosen. */
+export interface SamplingParameters {
   minNewTokens: number;
   temperature: number;
   topK: number;
@@ -132,6 +140,12 @@ export interface NativeRequest {
   repetitionPenalty: number;
   presencePenalty: number;
   frequencyPenalty: number;
+}
+
+export interface NativeRequest extends SamplingParameters {
+  id: number;
+  tokens: Int32Array;
+  maxNewTokens: number;
   /** Two 32-bit halves of the seed. */
   seedLow: number;
   seedHigh: number;

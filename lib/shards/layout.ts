@@ -1,7 +1,7 @@
 import type { WeightPlace } from "../models/descriptor.js";
 import type { ModelDescription } from "../models/index.js";
-import type { ModelSpec, WeightView } from "../models/spec.js";
 import { contiguous, rowsOf } from "../models/weights/tiles.js";
+import type { ModelSpec, WeightView } from "../native/spec.js";
 import { cutOf, type Range, shareOf } from "./cut.js";
 import { cutTiles, type SourceTile, toTiles, transposeTile } from "./source.js";
 

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
+import { abortedError, throwIfAborted } from "../base/abort.js";
 import { nativeError, type ShardspeedError } from "../base/errors.js";
 import { replaceFile } from "../base/replace_file.js";
 import { checkpointError } from "../checkpoint/errors.js";
-import { abortedError } from "../engine/generation.js";
 import { bytesOf } from "../models/weights/tiles.js";
 import type { EnginePlan, NativeBinding, WritePlan } from "../native/binding.js";
 import type { ShardLayout, ShardTensor } from "./layout.js";
@@ -108,7 +108,7 @@ async function writeFileOf(
   signal: AbortSignal | undefined,
   report: ((bytes: number) => void) | undefined,
 ): Promise<void> {
-  if (signal?.aborted) throw abortedError(signal);
+  throwIfAborted(signal);
   const temporary = `${target}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`;
   const job = binding.writeTensors(toWritePlan(temporary, content));
   const cancel = () => job.cancel();

@@ -1,5 +1,5 @@
-import type { WeightView } from "../models/spec.js";
 import { bytesOf, rowsOf } from "../models/weights/tiles.js";
+import type { WeightView } from "../native/spec.js";
 import type { Range } from "./cut.js";
 
 /** A view of one or two dimensions, and where its first element belongs in its role's tensor. */

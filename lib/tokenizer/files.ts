@@ -2,7 +2,7 @@ import { constants as fsConstants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json_error.js";
+import { describeJsonError } from "../base/json.js";
 import type { JsonObject } from "./encoding/json.js";
 
 export type { JsonObject } from "./encoding/json.js";

@@ -1,19 +1,14 @@
 import { isDeepStrictEqual } from "node:util";
-import { type KeyDescription, type KeyType, modelConfigKeys } from "./keys.js";
+import { type Checked, trueOrFalse } from "../base/rules.js";
+import { type KeyDescription, type KeyType, modelYamlKeys } from "./keys.js";
 import { plainScalar } from "./scalars.js";
-
-/** What became of a value: itself as it counts, with what is to be said of it, or what was expected. */
-export type Checked =
-  | { value: unknown; remark?: string }
-  /** `at`: which element of a list is wrong. */
-  | { expected: string; at?: number };
 
 /** Java's int, which the originals of these keys are. */
 const largest = 2 ** 31 - 1;
 
 /** Whether a value is one for this key, whatever source it is from. */
-export function checkValue(name: string, value: unknown): Checked {
-  const { type, unit } = modelConfigKeys[name] as KeyDescription;
+export function checkValue(name: string, value: unknown): Checked<unknown> {
+  const { type, unit } = modelYamlKeys[name] as KeyDescription;
   if (type.kind === "integer") return checkInteger(type, unit, value);
   if (type.kind === "boolean") return checkBoolean(value);
   if (type.kind === "integers") return checkIntegers(value);
@@ -24,7 +19,7 @@ export function checkValue(name: string, value: unknown): Checked {
 
 /** What is to be said of a value that is right in itself. */
 export function remarkOn(name: string, value: unknown): string | undefined {
-  const { noEffect, default: unset } = modelConfigKeys[name] as KeyDescription;
+  const { noEffect, default: unset } = modelYamlKeys[name] as KeyDescription;
   return noEffect === undefined || isDeepStrictEqual(value, unset) ? undefined : `no effect here: ${noEffect}`;
 }
 
@@ -34,7 +29,7 @@ function checkInteger(
   { minimum, zeroIs }: Extract<KeyType, { kind: "integer" }>,
   unit: "ms" | "s" | undefined,
   value: unknown,
-): Checked {
+): Checked<unknown> {
   if (value === 0 && zeroIs !== undefined) return { value: zeroIs, remark: `0 is taken as ${zeroIs}` };
   const words = unit === undefined ? "" : unitWords[unit];
   if (!Number.isInteger(value) || (value as number) < minimum) {
@@ -45,12 +40,11 @@ function checkInteger(
 }
 
 /** In quotes too: some templates write all values so. */
-function checkBoolean(value: unknown): Checked {
-  const meant = typeof value === "string" ? plainScalar(value) : value;
-  return typeof meant === "boolean" ? { value: meant } : { expected: "true or false" };
+function checkBoolean(value: unknown): Checked<unknown> {
+  return trueOrFalse(typeof value === "string" ? plainScalar(value) : value);
 }
 
-function checkIntegers(value: unknown): Checked {
+function checkIntegers(value: unknown): Checked<unknown> {
   if (!Array.isArray(value)) return { expected: "a list of GPU numbers" };
   const at = value.findIndex((id) => !Number.isInteger(id) || id < 0 || id > largest);
   if (at >= 0) return { expected: "an integer of at least 0", at };
@@ -60,7 +54,7 @@ function checkIntegers(value: unknown): Checked {
   return { value: [...value] };
 }
 
-function checkWord(name: string, words: Readonly<Record<string, string>>, value: unknown): Checked {
+function checkWord(name: string, words: Readonly<Record<string, string>>, value: unknown): Checked<unknown> {
   const word = typeof value === "string" ? value.toLowerCase() : undefined;
   if (word !== undefined && Object.hasOwn(words, word)) return { value: words[word] };
   const known = Object.keys(words).filter((word) => word !== "");

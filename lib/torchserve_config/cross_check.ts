@@ -1,5 +1,4 @@
-import type { Findings, Place } from "./findings.js";
-import type { Given } from "./validate.js";
+import type { Findings, Given, Place } from "./findings.js";
 import type { YamlMap } from "./yaml_tree.js";
 
 /** What is right key by key, and wrong together. */

@@ -1,49 +1,50 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
 import { checkValue } from "./check_value.js";
 import { showKey } from "./findings.js";
-import { modelConfigKeys } from "./keys.js";
+import { modelYamlKeys } from "./keys.js";
 import type { ModelConfigYaml, ParsedModelConfig } from "./types.js";
 import { fillDefaults } from "./values.js";
 
-/** A setting that counts, and where it is from. */
+/** An effective setting and its source. */
 export interface EffectiveValue {
   /** Dotted name: `torchrun.nproc-per-node`, `handler.max_length`. */
   key: string;
-  /** undefined: there is none. */
+  /** undefined: no value. */
   value: unknown;
   source: "option" | "model-config.yaml" | "server" | "default";
-  /** `model-config.yaml:4:1`, where the source is that file. */
+  /** `model-config.yaml:4:1`, if that file is the source. */
   place?: string;
 }
 
-/** Values by dotted name; one that is undefined is not given. */
+/** Values by dotted name; undefined counts as not given. */
 export type Settings = Readonly<Record<string, unknown>>;
 
 export interface ConfigSources {
-  /** Of a request or a command line. */
+  /** Options of a request or a command line. */
   options?: Settings | undefined;
   yaml?: Pick<ParsedModelConfig, "given"> | undefined;
-  /** What a server has for all its models. */
+  /** Configuration of a server for all its models. */
   server?: Settings | undefined;
 }
 
 type Found = Omit<EffectiveValue, "key">;
 
 /**
- * What counts, and where it is from. One rule for all keys: an option goes before `model-config.yaml`, that before the server's configuration, that before what is built in.
- * (TorchServe has a rule for each key: a model's file silences the request's timeouts and workers, for example.)
+ * The effective settings and their sources. One order of precedence for all keys: options, `model-config.yaml`, the server's configuration, defaults.
+ * (TorchServe has a rule for each key: for example, a model's file overrides the timeouts and workers of a request.)
  *
- * @throws ShardspeedError ERR_INVALID_ARGUMENT for an option that is unknown or wrong, ERR_CONFIG for such a key of the server, and for maxWorkers below minWorkers.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT for an unknown or invalid option, ERR_CONFIG for such a key of the server and for maxWorkers below minWorkers.
  */
 export function effectiveConfig(sources: ConfigSources): EffectiveValue[] {
   return resolve(sources).rows;
 }
 
 /**
- * The settings that count, by the rule of effectiveConfig.
+ * The effective settings, by the rule of effectiveConfig().
  *
- * @throws ShardspeedError as effectiveConfig.
+ * @throws ShardspeedError Like effectiveConfig().
  */
 export function effectiveSettings(sources: ConfigSources): ModelConfigYaml {
   return resolve(sources).values;
@@ -77,7 +78,7 @@ function otherNames(key: string, found: ReadonlyMap<string, Found>): string[] {
 
 function readSettings(settings: Settings | undefined, what: "options" | "server"): [string, unknown][] {
   if (settings === undefined) return [];
-  if (typeof settings !== "object" || settings === null || Array.isArray(settings)) {
+  if (!isObject(settings)) {
     throw invalidArgument(what, "an object of settings by dotted name", settings);
   }
   const code = what === "options" ? "ERR_INVALID_ARGUMENT" : "ERR_CONFIG";
@@ -92,8 +93,8 @@ function readSetting(key: string, value: unknown, what: string, code: "ERR_INVAL
     if (typeof value === "string" && value !== "") return value;
     throw wrongSetting(key, "the name of a shipped handler", value, code);
   }
-  if (!Object.hasOwn(modelConfigKeys, key)) {
-    const near = nearestKey(key, Object.keys(modelConfigKeys));
+  if (!Object.hasOwn(modelYamlKeys, key)) {
+    const near = nearestKey(key, Object.keys(modelYamlKeys));
     const advice = near === undefined ? "docs/model-config.md lists all." : `Did you mean ${near}?`;
     throw new ShardspeedError(code, `${what}: unknown key ${showKey(key)}. ${advice}`);
   }
@@ -120,7 +121,7 @@ function checkWorkers({ minWorkers, maxWorkers }: ModelConfigYaml, found: Readon
 
 function toRows(values: ModelConfigYaml, found: ReadonlyMap<string, Found>): EffectiveValue[] {
   const unset: Omit<Found, "value"> = { source: "default" };
-  const known = Object.keys(modelConfigKeys).map((key) => {
+  const known = Object.keys(modelYamlKeys).map((key) => {
     const names = key === "parallelLevel" || key === "continuousBatching" ? [key, ...otherNames(key, found)] : [key];
     const { source, place } = names.map((name) => found.get(name)).find((row) => row !== undefined) ?? unset;
     return { key, value: valueAt(values, key), source, ...(place === undefined ? {} : { place }) };
@@ -131,4 +132,29 @@ function toRows(values: ModelConfigYaml, found: ReadonlyMap<string, Found>): Eff
 
 function valueAt(values: ModelConfigYaml, key: string): unknown {
   return key.split(".").reduce<unknown>((value, step) => (value as Record<string, unknown>)[step], values);
+}
+
+/**
+ * model-config.yaml as plain data, with options in place of what it says: what a handler sees that reads the yaml itself. Options that are
+ * undefined are not given.
+ */
+export function overlaySettings(
+  raw: Readonly<Record<string, unknown>>,
+  options: Settings = {},
+): Record<string, unknown> {
+  const all: Record<string, unknown> = structuredClone(raw);
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const [section = "", ...rest] = key.split(".");
+    const name = rest.join(".");
+    if (name === "") all[section] = value;
+    else all[section] = { ...toMap(section, all[section]), [name]: value };
+  }
+  return all;
+}
+
+/** `handler: Name` and `handler: { type: Name }` are the same. */
+function toMap(section: string, value: unknown): object {
+  if (section === "handler" && typeof value === "string") return { type: value };
+  return isObject(value) ? value : {};
 }

@@ -1,10 +1,14 @@
 import { ShardspeedError } from "../base/errors.js";
+import { escapeControls, truncate } from "../base/text.js";
 
 /** Where something stands in a file, both from 1. */
 export interface Place {
   line: number;
   column: number;
 }
+
+/** What a file gives, by dotted name, with values as they count. */
+export type Given = Map<string, { value: unknown; keyPlace: Place; valuePlace: Place }>;
 
 /** A message is there to be read: what is beyond, comes up once these are mended. */
 const mostShown = 20;
@@ -45,7 +49,7 @@ export class Findings {
     const lines = this.#lines(this.#errors);
     if (lines.length > mostShown) {
       const more = lines.splice(mostShown).length;
-      lines.push(`${escapeControl(this.#file)}: ${more} more`);
+      lines.push(`${escapeControls(this.#file)}: ${more} more`);
     }
     throw new ShardspeedError("ERR_CONFIG", lines.join("\n"));
   }
@@ -53,13 +57,8 @@ export class Findings {
   #lines(findings: { place: Place; text: string }[]): string[] {
     return findings
       .toSorted((a, b) => a.place.line - b.place.line || a.place.column - b.place.column)
-      .map(({ place, text }) => escapeControl(`${this.name(place)}: ${text.slice(0, longestText)}`));
+      .map(({ place, text }) => escapeControls(`${this.name(place)}: ${text.slice(0, longestText)}`));
   }
-}
-
-/** Names and values may hold anything: no message should move a terminal's cursor. */
-function escapeControl(text: string): string {
-  return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 
 /** A key as it may stand in a message: in quotes where it is no plain word, and of bounded length. */
@@ -69,5 +68,5 @@ export function showKey(key: string): string {
 
 /** Text in quotes, of bounded length. */
 export function showText(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);
+  return JSON.stringify(truncate(text));
 }

@@ -14,6 +14,7 @@ export {
   type EffectiveValue,
   effectiveConfig,
   effectiveSettings,
+  overlaySettings,
   type Settings,
 } from "./effective.js";
 export type { DeepSpeedSection, GivenKey, ModelConfigYaml, ParsedModelConfig, TorchrunSettings } from "./types.js";
@@ -23,14 +24,14 @@ export { ranksPerWorker } from "./values.js";
 const largestBytes = 2 ** 20;
 
 export interface ModelConfigOptions {
-  /** Gets the warnings, which are in the result too. Default: nobody. */
+  /** Receives the warnings, which are also in the result. Default: none does. */
   logger?: Logger;
 }
 
 /**
- * Reads a `model-config.yaml`, the file that TorchServe's ModelConfig.java and handlers read.
+ * Reads a `model-config.yaml`, the file of TorchServe's ModelConfig.java and handlers.
  *
- * @throws ShardspeedError ERR_CONFIG where the file cannot be read or is wrong, with all that is wrong, a line each: file, line, column, key, what was expected and found.
+ * @throws ShardspeedError ERR_CONFIG if the file cannot be read or is invalid. The message lists all errors, one per line: file, line, column, key, expected and found value.
  */
 export async function readModelConfigYaml(path: string, options?: ModelConfigOptions): Promise<ParsedModelConfig> {
   if (typeof path !== "string" || path === "") throw invalidArgument("path", "the path of a YAML file", path);
@@ -41,8 +42,8 @@ export async function readModelConfigYaml(path: string, options?: ModelConfigOpt
 /**
  * Reads the text of a `model-config.yaml`.
  *
- * @param options.path What messages call the file. Default "model-config.yaml".
- * @throws ShardspeedError ERR_CONFIG, as readModelConfigYaml.
+ * @param options.path Name of the file in messages. Default "model-config.yaml".
+ * @throws ShardspeedError ERR_CONFIG, like readModelConfigYaml().
  */
 export function parseModelConfigYaml(
   text: string,

@@ -1,22 +1,23 @@
-/** What a key takes. */
+/** Type of a key's value. */
 export type KeyType =
   | {
       kind: "integer";
-      minimum: number /** What 0 is taken as, where TorchServe's users write it for "not set". */;
+      minimum: number;
+      /** Value to use for 0, which TorchServe's users write for "not set". */
       zeroIs?: number;
     }
   | { kind: "boolean" }
   | { kind: "text" }
   | { kind: "integers" }
-  /** Words in any case, and what each means. */
+  /** Words, case-insensitive, and the value of each. */
   | { kind: "word"; words: Readonly<Record<string, string>> };
 
 export interface KeyDescription {
   type: KeyType;
   unit?: "ms" | "s";
-  /** undefined: there is none. */
+  /** undefined: no default. */
   default: unknown;
-  /** Why a value that asks for something does not get it. */
+  /** Why the key has no effect; the text of a warning. */
   noEffect?: string;
 }
 
@@ -30,8 +31,8 @@ function atLeast(minimum: number, zeroIs?: number): KeyType {
 const sequences = "requests are not kept together as sequences";
 const oneHost = "a worker's ranks are on one host, and find each other without a rendezvous";
 
-/** Every key of `model-config.yaml` but the sections that are free, by dotted name; docs/model-config.md has the same table, and a test keeps the two equal. */
-export const modelConfigKeys: Readonly<Record<string, KeyDescription>> = {
+/** Every key of `model-config.yaml` outside of free-form sections, by dotted name. A test compares it with the table of docs/model-config.md. */
+export const modelYamlKeys: Readonly<Record<string, KeyDescription>> = {
   minWorkers: { type: atLeast(1, 1), default: 1 },
   maxWorkers: { type: atLeast(1, 1), default: undefined },
   batchSize: { type: atLeast(1, 1), default: 1 },
@@ -69,16 +70,16 @@ export const modelConfigKeys: Readonly<Record<string, KeyDescription>> = {
   "deepspeed.checkpoint": { type: text, default: undefined },
 };
 
-/** Sections of other backends: taken as they are, for handlers to see, and warned of. */
+/** Sections for other backends: passed to handlers unchanged, with a warning. */
 export const foreignSections: Readonly<Record<string, string>> = {
   pippy: "there are no pipelines",
   pt2: "nothing is compiled by PyTorch",
   micro_batching: "the engine cuts steps itself",
 };
 
-/** The keys of a section, or of the file itself where none is named. */
+/** The keys of a section, or the top-level keys. */
 export function keysOf(section?: string): string[] {
-  const names = Object.keys(modelConfigKeys);
+  const names = Object.keys(modelYamlKeys);
   if (section === undefined) {
     const own = names.map((name) => name.split(".")[0] as string);
     return [...new Set([...own, "handler", ...Object.keys(foreignSections)])];

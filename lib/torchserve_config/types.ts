@@ -1,52 +1,52 @@
-/** The settings of a `model-config.yaml`, under the file's own names, with defaults where it gives none. */
+/** The settings of a `model-config.yaml` with all defaults, under the names in the file. */
 export interface ModelConfigYaml {
-  /** Workers to keep; all the ranks of a divided model are one worker. Default 1. */
+  /** Minimum number of workers; all ranks of a sharded model are one worker. Default 1. */
   minWorkers: number;
-  /** Most workers, at least minWorkers. Default: minWorkers. */
+  /** Maximum number of workers, at least minWorkers. Default: minWorkers. */
   maxWorkers: number;
-  /** Most requests that one call of a handler gets. Default 1. */
+  /** Maximum number of requests in a batch. Default 1. */
   batchSize: number;
-  /** Milliseconds that the first request of a batch waits for others; 0 is no waiting. Default 100. */
+  /** Milliseconds that the first request of a batch waits for others; 0: no wait. Default 100. */
   maxBatchDelay: number;
-  /** Seconds to wait for an answer, and for each part of one that comes in parts. Default 120. */
+  /** Timeout in seconds for a response, or for each part of a streamed response. Default 120. */
   responseTimeout: number;
-  /** Seconds to wait until a model is loaded. Default 120. */
+  /** Timeout in seconds for loading a model. Default 120. */
   startupTimeout: number;
-  /** Default "auto": GPUs where there are any. */
+  /** Default "auto": GPUs if there are any. */
   deviceType: "auto" | "cpu" | "gpu";
-  /** Numbers of the GPUs to use; empty, which is the default, for all. */
+  /** Numbers of the GPUs to use; empty, the default: all. */
   deviceIds: number[];
-  /** How a model is divided among ranks. Default "none". */
+  /** How a model is sharded over ranks. Default "none". */
   parallelType: "none" | "tp" | "custom";
-  /** Ranks of a worker; 0, which is the default, for what the DeepSpeed config says. Counts with a parallelType only. */
+  /** Ranks of a worker; 0, the default: from the DeepSpeed config. Used only with a parallelType. */
   parallelLevel: number;
   torchrun: TorchrunSettings;
-  /** Seconds within which a worker that died is started again; 0 for never. Default 300. */
+  /** Seconds in which a dead worker is restarted; 0: never. Default 300. */
   maxRetryTimeoutInSec: number;
-  /** Milliseconds after which a request that still waits is given up; 0, which is the default, for never. */
+  /** Maximum milliseconds of a request in the queue; 0, the default: unlimited. */
   clientTimeoutInMills: number;
-  /** Most requests that wait. Default 100. */
+  /** Maximum number of waiting requests. Default 100. */
   jobQueueSize: number;
-  /** Take a request only if a worker is idle. Default false. */
+  /** Accept a request only if a worker is idle. Default false. */
   useJobTicket: boolean;
-  /** Give each request to the handler at once, and let the engine batch tokens. Default false, or what asyncCommunication says. */
+  /** Pass each request to the handler immediately; the engine batches tokens. Default: asyncCommunication, else false. */
   continuousBatching: boolean;
-  /** Another name of continuousBatching. Default false. */
+  /** Alias of continuousBatching. Default false. */
   asyncCommunication: boolean;
-  /** Not served. Default false. */
+  /** No effect. Default false. */
   sequenceBatching: boolean;
-  /** Not served. Milliseconds; default 0. */
+  /** No effect. Milliseconds; default 0. */
   sequenceMaxIdleMSec: number;
-  /** Not served. Milliseconds; default 0. */
+  /** No effect. Milliseconds; default 0. */
   sequenceTimeoutMSec: number;
-  /** Not served. Default 1. */
+  /** No effect. Default 1. */
   maxNumSequence: number;
-  /** Not served. Default 1. */
+  /** No effect. Default 1. */
   maxSequenceJobQueueSize: number;
-  /** Has no effect: there is no Python environment. Default false. */
+  /** No effect: there is no Python environment. Default false. */
   useVenv: boolean;
   deepspeed: DeepSpeedSection;
-  /** The handler's own settings, or the name of a shipped handler. Default {}. */
+  /** Settings of the handler, or the name of a shipped handler. Default {}. */
   handler: string | Record<string, unknown>;
 }
 
@@ -66,32 +66,32 @@ export interface TorchrunSettings {
   "monitor-interval": number;
   /** Default 0. */
   "node-rank": number;
-  /** CPU threads of each rank; 0, which is the default, for the engine's choice. */
+  /** CPU threads of each rank; 0, the default: automatic. */
   OMP_NUMBER_THREADS: number;
 }
 
 /** The section `deepspeed`. Paths are relative to the model's folder. */
 export interface DeepSpeedSection {
-  /** The DeepSpeed inference config, a JSON file; undefined where none is named. */
+  /** Path of the DeepSpeed inference config, a JSON file. */
   config: string | undefined;
-  /** The checkpoint index to write and to load from, a JSON file; undefined where none is named. */
+  /** Path of the checkpoint index, a JSON file that is written and then loaded from. */
   checkpoint: string | undefined;
 }
 
-/** A key that a file gives. */
+/** A key in a file. */
 export interface GivenKey {
   value: unknown;
   /** `model-config.yaml:4:1`: file, line and column of the key. */
   place: string;
 }
 
-/** A `model-config.yaml` that was read. */
+/** A parsed `model-config.yaml`. */
 export interface ParsedModelConfig {
   values: ModelConfigYaml;
-  /** The whole file as plain data, keys that shardspeed does not know included: what handlers see. */
+  /** The whole file as plain data with unknown keys, as handlers get it. */
   raw: Record<string, unknown>;
-  /** What the file gives, by dotted name (`torchrun.nproc-per-node`). */
+  /** The keys in the file, by dotted name (`torchrun.nproc-per-node`). */
   given: ReadonlyMap<string, GivenKey>;
-  /** What the file asks for in vain, each with its place. */
+  /** Messages about keys without effect, each with its place. */
   warnings: string[];
 }

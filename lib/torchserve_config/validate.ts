@@ -1,18 +1,15 @@
 import { nearestKey } from "../base/nearest.js";
 import { checkValue, remarkOn } from "./check_value.js";
 import { crossCheck } from "./cross_check.js";
-import { type Findings, type Place, showKey } from "./findings.js";
-import { foreignSections, keysOf, modelConfigKeys } from "./keys.js";
+import { type Findings, type Given, showKey } from "./findings.js";
+import { foreignSections, keysOf, modelYamlKeys } from "./keys.js";
 import { describeValue, plainData, type YamlEntry, type YamlMap, type YamlValue } from "./yaml_tree.js";
-
-/** What a file gives, with values as they count. */
-export type Given = Map<string, { value: unknown; keyPlace: Place; valuePlace: Place }>;
 
 /** Checks all of a file; what is wrong goes to the findings. */
 export function validate(file: YamlMap, findings: Findings): Given {
   const given: Given = new Map();
   for (const [key, entry] of file.entries) {
-    if (Object.hasOwn(modelConfigKeys, key) && !key.includes(".")) readKey(key, entry, given, findings);
+    if (Object.hasOwn(modelYamlKeys, key) && !key.includes(".")) readKey(key, entry, given, findings);
     else if (key === "torchrun" || key === "deepspeed") readSection(key, entry, given, findings);
     else if (key === "handler") readHandler(entry, given, findings);
     else if (Object.hasOwn(foreignSections, key)) {
@@ -64,7 +61,7 @@ function addTorchrunRanks(file: YamlMap, given: Given): void {
   if (section?.value.kind !== "map" || section.value.entries.has("nproc-per-node")) return;
   if (given.get("parallelLevel")?.value) return;
   const { keyPlace, value: node } = section;
-  const value = modelConfigKeys["torchrun.nproc-per-node"]?.default;
+  const value = modelYamlKeys["torchrun.nproc-per-node"]?.default;
   given.set("torchrun.nproc-per-node", { value, keyPlace, valuePlace: node.place });
 }
 

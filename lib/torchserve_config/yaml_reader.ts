@@ -1,6 +1,6 @@
+import { createRequire } from "node:module";
 import type * as Yaml from "yaml";
 import type { Alias, Document, LineCounter, Node, ParsedNode, Scalar as ScalarNode, YAMLMap, YAMLSeq } from "yaml";
-import { lazyLibrary } from "../base/lazy_library.js";
 import { type Findings, type Place, showKey, showText } from "./findings.js";
 import { plainScalar, type Scalar } from "./scalars.js";
 import {
@@ -12,7 +12,14 @@ import {
   type YamlValue,
 } from "./yaml_tree.js";
 
-const yaml = lazyLibrary<typeof Yaml>("yaml");
+const require = createRequire(import.meta.url);
+let library: typeof Yaml | undefined;
+
+/** It takes long to load, and most programs do without it: so not with the package, but when it is first called for. */
+function yaml(): typeof Yaml {
+  library ??= require("yaml") as typeof Yaml;
+  return library;
+}
 
 /** Bounds that no file for people comes near, against files that are made to use up time, memory or the stack. */
 export const limits = { depth: 64, values: 50_000, lexemes: 300_000, strayTokens: 100 } as const;

@@ -5,8 +5,8 @@
 
 namespace shardspeed {
 
-// How numbers are stored: in a checkpoint, in the engine's weights. Arithmetic is another matter (the CPU backend's is
-// fp32).
+// Storage type of the numbers in a checkpoint or in the engine's weights. Arithmetic may use another type: the CPU
+// backend computes in fp32.
 enum class DType : uint8_t { kF32, kF16, kBF16 };
 
 constexpr size_t dtypeSize(DType dtype) {

@@ -33,7 +33,7 @@ inline float halfToFloat(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
   const uint32_t magnitude = half & 0x7fff;
   if (magnitude >= 0x7c00) return bitsToFloat(sign | 0x7f800000 | ((magnitude & 0x3ff) << 13));
-  // Shifted into place the exponent is 112 too small; the multiplication mends that, subnormal numbers included.
+  // Shifted into place, the exponent is 112 too small. The multiplication corrects it, also for subnormal numbers.
   return bitsToFloat(sign | floatToBits(bitsToFloat(magnitude << 13) * 0x1p112f));
 }
 
@@ -44,7 +44,7 @@ inline uint16_t floatToHalf(float value) {
   if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
   if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to 65536 or more
   if (magnitude < 0x38800000) {
-    // Subnormal: adding one half puts the bits that stay at the bottom, rounded by the addition itself.
+    // Subnormal: adding one half moves the remaining bits to the bottom, and the addition itself rounds them.
     return static_cast<uint16_t>(sign | (floatToBits(bitsToFloat(magnitude) + 0.5f) - floatToBits(0.5f)));
   }
   const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);

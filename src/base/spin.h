@@ -18,7 +18,7 @@ inline void pauseOnce() {
 // Some tens of microseconds: about as long as it takes to sleep and be woken.
 constexpr int kSpins = 2000;
 
-// Waits until done(), at most for about as long as sleeping and being woken would take.
+// Waits until done(), but not longer than sleeping and being woken would take.
 template <typename Done>
 bool spinShortly(Done&& done) {
   for (int i = 0; i < kSpins; ++i) {
@@ -28,7 +28,7 @@ bool spinShortly(Done&& done) {
   return done();
 }
 
-// Waits until done(), whatever it takes: it spins, then gives the processor to others, then sleeps between looks.
+// Waits until done(), however long it takes: spins, then yields the processor, then sleeps between two checks.
 template <typename Done>
 void spinUntil(Done&& done) {
   if (spinShortly(done)) return;

@@ -14,10 +14,11 @@ namespace shardspeed {
 namespace {
 
 // A decode step has some two hundred regions a few tens of microseconds long: spinning for about that long bridges the
-// gaps between them, then the processor is given to others, and a worker without work for longer sleeps.
+// gaps between them, then the worker yields its processor, and sleeps if no work comes for longer.
 constexpr int kYields = 100;
 
-// The region's word: its number in the upper half, then one bit that says it is open, then the workers inside.
+// State of a region in one word: its number in the upper half, one bit that says it is open, the count of workers
+// inside.
 constexpr uint64_t kOpen = 1ull << 31;
 constexpr uint64_t kInside = kOpen - 1;
 
@@ -27,9 +28,8 @@ uint32_t regionOf(uint64_t word) {
 
 }  // namespace
 
-// Workers enter an open region; the caller closes it when all items are claimed and everyone inside has left. So a
-// worker that the machine has taken away, or that still sleeps, is not waited for: it finds the region closed and goes
-// on to the next.
+// Workers enter an open region; the caller closes it when all items are claimed and everyone inside has left. Nobody
+// waits for a worker that has no processor or still sleeps: it finds the region closed and goes on to the next one.
 struct ThreadPool::State {
   explicit State(int threads) : threadCount(threads) {}
 
@@ -82,8 +82,8 @@ struct ThreadPool::State {
     uint32_t seen = 0;
     for (;;) {
       awaitRegionAfter(seen);
-      // The number first: the last region opens after `stop` is set, so that whoever reads its number sees that too.
-      // The other way round a worker could take it for a region like others, and wait for the next one for ever.
+      // The number first: the last region opens after `stop` is set, so a worker that reads its number sees `stop` too.
+      // In the other order a worker could take it for an ordinary region, and wait for the next one for ever.
       seen = regionOf(word.load(std::memory_order_acquire));
       if (stop.load(std::memory_order_acquire)) return;
       if (!enter(seen)) continue;

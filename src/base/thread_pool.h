@@ -18,7 +18,7 @@ class ThreadPool {
   int threads() const;
 
   // Calls body(item, worker) once for every item in [0, items), on any worker, and returns when all are done. Items are
-  // claimed one by one, so a worker that the machine takes away for a while holds back one item only. Only one thread
+  // claimed one by one, so a worker that loses its processor for a while delays one item only. Only one thread
   // may call this at a time. body must not throw.
   template <typename Body>
   void forEach(int64_t items, Body&& body) {

@@ -11,14 +11,14 @@ namespace {
 
 constexpr uint64_t kUnknown = std::numeric_limits<uint64_t>::max();
 
-// The number of a file that holds one; none for a missing file, and for "max".
+// The number in a file; nothing for a missing file or "max".
 std::optional<uint64_t> numberIn(const std::string& path) {
   std::ifstream file(path);
   uint64_t number;
   return file >> number ? std::optional(number) : std::nullopt;
 }
 
-// The number behind a name in a file of names and numbers.
+// The number that follows a name in a file of names and numbers.
 std::optional<uint64_t> numberOf(const std::string& path, const std::string& name) {
   std::ifstream file(path);
   std::string word;
@@ -47,7 +47,7 @@ uint64_t leftIn(const std::string& folder, const Names& names) {
   return *limit - std::min(*limit, held);
 }
 
-// The least of a group and those around it. Inside a container the names of the outer ones may lead nowhere.
+// The smallest limit of a group and its parents. Inside a container the paths of the parents may not exist.
 uint64_t leftAround(const std::string& mount, std::string group, const Names& names) {
   uint64_t least = kUnknown;
   for (;;) {

@@ -4,7 +4,7 @@ namespace shardspeed {
 
 namespace {
 
-constexpr uint8_t kMark = 0x53;  // in every header: bytes of another origin rarely pass for one
+constexpr uint8_t kMark = 0x53;  // first byte of each header, so that other bytes are rarely taken for one
 
 size_t mostBytes(FrameKind kind) {
   switch (kind) {
@@ -40,7 +40,7 @@ std::optional<FrameHeader> decodeHeader(const HeaderBytes& bytes) {
 
 std::string oneLine(const std::string& text) {
   std::string line = text.substr(0, kMostReasonBytes);
-  // A character of several bytes is not cut in two.
+  // Do not cut a UTF-8 character in two.
   if (text.size() > line.size())
     while (!line.empty() && (static_cast<uint8_t>(text[line.size()]) & 0xc0) == 0x80) line.pop_back();
   for (char& character : line)

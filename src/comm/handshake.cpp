@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::array<uint8_t, 8> kMagic{'s', 'h', 's', 'p', 'c', 'o', 'm', '1'};
 constexpr size_t kHelloBytes = 48, kAnswerBytes = 64;
-constexpr size_t kMostStrangers = 64;  // connections that have not proved anything yet; the oldest gives way
+constexpr size_t kMostStrangers = 64;  // connections that have not proved the key yet; one more closes the oldest
 constexpr auto kStrangerLimit = std::chrono::seconds(5);
 constexpr auto kRetry = std::chrono::milliseconds(50);
 constexpr auto kRefusedLimit = std::chrono::seconds(1);
@@ -37,7 +37,7 @@ bool sendFrame(int socket, FrameKind kind, const std::string& text = "") {
   return sendSmall(socket, bytes.data(), bytes.size());
 }
 
-// Rank 0's side of the connections that have not become ranks yet, and of the ranks that wait for the others.
+// Rank 0's side: connections that have not proved the key yet (strangers), and admitted ranks that wait for the others.
 class Admission {
  public:
   Admission(Descriptor listener, const Membership& self, const Patience& patience)
@@ -73,11 +73,11 @@ class Admission {
   void round() {
     patience_.check();
     if (patience_.expired()) throw Error("ERR_COMM", missingText());
-    // Strangers first: those that accept() adds are of the next round.
+    // Strangers first: those that acceptAll() adds belong to the next round.
     std::vector<pollfd> wanted;
     for (const Stranger& stranger : strangers_) wanted.push_back({stranger.socket.number(), POLLIN, 0});
     wanted.push_back({listener_.number(), POLLIN, 0});
-    for (const Descriptor& rank : ranks_) wanted.push_back({rank.number(), POLLIN, 0});  // -1 is passed over
+    for (const Descriptor& rank : ranks_) wanted.push_back({rank.number(), POLLIN, 0});  // poll() skips -1
     pollOnce(wanted.data(), wanted.size(), patience_.sliceMs());
     const size_t listener = strangers_.size();
     for (size_t rank = 1; rank < ranks_.size(); ++rank)
@@ -96,7 +96,7 @@ class Admission {
       Descriptor socket = acceptConnection(listener_.number());
       if (!socket.open()) {
         if (errno == ECONNABORTED || errno == EINTR) continue;
-        // No descriptors or no memory: the connection stays where it is, and poll() would come back at once.
+        // No descriptors or no memory: the connection stays in the queue, and poll() would return at once.
         if (errno != EAGAIN) std::this_thread::sleep_for(kRetry);
         return;
       }
@@ -105,7 +105,7 @@ class Admission {
     }
   }
 
-  // What has come from a stranger. False where the connection is of no use any more, or has become a rank.
+  // Reads from a stranger. False if the connection is of no more use, or has become a rank's.
   bool hear(Stranger& stranger) {
     const size_t expected = stranger.answered ? Digest().size() : kHelloBytes;
     const ssize_t got = recv(stranger.socket.number(), stranger.bytes.data() + stranger.filled,
@@ -113,7 +113,7 @@ class Admission {
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) return true;
     if (got <= 0) return false;
     stranger.filled += static_cast<size_t>(got);
-    // What cannot become a hello is not worth the wait for the rest.
+    // Do not wait for more bytes if these cannot begin a hello.
     const size_t compared = std::min(stranger.filled, kMagic.size());
     if (!stranger.answered && std::memcmp(stranger.bytes.data(), kMagic.data(), compared) != 0) return false;
     if (stranger.filled < expected) return true;
@@ -178,7 +178,7 @@ class Joining {
   Joining(int socket, const Membership& self, const Patience& patience)
       : socket_(socket), self_(self), patience_(patience) {}
 
-  // False where the connection closed before rank 0 took us for what we are: it may work another time.
+  // False if the connection closed before rank 0 admitted this rank: another attempt may work.
   bool prove() {
     fillRandom(nonce_.data(), nonce_.size());
     const auto hello = helloBytes(self_.rank, self_.size, nonce_);
@@ -219,7 +219,7 @@ class Joining {
     return outcome == Read::kAll;
   }
 
-  // None where the connection has closed.
+  // Nothing if the connection has closed.
   std::optional<Reply> readFrame() {
     HeaderBytes bytes;
     if (!read(bytes.data(), bytes.size())) return std::nullopt;
@@ -256,7 +256,7 @@ std::array<uint8_t, 48> helloBytes(int rank, int size, const Nonce& nonce) {
 }
 
 Digest proof(const Membership& of, bool leader, const Nonce& leaderNonce, const Nonce& nonce) {
-  // The role is in it: what one side has computed can never be given back to it as the other's.
+  // The role is part of it, so that nobody can send a side's own proof back to it as the other side's (reflection).
   const std::string role = leader ? "shardspeed rank 0" : "shardspeed other ";
   std::vector<uint8_t> bytes;
   bytes.reserve(128);
@@ -276,7 +276,7 @@ std::vector<Descriptor> admitRanks(Descriptor listener, const Membership& self, 
 Descriptor joinLeader(const std::string& host, uint16_t port, const Membership& self, const Patience& patience) {
   const bool numeric6 = host.find(':') != std::string::npos;
   const std::string place = (numeric6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
-  auto notRefused = Clock::now();  // the last time that something else happened
+  auto notRefused = Clock::now();  // the last time that a connection was not refused
   for (;;) {
     ConnectAttempt attempt = connectTo(host, port, patience);
     if (attempt.socket.open()) {
@@ -289,7 +289,7 @@ Descriptor joinLeader(const std::string& host, uint16_t port, const Membership& 
     }
     patience.check();
     std::this_thread::sleep_for(kRetry);
-    // Rank 0 listens before the others are told where: so it has ended, unless something in between is slow.
+    // Rank 0 listens before the others learn its address, so if the port refuses for a while, rank 0 has ended.
     if (!attempt.refused) notRefused = Clock::now();
     const bool gone = Clock::now() - notRefused >= kRefusedLimit;
     if (gone || patience.expired())

@@ -13,42 +13,20 @@ namespace shardspeed {
 
 namespace {
 
-constexpr bool isPrime(uint32_t number) {
-  for (uint32_t divisor = 2; divisor * divisor <= number; ++divisor)
-    if (number % divisor == 0) return false;
-  return number > 1;
-}
+// FIPS 180-4, 5.3.3: the first 32 bits behind the point of the square roots of the first 8 primes.
+constexpr std::array<uint32_t, 8> kInitial = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                              0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
-// SHA-256's constants are defined as the first 32 bits behind the point of the square roots (initial state) and cube
-// roots (rounds) of the first primes. Computed from that definition, when this is compiled, none can be mistyped.
-__extension__ using Wide = unsigned __int128;
-
-constexpr uint32_t rootFraction(uint32_t prime, int degree) {
-  // The largest root with root^degree <= prime * 2^(32 degree): bits of the root below 2^32 are behind the point.
-  const Wide wanted = Wide{prime} << (32 * degree);
-  uint64_t root = 0;
-  for (uint64_t bit = 1ull << 37; bit > 0; bit >>= 1) {
-    const Wide next = root | bit;
-    const Wide power = degree == 2 ? next * next : next * next * next;
-    if (power <= wanted) root |= bit;
-  }
-  return static_cast<uint32_t>(root);
-}
-
-template <size_t kCount>
-constexpr std::array<uint32_t, kCount> rootFractions(int degree) {
-  std::array<uint32_t, kCount> fractions{};
-  uint32_t prime = 1;
-  for (uint32_t& fraction : fractions) {
-    do ++prime;
-    while (!isPrime(prime));
-    fraction = rootFraction(prime, degree);
-  }
-  return fractions;
-}
-
-constexpr std::array<uint32_t, 8> kInitial = rootFractions<8>(2);
-constexpr std::array<uint32_t, 64> kRounds = rootFractions<64>(3);
+// FIPS 180-4, 4.2.2: those of the cube roots of the first 64 primes.
+constexpr std::array<uint32_t, 64> kRounds = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 uint32_t bigEndian(const uint8_t* bytes) {
   return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
@@ -124,7 +102,7 @@ Digest hmacSha256(const void* key, size_t keyBytes, const void* data, size_t byt
 }
 
 bool sameDigest(const Digest& left, const Digest& right) {
-  // Volatile: a compiler that knew the purpose of the loop could leave it at the first difference.
+  // Volatile, so that the compiler does not leave the loop at the first difference.
   volatile uint8_t difference = 0;
   for (size_t i = 0; i < left.size(); ++i) difference = difference | (left[i] ^ right[i]);
   return difference == 0;

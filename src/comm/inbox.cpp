@@ -6,8 +6,8 @@ namespace shardspeed {
 
 namespace {
 
-constexpr size_t kMostUnreadBytes = size_t{64} << 20;  // of several messages that nobody receives
-constexpr size_t kMessageCost = 64;                    // beside its bytes: empty ones must not pile up for ever either
+constexpr size_t kMostUnreadBytes = size_t{64} << 20;  // of several messages that wait for receive()
+constexpr size_t kMessageCost = 64;  // counted beside its bytes, so that empty messages cannot pile up for ever
 
 }  // namespace
 
@@ -36,7 +36,7 @@ std::optional<Ending> Inbox::take(int peer, Frame& frame) {
 std::optional<Ending> Inbox::takeMessage(Group::Bytes& message) {
   messageBytes_ += message.size() + kMessageCost;
   messages_.push_back(std::move(message));
-  // A single one may be as large as it likes.
+  // A single message may be larger.
   if (messages_.size() == 1 || messageBytes_ <= kMostUnreadBytes) return std::nullopt;
   return Ending{true, "rank " + std::to_string(rank_) +
                           " does not receive the messages of rank 0: " + std::to_string(messages_.size()) + " wait"};
@@ -49,8 +49,8 @@ Group::Bytes Inbox::nextMessage() {
   return message;
 }
 
-// Nobody can be further than one part ahead: rank 0 gives nothing before it has all parts, and the others begin the
-// next exchange when they have all of this one.
+// A rank is at most one part ahead: rank 0 sends nothing before it has all parts, and the others begin the next
+// exchange when they have all parts of this one.
 bool Inbox::takePart(int peer, Frame& frame) {
   const int from = frame.header.rank;
   if (rank_ == 0 ? from != peer : (!exchanging_ || from >= size_ || from == rank_)) return false;

@@ -11,18 +11,18 @@
 
 namespace shardspeed {
 
-// How a group of processes has ended: with a reason where it failed.
+// The end of a group of processes; with a reason if it failed.
 struct Ending {
   bool failed;
   std::string reason;
 };
 
-// What has come to a rank of a group of processes and was not taken yet. Has no lock of its own.
+// Messages and parts of exchanges that a rank has received and not taken yet. Not thread-safe by itself.
 class Inbox {
  public:
   Inbox(int rank, int size);
 
-  // Takes a frame that came from the rank `peer`. An ending where the frame ends the group, or is none that could come.
+  // Takes a frame from the rank `peer`. Returns an ending if the frame ends the group, or breaks the protocol.
   std::optional<Ending> take(int peer, Frame& frame);
 
   bool hasMessage() const { return !messages_.empty(); }

@@ -13,9 +13,9 @@ namespace shardspeed {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{64} << 10;
-constexpr size_t kReadBytes = size_t{4} << 20;          // by one read(), so that no rank keeps others waiting
-constexpr size_t kMostWaitingBytes = size_t{64} << 20;  // of messages that the other side does not take
-constexpr size_t kFrameCost = 64;  // what a frame costs beside its payload: empty ones must not pile up for ever either
+constexpr size_t kReadBytes = size_t{4} << 20;          // by one read(), so that one rank does not delay the others
+constexpr size_t kMostWaitingBytes = size_t{64} << 20;  // of queued messages
+constexpr size_t kFrameCost = 64;  // counted beside its payload, so that empty frames cannot pile up for ever
 
 }  // namespace
 
@@ -27,7 +27,7 @@ Link::Link(Descriptor socket, int peer)
 
 bool Link::write(FrameKind kind, Payload payload, int rank) {
   const std::lock_guard<std::mutex> lock(writeMutex_);
-  // A heartbeat behind other frames would say nothing that they do not say.
+  // A heartbeat behind other frames would say no more than they do.
   if (finished_ || (kind == FrameKind::kHeartbeat && !outgoing_.empty())) return true;
   return push(kind, std::move(payload), rank);
 }
@@ -46,11 +46,11 @@ void Link::writeLast(FrameKind kind, Payload payload, bool urgent) {
 bool Link::push(FrameKind kind, Payload payload, int rank) {
   const size_t bytes = payload ? payload->size() : 0;
   if (kind == FrameKind::kMessage) {
-    // A single one may be as large as it likes.
+    // A single message may be larger.
     if (messageBytes_ > 0 && messageBytes_ + bytes + kFrameCost > kMostWaitingBytes) return false;
     messageBytes_ += bytes + kFrameCost;
   }
-  // Queued before it is sent: where memory ends here, no frame has been begun.
+  // Queued before it is sent: if memory runs out here, no frame has been begun.
   outgoing_.push_back(
       {encodeHeader({kind, static_cast<uint16_t>(rank), static_cast<uint32_t>(bytes)}), std::move(payload)});
   if (outgoing_.size() == 1) flushLocked();
@@ -109,7 +109,7 @@ Link::State Link::read(std::vector<Frame>& frames) {
     if (got == 0) break;
     left -= std::min(left, got);
   }
-  // What the other side had sent before is read by now.
+  // Everything that the other side sent before has been read.
   const int error = writeError_.load();
   if (state_ == State::kOpen && error != 0 && frames.empty()) {
     state_ = State::kClosed;
@@ -133,7 +133,7 @@ size_t Link::receive(uint8_t* to, size_t room) {
   }
 }
 
-// Takes bytes apart into frames. False where they are none.
+// Splits bytes into frames. False if they are none.
 bool Link::consume(const uint8_t* bytes, size_t count, std::vector<Frame>& frames) {
   for (;;) {
     if (headerFilled_ < headerBytes_.size()) {
@@ -160,7 +160,7 @@ bool Link::consume(const uint8_t* bytes, size_t count, std::vector<Frame>& frame
   }
 }
 
-// Memory grows with what has come, not with what a header claims.
+// Memory grows with the bytes that have come, not with the number in a header.
 void Link::growPayload() {
   if (payloadFilled_ < frame_.payload.size()) return;
   frame_.payload.resize(std::min<size_t>(frame_.header.bytes, std::max(4 * kBufferBytes, 2 * payloadFilled_)));
@@ -182,7 +182,7 @@ bool Link::drain() {
     }
     if (state_ != State::kClosed) return false;
   }
-  // The other side is gone: it reads nothing any more.
+  // The other side has gone and reads nothing any more.
   close();
   return true;
 }

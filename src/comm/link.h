@@ -14,9 +14,9 @@
 
 namespace shardspeed {
 
-// A connection between rank 0 and another rank that never makes anybody wait: what the other side does not take now is
-// queued, and goes out by flush(). Any thread may write. Reading is for one thread at a time, which holds readMutex for
-// as long as it takes to hand on the frames, so that they keep their order.
+// A connection between rank 0 and another rank. Writing never blocks: bytes that the other side does not take now are
+// queued, and flush() sends them. Any thread may write. One thread at a time may read; it holds readMutex until it has
+// handed on the frames, so that they keep their order.
 class Link {
  public:
   using Payload = std::shared_ptr<const std::vector<uint8_t>>;
@@ -29,28 +29,28 @@ class Link {
   // For poll(); -1 after close().
   int descriptor() const { return closed_.load() ? -1 : socket_.number(); }
 
-  // False where frames that the other side does not take have piled up beyond reason; the frame is then not queued.
-  // Writing to a broken connection is no error: whoever reads learns why.
+  // False if too many frames are queued already; this one is not queued then. Writing to a broken connection is no
+  // error: the thread that reads learns the reason.
   bool write(FrameKind kind, Payload payload = nullptr, int rank = 0);
-  // The last frame. An urgent one goes out before all others that have not been begun.
+  // The last frame. An urgent one replaces all queued frames that have not been begun.
   void writeLast(FrameKind kind, Payload payload, bool urgent);
-  // As much as goes out now of what waits.
+  // Sends as much of the queue as the other side takes now.
   void flush();
-  // Whether something waits for flush().
+  // Whether the queue holds something.
   bool waiting() const { return waiting_.load(std::memory_order_acquire); }
 
   // Adds the frames that have come to `frames`: up to some megabytes of them, then it returns kOpen although there may
   // be more. kClosed and kBroken come after the last frame; failure() says what is wrong then.
   State read(std::vector<Frame>& frames);
   const std::string& failure() const { return failure_; }
-  // When the last bytes came, or time was given by excuse().
+  // The time when the last bytes came, moved on by excuse().
   Clock::time_point lastHeard() const { return Clock::time_point(Clock::duration(lastHeard_.load())); }
   void excuse(Clock::duration time) { lastHeard_.fetch_add(time.count()); }
 
-  // Tells the other side that nothing more comes, once nothing waits. Reads and forgets what still comes from it: were
-  // that left unread, closing could make the other side lose what it has not read. True when the connection is closed.
+  // Shuts down the sending side when the queue is empty. Reads and drops bytes that still come: if they were left
+  // unread, closing could make the other side lose bytes that it has not read. True when the connection is closed.
   bool drain();
-  // The descriptor itself stays until the end of the object: another thread may be in poll() with it.
+  // The descriptor stays open until the object ends, since another thread may be in poll() with it.
   void close();
 
   std::mutex readMutex;
@@ -64,7 +64,7 @@ class Link {
 
   bool push(FrameKind kind, Payload payload, int rank);
   void flushLocked();
-  // The bytes of one recv(); 0 where there is nothing now or nothing any more, which state_ tells.
+  // The bytes of one recv(); 0 if nothing is there now or nothing comes any more, which state_ tells apart.
   size_t receive(uint8_t* to, size_t room);
   bool consume(const uint8_t* bytes, size_t count, std::vector<Frame>& frames);
   void growPayload();
@@ -74,7 +74,7 @@ class Link {
 
   std::mutex writeMutex_;
   std::deque<Outgoing> outgoing_;
-  size_t messageBytes_ = 0;  // of the messages that wait
+  size_t messageBytes_ = 0;  // of the messages in the queue
   bool finished_ = false;    // the last frame is written
   bool silent_ = false;      // the other side has been told so
   std::atomic<bool> waiting_{false};

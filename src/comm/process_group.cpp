@@ -22,12 +22,12 @@ namespace shardspeed {
 
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(50);  // before a rank that waits sleeps
-constexpr auto kNap = std::chrono::milliseconds(10);   // of the monitor, between two waits of a rank's thread
-constexpr auto kFarewell = std::chrono::seconds(1);    // for what is on its way when the group has ended
+constexpr auto kSpin = std::chrono::microseconds(50);  // for how long a rank polls before it sleeps
+constexpr auto kNap = std::chrono::milliseconds(10);   // of the monitor, after the rank's thread has stopped waiting
+constexpr auto kFarewell = std::chrono::seconds(1);    // for queued messages when the group has ended
 constexpr auto kMostBeat = std::chrono::milliseconds(1000);
 constexpr int64_t kLongestSilenceMs = 1000ll * 3600 * 24 * 365;  // so that no limit overflows a clock
-constexpr int kMostRanks = std::numeric_limits<uint16_t>::max();
+static_assert(kMostRanks <= std::numeric_limits<uint16_t>::max(), "a frame has room for the rank");
 
 std::string rankText(int rank) {
   return "rank " + std::to_string(rank);
@@ -127,7 +127,7 @@ class ProcessGroup final : public Group {
     if (link.waiting()) wake_.ring();
   }
 
-  // Rank 0: gives each of the others what all others have given.
+  // Rank 0: sends each of the others the parts of all others.
   void spread(const std::vector<Bytes>& parts) {
     for (size_t rank = 0; rank < parts.size(); ++rank) {
       const Link::Payload payload = payloadOf(parts[rank]);
@@ -136,14 +136,14 @@ class ProcessGroup final : public Group {
     }
   }
 
-  // With the lock.
+  // The caller holds the lock.
   void throwEnding() const {
     if (!ending_) return;
     if (ending_->failed) throw Error("ERR_COMM", ending_->reason);
     throw GroupEnded{};
   }
 
-  // Says that a thread is in await(), and reads.
+  // Marks that a thread is in await(), and reads the connections.
   class Awaiting {
    public:
     explicit Awaiting(ProcessGroup& group) : group_(group) { group_.awaiting_.store(true); }
@@ -157,9 +157,9 @@ class ProcessGroup final : public Group {
     ProcessGroup& group_;
   };
 
-  // Waits until ready() is true under the lock, and returns with the lock. What came before an end is still to be had;
-  // a failure comes before everything. The thread that waits reads the connections itself: to be woken by a thread that
-  // has to be woken first would take twice as long.
+  // Waits until ready() is true under the lock, and returns with the lock. Messages that came before an end can still
+  // be taken; a failure throws at once. The waiting thread reads the connections itself: a second thread that reads and
+  // then wakes it would take twice as long.
   template <typename Ready>
   std::unique_lock<std::mutex> await(Ready&& ready) {
     const Awaiting awaiting(*this);
@@ -184,8 +184,8 @@ class ProcessGroup final : public Group {
     if (wanted[0].revents != 0) bell_.silence();
   }
 
-  // Reads what has come and hands it on. The lock keeps frames in order, and what follows from them: of two threads
-  // that read, the second one may find only that the connection is closed, where the first one has found why.
+  // Reads frames and hands them on. The lock keeps frames, and decisions that follow from them, in order: of two
+  // threads that read, the first may have found the reason for an end, the second only a closed connection.
   void pump(Link& link, std::unique_lock<std::mutex> reading) {
     std::optional<Ending> ending;
     try {
@@ -215,7 +215,7 @@ class ProcessGroup final : public Group {
     if (decide(std::move(ending))) announce(callback);
   }
 
-  // False where the group has ended already.
+  // False if the group has ended already.
   bool decide(Ending ending) {
     ending.reason = oneLine(ending.reason);
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -226,7 +226,7 @@ class ProcessGroup final : public Group {
     return true;
   }
 
-  // By the thread that has decided: from then on ending_ stays as it is.
+  // Called by the thread for which decide() returned true: ending_ does not change any more.
   void announce(bool callback) {
     bell_.ring();
     try {
@@ -235,7 +235,7 @@ class ProcessGroup final : public Group {
       const FrameKind kind = ending_->failed ? FrameKind::kFail : FrameKind::kEnd;
       for (const auto& link : links_) link->writeLast(kind, payload, ending_->failed);
     } catch (const std::bad_alloc&) {
-      // The others will see that the connection closes.
+      // The others see that the connection closes.
     }
     told_.store(true, std::memory_order_release);
     wake_.ring();
@@ -251,12 +251,12 @@ class ProcessGroup final : public Group {
     try {
       sayFarewell();
     } catch (const std::exception&) {
-      // Nothing more can be said to anybody.
+      // There is nobody left to tell.
     }
     for (const auto& link : links_) link->close();
   }
 
-  // One round of the monitor: at most as long as the time between two heartbeats.
+  // One round of the monitor. Takes at most the time between two heartbeats.
   void watch() {
     const auto begun = Clock::now();
     if (begun >= nextBeat_) {
@@ -265,7 +265,8 @@ class ProcessGroup final : public Group {
     }
     auto planned = nextBeat_;
     for (const auto& link : links_) planned = std::min(planned, link->lastHeard() + silenceLimit_);
-    // Where a thread of the rank waits for messages, or is about to wait again, the monitor does not wake up for each.
+    // While a thread of the rank waits for messages, or will soon wait again, the monitor does not wake up for each
+    // one.
     dozing_.store(true);
     const bool awaiting = awaiting_.load();
     if (!awaiting) dozing_.store(false);
@@ -283,12 +284,12 @@ class ProcessGroup final : public Group {
 
   void pumpForOthers(Link& link) {
     pump(link, std::unique_lock<std::mutex>(link.readMutex));
-    // Who waits may sleep, and the connection has nothing more to wake it by.
+    // The waiting thread may sleep in poll(), and these bytes, being read, do not wake it any more.
     if (awaiting_.load()) bell_.ring();
   }
 
   void judge(Clock::time_point planned) {
-    // Where this process itself was kept from running, as the whole machine may have been, the others are not to blame.
+    // If this process itself did not run for a while, as when the machine was suspended, the others are not to blame.
     const auto late = Clock::now() - planned;
     for (const auto& link : links_) {
       if (late > beat_) link->excuse(late);
@@ -311,7 +312,7 @@ class ProcessGroup final : public Group {
     if (wanted_[0].revents != 0) wake_.silence();
   }
 
-  // The group has ended: what is queued gets out, and the others have the time to read it.
+  // The group has ended: sends the queues, and gives the others time to read.
   void sayFarewell() {
     const auto deadline = endedAt_ + kFarewell;
     for (;;) {
@@ -325,20 +326,20 @@ class ProcessGroup final : public Group {
   const int rank_, size_;
   const Clock::duration silenceLimit_, beat_;
   const std::function<void()> onOver_;
-  const std::vector<std::unique_ptr<Link>> links_;  // to all others, or to rank 0
-  WakeUp wake_;                                     // of the monitor
-  WakeUp bell_;                                     // of the thread that waits in await()
-  std::atomic<bool> awaiting_{false};               // there is one
-  std::atomic<Clock::rep> lastAwaited_{0};          // when there was one last
-  std::atomic<bool> dozing_{false};                 // the monitor wants to know when there is none any more
+  const std::vector<std::unique_ptr<Link>> links_;  // rank 0: to all others; the others: to rank 0
+  WakeUp wake_;                                     // wakes the monitor
+  WakeUp bell_;                                     // wakes the thread in await()
+  std::atomic<bool> awaiting_{false};               // a thread is in await()
+  std::atomic<Clock::rep> lastAwaited_{0};          // when one left await() last
+  std::atomic<bool> dozing_{false};                 // the monitor asks to be woken when none is in await() any more
 
   mutable std::mutex mutex_;
   Inbox inbox_;
   std::optional<Ending> ending_;
   Clock::time_point endedAt_;
-  std::atomic<bool> told_{false};  // the others: what was to be sent of the end is queued
+  std::atomic<bool> told_{false};  // the frames that tell the others of the end are queued
 
-  // The monitor's own.
+  // Used by the monitor only.
   Clock::time_point nextBeat_;
   std::vector<pollfd> wanted_;
   std::thread monitor_;
@@ -349,7 +350,7 @@ void checkOptions(const ProcessGroupOptions& options) {
     if (!holds)
       throw Error("ERR_INVALID_ARGUMENT", "Expected " + expected + " of a group, found " + std::to_string(found));
   };
-  expect(options.size >= 1 && options.size <= kMostRanks, "a size of 1 to 65535", options.size);
+  expect(options.size >= 1 && options.size <= kMostRanks, "a size of 1 to " + std::to_string(kMostRanks), options.size);
   expect(options.rank >= 0 && options.rank < options.size, "a rank below its size", options.rank);
   expect(options.silenceLimitMs >= 1, "a limit of silence of at least 1 ms", options.silenceLimitMs);
 }

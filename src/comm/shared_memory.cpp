@@ -22,8 +22,7 @@ namespace shardspeed {
 
 namespace {
 
-constexpr size_t kPieceBytes = size_t{16}
-                               << 20;  // of memory that is asked for at once: a signal costs no more than that
+constexpr size_t kPieceBytes = size_t{16} << 20;  // requested at once, so that a signal interrupts no more than that
 constexpr const char* kNeeds =
     ". Ranks that share memory must run on the same host, as the same user and in the same pid namespace (container)";
 
@@ -49,7 +48,7 @@ uint64_t pidNamespace() {
   return stat("/proc/self/ns/pid", &found) == 0 ? found.st_ino : 0;
 }
 
-// Every page is there afterwards: none can be refused later, when a rank writes to it and could only be killed.
+// Allocates every page now. A page that is missing later, when a rank writes to it, would kill that rank.
 int reserve(int memory, size_t bytes) {
   for (size_t start = 0; start < bytes;) {
     const size_t piece = std::min(bytes - start, kPieceBytes);
@@ -63,7 +62,7 @@ int reserve(int memory, size_t bytes) {
 
 using Bytes = Group::Bytes;
 
-// A rank's part of an exchange: nothing where it has what it needs, else why not.
+// A rank's part of an exchange: empty if it has succeeded, else its failure.
 Bytes encodeFailure(const Error& error) {
   const std::string text = oneLine(error.code() + " " + error.what());
   return Bytes(text.begin(), text.end());
@@ -85,7 +84,7 @@ SharedMemoryPlace decodePlace(const Bytes& bytes) {
       std::string(bytes.begin() + 48, bytes.end()), number(0), number(1), number(2), number(3), number(4), number(5)};
 }
 
-// Throws what the first rank that failed has told.
+// Throws the failure of the first rank that has one.
 void checkAll(const std::vector<Bytes>& failures) {
   for (size_t rank = 0; rank < failures.size(); ++rank) {
     const std::string text = oneLine(std::string(failures[rank].begin(), failures[rank].end()));
@@ -101,19 +100,19 @@ void checkAll(const std::vector<Bytes>& failures) {
 
 Descriptor createSharedMemory(size_t bytes) {
   if (bytes > static_cast<size_t>(std::numeric_limits<off_t>::max())) throw outOfMemory(bytes, systemText(EFBIG));
-  // Asked before: where pages run out half-way, the system may end a process instead of refusing them.
+  // Checked first: if pages run out half-way, the system may kill a process instead of refusing them.
   const uint64_t available = availableMemoryBytes();
   if (bytes > available) throw outOfMemory(bytes, std::to_string(available) + " bytes are available");
   const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   Descriptor memory(memfd_create("shardspeed", flags | MFD_NOEXEC_SEAL));
-  // Systems before Linux 6.3 know nothing of memory that cannot be executed; newer ones may insist on it.
+  // Linux before 6.3 does not know MFD_NOEXEC_SEAL; newer systems may require it.
   if (!memory.open() && errno == EINVAL) memory = Descriptor(memfd_create("shardspeed", flags));
   if (!memory.open())
     throw Error("ERR_COMM", "the system makes no memory to share (memfd_create): " + systemText(errno));
   if (ftruncate(memory.number(), static_cast<off_t>(bytes)) != 0) throw outOfMemory(bytes, systemText(errno));
   const int error = reserve(memory.number(), bytes);
   if (error != 0) throw outOfMemory(bytes, systemText(error));
-  // Whoever opens it can rely on its size: memory that became smaller would be a SIGBUS for the others.
+  // Seals the size: if the memory became smaller, the other processes would get a SIGBUS.
   if (fcntl(memory.number(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
     throw Error("ERR_COMM", "memory to share cannot be sealed: " + systemText(errno));
   return memory;
@@ -160,7 +159,7 @@ std::shared_ptr<uint8_t> shareMemoryByExchange(Group& group, size_t bytes) {
   const size_t mapped = std::max<size_t>(bytes, 1);
   Descriptor memory;
   std::shared_ptr<uint8_t> address;
-  // One byte says which of the two it is.
+  // The first byte tells success from failure.
   Bytes mine{0}, failure;
   if (group.rank() == 0) try {
       memory = createSharedMemory(mapped);
@@ -176,7 +175,7 @@ std::shared_ptr<uint8_t> shareMemoryByExchange(Group& group, size_t bytes) {
     } catch (const Error& error) {
       failure = encodeFailure(error);
     }
-  // Rank 0 keeps its descriptor until here: all others have opened it by now, or never will.
+  // Rank 0 keeps its descriptor until all others have opened it, or have failed.
   checkAll(group.exchange(failure));
   if (!address) throw Error("ERR_COMM", "rank 0 sent no place of shared memory: it is of another version");
   return address;

@@ -3,7 +3,6 @@
 #include <chrono>
 
 #include "base/spin.h"
-#include "model/shard.h"
 
 namespace shardspeed {
 
@@ -15,7 +14,7 @@ int64_t slotFloatsFor(int64_t floats) {
   return (floats + kSlotStep - 1) / kSlotStep * kSlotStep;
 }
 
-// Adds the time until its end.
+// Adds its own lifetime to a counter.
 class Timer {
  public:
   explicit Timer(int64_t& nanoseconds) : nanoseconds_(nanoseconds) {}
@@ -29,8 +28,14 @@ class Timer {
   Clock::time_point start_ = Clock::now();
 };
 
-// Of `rows`, those that one rank adds up for all.
-Range shareOf(int64_t rows, int rank, int ranks) {
+// Rows [first, first + count).
+struct Rows {
+  int64_t first;
+  int64_t count;
+};
+
+// The rows that one rank adds up for all.
+Rows shareOf(int64_t rows, int rank, int ranks) {
   const int64_t first = rows * rank / ranks;
   return {first, rows * (rank + 1) / ranks - first};
 }
@@ -66,7 +71,7 @@ void SharedReduce::meet() {
   arrivalOf(group_.rank()).epoch.store(++epoch_, std::memory_order_release);
   for (int rank = 0; rank < group_.size(); ++rank) {
     const std::atomic<uint32_t>& epoch = arrivalOf(rank).epoch;
-    // A difference, since the number wraps around.
+    // Compared by the difference, since the number wraps around.
     const auto arrived = [&] { return static_cast<int32_t>(epoch.load(std::memory_order_acquire) - epoch_) >= 0; };
     spinUntil([&] { return arrived() || group_.over(); });
     if (!arrived()) group_.check();
@@ -89,8 +94,8 @@ void SharedReduce::sum(int64_t rows, int64_t stride, ThreadPool& pool, const Fin
       finish(row, of, ranks);
     });
   } else {
-    const Range mine = shareOf(rows, group_.rank(), ranks);
-    // Nobody but this rank looks at its share in its slot until the next meeting.
+    const Rows mine = shareOf(rows, group_.rank(), ranks);
+    // Only this rank reads its share of its slot until the next meeting.
     float* target = slot();
     pool.forEach(mine.count, [&](int64_t i, int) {
       const float* of[kMostRanks];

@@ -26,7 +26,7 @@ namespace {
 constexpr int kSliceMs = 50;
 constexpr int64_t kLongestMs = 1000ll * 3600 * 24 * 365;  // so that no limit overflows a clock
 constexpr int64_t kConnectMs = 5000;                      // for one address, before the next is tried
-constexpr int kBacklog = 1024;  // ranks, and strangers, that come before the leader accepts any
+constexpr int kBacklog = 1024;                            // connections that wait until the leader accepts them
 
 struct Listeners {
   std::mutex mutex;
@@ -82,11 +82,11 @@ bool connectedToItself(int socket) {
          std::memcmp(&here, &there, hereLength) == 0;
 }
 
-// The error number of the attempt; 0 where it succeeded.
+// The error number of the attempt; 0 if it succeeded.
 int connectSocket(int socket, const addrinfo& address, const Patience& patience) {
   const Patience attempt(kConnectMs, nullptr);
   if (connect(socket, address.ai_addr, address.ai_addrlen) != 0) {
-    // Interrupted by a signal, it goes on in the background as well.
+    // After a signal it also goes on in the background.
     if (errno != EINPROGRESS && errno != EINTR) return errno;
     for (;;) {
       patience.check();
@@ -113,7 +113,7 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 }
 
 void Descriptor::close() {
-  // Not repeated after EINTR: on Linux the number is free all the same, and may belong to another thread by then.
+  // Not repeated after EINTR: on Linux the number is free then, and may belong to another thread already.
   if (number_ >= 0) ::close(number_);
   number_ = -1;
 }

@@ -12,7 +12,7 @@ namespace shardspeed {
 
 using Clock = std::chrono::steady_clock;
 
-// A file descriptor that is closed with its owner. All that are made here are closed in children of this process too.
+// Owns a file descriptor. Descriptors made here are not inherited by child processes.
 class Descriptor {
  public:
   Descriptor() = default;
@@ -29,14 +29,14 @@ class Descriptor {
   int number_ = -1;
 };
 
-// How long something may take, and the flag by which another thread ends it.
+// A time limit, and the flag by which another thread cancels.
 class Patience {
  public:
   Patience(int64_t limitMs, const std::atomic<bool>* stop);
-  // Error("ERR_ABORTED") once the flag is set.
+  // Throws Error("ERR_ABORTED") if the flag is set.
   void check() const;
   bool expired() const { return Clock::now() >= deadline_; }
-  // For poll(): up to the deadline, but short enough to see the flag soon.
+  // Timeout for poll(): up to the deadline, but short enough to see the flag soon.
   int sliceMs() const;
   // "30.0 s"
   const std::string& limit() const { return limit_; }
@@ -49,15 +49,15 @@ class Patience {
 
 // "8.0 s"
 std::string showSeconds(Clock::duration time);
-// What the system says of an error number.
+// The system's text for an error number.
 std::string systemText(int error);
-// poll(), with none ready where a signal came in between.
+// poll(); no descriptor is ready if a signal interrupted it.
 int pollOnce(pollfd* descriptors, size_t count, int timeoutMs);
-// True as soon as the descriptor is ready for `events` (or broken), false when patience is at its end.
+// True as soon as the descriptor is ready for `events` or broken, false when patience ends.
 bool awaitReady(int descriptor, short events, const Patience& patience);
 
-// The leader's listener, opened before the ranks know of each other. Owned by the number of its descriptor, so that it
-// can be handed through JavaScript: until makeProcessGroup() takes it over or closeControlListener() closes it.
+// The leader's listener, opened before the ranks know of each other. Its descriptor's number passes through
+// JavaScript; makeProcessGroup() takes it over, or closeControlListener() closes it.
 struct ControlListener {
   int descriptor;
   uint16_t port;
@@ -65,16 +65,16 @@ struct ControlListener {
 // On a port that the system chooses. host: a name or address of this machine, or 0.0.0.0 or :: for all its addresses.
 // Throws Error("ERR_COMM").
 ControlListener openControlListener(const std::string& host);
-// Closes it; does nothing where it is not the number of a listener that is open, so that closing twice does no harm.
+// Does nothing if the number is not an open listener's, so closing twice is harmless.
 void closeControlListener(int descriptor);
-// Error("ERR_COMM") where there is no such listener.
+// Throws Error("ERR_COMM") if there is no such listener.
 Descriptor takeControlListener(int descriptor);
 
-// A connection that is being accepted or was made: never blocks, and sends small messages at once.
+// The accepted connection never blocks, and sends small messages at once.
 Descriptor acceptConnection(int listener);
 
 struct ConnectAttempt {
-  Descriptor socket;  // open where the attempt succeeded
+  Descriptor socket;  // open if the attempt succeeded
   bool refused;       // nobody listens there
   std::string reason;
 };
@@ -82,9 +82,9 @@ struct ConnectAttempt {
 ConnectAttempt connectTo(const std::string& host, uint16_t port, const Patience& patience);
 
 enum class Read { kAll, kClosed, kLate };
-// Reads as many bytes and never one more.
+// Reads exactly `count` bytes.
 Read readExactly(int socket, uint8_t* bytes, size_t count, const Patience& patience);
-// For what fits into the socket's buffer for sure: false where it did not go out.
+// Sends bytes that are sure to fit into the socket's buffer. False if it failed.
 bool sendSmall(int socket, const uint8_t* bytes, size_t count);
 
 // Wakes a thread that sleeps in poll().

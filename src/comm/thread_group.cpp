@@ -18,7 +18,7 @@ constexpr size_t kPageBytes = 4096;
 
 class ThreadGroup;
 
-// What the ranks share.
+// State that the ranks share.
 struct Meeting {
   explicit Meeting(int size) : members(static_cast<size_t>(size)), mailboxes(members.size()), given(members.size()) {}
 
@@ -32,7 +32,7 @@ struct Meeting {
 
   struct Mailbox {
     std::deque<Group::Bytes> messages;
-    std::atomic<uint64_t> arrived{0};  // messages, ever: to look at without the lock
+    std::atomic<uint64_t> arrived{0};  // messages so far, to be read without the lock
     uint64_t taken = 0;
   };
   std::vector<Mailbox> mailboxes;
@@ -73,7 +73,7 @@ class ThreadGroup final : public Group {
 
   Bytes receive() override {
     Meeting::Mailbox& mailbox = meeting_->mailboxes[static_cast<size_t>(rank_)];
-    // While somebody generates, the next step is a few tens of microseconds away.
+    // During generation the next step comes within a few tens of microseconds.
     spinShortly([&] { return over() || mailbox.arrived.load(std::memory_order_acquire) != mailbox.taken; });
     std::unique_lock<std::mutex> lock(meeting_->mutex);
     meeting_->wake.wait(lock, [&] { return meeting_->over || !mailbox.messages.empty(); });
@@ -99,7 +99,7 @@ class ThreadGroup final : public Group {
       meeting.wake.wait(lock, [&] { return meeting.over || meeting.round != round; });
       if (meeting.round == round) throwIfOver();
     }
-    // Nobody can complete the next round before this rank has given to it, so it is still this round's.
+    // The next round needs this rank's part, so this is still the result of this round.
     return meeting.complete;
   }
 
@@ -119,7 +119,7 @@ class ThreadGroup final : public Group {
       const std::lock_guard<std::mutex> lock(meeting_->mutex);
       memory = meeting_->memory;
     }
-    exchange({});  // before rank 0 puts another one there
+    exchange({});  // before rank 0 replaces it
     return memory;
   }
 
@@ -133,7 +133,7 @@ class ThreadGroup final : public Group {
   }
 
  private:
-  // With the lock.
+  // The caller holds the lock.
   void throwIfOver() const {
     if (!meeting_->over) return;
     if (meeting_->failed) throw Error("ERR_COMM", meeting_->reason);

@@ -4,14 +4,13 @@
 #include <vector>
 
 #include "comm/shared_reduce.h"
+#include "cpu/attention.h"
 #include "cpu/cpu_features.h"
 #include "cpu/kernels.h"
-#include "cpu/rotary.h"
 #include "cpu/tensors.h"
 
 namespace shardspeed {
 
-static_assert(kLanes == kPageTokens, "attention scores a page of tokens in one vector");
 static_assert(kLanes == kGateBlock, "a gated matrix has a panel of gate rows, then the panel of its up rows");
 
 namespace {
@@ -31,22 +30,12 @@ CpuActivations& cpu(Activations& activations) {
 const CpuActivations& cpu(const Activations& activations) {
   return static_cast<const CpuActivations&>(activations);
 }
-const float* dataOf(const Vector* vector) {
-  return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
-}
-
-// The most that a rank gives to the others at once.
-int64_t slotFloats(const GroupShapes& shapes) {
-  const int64_t mostCols = *std::max_element(shapes.logitCols.begin(), shapes.logitCols.end());
-  return std::max(shapes.maxRows * roundUp(shapes.hiddenSize, kLanes), shapes.logitRows * roundUp(mostCols, kLanes));
-}
 
 // What a thread needs for itself, grown as steps ask for it.
 struct Scratch {
-  std::vector<float> chains;     // (rows, 2, kLanes), twice where gated
-  std::vector<float> normed;     // (kFewRows, stride)
-  std::vector<float> attention;  // (2 * kQueryTile, headDimPadded)
-  int64_t normedFor = -1;        // the projection that `normed` belongs to
+  std::vector<float> chains;  // (rows, 2, kLanes), twice where gated
+  std::vector<float> normed;  // (kFewRows, stride)
+  int64_t normedFor = -1;     // the projection that `normed` belongs to
 
   static float* take(std::vector<float>& buffer, int64_t count) {
     if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
@@ -57,7 +46,11 @@ struct Scratch {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(ThreadPool& pool, Group* group)
-      : pool_(pool), group_(group), kernels_(chooseKernels()), scratch_(static_cast<size_t>(pool.threads())) {}
+      : pool_(pool),
+        group_(group),
+        kernels_(chooseKernels()),
+        attention_(pool, kernels_),
+        scratch_(static_cast<size_t>(pool.threads())) {}
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
     return std::make_unique<CpuMatrix>(rows, cols, dtype);
@@ -72,10 +65,10 @@ class CpuBackend final : public Backend {
     return std::make_unique<CpuKvCache>(layers, pages, shape);
   }
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
-    return static_cast<size_t>(layers * shape.kvHeads * CpuKvCache::headFloats(shape)) * sizeof(float);
+    return CpuKvCache::bytesOf(layers, 1, shape);
   }
-  void prepareRotary(const RotarySpec& rotary, int64_t headDim, int64_t maxPositions) override {
-    rotary_ = RotaryTables(rotary, headDim, maxPositions);
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) override {
+    attention_.prepareRotary(tables, maxPositions);
   }
 
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
@@ -106,8 +99,13 @@ class CpuBackend final : public Backend {
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
     pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, x.cols(), cpu(x).row(row), cpu(x).row(row)); });
   }
-  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
-              KvCache& cache, Activations& out) override;
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
+              Activations& out) override {
+    attention_.attend(step, call, cpu(qkv), static_cast<CpuKvCache&>(cache), cpu(out));
+  }
+  std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
+    return unsupportedCpuAttention(call, group_ ? group_->size() : 1);
+  }
 
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
@@ -138,26 +136,16 @@ class CpuBackend final : public Backend {
   void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
                      const Target& out, Scratch& scratch) const;
   void sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x);
-  void appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, CpuActivations& qkv,
-                  CpuKvCache& cache);
-
-  // Where a row of the step stands.
-  struct Place {
-    const SequenceSlice* slice;
-    const RotaryTables::Table* table;  // null where the model is not rotary
-    int64_t position;
-  };
 
   ThreadPool& pool_;
   Group* group_;
   const KernelTable& kernels_;
-  RotaryTables rotary_;
+  CpuAttention attention_;
   std::unique_ptr<SharedReduce> reduce_;
   GroupShapes groupShapes_;
   std::vector<Scratch> scratch_;    // one a worker
   std::vector<float> normed_;       // (rows, stride) of the step
   const Norm* normedBy_ = nullptr;  // what `normed_` was computed by, together with the sum that it is of
-  std::vector<Place> places_;       // (rows) of the step
   std::vector<int64_t> parts_;      // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
 };
@@ -240,7 +228,7 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
 void CpuBackend::prepareGroup(const GroupShapes& shapes) {
   if (!group_) return;
   groupShapes_ = shapes;
-  reduce_ = std::make_unique<SharedReduce>(*group_, slotFloats(shapes));
+  reduce_ = std::make_unique<SharedReduce>(*group_, cpuSlotFloats(shapes));
 }
 
 void CpuBackend::sumRanks(int64_t rows, const Norm* next, Activations& x) {
@@ -274,91 +262,21 @@ void CpuBackend::gatherLogits(int64_t rows, const Activations& part, Activations
   });
 }
 
-// Turns q and k and puts k and v into their pages.
-void CpuBackend::appendRows(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary,
-                            CpuActivations& qkv, CpuKvCache& cache) {
-  const int64_t dim = shape.headDim;
-  const int64_t padded = roundUp(dim, kLanes);
-  const int64_t half = rotary_.half();
-  places_.clear();
-  if (layer == 0) rotary_.forgetDynamic();
-  for (const SequenceSlice& slice : step.sequences) {
-    const RotaryTables::Table* table = rotary ? &rotary_.forLength(slice.totalLength) : nullptr;
-    for (int64_t i = 0; i < slice.rowCount; ++i) places_.push_back({&slice, table, slice.contextLength + i});
-  }
-  const auto appendRow = [&](int64_t index, int) {
-    const auto& [slice, table, position] = places_[static_cast<size_t>(index)];
-    float* row = qkv.row(index);
-    if (table)
-      for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
-        rotateHead(row + head * dim, &table->cosines[static_cast<size_t>(position * half)],
-                   &table->sines[static_cast<size_t>(position * half)], half);
-    for (int64_t head = 0; head < shape.kvHeads; ++head) {
-      float* keys = cache.head(layer, head) + slice->pages[position / kPageTokens] * cache.pageStride();
-      const float* key = row + (shape.heads + head) * dim;
-      const float* value = row + (shape.heads + shape.kvHeads + head) * dim;
-      for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + position % kPageTokens] = key[d];
-      std::copy_n(value, dim, keys + padded * kPageTokens + position % kPageTokens * padded);
-    }
-  };
-  if (step.rows <= kFewRows)
-    for (int64_t row = 0; row < step.rows; ++row) appendRow(row, 0);
-  else
-    pool_.forEach(step.rows, appendRow);
-}
-
-void CpuBackend::attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale,
-                        Activations& qkvActivations, KvCache& kvCache, Activations& outActivations) {
-  CpuActivations& qkv = cpu(qkvActivations);
-  CpuActivations& out = cpu(outActivations);
-  auto& cache = static_cast<CpuKvCache&>(kvCache);
-  appendRows(step, layer, shape, rotary, qkv, cache);
-  const int64_t group = shape.heads / shape.kvHeads;
-  // A tile: some query heads of one KV head, or of several rows of a prompt where the group is smaller than a tile.
-  struct Tile {
-    const SequenceSlice* slice;
-    int64_t kvHead;
-    int64_t firstQuery;  // queries of a KV head are numbered row * group + head
-  };
-  std::vector<Tile> tiles;
-  for (const SequenceSlice& slice : step.sequences)
-    for (int64_t query = 0; query < slice.rowCount * group; query += kQueryTile)
-      for (int64_t head = 0; head < shape.kvHeads; ++head) tiles.push_back({&slice, head, query});
-  // The longest first: they are what the last thread would be waited for.
-  const auto count = static_cast<int64_t>(tiles.size());
-  const auto attendOne = [&](int64_t index, int worker) {
-    const Tile& tile = tiles[static_cast<size_t>(count - 1 - index)];
-    const SequenceSlice& slice = *tile.slice;
-    PagedAttention attention;
-    attention.cache = cache.head(layer, tile.kvHead);
-    attention.pageStride = cache.pageStride();
-    attention.pages = slice.pages;
-    attention.headDim = shape.headDim;
-    attention.headDimPadded = roundUp(shape.headDim, kLanes);
-    attention.scale = scale;
-    attention.scratch =
-        Scratch::take(scratch_[static_cast<size_t>(worker)].attention, 2 * kQueryTile * attention.headDimPadded);
-    attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
-    for (int64_t q = 0; q < attention.queries; ++q) {
-      const int64_t row = (tile.firstQuery + q) / group;
-      const int64_t head = tile.kvHead * group + (tile.firstQuery + q) % group;
-      attention.query[q] = qkv.row(slice.firstRow + row) + head * shape.headDim;
-      attention.limits[q] = slice.contextLength + row + 1;
-      attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
-    }
-    kernels_.attend(attention);
-  };
-  pool_.forEach(count, attendOne);
-}
-
 }  // namespace
+
+std::optional<std::string> unsupportedCpuAttention(const AttentionCall& call, int ranks) {
+  const bool wholeRows = (call.queryNorm || call.keyNorm) && call.normSpan == QkNormSpan::kRow;
+  if (wholeRows && ranks > 1) return "norms over all heads of queries or keys with several ranks";
+  return {};
+}
 
 std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group) {
   return std::make_unique<CpuBackend>(pool, group);
 }
 
-size_t sharedBytesOfCpuGroup(int ranks, const GroupShapes& shapes) {
-  return SharedReduce::bytesOf(ranks, slotFloats(shapes));
+int64_t cpuSlotFloats(const GroupShapes& shapes) {
+  const int64_t mostCols = *std::max_element(shapes.logitCols.begin(), shapes.logitCols.end());
+  return std::max(shapes.maxRows * roundUp(shapes.hiddenSize, kLanes), shapes.logitRows * roundUp(mostCols, kLanes));
 }
 
 }  // namespace shardspeed

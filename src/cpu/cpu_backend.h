@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "backend.h"
+#include "backend_kind.h"
 #include "base/thread_pool.h"
 #include "comm/group.h"
 
@@ -12,7 +13,12 @@ namespace shardspeed {
 // must the group (null = one rank alone).
 std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group = nullptr);
 
-// Bytes that the ranks of a group share, all together.
-size_t sharedBytesOfCpuGroup(int ranks, const GroupShapes& shapes);
+// As DeviceKind has it.
+std::optional<std::string> unsupportedCpuAttention(const AttentionCall& call, int ranks);
+
+// The most floats that a rank gives to the others at once.
+int64_t cpuSlotFloats(const GroupShapes& shapes);
+
+DeviceKind cpuDeviceKind();
 
 }  // namespace shardspeed

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -11,6 +12,12 @@
 
 namespace shardspeed {
 
+static std::atomic<size_t> held{0};
+
+size_t Memory::totalBytes() {
+  return held;
+}
+
 Memory::Memory(size_t bytes, const char* purpose, PageKind pages) : bytes_(bytes) {
   if (bytes == 0) return;
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -19,10 +26,13 @@ Memory::Memory(size_t bytes, const char* purpose, PageKind pages) : bytes_(bytes
                                          " bytes, which the system refused: " + std::strerror(errno));
   if (pages == PageKind::kHuge) madvise(data, bytes, MADV_HUGEPAGE);  // a wish: it fails where there are none
   data_ = data;
+  held += bytes;
 }
 
 Memory::~Memory() {
-  if (data_) munmap(data_, bytes_);
+  if (!data_) return;
+  munmap(data_, bytes_);
+  held -= bytes_;
 }
 
 Memory::Memory(Memory&& other) noexcept

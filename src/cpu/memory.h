@@ -23,6 +23,8 @@ class Memory {
     return static_cast<T*>(data_);
   }
   size_t bytes() const { return bytes_; }
+  // Of all that there are now, for tests.
+  static size_t totalBytes();
 
  private:
   void* data_ = nullptr;

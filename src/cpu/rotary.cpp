@@ -4,7 +4,7 @@
 
 namespace shardspeed {
 
-RotaryTables::RotaryTables(const RotarySpec& spec, int64_t, int64_t maxPositions) : spec_(spec) {
+RotaryTables::RotaryTables(const RotarySpec& spec, int64_t maxPositions) : spec_(spec) {
   fill(spec.inverseFrequencies, maxPositions, fixed_);
 }
 
@@ -31,13 +31,17 @@ const RotaryTables::Table& RotaryTables::forLength(int64_t totalLength) {
   return entry->second;
 }
 
-void rotateHead(float* head, const float* cosines, const float* sines, int64_t half) {
-  for (int64_t j = 0; j < half; ++j) {
-    const float first = head[j];
-    const float second = head[j + half];
-    head[j] = first * cosines[j] - second * sines[j];
-    head[j + half] = second * cosines[j] + first * sines[j];
-  }
+void rotateHead(float* head, const float* cosines, const float* sines, int64_t half, RotaryLayout layout) {
+  const auto turn = [&](float& a, float& b, int64_t j) {
+    const float first = a;
+    const float second = b;
+    a = first * cosines[j] - second * sines[j];
+    b = second * cosines[j] + first * sines[j];
+  };
+  if (layout == RotaryLayout::kInterleaved)
+    for (int64_t j = 0; j < half; ++j) turn(head[2 * j], head[2 * j + 1], j);
+  else
+    for (int64_t j = 0; j < half; ++j) turn(head[j], head[j + half], j);
 }
 
 }  // namespace shardspeed

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <vector>
 
+#include "model/attention_spec.h"
 #include "model/spec.h"
 
 namespace shardspeed {
@@ -17,13 +19,17 @@ class RotaryTables {
   };
 
   RotaryTables() = default;
-  RotaryTables(const RotarySpec& spec, int64_t headDim, int64_t maxPositions);
+  RotaryTables(const RotarySpec& spec, int64_t maxPositions);
 
   // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until the next
   // call.
   const Table& forLength(int64_t totalLength);
   // Drops the tables of single lengths: a sequence that grows needs another one every step.
   void forgetDynamic() { dynamic_.clear(); }
+  // Of the tables that are made at once.
+  static size_t bytesOf(const RotarySpec& spec, int64_t maxPositions) {
+    return 2 * static_cast<size_t>(maxPositions) * spec.inverseFrequencies.size() * sizeof(float);
+  }
   int64_t half() const { return static_cast<int64_t>(spec_.inverseFrequencies.size()); }
 
  private:
@@ -34,7 +40,7 @@ class RotaryTables {
   std::map<int64_t, Table> dynamic_;  // by length
 };
 
-// Turns one head (rotate-half layout): element j with element j + half.
-void rotateHead(float* head, const float* cosines, const float* sines, int64_t half);
+// Turns the first 2 half elements of one head.
+void rotateHead(float* head, const float* cosines, const float* sines, int64_t half, RotaryLayout layout);
 
 }  // namespace shardspeed

@@ -7,10 +7,7 @@
 namespace shardspeed {
 
 CpuMatrix::CpuMatrix(int64_t rows, int64_t cols, DType dtype)
-    : rows_(rows),
-      cols_(cols),
-      dtype_(dtype),
-      memory_(static_cast<size_t>(roundUp(rows, kLanes) * cols) * dtypeSize(dtype), "weights", PageKind::kHuge) {}
+    : rows_(rows), cols_(cols), dtype_(dtype), memory_(bytesOf(rows, cols, dtype), "weights", PageKind::kHuge) {}
 
 template <typename T>
 static void packRows(T* panels, int64_t cols, int64_t firstRow, int64_t count, const T* values) {
@@ -52,6 +49,6 @@ CpuKvCache::CpuKvCache(int64_t layers, int64_t pages, const AttentionShape& shap
     : pages_(pages),
       kvHeads_(shape.kvHeads),
       headFloats_(headFloats(shape)),
-      memory_(static_cast<size_t>(layers * pages * kvHeads_ * headFloats_) * sizeof(float), "keys and values") {}
+      memory_(bytesOf(layers, pages, shape), "keys and values") {}
 
 }  // namespace shardspeed

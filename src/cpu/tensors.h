@@ -22,6 +22,9 @@ class CpuMatrix final : public Matrix {
   DType dtype() const override { return dtype_; }
   size_t bytes() const override { return memory_.bytes(); }
   void write(int64_t firstRow, int64_t count, const void* values) override;
+  static size_t bytesOf(int64_t rows, int64_t cols, DType dtype) {
+    return static_cast<size_t>(roundUp(rows, kLanes) * cols) * dtypeSize(dtype);
+  }
 
   int64_t panels() const { return roundUp(rows_, kLanes) / kLanes; }
   const void* panel(int64_t index) const {
@@ -49,13 +52,18 @@ class CpuVector final : public Vector {
   std::vector<float> values_;
 };
 
+inline const float* dataOf(const Vector* vector) {
+  return vector ? static_cast<const CpuVector*>(vector)->data() : nullptr;
+}
+
 // fp32 rows, each padded to a whole vector.
 class CpuActivations final : public Activations {
  public:
   CpuActivations(int64_t capacity, int64_t cols)
-      : cols_(cols),
-        stride_(roundUp(cols, kLanes)),
-        memory_(static_cast<size_t>(capacity * stride_) * sizeof(float), "activations") {}
+      : cols_(cols), stride_(roundUp(cols, kLanes)), memory_(bytesOf(capacity, cols), "activations") {}
+  static size_t bytesOf(int64_t capacity, int64_t cols) {
+    return static_cast<size_t>(capacity * roundUp(cols, kLanes)) * sizeof(float);
+  }
   int64_t cols() const override { return cols_; }
   int64_t stride() const { return stride_; }
   float* row(int64_t index) { return memory_.as<float>() + index * stride_; }
@@ -73,6 +81,9 @@ class CpuKvCache final : public KvCache {
   CpuKvCache(int64_t layers, int64_t pages, const AttentionShape& shape);
   size_t bytes() const override { return memory_.bytes(); }
   static int64_t headFloats(const AttentionShape& shape) { return 2 * kPageTokens * roundUp(shape.headDim, kLanes); }
+  static size_t bytesOf(int64_t layers, int64_t pages, const AttentionShape& shape) {
+    return static_cast<size_t>(layers * pages * shape.kvHeads * headFloats(shape)) * sizeof(float);
+  }
 
   // Of page 0; the head's part of page p lies p * pageStride() floats further.
   float* head(int64_t layer, int64_t kvHead) {

@@ -6,7 +6,7 @@
 
 namespace shardspeed {
 
-// What the attention of a layer computes, apart from its sizes. lib/models/spec.ts has the same variants.
+// What the attention of a layer computes, apart from its sizes. lib/native/spec.ts has the same variants.
 
 // Which keys a query at position p sees. Causal: [0, p].
 struct CausalMask {};

@@ -21,65 +21,82 @@ MatrixLayout plainLayout(const std::string& role, int64_t rows, int64_t cols) {
 }
 
 MatrixLayout tokensLayout(const ModelSpec& spec, const Shard& shard) {
-  return rowsOf("embed.tokens", spec.vocabSize, spec.embeddingSize, shard.vocab);
+  return rowsOf("embed.tokens", spec.vocabSize, spec.embedding.width, shard.vocab);
 }
 
 MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard) {
-  return rowsOf("head", spec.vocabSize, spec.embeddingSize, shard.vocab);
+  return rowsOf("head", spec.vocabSize, spec.embedding.width, shard.vocab);
 }
 
 MatrixLayout positionsLayout(const ModelSpec& spec) {
-  return plainLayout("embed.positions", spec.maxPositions + spec.positionOffset, spec.hiddenSize);
+  return plainLayout("embed.positions", spec.maxPositions + spec.embedding.positions->offset, spec.hiddenSize);
+}
+
+static const LayerShard& layerShard(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  return shard.kinds[spec.kindOf(layer)];
+}
+
+static Range times(Range range, int64_t factor) {
+  return {range.first * factor, range.count * factor};
+}
+
+AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const LayerShard& held = layerShard(spec, shard, layer);
+  return {held.heads.count, held.kvHeads.count, spec.layer(layer).attention.headDim};
 }
 
 MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
-  const int64_t dim = spec.headDim;
-  const Range queries{shard.heads.first * dim, shard.heads.count * dim};
-  const Range keys{shard.kvHeads.first * dim, shard.kvHeads.count * dim};
+  const AttentionSpec& attention = spec.layer(layer).attention;
+  const int64_t dim = attention.headDim;
+  const Range queries = times(layerShard(spec, shard, layer).heads, dim);
+  const Range keys = times(layerShard(spec, shard, layer).kvHeads, dim);
   return {queries.count + 2 * keys.count,
           {0, spec.hiddenSize},
           spec.hiddenSize,
           false,
-          {{layerRole(layer, "attn.q"), queries, spec.heads * dim, 0, kGateBlock},
-           {layerRole(layer, "attn.k"), keys, spec.kvHeads * dim, queries.count, kGateBlock},
-           {layerRole(layer, "attn.v"), keys, spec.kvHeads * dim, queries.count + keys.count, kGateBlock}}};
+          {{layerRole(layer, "attn.q"), queries, attention.heads * dim, 0, kGateBlock},
+           {layerRole(layer, "attn.k"), keys, attention.kvHeads * dim, queries.count, kGateBlock},
+           {layerRole(layer, "attn.v"), keys, attention.kvHeads * dim, queries.count + keys.count, kGateBlock}}};
 }
 
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
-  const int64_t dim = spec.headDim;
-  return colsOf(layerRole(layer, "attn.o"), spec.hiddenSize, spec.heads * dim,
-                {shard.heads.first * dim, shard.heads.count * dim});
+  const AttentionSpec& attention = spec.layer(layer).attention;
+  return colsOf(layerRole(layer, "attn.o"), spec.hiddenSize, attention.heads * attention.headDim,
+                times(layerShard(spec, shard, layer).heads, attention.headDim));
 }
 
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const auto& dense = std::get<DenseFeedForward>(spec.layer(layer).feedForward);
+  const Range held = layerShard(spec, shard, layer).neurons;
   const std::string up = layerRole(layer, "mlp.up");
-  if (!spec.gatedFfn) return rowsOf(up, spec.ffnSize, spec.hiddenSize, shard.ffn);
-  const int64_t blocks = (shard.ffn.count + kGateBlock - 1) / kGateBlock;
+  if (!dense.gated) return rowsOf(up, dense.size, spec.hiddenSize, held);
+  const int64_t blocks = (held.count + kGateBlock - 1) / kGateBlock;
   return {2 * blocks * kGateBlock,
           {0, spec.hiddenSize},
           spec.hiddenSize,
           false,
-          {{layerRole(layer, "mlp.gate"), shard.ffn, spec.ffnSize, 0, 2 * kGateBlock},
-           {up, shard.ffn, spec.ffnSize, kGateBlock, 2 * kGateBlock}}};
+          {{layerRole(layer, "mlp.gate"), held, dense.size, 0, 2 * kGateBlock},
+           {up, held, dense.size, kGateBlock, 2 * kGateBlock}}};
 }
 
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
-  return colsOf(layerRole(layer, "mlp.down"), spec.hiddenSize, spec.ffnSize, shard.ffn);
+  const auto& dense = std::get<DenseFeedForward>(spec.layer(layer).feedForward);
+  return colsOf(layerRole(layer, "mlp.down"), spec.hiddenSize, dense.size, layerShard(spec, shard, layer).neurons);
 }
 
 bool holdsPositions(const ModelSpec& spec, const Shard& shard) {
-  return spec.positions == PositionKind::kLearned && shard.rank == 0;
+  return spec.embedding.positions.has_value() && shard.rank == 0;
 }
 
 std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard) {
   std::vector<MatrixLayout> layouts = {tokensLayout(spec, shard)};
-  if (!spec.tiedHead) layouts.push_back(headLayout(spec, shard));
+  if (!spec.logits().tied) layouts.push_back(headLayout(spec, shard));
   if (holdsPositions(spec, shard)) layouts.push_back(positionsLayout(spec));
-  if (spec.embeddingSize != spec.hiddenSize) {
-    layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embeddingSize));
-    layouts.push_back(plainLayout("head.projection", spec.embeddingSize, spec.hiddenSize));
+  if (spec.projectsEmbedding()) {
+    layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embedding.width));
+    layouts.push_back(plainLayout("head.projection", spec.embedding.width, spec.hiddenSize));
   }
-  for (int64_t n = 0; n < spec.layers; ++n)
+  for (int64_t n = 0; n < spec.layerCount(); ++n)
     for (auto make : {qkvLayout, outputLayout, upLayout, downLayout}) layouts.push_back(make(spec, shard, n));
   return layouts;
 }

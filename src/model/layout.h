@@ -42,6 +42,9 @@ MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t lay
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 
+// The heads of a layer that the rank computes.
+AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t layer);
+
 // Whether the rank holds the table of learned positions: one does, since embeddings are summed over ranks.
 bool holdsPositions(const ModelSpec& spec, const Shard& shard);
 

@@ -18,8 +18,11 @@ size_t ModelWeights::bytes() const {
   auto add = [&](const std::unique_ptr<Matrix>& matrix) { total += matrix ? matrix->bytes() : 0; };
   for (const auto* matrix : {&tokens, &positions, &embedProjection.weight, &headProjection.weight, &head.weight})
     add(*matrix);
-  for (const LayerWeights& layer : layers)
-    for (const auto* linear : {&layer.qkv, &layer.output, &layer.up, &layer.down}) add(linear->weight);
+  for (const LayerWeights& layer : layers) {
+    const auto& dense = std::get<DenseWeights>(layer.feedForward);
+    for (const auto* linear : {&layer.attention.qkv, &layer.attention.output, &dense.up, &dense.down})
+      add(linear->weight);
+  }
   return total;
 }
 
@@ -58,32 +61,40 @@ class Loader {
     return weights;
   }
 
+  ModelWeights place() {
+    ModelWeights weights;
+    build(weights);
+    return weights;
+  }
+
  private:
   void build(ModelWeights& weights) {
-    const bool projected = spec_.embeddingSize != spec_.hiddenSize;
     weights.tokens = matrix(tokensLayout(spec_, shard_));
     if (holdsPositions(spec_, shard_))
       weights.positions = matrix(positionsLayout(spec_));
-    else if (spec_.positions == PositionKind::kLearned)
+    else if (spec_.embedding.positions)
       used_.insert("embed.positions.weight");  // rank 0's
-    if (projected) {
-      weights.embedProjection = linear(plainLayout("embed.projection", spec_.hiddenSize, spec_.embeddingSize));
-      weights.headProjection = linear(plainLayout("head.projection", spec_.embeddingSize, spec_.hiddenSize));
+    if (spec_.projectsEmbedding()) {
+      weights.embedProjection = linear(plainLayout("embed.projection", spec_.hiddenSize, spec_.embedding.width));
+      weights.headProjection = linear(plainLayout("head.projection", spec_.embedding.width, spec_.hiddenSize));
     }
-    if (spec_.finalNorm) fillNorm(weights.finalNorm, "norm");
+    if (spec_.embedding.norm) fillNorm(weights.embeddingNorm, *spec_.embedding.norm, "embed.norm");
+    const LogitsOutput& logits = spec_.logits();
+    if (logits.norm) fillNorm(weights.finalNorm, *logits.norm, "norm");
     const MatrixLayout head = headLayout(spec_, shard_);
-    if (!spec_.tiedHead) weights.head.weight = matrix(head);
+    if (!logits.tied) weights.head.weight = matrix(head);
     weights.head.bias = bias(head);
-    weights.layers.resize(static_cast<size_t>(spec_.layers));
-    for (int64_t n = 0; n < spec_.layers; ++n) {
-      LayerWeights& layer = weights.layers[static_cast<size_t>(n)];
-      fillNorm(layer.attentionNorm, layerRole(n, "attn.norm"));
-      layer.qkv = linear(qkvLayout(spec_, shard_, n));
-      layer.output = linear(outputLayout(spec_, shard_, n));
-      fillNorm(layer.ffnNorm, layerRole(n, "mlp.norm"));
-      layer.up = linear(upLayout(spec_, shard_, n));
-      layer.down = linear(downLayout(spec_, shard_, n));
-    }
+    weights.layers.resize(spec_.layers.size());
+    for (int64_t n = 0; n < spec_.layerCount(); ++n) buildLayer(weights.layers[static_cast<size_t>(n)], n);
+  }
+
+  void buildLayer(LayerWeights& layer, int64_t n) {
+    const LayerSpec& kind = spec_.layer(n);
+    fillNorm(layer.attentionNorm, kind.norms.norm, layerRole(n, "attn.norm"));
+    layer.attention = {linear(qkvLayout(spec_, shard_, n)), linear(outputLayout(spec_, shard_, n))};
+    if (kind.residual != Residual::kSharedNormParallel)
+      fillNorm(layer.feedForwardNorm, kind.norms.norm, layerRole(n, "mlp.norm"));
+    layer.feedForward = DenseWeights{linear(upLayout(spec_, shard_, n)), linear(downLayout(spec_, shard_, n))};
   }
 
   // Null where the checkpoint has no such role: an absent bias, or the ones of a norm without weights.
@@ -151,10 +162,10 @@ class Loader {
     return backend_.makeVector(values.data(), spec_.hiddenSize);
   }
 
-  void fillNorm(NormWeights& norm, const std::string& role) {
+  void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role) {
     norm.weight = normVector(role + ".weight");
     norm.bias = normVector(role + ".bias");
-    norm.norm = {spec_.norm, spec_.normEpsilon, norm.weight.get(), norm.bias.get()};
+    norm.norm = {spec.kind, spec.epsilon, norm.weight.get(), norm.bias.get()};
   }
 
   void runJobs() {
@@ -168,7 +179,7 @@ class Loader {
       try {
         if (options_.stop && options_.stop->load(std::memory_order_relaxed))
           throw Error("ERR_ABORTED", "loading was cancelled");
-        if (options_.group) options_.group->check();
+        if (options_.check) options_.check();
         const int64_t bytes = fill(jobs_[static_cast<size_t>(index)]);
         if (options_.onLoaded) options_.onLoaded(bytes, worker);
       } catch (...) {
@@ -225,11 +236,12 @@ ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backen
   return Loader(spec, options, backend, pool).load();
 }
 
-int64_t estimateWeightBytes(const ModelSpec& spec, const Shard& shard, DType dtype) {
-  int64_t elements = 0;
-  for (const MatrixLayout& layout : modelLayouts(spec, shard))
-    elements += (layout.rows + kGateBlock - 1) / kGateBlock * kGateBlock * layout.cols();
-  return elements * static_cast<int64_t>(dtypeSize(dtype));
+ModelWeights placeWeights(const ModelSpec& spec, const Shard& shard, DType dtype, Backend& backend) {
+  LoadOptions options;
+  options.shard = shard;
+  options.dtype = dtype;
+  ThreadPool pool(1);
+  return Loader(spec, options, backend, pool).place();
 }
 
 }  // namespace shardspeed

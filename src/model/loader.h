@@ -7,7 +7,6 @@
 
 #include "backend.h"
 #include "base/thread_pool.h"
-#include "comm/group.h"
 #include "model/shard.h"
 #include "model/spec.h"
 #include "model/weight_plan.h"
@@ -24,14 +23,14 @@ struct LoadOptions {
   // Called on the pool's threads, whenever one has read some.
   std::function<void(int64_t bytes, int worker)> onLoaded;
   const std::atomic<bool>* stop = nullptr;  // set by another thread: loading ends with ERR_ABORTED
-  const Group* group = nullptr;             // loading ends with it, too
+  std::function<void()> check;              // called on the pool's threads: what it throws ends loading
 };
 
 // Reads the rank's part of every role into the backend's memory, converted to the engine's dtype; no more of the files
 // than that is read, but for what lies between. Throws Error; nothing stays allocated then.
 ModelWeights loadModel(const ModelSpec& spec, const LoadOptions& options, Backend& backend, ThreadPool& pool);
 
-// What loadModel will allocate for weights, in bytes.
-int64_t estimateWeightBytes(const ModelSpec& spec, const Shard& shard, DType dtype);
+// The matrices that loadModel makes, without values: for a backend that counts (memory_counter.h).
+ModelWeights placeWeights(const ModelSpec& spec, const Shard& shard, DType dtype, Backend& backend);
 
 }  // namespace shardspeed

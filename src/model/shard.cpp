@@ -23,23 +23,27 @@ Range dealBlocks(int64_t units, int64_t index, int64_t parts) {
   return {first, std::min(units, (dealt.first + dealt.count) * kGateBlock) - first};
 }
 
-void dealHeads(const ModelSpec& spec, Shard& shard) {
+void dealHeads(const AttentionSpec& spec, int rank, int size, LayerShard& shard) {
   const int64_t group = spec.heads / spec.kvHeads;
-  if (shard.size <= spec.kvHeads) {
-    shard.kvHeads = deal(spec.kvHeads, shard.rank, shard.size);
+  if (size <= spec.kvHeads) {
+    shard.kvHeads = deal(spec.kvHeads, rank, size);
     shard.heads = {shard.kvHeads.first * group, shard.kvHeads.count * group};
     return;
   }
   // The KV head whose ranks this one is among.
   int64_t kvHead = 0;
-  Range ranks = deal(shard.size, kvHead, spec.kvHeads);
-  while (ranks.first + ranks.count <= shard.rank) ranks = deal(shard.size, ++kvHead, spec.kvHeads);
-  const Range queries = deal(group, shard.rank - ranks.first, ranks.count);
+  Range ranks = deal(size, kvHead, spec.kvHeads);
+  while (ranks.first + ranks.count <= rank) ranks = deal(size, ++kvHead, spec.kvHeads);
+  const Range queries = deal(group, rank - ranks.first, ranks.count);
   shard.kvHeads = {kvHead, 1};
   shard.heads = {kvHead * group + queries.first, queries.count};
 }
 
 }  // namespace
+
+int64_t neurons(const FeedForwardSpec& spec) {
+  return std::get<DenseFeedForward>(spec).size;
+}
 
 Shard wholeModel(const ModelSpec& spec) {
   return shardOf(spec, 0, 1);
@@ -49,14 +53,20 @@ Shard shardOf(const ModelSpec& spec, int rank, int size) {
   Shard shard;
   shard.rank = rank;
   shard.size = size;
-  dealHeads(spec, shard);
-  shard.ffn = dealBlocks(spec.ffnSize, rank, size);
   shard.vocab = dealBlocks(spec.vocabSize, rank, size);
+  for (const LayerSpec& kind : spec.kinds) {
+    LayerShard& layer = shard.kinds.emplace_back();
+    dealHeads(kind.attention, rank, size, layer);
+    layer.neurons = dealBlocks(neurons(kind.feedForward), rank, size);
+  }
   return shard;
 }
 
 int64_t largestGroup(const ModelSpec& spec) {
-  return std::min({spec.heads, spec.ffnSize, spec.vocabSize});
+  int64_t largest = spec.vocabSize;
+  for (const LayerSpec& kind : spec.kinds)
+    largest = std::min({largest, kind.attention.heads, neurons(kind.feedForward)});
+  return largest;
 }
 
 }  // namespace shardspeed

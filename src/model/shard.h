@@ -13,6 +13,13 @@ struct Range {
   int64_t count = 0;
 };
 
+// The part of a layer that one rank holds.
+struct LayerShard {
+  Range heads;
+  Range kvHeads;
+  Range neurons;
+};
+
 // The part of a model that one rank of a tensor-parallel group holds (Shoeybi et al., Megatron-LM, 2019): query heads
 // with the KV heads they read, feed-forward neurons, vocabulary rows of embedding and head. Norms and the biases behind
 // row-parallel products (attention output, down) are on every rank; positions are on rank 0.
@@ -24,10 +31,8 @@ struct Range {
 struct Shard {
   int rank = 0;
   int size = 1;
-  Range heads;
-  Range kvHeads;
-  Range ffn;
   Range vocab;
+  std::vector<LayerShard> kinds;  // of each kind of layer
 };
 
 // Of a whole model: rank 0 of 1.
@@ -36,5 +41,7 @@ Shard wholeModel(const ModelSpec& spec);
 Shard shardOf(const ModelSpec& spec, int rank, int size);
 // Ranks that each get something of everything.
 int64_t largestGroup(const ModelSpec& spec);
+// The units of a feed-forward part that are divided among ranks.
+int64_t neurons(const FeedForwardSpec& spec);
 
 }  // namespace shardspeed

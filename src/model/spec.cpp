@@ -15,4 +15,12 @@ std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t tot
   return inverseFrequencies;
 }
 
+int64_t dynamicOriginalPositions(const ModelSpec& spec) {
+  int64_t least = 0;
+  for (const RotarySpec& table : spec.rotaryTables)
+    if (table.dynamicOriginalPositions > 0 && (least == 0 || table.dynamicOriginalPositions < least))
+      least = table.dynamicOriginalPositions;
+  return least;
+}
+
 }  // namespace shardspeed

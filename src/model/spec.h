@@ -1,13 +1,19 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
+
+#include "model/attention_spec.h"
 
 namespace shardspeed {
 
+// What a model computes, as a tree of small variants: sizes and choices, plain data made by lib/models and checked by
+// binding/spec.cpp. lib/native/spec.ts has the same tree with the same names.
+
 enum class NormKind : uint8_t { kLayer, kRms };
-enum class NormPlacement : uint8_t { kPre, kPost };
 enum class ActivationKind : uint8_t {
   kNone,
   kRelu,
@@ -19,12 +25,15 @@ enum class ActivationKind : uint8_t {
   kTanh,
   kSigmoid
 };
-enum class PositionKind : uint8_t { kNone, kLearned, kRotary };
 
-// Rotary position embedding (Su et al. 2021), the rotate-half layout of Llama: element j turns with element j +
-// rotaryDim / 2.
+struct NormSpec {
+  NormKind kind = NormKind::kLayer;
+  float epsilon = 1e-5f;
+};
+
+// The frequencies of rotary position embedding (Su et al. 2021).
 struct RotarySpec {
-  std::vector<float> inverseFrequencies;  // (rotaryDim / 2)
+  std::vector<float> inverseFrequencies;  // (turned elements / 2)
   float amplitude = 1.0f;                 // multiplies cos and sin (YaRN's attention factor)
   // Dynamic NTK: past originalPositions the base grows with the length of the sequence; 0 = the frequencies are fixed.
   int64_t dynamicOriginalPositions = 0;
@@ -36,30 +45,90 @@ struct RotarySpec {
 // _compute_dynamic_ntk_parameters).
 std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t totalLength);
 
-// What a model computes: sizes and choices, plain data made by lib/models and trusted here.
-struct ModelSpec {
-  std::string family;
-  int64_t layers = 0;
-  int64_t vocabSize = 0;
-  int64_t hiddenSize = 0;  // width of the residual stream
-  int64_t embeddingSize =
-      0;  // width of a token embedding row; another than hiddenSize means project_in and project_out
+// A table of positions that is added to the token embeddings, of maxPositions + offset rows.
+struct LearnedPositions {
+  int64_t offset = 0;  // row of position 0
+};
+
+struct EmbeddingSpec {
+  int64_t width = 0;  // of a row; another than hiddenSize means a projection behind it and one before the head
+  std::optional<LearnedPositions> positions;
+  std::optional<NormSpec> norm;  // behind it (BLOOM)
+};
+
+struct AttentionSpec {
   int64_t heads = 0;
   int64_t kvHeads = 0;
   int64_t headDim = 0;
-  int64_t ffnSize = 0;
-  int64_t maxPositions = 0;  // longest sequence, prompt and new tokens
-  bool gatedFfn = false;     // down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))
-  ActivationKind activation = ActivationKind::kRelu;
-  NormKind norm = NormKind::kLayer;
-  NormPlacement normPlacement = NormPlacement::kPre;
-  float normEpsilon = 1e-5f;
-  bool finalNorm = true;
-  bool tiedHead = false;  // the head is the token embedding
-  PositionKind positions = PositionKind::kNone;
-  int64_t positionOffset = 0;  // row of the learned table that holds position 0
-  RotarySpec rotary;
-  std::vector<float> attentionScales;  // (layers), multiplies q k^T
+  float scale = 1;  // multiplies q k^T
+  AttentionMask mask = CausalMask{};
+  AttentionPositions positions = NoPositions{};
+  float softCap = 0;  // score = softCap tanh(score / softCap); 0 = off
+  float clamp = 0;    // q, k and v are limited to [-clamp, clamp]; 0 = off
+  std::optional<QkNormSpan> qkNorm;
+  bool sinks = false;
 };
+
+// down(activation(up(x))); gated: down(activation(gate(x)) * up(x)).
+struct DenseFeedForward {
+  int64_t size = 0;
+  ActivationKind activation = ActivationKind::kRelu;
+  bool gated = false;
+};
+using FeedForwardSpec = std::variant<DenseFeedForward>;
+
+// How a layer adds what its two parts, attention and feed-forward, compute, to its input x. Each has a norm of its own,
+// norms.input says whether ahead of it.
+enum class Residual : uint8_t {
+  kSequential,          // x += attention(norm x), then x += feedForward(norm x)
+  kParallel,            // x += attention(norm x) + feedForward(other norm x)
+  kSharedNormParallel,  // the same with one norm for both
+  kPostNorm             // x = norm(x + attention(x)), then x = norm(x + feedForward(x))
+};
+
+struct NormPlacementSpec {
+  NormSpec norm;
+  bool input = true;    // ahead of each part
+  bool output = false;  // of what a part computes, before it is added (OLMo-2; Gemma-2 has both)
+};
+
+struct LayerSpec {
+  AttentionSpec attention;
+  FeedForwardSpec feedForward;
+  NormPlacementSpec norms;
+  Residual residual = Residual::kSequential;
+  float residualScale = 1;  // multiplies what a part computes, before it is added (Granite)
+};
+
+// Scores of all tokens of the vocabulary.
+struct LogitsOutput {
+  bool tied = false;             // the head is the token embedding
+  std::optional<NormSpec> norm;  // ahead of the head
+  float scale = 1;               // multiplies logits
+  float softCap = 0;             // logit = softCap tanh(logit / softCap); 0 = off
+};
+using OutputSpec = std::variant<LogitsOutput>;
+
+struct ModelSpec {
+  std::string family;
+  int64_t vocabSize = 0;
+  int64_t hiddenSize = 0;    // width of the residual stream
+  int64_t maxPositions = 0;  // longest sequence, prompt and new tokens
+  EmbeddingSpec embedding;
+  std::vector<LayerSpec> kinds;
+  std::vector<int32_t> layers;           // layers[i] = index of its kind
+  std::vector<RotarySpec> rotaryTables;  // RotaryPositions::table is an index into these
+  OutputSpec output;
+
+  int64_t layerCount() const { return static_cast<int64_t>(layers.size()); }
+  size_t kindOf(int64_t layer) const { return static_cast<size_t>(layers[static_cast<size_t>(layer)]); }
+  const LayerSpec& layer(int64_t index) const { return kinds[kindOf(index)]; }
+  bool projectsEmbedding() const { return embedding.width != hiddenSize; }
+  const LogitsOutput& logits() const { return std::get<LogitsOutput>(output); }
+};
+
+// Past so many tokens the rotary frequencies depend on a sequence's length, and what was computed for a shorter one is
+// of no use; 0 = never.
+int64_t dynamicOriginalPositions(const ModelSpec& spec);
 
 }  // namespace shardspeed

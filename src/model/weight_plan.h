@@ -9,7 +9,7 @@
 namespace shardspeed {
 
 // Where the tensor of one role lies in a checkpoint file: element (i, j, ...) is at byteOffset + (i * strides[0] + j *
-// strides[1] + ...) elements. All dimensions but the last are rows, in order. lib/models/spec.ts lists the roles. A
+// strides[1] + ...) elements. All dimensions but the last are rows, in order. lib/native/spec.ts lists the roles. A
 // role may have several views, which then are tiles of its tensor: a checkpoint that was written in shards has one a
 // shard.
 struct WeightView {

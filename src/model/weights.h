@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <variant>
 #include <vector>
 
 #include "backend.h"
@@ -20,13 +21,22 @@ struct Linear {
   std::unique_ptr<Vector> bias;  // null = none
 };
 
-struct LayerWeights {
-  NormWeights attentionNorm;
+struct AttentionWeights {
   Linear qkv;     // ((heads + 2 kvHeads) headDim, hidden)
   Linear output;  // (hidden, heads headDim)
-  NormWeights ffnNorm;
-  Linear up;    // (ffn, hidden), or gate and up interleaved
-  Linear down;  // (hidden, ffn)
+};
+
+struct DenseWeights {
+  Linear up;    // (neurons, hidden), or gate and up interleaved
+  Linear down;  // (hidden, neurons)
+};
+using FeedForwardWeights = std::variant<DenseWeights>;
+
+struct LayerWeights {
+  NormWeights attentionNorm;
+  AttentionWeights attention;
+  NormWeights feedForwardNorm;  // not where the two parts share a norm
+  FeedForwardWeights feedForward;
 };
 
 struct ModelWeights {
@@ -34,6 +44,7 @@ struct ModelWeights {
   std::unique_ptr<Matrix> positions;  // (positions + offset, hidden), null where positions are not learned
   Linear embedProjection;             // (hidden, embedding), null where embedding = hidden
   Linear headProjection;              // (embedding, hidden), likewise
+  NormWeights embeddingNorm;
   NormWeights finalNorm;
   Linear head;  // (vocab, embedding); null weight = tied to tokens
   std::vector<LayerWeights> layers;

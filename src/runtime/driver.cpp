@@ -11,7 +11,7 @@ Driver::Driver(const EngineOptions& options, Rank& rank, const EventSink& sink)
     : options_(options),
       rank_(rank),
       sink_(sink),
-      scheduler_({options.maxBatchTokens, options.kvCachePages, options.spec.rotary.dynamicOriginalPositions}) {
+      scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec)}) {
   outputs_.sink = [this](int64_t first, int64_t count, float* logits) { takeLogits(first, count, logits); };
   stats_.kvPagesTotal = options.kvCachePages;
   stats_.memory = rank.memory();
@@ -55,7 +55,7 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
   emit(std::move(event));
 }
 
-// False where the engine was stopped meanwhile.
+// False if the engine was stopped meanwhile.
 bool Driver::compute() {
   wantLogits();
   sampled_.assign(outputs_.samplers.size(), {});
@@ -67,14 +67,14 @@ bool Driver::compute() {
   for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
   for (Sequence* sequence : scheduled_.sequences)
     if (sequence->forward && sequence->pending() == 0) finishForward(*sequence);
-  // Last, since the step points to them.
+  // Removed last, since the step points to them.
   for (const int64_t id : finished_) scheduler_.remove(id);
   finished_.clear();
   ++stats_.steps;
   return true;
 }
 
-// First the rows that tokens are sampled from, then those of forward().
+// Rows to sample from come first, then the rows of forward().
 void Driver::wantLogits() {
   owners_.clear();
   outputs_.samplers.clear();
@@ -83,7 +83,7 @@ void Driver::wantLogits() {
     Sequence* sequence = scheduled_.sequences[i];
     const SequenceSlice& slice = scheduled_.step.sequences[i];
     if (sequence->forward || sequence->pending() > 0) continue;
-    outputs_.samplers.push_back(&sequence->sampler);
+    outputs_.samplers.push_back(&sequence->sampler.state());
     want(slice.firstRow + slice.rowCount - 1, sequence, sequence->length() - 1);
   }
   for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {

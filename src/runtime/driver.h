@@ -10,23 +10,23 @@
 
 namespace shardspeed {
 
-// What rank 0 does beside computing: it decides what is in a step, chooses tokens, and reports.
+// Rank 0's work beside computing: chooses the sequences of each step and the next tokens, and reports events.
 class Driver {
  public:
-  // All of them outlive it.
+  // All arguments outlive it.
   Driver(const EngineOptions& options, Rank& rank, const EventSink& sink);
 
   void apply(EngineCommand& command);
-  // Whether nothing can be done before a command comes.
+  // Whether there is no work until a command comes.
   bool waits() const { return scheduler_.idle() || !progressed_; }
-  // Forms a step of whatever there is and computes it. False where the engine was stopped meanwhile.
+  // Forms the next step and computes it. False if the engine was stopped meanwhile.
   bool step();
-  // Reports what has happened.
+  // Sends the collected events.
   void flush();
   EngineStats stats() const;
 
  private:
-  // Whose row of logits, and behind which of its tokens.
+  // The sequence that a row of logits belongs to, and the position of its token.
   struct Owner {
     Sequence* sequence;
     int64_t position;

@@ -50,12 +50,12 @@ void Engine::requestStop() {
     stop_ = true;
   }
   wake_.notify_one();
-  // Ranks may be waiting for each other.
+  // Ranks may wait for each other.
   const std::lock_guard<std::mutex> lock(groupMutex_);
   leaveGroup();
 }
 
-// With groupMutex_. Rank 0 ends the group; that another rank goes is a failure for those that stay.
+// The caller holds groupMutex_. Rank 0 ends the group; if another rank leaves, that is a failure for the rest.
 void Engine::leaveGroup() {
   if (groups_.empty()) return;
   if (groups_[0]->rank() == 0)
@@ -83,7 +83,7 @@ void Engine::emit(Event&& event) {
 }
 
 void Engine::openGroup() {
-  // From whichever thread ends the group: wakes the one that waits for commands.
+  // Called by the thread that ends the group: wakes the thread that waits for commands.
   const auto onOver = [this] {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -96,8 +96,8 @@ void Engine::openGroup() {
     options_.processes->stop = &stop_;
     options_.processes->onOver = onOver;
     groups.push_back(makeProcessGroup(*options_.processes));
-  } else if (options_.devices.size() > 1) {
-    groups = makeThreadGroup(static_cast<int>(options_.devices.size()), onOver);
+  } else if (options_.tpSize > 1) {
+    groups = makeThreadGroup(options_.tpSize, onOver);
   }
   const std::lock_guard<std::mutex> lock(groupMutex_);
   groups_ = std::move(groups);
@@ -119,7 +119,7 @@ void Engine::emitProgress() {
   emit(std::move(event));
 }
 
-// Rank 0 speaks for all ranks of its process.
+// Only rank 0 reports for the ranks of its process.
 void Engine::load(Rank& rank, int index) {
   const auto start = std::chrono::steady_clock::now();
   if (index > 0) return rank.load(loadCounts_, {});
@@ -152,10 +152,10 @@ void Engine::drive(Rank& rank, Group* group) {
   }
 }
 
-// One rank from beginning to end, on its thread.
+// Runs one rank from its start to its end, on its thread.
 void Engine::runRank(int index) {
   Group* group = groups_.empty() ? nullptr : groups_[static_cast<size_t>(index)].get();
-  const std::string name = "rank " + std::to_string(options_.firstRank() + index);
+  const std::string name = "rank " + std::to_string(options_.firstRank + index);
   std::unique_ptr<Rank> rank;
   const auto failed = [&](const std::string& reason) {
     {
@@ -173,7 +173,7 @@ void Engine::runRank(int index) {
       drive(*rank, group);
     if (group && group->rank() == 0) group->end();
   } catch (const GroupEnded&) {
-    // Rank 0 is done.
+    // Rank 0 has finished.
   } catch (const std::exception& error) {
     failed(error.what());
   } catch (...) {
@@ -197,7 +197,7 @@ void Engine::runRanks() {
     groups_[0]->fail("rank 0 could not start the others");
     ranksEnded_->count_down(count - static_cast<int>(others.size()));
   }
-  // Whether a rank that was started has failed by now makes no difference: all of them meet at the end.
+  // Ranks that have failed by now are waited for like the others: all meet at the end.
   if (static_cast<int>(others.size()) == count - 1) runRank(0);
   for (std::thread& other : others) other.join();
   closeGroup();
@@ -209,7 +209,7 @@ void Engine::threadMain() {
   try {
     runRanks();
   } catch (const GroupEnded&) {
-    // Ended while the ranks were meeting.
+    // The engine was stopped while the ranks were meeting.
   } catch (const Error& error) {
     last.code = error.code();
     last.message = error.what();

@@ -21,12 +21,12 @@
 
 namespace shardspeed {
 
-// A model at work: one thread loads it, forms steps, computes them and reports. Where the model is divided among ranks
-// that are threads, that thread is rank 0 and starts the others. Where ranks are processes and this is not rank 0, it
-// computes rank 0's steps until rank 0 is done, and takes no requests. Nothing here blocks the caller but join().
+// A running model: one thread loads it, forms steps, computes them and reports. If the model is divided among ranks
+// that are threads, that thread is rank 0 and starts the others. If ranks are processes and this one is not rank 0, it
+// computes rank 0's steps until rank 0 has finished, and takes no requests. Only join() blocks the caller.
 class Engine {
  public:
-  // onExit is the last thing that the thread does; all memory is given back by then.
+  // The thread calls onExit at its very end, when all memory has been freed.
   Engine(EngineOptions options, EventSink sink, std::function<void()> onExit);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -52,7 +52,7 @@ class Engine {
   void emit(Event&& event);
   void emitProgress();
   void publish(const EngineStats& stats);
-  // Waits for commands where `wait` is set; false when the engine is to stop.
+  // Waits for commands if `wait` is set. False when the engine has to stop.
   bool takeCommands(bool wait, std::vector<EngineCommand>& commands);
 
   EngineOptions options_;
@@ -64,12 +64,12 @@ class Engine {
   EngineStats stats_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> groupOver_{false};
-  std::mutex groupMutex_;                       // of groups_, while it changes
-  std::vector<std::unique_ptr<Group>> groups_;  // one for each rank in this process; empty: one rank alone
+  std::mutex groupMutex_;                       // guards groups_ while it changes
+  std::vector<std::unique_ptr<Group>> groups_;  // one for each rank in this process; empty for a single rank
   LoadCounts loadCounts_;
   std::mutex failureMutex_;
-  std::exception_ptr failure_;  // the first of a rank in this process
-  // Where the ranks of this process wait for each other before they give up their memory.
+  std::exception_ptr failure_;  // the first that a rank in this process had
+  // The ranks of this process wait here for each other before they free their memory.
   std::optional<std::latch> ranksEnded_;
   std::thread thread_;
 };

@@ -5,31 +5,27 @@
 #include <string>
 #include <vector>
 
+#include "base/dtype.h"
 #include "comm/process_group.h"
 #include "model/spec.h"
 #include "model/weight_plan.h"
-#include "runtime/device.h"
 
 namespace shardspeed {
 
 struct EngineOptions {
   ModelSpec spec;
-  std::optional<WeightPlan> plan;  // none = random weights
-  // One for each rank in this process. Several: the ranks are its threads.
+  std::optional<WeightPlan> plan;  // nothing = random weights
+  int tpSize = 1;                  // ranks that the model is divided among, in all processes
+  int firstRank = 0;               // the rank of this process, the first if it has several
+  // One for each rank in this process: tpSize, whose ranks are its threads, or one.
   std::vector<std::string> devices = {"cpu"};
-  // Set where this process is one rank of several; devices has one element then.
+  // Set if the ranks are processes.
   std::optional<ProcessGroupOptions> processes;
   DType dtype = DType::kF32;
   int threads = 1;  // of each rank
   int64_t maxSequenceTokens = 0;
   int64_t maxBatchTokens = 512;
   int64_t kvCachePages = 0;
-
-  int firstRank() const { return processes ? processes->rank : 0; }
-  int groupSize() const { return processes ? processes->size : static_cast<int>(devices.size()); }
 };
-
-// What the ranks of this process will take, by rank.
-std::vector<MemoryEstimate> estimateMemory(const EngineOptions& options);
 
 }  // namespace shardspeed

@@ -12,11 +12,12 @@
 
 namespace shardspeed {
 
-// kEnded: rank 0, which this process followed, is done.
+// kEnded: rank 0, which this process followed, has finished.
 enum class EventKind : uint8_t { kProgress, kReady, kFailed, kEnded, kToken, kDone, kLogits, kRejected };
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
-// What the engine tells its owner; the fields that count depend on the kind (lib/native/binding.ts, EngineEvent).
+// An event that the engine reports to its owner. Which fields are set depends on the kind (lib/native/binding.ts,
+// EngineEvent).
 struct Event {
   EventKind kind = EventKind::kProgress;
   int64_t id = 0;
@@ -39,19 +40,19 @@ struct EngineStats {
   std::vector<RankMemory> memory;  // by rank
   int64_t steps = 0;
   int64_t stepNanoseconds = 0;   // of all steps together
-  int64_t groupNanoseconds = 0;  // of these, in sums over ranks and gathering; 0 where that cannot be told
+  int64_t groupNanoseconds = 0;  // of these, in sums over ranks and gathering; 0 if the backend cannot tell
   int64_t promptTokens = 0;
   int64_t generatedTokens = 0;
   int64_t preemptions = 0;
 };
 
-// What the owner asks for.
+// A request of the owner.
 struct EngineCommand {
   std::unique_ptr<Sequence> submitted;  // null = cancel id
   int64_t id;
 };
 
-// Takes events from the engine's thread, at most once a step. Must not throw.
+// Called on the engine's thread, at most once a step. Must not throw.
 using EventSink = std::function<void(std::vector<Event>&&)>;
 
 }  // namespace shardspeed

@@ -10,7 +10,7 @@
 #include "comm/group.h"
 #include "model/weights.h"
 #include "runtime/engine_options.h"
-#include "runtime/executor.h"
+#include "runtime/rank_parts.h"
 
 namespace shardspeed {
 
@@ -20,7 +20,7 @@ struct RankMemory {
   int64_t activationBytes = 0;
 };
 
-// How far the ranks of this process have come with loading.
+// Loading progress of the ranks of this process.
 struct LoadCounts {
   std::atomic<int64_t> loadedBytes{0};
   std::atomic<int64_t> totalBytes{0};
@@ -33,17 +33,17 @@ class Rank {
   // index: of options.devices. group: null for one rank alone. Options, group and stop outlive it.
   Rank(const EngineOptions& options, int index, Group* group, const std::atomic<bool>& stop);
 
-  // Collective: returns when all ranks have loaded. onProgress is called now and then, where set.
+  // Collective: returns when all ranks have loaded. Calls onProgress, if set, while it loads.
   void load(LoadCounts& counts, const std::function<void()>& onProgress);
-  // Of all ranks, in their order.
+  // Of all ranks, in order.
   const std::vector<RankMemory>& memory() const { return memory_; }
 
-  // Rank 0: computes a step, together with the others. False where `stop` was set meanwhile.
+  // Rank 0: computes a step together with the others. False if `stop` was set meanwhile.
   bool run(const Step& step, const Executor::Outputs& outputs);
-  // The others: compute the steps of rank 0 until the group ends, which throws, or `stop` is set.
+  // The others: compute rank 0's steps until the group ends, which throws, or `stop` is set.
   void follow();
 
-  // Waits for what is still under way.
+  // Waits for unfinished work of the backend.
   void finish() noexcept { backend_->finish(); }
 
   int64_t groupNanoseconds() const { return backend_->groupNanoseconds(); }
@@ -51,14 +51,14 @@ class Rank {
 
  private:
   const EngineOptions& options_;
+  int index_;
   Group* group_;
   const std::atomic<bool>& stop_;
   Shard shard_;
   ThreadPool pool_;
   std::unique_ptr<Backend> backend_;
   ModelWeights weights_;
-  std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Executor> executor_;
+  RankParts parts_;
   std::vector<RankMemory> memory_;
 };
 

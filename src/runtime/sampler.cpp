@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// Uniform in [0, 1): a counter-based generator (splitmix64), so that draw n needs no draw before it.
+// Uniform in [0, 1): a counter-based generator (splitmix64), so that draw n does not depend on earlier draws.
 double uniform(uint64_t seed, uint64_t counter) {
   uint64_t x = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -21,7 +21,7 @@ double uniform(uint64_t seed, uint64_t counter) {
   return static_cast<double>(x >> 11) * 0x1.0p-53;
 }
 
-// Ties go to the smaller token id, in greedy choice and in every ranking.
+// Of equal logits the smaller token id wins, here and in every ranking.
 int32_t argmax(const float* logits, int64_t vocab) {
   int64_t best = 0;
   for (int64_t i = 1; i < vocab; ++i)
@@ -29,7 +29,7 @@ int32_t argmax(const float* logits, int64_t vocab) {
   return static_cast<int32_t>(best);
 }
 
-// Minus infinity means never, which is fine for some tokens; a comparison with NaN is false.
+// Minus infinity is allowed for some tokens: they are never chosen. A comparison with NaN is false.
 bool canChoose(const float* logits, int64_t vocab) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   bool sound = true, any = false;
@@ -42,18 +42,19 @@ bool canChoose(const float* logits, int64_t vocab) {
 
 }  // namespace
 
-Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength) : params_(std::move(params)) {
-  if (params_.repetitionPenalty != 1)
-    for (int64_t i = 0; i < promptLength; ++i) newCounts_.emplace(prompt[i], 0);
+Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength)
+    : state_{std::move(params), 0, {}} {
+  if (state_.params.repetitionPenalty != 1)
+    for (int64_t i = 0; i < promptLength; ++i) state_.counts.emplace(prompt[i], 0);
 }
 
 bool Sampler::isStop(int32_t token) const {
-  return std::find(params_.stopTokens.begin(), params_.stopTokens.end(), token) != params_.stopTokens.end();
+  return std::find(params().stopTokens.begin(), params().stopTokens.end(), token) != params().stopTokens.end();
 }
 
 void Sampler::accept(int32_t token) {
-  ++newTokens_;
-  ++newCounts_[token];
+  ++state_.newTokens;
+  ++state_.counts[token];
 }
 
 SampledToken Sampler::sample(float* logits, int64_t vocab) const {
@@ -62,26 +63,26 @@ SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   if (!result.finite) return result;
   double logSum = 0;
   std::vector<float> unchanged;
-  if (params_.logprobs >= 0) {
+  if (params().logprobs >= 0) {
     describe(logits, vocab, result.top, logSum);
     unchanged.assign(logits, logits + vocab);
   }
   applyPenalties(logits, vocab);
-  result.token = params_.temperature == 0 ? argmax(logits, vocab) : draw(logits, vocab);
-  if (params_.logprobs >= 0)
+  result.token = params().temperature == 0 ? argmax(logits, vocab) : draw(logits, vocab);
+  if (params().logprobs >= 0)
     result.logprob = static_cast<float>(static_cast<double>(unchanged[static_cast<size_t>(result.token)]) - logSum);
   return result;
 }
 
 void Sampler::applyPenalties(float* logits, int64_t vocab) const {
-  for (const auto& [token, count] : newCounts_) {
+  for (const auto& [token, count] : state_.counts) {
     if (token < 0 || token >= vocab) continue;
     float& logit = logits[token];
-    logit = logit > 0 ? logit / params_.repetitionPenalty : logit * params_.repetitionPenalty;
-    if (count > 0) logit -= params_.presencePenalty + params_.frequencyPenalty * static_cast<float>(count);
+    logit = logit > 0 ? logit / params().repetitionPenalty : logit * params().repetitionPenalty;
+    if (count > 0) logit -= params().presencePenalty + params().frequencyPenalty * static_cast<float>(count);
   }
-  if (newTokens_ < params_.minNewTokens)
-    for (const int32_t token : params_.stopTokens)
+  if (state_.newTokens < params().minNewTokens)
+    for (const int32_t token : params().stopTokens)
       if (token >= 0 && token < vocab) logits[token] = kNever;
 }
 
@@ -90,7 +91,7 @@ void Sampler::describe(const float* logits, int64_t vocab, std::vector<TokenLogp
   double sum = 0;
   for (int64_t i = 0; i < vocab; ++i) sum += std::exp(static_cast<double>(logits[i]) - largest);
   logSum = largest + std::log(sum);
-  const auto count = std::min<int64_t>(params_.logprobs, vocab);
+  const auto count = std::min<int64_t>(params().logprobs, vocab);
   if (count == 0) return;
   std::vector<int32_t> order(static_cast<size_t>(vocab));
   for (int64_t i = 0; i < vocab; ++i) order[static_cast<size_t>(i)] = static_cast<int32_t>(i);
@@ -106,7 +107,7 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
   std::vector<Candidate> candidates(static_cast<size_t>(vocab));
   float largest = kNever;
   for (int64_t i = 0; i < vocab; ++i) {
-    const float logit = logits[i] / params_.temperature;
+    const float logit = logits[i] / params().temperature;
     candidates[static_cast<size_t>(i)] = {logit, static_cast<int32_t>(i)};
     largest = std::max(largest, logit);
   }
@@ -114,19 +115,19 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
   const auto before = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };
-  if (params_.topK > 0 && params_.topK < vocab) {
-    std::nth_element(candidates.begin(), candidates.begin() + params_.topK - 1, candidates.end(), before);
-    candidates.resize(static_cast<size_t>(params_.topK));
+  if (params().topK > 0 && params().topK < vocab) {
+    std::nth_element(candidates.begin(), candidates.begin() + params().topK - 1, candidates.end(), before);
+    candidates.resize(static_cast<size_t>(params().topK));
   }
   auto weight = [&](const Candidate& candidate) {
     return std::exp(static_cast<double>(candidate.logit) - static_cast<double>(largest));
   };
-  if (params_.topP < 1) {
+  if (params().topP < 1) {
     double total = 0;
     for (const Candidate& candidate : candidates) total += weight(candidate);
-    // The smallest set of the most likely tokens that holds topP of the mass. Few are enough nearly always, so sort
-    // growing heads.
-    const double wanted = params_.topP * total;
+    // The smallest set of the most likely tokens that holds topP of the mass. A few nearly always
+    // suffice, so sort prefixes of growing length.
+    const double wanted = params().topP * total;
     size_t sorted = 0, kept = 0;
     double mass = 0;
     do {
@@ -140,18 +141,18 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
     } while (mass < wanted && kept < candidates.size());
     candidates.resize(kept);
   }
-  if (params_.minP > 0) {
-    const double least = params_.minP;  // relative to the most likely, whose weight is 1
+  if (params().minP > 0) {
+    const double least = params().minP;  // relative to the most likely, whose weight is 1
     std::erase_if(candidates, [&](const Candidate& candidate) { return weight(candidate) < least; });
   }
-  // One order for the walk, whatever the filters did to it. Without them it still is the order of the ids; top-p sorts
-  // even where it keeps everything.
-  if (params_.topP < 1 || candidates.size() < static_cast<size_t>(vocab))
+  // The draw walks the candidates in order of their ids. Filters may have reordered them: top-p sorts even if it keeps
+  // all of them.
+  if (params().topP < 1 || candidates.size() < static_cast<size_t>(vocab))
     std::sort(candidates.begin(), candidates.end(),
               [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
   double total = 0;
   for (const Candidate& candidate : candidates) total += weight(candidate);
-  double left = uniform(params_.seed, static_cast<uint64_t>(newTokens_)) * total;
+  double left = uniform(params().seed, static_cast<uint64_t>(state_.newTokens)) * total;
   for (const Candidate& candidate : candidates) {
     left -= weight(candidate);
     if (left < 0) return candidate.token;

@@ -38,7 +38,7 @@ void Scheduler::next(ScheduledStep& step) {
   step.tokenIds.clear();
   step.sequences.clear();
   for (const auto& sequence : running_) refreshRotary(*sequence);
-  // Sequences that decode go first: one row each, and somebody waits for every one of them.
+  // Decoding sequences go first: they need one row each, and a user waits for each next token.
   for (const bool decoding : {true, false}) {
     for (size_t i = 0; i < running_.size(); ++i) {
       const int64_t budget = limits_.maxBatchTokens - step.step.rows;
@@ -51,8 +51,8 @@ void Scheduler::next(ScheduledStep& step) {
   for (size_t i = 0; i < step.sequences.size(); ++i) step.step.sequences[i].pages = step.sequences[i]->pages.data();
 }
 
-// Dynamic NTK turns every key of a sequence by a base that follows the sequence's length: past the original length each
-// new token means that nothing in the cache holds any more.
+// Dynamic NTK rotates the keys of a sequence by a base that depends on the sequence's length. Beyond the original
+// length each new token changes the base, so all cached keys of the sequence become invalid.
 void Scheduler::refreshRotary(Sequence& sequence) const {
   if (limits_.dynamicOriginalPositions == 0) return;
   const int64_t length = std::max(sequence.length(), limits_.dynamicOriginalPositions);
@@ -99,14 +99,14 @@ void Scheduler::addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows) 
   sequence.computed += rows;
 }
 
-// False where the sequence itself had to give its pages back.
+// False if the sequence itself had to give its pages back.
 bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budget) {
   Sequence& sequence = *running_[index];
   const int64_t rows = std::min(sequence.pending(), budget);
   if (rows == 0) return true;
   while (!reserve(sequence, sequence.computed + rows)) {
     const Sequence* youngest = running_.back().get();
-    // One that is in this step already keeps its pages: its rows are about to be written there.
+    // A sequence that is in this step already keeps its pages, since its rows will be written there.
     if (std::find(step.sequences.begin(), step.sequences.end(), youngest) != step.sequences.end()) return true;
     preemptYoungest();
     if (youngest == &sequence) return false;
@@ -119,7 +119,7 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
   while (!waiting_.empty() && step.step.rows < limits_.maxBatchTokens && runningCount() < limits_.maxBatchTokens) {
     Sequence& sequence = *waiting_.front();
     refreshRotary(sequence);
-    // All of its tokens must have a page before it starts: half a prompt in the cache helps nobody.
+    // A sequence starts only when all its tokens have pages: half a prompt in the cache would only block others.
     if (!reserve(sequence, sequence.length())) break;
     addSlice(step, sequence, std::min(sequence.pending(), limits_.maxBatchTokens - step.step.rows));
     running_.push_back(std::move(waiting_.front()));

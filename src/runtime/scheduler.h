@@ -24,20 +24,20 @@ struct ScheduledStep {
 };
 
 // Forms ragged steps (continuous batching: Yu et al., Orca, 2022; chunked prefill: Agrawal et al., Sarathi, 2023;
-// pages: Kwon et al., PagedAttention, 2023). Sequences enter in the order of their coming and only when the pages for
-// their tokens are free. Where a running sequence finds no page, the youngest gives its pages back and waits at the
-// head of the queue to be computed again: results do not depend on it, since a row's bits do not depend on the batch.
+// pages: Kwon et al., PagedAttention, 2023). Sequences enter in order of arrival, and only when the pages for their
+// tokens are free. If a running sequence finds no page, the youngest gives its pages back and waits at the head of the
+// queue to be computed again. That does not change results, since a row's bits do not depend on the batch.
 class Scheduler {
  public:
   explicit Scheduler(SchedulerLimits limits);
 
   void add(std::unique_ptr<Sequence> sequence);
-  // Null where there is none of this id. Its pages are free then.
+  // Returns the sequence, whose pages are free then; null if there is none with this id.
   std::unique_ptr<Sequence> remove(int64_t id);
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
-  // Fills step with the next work; its rows are counted as computed. Every sequence that fits alone moves on
-  // eventually.
+  // Fills step with the next work, and counts its rows as computed. Every sequence that fits alone is finished some
+  // time.
   void next(ScheduledStep& step);
 
   int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }

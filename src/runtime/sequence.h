@@ -7,7 +7,7 @@
 
 namespace shardspeed {
 
-// One request on its way: its tokens, how many of them are in the KV cache, and the pages that hold them.
+// A request in progress: its tokens, how many of them are in the KV cache, and the pages that hold them.
 struct Sequence {
   Sequence(int64_t sequenceId, std::vector<int32_t> prompt, int64_t mostNewTokens, SamplingParams params)
       : id(sequenceId),
@@ -17,7 +17,7 @@ struct Sequence {
         sampler(std::move(params), tokens.data(), promptLength) {}
 
   int64_t id;
-  std::vector<int32_t> tokens;  // prompt, then what was sampled
+  std::vector<int32_t> tokens;  // prompt, then sampled tokens
   int64_t promptLength;
   int64_t maxNewTokens;
   Sampler sampler;
@@ -25,7 +25,7 @@ struct Sequence {
   int64_t rotaryLength = 0;    // length whose rotary base the cache was filled with (dynamic NTK only)
   std::vector<int32_t> pages;  // page table
   bool forward = false;        // logits at all positions instead of new tokens
-  std::vector<float> logits;   // (promptLength, vocab), where forward
+  std::vector<float> logits;   // (promptLength, vocab), if forward
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
   int64_t pending() const { return length() - computed; }

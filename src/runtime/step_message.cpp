@@ -8,7 +8,7 @@ namespace shardspeed {
 
 namespace {
 
-// Little-endian 32-bit numbers, as all processors that this runs on have them.
+// 32-bit numbers, little-endian as on all supported processors.
 class Writer {
  public:
   explicit Writer(Group::Bytes& bytes) : bytes_(bytes) {}

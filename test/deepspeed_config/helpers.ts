@@ -1,5 +1,6 @@
 import type { Logger } from "../../dist/base/logger.js";
-import { DeepSpeedInferenceConfig, type ResolvedDeepSpeedConfig } from "../../dist/deepspeed_config/index.js";
+import { DeepSpeedInferenceConfig } from "../../dist/deepspeed_config/inference_config.js";
+import type { ResolvedDeepSpeedConfig } from "../../dist/deepspeed_config/types.js";
 import { fixture, readJson } from "../support/fixtures.js";
 
 /** What DeepSpeed 0.19.8 resolves {} to. */

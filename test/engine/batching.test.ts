@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type InitOptions, initInference } from "../../dist/index.js";
-import { pageTokens } from "../../dist/loading/memory.js";
+import { pageTokens } from "../../dist/native/limits.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
 import { generateMixed, mixedPrompts } from "../support/requests.js";
 
@@ -22,7 +22,7 @@ describe("same tokens and logits whatever the company, chunking and threads", ()
       let expectedLogits: Float32Array | undefined;
       for (const options of variants) {
         await using engine = await initInference(model, options);
-        const inputIds = [mixedPrompts(engine.module.spec.vocabSize)[7] as number[]];
+        const inputIds = [mixedPrompts(engine.module.info.vocabSize)[7] as number[]];
         const { logits } = await engine.forward({ inputIds });
         expectedLogits ??= logits.data;
         assert.deepEqual(logits.data, expectedLogits, `logits with ${JSON.stringify(options)}`);

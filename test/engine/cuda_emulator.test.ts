@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
-import { pageTokens } from "../../dist/loading/memory.js";
+import { pageTokens } from "../../dist/native/limits.js";
 import { loadNative } from "../../dist/native/load.js";
 import { run } from "../cli/command.js";
 import { device, runWithEmulator, useEmulator } from "../support/emulator.js";
@@ -90,7 +90,7 @@ describe("same tokens and logits whatever the company and chunking", () => {
       const chunks = name === "llama_dynamic" ? [512] : [512, 7, 16];
       for (const options of chunks.map((maxBatchTokens) => ({ maxBatchTokens }))) {
         await using engine = await open(fixture("golden", name), options);
-        const inputIds = [mixedPrompts(engine.module.spec.vocabSize)[7] as number[]];
+        const inputIds = [mixedPrompts(engine.module.info.vocabSize)[7] as number[]];
         const { logits } = await engine.forward({ inputIds });
         expectedLogits ??= logits.data;
         assert.deepEqual(logits.data, expectedLogits, `logits with ${JSON.stringify(options)}`);
@@ -196,7 +196,7 @@ describe("requests", () => {
   test("forward() treats padding on either side as if it were not there", async () => {
     await using engine = await open(opt);
     const short = [5, 6, 7];
-    const vocab = engine.module.spec.vocabSize;
+    const vocab = engine.module.info.vocabSize;
     const alone = (await engine.forward({ inputIds: [short] })).logits.data;
     const { logits } = await engine.forward({
       inputIds: [

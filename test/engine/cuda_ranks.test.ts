@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/loading/sharding.js";
 import { device, useEmulator } from "../support/emulator.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { compareWithGolden, goldens, readGolden } from "../support/golden.js";
-import { generateMixed } from "../support/requests.js";
+import { generateMixed, mostRanksOf } from "../support/requests.js";
 
 // A model divided among emulated GPUs, each of which a thread of this process works with: the sums between them are pushed.
 
@@ -41,7 +40,7 @@ describe("the same tokens for every tp_size", () => {
       for (const tpSize of [1, 3, 4, 8]) {
         if (tpSize > largest) continue;
         await using engine = await open(fixture("golden", name), tpSize);
-        largest = largestTpSize(engine.module.spec);
+        largest = mostRanksOf(engine.module.info);
         assert.equal(engine.module.devices.length, tpSize);
         const results = await Promise.all([
           engine.generate(ids, options),

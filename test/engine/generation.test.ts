@@ -130,7 +130,7 @@ describe("generation", () => {
   test("forward() treats padding on either side as if it were not there", async () => {
     const short = [5, 6, 7];
     const long = [9, 10, 11, 12, 13];
-    const vocab = engine.module.spec.vocabSize;
+    const vocab = engine.module.info.vocabSize;
     const alone = (await engine.forward({ inputIds: [short] })).logits.data;
     const { logits } = await engine.forward({
       inputIds: [[1, 1, ...short], [...short, 1, 1], long],

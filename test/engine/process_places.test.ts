@@ -51,7 +51,7 @@ describe("the group is over for", () => {
   /** Rank 1, played by this process: it meets rank 0, with what it is told to say. */
   function meet(place: LaunchEnvironment, data: unknown): Promise<Met> {
     const secret = Buffer.from("the secret of the tests");
-    return rendezvous(place, data, { secret, logger: silentLogger, sequence: 0, timeoutMs: 60_000 });
+    return rendezvous(place, data, { secret, logger: silentLogger, timeoutMs: 60_000 });
   }
 
   test("rank 0 within commTimeoutMs where a rank that it has met never connects", async () => {

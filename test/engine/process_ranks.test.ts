@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { initInference } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/loading/sharding.js";
 import { demoModel, fixture } from "../support/fixtures.js";
 import { goldens, readGolden } from "../support/golden.js";
 import type { RankTask } from "../support/rank_process.js";
 import { endRanks, launchVariables, type RankEvent, RankProcess, startRanks } from "../support/ranks.js";
+import { mostRanksOf } from "../support/requests.js";
 
 // Ranks that are processes, on the CPU: the same tokens, and an end for all when one of them is gone.
 
@@ -21,7 +21,7 @@ async function expectedOf(model: string): Promise<{ greedy: number[]; seeded: nu
   const options = { maxNewTokens: task.maxNewTokens, ignoreEos: true };
   const greedy = await engine.generate(prompt, options);
   const seeded = await engine.generate(prompt, { ...options, temperature: 0.8, topP: 0.95, seed: 11 });
-  return { greedy: greedy.ids, seeded: seeded.ids, largest: largestTpSize(engine.module.spec) };
+  return { greedy: greedy.ids, seeded: seeded.ids, largest: mostRanksOf(engine.module.info) };
 }
 
 /** Everything that the ranks have said, for messages of failed checks. */
@@ -162,6 +162,26 @@ describe("a rank that fails", () => {
           assert.match(failure?.message as string, new RegExp(`rank ${broken}: .*ERR_CHECKPOINT`));
           assert.equal(failure?.cause, i === broken ? "ERR_CHECKPOINT" : undefined);
           assert.ok((failure?.afterMs as number) < limitMs);
+        }
+      } finally {
+        await endRanks(ranks);
+      }
+    }
+  });
+
+  test("with no device that it can use ends all with ERR_COMM, at once", async () => {
+    for (const without of [0, 1]) {
+      const ranks = await startRanks(2, (rank) => ({
+        ...task,
+        ...(rank === without && { options: { device: "cuda:99" } }),
+      }));
+      try {
+        await Promise.all(ranks.map(({ ended }) => ended));
+        for (const [i, rank] of ranks.entries()) {
+          assert.equal(failureOf(rank)?.code, "ERR_COMM", transcript(ranks));
+          assert.match(failureOf(rank)?.message as string, new RegExp(`rank ${without}: .*cuda:99.*ERR_CUDA`));
+          assert.equal(failureOf(rank)?.cause, i === without ? "ERR_CUDA" : undefined);
+          assert.ok((failureOf(rank)?.afterMs as number) < limitMs);
         }
       } finally {
         await endRanks(ranks);

@@ -15,10 +15,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { initInference, type LoadProgress } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/loading/sharding.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { goldens, readGolden } from "../support/golden.js";
 import { endRanks, startRanks } from "../support/ranks.js";
+import { mostRanksOf } from "../support/requests.js";
 import { goldenWeights, type Tensor, takeCols, takeRows, writeSafetensors } from "../support/shard_writer.js";
 import { readAnyTensors } from "../support/stored_tensors.js";
 
@@ -56,7 +56,7 @@ describe("saved on some ranks, loaded on others", () => {
           throw error;
         });
         if (engine === undefined) continue;
-        const largest = largestTpSize(engine.module.spec);
+        const largest = mostRanksOf(engine.module.info);
         await engine.dispose();
         const checkpoint = join(folder, String(from), index);
         // Bit by bit what the original gives on as many ranks.

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Engine, initInference } from "../../dist/index.js";
-import { largestTpSize } from "../../dist/loading/sharding.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode, relativeError } from "../support/fixtures.js";
 import { compareDemoModel, compareWithGolden, goldens, readGolden } from "../support/golden.js";
+import { mostRanksOf } from "../support/requests.js";
 
 // Ranks that are threads of this process, on the CPU: one model divided among them gives what one rank gives.
 
@@ -37,7 +37,7 @@ describe("the same tokens for every tp_size", () => {
       let expected: Awaited<ReturnType<typeof whatItSays>> | undefined;
       for (const tpSize of sizes) {
         await using engine = await open(fixture("golden", name), 1).then(async (whole) => {
-          const fits = tpSize <= largestTpSize(whole.module.spec);
+          const fits = tpSize <= mostRanksOf(whole.module.info);
           if (tpSize === 1) return whole;
           await whole.dispose();
           return fits ? open(fixture("golden", name), tpSize) : undefined;
@@ -103,7 +103,7 @@ describe("a model in ranks", () => {
       onProgress: (progress: (typeof seen)[number] & { phase: string }) =>
         progress.phase === "load" && seen.push(progress),
     });
-    assert.equal(whole.module.spec.family, engine.module.spec.family);
+    assert.equal(whole.module.info.family, engine.module.info.family);
     const last = seen.at(-1);
     assert.equal(last?.loadedBytes, last?.totalBytes);
     assert.ok(seen.every(({ loadedBytes }, i) => i === 0 || loadedBytes >= (seen[i - 1]?.loadedBytes as number)));
@@ -122,7 +122,7 @@ describe("a model in ranks", () => {
   test("heads that do not divide are dealt out unevenly", async () => {
     const logger = recordingLogger();
     await using engine = await open(fixture("golden", "llama"), 3, { logger });
-    assert.equal(engine.module.spec.heads % 3 === 0 && engine.module.spec.kvHeads % 3 === 0, false);
+    assert.equal(engine.module.info.heads % 3 === 0 && engine.module.info.kvHeads % 3 === 0, false);
     assert.ok(logger.lines.some((line) => /^info: .*in 3 ranks/.test(line)));
   });
 

@@ -185,6 +185,26 @@ describe("TextGenerationHandler on the demo model", () => {
     );
   });
 
+  test("with continuousBatching batches overlap, and each request has its own text and parts", async () => {
+    const overlapping = await serve(base, { continuousBatching: true });
+    const prompts = ["It is", "Call", "It is a truth universally acknowledged"];
+    const received: Record<string, string> = {};
+    const outcomes = await Promise.all(
+      prompts.map((prompt, i) =>
+        overlapping.predict([{ id: `${i}`, data: { body: { prompt, stream: true } } }], {
+          onIntermediateResponse: (parts) => {
+            for (const { requestId, body } of parts) received[requestId] = (received[requestId] ?? "") + body;
+          },
+        }),
+      ),
+    );
+    for (const [i, { responses }] of outcomes.entries()) {
+      assert.equal(`${received[i]}${responses[0]?.body}`, await text(prompts[i] as string));
+      assert.equal(responses[0]?.contentType, "text/plain; charset=utf-8");
+    }
+    await overlapping.dispose();
+  });
+
   test("nothing of what was asked is in the log", () => {
     assert.doesNotMatch(logged.all.join("\n"), /It is|Call|secret/);
   });

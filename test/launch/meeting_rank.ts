@@ -10,7 +10,7 @@ const place = readLaunchEnvironment();
 if (place === undefined) throw new Error("no launcher's variables");
 try {
   for (let sequence = 0; sequence < Number(process.argv[2] ?? 1); sequence++) {
-    const options = { secret: readSecret(place), logger, sequence, timeoutMs: 60_000 };
+    const options = { secret: readSecret(place), logger, timeoutMs: 60_000 };
     const { members, sessionKey } = await rendezvous(place, { rank: place.rank, sequence }, options);
     const { rank, launcher } = place;
     process.stdout.write(

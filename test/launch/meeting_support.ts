@@ -14,7 +14,6 @@ export interface Changes {
   secret?: Buffer;
   timeoutMs?: number;
   signal?: AbortSignal;
-  sequence?: number;
   logged?: string[];
   data?: unknown;
 }
@@ -23,7 +22,7 @@ export function meet(place: LaunchEnvironment, changes: Changes = {}): Promise<M
   const { logged = [], data = { rank: place.rank }, ...options } = changes;
   const log = (message: string) => void logged.push(message);
   const logger: Logger = { debug: log, info: log, warn: (message) => log(`warning: ${message}`), error: log };
-  return rendezvous(place, data, { secret, timeoutMs: 30_000, sequence: 0, logger, ...options });
+  return rendezvous(place, data, { secret, timeoutMs: 30_000, logger, ...options });
 }
 
 /** Every member has met the same others. */

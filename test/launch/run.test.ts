@@ -7,8 +7,8 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import { formatPrefix, forwardLines, Sink, wantsColor } from "../../dist/launch/lines.js";
-import { isGroupAlive, sendSignal } from "../../dist/launch/process_group.js";
+import { formatPrefix, forwardLines, Sink, wantsColor } from "../../dist/cli/prefixed_output.js";
+import { isGroupAlive, sendSignal } from "../../dist/launch/posix_group.js";
 import { findMarked, isRunning, type Outcome, startProgram, startRun, waitFor } from "./processes.js";
 
 const script = fileURLToPath(new URL("rank_script.js", import.meta.url));

@@ -1,6 +1,9 @@
 import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "../../dist/base/logger.js";
 import type { Checkpoint, StorageDtype, TensorEntry } from "../../dist/checkpoint/types.js";
+import { modelInfo } from "../../dist/engine/model_info.js";
+import type { LayerSpec, ModelSpec } from "../../dist/native/spec.js";
 import { readJson } from "../support/fixtures.js";
 
 export type Config = Record<string, unknown>;
@@ -24,10 +27,46 @@ export const smallest = {
     vocab_size: 11,
     max_position_embeddings: 16,
   },
+  bloom: { model_type: "bloom", hidden_size: 8, n_head: 2, n_layer: 2, vocab_size: 11 },
+  falcon: {
+    model_type: "falcon",
+    hidden_size: 8,
+    num_attention_heads: 2,
+    num_hidden_layers: 2,
+    vocab_size: 11,
+    max_position_embeddings: 16,
+  },
 } as const satisfies Record<string, Config>;
 
 export function readConfig(path: string): Config {
   return readJson<Config>(path);
+}
+
+/** What is chosen in a spec, flat: of layers that differ a list with the value of each. */
+export function traitsOf(spec: ModelSpec) {
+  const { embedding, output } = spec;
+  const each = <T>(value: (kind: LayerSpec) => T): T | T[] => {
+    const [first, ...others] = spec.kinds.map(value);
+    return others.some((other) => !isDeepStrictEqual(other, first))
+      ? spec.layers.map((kind) => value(spec.kinds[kind] as LayerSpec))
+      : (first as T);
+  };
+  return {
+    ...modelInfo(spec),
+    embeddingSize: embedding.width,
+    embeddingNorm: embedding.norm?.kind,
+    positions: embedding.positions ? "learned" : each(({ attention }) => attention.positions.kind),
+    positionOffset: embedding.positions?.offset,
+    slopes: each(({ attention: { positions } }) => (positions.kind === "alibi" ? positions.slopes : undefined)),
+    attentionScales: each(({ attention }) => attention.scale),
+    norm: each(({ norms }) => norms.norm.kind),
+    normEpsilon: each(({ norms }) => norms.norm.epsilon),
+    residual: each(({ residual }) => residual),
+    finalNorm: output.norm !== undefined,
+    activation: each(({ feedForward }) => feedForward.activation),
+    gatedFfn: each(({ feedForward }) => feedForward.gated),
+    rotary: spec.rotaryTables[0],
+  };
 }
 
 /** A checkpoint of contiguous tensors that exists in memory only: names to shapes. */

@@ -1,4 +1,5 @@
-import type { Activation, ModelSpec, RotarySpec, WeightPlan } from "../../dist/models/spec.js";
+import { layerOf } from "../../dist/models/roles.js";
+import type { Activation, LayerSpec, ModelSpec, NormSpec, RotarySpec, WeightPlan } from "../../dist/native/spec.js";
 import { readView } from "./helpers.js";
 
 /** Rows of numbers. */
@@ -21,66 +22,83 @@ export class ReferenceModel {
     this.#spec = spec;
     for (const view of weights) {
       const path = files[view.file]?.path ?? "";
-      this.#weights.set(view.role, { values: readView(path, view), columns: view.shape.at(-1) ?? 1 });
+      // A bias that lies by heads comes in runs, one behind the other.
+      const before = this.#weights.get(view.role)?.values ?? [];
+      const columns = before.length + (view.shape.at(-1) ?? 1);
+      this.#weights.set(view.role, { values: [...before, ...readView(path, view)], columns });
     }
   }
 
   /** Logits at every position. */
   logits(ids: readonly number[]): Rows {
-    const spec = this.#spec;
+    const { layers, embedding, hiddenSize, output } = this.#spec;
     let x = this.#embed(ids);
-    for (let layer = 0; layer < spec.layers; layer++) {
-      const role = `layers.${layer}`;
-      x = this.#residual(x, `${role}.attn.norm`, (rows) => this.#attend(rows, layer));
-      x = this.#residual(x, `${role}.mlp.norm`, (rows) => this.#feedForward(rows, `${role}.mlp`));
-    }
-    if (spec.finalNorm) x = this.#normalize(x, "norm");
-    if (spec.embeddingSize !== spec.hiddenSize) x = this.#project(x, "head.projection");
+    for (let layer = 0; layer < layers.length; layer++) x = this.#layer(x, layer);
+    if (output.norm) x = this.#normalize(x, "norm", output.norm);
+    if (embedding.width !== hiddenSize) x = this.#project(x, "head.projection");
     return this.#project(x, this.#weights.has("head.weight") ? "head" : "embed.tokens");
   }
 
   #embed(ids: readonly number[]): Rows {
-    const { embeddingSize, hiddenSize, positions, positionOffset } = this.#spec;
+    const { embedding, hiddenSize } = this.#spec;
+    const { width, positions, norm } = embedding;
     let x = ids.map((id) => this.#row("embed.tokens.weight", id));
-    if (embeddingSize !== hiddenSize) x = this.#project(x, "embed.projection");
-    if (positions !== "learned") return x;
-    return x.map((row, at) => add(row, this.#row("embed.positions.weight", at + positionOffset)));
+    if (width !== hiddenSize) x = this.#project(x, "embed.projection");
+    if (positions) x = x.map((row, at) => add(row, this.#row("embed.positions.weight", at + positions.offset)));
+    return norm ? this.#normalize(x, "embed.norm", norm) : x;
   }
 
-  #residual(x: Rows, norm: string, branch: (rows: Rows) => Rows): Rows {
-    const sum = (change: Rows) => x.map((row, i) => add(row, change[i] as number[]));
-    if (this.#spec.normPlacement === "post") return this.#normalize(sum(branch(x)), norm);
-    return sum(branch(this.#normalize(x, norm)));
+  #layer(x: Rows, index: number): Rows {
+    const kind = layerOf(this.#spec, index);
+    const role = `layers.${index}`;
+    const attentionNorm = (rows: Rows) => this.#normalize(rows, `${role}.attn.norm`, kind.norms.norm);
+    const feedForwardNorm = (rows: Rows) => this.#normalize(rows, `${role}.mlp.norm`, kind.norms.norm);
+    const attend = (rows: Rows) => this.#attend(rows, kind, `${role}.attn`);
+    const feedForward = (rows: Rows) => this.#feedForward(rows, kind, `${role}.mlp`);
+    switch (kind.residual) {
+      case "sequential": {
+        const between = addRows(x, attend(attentionNorm(x)));
+        return addRows(between, feedForward(feedForwardNorm(between)));
+      }
+      case "parallel":
+        return addRows(addRows(x, attend(attentionNorm(x))), feedForward(feedForwardNorm(x)));
+      case "shared-norm parallel":
+        return addRows(addRows(x, attend(attentionNorm(x))), feedForward(attentionNorm(x)));
+      case "post-norm": {
+        const between = attentionNorm(addRows(x, attend(x)));
+        return feedForwardNorm(addRows(between, feedForward(between)));
+      }
+    }
   }
 
-  #feedForward(x: Rows, role: string): Rows {
-    const { gatedFfn, activation } = this.#spec;
+  #feedForward(x: Rows, { feedForward: { gated, activation } }: LayerSpec, role: string): Rows {
     const up = this.#project(x, `${role}.up`);
-    if (!gatedFfn)
-      return this.#project(
-        up.map((row) => row.map((value) => activate(activation, value))),
-        `${role}.down`,
-      );
-    const gate = this.#project(x, `${role}.gate`);
-    const gated = gate.map((row, i) => row.map((value, j) => activate(activation, value) * (up[i]?.[j] as number)));
-    return this.#project(gated, `${role}.down`);
+    const active = (rows: Rows) => rows.map((row) => row.map((value) => activate(activation, value)));
+    if (!gated) return this.#project(active(up), `${role}.down`);
+    const gate = active(this.#project(x, `${role}.gate`));
+    const product = gate.map((row, i) => row.map((value, j) => value * (up[i]?.[j] as number)));
+    return this.#project(product, `${role}.down`);
   }
 
-  #attend(x: Rows, layer: number): Rows {
-    const { heads, kvHeads, headDim, rotary, attentionScales } = this.#spec;
-    const role = `layers.${layer}.attn`;
-    const turned = (rows: Rows, count: number) =>
-      rotary ? rows.map((row, at) => rotate(row, count, headDim, at, rows.length, rotary)) : rows;
+  #attend(x: Rows, { attention }: LayerSpec, role: string): Rows {
+    const { heads, kvHeads, headDim, scale, positions } = attention;
+    const turned = (rows: Rows, count: number) => {
+      if (positions.kind !== "rotary") return rows;
+      const rotary = this.#spec.rotaryTables[positions.table] as RotarySpec;
+      return rows.map((row, at) => rotate(row, count, headDim, at, rows.length, rotary));
+    };
     const q = turned(this.#project(x, `${role}.q`), heads);
     const k = turned(this.#project(x, `${role}.k`), kvHeads);
     const v = this.#project(x, `${role}.v`);
-    const scale = attentionScales[layer] as number;
     const out = q.map((row, at) => {
       const parts: number[] = [];
       for (let head = 0; head < heads; head++) {
         const query = row.slice(head * headDim, (head + 1) * headDim);
         const from = Math.floor(head / (heads / kvHeads)) * headDim;
-        const scores = k.slice(0, at + 1).map((key) => scale * dot(query, key.slice(from, from + headDim)));
+        const slope = positions.kind === "alibi" ? (positions.slopes[head] as number) : 0;
+        const scores = k
+          .slice(0, at + 1)
+          .map((key, keyAt) => scale * dot(query, key.slice(from, from + headDim)) + slope * (keyAt - at));
         const shares = softmax(scores);
         for (let j = from; j < from + headDim; j++) {
           parts.push(shares.reduce((sum, share, i) => sum + share * (v[i]?.[j] as number), 0));
@@ -91,15 +109,14 @@ export class ReferenceModel {
     return this.#project(out, `${role}.o`);
   }
 
-  #normalize(x: Rows, role: string): Rows {
-    const { norm, normEpsilon } = this.#spec;
+  #normalize(x: Rows, role: string, { kind, epsilon }: NormSpec): Rows {
     const { weight, bias }: Norm = {
       weight: this.#weights.get(`${role}.weight`)?.values,
       bias: this.#weights.get(`${role}.bias`)?.values,
     };
     return x.map((row) => {
-      const mean = norm === "layer" ? average(row) : 0;
-      const root = Math.sqrt(average(row.map((value) => (value - mean) ** 2)) + normEpsilon);
+      const mean = kind === "layer" ? average(row) : 0;
+      const root = Math.sqrt(average(row.map((value) => (value - mean) ** 2)) + epsilon);
       return row.map((value, i) => ((value - mean) / root) * (weight?.[i] ?? 1) + (bias?.[i] ?? 0));
     });
   }
@@ -189,6 +206,10 @@ function erf(x: number): number {
 
 function add(one: readonly number[], other: readonly number[]): number[] {
   return one.map((value, i) => value + (other[i] as number));
+}
+
+function addRows(one: Rows, other: Rows): Rows {
+  return one.map((row, i) => add(row, other[i] as number[]));
 }
 
 function dot(one: readonly number[], other: readonly number[]): number {

@@ -1,221 +1,151 @@
-#include <cmath>
-#include <limits>
+#include <map>
 
-#include "cpu/kernels.h"
+#include "attention_run.h"
+#include "cpu/attention.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/cpu_features.h"
 #include "kernel_sets.h"
-#include "random.h"
+#include "reference.h"
+
+// The CPU backend's attention: the table of attention_cases.h on all kernel sets, in steps of any form.
 
 namespace shardspeed::test {
 
-static constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+namespace {
 
-// Queries, and a cache of pages in shuffled order; whatever no query may see is NaN.
-struct AttentionCase {
-  AttentionCase(Random& random, int64_t dim, std::vector<int64_t> queryLimits, float deviation)
-      : headDim(dim), dimPadded((dim + kLanes - 1) / kLanes * kLanes), limits(std::move(queryLimits)) {
-    for (const int64_t limit : limits) longest = std::max(longest, limit);
-    const int64_t used = (longest + kLanes - 1) / kLanes;
-    // Twice as many pages as are used, and between them the pages of other heads, as in a real cache.
-    stride = 2 * dimPadded * kLanes + kLanes;
-    cache.assign(static_cast<size_t>(2 * used * stride), kNan);
-    for (int64_t page = 0; page < used; ++page) pages.push_back(static_cast<int32_t>(2 * (used - 1 - page)));
-    pages.push_back(1 << 30);  // an entry that nobody may follow
-    for (int64_t page = 0; page < used; ++page)
-      for (int64_t d = dim; d < dimPadded; ++d)
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          // Padding is zero, in keys and in values.
-          keyAt(page * kLanes + lane, d) = 0;
-          valueAt(page * kLanes + lane, d) = 0;
-        }
-    for (int64_t token = 0; token < longest; ++token)
-      for (int64_t d = 0; d < dim; ++d) {
-        keyAt(token, d) = random.normal(deviation);
-        valueAt(token, d) = random.normal();
-      }
-    for (size_t q = 0; q < limits.size(); ++q) queries.push_back(random.normals(dim, deviation));
-    scale = 1 / std::sqrt(static_cast<float>(dim));
+// By the kernel set chosen, on so many threads.
+class CpuTarget final : public AttentionTarget {
+ public:
+  CpuTarget(int threads, const AttentionCase& attention, const std::vector<float>& rows)
+      : pool_(threads),
+        attention_(pool_, chooseKernels()),
+        call_(attention,
+              [](const std::vector<float>& values) {
+                return std::make_unique<CpuVector>(values.data(), static_cast<int64_t>(values.size()));
+              }),
+        rows_(rows),
+        qkv_(static_cast<int64_t>(rows.size()) / attention.columns(), attention.columns()),
+        out_(static_cast<int64_t>(rows.size()) / attention.columns(), attention.outColumns()),
+        cache_(attention.layers, pagesOf(attention), attention.shape) {
+    if (!call_.tables().empty()) attention_.prepareRotary(call_.tables(), kMostPositions);
   }
 
-  float& keyAt(int64_t token, int64_t d) {
-    return cache[static_cast<size_t>(pages[static_cast<size_t>(token / kLanes)] * stride + d * kLanes +
-                                     token % kLanes)];
-  }
-  float& valueAt(int64_t token, int64_t d) {
-    return cache[static_cast<size_t>(pages[static_cast<size_t>(token / kLanes)] * stride + dimPadded * kLanes +
-                                     token % kLanes * dimPadded + d)];
-  }
-
-  // (count, headDim) of queries [first, first + count) in one tile.
-  std::vector<float> run(const KernelTable& kernels, int64_t first, int64_t count) {
-    std::vector<float> scratch(static_cast<size_t>(2 * kQueryTile * dimPadded + kLanes), kNan);
-    std::vector<float> out(static_cast<size_t>(count * (headDim + 1)), -7.0f);
-    PagedAttention attention;
-    attention.cache = cache.data();
-    attention.pageStride = stride;
-    attention.pages = pages.data();
-    attention.headDim = headDim;
-    attention.headDimPadded = dimPadded;
-    attention.scale = scale;
-    attention.queries = count;
-    attention.scratch = scratch.data();
-    for (int64_t q = 0; q < count; ++q) {
-      attention.query[q] = queries[static_cast<size_t>(first + q)].data();
-      attention.limits[q] = limits[static_cast<size_t>(first + q)];
-      attention.out[q] = out.data() + q * (headDim + 1);
-    }
-    kernels.attend(attention);
-    for (size_t i = static_cast<size_t>(2 * kQueryTile * dimPadded); i < scratch.size(); ++i)
-      CHECK(std::isnan(scratch[i]));
-    std::vector<float> result;
-    for (int64_t q = 0; q < count; ++q) {
-      const auto row = out.begin() + q * (headDim + 1);
-      result.insert(result.end(), row, row + headDim);
-      CHECK_EQ(row[headDim], -7.0f);  // nothing beyond the head is written
-    }
-    return result;
+  std::vector<float> attend(const Step& step, int64_t layer) override {
+    for (int64_t row = 0; row < step.rows; ++row)
+      std::copy_n(rows_.begin() + step.tokenIds[row] * qkv_.cols(), qkv_.cols(), qkv_.row(row));
+    attention_.attend(step, call_.forLayer(layer), qkv_, cache_, out_);
+    std::vector<float> out;
+    for (int64_t row = 0; row < step.rows; ++row) out.insert(out.end(), out_.row(row), out_.row(row) + out_.cols());
+    return out;
   }
 
-  void check(size_t query, const float* found) {
-    std::vector<double> scores, expected(static_cast<size_t>(headDim));
-    double largest = -INFINITY, magnitude = 0, total = 0;
-    for (int64_t token = 0; token < limits[query]; ++token) {
-      double score = 0, size = 0;
-      for (int64_t d = 0; d < headDim; ++d) {
-        const double product = static_cast<double>(queries[query][static_cast<size_t>(d)]) *
-                               static_cast<double>(scale) * static_cast<double>(keyAt(token, d));
-        score += product;
-        size += std::abs(product);
-      }
-      scores.push_back(score);
-      largest = std::max(largest, score);
-      magnitude = std::max(magnitude, size);
-    }
-    double largestValue = 0;
-    for (size_t token = 0; token < scores.size(); ++token) {
-      const double weight = std::exp(scores[token] - largest);
-      total += weight;
-      for (int64_t d = 0; d < headDim; ++d) {
-        const auto value = static_cast<double>(valueAt(static_cast<int64_t>(token), d));
-        expected[static_cast<size_t>(d)] += weight * value;
-        largestValue = std::max(largestValue, std::abs(value));
-      }
-    }
-    // An error in a score is a relative error of its weight: dots of headDim products, then the other roundings.
-    const double scoreError = (static_cast<double>(headDim) / 2 + 5) * 0x1p-24 * magnitude;
-    const double bound = largestValue * (2 * scoreError + 2e-6);
-    for (int64_t d = 0; d < headDim; ++d) {
-      const Note note("d", d);
-      CHECK_NEAR(found[d], expected[static_cast<size_t>(d)] / total, bound);
-    }
-  }
-
-  int64_t headDim, dimPadded, longest = 0, stride = 0;
-  std::vector<int64_t> limits;
-  std::vector<int32_t> pages;
-  std::vector<float> cache;
-  std::vector<std::vector<float>> queries;
-  float scale = 1;
+ private:
+  ThreadPool pool_;
+  CpuAttention attention_;
+  OwnedCall call_;
+  const std::vector<float>& rows_;
+  CpuActivations qkv_, out_;
+  CpuKvCache cache_;
 };
 
-static void checkTile(const KernelTable& kernels, AttentionCase& attention) {
-  const auto count = static_cast<int64_t>(attention.limits.size());
-  const std::vector<float> together = attention.run(kernels, 0, count);
-  for (int64_t q = 0; q < count; ++q) {
-    const Note note("query", q, "limit", attention.limits[static_cast<size_t>(q)]);
-    const float* found = together.data() + q * attention.headDim;
-    attention.check(static_cast<size_t>(q), found);
-    CHECK_BITS(found, attention.run(kernels, q, 1).data(), attention.headDim);
+// In fp64, computed once for all kernel sets.
+const std::vector<float>& expectedOf(const AttentionCase& attention, const std::vector<float>& rows) {
+  static std::map<const AttentionCase*, std::vector<float>> known;
+  const auto [found, isNew] = known.try_emplace(&attention);
+  if (isNew) {
+    ReferenceBackend reference;
+    BackendTarget target(reference, DType::kF32, attention, rows, pagesOf(attention));
+    found->second = runAttention(attention, target, allAtOnce(attention), 1);
   }
+  return found->second;
 }
 
-static std::vector<int64_t> headDims() {
-  std::vector<int64_t> dims = {16, 20, 24, 64, 80, 96, 128, 256};
-  for (int64_t dim = 1; dim <= 257; dim += kReduced ? 32 : 2) dims.push_back(dim);
-  return dims;
-}
+}  // namespace
 
-KERNEL_TEST(attention, against_fp64_for_all_head_dims) {
-  Random random(6);
-  for (const int64_t dim : headDims())
-    for (const int64_t length : {1, 15, 16, 17, 31, 33, 100})
-      for (int64_t queries = 1; queries <= kQueryTile; ++queries) {
-        const Note note("head dim", dim, "length", length, "queries", queries);
-        // Queries of a prompt: each sees one token more than the one before it, in one order and in the other.
-        std::vector<int64_t> limits;
-        for (int64_t q = 0; q < queries; ++q)
-          limits.push_back(std::max<int64_t>(1, length - (dim % 4 == 1 ? queries - 1 - q : q)));
-        AttentionCase attention(random, dim, limits, 1);
-        checkTile(kernels, attention);
-      }
-}
-
-KERNEL_TEST(attention, limits_pages_apart) {
-  Random random(7);
-  for (int round = 0; round < (kReduced ? 20 : 200); ++round) {
-    std::vector<int64_t> limits;
-    for (int64_t q = random.between(1, kQueryTile); q > 0; --q) limits.push_back(random.between(1, 90));
-    AttentionCase attention(random, random.between(1, 70), limits, 1);
-    const Note note("round", round);
-    checkTile(kernels, attention);
+// Against fp64; then the same bits in all forms of steps, on other numbers of threads, wherever the pages lie.
+static void checkCase(const AttentionCase& attention, Random& random) {
+  const std::vector<float> rows = attentionRows(attention);
+  const std::vector<float>& expected = expectedOf(attention, rows);
+  const auto run = [&](const Schedule& schedule) {
+    CpuTarget target(static_cast<int>(random.between(1, 3)), attention, rows);
+    return runAttention(attention, target, schedule, random.bits());
+  };
+  const std::vector<float> whole = run(allAtOnce(attention));
+  REQUIRE(whole.size() == expected.size());
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const Note element("element", i);
+    CHECK_NEAR(whole[i], static_cast<double>(expected[i]), attention.cpuTolerance, attention.cpuTolerance);
   }
+  const auto same = [&](const char* title, const Schedule& schedule) {
+    const Note form(title);
+    CHECK_BITS(run(schedule).data(), whole.data(), static_cast<int64_t>(whole.size()));
+  };
+  same("one after another", oneAfterAnother(attention));
+  if (std::holds_alternative<FullMask>(attention.mask)) return;  // of a sequence that is there as a whole
+  same("chunks", chunked(attention, random, 40));
+  if (!kReduced && *std::max_element(attention.lengths.begin(), attention.lengths.end()) <= 70)
+    same("token by token", tokenByToken(attention));
 }
 
-// A query must not touch what only its neighbours see: their part of the cache is poisoned, their results do not
-// matter.
-KERNEL_TEST(attention, poison_beyond_the_limit_stays_out) {
-  Random random(8);
-  for (const int64_t limit : {1, 5, 15, 16, 17, 32, 40}) {
-    const Note note("limit", limit);
-    AttentionCase attention(random, 24, {limit, 64, 3, 50}, 1);
-    const std::vector<float> clean = attention.run(kernels, 0, 1);
-    for (int64_t token = limit; token < 64; ++token)
-      for (int64_t d = 0; d < 24; ++d) {
-        attention.keyAt(token, d) = token % 2 ? kNan : std::numeric_limits<float>::infinity();
-        attention.valueAt(token, d) = token % 3 ? kNan : -std::numeric_limits<float>::infinity();
-      }
-    CHECK_BITS(attention.run(kernels, 0, 4).data(), clean.data(), 24);
-    CHECK_BITS(attention.run(kernels, 0, 1).data(), clean.data(), 24);
-  }
-}
-
-KERNEL_TEST(attention, extreme_scores) {
-  Random random(9);
-  // Scores of some +-1e4: the weights are nearly all 0 and one is 1.
-  for (const int64_t dim : {1, 16, 64, 77})
-    for (const int64_t length : {1, 16, 33, 100}) {
-      const Note note("head dim", dim, "length", length);
-      AttentionCase attention(random, dim, {length, std::max<int64_t>(1, length - 1), 1}, 100);
-      const std::vector<float> found = attention.run(kernels, 0, 3);
-      for (size_t q = 0; q < 3; ++q) {
-        const auto limit = attention.limits[q];
-        for (int64_t d = 0; d < dim; ++d) {
-          const Note place("query", q, "d", d);
-          double low = INFINITY, high = -INFINITY;
-          for (int64_t token = 0; token < limit; ++token) {
-            low = std::min(low, static_cast<double>(attention.valueAt(token, d)));
-            high = std::max(high, static_cast<double>(attention.valueAt(token, d)));
-          }
-          const auto value = static_cast<double>(found[q * static_cast<size_t>(dim) + static_cast<size_t>(d)]);
-          CHECK(std::isfinite(value));
-          CHECK(value >= low - 1e-5 && value <= high + 1e-5);
-        }
-      }
+TEST(attention, table) {
+  for (const std::string& kernels : availableKernels()) {
+    // Sanitizers see every set in attention_kernels_test.cpp; here it is the threads that matter.
+    if (kReduced && kernels != availableKernels().back()) continue;
+    const ChosenKernels chosen(kernels);
+    Random random(40);
+    for (const AttentionCase& attention : attentionCases()) {
+      const Note note(kernels, attention.name);
+      checkCase(attention, random);
     }
-  // One token far above, or far below, all others, on either side of a page's border.
-  for (const int64_t token : {0, 15, 16, 17, 39})
-    for (const float score : {1e4f, -1e4f}) {
-      const Note note("token", token, "score", score);
-      AttentionCase attention(random, 16, {40}, 1);
-      attention.scale = 1;
-      for (int64_t d = 0; d < 16; ++d) {
-        attention.queries[0][static_cast<size_t>(d)] = d == 0 ? 1.0f : 0.0f;
-        attention.keyAt(token, d) = d == 0 ? score : 0;
-      }
-      const std::vector<float> found = attention.run(kernels, 0, 1);
-      attention.check(0, found.data());
-      if (score > 0)
-        for (int64_t d = 0; d < 16; ++d) CHECK_EQ(found[static_cast<size_t>(d)], attention.valueAt(token, d));
+  }
+}
+
+// Keys that lie before a window, or before a chunk, are not even read.
+TEST(attention, pages_out_of_sight) {
+  for (const AttentionMask& mask : {AttentionMask{WindowMask{40}}, AttentionMask{ChunkMask{80}}}) {
+    AttentionCase attention;
+    attention.lengths = {100};
+    attention.mask = mask;
+    const std::vector<float> rows = attentionRows(attention);
+    std::vector<float> outs[2];
+    for (const bool forgotten : {false, true}) {
+      CpuTarget target(2, attention, rows);
+      std::vector<int32_t> ids(100), pages = {0, 1, 2, 3, 4, 5, 6};
+      std::iota(ids.begin(), ids.end(), 0);
+      Step step;
+      step.rows = 99;
+      step.tokenIds = ids.data();
+      step.sequences = {{0, 99, 0, 100, pages.data()}};
+      target.attend(step, 0);
+      if (forgotten) std::fill_n(pages.begin(), 3, 1 << 30);  // entries that nobody may follow
+      step.rows = 1;
+      step.tokenIds = ids.data() + 99;
+      step.sequences = {{0, 1, 99, 100, pages.data()}};
+      outs[forgotten] = target.attend(step, 0);
     }
+    CHECK_BITS(outs[1].data(), outs[0].data(), attention.outColumns());
+  }
+}
+
+TEST(attention, what_the_cpu_backend_refuses) {
+  ThreadPool pool(1);
+  const auto backend = makeCpuBackend(pool);
+  for (const AttentionCase& attention : attentionCases()) {
+    const Note note(attention.name);
+    OwnedCall call(attention, [&](const std::vector<float>& values) {
+      return backend->makeVector(values.data(), static_cast<int64_t>(values.size()));
+    });
+    CHECK_EQ(backend->unsupportedAttention(call.forLayer(0)).value_or("nothing"), "nothing");
+  }
+}
+
+TEST(attention, a_page_takes_what_it_says) {
+  ThreadPool pool(1);
+  const auto backend = makeCpuBackend(pool);
+  for (const AttentionShape& shape : {AttentionShape{4, 2, 16}, AttentionShape{3, 1, 5}, AttentionShape{2, 2, 130}}) {
+    const auto cache = backend->makeKvCache(3, 7, shape);
+    CHECK_EQ(cache->bytes(), 7 * backend->kvPageBytes(3, shape));
+  }
 }
 
 }  // namespace shardspeed::test

@@ -6,8 +6,8 @@ import { build, halfAnHour, threadChecked as kind, missingSanitizer, runCases } 
 const skip = missingSanitizer(kind);
 
 for (const executable of ["emulator_tests", "cuda_tests"]) {
-  test(`${executable} ${kind.name}`, { skip, timeout: halfAnHour }, (t) => {
+  test(`${executable} ${kind.name}`, { skip, timeout: halfAnHour }, async (t) => {
     build(kind, [executable]);
-    runCases(t, kind, executable);
+    await runCases(t, kind, executable);
   });
 }

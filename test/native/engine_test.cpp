@@ -12,9 +12,7 @@ namespace shardspeed::test {
 
 TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
   ModelSpec dynamic = llamaSpec();
-  dynamic.rotary.dynamicOriginalPositions = 16;
-  dynamic.rotary.dynamicBase = 10000;
-  dynamic.rotary.dynamicFactor = 2;
+  makeDynamic(dynamic.rotaryTables[0], 16, 2);
   for (const ModelSpec& spec : {llamaSpec(), optSpec(), dynamic}) {
     TinyModel model(spec, DType::kF32, 80);
     Random random(81);
@@ -28,8 +26,8 @@ TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
       for (const int64_t batch : {1, 5, 64}) {
         if (kReduced && (threads == 1) != (batch == 5)) continue;
         for (const int64_t pages : {3, 64}) {
-          const Note note(spec.family, "dynamic", spec.rotary.dynamicOriginalPositions, "threads", threads, "batch",
-                          batch, "pages", pages);
+          const Note note(spec.family, "dynamic", dynamicOriginalPositions(spec), "threads", threads, "batch", batch,
+                          "pages", pages);
           Harness harness(optionsFor(model, threads, batch, pages));
           for (size_t i = 0; i < prompts.size(); ++i) harness.submit(static_cast<int64_t>(i) + 1, prompts[i], 12);
           for (size_t i = 0; i < prompts.size(); ++i) {
@@ -216,7 +214,7 @@ TEST(engine, stops_while_it_loads) {
   EngineOptions options;
   options.spec = llamaSpec();
   options.spec.vocabSize = 4000000;  // 640 MB, if it came so far: loading takes a while
-  options.spec.tiedHead = true;
+  logitsOf(options.spec).tied = true;
   options.maxSequenceTokens = 128;
   options.kvCachePages = 4;
   for (const int milliseconds : {0, 5, 20}) {
@@ -254,11 +252,11 @@ TEST(engine, logits_that_are_no_numbers) {
   const std::vector<int32_t> expected = model.continuation(sound, 10);
   if (std::find(expected.begin(), expected.end(), 33) != expected.end()) SKIP("the model says the poisoned token");
   EngineOptions options = optionsFor(model);
-  std::vector<uint8_t> bytes(static_cast<size_t>(model.spec().vocabSize * model.spec().embeddingSize) * 4);
+  std::vector<uint8_t> bytes(static_cast<size_t>(model.spec().vocabSize * model.spec().embedding.width) * 4);
   const std::vector<float>& table = model.values("embed.tokens.weight");
   std::memcpy(bytes.data(), table.data(), bytes.size());
   const float nan = std::nanf("");
-  std::memcpy(bytes.data() + 33 * model.spec().embeddingSize * 4, &nan, 4);
+  std::memcpy(bytes.data() + 33 * model.spec().embedding.width * 4, &nan, 4);
   const TempFile file(bytes);
   options.plan->files.push_back(file.weightFile());
   for (WeightView& view : options.plan->weights)
@@ -267,7 +265,7 @@ TEST(engine, logits_that_are_no_numbers) {
       view.byteOffset = 0;
     }
   // The head is another matrix here, or all logits of the token would be NaN for everyone.
-  options.spec.tiedHead = false;
+  logitsOf(options.spec).tied = false;
   options.plan->weights.push_back(options.plan->weights.front());
   for (const WeightView& view : model.plan().weights)
     if (view.role == "embed.tokens.weight") options.plan->weights.back() = view;

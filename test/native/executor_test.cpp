@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "cpu/cpu_backend.h"
+#include "model/layout.h"
 #include "reference.h"
 #include "tiny_model.h"
 
@@ -17,7 +18,7 @@ struct Runner {
     options.dtype = dtype;
     options.plan = &model.plan();
     weights = loadModel(spec, options, backend, pool);
-    cache = backend.makeKvCache(spec.layers, kPages, {spec.heads, spec.kvHeads, spec.headDim});
+    cache = backend.makeKvCache(spec.layerCount(), kPages, attentionShape(spec, wholeModel(spec), 0));
     executor =
         std::make_unique<Executor>(spec, wholeModel(spec), weights, backend, *cache, kMostRows, spec.maxPositions);
     pages.resize(kPages);
@@ -100,47 +101,60 @@ TEST(executor, logits_of_llamas) {
   checkSpec("llama", llamaSpec());
   checkSpec("without biases", llamaSpec(), DType::kF32, DType::kF32, false);
   ModelSpec spec = llamaSpec();
-  spec.kvHeads = 4;
+  setHeads(spec, 4, 4);
   checkSpec("all heads their own", spec);
-  spec.kvHeads = 1;
+  setHeads(spec, 4, 1);
   checkSpec("one head for all", spec);
   spec = llamaSpec();
-  spec.tiedHead = true;
+  logitsOf(spec).tied = true;
   checkSpec("tied", spec);
-  spec.gatedFfn = false;
+  for (LayerSpec& kind : spec.kinds) denseOf(kind).gated = false;
   checkSpec("without gate", spec);
   spec = llamaSpec();
-  spec.rotary.amplitude = 1.1f;
-  spec.normEpsilon = 1e-2f;
+  RotarySpec& table = spec.rotaryTables[0];
+  table.amplitude = 1.1f;
+  for (LayerSpec& kind : spec.kinds) kind.norms.norm.epsilon = 1e-2f;
   checkSpec("amplitude", spec);
-  spec.rotary.dynamicOriginalPositions = 16;
-  spec.rotary.dynamicBase = 10000;
-  spec.rotary.dynamicFactor = 2;
+  makeDynamic(table, 16, 2);
   checkSpec("dynamic rotary", spec);
 }
 
 TEST(executor, logits_of_opts) {
   checkSpec("opt", optSpec());
   ModelSpec spec = optSpec();
-  spec.tiedHead = false;
+  logitsOf(spec).tied = false;
   checkSpec("untied", spec);
   spec = optSpec();
-  spec.embeddingSize = 20;
+  spec.embedding.width = 20;
   checkSpec("projected", spec);
-  spec.normPlacement = NormPlacement::kPost;
-  spec.finalNorm = false;
+  setPostNorm(spec);
   checkSpec("projected, norms behind, no last norm", spec);
   spec = optSpec();
-  spec.positions = PositionKind::kNone;
+  spec.embedding.positions.reset();
   checkSpec("no positions", spec);
   checkSpec("norms without weights", optSpec(), DType::kF32, DType::kF32, true, false);
+}
+
+TEST(executor, parallel_residuals_and_norms_behind_the_embedding) {
+  ModelSpec spec = optSpec();
+  spec.embedding.norm = NormSpec{NormKind::kLayer, 1e-3f};
+  checkSpec("a norm behind the embedding", spec);
+  setResidual(spec, Residual::kParallel);
+  checkSpec("parallel", spec);
+  spec = llamaSpec();
+  setResidual(spec, Residual::kSharedNormParallel);
+  checkSpec("parallel with one norm", spec);
+  spec.kinds[0].residual = Residual::kSequential;
+  checkSpec("layers of two kinds", spec);
+  denseOf(spec.kinds[1]).size = 21;
+  checkSpec("layers of two sizes", spec);
 }
 
 TEST(executor, every_activation_and_dtype) {
   for (int kind = 0; kind <= static_cast<int>(ActivationKind::kSigmoid); ++kind) {
     ModelSpec spec = kind % 2 ? llamaSpec() : optSpec();
-    spec.layers = 1;
-    spec.activation = static_cast<ActivationKind>(kind);
+    spec.layers = {0};
+    denseOf(spec.kinds[0]).activation = static_cast<ActivationKind>(kind);
     checkSpec("activation", spec);
   }
   for (const DType stored : {DType::kF32, DType::kF16, DType::kBF16})

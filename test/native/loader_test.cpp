@@ -5,6 +5,7 @@
 #include "check.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/tensors.h"
+#include "memory_counter.h"
 #include "model/layout.h"
 #include "reference.h"
 #include "stored.h"
@@ -48,23 +49,27 @@ TEST(loader, every_role_finds_its_place) {
       for (const int64_t ffnSize : {1, 15, 16, 17, 37, 48}) {
         const Note note(dtypeName(stored), "to", dtypeName(dtype), "ffn", ffnSize);
         ModelSpec spec = llamaSpec();
-        spec.ffnSize = ffnSize;
-        spec.headDim = 7;  // q, k and v end within blocks
-        spec.rotary.inverseFrequencies.resize(3);
+        setFeedForwardSize(spec, ffnSize);
+        for (LayerSpec& kind : spec.kinds) {
+          kind.attention.headDim = 7;  // q, k and v end within blocks
+          kind.attention.positions = RotaryPositions{6, RotaryLayout::kHalf, 0};
+        }
+        spec.rotaryTables[0].inverseFrequencies.resize(3);
         TinyModel model(spec, stored, 60);
         ReferenceBackend backend;
         ThreadPool pool(1);
         const ModelWeights weights = load(model, backend, pool, dtype);
-        checkPart(model, "layers.1.attn.q", weights.layers[1].qkv, 0, kGateBlock, dtype);
-        checkPart(model, "layers.1.attn.k", weights.layers[1].qkv, 28, kGateBlock, dtype);
-        checkPart(model, "layers.1.attn.v", weights.layers[1].qkv, 42, kGateBlock, dtype);
-        checkPart(model, "layers.0.attn.o", weights.layers[0].output, 0, kGateBlock, dtype);
-        checkPart(model, "layers.0.mlp.gate", weights.layers[0].up, 0, 2 * kGateBlock, dtype);
-        checkPart(model, "layers.0.mlp.up", weights.layers[0].up, kGateBlock, 2 * kGateBlock, dtype);
-        checkPart(model, "layers.0.mlp.down", weights.layers[0].down, 0, kGateBlock, dtype);
+        const auto& dense = std::get<DenseWeights>(weights.layers[0].feedForward);
+        checkPart(model, "layers.1.attn.q", weights.layers[1].attention.qkv, 0, kGateBlock, dtype);
+        checkPart(model, "layers.1.attn.k", weights.layers[1].attention.qkv, 28, kGateBlock, dtype);
+        checkPart(model, "layers.1.attn.v", weights.layers[1].attention.qkv, 42, kGateBlock, dtype);
+        checkPart(model, "layers.0.attn.o", weights.layers[0].attention.output, 0, kGateBlock, dtype);
+        checkPart(model, "layers.0.mlp.gate", dense.up, 0, 2 * kGateBlock, dtype);
+        checkPart(model, "layers.0.mlp.up", dense.up, kGateBlock, 2 * kGateBlock, dtype);
+        checkPart(model, "layers.0.mlp.down", dense.down, 0, kGateBlock, dtype);
         checkPart(model, "head", weights.head, 0, kGateBlock, dtype);
         // The last block is filled up with zero rows.
-        const Linear& up = weights.layers[0].up;
+        const Linear& up = dense.up;
         CHECK_EQ(up.weight->rows(), (ffnSize + kGateBlock - 1) / kGateBlock * 2 * kGateBlock);
         for (int64_t r = ffnSize; r < up.weight->rows() / 2; ++r)
           for (const int64_t half : {0, 1})
@@ -85,17 +90,27 @@ static std::vector<uint8_t> bytesOf(const ModelWeights& weights) {
   add(weights.tokens);
   add(weights.positions);
   add(weights.head.weight);
-  for (const LayerWeights& layer : weights.layers)
-    for (const Linear* linear : {&layer.qkv, &layer.output, &layer.up, &layer.down}) add(linear->weight);
+  for (const LayerWeights& layer : weights.layers) {
+    const auto& dense = std::get<DenseWeights>(layer.feedForward);
+    for (const Linear* linear : {&layer.attention.qkv, &layer.attention.output, &dense.up, &dense.down})
+      add(linear->weight);
+  }
   return bytes;
+}
+
+// What a counter says of the weights.
+static int64_t counted(const ModelSpec& spec, DType dtype) {
+  const auto counter = cpuDeviceKind().makeCounter(0, {});
+  placeWeights(spec, wholeModel(spec), dtype, *counter);
+  return counter->counted().weightBytes;
 }
 
 TEST(loader, any_number_of_threads_writes_the_same_bytes) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     ModelSpec spec = llamaSpec();
     spec.vocabSize = kReduced ? 27000 : 54321;  // several jobs a matrix
-    spec.layers = 1;
-    spec.ffnSize = 777;
+    spec.layers = {0};
+    setFeedForwardSize(spec, 777);
     TinyModel model(spec, DType::kF16, 61);
     std::vector<std::vector<uint8_t>> loaded;
     for (const int threads : {1, 3}) {
@@ -104,7 +119,7 @@ TEST(loader, any_number_of_threads_writes_the_same_bytes) {
       const ModelWeights weights = load(model, *backend, pool, dtype);
       loaded.push_back(bytesOf(weights));
       CHECK_EQ(loaded.back().size(), weights.bytes());
-      CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, wholeModel(spec), dtype));
+      CHECK_EQ(static_cast<int64_t>(weights.bytes()), counted(spec, dtype));
     }
     REQUIRE(loaded[0].size() == loaded[1].size());
     CHECK_BITS(loaded[0].data(), loaded[1].data(), static_cast<int64_t>(loaded[0].size()));
@@ -121,9 +136,9 @@ TEST(loader, random_weights_need_no_checkpoint) {
     options.dtype = DType::kF16;
     const ModelWeights weights = loadModel(spec, options, *backend, pool);
     loaded.push_back(bytesOf(weights));
-    CHECK(!weights.layers[0].qkv.bias);
+    CHECK(!weights.layers[0].attention.qkv.bias);
     CHECK(!weights.finalNorm.weight);
-    CHECK_EQ(static_cast<int64_t>(weights.bytes()), estimateWeightBytes(spec, wholeModel(spec), options.dtype));
+    CHECK_EQ(static_cast<int64_t>(weights.bytes()), counted(spec, options.dtype));
   }
   CHECK(loaded[0] == loaded[1]);
 }

@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
+#include <random>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -45,7 +48,7 @@ bool matches(const std::string& name, std::string_view filters) {
 
 enum class Outcome { kPassed, kFailed, kSkipped };
 
-Outcome runCase(const Case& wanted) {
+Outcome runCase(const Case& wanted, int64_t& milliseconds) {
   const std::string name = wanted.fullName();
   const auto start = std::chrono::steady_clock::now();
   failuresOfCase = 0;
@@ -61,7 +64,7 @@ Outcome runCase(const Case& wanted) {
     reportFailure(__FILE__, __LINE__, std::string("the case threw: ") + error.what());
   }
   const auto taken = std::chrono::steady_clock::now() - start;
-  const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(taken).count();
+  milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(taken).count();
   if (failuresOfCase > 0) {
     std::printf("FAILED  %s (%lld ms)\n", name.c_str(), static_cast<long long>(milliseconds));
     return Outcome::kFailed;
@@ -159,38 +162,90 @@ AnyNote::~AnyNote() {
   notes.pop_back();
 }
 
-int runAll(int argc, char** argv) {
-  std::string filter, exclude;
+namespace {
+
+struct Options {
   bool list = false;
+  std::string filter, exclude;
+  uint64_t seed = 0;   // 0: the order of the files
+  size_t slowest = 0;  // how many of the slowest cases to name
+  size_t shard = 1, shards = 1;
+};
+
+bool usage(const char* found) {
+  std::fprintf(stderr,
+               "Found %s, expected: [--list] [--filter PART,PART...] [--exclude PART,PART...] [--seed NUMBER] "
+               "[--slowest NUMBER] [--shard I/N]; parts are of topic/name, a seed other than 0 shuffles the cases, a "
+               "shard is each Nth case from the Ith on\n",
+               found);
+  return false;
+}
+
+// False where an argument is not understood.
+bool parse(int argc, char** argv, Options& options) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
+    const bool hasValue = i + 1 < argc;
     if (argument == "--list") {
-      list = true;
-    } else if ((argument == "--filter" || argument == "--exclude") && i + 1 < argc) {
-      (argument == "--filter" ? filter : exclude) = argv[++i];
+      options.list = true;
+    } else if (hasValue && argument == "--filter") {
+      options.filter = argv[++i];
+    } else if (hasValue && argument == "--exclude") {
+      options.exclude = argv[++i];
+    } else if (hasValue && argument == "--seed") {
+      options.seed = std::strtoull(argv[++i], nullptr, 10);
+    } else if (hasValue && argument == "--slowest") {
+      options.slowest = std::strtoull(argv[++i], nullptr, 10);
+    } else if (hasValue && argument == "--shard") {
+      if (std::sscanf(argv[++i], "%zu/%zu", &options.shard, &options.shards) != 2 || options.shard == 0 ||
+          options.shard > options.shards)
+        return usage(argv[i]);
     } else {
-      std::fprintf(
-          stderr,
-          "Found %s, expected: [--list] [--filter PART,PART...] [--exclude PART,PART...], parts of topic/name\n",
-          argv[i]);
-      return 2;
+      return usage(argument.c_str());
     }
   }
-  int counts[3] = {};
+  return true;
+}
+
+std::vector<Case> choose(const Options& options) {
+  std::vector<Case> chosen;
   for (const Case& wanted : cases()) {
     const std::string name = wanted.fullName();
-    if (!matches(name, filter) || (!exclude.empty() && matches(name, exclude))) continue;
-    if (list)
-      std::printf("%s\n", name.c_str());
-    else
-      ++counts[static_cast<int>(runCase(wanted))];
+    if (matches(name, options.filter) && (options.exclude.empty() || !matches(name, options.exclude)))
+      chosen.push_back(wanted);
+  }
+  if (options.seed != 0) std::shuffle(chosen.begin(), chosen.end(), std::mt19937_64(options.seed));
+  return chosen;
+}
+
+}  // namespace
+
+int runAll(int argc, char** argv) {
+  Options options;
+  if (!parse(argc, argv, options)) return 2;
+  const std::vector<Case> chosen = choose(options);
+  if (options.list) {
+    for (const Case& wanted : chosen) std::printf("%s\n", wanted.fullName().c_str());
+    return 0;
+  }
+  int counts[3] = {};
+  std::vector<std::pair<int64_t, std::string>> times;
+  for (size_t i = options.shard - 1; i < chosen.size(); i += options.shards) {
+    const Case& wanted = chosen[i];
+    int64_t milliseconds = 0;
+    ++counts[static_cast<int>(runCase(wanted, milliseconds))];
+    times.emplace_back(-milliseconds, wanted.fullName());
     std::fflush(stdout);
   }
-  if (list) return 0;
-  std::printf("%d passed, %d failed, %d skipped, %lld checks%s\n", counts[0], counts[1], counts[2],
-              static_cast<long long>(checks.load()), kReduced ? " (reduced rounds)" : "");
+  std::sort(times.begin(), times.end());
+  for (size_t i = 0; i < std::min(options.slowest, times.size()); ++i)
+    std::printf("slow    %s (%lld ms)\n", times[i].second.c_str(), static_cast<long long>(-times[i].first));
+  std::printf("%d passed, %d failed, %d skipped, %lld checks%s%s\n", counts[0], counts[1], counts[2],
+              static_cast<long long>(checks.load()), kReduced ? " (reduced rounds)" : "",
+              options.seed != 0 ? (" (--seed " + std::to_string(options.seed) + ")").c_str() : "");
   // A filter that matches nothing is a mistake, not a success.
-  return counts[1] > 0 || counts[0] + counts[2] == 0 ? 1 : 0;
+  if (chosen.empty()) std::fprintf(stderr, "No case matches\n");
+  return counts[1] > 0 || chosen.empty() ? 1 : 0;
 }
 
 }  // namespace shardspeed::test

@@ -12,8 +12,8 @@ import {
 // The C++ tests of src/, so that one command runs everything.
 
 for (const kind of [released, addressChecked, threadChecked]) {
-  test(`C++ tests ${kind.name}`, { skip: missingSanitizer(kind), timeout: halfAnHour }, (t) => {
+  test(`C++ tests ${kind.name}`, { skip: missingSanitizer(kind), timeout: halfAnHour }, async (t) => {
     build(kind, ["native_tests"]);
-    runCases(t, kind, "native_tests");
+    await runCases(t, kind, "native_tests");
   });
 }

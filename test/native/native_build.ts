@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { availableParallelism } from "node:os";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 
-// How the C++ tests are built and run: without Node, each kind in a folder of its own that stays for the next time.
+// How the C++ tests are built and run: as released in the folder of the addon, where what the two share is compiled once,
+// and under sanitizers without Node, each kind in a folder of its own that stays for the next time.
 
 export const root = fileURLToPath(new URL("../../", import.meta.url));
 export const halfAnHour = 1_800_000;
@@ -15,7 +16,7 @@ export interface Kind {
   sanitizer: "" | "address,undefined" | "thread";
 }
 
-export const released: Kind = { name: "as released", folder: "build-native", sanitizer: "" };
+export const released: Kind = { name: "as released", folder: "build", sanitizer: "" };
 export const addressChecked: Kind = {
   name: "with AddressSanitizer and UndefinedBehaviorSanitizer",
   folder: "build-native-asan",
@@ -51,12 +52,16 @@ const sanitizedOptions = [
   "-DCMAKE_CXX_FLAGS_SANITIZED=-O1 --param asan-instrumentation-with-call-threshold=0",
 ];
 
-/** Builds these targets. */
+/** Builds these targets. A warning is a failure. */
 export function build({ folder, sanitizer }: Kind, targets: string[]): void {
+  if (!sanitizer) {
+    for (const target of targets)
+      checkBuild(run(process.execPath, ["scripts/build_native.mjs", "--strict", "--target", target]));
+    return;
+  }
   const generator = run("ninja", ["--version"]).status === 0 ? ["-G", "Ninja"] : [];
-  const options = ["-DSHARDSPEED_TESTS=ON"];
-  if (sanitizer) options.push("-DSHARDSPEED_CUDA=EMULATOR", `-DSHARDSPEED_SANITIZE=${sanitizer}`, ...sanitizedOptions);
-  const configured = run("cmake", ["-S", ".", "-B", folder, ...generator, ...options]);
+  const options = ["-DSHARDSPEED_TESTS=ON", "-DSHARDSPEED_CUDA=EMULATOR", `-DSHARDSPEED_SANITIZE=${sanitizer}`];
+  const configured = run("cmake", ["-S", ".", "-B", folder, ...generator, ...options, ...sanitizedOptions]);
   assert.equal(configured.status, 0, configured.output);
   const parallel = String(Math.min(4, availableParallelism()));
   checkBuild(run("cmake", ["--build", folder, "--parallel", parallel, "--target", ...targets]));
@@ -67,24 +72,64 @@ function checkBuild({ status, output }: { status: number | null; output: string 
   assert.doesNotMatch(output, /\bwarning:/, "the sources compile without a warning");
 }
 
-/** As released, but in the folder of the addon with the emulator: what the two share is compiled once. */
-export const releasedWithAddon: Kind = { name: "as released", folder: "build-emulator", sanitizer: "" };
-
-export function buildWithAddon(target: string): void {
-  checkBuild(run(process.execPath, ["scripts/build_native.mjs", "--emulator", "--target", target]));
-}
-
 // A processor's address layout that is too random is one that ThreadSanitizer cannot handle.
 const fixedAddresses = run("setarch", ["-R", "true"]).status === 0 ? ["setarch", "-R"] : [];
 
-/** Runs an executable of test cases; its summary and what it skipped become diagnostics of the test. */
-export function runCases(t: TestContext, { folder, sanitizer }: Kind, executable: string): void {
+// Of scripts/test_native.mjs, which runs a part of the cases.
+const caseOptions: string[] = JSON.parse(process.env.SHARDSPEED_NATIVE_TEST_OPTIONS ?? "[]");
+
+interface Output {
+  status: number | null;
+  text: string;
+}
+
+function start(command: string, args: string[]): Promise<Output> {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    let text = "";
+    const keep = (chunk: string) => {
+      text += chunk;
+    };
+    child.stdout.setEncoding("utf8").on("data", keep);
+    child.stderr.setEncoding("utf8").on("data", keep);
+    child.on("error", (error) => resolve({ status: null, text: error.message }));
+    child.on("close", (status) => resolve({ status, text }));
+  });
+}
+
+/** All shards of the cases, a process each and as many at a time as there are processors: most cases keep only one busy. */
+async function runShards(command: string, args: string[]): Promise<Output[]> {
+  const atATime = availableParallelism();
+  // Some cases take far longer than others: with more shards than processors none is left with much more than its part.
+  const shards = 4 * atATime;
+  const outputs: Output[] = [];
+  let next = 1;
+  const work = async () => {
+    while (next <= shards) outputs.push(await start(command, [...args, "--shard", `${next++}/${shards}`]));
+  };
+  await Promise.all(Array.from({ length: atATime }, work));
+  return outputs;
+}
+
+const summary = /^(\d+) passed, (\d+) failed, (\d+) skipped, (\d+) checks(.*)$/m;
+
+/** Runs an executable of test cases; its counts, its slowest cases and what it skipped become diagnostics of the test. */
+export async function runCases(t: TestContext, { folder, sanitizer }: Kind, executable: string): Promise<void> {
   const prefix = sanitizer === "thread" ? fixedAddresses : [];
-  const [command = "", ...args] = [...prefix, `${root}${folder}/test/native/${executable}`];
-  const { status, output } = run(command, args);
-  const lines = output.trimEnd().split("\n");
-  for (const line of lines.filter((text) => text.startsWith("skipped"))) t.diagnostic(line);
-  t.diagnostic(lines.at(-1) ?? "no output");
-  assert.equal(status, 0, lines.filter((text) => !/^(ok|skipped)\b/.test(text)).join("\n"));
-  assert.match(output, /^[1-9]\d* passed, 0 failed/m);
+  const [command = "", ...args] = [...prefix, `${root}${folder}/test/native/${executable}`, ...caseOptions];
+  if (caseOptions.length > 0 && run(command, [...args, "--list"]).output.trim() === "") return t.skip("no such case");
+  const outputs = await runShards(command, [...args, "--slowest", "3"]);
+  const lines = outputs.flatMap(({ text }) => text.trimEnd().split("\n"));
+  const milliseconds = (line: string) => Number(/\((\d+) ms\)$/.exec(line)?.[1] ?? 0);
+  const slow = lines.filter((text) => text.startsWith("slow")).sort((a, b) => milliseconds(b) - milliseconds(a));
+  for (const line of [...lines.filter((text) => text.startsWith("skipped")), ...slow.slice(0, 5)]) t.diagnostic(line);
+  const counts = outputs.map(({ text }) => summary.exec(text)?.slice(1, 5).map(Number));
+  const sum = (place: number) => counts.reduce((total, count) => total + (count?.[place] ?? 0), 0);
+  t.diagnostic(`${sum(0)} passed, ${sum(1)} failed, ${sum(2)} skipped, ${sum(3)} checks`);
+  const said = lines.filter((text) => !/^(ok|skipped|slow)\b/.test(text)).join("\n");
+  for (const [i, { status }] of outputs.entries()) {
+    assert.equal(status, 0, said);
+    assert.ok(counts[i], `a process ended without its summary:\n${said}`);
+  }
+  assert.ok(sum(0) > 0 && sum(1) === 0, said);
 }

@@ -11,36 +11,18 @@ namespace shardspeed::test {
 
 static EngineOptions rankOptions(TinyModel& model, int ranks, int threads = 1, int64_t batch = 64) {
   EngineOptions options = optionsFor(model, threads, batch);
+  options.tpSize = ranks;
   options.devices.assign(static_cast<size_t>(ranks), "cpu");
   return options;
 }
 
-// Models that differ in what is divided: heads and KV heads that come out even and do not, odd sizes, every option.
-static std::vector<ModelSpec> specs() {
-  std::vector<ModelSpec> result = {llamaSpec(), optSpec()};
-  ModelSpec uneven = llamaSpec();
-  uneven.heads = 9;
-  uneven.kvHeads = 3;
-  uneven.ffnSize = 137;
-  uneven.vocabSize = 101;
-  result.push_back(uneven);
-  ModelSpec oneKvHead = llamaSpec();
-  oneKvHead.heads = 8;
-  oneKvHead.kvHeads = 1;
-  oneKvHead.tiedHead = true;
-  result.push_back(oneKvHead);
-  ModelSpec postNorm = optSpec();
-  postNorm.normPlacement = NormPlacement::kPost;
-  postNorm.finalNorm = false;
-  result.push_back(postNorm);
-  ModelSpec projected = optSpec();
-  projected.embeddingSize = projected.hiddenSize / 2;
-  result.push_back(projected);
-  return result;
+static std::string describeHeads(const ModelSpec& spec) {
+  const AttentionSpec& attention = spec.kinds[0].attention;
+  return std::to_string(attention.heads) + " heads, " + std::to_string(attention.kvHeads) + " kv heads";
 }
 
 TEST(ranks, tokens_and_logits_are_those_of_one_rank) {
-  for (const ModelSpec& spec : specs()) {
+  for (const ModelSpec& spec : variedSpecs()) {
     TinyModel model(spec, DType::kF32, 180);
     Random random(181);
     const std::vector<int32_t> prompt = promptOf(random, spec, 21);
@@ -55,7 +37,7 @@ TEST(ranks, tokens_and_logits_are_those_of_one_rank) {
     std::vector<int32_t> sampled;
     for (const int ranks : {1, 2, 3, 4, 8}) {
       if (ranks > largestGroup(spec)) continue;
-      const Note note(spec.family, spec.heads, "heads", spec.kvHeads, "kv heads", ranks, "ranks");
+      const Note note(spec.family, describeHeads(spec), ranks, "ranks");
       Harness harness(rankOptions(model, ranks, ranks == 2 ? 2 : 1, ranks == 3 ? 7 : 64));
       harness.submit(1, prompt, 12);
       harness.submit(2, prompt, 1, {}, true);
@@ -110,34 +92,41 @@ TEST(ranks, memory_is_what_was_planned_and_divided) {
       CHECK_EQ(memory[rank].kvCacheBytes, 64 * estimates[rank].kvPageBytes);
       CHECK_EQ(memory[rank].activationBytes, estimates[rank].activationBytes);
     }
+    options.tpSize = 1;
     options.devices = {"cpu"};
     CHECK_EQ(memory[0].kvCacheBytes + memory[1].kvCacheBytes, 64 * estimateMemory(options).at(0).kvPageBytes);
   }
 }
 
+static void checkCover(const ModelSpec& spec, size_t kind, int size) {
+  const AttentionSpec& attention = spec.kinds[kind].attention;
+  int64_t heads = 0, firstNeuron = 0, vocab = 0;
+  for (int rank = 0; rank < size; ++rank) {
+    const Shard shard = shardOf(spec, rank, size);
+    const LayerShard& layer = shard.kinds[kind];
+    CHECK_EQ(layer.heads.first, heads);
+    CHECK_EQ(layer.neurons.first, firstNeuron);
+    CHECK_EQ(shard.vocab.first, vocab);
+    CHECK(layer.heads.count > 0 && layer.kvHeads.count > 0 && layer.neurons.count > 0 && shard.vocab.count > 0);
+    // Each of its query heads reads the KV head that it would read in the whole model.
+    const int64_t group = attention.heads / attention.kvHeads, ownGroup = layer.heads.count / layer.kvHeads.count;
+    CHECK_EQ(layer.heads.count % layer.kvHeads.count, 0);
+    for (int64_t head = 0; head < layer.heads.count; ++head)
+      CHECK_EQ((layer.heads.first + head) / group, layer.kvHeads.first + head / ownGroup);
+    heads += layer.heads.count;
+    firstNeuron += layer.neurons.count;
+    vocab += shard.vocab.count;
+  }
+  CHECK_EQ(heads, attention.heads);
+  CHECK_EQ(firstNeuron, neurons(spec.kinds[kind].feedForward));
+  CHECK_EQ(vocab, spec.vocabSize);
+}
+
 TEST(ranks, shards_cover_the_model_once) {
-  for (const ModelSpec& spec : specs())
+  for (const ModelSpec& spec : variedSpecs())
     for (int size = 1; size <= largestGroup(spec); ++size) {
-      const Note note(spec.heads, "heads", spec.kvHeads, "kv heads", size, "ranks");
-      int64_t heads = 0, ffn = 0, vocab = 0;
-      for (int rank = 0; rank < size; ++rank) {
-        const Shard shard = shardOf(spec, rank, size);
-        CHECK_EQ(shard.heads.first, heads);
-        CHECK_EQ(shard.ffn.first, ffn);
-        CHECK_EQ(shard.vocab.first, vocab);
-        CHECK(shard.heads.count > 0 && shard.kvHeads.count > 0 && shard.ffn.count > 0 && shard.vocab.count > 0);
-        // Each of its query heads reads the KV head that it would read in the whole model.
-        const int64_t group = spec.heads / spec.kvHeads, ownGroup = shard.heads.count / shard.kvHeads.count;
-        CHECK_EQ(shard.heads.count % shard.kvHeads.count, 0);
-        for (int64_t head = 0; head < shard.heads.count; ++head)
-          CHECK_EQ((shard.heads.first + head) / group, shard.kvHeads.first + head / ownGroup);
-        heads += shard.heads.count;
-        ffn += shard.ffn.count;
-        vocab += shard.vocab.count;
-      }
-      CHECK_EQ(heads, spec.heads);
-      CHECK_EQ(ffn, spec.ffnSize);
-      CHECK_EQ(vocab, spec.vocabSize);
+      const Note note(describeHeads(spec), size, "ranks");
+      for (size_t kind = 0; kind < spec.kinds.size(); ++kind) checkCover(spec, kind, size);
     }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -9,6 +10,7 @@
 
 #include "backend.h"
 #include "base/half.h"
+#include "stored.h"
 
 namespace shardspeed::test {
 
@@ -53,7 +55,8 @@ inline std::vector<double> normOf(NormKind kind, double epsilon, const double* w
 }
 
 // Turns a head at a position of a sequence of so many tokens. Angles are rounded to fp32, as models were trained with.
-inline void rotate(const RotarySpec& rotary, int64_t position, int64_t totalLength, double* head) {
+inline void rotate(const RotarySpec& rotary, int64_t position, int64_t totalLength, double* head,
+                   RotaryLayout layout = RotaryLayout::kHalf) {
   const size_t half = rotary.inverseFrequencies.size();
   const int64_t original = rotary.dynamicOriginalPositions;
   for (size_t j = 0; j < half; ++j) {
@@ -68,23 +71,38 @@ inline void rotate(const RotarySpec& rotary, int64_t position, int64_t totalLeng
     const auto angle = static_cast<double>(static_cast<float>(position) * frequency);
     const double cosine = std::cos(angle) * static_cast<double>(rotary.amplitude);
     const double sine = std::sin(angle) * static_cast<double>(rotary.amplitude);
-    const double first = head[j], second = head[j + half];
-    head[j] = first * cosine - second * sine;
-    head[j + half] = second * cosine + first * sine;
+    double& one = layout == RotaryLayout::kHalf ? head[j] : head[2 * j];
+    double& other = layout == RotaryLayout::kHalf ? head[j + half] : head[2 * j + 1];
+    const double first = one, second = other;
+    one = first * cosine - second * sine;
+    other = second * cosine + first * sine;
   }
 }
 
-// softmax(scale q k^T) v of one query over all keys given.
+// How scores differ from scale q k^T.
+struct ScoreTerms {
+  double softCap = 0;
+  double slope = 0;          // times the distance of the key
+  double firstDistance = 0;  // of the first key given: its position - the query's
+  double sink = -INFINITY;
+};
+
+// softmax(scale q k^T) v of one query over all keys given, which are neighbours.
 inline std::vector<double> attentionOf(const double* query, const std::vector<const double*>& keys,
-                                       const std::vector<const double*>& values, size_t dim, double scale) {
+                                       const std::vector<const double*>& values, size_t dim, double scale,
+                                       const ScoreTerms& terms = {}) {
   std::vector<double> scores, out(dim);
-  double largest = -INFINITY, total = 0;
+  double largest = terms.sink;
   for (const double* key : keys) {
     double score = 0;
     for (size_t d = 0; d < dim; ++d) score += query[d] * key[d];
-    scores.push_back(score * scale);
-    largest = std::max(largest, scores.back());
+    score *= scale;
+    if (terms.softCap > 0) score = terms.softCap * std::tanh(score / terms.softCap);
+    score += terms.slope * (terms.firstDistance + static_cast<double>(scores.size()));
+    scores.push_back(score);
+    largest = std::max(largest, score);
   }
+  double total = std::exp(terms.sink - largest);
   for (size_t t = 0; t < keys.size(); ++t) {
     const double weight = std::exp(scores[t] - largest);
     total += weight;
@@ -156,6 +174,9 @@ class ReferenceCache final : public KvCache {
 
 class ReferenceBackend final : public Backend {
  public:
+  // keptAs: what queries and keys are rounded to when they have been turned.
+  explicit ReferenceBackend(DType keptAs = DType::kF32) : keptAs_(keptAs) {}
+
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
     return std::make_unique<ReferenceMatrix>(rows, cols, dtype);
   }
@@ -169,7 +190,7 @@ class ReferenceBackend final : public Backend {
     return std::make_unique<ReferenceCache>();
   }
   size_t kvPageBytes(int64_t, const AttentionShape&) const override { return 0; }
-  void prepareRotary(const RotarySpec& rotary, int64_t, int64_t) override { rotary_ = rotary; }
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { rotary_ = tables; }
 
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
     for (int64_t row = 0; row < step.rows; ++row) {
@@ -213,38 +234,44 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  void attend(const Step& step, int64_t layer, const AttentionShape& shape, bool rotary, float scale, Activations& qkv,
-              KvCache& kvCache, Activations& out) override {
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& kvCache,
+              Activations& out) override {
+    const auto& [heads, kvHeads, dim] = call.shape;
     auto& cache = static_cast<ReferenceCache&>(kvCache);
-    const int64_t dim = shape.headDim;
     for (const SequenceSlice& slice : step.sequences)
       for (int64_t i = 0; i < slice.rowCount; ++i) {
         const int64_t position = slice.contextLength + i;
         double* row = &at(qkv, slice.firstRow + i, 0);
-        if (rotary)
-          for (int64_t head = 0; head < shape.heads + shape.kvHeads; ++head)
-            rotate(rotary_, position, slice.totalLength, row + head * dim);
-        for (int64_t head = 0; head < shape.kvHeads; ++head) {
-          const double* key = row + (shape.heads + head) * dim;
-          const double* value = key + shape.kvHeads * dim;
-          cache.entries[{layer, slotOf(slice, position), head}] = {{key, key + dim}, {value, value + dim}};
+        prepareRow(call, slice, position, row);
+        for (int64_t head = 0; head < kvHeads; ++head) {
+          const double* key = row + (heads + head) * dim;
+          const double* value = key + kvHeads * dim;
+          cache.entries[{call.layer, slotOf(slice, position), head}] = {{key, key + dim}, {value, value + dim}};
         }
       }
     for (const SequenceSlice& slice : step.sequences)
-      for (int64_t i = 0; i < slice.rowCount; ++i)
-        for (int64_t head = 0; head < shape.heads; ++head) {
+      for (int64_t i = 0; i < slice.rowCount; ++i) {
+        const int64_t position = slice.contextLength + i;
+        const auto [first, end] = visible(call.mask, position, slice.contextLength + slice.rowCount);
+        for (int64_t head = 0; head < heads; ++head) {
           std::vector<const double*> keys, values;
-          for (int64_t position = 0; position <= slice.contextLength + i; ++position) {
-            const auto& entry =
-                cache.entries.at({layer, slotOf(slice, position), head / (shape.heads / shape.kvHeads)});
+          for (int64_t key = first; key < end; ++key) {
+            const auto& entry = cache.entries.at({call.layer, slotOf(slice, key), head / (heads / kvHeads)});
             keys.push_back(entry.key.data());
             values.push_back(entry.value.data());
           }
-          const std::vector<double> result = attentionOf(&at(qkv, slice.firstRow + i, head * dim), keys, values,
-                                                         static_cast<size_t>(dim), static_cast<double>(scale));
+          ScoreTerms terms;
+          terms.softCap = static_cast<double>(call.softCap);
+          terms.firstDistance = static_cast<double>(first - position);
+          if (std::holds_alternative<AlibiPositions>(call.positions)) terms.slope = valueOf(call.slopes, head);
+          if (call.sinks) terms.sink = valueOf(call.sinks, head);
+          const std::vector<double> result =
+              attentionOf(&at(qkv, slice.firstRow + i, head * dim), keys, values, static_cast<size_t>(dim),
+                          static_cast<double>(call.scale), terms);
           for (int64_t d = 0; d < dim; ++d)
             at(out, slice.firstRow + i, head * dim + d) = result[static_cast<size_t>(d)];
         }
+      }
   }
 
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
@@ -273,11 +300,50 @@ class ReferenceBackend final : public Backend {
     return normOf(norm.kind, static_cast<double>(norm.epsilon), weight ? weight->values.data() : nullptr,
                   bias ? bias->values.data() : nullptr, x);
   }
+  static double valueOf(const Vector* vector, int64_t index) {
+    return static_cast<const ReferenceVector*>(vector)->values.at(static_cast<size_t>(index));
+  }
   static int64_t slotOf(const SequenceSlice& slice, int64_t position) {
     return slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens;
   }
 
-  RotarySpec rotary_;
+  // Clamps, norms and turns.
+  void prepareRow(const AttentionCall& call, const SequenceSlice& slice, int64_t position, double* row) const {
+    const auto& [heads, kvHeads, dim] = call.shape;
+    if (call.clamp > 0)
+      for (int64_t i = 0; i < (heads + 2 * kvHeads) * dim; ++i)
+        row[i] = std::clamp(row[i], -static_cast<double>(call.clamp), static_cast<double>(call.clamp));
+    const auto normHeads = [&, dim = dim](const Norm* norm, double* first, int64_t count) {
+      const int64_t size = call.normSpan == QkNormSpan::kRow ? count * dim : dim;
+      for (double* at = first; norm && at < first + count * dim; at += size) {
+        const std::vector<double> values = normed(*norm, {at, at + size});
+        std::copy(values.begin(), values.end(), at);
+      }
+    };
+    normHeads(call.queryNorm, row, heads);
+    normHeads(call.keyNorm, row + heads * dim, kvHeads);
+    const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
+    if (!rotary) return;
+    for (int64_t head = 0; head < heads + kvHeads; ++head)
+      rotate(rotary_.at(static_cast<size_t>(rotary->table)), position, slice.totalLength, row + head * dim,
+             rotary->layout);
+    if (keptAs_ != DType::kF32)
+      for (int64_t i = 0; i < (heads + kvHeads) * dim; ++i)
+        row[i] = static_cast<double>(roundedTo(keptAs_, static_cast<float>(row[i])));
+  }
+  // The first key that a query sees, and one behind the last.
+  static std::pair<int64_t, int64_t> visible(const AttentionMask& mask, int64_t position, int64_t known) {
+    if (std::holds_alternative<FullMask>(mask)) return {0, known};
+    int64_t first = 0;
+    const auto* window = std::get_if<WindowMask>(&mask);
+    const auto* chunk = std::get_if<ChunkMask>(&mask);
+    while ((window && position - first >= window->size) || (chunk && position / chunk->size > first / chunk->size))
+      ++first;
+    return {first, position + 1};
+  }
+
+  DType keptAs_;
+  std::vector<RotarySpec> rotary_;
 };
 
 }  // namespace shardspeed::test

@@ -8,67 +8,129 @@
 
 namespace shardspeed::test {
 
+DenseFeedForward& denseOf(LayerSpec& layer) {
+  return std::get<DenseFeedForward>(layer.feedForward);
+}
+
+LogitsOutput& logitsOf(ModelSpec& spec) {
+  return std::get<LogitsOutput>(spec.output);
+}
+
+void setHeads(ModelSpec& spec, int64_t heads, int64_t kvHeads) {
+  for (LayerSpec& kind : spec.kinds) {
+    kind.attention.heads = heads;
+    kind.attention.kvHeads = kvHeads;
+  }
+}
+
+void setFeedForwardSize(ModelSpec& spec, int64_t size) {
+  for (LayerSpec& kind : spec.kinds) denseOf(kind).size = size;
+}
+
+void setResidual(ModelSpec& spec, Residual residual) {
+  for (LayerSpec& kind : spec.kinds) {
+    kind.residual = residual;
+    kind.norms.input = residual != Residual::kPostNorm;
+  }
+}
+
+void setPostNorm(ModelSpec& spec) {
+  setResidual(spec, Residual::kPostNorm);
+  logitsOf(spec).norm.reset();
+}
+
+void makeDynamic(RotarySpec& table, int64_t originalPositions, double factor) {
+  table.dynamicOriginalPositions = originalPositions;
+  table.dynamicBase = 10000;
+  table.dynamicFactor = factor;
+}
+
+// Layers that are alike but for their scales.
+static void addLayers(ModelSpec& spec, LayerSpec layer, const std::vector<float>& scales) {
+  for (const float scale : scales) {
+    layer.attention.scale = scale;
+    spec.layers.push_back(static_cast<int32_t>(spec.kinds.size()));
+    spec.kinds.push_back(layer);
+  }
+}
+
 ModelSpec llamaSpec() {
   ModelSpec spec;
   spec.family = "llama";
-  spec.layers = 2;
   spec.vocabSize = 53;
-  spec.hiddenSize = spec.embeddingSize = 40;
-  spec.heads = 4;
-  spec.kvHeads = 2;
-  spec.headDim = 12;
-  spec.ffnSize = 37;
+  spec.hiddenSize = spec.embedding.width = 40;
   spec.maxPositions = 128;
-  spec.gatedFfn = true;
-  spec.activation = ActivationKind::kSilu;
-  spec.norm = NormKind::kRms;
-  spec.positions = PositionKind::kRotary;
-  for (int j = 0; j < 6; ++j) spec.rotary.inverseFrequencies.push_back(std::pow(10000.0f, static_cast<float>(-j) / 6));
-  spec.attentionScales = {0.3f, 0.25f};
+  LayerSpec layer;
+  layer.attention.heads = 4;
+  layer.attention.kvHeads = 2;
+  layer.attention.headDim = 12;
+  layer.attention.positions = RotaryPositions{12, RotaryLayout::kHalf, 0};
+  layer.feedForward = DenseFeedForward{37, ActivationKind::kSilu, true};
+  layer.norms.norm.kind = NormKind::kRms;
+  addLayers(spec, layer, {0.3f, 0.25f});
+  RotarySpec& table = spec.rotaryTables.emplace_back();
+  for (int j = 0; j < 6; ++j) table.inverseFrequencies.push_back(std::pow(10000.0f, static_cast<float>(-j) / 6));
+  spec.output = LogitsOutput{.norm = layer.norms.norm};
   return spec;
 }
 
 ModelSpec optSpec() {
   ModelSpec spec;
   spec.family = "opt";
-  spec.layers = 2;
   spec.vocabSize = 50;
-  spec.hiddenSize = spec.embeddingSize = 36;
-  spec.heads = spec.kvHeads = 3;
-  spec.headDim = 12;
-  spec.ffnSize = 50;
+  spec.hiddenSize = spec.embedding.width = 36;
   spec.maxPositions = 100;
-  spec.tiedHead = true;
-  spec.positions = PositionKind::kLearned;
-  spec.positionOffset = 2;
-  spec.attentionScales = {0.29f, 0.29f};
+  spec.embedding.positions = LearnedPositions{2};
+  LayerSpec layer;
+  layer.attention.heads = layer.attention.kvHeads = 3;
+  layer.attention.headDim = 12;
+  layer.feedForward = DenseFeedForward{50, ActivationKind::kRelu, false};
+  addLayers(spec, layer, {0.29f, 0.29f});
+  spec.output = LogitsOutput{.tied = true, .norm = layer.norms.norm};
   return spec;
+}
+
+std::vector<ModelSpec> variedSpecs() {
+  std::vector<ModelSpec> result = {llamaSpec(), optSpec()};
+  ModelSpec uneven = llamaSpec();
+  setHeads(uneven, 9, 3);
+  setFeedForwardSize(uneven, 137);
+  uneven.vocabSize = 101;
+  result.push_back(uneven);
+  ModelSpec oneKvHead = llamaSpec();
+  setHeads(oneKvHead, 8, 1);
+  logitsOf(oneKvHead).tied = true;
+  result.push_back(oneKvHead);
+  ModelSpec postNorm = optSpec();
+  setPostNorm(postNorm);
+  result.push_back(postNorm);
+  ModelSpec projected = optSpec();
+  projected.embedding.width = projected.hiddenSize / 2;
+  result.push_back(projected);
+  ModelSpec parallel = optSpec();
+  parallel.embedding.norm = NormSpec{};
+  setResidual(parallel, Residual::kParallel);
+  result.push_back(parallel);
+  ModelSpec sharedNorm = llamaSpec();
+  setResidual(sharedNorm, Residual::kSharedNormParallel);
+  denseOf(sharedNorm.kinds[1]).size = 21;
+  result.push_back(sharedNorm);
+  return result;
 }
 
 TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, bool normWeights)
     : spec_(std::move(spec)), stored_(stored), biases_(biases), normWeights_(normWeights), random_(seed) {
-  const bool projected = spec_.embeddingSize != spec_.hiddenSize;
-  add("embed.tokens.weight", spec_.vocabSize, spec_.embeddingSize, 1);
-  if (spec_.positions == PositionKind::kLearned)
-    add("embed.positions.weight", spec_.maxPositions + spec_.positionOffset, spec_.hiddenSize, 0.5f);
-  if (projected) {
-    addLinear("embed.projection", spec_.hiddenSize, spec_.embeddingSize);
-    addLinear("head.projection", spec_.embeddingSize, spec_.hiddenSize);
+  add("embed.tokens.weight", spec_.vocabSize, spec_.embedding.width, 1);
+  if (spec_.embedding.positions)
+    add("embed.positions.weight", spec_.maxPositions + spec_.embedding.positions->offset, spec_.hiddenSize, 0.5f);
+  if (spec_.projectsEmbedding()) {
+    addLinear("embed.projection", spec_.hiddenSize, spec_.embedding.width);
+    addLinear("head.projection", spec_.embedding.width, spec_.hiddenSize);
   }
-  if (spec_.finalNorm) addNorm("norm");
-  if (!spec_.tiedHead) addLinear("head", spec_.vocabSize, spec_.embeddingSize);
-  for (int64_t n = 0; n < spec_.layers; ++n) {
-    const std::string layer = "layers." + std::to_string(n) + ".";
-    addNorm(layer + "attn.norm");
-    addNorm(layer + "mlp.norm");
-    addLinear(layer + "attn.q", spec_.heads * spec_.headDim, spec_.hiddenSize);
-    addLinear(layer + "attn.k", spec_.kvHeads * spec_.headDim, spec_.hiddenSize);
-    addLinear(layer + "attn.v", spec_.kvHeads * spec_.headDim, spec_.hiddenSize);
-    addLinear(layer + "attn.o", spec_.hiddenSize, spec_.heads * spec_.headDim);
-    if (spec_.gatedFfn) addLinear(layer + "mlp.gate", spec_.ffnSize, spec_.hiddenSize);
-    addLinear(layer + "mlp.up", spec_.ffnSize, spec_.hiddenSize);
-    addLinear(layer + "mlp.down", spec_.hiddenSize, spec_.ffnSize);
-  }
+  if (spec_.embedding.norm) addNorm("embed.norm", *spec_.embedding.norm);
+  if (spec_.logits().norm) addNorm("norm", *spec_.logits().norm);
+  if (!spec_.logits().tied) addLinear("head", spec_.vocabSize, spec_.embedding.width);
+  for (int64_t n = 0; n < spec_.layerCount(); ++n) addLayer("layers." + std::to_string(n) + ".", spec_.layer(n));
   std::vector<uint8_t> bytes(10);  // as a header would be
   for (const auto& [role, tensor] : tensors_) {
     WeightView view;
@@ -85,6 +147,20 @@ TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, b
   plan_.files.push_back(file_->weightFile());
 }
 
+void TinyModel::addLayer(const std::string& layer, const LayerSpec& spec) {
+  const AttentionSpec& attention = spec.attention;
+  const auto& dense = std::get<DenseFeedForward>(spec.feedForward);
+  addNorm(layer + "attn.norm", spec.norms.norm);
+  if (spec.residual != Residual::kSharedNormParallel) addNorm(layer + "mlp.norm", spec.norms.norm);
+  addLinear(layer + "attn.q", attention.heads * attention.headDim, spec_.hiddenSize);
+  addLinear(layer + "attn.k", attention.kvHeads * attention.headDim, spec_.hiddenSize);
+  addLinear(layer + "attn.v", attention.kvHeads * attention.headDim, spec_.hiddenSize);
+  addLinear(layer + "attn.o", spec_.hiddenSize, attention.heads * attention.headDim);
+  if (dense.gated) addLinear(layer + "mlp.gate", dense.size, spec_.hiddenSize);
+  addLinear(layer + "mlp.up", dense.size, spec_.hiddenSize);
+  addLinear(layer + "mlp.down", spec_.hiddenSize, dense.size);
+}
+
 void TinyModel::add(const std::string& role, int64_t rows, int64_t cols, float deviation, float mean) {
   Tensor tensor{rows, cols, {}};
   for (int64_t i = 0; i < rows * cols; ++i)
@@ -98,10 +174,10 @@ void TinyModel::addLinear(const std::string& role, int64_t rows, int64_t cols) {
   if (biases_ && role.find("attn.k") == std::string::npos) add(role + ".bias", 1, rows, 0.3f);
 }
 
-void TinyModel::addNorm(const std::string& role) {
+void TinyModel::addNorm(const std::string& role, const NormSpec& spec) {
   if (!normWeights_) return;
   add(role + ".weight", 1, spec_.hiddenSize, 0.2f, 1);
-  if (spec_.norm == NormKind::kLayer) add(role + ".bias", 1, spec_.hiddenSize, 0.2f);
+  if (spec.kind == NormKind::kLayer) add(role + ".bias", 1, spec_.hiddenSize, 0.2f);
 }
 
 std::vector<double> TinyModel::linear(const std::string& role, const std::vector<double>& x, DType engine) const {
@@ -117,14 +193,14 @@ std::vector<double> TinyModel::linear(const std::string& role, const std::vector
   return out;
 }
 
-std::vector<double> TinyModel::norm(const std::string& role, const std::vector<double>& x) const {
+std::vector<double> TinyModel::norm(const std::string& role, const NormSpec& spec, const std::vector<double>& x) const {
   const auto doubles = [&](const std::string& name) {
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? std::vector<double>{}
                                    : std::vector<double>(found->second.values.begin(), found->second.values.end());
   };
   const std::vector<double> weight = doubles(role + ".weight"), bias = doubles(role + ".bias");
-  return normOf(spec_.norm, static_cast<double>(spec_.normEpsilon), weight.empty() ? nullptr : weight.data(),
+  return normOf(spec.kind, static_cast<double>(spec.epsilon), weight.empty() ? nullptr : weight.data(),
                 bias.empty() ? nullptr : bias.data(), x);
 }
 
@@ -132,51 +208,78 @@ static void addTo(std::vector<double>& target, const std::vector<double>& values
   for (size_t i = 0; i < target.size(); ++i) target[i] += values[i];
 }
 
-void TinyModel::attend(const std::string& layer, size_t index, int64_t position, int64_t totalLength,
-                       std::vector<double>& hidden, std::vector<std::vector<double>>& keys,
-                       std::vector<std::vector<double>>& values, DType engine) const {
-  const bool normFirst = spec_.normPlacement == NormPlacement::kPre;
-  const std::vector<double> x = normFirst ? norm(layer + "attn.norm", hidden) : hidden;
+std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t totalLength,
+                                      const std::vector<double>& x, std::vector<std::vector<double>>& keys,
+                                      std::vector<std::vector<double>>& values, DType engine) const {
+  const std::string layer = "layers." + std::to_string(index) + ".";
+  const AttentionSpec& attention = spec_.layer(index).attention;
   std::vector<double> query = linear(layer + "attn.q", x, engine), key = linear(layer + "attn.k", x, engine);
-  const auto dim = static_cast<size_t>(spec_.headDim);
-  if (spec_.positions == PositionKind::kRotary) {
-    for (size_t at = 0; at < query.size(); at += dim) rotate(spec_.rotary, position, totalLength, &query[at]);
-    for (size_t at = 0; at < key.size(); at += dim) rotate(spec_.rotary, position, totalLength, &key[at]);
+  const auto dim = static_cast<size_t>(attention.headDim);
+  if (const auto* rotary = std::get_if<RotaryPositions>(&attention.positions)) {
+    const RotarySpec& table = spec_.rotaryTables[static_cast<size_t>(rotary->table)];
+    for (size_t at = 0; at < query.size(); at += dim) rotate(table, position, totalLength, &query[at]);
+    for (size_t at = 0; at < key.size(); at += dim) rotate(table, position, totalLength, &key[at]);
   }
   keys.push_back(key);
   values.push_back(linear(layer + "attn.v", x, engine));
   std::vector<double> mixed;
-  for (int64_t head = 0; head < spec_.heads; ++head) {
-    const size_t kvAt = static_cast<size_t>(head / (spec_.heads / spec_.kvHeads)) * dim;
+  for (int64_t head = 0; head < attention.heads; ++head) {
+    const size_t kvAt = static_cast<size_t>(head / (attention.heads / attention.kvHeads)) * dim;
     std::vector<const double*> headKeys, headValues;
     for (size_t t = 0; t < keys.size(); ++t) {
       headKeys.push_back(&keys[t][kvAt]);
       headValues.push_back(&values[t][kvAt]);
     }
     const std::vector<double> result = attentionOf(&query[static_cast<size_t>(head) * dim], headKeys, headValues, dim,
-                                                   static_cast<double>(spec_.attentionScales[index]));
+                                                   static_cast<double>(attention.scale));
     mixed.insert(mixed.end(), result.begin(), result.end());
   }
-  addTo(hidden, linear(layer + "attn.o", mixed, engine));
-  if (!normFirst) hidden = norm(layer + "attn.norm", hidden);
+  return linear(layer + "attn.o", mixed, engine);
 }
 
-void TinyModel::feedForward(const std::string& layer, std::vector<double>& hidden, DType engine) const {
-  const bool normFirst = spec_.normPlacement == NormPlacement::kPre;
-  const std::vector<double> x = normFirst ? norm(layer + "mlp.norm", hidden) : hidden;
-  std::vector<double> inner = linear(layer + (spec_.gatedFfn ? "mlp.gate" : "mlp.up"), x, engine);
-  for (double& value : inner) value = activationOf(spec_.activation, value);
-  if (spec_.gatedFfn) {
+std::vector<double> TinyModel::feedForward(int64_t index, const std::vector<double>& x, DType engine) const {
+  const std::string layer = "layers." + std::to_string(index) + ".";
+  const auto& dense = std::get<DenseFeedForward>(spec_.layer(index).feedForward);
+  std::vector<double> inner = linear(layer + (dense.gated ? "mlp.gate" : "mlp.up"), x, engine);
+  for (double& value : inner) value = activationOf(dense.activation, value);
+  if (dense.gated) {
     const std::vector<double> up = linear(layer + "mlp.up", x, engine);
     for (size_t i = 0; i < inner.size(); ++i) inner[i] *= up[i];
   }
-  addTo(hidden, linear(layer + "mlp.down", inner, engine));
-  if (!normFirst) hidden = norm(layer + "mlp.norm", hidden);
+  return linear(layer + "mlp.down", inner, engine);
+}
+
+void TinyModel::runLayer(int64_t index, std::vector<double>& hidden, const Part& attention,
+                         const Part& feedForward) const {
+  const LayerSpec& layer = spec_.layer(index);
+  const std::string stem = "layers." + std::to_string(index) + ".";
+  const auto attentionNorm = [&] { return norm(stem + "attn.norm", layer.norms.norm, hidden); };
+  const auto feedForwardNorm = [&] { return norm(stem + "mlp.norm", layer.norms.norm, hidden); };
+  switch (layer.residual) {
+    case Residual::kSequential:
+      addTo(hidden, attention(attentionNorm()));
+      addTo(hidden, feedForward(feedForwardNorm()));
+      break;
+    case Residual::kPostNorm:
+      addTo(hidden, attention(hidden));
+      hidden = attentionNorm();
+      addTo(hidden, feedForward(hidden));
+      hidden = feedForwardNorm();
+      break;
+    case Residual::kParallel:
+    case Residual::kSharedNormParallel: {
+      const bool shared = layer.residual == Residual::kSharedNormParallel;
+      const std::vector<double> fed = feedForward(shared ? attentionNorm() : feedForwardNorm());
+      addTo(hidden, attention(attentionNorm()));
+      addTo(hidden, fed);
+      break;
+    }
+  }
 }
 
 std::vector<double> TinyModel::logits(const std::vector<int32_t>& tokens, DType engine) const {
-  const bool projected = spec_.embeddingSize != spec_.hiddenSize;
-  std::vector<std::vector<std::vector<double>>> keys(static_cast<size_t>(spec_.layers)), values = keys;
+  const auto layers = static_cast<size_t>(spec_.layerCount());
+  std::vector<std::vector<std::vector<double>>> keys(layers), values = keys;
   const auto rowOf = [&](const std::string& role, int64_t row) {
     const Tensor& table = tensors_.at(role);
     std::vector<double> out;
@@ -185,20 +288,23 @@ std::vector<double> TinyModel::logits(const std::vector<int32_t>& tokens, DType 
     return out;
   };
   std::vector<double> all;
-  for (size_t position = 0; position < tokens.size(); ++position) {
-    std::vector<double> hidden = rowOf("embed.tokens.weight", tokens[position]);
-    if (projected) hidden = linear("embed.projection", hidden, engine);
-    if (spec_.positions == PositionKind::kLearned)
-      addTo(hidden, rowOf("embed.positions.weight", static_cast<int64_t>(position) + spec_.positionOffset));
-    for (size_t n = 0; n < keys.size(); ++n) {
-      const std::string layer = "layers." + std::to_string(n) + ".";
-      attend(layer, n, static_cast<int64_t>(position), static_cast<int64_t>(tokens.size()), hidden, keys[n], values[n],
-             engine);
-      feedForward(layer, hidden, engine);
+  for (size_t at = 0; at < tokens.size(); ++at) {
+    const auto position = static_cast<int64_t>(at), length = static_cast<int64_t>(tokens.size());
+    std::vector<double> hidden = rowOf("embed.tokens.weight", tokens[at]);
+    if (spec_.projectsEmbedding()) hidden = linear("embed.projection", hidden, engine);
+    if (spec_.embedding.positions)
+      addTo(hidden, rowOf("embed.positions.weight", position + spec_.embedding.positions->offset));
+    if (spec_.embedding.norm) hidden = norm("embed.norm", *spec_.embedding.norm, hidden);
+    for (size_t n = 0; n < layers; ++n) {
+      const auto index = static_cast<int64_t>(n);
+      runLayer(
+          index, hidden,
+          [&](const std::vector<double>& x) { return attend(index, position, length, x, keys[n], values[n], engine); },
+          [&](const std::vector<double>& x) { return feedForward(index, x, engine); });
     }
-    if (spec_.finalNorm) hidden = norm("norm", hidden);
-    if (projected) hidden = linear("head.projection", hidden, engine);
-    if (spec_.tiedHead) {
+    if (spec_.logits().norm) hidden = norm("norm", *spec_.logits().norm, hidden);
+    if (spec_.projectsEmbedding()) hidden = linear("head.projection", hidden, engine);
+    if (spec_.logits().tied) {
       for (int64_t token = 0; token < spec_.vocabSize; ++token) {
         const std::vector<double> row = rowOf("embed.tokens.weight", token);
         double sum = 0;

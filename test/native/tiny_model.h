@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,6 +17,19 @@ namespace shardspeed::test {
 ModelSpec llamaSpec();
 // And of an OPT's kind.
 ModelSpec optSpec();
+// Models that differ in what is divided: heads and KV heads that come out even and do not, odd sizes, every option.
+std::vector<ModelSpec> variedSpecs();
+
+// Changes of all kinds of layers of a spec.
+void setHeads(ModelSpec& spec, int64_t heads, int64_t kvHeads);
+void setFeedForwardSize(ModelSpec& spec, int64_t size);
+void setResidual(ModelSpec& spec, Residual residual);
+// Norms behind the sums, and none ahead of the head.
+void setPostNorm(ModelSpec& spec);
+// Dynamic NTK past so many positions.
+void makeDynamic(RotarySpec& table, int64_t originalPositions, double factor);
+DenseFeedForward& denseOf(LayerSpec& layer);
+LogitsOutput& logitsOf(ModelSpec& spec);
 
 // A checkpoint with random values for every role of a spec, and what it computes, in fp64 and by the definition of a
 // transformer: separate q, k, v, gate and up, one token after another.
@@ -39,13 +53,17 @@ class TinyModel {
   };
   void add(const std::string& role, int64_t rows, int64_t cols, float deviation, float mean = 0);
   void addLinear(const std::string& role, int64_t rows, int64_t cols);
-  void addNorm(const std::string& role);
+  void addNorm(const std::string& role, const NormSpec& spec);
+  void addLayer(const std::string& layer, const LayerSpec& spec);
   std::vector<double> linear(const std::string& role, const std::vector<double>& x, DType engine) const;
-  std::vector<double> norm(const std::string& role, const std::vector<double>& x) const;
-  void attend(const std::string& layer, size_t index, int64_t position, int64_t totalLength,
-              std::vector<double>& hidden, std::vector<std::vector<double>>& keys,
-              std::vector<std::vector<double>>& values, DType engine) const;
-  void feedForward(const std::string& layer, std::vector<double>& hidden, DType engine) const;
+  std::vector<double> norm(const std::string& role, const NormSpec& spec, const std::vector<double>& x) const;
+  std::vector<double> attend(int64_t index, int64_t position, int64_t totalLength, const std::vector<double>& x,
+                             std::vector<std::vector<double>>& keys, std::vector<std::vector<double>>& values,
+                             DType engine) const;
+  std::vector<double> feedForward(int64_t index, const std::vector<double>& x, DType engine) const;
+  // What a part computes of the rows that it reads.
+  using Part = std::function<std::vector<double>(const std::vector<double>&)>;
+  void runLayer(int64_t index, std::vector<double>& hidden, const Part& attention, const Part& feedForward) const;
 
   ModelSpec spec_;
   DType stored_;

@@ -94,11 +94,26 @@ describe("the tarball", () => {
       [],
     );
     const allowed =
-      /^(dist|prebuilds|src|binding|cuda)\/|^docs\/[^/]+\.md$|^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CMakeLists\.txt)$/;
+      /^(dist|prebuilds|src|binding|cuda|examples)\/|^docs\/[^/]+\.md$|^(bench|models\/demo)\/README\.md$|^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|CMakeLists\.txt)$/;
     assert.deepEqual(
       tarball.files.filter((file) => !allowed.test(file)),
       [],
     );
+  });
+
+  test("holds every file that its pages link to", async () => {
+    const packed = new Set(tarball.files);
+    const folders = new Set(tarball.files.flatMap((file) => [path.dirname(file), path.dirname(path.dirname(file))]));
+    const dangling: string[] = [];
+    for (const page of tarball.files.filter((file) => file.endsWith(".md"))) {
+      const text = await readFile(path.join(project, "node_modules/shardspeed", page), "utf8");
+      for (const [, target = ""] of text.matchAll(/\]\(([^)\s#]+)[^)\s]*\)/g)) {
+        const linked = path.normalize(path.join(path.dirname(page), target));
+        const isThere = packed.has(linked) || folders.has(linked) || /^[a-z]+:/.test(target);
+        if (!isThere) dangling.push(`${page}: ${target}`);
+      }
+    }
+    assert.deepEqual(dangling, []);
   });
 
   test("has no script that npm would run on installation", async () => {

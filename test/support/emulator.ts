@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** The addon whose CUDA backend runs on the CPU. */
-export const emulatorAddon = `${root}build-emulator/Release/shardspeed.node`;
+export const emulatorAddon = `${root}build/emulator/shardspeed.node`;
 
 export const device = "cuda-emulator";
 

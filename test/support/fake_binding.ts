@@ -54,6 +54,7 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
         },
       };
     },
+    unsupported: () => null,
     estimateMemory: (plan) => plan.devices.map(() => ({ weightBytes: 1e9, activationBytes: 1e6, kvPageBytes: 1e6 })),
     shardShapes: () => ({}),
     openListener: () => ({ descriptor: -1, port: 1 }),

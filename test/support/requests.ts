@@ -1,8 +1,14 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Engine } from "../../dist/index.js";
+import type { Engine, ModelInfo } from "../../dist/index.js";
+import { mostRanks } from "../../dist/loading/sharding.js";
 import { fixture } from "./fixtures.js";
+
+/** The largest group for a model whose layers are alike. */
+export function mostRanksOf({ heads, ffnSize, vocabSize }: ModelInfo): number {
+  return Math.min(heads, ffnSize, vocabSize, mostRanks);
+}
 
 /** Prompts of many lengths, some over page and chunk borders. */
 export function mixedPrompts(vocab: number): number[][] {
@@ -20,7 +26,7 @@ const sampling = [
 /** What becomes of the mixed prompts, some greedy and some sampled, each for itself or all at once. */
 export async function generateMixed(engine: Engine, together: boolean): Promise<number[][]> {
   const results: Promise<number[]>[] = [];
-  for (const [n, prompt] of mixedPrompts(engine.module.spec.vocabSize).entries()) {
+  for (const [n, prompt] of mixedPrompts(engine.module.info.vocabSize).entries()) {
     const options = { maxNewTokens: 12 + n, ignoreEos: true, ...sampling[n % sampling.length] };
     const result = engine.generate(prompt, options).then(({ ids }) => ids);
     if (!together) await result;

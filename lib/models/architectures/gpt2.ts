@@ -1,6 +1,10 @@
+import type { LayerSpec } from "../../native/spec.js";
 import { conv1d, evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
+import { attention } from "../parts/attention.js";
+import { plainFeedForward } from "../parts/feed_forward.js";
+import { ahead, readNorm } from "../parts/norms.js";
 
 /** GPT-2 (Radford et al. 2019), as transformers/models/gpt2 computes it. */
 export const gpt2: ModelDescriptor = {
@@ -43,29 +47,27 @@ export const gpt2: ModelDescriptor = {
     const ffn = config.integer("n_inner", { maximum: limits.ffn, nullable: true, unset: 4 * hidden });
     const scale = config.flag("scale_attn_weights", true) ? headDim ** -0.5 : 1;
     const byLayer = config.flag("scale_attn_by_inverse_layer_idx", false);
+    const layerNorm = readNorm(config, "layer", "layer_norm_epsilon", 1e-5);
+    const feedForward = plainFeedForward(ffn, config.choice("activation_function", activations, "gelu_new"));
+    const kindOf = (layer: number): LayerSpec => ({
+      attention: attention({ heads, kvHeads: heads, headDim }, { kind: "none" }, { scale: scale / (layer + 1) }),
+      feedForward,
+      norms: ahead(layerNorm),
+      residual: "sequential",
+    });
+    const numbers = Array.from({ length: layers }, (_, layer) => layer);
 
     return {
       spec: {
         family: "gpt2",
-        layers,
         vocabSize: vocabulary,
         hiddenSize: hidden,
-        embeddingSize: hidden,
-        heads,
-        kvHeads: heads,
-        headDim,
-        ffnSize: ffn,
         maxPositions: positions,
-        gatedFfn: false,
-        activation: config.choice("activation_function", activations, "gelu_new"),
-        norm: "layer",
-        normPlacement: "pre",
-        normEpsilon: config.number("layer_norm_epsilon", { minimum: 0, maximum: 1, unset: 1e-5 }),
-        finalNorm: true,
-        positions: "learned",
-        positionOffset: 0,
-        attentionScales: Array.from({ length: layers }, (_, layer) => (byLayer ? scale / (layer + 1) : scale)),
-        tiedHead: config.flag("tie_word_embeddings", true),
+        embedding: { width: hidden, positions: { offset: 0 } },
+        kinds: byLayer ? numbers.map(kindOf) : [kindOf(0)],
+        layers: byLayer ? numbers : numbers.map(() => 0),
+        rotaryTables: [],
+        output: { kind: "logits", tied: config.flag("tie_word_embeddings", true), norm: layerNorm },
       },
       body: [
         stored("embed.tokens.weight", "wte.weight", [vocabulary, hidden]),

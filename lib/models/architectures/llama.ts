@@ -2,7 +2,10 @@ import type { ConfigReader } from "../config.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { readRope } from "../parts/rope.js";
+import { attention, separateQkv } from "../parts/attention.js";
+import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
+import { ahead, readNorm } from "../parts/norms.js";
+import { readRope, wholeRotary } from "../parts/rope.js";
 
 /** Llama (Touvron et al. 2023, arXiv:2302.13971), as transformers/models/llama computes it. */
 export const llama: ModelDescriptor = {
@@ -22,48 +25,51 @@ export const llama: ModelDescriptor = {
     const hidden = config.integer("hidden_size", { maximum: limits.width });
     const ffn = config.integer("intermediate_size", { maximum: limits.ffn });
     const vocabulary = config.integer("vocab_size", { maximum: limits.vocabulary });
-    const { heads, kvHeads, headDim } = readHeads(config, hidden);
-    const positions = config.integer("max_position_embeddings", { maximum: limits.positions, unset: 2048 });
-    const rope = readRope(config, { headDim, positions });
+    const sizes = { hidden, ...readHeads(config, hidden) };
+    const { headDim } = sizes;
+    const trained = config.integer("max_position_embeddings", { maximum: limits.positions, unset: 2048 });
+    const positions = wholeRotary(config, config.has("head_dim") ? "head_dim" : "hidden_size", headDim);
+    const rope = readRope(config, { headDim, positions: trained });
     const attentionBias = config.flag("attention_bias", false);
     const mlpBias = config.flag("mlp_bias", false);
+    const feedForward = gatedFeedForward(ffn, config.choice("hidden_act", activations, "silu"));
+    const rmsNorm = readNorm(config, "rms", "rms_norm_eps", 1e-6);
 
     return {
       spec: {
         family: "llama",
-        layers,
         vocabSize: vocabulary,
         hiddenSize: hidden,
-        embeddingSize: hidden,
-        heads,
-        kvHeads,
-        headDim,
-        ffnSize: ffn,
         maxPositions: rope.maxPositions,
-        gatedFfn: true,
-        activation: config.choice("hidden_act", activations, "silu"),
-        norm: "rms",
-        normPlacement: "pre",
-        normEpsilon: config.number("rms_norm_eps", { minimum: 0, maximum: 1, unset: 1e-6 }),
-        finalNorm: true,
-        positions: "rotary",
-        positionOffset: 0,
-        rotary: rope.rotary,
-        attentionScales: Array<number>(layers).fill(headDim ** -0.5),
-        tiedHead: config.flag("tie_word_embeddings", false),
+        embedding: { width: hidden },
+        kinds: [
+          {
+            attention: attention(sizes, positions),
+            feedForward,
+            norms: ahead(rmsNorm),
+            residual: "sequential",
+          },
+        ],
+        layers: Array<number>(layers).fill(0),
+        rotaryTables: [rope.rotary],
+        output: { kind: "logits", tied: config.flag("tie_word_embeddings", false), norm: rmsNorm },
       },
       body: [
         stored("embed.tokens.weight", "embed_tokens.weight", [vocabulary, hidden]),
         ...everyLayer(layers, "layers", [
           ...norm("attn.norm", "input_layernorm", hidden, false),
-          ...linear("attn.q", "self_attn.q_proj", heads * headDim, hidden, attentionBias),
-          ...linear("attn.k", "self_attn.k_proj", kvHeads * headDim, hidden, attentionBias),
-          ...linear("attn.v", "self_attn.v_proj", kvHeads * headDim, hidden, attentionBias),
-          ...linear("attn.o", "self_attn.o_proj", hidden, heads * headDim, attentionBias),
+          ...separateQkv(
+            sizes,
+            ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"],
+            attentionBias,
+          ),
           ...norm("mlp.norm", "post_attention_layernorm", hidden, false),
-          ...linear("mlp.gate", "mlp.gate_proj", ffn, hidden, mlpBias),
-          ...linear("mlp.up", "mlp.up_proj", ffn, hidden, mlpBias),
-          ...linear("mlp.down", "mlp.down_proj", hidden, ffn, mlpBias),
+          ...feedForwardPlaces(
+            feedForward,
+            hidden,
+            { gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj" },
+            mlpBias,
+          ),
         ]),
         ...norm("norm", "norm", hidden, false),
       ],
@@ -81,9 +87,5 @@ function readHeads(config: ConfigReader, hidden: number): { heads: number; kvHea
   // The reference insists on this even where head_dim is given.
   const even = evenHeads(config, "hidden_size", hidden, heads);
   const headDim = config.integer("head_dim", { maximum: limits.headDim, nullable: true, unset: even });
-  if (headDim % 2 !== 0) {
-    const key = config.has("head_dim") ? "head_dim" : "hidden_size";
-    throw config.wrong(key, `heads of even width (rotary positions turn pairs), found ${headDim}`);
-  }
   return { heads, kvHeads, headDim };
 }

@@ -1,6 +1,9 @@
+import type { NormSpec } from "../../native/spec.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
+import { attention, separateQkv } from "../parts/attention.js";
+import { feedForwardPlaces, plainFeedForward } from "../parts/feed_forward.js";
 
 /** OPT (Zhang et al. 2022, arXiv:2205.01068), as transformers/models/opt computes it. */
 export const opt: ModelDescriptor = {
@@ -19,7 +22,7 @@ export const opt: ModelDescriptor = {
     const layers = config.integer("num_hidden_layers", { maximum: limits.layers });
     const hidden = config.integer("hidden_size", { maximum: limits.width });
     const heads = config.integer("num_attention_heads", { maximum: limits.heads });
-    const headDim = evenHeads(config, "hidden_size", hidden, heads);
+    const sizes = { hidden, heads, kvHeads: heads, headDim: evenHeads(config, "hidden_size", hidden, heads) };
     const ffn = config.integer("ffn_dim", { maximum: limits.ffn });
     const vocabulary = config.integer("vocab_size", { maximum: limits.vocabulary });
     const positions = config.integer("max_position_embeddings", { maximum: limits.positions, unset: 2048 });
@@ -29,30 +32,32 @@ export const opt: ModelDescriptor = {
     const preNorm = config.flag("do_layer_norm_before", true);
     const finalNorm = !config.flag("_remove_final_layer_norm", false) && preNorm;
     const projected = embedding !== hidden;
+    const epsilon: NormSpec = { kind: "layer", epsilon: 1e-5 };
     const layerNorm = (role: string, tensor: string) => (affine ? norm(role, tensor, hidden, true) : []);
+    const feedForward = plainFeedForward(ffn, config.choice("activation_function", activations, "relu"));
 
     return {
       spec: {
         family: "opt",
-        layers,
         vocabSize: vocabulary,
         hiddenSize: hidden,
-        embeddingSize: embedding,
-        heads,
-        kvHeads: heads,
-        headDim,
-        ffnSize: ffn,
         maxPositions: positions,
-        gatedFfn: false,
-        activation: config.choice("activation_function", activations, "relu"),
-        norm: "layer",
-        normPlacement: preNorm ? "pre" : "post",
-        normEpsilon: 1e-5,
-        finalNorm,
-        positions: "learned",
-        positionOffset: 2,
-        attentionScales: Array<number>(layers).fill(headDim ** -0.5),
-        tiedHead: config.flag("tie_word_embeddings", true),
+        embedding: { width: embedding, positions: { offset: 2 } },
+        kinds: [
+          {
+            attention: attention(sizes, { kind: "none" }),
+            feedForward,
+            norms: { norm: epsilon, input: preNorm, output: false },
+            residual: preNorm ? "sequential" : "post-norm",
+          },
+        ],
+        layers: Array<number>(layers).fill(0),
+        rotaryTables: [],
+        output: {
+          kind: "logits",
+          tied: config.flag("tie_word_embeddings", true),
+          ...(finalNorm ? { norm: epsilon } : {}),
+        },
       },
       body: [
         stored("embed.tokens.weight", "embed_tokens.weight", [vocabulary, embedding]),
@@ -60,13 +65,13 @@ export const opt: ModelDescriptor = {
         ...(projected ? linear("embed.projection", "project_in", hidden, embedding, false) : []),
         ...everyLayer(layers, "layers", [
           ...layerNorm("attn.norm", "self_attn_layer_norm"),
-          ...linear("attn.q", "self_attn.q_proj", hidden, hidden, bias),
-          ...linear("attn.k", "self_attn.k_proj", hidden, hidden, bias),
-          ...linear("attn.v", "self_attn.v_proj", hidden, hidden, bias),
-          ...linear("attn.o", "self_attn.out_proj", hidden, hidden, bias),
+          ...separateQkv(
+            sizes,
+            ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"],
+            bias,
+          ),
           ...layerNorm("mlp.norm", "final_layer_norm"),
-          ...linear("mlp.up", "fc1", ffn, hidden, bias),
-          ...linear("mlp.down", "fc2", hidden, ffn, bias),
+          ...feedForwardPlaces(feedForward, hidden, { up: "fc1", down: "fc2" }, bias),
         ]),
         ...(finalNorm ? layerNorm("norm", "final_layer_norm") : []),
         ...(projected ? linear("head.projection", "project_out", embedding, hidden, false) : []),

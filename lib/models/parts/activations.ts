@@ -1,4 +1,4 @@
-import type { Activation } from "../spec.js";
+import type { Activation } from "../../native/spec.js";
 
 /** The reference's names (transformers, activations.py, ACT2FN). Several are one function computed in other ways. */
 export const activations: Readonly<Record<string, Activation>> = {

@@ -1,6 +1,7 @@
+import { isObject } from "../../base/json.js";
+import type { AttentionPositions, RotarySpec } from "../../native/spec.js";
 import { ConfigReader, show } from "../config.js";
 import { limits } from "../limits.js";
-import type { RotarySpec } from "../spec.js";
 
 /** What a rope type makes of its parameters. */
 interface Rope {
@@ -145,7 +146,7 @@ export function readRope(config: ConfigReader, sizes: { headDim: number; positio
     config.section("rope_scaling") ?? config.section("rope_parameters") ?? ConfigReader.empty("rope_parameters");
   for (const key of parameters.keys()) {
     const value = parameters.peek(key);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    if (isObject(value)) {
       throw parameters.wrong(
         key,
         "a plain value: rope parameters of their own for each kind of layer are not computed",
@@ -168,6 +169,17 @@ export function readRope(config: ConfigReader, sizes: { headDim: number; positio
     throw parameters.wrong("rope_theta", "parameters whose frequencies are finite");
   }
   return rope;
+}
+
+/**
+ * Whole heads that turn by the first rotary table, each element with the one half a head away (Llama, GPT-NeoX).
+ *
+ * @param key Of config.json, that the width of a head comes from.
+ * @throws ShardspeedError ERR_UNSUPPORTED_MODEL where the elements of a head make no pairs.
+ */
+export function wholeRotary(config: ConfigReader, key: string, headDim: number): AttentionPositions {
+  if (headDim % 2 !== 0) throw config.wrong(key, `heads of even width (rotary positions turn pairs), found ${headDim}`);
+  return { kind: "rotary", dims: headDim, layout: "half", table: 0 };
 }
 
 function readType(parameters: ConfigReader): { name: string; compute: RopeType } {

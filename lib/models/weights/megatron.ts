@@ -1,8 +1,9 @@
 import { ShardspeedError } from "../../base/errors.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
+import type { ModelSpec } from "../../native/spec.js";
 import { everyLayer, linear, norm, stored, type WeightPlace } from "../descriptor.js";
 import type { ModelDescription } from "../index.js";
-import type { ModelSpec } from "../spec.js";
+import { layerOf } from "../roles.js";
 import { select, share, unflatten, type ViewStep } from "./views.js";
 
 /**
@@ -17,8 +18,10 @@ function qkvSteps(version: number, part: number, rows: number, headDim: number):
 
 /** Megatron-LM's GPT: the arithmetic is GPT-2's, only names and layouts differ. */
 function megatronPlaces(spec: ModelSpec, version: number): { body: WeightPlace[]; head: WeightPlace[] } {
-  const { layers, hiddenSize: hidden, vocabSize, maxPositions, ffnSize, headDim } = spec;
-  const rows = spec.heads * headDim;
+  const { hiddenSize: hidden, vocabSize, maxPositions } = spec;
+  const { attention, feedForward } = layerOf(spec, 0);
+  const { headDim } = attention;
+  const rows = attention.heads * headDim;
   const fused = "attention.query_key_value";
   const qkv = ["attn.q", "attn.k", "attn.v"].flatMap((role, part) => {
     const steps = qkvSteps(version, part, rows, headDim);
@@ -31,13 +34,13 @@ function megatronPlaces(spec: ModelSpec, version: number): { body: WeightPlace[]
     body: [
       { ...stored("embed.tokens.weight", "word_embeddings.weight", [vocabSize, hidden]), padded: true },
       stored("embed.positions.weight", "position_embeddings.weight", [maxPositions, hidden]),
-      ...everyLayer(layers, "layers", [
+      ...everyLayer(spec.layers.length, "layers", [
         ...norm("attn.norm", "input_layernorm", hidden, true),
         ...qkv,
         ...linear("attn.o", "attention.dense", hidden, rows, true),
         ...norm("mlp.norm", "post_attention_layernorm", hidden, true),
-        ...linear("mlp.up", "mlp.dense_h_to_4h", ffnSize, hidden, true),
-        ...linear("mlp.down", "mlp.dense_4h_to_h", hidden, ffnSize, true),
+        ...linear("mlp.up", "mlp.dense_h_to_4h", feedForward.size, hidden, true),
+        ...linear("mlp.down", "mlp.dense_4h_to_h", hidden, feedForward.size, true),
       ]),
       ...norm("norm", "final_layernorm", hidden, true),
     ],

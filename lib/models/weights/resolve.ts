@@ -1,9 +1,8 @@
 import { ShardspeedError } from "../../base/errors.js";
 import { type Logger, silentLogger } from "../../base/logger.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
-import type { WeightPlace } from "../descriptor.js";
-import type { ModelDescription } from "../index.js";
-import type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../spec.js";
+import type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../../native/spec.js";
+import type { ModelDescription, WeightPlace } from "../descriptor.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
 import { bytesOf, findJoint, isWeightDtype, type Joint, makeTiles, rowsOf } from "./tiles.js";
 
@@ -11,7 +10,7 @@ import { bytesOf, findJoint, isWeightDtype, type Joint, makeTiles, rowsOf } from
 export interface ResolvedWeights extends WeightPlan {
   /** The type that most bytes of the weights have. */
   storedDtype: WeightDtype;
-  /** The description's, with tiedHead as the checkpoint has it. */
+  /** The description's, with the head tied or not as the checkpoint has it. */
   spec: ModelSpec;
 }
 
@@ -67,7 +66,7 @@ export function resolveWeights(
     files: checkpoint.files.map(({ path, bytes }) => ({ path, bytes })),
     weights: views,
     storedDtype: dominantDtype(views),
-    spec: { ...description.spec, tiedHead },
+    spec: { ...description.spec, output: { ...description.spec.output, tied: tiedHead } },
   };
 }
 
@@ -89,7 +88,7 @@ function choosePrefixes(description: ModelDescription, checkpoint: Checkpoint): 
   throw missing(
     description,
     checkpoint,
-    [...body, ...(description.spec.tiedHead ? [] : head)].map(
+    [...body, ...(description.spec.output.tied ? [] : head)].map(
       ({ tensor }) => (head.some((place) => place.tensor === tensor) ? "" : bodyPrefixes[0]) + tensor,
     ),
     near,
@@ -115,7 +114,7 @@ function matchPlaces(
   const absent: string[] = [];
   const head = new Map(layout.head.map((place) => [place.role, tensors.get(prefixes.head + place.tensor)]));
   const headWeight = head.get("head.weight");
-  let tiedHead = spec.tiedHead;
+  let tiedHead = spec.output.tied;
   for (const place of layout.body) {
     const entry = tensors.get(prefixes.body + place.tensor);
     if (entry) matches.push({ place, entry });

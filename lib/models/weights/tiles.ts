@@ -1,6 +1,6 @@
 import type { TensorEntry } from "../../checkpoint/types.js";
+import type { WeightDtype, WeightView } from "../../native/spec.js";
 import type { WeightPlace } from "../descriptor.js";
-import type { WeightDtype, WeightView } from "../spec.js";
 import type { StridedView } from "./views.js";
 
 const elementBytes: Readonly<Record<WeightDtype, number>> = { float32: 4, float16: 2, bfloat16: 2 };

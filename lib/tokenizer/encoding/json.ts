@@ -1,5 +1,6 @@
-/** An object as JSON has it. */
-export type JsonObject = { [key: string]: unknown };
+import type { JsonObject } from "../../base/json.js";
+
+export type { JsonObject } from "../../base/json.js";
 
 /** A part of a tokenizer.json by its name, for messages. */
 export function objectOf(value: unknown, what: string): JsonObject {

@@ -1,4 +1,4 @@
-#include "attention_case.h"
+#include "attention_rig.h"
 
 namespace shardspeed::test {
 
@@ -24,77 +24,7 @@ void checkPrefill(const AttentionOptions& options, const std::vector<int64_t>& l
   checkOut(rig, slices, readPrompts(rig, slices));
 }
 
-constexpr DType kTypes[] = {DType::kF16, DType::kBF16};
-
 }  // namespace
-
-TEST(cuda_attention_prefill, lengths) {
-  for (const DType dtype : kTypes) {
-    AttentionOptions options;
-    options.dtype = dtype;
-    options.shape = {2, 1, 64};
-    options.rotaryHalf = 32;
-    checkPrefill(options, {1, 2, 15, 16, 17, 31, 33, 64, 65, 127, 129});
-  }
-}
-
-TEST(cuda_attention_prefill, groups) {
-  for (const int64_t group : {1, 2, 3, 7, 8}) {
-    AttentionOptions options;
-    options.dtype = group % 2 == 0 ? DType::kF16 : DType::kBF16;
-    options.shape = {group * 2, 2, 32};
-    options.rotaryHalf = 16;
-    checkPrefill(options, {5, 70});
-  }
-}
-
-TEST(cuda_attention_prefill, headDims) {
-  for (const int64_t dim : {1, 8, 12, 16, 20, 24, 40, 48, 64, 80, 96, 112, 128, 160, 192, 250, 256}) {
-    AttentionOptions options;
-    options.dtype = dim % 3 == 0 ? DType::kBF16 : DType::kF16;
-    options.shape = dim < 8 ? AttentionShape{16, 8, dim} : AttentionShape{2, 1, dim};  // few elements may cancel out
-    options.rotaryHalf = static_cast<int32_t>(dim / 2);
-    checkPrefill(options, {3, 81});
-  }
-}
-
-TEST(cuda_attention_prefill, everyEighthHeadDim) {
-  for (int64_t dim = 16; dim <= 256; dim += kReduced ? 40 : 8) {
-    AttentionOptions options;
-    options.shape = {2, 1, dim};
-    options.rotaryHalf = static_cast<int32_t>(dim / 2);
-    checkPrefill(options, {2, 18});
-  }
-}
-
-TEST(cuda_attention_prefill, windows) {
-  for (const int32_t window : {1, 2, 16, 17, 64, 65, 100, 300}) {
-    AttentionOptions options;
-    options.shape = {1, 1, window % 2 == 0 ? 32 : 160};
-    options.window = window;
-    checkPrefill(options, {1, 17, 150});
-  }
-}
-
-TEST(cuda_attention_prefill, scores) {
-  for (const DType dtype : kTypes) {
-    AttentionOptions options;
-    options.dtype = dtype;
-    options.shape = {3, 1, 32};
-    const std::vector<int64_t> lengths{1, 17, 90};
-    options.alibi = true;
-    checkPrefill(options, lengths);
-    options.softCap = 2;
-    checkPrefill(options, lengths);
-    options.alibi = false;
-    checkPrefill(options, lengths);
-    options.softCap = 0;
-    options.scale = -0.3f;
-    checkPrefill(options, lengths);
-    options.scale = 20;
-    checkPrefill(options, lengths);
-  }
-}
 
 // What lies before all windows may be gone: its pages hold another sequence, or NaN.
 TEST(cuda_attention_prefill, forgottenTokens) {
@@ -109,59 +39,20 @@ TEST(cuda_attention_prefill, forgottenTokens) {
   }
 }
 
-// However a prompt is cut, its rows have the same bits.
-TEST(cuda_attention_prefill, chunks) {
-  for (const int32_t window : {0, 50}) {
-    const int64_t dim = window == 0 ? 32 : 136;
-    AttentionOptions options;
-    options.shape = {2, 1, dim};
-    options.rotaryHalf = 8;
-    options.window = window;
-    const Note note("window", window, "dim", dim);
-    const int64_t length = 200;
-    const auto cut = [&](auto next, int64_t tileRows) {
-      AttentionRig rig(options, {length, 30});
-      std::vector<uint16_t> all;
-      for (int64_t first = 0; first < length;) {
-        const int64_t count = std::min<int64_t>(length - first, next());
-        const std::vector<uint16_t> out = readPrompts(rig, {{0, first, count}}, tileRows);
-        all.insert(all.end(), out.begin(), out.end());
-        first += count;
-      }
-      return all;
-    };
-    const std::vector<uint16_t> whole = cut([&] { return length; }, cuda::kPrefillTileRows);
-    const auto checkCut = [&](const auto& next, int64_t tileRows) {
-      const std::vector<uint16_t> found = cut(next, tileRows);
-      CHECK_BITS(found.data(), whole.data(), static_cast<int64_t>(whole.size()));
-    };
-    checkCut([first = true]() mutable { return std::exchange(first, false) ? 1 : 199; }, cuda::kPrefillTileRows);
-    checkCut([] { return 16; }, cuda::kPrefillTileRows);
-    checkCut([&] { return length; }, 7);
-    Random random(3);
-    checkCut([&] { return random.between(1, 90); }, 33);
-    AttentionRig rig(options, {length, 30});
-    const std::vector<uint16_t> out = readPrompts(rig, {{1, 0, 30}, {0, 0, length}});
-    CHECK_BITS(out.data() + 30 * rig.outStride(), whole.data(), static_cast<int64_t>(whole.size()));
-  }
-}
-
-TEST(cuda_attention_prefill, decodeAfterPrefill) {
-  for (const DType dtype : kTypes) {
-    AttentionOptions options;
-    options.dtype = dtype;
-    options.shape = {4, 2, 80};
-    options.rotaryHalf = 40;
-    AttentionRig rig(options, {50, 140});
-    readPrompts(rig, {{0, 0, 45}, {1, 0, 100}});
-    readPrompts(rig, {{1, 100, 38}});
-    for (int64_t i = 0; i < 2; ++i) {
-      const std::vector<Slice> slices{{0, 45 + i, 1}, {1, 138 + i, 1}};
-      AttentionStep step(rig, slices, rig.cache());
-      step.decode();
-      checkOut(rig, slices, step.out());
-      rig.cache() = step.cache();
-    }
+// However a prompt is divided into tiles, its rows have the same bits.
+TEST(cuda_attention_prefill, tiles) {
+  AttentionOptions options;
+  options.shape = {2, 1, 40};
+  options.rotaryHalf = 8;
+  options.window = 50;
+  const auto run = [&](int64_t tileRows) {
+    AttentionRig rig(options, {150});
+    return readPrompts(rig, {{0, 0, 150}}, tileRows);
+  };
+  const std::vector<uint16_t> whole = run(cuda::kPrefillTileRows);
+  for (const int64_t tileRows : {7, 33}) {
+    const std::vector<uint16_t> found = run(tileRows);
+    CHECK_BITS(found.data(), whole.data(), static_cast<int64_t>(whole.size()));
   }
 }
 

@@ -51,9 +51,8 @@ TEST(cuda_backend_host, memory_is_as_estimated) {
   constexpr int64_t kRows = 256;  // more than of logits
   CudaRunner runner(model, DType::kF16, kRows);
   const int64_t taken = before - free();
-  ThreadPool pool(1);
-  const MemoryEstimate estimate = cuda::estimateCuda(model.spec(), wholeModel(spec),
-                                                     {DType::kF16, &pool, kRows, spec.maxPositions, kPages, nullptr});
+  const MemoryEstimate estimate =
+      estimateMemory(cuda::cudaDeviceKind(), spec, wholeModel(spec), DType::kF16, {kRows, spec.maxPositions, kPages});
   unsetenv("SHARDSPEED_CUDA_GEMM");
   const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
   CHECK(taken >= planned);
@@ -140,14 +139,15 @@ TEST(cuda_backend_host, steps_of_generated_tokens_are_replayed) {
     for (const char* function : functions) before[function] = emulator::calls(function);
     runner.fill({{0, {6}, true}, {1, {7}, true}});
     std::vector<SampledToken> sampled(2);
-    const Executor::Outputs outputs{{&greedy, &greedy}, sampled.data(), [](int64_t, int64_t, float*) {}};
+    const Executor::Outputs outputs{
+        {&greedy.state(), &greedy.state()}, sampled.data(), [](int64_t, int64_t, float*) {}};
     CHECK(runner.executor->run(runner.current, outputs, runner.stop));
     std::map<std::string, uint64_t> spent;
     for (const char* function : functions) spent[function] = emulator::calls(function) - before[function];
     CHECK_EQ(spent["cudaGraphLaunch"], step > 0 ? 1u : 0u);
     CHECK_EQ(spent["cudaGraphInstantiate"], step == 1 ? 1u : 0u);
     // Two launches choose the tokens. Besides its layers a step embeds, gathers rows and multiplies by the head.
-    const auto launches = static_cast<uint64_t>(2 + (step > 1 ? 0 : 5 * model.spec().layers + 3));
+    const auto launches = static_cast<uint64_t>(2 + (step > 1 ? 0 : 5 * model.spec().layerCount() + 3));
     CHECK_EQ(spent["cudaLaunchKernelEx"], launches);
     CHECK_EQ(spent["cudaMalloc"] + spent["cudaHostAlloc"] + spent["cudaDeviceSynchronize"] + spent["cudaMemcpy"], 0u);
     CHECK_EQ(spent["cudaMemcpyAsync"], 2u);  // the step there, the tokens back

@@ -38,14 +38,15 @@ TEST(cuda_backend, llamas) {
   checkModel("llama", llamaSpec(), DType::kBF16);
   checkModel("without biases", llamaSpec(), DType::kF16, false);
   ModelSpec spec = llamaSpec();
-  spec.kvHeads = 1;
+  setHeads(spec, 4, 1);
   checkModel("one head for all", spec);
   spec = llamaSpec();
-  spec.tiedHead = true;
-  spec.rotary.amplitude = 1.1f;
+  logitsOf(spec).tied = true;
+  spec.rotaryTables[0].amplitude = 1.1f;
   checkModel("tied, amplitude", spec);
   spec = llamaSpec();
-  spec.rotary.inverseFrequencies.resize(3);
+  spec.rotaryTables[0].inverseFrequencies.resize(3);
+  for (LayerSpec& kind : spec.kinds) kind.attention.positions = RotaryPositions{6, RotaryLayout::kHalf, 0};
   checkModel("half of a head turns", spec);
 }
 
@@ -53,20 +54,24 @@ TEST(cuda_backend, opts) {
   checkModel("opt", optSpec());
   checkModel("opt", optSpec(), DType::kBF16);
   ModelSpec spec = optSpec();
-  spec.normPlacement = NormPlacement::kPost;
-  spec.finalNorm = false;
-  spec.embeddingSize = 20;
+  setPostNorm(spec);
+  spec.embedding.width = 20;
   checkModel("post-norm and projected", spec);
   spec = optSpec();
-  spec.embeddingSize = 44;
+  spec.embedding.width = 44;
   checkModel("pre-norm and projected", spec);
+  spec = optSpec();
+  spec.embedding.norm = NormSpec{};
+  setResidual(spec, Residual::kParallel);
+  checkModel("parallel, a norm behind the embedding", spec);
+  spec = llamaSpec();
+  setResidual(spec, Residual::kSharedNormParallel);
+  checkModel("parallel with one norm", spec);
 }
 
 TEST(cuda_backend, dynamic_rotary) {
   ModelSpec spec = llamaSpec();
-  spec.rotary.dynamicOriginalPositions = 16;
-  spec.rotary.dynamicBase = 10000;
-  spec.rotary.dynamicFactor = 2;
+  makeDynamic(spec.rotaryTables[0], 16, 2);
   TinyModel model(spec, DType::kF16, 83);
   const std::vector<int32_t> longTokens = someTokens(spec, 30, 84), shortTokens = someTokens(spec, 10, 85);
   CudaRunner runner(model);
@@ -145,9 +150,9 @@ TEST(cuda_backend, tokens_are_chosen_on_the_device) {
     for (size_t i = 0; i < 3; ++i) device.current.wantedRows[i] = static_cast<int32_t>((i + 1) * rowsEach - 1);
     device.current.wantedRows.resize(3);
     std::vector<SampledToken> found(3);
-    Executor::Outputs outputs{{&samplers[0], &samplers[1], &samplers[2]}, found.data(), [](int64_t, int64_t, float*) {
-                                FAIL("the device left sampling to the host");
-                              }};
+    Executor::Outputs outputs{{&samplers[0].state(), &samplers[1].state(), &samplers[2].state()},
+                              found.data(),
+                              [](int64_t, int64_t, float*) { FAIL("the device left sampling to the host"); }};
     CHECK(device.executor->run(device.current, outputs, device.stop));
     for (size_t i = 0; i < 3; ++i) {
       const Note which("sequence", i);

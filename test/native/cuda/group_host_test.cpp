@@ -42,7 +42,7 @@ void stepOfTwo(CudaRunner& runner) {
   static const Sampler greedy({}, nullptr, 0);
   runner.fill({{0, {6}, true}, {1, {7}, true}});
   std::vector<SampledToken> sampled(2);
-  const Executor::Outputs outputs{{&greedy, &greedy}, sampled.data(), [](int64_t, int64_t, float*) {}};
+  const Executor::Outputs outputs{{&greedy.state(), &greedy.state()}, sampled.data(), [](int64_t, int64_t, float*) {}};
   CHECK(runner.executor->run(runner.current, runner.shard.rank == 0 ? outputs : Executor::Outputs{}, runner.stop));
 }
 
@@ -93,7 +93,7 @@ TEST(cuda_group_host, steps_are_replayed_with_their_sums) {
     spent = costsOf(model, ranks, kSteps);
     CHECK_EQ(spent["cudaGraphLaunch"], 0u);
     // Besides its layers a step embeds, sums that up, gathers rows, multiplies by the head and brings logits to rank 0.
-    const auto layers = static_cast<uint64_t>(model.spec().layers);
+    const auto layers = static_cast<uint64_t>(model.spec().layerCount());
     CHECK_EQ(spent["cudaLaunchKernelEx"], kSteps * (count * (7 * layers + 5) + 2));
   }
   emulator::reset();
@@ -141,40 +141,57 @@ TEST(cuda_group_host, nccl_is_captured_too) {
   emulator::reset();
 }
 
-// What is planned with is what is taken, on every rank's device.
-TEST(cuda_group_host, memory_is_as_estimated) {
-  ModelSpec spec = llamaSpec();
-  spec.vocabSize = 3000;
-  TinyModel model(spec, DType::kF16, 98);
+// Loads the model's ranks, each on a device of its own, and compares what is free there with what was counted ahead.
+static void checkMemory(TinyModel& model, int ranks) {
+  const ModelSpec& spec = model.spec();
+  constexpr int64_t kRows = 256;                     // more than of logits
   const Switch gemm("SHARDSPEED_CUDA_GEMM", "own");  // the library's workspace is planned and, without it, not taken
-  constexpr int64_t kRows = 256;
+  emulator::reset();
+  emulator::setDeviceCount(ranks);
+  const auto free = [](int rank) { return cuda::report(rank).devices.at(static_cast<size_t>(rank)).freeBytes; };
+  std::vector<int64_t> before;
+  for (int rank = 0; rank < ranks; ++rank) before.push_back(free(rank));
+  const RankErrors errors = tryOnRanks(model, ranks, DType::kF16, kRows, [&](CudaRunner& runner, Group& group) {
+    const Note which("rank", group.rank());
+    group.exchange({});
+    const int64_t taken = before[static_cast<size_t>(group.rank())] - free(group.rank());
+    const MemoryEstimate estimate =
+        estimateMemory(cuda::cudaDeviceKind(), spec, runner.shard, DType::kF16, {kRows, spec.maxPositions, kPages});
+    const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
+    CHECK(taken >= planned);
+    CHECK(taken < planned + 64'000);  // biases, norms, rotary frequencies, and what is rounded up
+    group.exchange({});
+  });
+  for (const std::string& words : wordsOf(errors)) CHECK_EQ(words, std::string());
+  for (int rank = 0; rank < ranks; ++rank) CHECK_EQ(free(rank), before[static_cast<size_t>(rank)]);
+  emulator::reset();
+}
+
+// What is planned with is what is taken, on every rank's device, also where the vocabulary is much wider than the
+// model.
+TEST(cuda_group_host, memory_is_as_estimated) {
+  ModelSpec wide = llamaSpec();
+  wide.vocabSize = 3000;
+  TinyModel model(wide, DType::kF16, 98);
   for (const bool withNccl : {false, true})
     for (const int ranks : {2, 3}) {
       const Note note("NCCL", withNccl, "ranks", ranks);
-      emulator::reset();
-      emulator::setDeviceCount(ranks);
       const NcclStandIn standIn;
       const Switch nccl("SHARDSPEED_CUDA_NCCL", withNccl ? "1" : "0");
       const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", "10000");
-      const auto free = [](int rank) { return cuda::report(rank).devices.at(static_cast<size_t>(rank)).freeBytes; };
-      std::vector<int64_t> before;
-      for (int rank = 0; rank < ranks; ++rank) before.push_back(free(rank));
-      const RankErrors errors = tryOnRanks(model, ranks, DType::kF16, kRows, [&](CudaRunner& runner, Group& group) {
-        const Note which("rank", group.rank());
-        group.exchange({});
-        const int64_t taken = before[static_cast<size_t>(group.rank())] - free(group.rank());
-        ThreadPool pool(1);
-        const MemoryEstimate estimate = cuda::estimateCuda(
-            model.spec(), runner.shard, {DType::kF16, &pool, kRows, spec.maxPositions, kPages, nullptr});
-        const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
-        CHECK(taken >= planned);
-        CHECK(taken < planned + 64'000);  // biases, norms, rotary frequencies, and what is rounded up
-        group.exchange({});
-      });
-      for (const std::string& words : wordsOf(errors)) CHECK_EQ(words, std::string());
-      for (int rank = 0; rank < ranks; ++rank) CHECK_EQ(free(rank), before[static_cast<size_t>(rank)]);
+      checkMemory(model, ranks);
     }
-  emulator::reset();
+}
+
+TEST(cuda_group_host, memory_of_varied_models_is_as_estimated) {
+  const NcclStandIn standIn;
+  for (const ModelSpec& spec : variedSpecs()) {
+    TinyModel model(spec, DType::kF16, 98);
+    for (const int ranks : {1, 2, 3}) {
+      const Note note(spec.family, spec.kinds[0].attention.heads, "heads", ranks, "ranks");
+      checkMemory(model, ranks);
+    }
+  }
 }
 
 // Whichever call of whichever rank fails, that rank says so, the others are told, and nothing hangs.

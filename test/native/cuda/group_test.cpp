@@ -63,13 +63,13 @@ TEST(cuda_group, llamas) {
   checkModel("llama", llamaSpec(), {2}, DType::kBF16);
   checkModel("without biases", llamaSpec(), {3}, DType::kF16, false);
   ModelSpec spec = llamaSpec();
-  spec.kvHeads = 1;
+  setHeads(spec, 4, 1);
   checkModel("one head for all", spec, {2, 3});
   spec = llamaSpec();
-  spec.tiedHead = true;
+  logitsOf(spec).tied = true;
   checkModel("tied", spec, {2});
   spec = llamaSpec();
-  spec.heads = spec.kvHeads = 8;
+  setHeads(spec, 8, 8);
   checkModel("eight heads", spec, {8});
 }
 
@@ -78,19 +78,25 @@ TEST(cuda_group, opts) {
   checkModel("opt", optSpec(), {2, 3});
   checkModel("opt", optSpec(), {3}, DType::kBF16);
   ModelSpec spec = optSpec();
-  spec.normPlacement = NormPlacement::kPost;
-  spec.finalNorm = false;
-  spec.embeddingSize = 20;
+  setPostNorm(spec);
+  spec.embedding.width = 20;
   checkModel("post-norm and projected", spec, {2, 3});
   spec = optSpec();
-  spec.embeddingSize = 44;
+  spec.embedding.width = 44;
   checkModel("pre-norm and projected", spec, {2});
+  spec = optSpec();
+  spec.embedding.norm = NormSpec{};
+  setResidual(spec, Residual::kParallel);
+  checkModel("parallel, a norm behind the embedding", spec, {2});
+  spec = llamaSpec();
+  setResidual(spec, Residual::kSharedNormParallel);
+  checkModel("parallel with one norm", spec, {3});
 }
 
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
 TEST(cuda_group, bits_do_not_depend_on_company) {
   for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
-    const int ranks = spec.heads == 3 ? 3 : 2;
+    const int ranks = spec.kinds[0].attention.heads == 3 ? 3 : 2;
     if (kReduced && ranks == 3) continue;
     const Note note(spec.family, "ranks", ranks);
     TinyModel model(spec, DType::kF16, 86);
@@ -149,7 +155,7 @@ TEST(cuda_group, tokens_are_chosen_on_the_first_device) {
       runner.fill(pieces);
       if (round == 0) runner.current.wantedRows = {6, 13};
       std::vector<SampledToken> found(2);
-      const Executor::Outputs outputs{{&greedy, &drawn}, found.data(), [](int64_t, int64_t, float*) {
+      const Executor::Outputs outputs{{&greedy.state(), &drawn.state()}, found.data(), [](int64_t, int64_t, float*) {
                                         FAIL("the device left sampling to the host");
                                       }};
       CHECK(runner.executor->run(runner.current, runner.shard.rank == 0 ? outputs : Executor::Outputs{}, runner.stop));
@@ -198,7 +204,7 @@ TEST(cuda_group, nccl_gives_the_same_bits) {
     TinyModel model(spec, DType::kF16, 98);
     const std::vector<int32_t> tokens = someTokens(spec, 21, 99);
     for (const int ranks : {2, 3}) {
-      if (kReduced && (ranks == 3 || spec.heads == 3)) continue;
+      if (kReduced && (ranks == 3 || spec.kinds[0].attention.heads == 3)) continue;
       emulator::reset();
       const std::vector<float> expected = logitsOnRanks(model, ranks, DType::kF16, tokens);
       for (const char* pushBytes : {"0", "1024"}) {

@@ -9,7 +9,8 @@
 #include "cuda/cuda_backend.h"
 #include "device.h"
 #include "random.h"
-#include "runtime/executor.h"
+#include "runtime/rank_parts.h"
+#include "runtime/sampler.h"
 #include "tiny_model.h"
 
 namespace shardspeed::test {
@@ -23,15 +24,16 @@ struct CudaRunner {
   explicit CudaRunner(TinyModel& model, DType dtype = DType::kF16, int64_t maxRows = kMostRows, Group* group = nullptr,
                       int device = 0)
       : spec(model.spec()), shard(group ? shardOf(spec, group->rank(), group->size()) : wholeModel(spec)) {
-    const BackendOptions options{dtype, &pool, maxRows, spec.maxPositions, kPages, group};
+    const BackendOptions options{dtype, &pool, maxRows, kPages, group};
     backend = cuda::makeCudaBackend(device, options);
     LoadOptions load;
     load.dtype = dtype;
     load.plan = &model.plan();
     load.shard = shard;
     weights = loadModel(spec, load, *backend, pool);
-    cache = backend->makeKvCache(spec.layers, kPages, {shard.heads.count, shard.kvHeads.count, spec.headDim});
-    executor = std::make_unique<Executor>(spec, shard, weights, *backend, *cache, maxRows, spec.maxPositions);
+    RankParts parts = makeRankParts(spec, shard, weights, *backend, {maxRows, spec.maxPositions, kPages});
+    cache = std::move(parts.cache);
+    executor = std::move(parts.executor);
     freePages.resize(kPages);
     std::iota(freePages.rbegin(), freePages.rend(), 0);
   }

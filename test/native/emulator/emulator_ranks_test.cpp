@@ -18,7 +18,7 @@ enum class Mistake { kNone, kOneWord, kFewBuffers };
 // arrived is seen by the value itself. A buffer is used every third round: one is read, the next is being written by
 // ranks that are ahead, the one before is made empty again.
 struct Exchange {
-  uint4* buffers[kMostRanks];  // (3, ranks, kCount) each
+  uint4* buffers[kMostTestRanks];  // (3, ranks, kCount) each
   int ranks, rank;
 };
 

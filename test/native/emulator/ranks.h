@@ -13,7 +13,7 @@
 
 namespace shardspeed::test {
 
-constexpr int kMostRanks = 8;
+constexpr int kMostTestRanks = 8;
 
 // kAlone: one host thread enqueues for all ranks, then waits for all. kThreads: every rank has a host thread of its
 // own.
@@ -82,7 +82,7 @@ class Ranks {
 
  private:
   int count_;
-  cudaStream_t streams_[kMostRanks] = {};
+  cudaStream_t streams_[kMostTestRanks] = {};
 };
 
 inline bool reportHolds(const std::string& part) {

@@ -1,0 +1,228 @@
+#include "binding/spec.h"
+
+#include <string>
+
+#include "base/error.h"
+
+namespace shardspeed {
+
+namespace {
+
+// As lib/models/limits.ts has them: products of them fit into 64 bits.
+constexpr int64_t kMostLayers = 4096;
+constexpr int64_t kMostHeads = 16384;
+constexpr int64_t kMostHeadDim = 65536;
+constexpr int64_t kMostWidth = 1 << 18;
+constexpr int64_t kMostNeurons = 1 << 22;
+constexpr int64_t kMostVocabulary = 1 << 24;
+constexpr int64_t kMostPositions = 1 << 27;
+
+template <typename Read>
+auto optional(const ValueReader& value, Read read) -> std::optional<decltype(read(value))> {
+  if (value.absent()) return std::nullopt;
+  return read(value);
+}
+
+float number(const ValueReader& value) {
+  return static_cast<float>(value.number());
+}
+
+// Absent: off, for which C++ has a value.
+float numberOr(const ValueReader& value, float off) {
+  return value.absent() ? off : number(value);
+}
+
+float notNegativeOr(const ValueReader& value, float off) {
+  return value.absent() ? off : static_cast<float>(value.number(0));
+}
+
+std::vector<float> numbers(const ValueReader& value) {
+  std::vector<float> result;
+  for (const ValueReader& one : value.list()) result.push_back(number(one));
+  return result;
+}
+
+int64_t size(ObjectReader& object, int64_t most) {
+  return object["size"].integer(1, most);
+}
+
+NormSpec readNorm(const ValueReader& value) {
+  ObjectReader object(value);
+  NormSpec norm;
+  norm.kind = object["kind"].choice<NormKind>({{"layer", NormKind::kLayer}, {"rms", NormKind::kRms}});
+  norm.epsilon = static_cast<float>(object["epsilon"].number(0));
+  object.finish();
+  return norm;
+}
+
+EmbeddingSpec readEmbedding(ObjectReader object) {
+  EmbeddingSpec embedding;
+  embedding.width = object["width"].integer(1, kMostWidth);
+  embedding.positions = optional(object["positions"], [](const ValueReader& value) {
+    ObjectReader positions(value);
+    const LearnedPositions read{positions["offset"].integer(0, kMostPositions)};
+    positions.finish();
+    return read;
+  });
+  embedding.norm = optional(object["norm"], readNorm);
+  object.finish();
+  return embedding;
+}
+
+AttentionMask readMask(ObjectReader object) {
+  return object.variant<AttentionMask>(
+      {{"causal", [](ObjectReader&) { return CausalMask{}; }},
+       {"window", [](ObjectReader& mask) { return WindowMask{size(mask, kMostPositions)}; }},
+       {"chunk", [](ObjectReader& mask) { return ChunkMask{size(mask, kMostPositions)}; }},
+       {"full", [](ObjectReader&) { return FullMask{}; }}});
+}
+
+// Of attention with so many heads, of so many elements.
+AttentionPositions readPositions(ObjectReader object, const AttentionSpec& attention,
+                                 const std::vector<RotarySpec>& tables) {
+  const auto rotary = [&](ObjectReader& positions) -> AttentionPositions {
+    RotaryPositions read;
+    const ValueReader dims = positions["dims"];
+    read.dims = dims.integer(2, attention.headDim);
+    read.layout = positions["layout"].choice<RotaryLayout>(
+        {{"half", RotaryLayout::kHalf}, {"interleaved", RotaryLayout::kInterleaved}});
+    const ValueReader table = positions["table"];
+    if (tables.empty()) table.refuse("no rotary positions without rotaryTables");
+    read.table = table.integer(0, static_cast<int64_t>(tables.size()) - 1);
+    const auto pairs = static_cast<int64_t>(tables[static_cast<size_t>(read.table)].inverseFrequencies.size());
+    if (read.dims != 2 * pairs) dims.refuse(std::to_string(2 * pairs) + ", two for each frequency of its table");
+    return read;
+  };
+  const auto alibi = [&](ObjectReader& positions) -> AttentionPositions {
+    const ValueReader slopes = positions["slopes"];
+    AlibiPositions read{numbers(slopes)};
+    if (static_cast<int64_t>(read.slopes.size()) != attention.heads)
+      slopes.refuse(std::to_string(attention.heads) + " numbers, one for each head");
+    return read;
+  };
+  return object.variant<AttentionPositions>(
+      {{"none", [](ObjectReader&) { return NoPositions{}; }}, {"rotary", rotary}, {"alibi", alibi}});
+}
+
+AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& tables) {
+  AttentionSpec attention;
+  attention.heads = object["heads"].integer(1, kMostHeads);
+  const ValueReader kvHeads = object["kvHeads"];
+  attention.kvHeads = kvHeads.integer(1, attention.heads);
+  if (attention.heads % attention.kvHeads != 0)
+    kvHeads.refuse("a divisor of heads, which is " + std::to_string(attention.heads));
+  attention.headDim = object["headDim"].integer(1, kMostHeadDim);
+  attention.scale = number(object["scale"]);
+  attention.mask = readMask(object.object("mask"));
+  attention.positions = readPositions(object.object("positions"), attention, tables);
+  attention.softCap = notNegativeOr(object["softCap"], 0);
+  attention.clamp = notNegativeOr(object["clamp"], 0);
+  attention.qkNorm = optional(object["qkNorm"], [](const ValueReader& value) {
+    return value.choice<QkNormSpan>({{"head", QkNormSpan::kHead}, {"row", QkNormSpan::kRow}});
+  });
+  attention.sinks = optional(object["sinks"], [](const ValueReader& value) { return value.flag(); }).value_or(false);
+  object.finish();
+  return attention;
+}
+
+ActivationKind readActivation(const ValueReader& value) {
+  return value.choice<ActivationKind>({{"none", ActivationKind::kNone},
+                                       {"relu", ActivationKind::kRelu},
+                                       {"relu_squared", ActivationKind::kReluSquared},
+                                       {"gelu", ActivationKind::kGelu},
+                                       {"gelu_tanh", ActivationKind::kGeluTanh},
+                                       {"quick_gelu", ActivationKind::kQuickGelu},
+                                       {"silu", ActivationKind::kSilu},
+                                       {"tanh", ActivationKind::kTanh},
+                                       {"sigmoid", ActivationKind::kSigmoid}});
+}
+
+FeedForwardSpec readFeedForward(ObjectReader object) {
+  const auto dense = [](ObjectReader& form) -> FeedForwardSpec {
+    const int64_t neurons = size(form, kMostNeurons);
+    const ActivationKind activation = readActivation(form["activation"]);
+    return DenseFeedForward{neurons, activation, form["gated"].flag()};
+  };
+  return object.variant<FeedForwardSpec>({{"dense", dense}});
+}
+
+LayerSpec readLayer(const ValueReader& value, const std::vector<RotarySpec>& tables) {
+  ObjectReader object(value);
+  LayerSpec layer;
+  layer.attention = readAttention(object.object("attention"), tables);
+  layer.feedForward = readFeedForward(object.object("feedForward"));
+  ObjectReader norms = object.object("norms");
+  layer.norms.norm = readNorm(norms["norm"]);
+  layer.norms.input = norms["input"].flag();
+  layer.norms.output = norms["output"].flag();
+  norms.finish();
+  layer.residual = object["residual"].choice<Residual>({{"sequential", Residual::kSequential},
+                                                        {"parallel", Residual::kParallel},
+                                                        {"shared-norm parallel", Residual::kSharedNormParallel},
+                                                        {"post-norm", Residual::kPostNorm}});
+  layer.residualScale = numberOr(object["residualScale"], 1);
+  object.finish();
+  return layer;
+}
+
+RotarySpec readRotary(const ValueReader& value) {
+  ObjectReader object(value);
+  RotarySpec rotary;
+  const ValueReader frequencies = object["inverseFrequencies"];
+  rotary.inverseFrequencies = numbers(frequencies);
+  if (rotary.inverseFrequencies.empty() || rotary.inverseFrequencies.size() > kMostHeadDim / 2)
+    frequencies.refuse("1 to " + std::to_string(kMostHeadDim / 2) + " numbers");
+  rotary.amplitude = number(object["amplitude"]);
+  const ValueReader growth = object["dynamic"];
+  if (!growth.absent()) {
+    ObjectReader dynamic(growth);
+    rotary.dynamicOriginalPositions = dynamic["originalPositions"].integer(1, kMostPositions);
+    rotary.dynamicBase = dynamic["base"].number(0);
+    rotary.dynamicFactor = dynamic["factor"].number(0);
+    dynamic.finish();
+  }
+  object.finish();
+  return rotary;
+}
+
+OutputSpec readOutput(ObjectReader object) {
+  const auto logits = [](ObjectReader& form) -> OutputSpec {
+    LogitsOutput output;
+    output.tied = form["tied"].flag();
+    output.norm = optional(form["norm"], readNorm);
+    output.scale = numberOr(form["scale"], 1);
+    output.softCap = notNegativeOr(form["softCap"], 0);
+    return output;
+  };
+  return object.variant<OutputSpec>({{"logits", logits}});
+}
+
+}  // namespace
+
+DType readDType(const ValueReader& value) {
+  return value.choice<DType>({{"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}});
+}
+
+ModelSpec readSpec(ObjectReader object) {
+  ModelSpec spec;
+  spec.family = object["family"].text();
+  spec.vocabSize = object["vocabSize"].integer(1, kMostVocabulary);
+  spec.hiddenSize = object["hiddenSize"].integer(1, kMostWidth);
+  spec.maxPositions = object["maxPositions"].integer(1, kMostPositions);
+  spec.embedding = readEmbedding(object.object("embedding"));
+  for (const ValueReader& table : object["rotaryTables"].list()) spec.rotaryTables.push_back(readRotary(table));
+  const ValueReader kinds = object["kinds"];
+  for (const ValueReader& kind : kinds.list()) spec.kinds.push_back(readLayer(kind, spec.rotaryTables));
+  if (spec.kinds.empty() || spec.kinds.size() > kMostLayers)
+    kinds.refuse("1 to " + std::to_string(kMostLayers) + " kinds of layers");
+  const ValueReader layers = object["layers"];
+  for (const ValueReader& layer : layers.list())
+    spec.layers.push_back(static_cast<int32_t>(layer.integer(0, static_cast<int64_t>(spec.kinds.size()) - 1)));
+  if (spec.layers.empty() || spec.layers.size() > kMostLayers)
+    layers.refuse("1 to " + std::to_string(kMostLayers) + " layers");
+  spec.output = readOutput(object.object("output"));
+  object.finish();
+  return spec;
+}
+
+}  // namespace shardspeed

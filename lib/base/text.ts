@@ -1,0 +1,27 @@
+/** Text of at most `most` characters, for messages: what is longer ends with three dots. */
+export function truncate(text: string, most = 80): string {
+  return text.length > most ? `${text.slice(0, most - 3)}...` : text;
+}
+
+/** A value as a message shows it: on one line, of at most 80 characters. Never throws. */
+export function showValue(found: unknown): string {
+  let shown: string;
+  try {
+    // JSON knows neither NaN nor infinity, nor bigints.
+    if (typeof found === "number") shown = String(found);
+    else shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
+  } catch {
+    shown = Object.prototype.toString.call(found);
+  }
+  return truncate(shown);
+}
+
+/** `maxNewTokens` as `max_new_tokens`. */
+export function toSnakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** Text from a file, or a file's name, as it may stand in a message, which should not move a terminal's cursor. */
+export function escapeControls(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}

@@ -1,0 +1,52 @@
+import type { AttentionMask, AttentionPositions, LayerSpec, ModelSpec } from "../native/spec.js";
+
+export type PartName = "layers" | "attention" | "feed-forward" | "norm" | "positions" | "vocabulary";
+
+/** The parts of a model in words, for people. Of layers that differ, each form once. */
+export function describeParts(spec: ModelSpec): Record<PartName, string> {
+  const { hiddenSize, embedding, output } = spec;
+  const each = (describe: (kind: LayerSpec) => string) => [...new Set(spec.kinds.map(describe))].join("; ");
+  const width = embedding.width === hiddenSize ? "" : `, embeddings of ${embedding.width}`;
+  const tied = output.tied ? "is the embedding" : "of its own";
+  return {
+    layers: `${spec.layers.length} of ${hiddenSize}${width}`,
+    attention: each(describeAttention),
+    "feed-forward": each(
+      ({ feedForward: { size, gated, activation } }) => `${size}, ${gated ? "gated " : ""}${activation}`,
+    ),
+    norm: each(describeNorm) + (embedding.norm ? ", one behind the embedding" : ""),
+    positions: `${describePositions(spec, each)}, up to ${spec.maxPositions.toLocaleString("en-US")} tokens`,
+    vocabulary: `${spec.vocabSize.toLocaleString("en-US")} tokens, head ${tied}`,
+  };
+}
+
+const masks: Readonly<Record<AttentionMask["kind"], (size: number) => string>> = {
+  causal: () => "",
+  window: (size) => `, each token sees ${size}`,
+  chunk: (size) => `, in chunks of ${size}`,
+  full: () => ", all tokens see all",
+};
+
+function describeAttention({ attention: { heads, kvHeads, headDim, mask }, residual }: LayerSpec): string {
+  const keys = kvHeads === heads ? "" : `, ${kvHeads} of keys and values`;
+  const beside = residual === "parallel" || residual === "shared-norm parallel" ? ", beside the feed-forward" : "";
+  return `${heads} heads of ${headDim}${keys}${masks[mask.kind]("size" in mask ? mask.size : 0)}${beside}`;
+}
+
+function describeNorm({ norms: { norm, input, output }, residual }: LayerSpec): string {
+  const places = [
+    ...(input ? ["before each block"] : []),
+    ...(output ? ["on what each block computes"] : []),
+    ...(residual === "post-norm" ? ["after each block"] : []),
+  ];
+  const shared = residual === "shared-norm parallel" ? "one for both blocks" : places.join(" and ");
+  return `${norm.kind}, ${shared}, epsilon ${norm.epsilon}`;
+}
+
+function describePositions(spec: ModelSpec, each: (describe: (kind: LayerSpec) => string) => string): string {
+  const names: Readonly<Record<AttentionPositions["kind"], string>> = { none: "", rotary: "rotary", alibi: "ALiBi" };
+  const dynamic = spec.rotaryTables.some((table) => table.dynamic) ? " (dynamic)" : "";
+  const inLayers = each(({ attention }) => names[attention.positions.kind]);
+  const all = [...(spec.embedding.positions ? ["learned"] : []), ...(inLayers === "" ? [] : [inLayers + dynamic])];
+  return all.join(" and ") || "none";
+}

@@ -1,0 +1,263 @@
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
+import { describeRange, inRange, type NumberRange } from "../base/rules.js";
+import type { SamplingParameters } from "../native/binding.js";
+import { mostLogprobs } from "../native/limits.js";
+import type { GenerationDefaults } from "./generation_config.js";
+import { nextSeed } from "./seed.js";
+
+/** How to sample, and when to stop. All options are optional. */
+export interface GenerationOptions {
+  /** Maximum number of new tokens: an integer of at least 1. Default 256, or less if the context has less room. */
+  maxNewTokens?: number;
+  /** Minimum number of new tokens, before which no stop token is chosen: an integer from 0 to maxNewTokens. Default 0. */
+  minNewTokens?: number;
+  /** Divides the logits before sampling: a number of at least 0. Default 0: greedy decoding, for which topK, topP and minP have no effect. */
+  temperature?: number;
+  /** Sample from the k most likely tokens: an integer of at least 0. Default 0: from all. */
+  topK?: number;
+  /** Sample from the most likely tokens whose probabilities add up to this: above 0, at most 1. Default 1: from all. */
+  topP?: number;
+  /** Sample from tokens with at least this fraction of the highest probability: from 0 to 1. Default 0: from all. */
+  minP?: number;
+  /** Divides positive and multiplies negative logits of tokens in the prompt or the new text: above 0. Default 1: no penalty. */
+  repetitionPenalty?: number;
+  /** Subtracted from the logits of tokens in the new text: from -2 to 2. Default 0. */
+  presencePenalty?: number;
+  /** Subtracted from the logits of tokens once for each occurrence in the new text: from -2 to 2. Default 0. */
+  frequencyPenalty?: number;
+  /** The same seed gives the same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: the next seed of manualSeed(), else random. */
+  seed?: number | bigint;
+  /** Strings that end the text, which does not contain them: a string or an array of strings, none empty. Default none. */
+  stop?: string | readonly string[];
+  /** Tokens that end the sequence, besides the model's end-of-sequence tokens. Default none. */
+  stopTokenIds?: readonly number[];
+  /** Do not stop at the model's end-of-sequence tokens. Default false. */
+  ignoreEos?: boolean;
+  /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
+  logprobs?: boolean | number;
+  /** Cancels the call with ERR_ABORTED. */
+  signal?: AbortSignal;
+  /** Beam search is not available yet: only 1. */
+  numBeams?: number;
+}
+
+/** Checked generation options with all defaults. */
+export interface ResolvedGenerationOptions extends SamplingParameters {
+  maxNewTokens: number;
+  /** Whether the caller set maxNewTokens. If so, a context that is too short is an error; otherwise it limits maxNewTokens. */
+  maxNewTokensGiven: boolean;
+  /** From 0 to 2^64 - 1. */
+  seed: bigint;
+  stop: string[];
+  /** The caller's stop tokens and, unless ignoreEos, the model's end-of-sequence tokens, without duplicates. */
+  stopTokenIds: number[];
+  /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
+  logprobs: number | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/** A row of the table: the forms of an option in code, in a request and on a command line. */
+interface Row {
+  /** One line for --help and docs/cli.md. */
+  help: string;
+  /** Text for the default. */
+  unsetText?: string;
+  /** Letter of the short flag. */
+  short?: string;
+  /** Not available in requests to handlers and in model-config.yaml. */
+  notInRequests?: true;
+}
+
+interface NumericRow extends Row {
+  kind: "integer" | "number";
+  range: NumberRange;
+  /** Another option whose value is the maximum. */
+  upTo?: "maxNewTokens";
+  unset: number;
+}
+
+interface OtherRow extends Row {
+  kind: "seed" | "texts" | "tokenIds" | "flag" | "logprobs" | "beams";
+  /** Text for the accepted values. */
+  expected: string;
+}
+
+export type GenerationOptionRow = NumericRow | OtherRow;
+type NumericOption = "maxNewTokens" | keyof SamplingParameters;
+/** All options except the signal, which has no text form. */
+export type GenerationOptionName = Exclude<keyof GenerationOptions, "signal">;
+
+const maxInt32 = 2 ** 31 - 1;
+
+function integer(minimum: number, unset: number, help: string, more: Partial<NumericRow> = {}): NumericRow {
+  return { kind: "integer", range: { minimum, maximum: maxInt32 }, unset, help, ...more };
+}
+
+function number(range: NumberRange, unset: number, help: string, more: Partial<NumericRow> = {}): NumericRow {
+  return { kind: "number", range, unset, help, ...more };
+}
+
+function other(kind: OtherRow["kind"], expected: string, help: string, more: Partial<OtherRow> = {}): OtherRow {
+  return { kind, expected, help, ...more };
+}
+
+/**
+ * The generation options, each once: from this table come their names, ranges and defaults, the flags of `shardspeed generate`, the parameters
+ * of requests to handlers, and the rows of docs/cli.md.
+ */
+export const generationOptions: Readonly<
+  Record<NumericOption, NumericRow> & Record<Exclude<GenerationOptionName, NumericOption>, OtherRow>
+> = {
+  maxNewTokens: integer(1, 256, "maximum number of new tokens", {
+    short: "n",
+    unsetText: "256, or the rest of the context",
+  }),
+  minNewTokens: integer(0, 0, "minimum number of new tokens: no earlier stop token", { upTo: "maxNewTokens" }),
+  temperature: number({ minimum: 0 }, 0, "divides the logits before sampling; 0 is greedy decoding", { short: "t" }),
+  topK: integer(0, 0, "sample from the k most likely tokens; 0: from all"),
+  topP: number({ above: 0, maximum: 1 }, 1, "sample from the most likely tokens whose probabilities add up to this"),
+  minP: number(
+    { minimum: 0, maximum: 1 },
+    0,
+    "sample from tokens with at least this fraction of the highest probability",
+  ),
+  repetitionPenalty: number({ above: 0 }, 1, "above 1: makes tokens of the prompt and the new text less likely"),
+  presencePenalty: number({ minimum: -2, maximum: 2 }, 0, "subtracted from the logits of tokens in the new text"),
+  frequencyPenalty: number({ minimum: -2, maximum: 2 }, 0, "subtracted once for each occurrence in the new text"),
+  seed: other("seed", "integer from 0 to 2^64 - 1", "the same seed gives the same samples", {
+    short: "s",
+    unsetText: "random",
+  }),
+  stop: other("texts", "text", "stop before this text, which is not written; may be given several times"),
+  stopTokenIds: other("tokenIds", "`1,2,3`", "stop at these tokens too, besides the model's own"),
+  ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens"),
+  logprobs: other(
+    "logprobs",
+    `integer from 0 to ${mostLogprobs}`,
+    "with `--json`: log-probabilities of the new tokens, and of n of the most likely",
+    { unsetText: "none, 0 without a number", notInRequests: true },
+  ),
+  numBeams: other("beams", "1", "only 1: beam search is not available yet", { unsetText: "1" }),
+};
+
+export const generationOptionNames = Object.keys(generationOptions) as GenerationOptionName[];
+const numericOptions = generationOptionNames.filter(
+  (name): name is NumericOption => "unset" in generationOptions[name],
+);
+
+/** Sampling parameters at their defaults, which do not change the logits. */
+export const neutralSampling: SamplingParameters = pickSampling(
+  (name) => (generationOptions[name] as NumericRow).unset,
+);
+
+/** The parameters that the native side takes under the same names. */
+export function samplingOf(options: ResolvedGenerationOptions): SamplingParameters {
+  return pickSampling((name) => options[name]);
+}
+
+function pickSampling(read: (name: NumericOption) => number): SamplingParameters {
+  const { maxNewTokens: _, ...sampling } = Object.fromEntries(
+    numericOptions.map((name) => [name, read(name)]),
+  ) as unknown as Record<NumericOption, number>;
+  return sampling;
+}
+
+/** Text for the accepted values of an option: "integer of at least 1". */
+export function describeValues(row: GenerationOptionRow): string {
+  if ("expected" in row) return row.expected;
+  const { minimum, maximum } = row.range;
+  if (row.upTo !== undefined) return `integer from ${minimum} to ${row.upTo}`;
+  const range = maximum === maxInt32 ? { ...row.range, maximum: undefined } : row.range;
+  return describeRange(row.kind, range).replace(/^an? /, "");
+}
+
+/**
+ * Checks generation options and fills in defaults. The caller's object is left as it is.
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
+ */
+export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
+  const reader = new OptionReader("The generation options", options, [...generationOptionNames, "signal"]);
+  checkNumBeams(reader.get("numBeams"));
+  const numbers: Partial<Record<NumericOption, number>> = {};
+  for (const name of numericOptions) {
+    const { kind, range, upTo, unset } = generationOptions[name];
+    const bounded = upTo === undefined ? range : { ...range, maximum: numbers[upTo] as number };
+    numbers[name] = reader.read(name, inRange(kind, bounded), unset);
+  }
+  const ignoreEos = reader.boolean("ignoreEos", false);
+  const stopTokenIds = [
+    ...readTokenIds(reader.get("stopTokenIds")),
+    ...(ignoreEos ? [] : (defaults?.eosTokenIds ?? [])),
+  ];
+  return {
+    ...(numbers as Record<NumericOption, number>),
+    maxNewTokensGiven: reader.get("maxNewTokens") !== undefined,
+    seed: readSeed(reader.get("seed")),
+    stop: readStop(reader.get("stop"), "stop"),
+    stopTokenIds: [...new Set(stopTokenIds)],
+    logprobs: readLogprobs(reader.get("logprobs")),
+    signal: reader.signal("signal"),
+  };
+}
+
+function checkNumBeams(value: unknown): void {
+  if (value === undefined || value === 1) return;
+  if (!Number.isInteger(value) || (value as number) < 1) throw invalidArgument("numBeams", "1", value);
+  throw new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    `Expected numBeams to be 1, found ${value}: beam search is not available yet. Leave it out, or sample with temperature.`,
+  );
+}
+
+function readTokenIds(value: unknown): number[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw invalidArgument("stopTokenIds", "an array of token ids", value);
+  return value.map((id, i) => {
+    if (!Number.isInteger(id) || id < 0 || id > maxInt32) throw invalidArgument(`stopTokenIds[${i}]`, "a token id", id);
+    return id;
+  });
+}
+
+function readSeed(value: unknown): bigint {
+  if (value === undefined) return nextSeed();
+  if (
+    typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : Number.isSafeInteger(value) && (value as number) >= 0
+  ) {
+    return BigInt(value as number | bigint);
+  }
+  throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
+}
+
+/** Stop strings without duplicates; `name` is the option's, for errors. */
+export function readStop(value: unknown, name: string): string[] {
+  if (value === undefined) return [];
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  for (const stop of list) {
+    if (typeof stop !== "string" || stop === "")
+      throw invalidArgument(name, "a string or an array of strings, none empty", value);
+    // Half of a surrogate pair is no character, so no text could ever hold it.
+    if (/\p{Surrogate}/u.test(stop)) throw invalidArgument(name, "text of whole Unicode characters", stop);
+  }
+  return [...new Set(list as string[])];
+}
+
+function readLogprobs(value: unknown): number | undefined {
+  if (value === undefined || value === false) return undefined;
+  if (value === true) return 0;
+  if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > mostLogprobs) {
+    throw invalidArgument("logprobs", `true, false or an integer from 0 to ${mostLogprobs}`, value);
+  }
+  return value as number;
+}
+
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT naming the first id that the model does not have. */
+export function checkTokenIds(ids: readonly unknown[], vocabSize: number, name: string): void {
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i];
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= vocabSize) {
+      throw invalidArgument(`${name}[${i}]`, `a token id from 0 to ${vocabSize - 1}`, id);
+    }
+  }
+}

@@ -1,0 +1,126 @@
+import { dirname, join } from "node:path";
+import { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import { openDeepSpeedCheckpoint } from "../checkpoint/deepspeed.js";
+import { openCheckpoint } from "../checkpoint/index.js";
+import type { ResolvedConfig } from "../deepspeed_config/engine_config.js";
+import { type GenerationDefaults, loadGenerationDefaults } from "../engine/generation_config.js";
+import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "../models/index.js";
+import { readAsMegatron } from "../models/weights/megatron.js";
+import type { RankPlan } from "../native/binding.js";
+import type { ModelSpec, WeightPlan } from "../native/spec.js";
+import { layOutShards, type ShardLayout } from "../shards/layout.js";
+import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
+import { chooseDtype, type Device } from "./device.js";
+import type { ResolvedInitOptions } from "./options.js";
+import { checkTpSize } from "./sharding.js";
+
+/** What initInference was given: a folder, or a model that was made from a config alone. */
+export interface ModelSource {
+  /** Where config.json came from; undefined for a config that was made by hand. */
+  folder: string | undefined;
+  /** Whether the folder is the model, or only that of its config. */
+  isMeta: boolean;
+  /** The parsed config.json. */
+  config: unknown;
+  /** The dtype that the model was made with, where the DeepSpeed config names none. */
+  dtype: RankPlan["dtype"] | undefined;
+}
+
+/** What is to be loaded: everything of a model but its weights. */
+export interface ModelPlan {
+  readonly spec: ModelSpec;
+  /** Null: random weights. */
+  readonly weights: WeightPlan | null;
+  readonly dtype: RankPlan["dtype"];
+  /** Ranks that it is divided among. */
+  readonly tpSize: number;
+  /** Longest sequence that model and config allow. */
+  readonly maxSequenceTokens: number;
+  /** With less room the model is not opened: min_out_tokens. */
+  readonly minSequenceTokens: number;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly generationDefaults: GenerationDefaults;
+  /** To be written before the model is loaded: save_mp_checkpoint_path. */
+  readonly shards: { readonly folder: string; readonly layout: ShardLayout } | undefined;
+}
+
+/**
+ * Reads everything of a model but its weights.
+ *
+ * @param device Of the first rank: CUDA and the CPU compute in different dtypes.
+ */
+export async function planModel(
+  source: ModelSource,
+  config: ResolvedConfig,
+  device: Device,
+  options: ResolvedInitOptions,
+): Promise<ModelPlan> {
+  const { logger } = options;
+  const { tpSize, saveMpCheckpointPath } = config;
+  const own = describeSource(source, logger);
+  checkTpSize(own.spec, tpSize);
+  const { resolved, folder } = await findWeights(source, own, config, options);
+  const { spec, files, weights, storedDtype } = resolved;
+  // Of a meta model the folder of the weights may know what the config's does not.
+  const about = source.folder ?? folder;
+  const [tokenizer, generationDefaults] = await Promise.all([
+    about === undefined ? undefined : loadTokenizer(about),
+    loadGenerationDefaults(about, source.config as { [key: string]: unknown }), // an object: it was described
+  ]);
+  return {
+    spec,
+    weights: { files, weights },
+    dtype: chooseDtype(config.dtype, source.dtype ?? storedDtype, device, logger),
+    tpSize,
+    maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
+    minSequenceTokens: config.minOutTokens,
+    tokenizer,
+    generationDefaults,
+    shards:
+      saveMpCheckpointPath === undefined
+        ? undefined
+        : { folder: saveMpCheckpointPath, layout: layOutShards(own, spec, weights, tpSize) },
+  };
+}
+
+function describeSource({ folder, config }: ModelSource, logger: Logger): ModelDescription {
+  try {
+    return describeModel(config, { logger });
+  } catch (error) {
+    if (!(error instanceof ShardspeedError) || folder === undefined) throw error;
+    throw new ShardspeedError(error.code, `${join(folder, "config.json")}: ${error.message}`, { cause: error });
+  }
+}
+
+/** The checkpoint that the options or the config name, or the one in the model's folder. */
+async function findWeights(
+  source: ModelSource,
+  description: ModelDescription,
+  config: ResolvedConfig,
+  { checkpoint: option, baseDir: optionDir, logger, signal }: ResolvedInitOptions,
+): Promise<{ resolved: ResolvedWeights; folder: string | undefined }> {
+  const common = { logger, ...(signal ? { signal } : {}) };
+  const json = option ?? config.checkpoint;
+  const baseDir = optionDir ?? config.baseDir;
+  if (json !== undefined) {
+    const opened = await openDeepSpeedCheckpoint(json, { ...common, roots: [baseDir, source.folder] });
+    const { checkpoint, megatronVersion } = opened;
+    const read =
+      megatronVersion === undefined
+        ? { description, checkpoint }
+        : readAsMegatron(description, checkpoint, megatronVersion);
+    const resolved = resolveWeights(read.description, read.checkpoint, { logger });
+    const [first] = checkpoint.files;
+    return { resolved, folder: baseDir ?? (first && dirname(first.path)) };
+  }
+  const folder = source.isMeta ? (baseDir ?? source.folder) : source.folder;
+  if (folder === undefined) {
+    throw new ShardspeedError(
+      "ERR_CHECKPOINT",
+      "The model was made from a config and has no weights. Pass a checkpoint JSON as checkpoint, or the folder of the weights as baseDir.",
+    );
+  }
+  const resolved = resolveWeights(description, await openCheckpoint(folder, common), { logger });
+  return { resolved, folder };
+}

@@ -1,0 +1,26 @@
+import type { Activation, FeedForwardSpec } from "../../native/spec.js";
+import { linear, type WeightPlace } from "../descriptor.js";
+
+/** down(activation(up(x))) (Vaswani et al. 2017). */
+export function plainFeedForward(size: number, activation: Activation): FeedForwardSpec {
+  return { kind: "dense", size, activation, gated: false };
+}
+
+/** down(activation(gate(x)) * up(x)) (Shazeer 2020, arXiv:2002.05202). */
+export function gatedFeedForward(size: number, activation: Activation): FeedForwardSpec {
+  return { kind: "dense", size, activation, gated: true };
+}
+
+/** The matrices of a dense feed-forward network, by name; without a gate where none is named. */
+export function feedForwardPlaces(
+  { size }: FeedForwardSpec,
+  hidden: number,
+  { gate, up, down }: { gate?: string; up: string; down: string },
+  bias: boolean,
+): WeightPlace[] {
+  return [
+    ...(gate === undefined ? [] : linear("mlp.gate", gate, size, hidden, bias)),
+    ...linear("mlp.up", up, size, hidden, bias),
+    ...linear("mlp.down", down, hidden, size, bias),
+  ];
+}

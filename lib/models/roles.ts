@@ -1,0 +1,176 @@
+import type { LayerSpec, ModelSpec } from "../native/spec.js";
+
+/** Units first ... first + count - 1 of something. */
+export interface Range {
+  first: number;
+  count: number;
+}
+
+/** What is dealt out to the ranks of a group: query heads, KV heads, feed-forward neurons, vocabulary rows. */
+export type Unit = "heads" | "kvHeads" | "neurons" | "vocabulary";
+
+/** One weight role: what its matrix is, and how it is divided among ranks. */
+export interface Role {
+  /** Rows and columns of its matrix; of a norm, 1 row. */
+  shape(spec: ModelSpec, layer: LayerSpec): [rows: number, cols: number];
+  /**
+   * What each rank keeps of it. By rows: its own rows, also of the bias (a column-parallel product). By columns: its own columns and the
+   * whole bias, which is added once to the sum (a row-parallel product).
+   */
+  division: { by: "rows" | "columns"; unit: Unit } | "whole" | "rank 0 only";
+  isNorm?: true;
+}
+
+const queryRows = ({ attention: { heads, headDim } }: LayerSpec) => heads * headDim;
+const keyRows = ({ attention: { kvHeads, headDim } }: LayerSpec) => kvHeads * headDim;
+const hiddenNorm: Role = { shape: ({ hiddenSize }) => [1, hiddenSize], division: "whole", isNorm: true };
+const keys: Role = {
+  shape: ({ hiddenSize }, layer) => [keyRows(layer), hiddenSize],
+  division: { by: "rows", unit: "kvHeads" },
+};
+const upward: Role = {
+  shape: ({ hiddenSize }, { feedForward }) => [feedForward.size, hiddenSize],
+  division: { by: "rows", unit: "neurons" },
+};
+const vocabularyRows: Role = {
+  shape: ({ vocabSize, embedding }) => [vocabSize, embedding.width],
+  division: { by: "rows", unit: "vocabulary" },
+};
+
+/**
+ * Every weight role, without `.weight` or `.bias`. Those of a layer are `layers.N.` and one of layerRoles. A head that is the token embedding
+ * has no weight. src/model/layout.cpp and shard.cpp divide by the same rules: test/models/roles.test.ts compares the two.
+ */
+export const modelRoles = {
+  "embed.tokens": vocabularyRows,
+  "embed.positions": {
+    shape: ({ maxPositions, embedding, hiddenSize }) => [maxPositions + (embedding.positions?.offset ?? 0), hiddenSize],
+    division: "rank 0 only",
+  },
+  "embed.projection": { shape: ({ hiddenSize, embedding }) => [hiddenSize, embedding.width], division: "whole" },
+  "embed.norm": hiddenNorm,
+  norm: hiddenNorm,
+  "head.projection": { shape: ({ hiddenSize, embedding }) => [embedding.width, hiddenSize], division: "whole" },
+  head: vocabularyRows,
+} as const satisfies Record<string, Role>;
+
+export const layerRoles = {
+  "attn.norm": hiddenNorm,
+  "attn.q": {
+    shape: ({ hiddenSize }, layer) => [queryRows(layer), hiddenSize],
+    division: { by: "rows", unit: "heads" },
+  },
+  "attn.k": keys,
+  "attn.v": keys,
+  "attn.o": {
+    shape: ({ hiddenSize }, layer) => [hiddenSize, queryRows(layer)],
+    division: { by: "columns", unit: "heads" },
+  },
+  "mlp.norm": hiddenNorm,
+  "mlp.gate": upward,
+  "mlp.up": upward,
+  "mlp.down": {
+    shape: ({ hiddenSize }, { feedForward }) => [hiddenSize, feedForward.size],
+    division: { by: "columns", unit: "neurons" },
+  },
+} as const satisfies Record<string, Role>;
+
+/** What a role's full name says. */
+export interface RoleName {
+  role: Role;
+  /** Without `.weight` or `.bias`. */
+  matrix: string;
+  isBias: boolean;
+  /** Index of its layer; undefined outside layers. */
+  layer: number | undefined;
+}
+
+/** @throws TypeError for a name that is none. */
+export function parseRole(name: string): RoleName {
+  const [, matrix = "", layer, inLayer, part] = /^((?:layers\.(\d+)\.)?(.+))\.(weight|bias)$/.exec(name) ?? [];
+  const table: Readonly<Record<string, Role>> = layer === undefined ? modelRoles : layerRoles;
+  const role = inLayer !== undefined && Object.hasOwn(table, inLayer) ? table[inLayer] : undefined;
+  if (!role) throw new TypeError(`${name} is no weight role`);
+  return { role, matrix, isBias: part === "bias", layer: layer === undefined ? undefined : Number(layer) };
+}
+
+/** The kind of the layer that a role belongs to; of roles outside layers, any. */
+export function layerOf(spec: ModelSpec, layer: number | undefined): LayerSpec {
+  return spec.kinds[spec.layers[layer ?? 0] ?? 0] as LayerSpec;
+}
+
+/** Rows and columns of a role's matrix, of all ranks together; of a bias, 1 row. */
+export function shapeOf(spec: ModelSpec, name: string): [rows: number, cols: number] {
+  const { role, isBias, layer } = parseRole(name);
+  const [rows, cols] = role.shape(spec, layerOf(spec, layer));
+  return isBias ? [1, role.isNorm ? cols : rows] : [rows, cols];
+}
+
+/** Neurons and vocabulary rows are dealt out in blocks of so many, if there are enough of them (kGateBlock of src/backend.h). */
+const blockUnits = 16;
+
+/** The index-th of `parts` parts of `units`, which differ by one unit at most. */
+export function deal(units: number, index: number, parts: number): Range {
+  const first = Math.floor((units * index) / parts);
+  return { first, count: Math.floor((units * (index + 1)) / parts) - first };
+}
+
+function dealBlocks(units: number, index: number, parts: number): Range {
+  const blocks = Math.ceil(units / blockUnits);
+  if (blocks < parts) return deal(units, index, parts);
+  const dealt = deal(blocks, index, parts);
+  const first = dealt.first * blockUnits;
+  return { first, count: Math.min(units, (dealt.first + dealt.count) * blockUnits) - first };
+}
+
+/** Whole KV heads with their query heads; where there are fewer of them than ranks, the ranks are dealt out to the KV heads. */
+function dealHeads({ attention }: LayerSpec, rank: number, size: number): Record<"heads" | "kvHeads", Range> {
+  const { heads, kvHeads } = attention;
+  const group = heads / kvHeads;
+  if (size <= kvHeads) {
+    const own = deal(kvHeads, rank, size);
+    return { kvHeads: own, heads: { first: own.first * group, count: own.count * group } };
+  }
+  let kvHead = 0;
+  let ranks = deal(size, kvHead, kvHeads);
+  while (ranks.first + ranks.count <= rank) ranks = deal(size, ++kvHead, kvHeads);
+  const queries = deal(group, rank - ranks.first, ranks.count);
+  return {
+    kvHeads: { first: kvHead, count: 1 },
+    heads: { first: kvHead * group + queries.first, count: queries.count },
+  };
+}
+
+/** The units that rank `rank` of `size` computes (src/model/shard.cpp). */
+export function unitsOf(spec: ModelSpec, layer: LayerSpec, unit: Unit, rank: number, size: number): Range {
+  if (unit === "vocabulary") return dealBlocks(spec.vocabSize, rank, size);
+  if (unit === "neurons") return dealBlocks(layer.feedForward.size, rank, size);
+  return dealHeads(layer, rank, size)[unit];
+}
+
+/** How many units of a kind there are, of all ranks together. */
+export function countUnits(spec: ModelSpec, layer: LayerSpec, unit: Unit): number {
+  const { attention, feedForward } = layer;
+  return {
+    ...{ heads: attention.heads, kvHeads: attention.kvHeads },
+    ...{ neurons: feedForward.size, vocabulary: spec.vocabSize },
+  }[unit];
+}
+
+/** Rows and columns of a role that rank `rank` of `size` holds; undefined where it holds nothing of it. */
+export function heldShape(
+  spec: ModelSpec,
+  name: string,
+  rank: number,
+  size: number,
+): [rows: number, cols: number] | undefined {
+  const { role, isBias, layer } = parseRole(name);
+  const [rows, cols] = shapeOf(spec, name);
+  const { division } = role;
+  if (division === "rank 0 only") return rank === 0 ? [rows, cols] : undefined;
+  if (division === "whole" || (isBias && division.by === "columns")) return [rows, cols];
+  const kind = layerOf(spec, layer);
+  const { count } = unitsOf(spec, kind, division.unit, rank, size);
+  const part = (whole: number) => (whole * count) / countUnits(spec, kind, division.unit);
+  return isBias || division.by === "columns" ? [rows, part(cols)] : [part(rows), cols];
+}

@@ -1,0 +1,179 @@
+/*
+ * What a model computes, as a tree of small variants: plain data that crosses to C++ as it is. src/model/spec.h has the same tree;
+ * binding/spec.cpp reads it and refuses what it does not know, and test/native/spec.test.ts sends every value of every union through it.
+ * An optional key that is absent is off.
+ */
+
+export const activationKinds = [
+  "none",
+  "relu",
+  "relu_squared",
+  "gelu",
+  "gelu_tanh",
+  "quick_gelu",
+  "silu",
+  "tanh",
+  "sigmoid",
+] as const;
+export type Activation = (typeof activationKinds)[number];
+
+export const normKinds = ["layer", "rms"] as const;
+
+export interface NormSpec {
+  kind: (typeof normKinds)[number];
+  epsilon: number;
+}
+
+/** The frequencies of rotary position embedding (Su et al. 2021). */
+export interface RotarySpec {
+  /** (turned elements / 2), rounded to fp32 as the reference computes them. */
+  inverseFrequencies: number[];
+  /** Multiplies cos and sin (YaRN's attention factor). */
+  amplitude: number;
+  /** Dynamic NTK: past `originalPositions` the base grows with the length of the sequence. */
+  dynamic?: { base: number; factor: number; originalPositions: number };
+}
+
+export interface EmbeddingSpec {
+  /** Of a token's row; another than hiddenSize means a projection behind it and one before the head. */
+  width: number;
+  /** A learned table of maxPositions + offset rows is added; `offset` is the row of position 0. */
+  positions?: { offset: number };
+  /** Behind the embedding (BLOOM). */
+  norm?: NormSpec;
+}
+
+/** Which keys a query at position p sees. */
+export type AttentionMask =
+  /** [0, p] */
+  | { kind: "causal" }
+  /** [p - size + 1, p] (Mistral, Gemma-2) */
+  | { kind: "window"; size: number }
+  /** [p - p % size, p] (Llama 4) */
+  | { kind: "chunk"; size: number }
+  /** All of the sequence (encoders). */
+  | { kind: "full" };
+
+/** Which element of a head turns with element j: j + dims / 2 (Llama, GPT-NeoX), or its neighbour (GPT-J, Cohere). */
+export const rotaryLayouts = ["half", "interleaved"] as const;
+
+export type AttentionPositions =
+  /** Positions are in the embedding, or nowhere. */
+  | { kind: "none" }
+  /** The first `dims` elements of each query and key head turn, by the frequencies of ModelSpec.rotaryTables[table]. */
+  | { kind: "rotary"; dims: number; layout: (typeof rotaryLayouts)[number]; table: number }
+  /** Adds slope * (key position - query position) to the scaled score of each head (Press et al. 2022). */
+  | { kind: "alibi"; slopes: number[] };
+
+/** What a norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2). */
+export const qkNormSpans = ["head", "row"] as const;
+
+export interface AttentionSpec {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** Multiplies q k^T. */
+  scale: number;
+  mask: AttentionMask;
+  positions: AttentionPositions;
+  /** score = softCap tanh(score / softCap) */
+  softCap?: number;
+  /** q, k and v are limited to [-clamp, clamp]. */
+  clamp?: number;
+  qkNorm?: (typeof qkNormSpans)[number];
+  sinks?: boolean;
+}
+
+/** down(activation(up(x))); gated: down(activation(gate(x)) * up(x)). */
+export type FeedForwardSpec = { kind: "dense"; size: number; activation: Activation; gated: boolean };
+
+/**
+ * How a layer adds what its two parts compute to its input x. Each part has a norm of its own, but for one kind.
+ *
+ * - sequential: x += attention(norm x), then x += feedForward(norm x)
+ * - parallel: x += attention(norm x) + feedForward(other norm x)
+ * - shared-norm parallel: the same with one norm for both
+ * - post-norm: x = norm(x + attention(x)), then x = norm(x + feedForward(x))
+ */
+export const residualKinds = ["sequential", "parallel", "shared-norm parallel", "post-norm"] as const;
+
+export interface NormPlacementSpec {
+  norm: NormSpec;
+  /** Ahead of each part. */
+  input: boolean;
+  /** Of what a part computes, before it is added (OLMo-2; Gemma-2 has both). */
+  output: boolean;
+}
+
+export interface LayerSpec {
+  attention: AttentionSpec;
+  feedForward: FeedForwardSpec;
+  norms: NormPlacementSpec;
+  residual: (typeof residualKinds)[number];
+  /** Multiplies what a part computes, before it is added (Granite). */
+  residualScale?: number;
+}
+
+/** Scores of all tokens of the vocabulary. */
+export type OutputSpec = {
+  kind: "logits";
+  /** The head is the token embedding. */
+  tied: boolean;
+  /** Ahead of the head. */
+  norm?: NormSpec;
+  /** Multiplies logits. */
+  scale?: number;
+  /** logit = softCap tanh(logit / softCap) */
+  softCap?: number;
+};
+
+export interface ModelSpec {
+  /** The descriptor's name: "opt", "gpt2", "llama". */
+  family: string;
+  vocabSize: number;
+  /** Width of the residual stream. */
+  hiddenSize: number;
+  /** Longest sequence, prompt and new tokens. */
+  maxPositions: number;
+  embedding: EmbeddingSpec;
+  /** The kinds of layers that the model has: alternating windows, dense first layers and the like cost nothing. */
+  kinds: LayerSpec[];
+  /** layers[i] = index of its kind. */
+  layers: number[];
+  rotaryTables: RotarySpec[];
+  output: OutputSpec;
+}
+
+/** Types that weights may be stored as. */
+export const weightDtypes = ["float32", "float16", "bfloat16"] as const;
+export type WeightDtype = (typeof weightDtypes)[number];
+
+/**
+ * A weight role's place in a checkpoint, ready for C++. roles.ts lists the roles, with (out, in) shapes. An absent bias role is no bias;
+ * an absent norm weight is ones.
+ */
+export interface WeightView {
+  role: string;
+  /** The checkpoint's name of it, for messages. */
+  tensor: string;
+  dtype: WeightDtype;
+  /** Index into WeightPlan.files. */
+  file: number;
+  byteOffset: number;
+  /** One or more dimensions; all but the last are rows, in order. */
+  shape: number[];
+  /** In elements. */
+  strides: number[];
+  /**
+   * Where its first row and column belong in the role's tensor, default 0: a role may have several views, which then are tiles of its
+   * tensor (of a checkpoint in shards, one a shard).
+   */
+  firstRow?: number;
+  firstCol?: number;
+}
+
+/** Everything C++ needs to load a model. */
+export interface WeightPlan {
+  files: { path: string; bytes: number }[];
+  weights: WeightView[];
+}

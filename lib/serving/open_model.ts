@@ -1,0 +1,149 @@
+import type { ArchiveManifest } from "../archive/manifest.js";
+import type { ExtractLimits } from "../archive/open_options.js";
+import type { ArchiveProgress } from "../archive/progress.js";
+import { throwIfAborted } from "../base/abort.js";
+import { invalidArgument } from "../base/errors.js";
+import { type Logger, readLogger } from "../base/logger.js";
+import { OptionReader } from "../base/option_reader.js";
+import { Context } from "../handler/context.js";
+import { resolveHandler } from "../handler/resolve_handler.js";
+import { HandlerService } from "../handler/service.js";
+import { effectiveSettings, type ModelConfigYaml, overlaySettings, type Settings } from "../torchserve_config/index.js";
+import { type ModelFiles, openModelFiles, withoutTemporaryFolder } from "./model_files.js";
+
+/** How a model is opened. */
+export interface OpenModelOptions {
+  /** Default: the name in the manifest, or that of the file. */
+  modelName?: string;
+  /** Path of a model-config.yaml to use instead of the model's own. */
+  modelConfigYaml?: string;
+  /** Values that take precedence over the yaml, by dotted name: `{ batchSize: 4, "handler.max_new_tokens": 16 }`. Handlers see them in the yaml. */
+  settings?: Settings;
+  /** Replacements of Python handlers, as in resolveHandler(). */
+  handlerMap?: Readonly<Record<string, string>>;
+  /** Number of the first GPU, for the context of the handler. Default null. */
+  gpuId?: number | null;
+  /** As in openArchive(). */
+  extractLimits?: Partial<ExtractLimits>;
+  /** As in openArchive(). */
+  onProgress?: (progress: ArchiveProgress) => void;
+  /** Cancels opening and loading with ERR_ABORTED. Everything is then freed. */
+  signal?: AbortSignal;
+  /** Receives messages, also those of the handler. Default: none does. */
+  logger?: Logger;
+}
+
+/** A model that answers batches. */
+export interface OpenModel extends AsyncDisposable {
+  readonly name: string;
+  readonly version: string;
+  /** The archive with its files. The weights are usually elsewhere, see `handler.model_path` in model-config.yaml. */
+  readonly folder: string;
+  readonly manifest: ArchiveManifest;
+  /** The effective settings of model-config.yaml. */
+  readonly settings: ModelConfigYaml;
+  readonly context: Context;
+  /** Runs batches. */
+  readonly service: HandlerService;
+  /** Waits for pending batches, ends the handler, and removes unpacked files. May be called again. */
+  dispose(): Promise<void>;
+}
+
+const optionNames = [
+  "modelName",
+  "modelConfigYaml",
+  "settings",
+  "handlerMap",
+  "gpuId",
+  "extractLimits",
+  "onProgress",
+  "signal",
+  "logger",
+] as const satisfies (keyof OpenModelOptions)[];
+
+/**
+ * Opens a model as a server does: its archive (`.mar`, `.tar.gz`, `.zip`) or folder, its model-config.yaml, and its handler, which is
+ * initialized. A model folder without these gets TextGenerationHandler.
+ *
+ * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_HANDLER, ERR_ABORTED, ERR_INVALID_ARGUMENT, and the errors of the handler's
+ * initialize(). Everything is then freed.
+ */
+export async function openModel(location: string, options?: OpenModelOptions): Promise<OpenModel> {
+  const { modelName, modelConfigYaml, settings, handlerMap, gpuId, logger, signal, ...archiveOptions } =
+    readOptions(options);
+  // Wrong ones are said before anything is unpacked.
+  effectiveSettings({ options: settings });
+  const files = await openModelFiles(location, {
+    ...archiveOptions,
+    ...(signal ? { signal } : {}),
+    modelConfigYaml,
+    handlerMap,
+    logger,
+  });
+  const { archive, yaml } = files;
+  let service: HandlerService | undefined;
+  let counted: ModelConfigYaml;
+  try {
+    counted = effectiveSettings({ options: settings, yaml: yaml?.parsed });
+    const context = new Context({
+      modelName: modelName ?? archive.modelName,
+      modelDir: archive.folder,
+      manifest: archive.manifest,
+      batchSize: counted.batchSize,
+      gpuId: gpuId ?? null,
+      modelYamlConfig: overlaySettings(yaml?.parsed.raw ?? {}, settings),
+      logger,
+      signal,
+    });
+    service = await startService(files, context, counted);
+  } catch (error) {
+    await archive.close();
+    throw withoutTemporaryFolder(error, archive, location);
+  }
+  return toOpenModel(files, service, counted);
+}
+
+function readOptions(options: unknown) {
+  const reader = new OptionReader("The options of openModel", options, optionNames);
+  for (const name of ["modelName", "modelConfigYaml"]) {
+    const value = reader.get(name);
+    if (value !== undefined && (typeof value !== "string" || value === ""))
+      throw invalidArgument(name, "a string that is not empty", value);
+  }
+  const given = (options ?? {}) as OpenModelOptions;
+  return { ...given, signal: reader.signal("signal"), logger: readLogger(reader.get("logger")) };
+}
+
+/** Where the handler cannot be started, what it holds by then is given back. */
+async function startService(files: ModelFiles, context: Context, settings: ModelConfigYaml): Promise<HandlerService> {
+  const source = { ...files.handlerSource, yaml: context.modelYamlConfig };
+  const service = new HandlerService(await resolveHandler(source), context, { overlaps: settings.continuousBatching });
+  try {
+    await service.initialize();
+    // A handler that does not look at the signal is ended when it is done.
+    throwIfAborted(context.signal, `The opening of ${context.modelName}`);
+    return service;
+  } catch (error) {
+    await service.dispose().catch(() => {}); // it was not whole
+    throw error;
+  }
+}
+
+function toOpenModel({ archive }: ModelFiles, service: HandlerService, settings: ModelConfigYaml): OpenModel {
+  let disposed: Promise<void> | undefined;
+  const dispose = () => {
+    disposed ??= service.dispose().finally(() => archive.close());
+    return disposed;
+  };
+  return {
+    name: service.context.modelName,
+    version: archive.version,
+    folder: archive.folder,
+    manifest: archive.manifest,
+    settings,
+    context: service.context,
+    service,
+    dispose,
+    [Symbol.asyncDispose]: dispose,
+  };
+}

@@ -1,0 +1,147 @@
+#include "cpu/attention.h"
+
+#include <algorithm>
+
+namespace shardspeed {
+
+static_assert(kLanes == kPageTokens, "attention scores a page of tokens in one vector");
+
+namespace {
+
+// Rows up to which one thread prepares all, which is cheaper than to meet once more.
+constexpr int64_t kFewRows = 4;
+
+struct Range {
+  int64_t first;
+  int64_t end;
+};
+
+// The keys that a query at `position` sees of a sequence whose tokens [0, known) are in the cache.
+Range visibleTo(const AttentionMask& mask, int64_t position, int64_t known) {
+  if (const auto* window = std::get_if<WindowMask>(&mask))
+    return {std::max<int64_t>(0, position - window->size + 1), position + 1};
+  if (const auto* chunk = std::get_if<ChunkMask>(&mask)) return {position - position % chunk->size, position + 1};
+  return {0, std::holds_alternative<FullMask>(mask) ? known : position + 1};
+}
+
+}  // namespace
+
+void CpuAttention::prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) {
+  rotary_.clear();
+  for (const RotarySpec& table : tables) rotary_.emplace_back(table, maxPositions);
+}
+
+float* CpuAttention::scratch(int worker, int64_t count) {
+  std::vector<float>& buffer = scratch_[static_cast<size_t>(worker)];
+  if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
+  return buffer.data();
+}
+
+void CpuAttention::placeRows(const Step& step, const AttentionCall& call) {
+  const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
+  places_.clear();
+  if (call.layer == 0)
+    for (RotaryTables& tables : rotary_) tables.forgetDynamic();
+  for (const SequenceSlice& slice : step.sequences) {
+    const RotaryTables::Table* table =
+        rotary ? &rotary_[static_cast<size_t>(rotary->table)].forLength(slice.totalLength) : nullptr;
+    for (int64_t i = 0; i < slice.rowCount; ++i) places_.push_back({&slice, table, slice.contextLength + i});
+  }
+}
+
+void CpuAttention::normHeads(const Norm& norm, QkNormSpan span, int64_t heads, int64_t headDim, float* x, int worker) {
+  const int64_t cols = span == QkNormSpan::kRow ? heads * headDim : headDim;
+  // Norms work on whole vectors, which would reach into the neighbours of a head.
+  float* own = scratch(worker, roundUp(cols, kLanes));
+  for (int64_t at = 0; at < heads * headDim; at += cols) {
+    std::copy_n(x + at, cols, own);
+    kernels_.normRow({norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias), cols, own, own});
+    std::copy_n(own, cols, x + at);
+  }
+}
+
+// Clamps, norms and turns q and k.
+void CpuAttention::prepareRow(const AttentionCall& call, const Place& place, float* row, int worker) {
+  const auto& [heads, kvHeads, dim] = call.shape;
+  if (call.clamp != 0)
+    for (int64_t i = 0; i < (heads + 2 * kvHeads) * dim; ++i) row[i] = std::clamp(row[i], -call.clamp, call.clamp);
+  if (call.queryNorm) normHeads(*call.queryNorm, call.normSpan, heads, dim, row, worker);
+  if (call.keyNorm) normHeads(*call.keyNorm, call.normSpan, kvHeads, dim, row + heads * dim, worker);
+  if (!place.table) return;
+  const auto& [dims, layout, table] = std::get<RotaryPositions>(call.positions);
+  const int64_t at = place.position * dims / 2;
+  const float* cosines = place.table->cosines.data() + at;
+  const float* sines = place.table->sines.data() + at;
+  for (int64_t head = 0; head < heads + kvHeads; ++head) rotateHead(row + head * dim, cosines, sines, dims / 2, layout);
+}
+
+void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
+                              CpuActivations& out, int worker) {
+  const AttentionShape& shape = call.shape;
+  const int64_t group = shape.heads / shape.kvHeads;
+  const SequenceSlice& slice = *tile.slice;
+  PagedAttention attention;
+  attention.cache = cache.head(call.layer, tile.kvHead);
+  attention.pageStride = cache.pageStride();
+  attention.pages = slice.pages;
+  attention.headDim = shape.headDim;
+  attention.headDimPadded = roundUp(shape.headDim, kLanes);
+  attention.scale = call.scale;
+  attention.softCap = call.softCap;
+  attention.alibi = std::holds_alternative<AlibiPositions>(call.positions);
+  attention.sinks = call.sinks != nullptr;
+  attention.scratch = scratch(worker, 2 * kQueryTile * attention.headDimPadded);
+  attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
+  for (int64_t q = 0; q < attention.queries; ++q) {
+    const int64_t row = (tile.firstQuery + q) / group;
+    const int64_t head = tile.kvHead * group + (tile.firstQuery + q) % group;
+    const int64_t position = slice.contextLength + row;
+    const Range visible = visibleTo(call.mask, position, slice.contextLength + slice.rowCount);
+    attention.query[q] = qkv.row(slice.firstRow + row) + head * shape.headDim;
+    attention.firsts[q] = visible.first;
+    attention.limits[q] = visible.end;
+    attention.positions[q] = position;
+    if (attention.alibi) attention.slopes[q] = dataOf(call.slopes)[head];
+    if (attention.sinks) attention.sink[q] = dataOf(call.sinks)[head];
+    attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
+  }
+  kernels_.attend(attention);
+}
+
+void CpuAttention::attend(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache,
+                          CpuActivations& out) {
+  const auto& [heads, kvHeads, dim] = call.shape;
+  const int64_t padded = roundUp(dim, kLanes);
+  const int64_t group = heads / kvHeads;
+  placeRows(step, call);
+  const auto appendRow = [&, heads = heads, kvHeads = kvHeads, dim = dim](int64_t index, int worker) {
+    const Place& place = places_[static_cast<size_t>(index)];
+    float* row = qkv.row(index);
+    prepareRow(call, place, row, worker);
+    const int64_t slot = place.position % kPageTokens;
+    for (int64_t head = 0; head < kvHeads; ++head) {
+      float* keys =
+          cache.head(call.layer, head) + place.slice->pages[place.position / kPageTokens] * cache.pageStride();
+      const float* key = row + (heads + head) * dim;
+      const float* value = row + (heads + kvHeads + head) * dim;
+      for (int64_t d = 0; d < dim; ++d) keys[d * kPageTokens + slot] = key[d];
+      std::copy_n(value, dim, keys + padded * kPageTokens + slot * padded);
+    }
+  };
+  if (step.rows <= kFewRows)
+    for (int64_t row = 0; row < step.rows; ++row) appendRow(row, 0);
+  else
+    pool_.forEach(step.rows, appendRow);
+
+  tiles_.clear();
+  for (const SequenceSlice& slice : step.sequences)
+    for (int64_t query = 0; query < slice.rowCount * group; query += kQueryTile)
+      for (int64_t head = 0; head < kvHeads; ++head) tiles_.push_back({&slice, head, query});
+  // The longest first: they are what the last thread would be waited for.
+  const auto count = static_cast<int64_t>(tiles_.size());
+  pool_.forEach(count, [&](int64_t index, int worker) {
+    attendTile(call, tiles_[static_cast<size_t>(count - 1 - index)], qkv, cache, out, worker);
+  });
+}
+
+}  // namespace shardspeed

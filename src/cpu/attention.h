@@ -1,0 +1,52 @@
+#pragma once
+
+#include <vector>
+
+#include "backend.h"
+#include "base/thread_pool.h"
+#include "cpu/kernels.h"
+#include "cpu/rotary.h"
+#include "cpu/tensors.h"
+
+namespace shardspeed {
+
+// Attention of the CPU backend: prepares queries, keys and values, stores the latter in their pages, and divides the
+// work over threads in tiles of queries. A row's bits depend on what it sees alone.
+class CpuAttention {
+ public:
+  CpuAttention(ThreadPool& pool, const KernelTable& kernels)
+      : pool_(pool), kernels_(kernels), scratch_(static_cast<size_t>(pool.threads())) {}
+
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions);
+  void attend(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache, CpuActivations& out);
+
+ private:
+  // Where a row of the step stands.
+  struct Place {
+    const SequenceSlice* slice;
+    const RotaryTables::Table* table;  // null where positions are not rotary
+    int64_t position;
+  };
+  // Some query heads of one KV head, or of several rows of a prompt where the group is smaller than a tile.
+  struct Tile {
+    const SequenceSlice* slice;
+    int64_t kvHead;
+    int64_t firstQuery;  // queries of a KV head are numbered row * group + head
+  };
+
+  void placeRows(const Step& step, const AttentionCall& call);
+  void prepareRow(const AttentionCall& call, const Place& place, float* row, int worker);
+  void normHeads(const Norm& norm, QkNormSpan span, int64_t heads, int64_t headDim, float* x, int worker);
+  void attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
+                  CpuActivations& out, int worker);
+  float* scratch(int worker, int64_t count);
+
+  ThreadPool& pool_;
+  const KernelTable& kernels_;
+  std::vector<RotaryTables> rotary_;
+  std::vector<Place> places_;                // (rows) of the step
+  std::vector<Tile> tiles_;                  // of the step
+  std::vector<std::vector<float>> scratch_;  // one a worker, grown as steps ask for it
+};
+
+}  // namespace shardspeed

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "runtime/layers/part.h"
+
+namespace shardspeed {
+
+// A layer's attention: queries, keys and values of the rank's heads, attention over the cache, and their way back into
+// the residual stream.
+class AttentionPart {
+ public:
+  AttentionPart(const PartContext& context, KvCache& cache);
+
+  // What the layer computes of norm(hidden), norm may be null; nothing is added yet.
+  void read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden);
+  // hidden += attention of what was read. next: as in Projection.
+  void add(const Step& step, int64_t layer, const Norm* next, Activations& hidden);
+
+ private:
+  const PartContext& context_;
+  KvCache& cache_;
+  std::vector<std::unique_ptr<Vector>> slopes_;  // (heads of the rank) of each kind of layer, null = none
+  std::vector<AttentionCall> calls_;             // (layers)
+  std::unique_ptr<Activations> qkv_;             // (rows, (heads + 2 kvHeads) headDim)
+  std::unique_ptr<Activations> mixed_;           // (rows, heads headDim)
+};
+
+// The call of a layer, but for its vectors.
+AttentionCall attentionCall(const ModelSpec& spec, const Shard& shard, int64_t layer);
+
+}  // namespace shardspeed

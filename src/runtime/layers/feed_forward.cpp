@@ -1,0 +1,33 @@
+#include "runtime/layers/feed_forward.h"
+
+namespace shardspeed {
+
+FeedForwardPart::FeedForwardPart(const PartContext& context) : context_(context) {
+  for (const LayerShard& kind : context.shard.kinds) {
+    Activations* found = nullptr;
+    for (const auto& inner : inner_)
+      if (inner->cols() == kind.neurons.count) found = inner.get();
+    if (!found) {
+      inner_.push_back(context.backend.makeActivations(context.maxRows, kind.neurons.count, Width::kNarrow));
+      found = inner_.back().get();
+    }
+    innerOf_.push_back(found);
+  }
+}
+
+void FeedForwardPart::read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden) {
+  const auto& dense = std::get<DenseFeedForward>(context_.spec.layer(layer).feedForward);
+  const auto& weights = std::get<DenseWeights>(context_.layer(layer).feedForward);
+  Projection projection = PartContext::columns(weights.up, norm);
+  projection.activation = dense.activation;
+  projection.gated = dense.gated;
+  context_.backend.project(projection, step.rows, hidden, *innerOf_[context_.spec.kindOf(layer)]);
+}
+
+void FeedForwardPart::add(const Step& step, int64_t layer, const Norm* next, Activations& hidden) {
+  const auto& weights = std::get<DenseWeights>(context_.layer(layer).feedForward);
+  const Activations& inner = *innerOf_[context_.spec.kindOf(layer)];
+  context_.backend.project(context_.sum(weights.down, next), step.rows, inner, hidden);
+}
+
+}  // namespace shardspeed

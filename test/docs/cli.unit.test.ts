@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { test } from "node:test";
+import { describeDefault, generationFlag } from "../../dist/cli/flags.js";
+import { describeValues, generationOptionNames, generationOptions } from "../../dist/engine/generation_options.js";
+import { root, runProgram } from "../package/programs.js";
+
+async function help(...command: string[]): Promise<string> {
+  const outcome = await runProgram(process.execPath, [path.join(root, "dist/cli/main.js"), ...command, "--help"], root);
+  assert.equal(outcome.status, 0, outcome.stderr);
+  return outcome.stdout;
+}
+
+/** The long flags that a text names, without --help, which every command has. */
+function flags(text: string): string[] {
+  const found = [...text.matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map(([flag]) => flag);
+  return [...new Set(found)].filter((flag) => flag !== "--help").sort();
+}
+
+test("docs/cli.md describes the commands and flags of --help, all of them and no others", async () => {
+  const manual = await readFile(path.join(root, "docs/cli.md"), "utf8");
+  const documented = new Map<string, string>();
+  for (const section of manual.split(/^## /m)) {
+    const command = /^([a-z]+)\n/.exec(section)?.[1];
+    if (command) documented.set(command, section);
+  }
+  const list = (await help()).split(/^Commands:$/m)[1] ?? "";
+  const commands = [...list.matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name ?? "").filter((name) => name !== "help");
+  assert.ok(commands.length > 0);
+  assert.deepEqual([...documented.keys()].sort(), [...commands].sort());
+  for (const command of commands) {
+    assert.deepEqual(flags(documented.get(command) ?? ""), flags(await help(command)), command);
+  }
+});
+
+test("docs/cli.md has the generation options as their table has them", async () => {
+  const manual = await readFile(path.join(root, "docs/cli.md"), "utf8");
+  for (const name of generationOptionNames) {
+    const row = generationOptions[name];
+    const columns = [`\`${generationFlag(name)}\``, describeValues(row), describeDefault(row), row.help];
+    const expected = `| ${columns.join(" | ")} |`.replaceAll("  ", " ");
+    assert.ok(manual.includes(`\n${expected}\n`), `docs/cli.md lacks the row\n${expected}`);
+  }
+});

@@ -1,0 +1,167 @@
+/** What is done with a command that a page shows. */
+export type Treatment =
+  /** It is run by this test: as it is shown, or in another form with all its flags. In a user's project, or in this checkout. */
+  | { in: "project" | "checkout"; as?: string; says?: RegExp }
+  /** This file runs it: another test, or what every build goes through. */
+  | { by: string }
+  /** Nothing runs it, for this reason. */
+  | { because: string };
+
+/** A model of a few kilobytes, for benches. */
+const tinyShape = "--shape test/fixtures/golden/llama/config.json";
+const needsLauncher = "needs this launcher";
+const rewritesSources = "it rewrites the sources";
+const compilesAgain = "takes minutes: it compiles the addon once more";
+
+/** Every command line of README.md, CONTRIBUTING.md, bench/README.md and docs/, and what is done with it. */
+export const commands: Record<string, Treatment> = {
+  // To build and test
+  "npm cit": { by: ".ci/run" },
+  "npm ci": { because: "npm cit begins with it" },
+  "npm test": { because: "npm cit ends with it" },
+  "npm test -- generation golden": { because: "the same command with all tests runs this test" },
+  "npm run build": { because: "npm test begins with it" },
+  'npm test -- --name "soft cap"': {
+    in: "checkout",
+    as: "node test/run.mjs --name 'seeds as torch' options/seed",
+    says: /pass 1$/m,
+  },
+  "npm run test:unit": { because: "npm test runs these files first" },
+  "npm run test:unit -- archive/layout": { because: "npm test runs these files first" },
+  "npm run watch": { because: "it runs until it is stopped" },
+  "npm run test:native": { because: "the line with a filter is run" },
+  "npm run test:native -- sampler": {
+    in: "checkout",
+    as: "npm run test:native -- half/every",
+    says: /^[1-9] passed, 0 failed/m,
+  },
+  "npm run test:cuda": { because: "test/native/cuda.test.ts runs the same programs" },
+  "npm run test:sanitizers": { because: "npm test runs the same tests" },
+  "npm run test:coverage": { because: compilesAgain },
+  "npm run build:debug": { because: compilesAgain },
+  "npm run build:native -- --CDNAME=VALUE": { because: compilesAgain },
+  "npm run build:emulator": { by: "test/support/emulator.ts" },
+  "npm run lint": {
+    in: "checkout",
+    as: "node scripts/lint.mjs biome publint",
+    says: /lint: biome[\s\S]*lint: publint/,
+  },
+  "npm run format": { because: rewritesSources },
+  "clang-format -i": { because: rewritesSources },
+  "npm run docs": { in: "checkout", as: "npm run docs -- --out $OUT/api && test -s $OUT/api/README.md" },
+  "npm run prebuild": { because: "takes minutes, and downloads nvcc" },
+  "npm run prebuild -- --cpu-only": { because: compilesAgain },
+  "npm pack": { by: "test/package/tarball.ts" },
+  "npm install PATH/shardspeed-0.1.0.tgz": { by: "test/package/tarball.ts" },
+  "node scripts/cuda_toolkit.mjs": { by: "test/native/nvcc.test.ts" },
+  "node scripts/kernel_registers.mjs": { by: "test/native/nvcc.test.ts" },
+  "node scripts/build_native.mjs --cuda": { because: "needs nvcc, and takes minutes" },
+  "scripts/gpu-check.sh": { because: "needs a GPU" },
+  "scripts/gpu-check.sh --help": { in: "checkout", says: /--skip-sanitizer/ },
+  "cmake -S . -B build-native -DSHARDSPEED_TESTS=ON": { by: "test/native/native_build.ts" },
+  "cmake --build build-native": { by: "test/native/native_build.ts" },
+  "ctest --test-dir build-native": { because: "test/native/ runs the programs that it starts" },
+  "npx cmake-js build --config Debug --out build-asan --directory . --CDSHARDSPEED_SANITIZE=address,undefined": {
+    because: compilesAgain,
+  },
+  "export SHARDSPEED_BINDING=$PWD/build-debug/Debug/shardspeed.node": { because: "names a file of the debug build" },
+  "export SHARDSPEED_BINDING=$PWD/build-cuda/Release/shardspeed.node": {
+    because: "names a file of the build with CUDA",
+  },
+  "gdb --args node examples/demo.mjs": { because: "opens a debugger" },
+  'SHARDSPEED_BINDING=$PWD/build-asan/Debug/shardspeed.node ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" node examples/demo.mjs':
+    { because: "needs the build with sanitizers" },
+
+  // To try and to measure
+  "npm run demo": {
+    in: "checkout",
+    as: "npm run demo -- --tokens 4",
+    says: /^It is a truth universally acknowledged/m,
+  },
+  'npm run demo -- "my own prompt"': {
+    in: "checkout",
+    as: 'npm run demo -- --tokens 4 "my own prompt"',
+    says: /^my own prompt/m,
+  },
+  "npm run demo -- --model DIR": { in: "checkout", as: "npm run demo -- --tokens 4 --model models/demo" },
+  "node examples/opt-deepspeed/run.mjs": { by: "test/handler/example.test.ts" },
+  "npm run bench": { in: "checkout", as: "npm run bench -- --repeat 1", says: /^demo: [\s\S]*^peak RSS/m },
+  "npm run bench -- FOLDER": { because: "the same with other options is run" },
+  "npm run bench -- [MODEL] [--shape SHAPE] [--dtype fp16] [--threads N] [--repeat N] [--out FILE]": {
+    in: "checkout",
+    as: `npm run bench -- ${tinyShape} --dtype bf16 --threads 1 --repeat 1 --out $OUT/bench.json && test -s $OUT/bench.json`,
+    says: /^8 sequences \/ 1 sequence/m,
+  },
+  "node bench/make_checkpoint.mjs llama-135m FOLDER": {
+    in: "checkout",
+    as: "node bench/make_checkpoint.mjs test/fixtures/golden/opt/config.json $OUT/random && npx shardspeed generate $OUT/random --prompt-ids 3,5 -n 2",
+    says: /random: .* MB\n/,
+  },
+  "npm run bench:ranks": { because: "its own model has 2 GB; the line with its options is run" },
+  "npm run bench:ranks -- [--shape llama-1b] [--dtype fp16] [--repeat N] [--out FILE]": {
+    in: "checkout",
+    as: `npm run bench:ranks -- ${tinyShape} --dtype fp16 --repeat 1 --out $OUT/ranks.json && test -s $OUT/ranks.json`,
+    says: /^tp_size 2 \/ tp_size 1/m,
+  },
+
+  // The command line
+  'npx shardspeed generate models/demo --prompt "Call me"': { in: "project", says: /\w/ },
+  'shardspeed generate models/demo --prompt "It is a truth universally acknowledged" --max-new-tokens 48': {
+    in: "project",
+    says: /^ to it\. It is a very small thing/,
+  },
+  'shardspeed generate models/demo --prompt "Call me" --temperature 0.8 --top-p 0.95 --seed 7': { in: "project" },
+  'echo "Call me" | shardspeed generate models/demo --temperature 0.8 --top-p 0.95 --seed 7': { in: "project" },
+  "shardspeed generate models/demo --prompt-ids 38,403,386 --json": { in: "project", says: /"finishReason"/ },
+  'shardspeed generate models/chat --chat --system "Answer in one sentence." --prompt "Who wrote Emma?" --max-new-tokens 40':
+    {
+      in: "project",
+    },
+  "npx shardspeed run --nproc-per-node 4 script.mjs models/demo": { in: "project", says: /\[rank 0\]/ },
+  "shardspeed run --nproc-per-node 4 script.mjs models/demo": { because: "the same with npx is run" },
+  "shardspeed run --nnodes 2 --node-rank 0 --master-addr gpu1 --nproc-per-node 8 script.mjs models/demo": {
+    because: "needs two hosts",
+  },
+  "npx shardspeed inspect models/demo": { in: "project", says: /^Memory of a rank/m },
+  "shardspeed inspect models/demo": { because: "the same with npx is run" },
+  "shardspeed inspect FOLDER": { because: "the same with a folder is run" },
+  "npx shardspeed archive --model-name opt --version 1.0 --handler opt_handler.mjs --extra-files ds-config.json --config-file model-config.yaml --archive-format tgz":
+    { in: "project" },
+  "npx shardspeed inspect opt.tar.gz": { in: "project", says: /opt_handler\.mjs/ },
+  "npx shardspeed archive --model-name opt -v 1.0 --handler TextGenerationHandler": { in: "project" },
+  "shardspeed inspect opt.mar --handler-map custom_handler.py=TextGenerationHandler --json": {
+    in: "project",
+    says: /"handledBy"/,
+  },
+  "shardspeed archive --model-name opt --version 1.0 --handler handler.mjs --config-file model-config.yaml --extra-files ds-config.json,tokenizer/":
+    {
+      in: "project",
+      as: "rm opt.mar && shardspeed archive --model-name opt --version 1.0 --handler handler.mjs --config-file model-config.yaml --extra-files ds-config.json,tokenizer/",
+    },
+  "shardspeed archive --model-name opt -v 1.0 --handler TextGenerationHandler -c model-config.yaml --archive-format no-archive --export-path store":
+    {
+      in: "project",
+      as: "mkdir store && shardspeed archive --model-name opt -v 1.0 --handler TextGenerationHandler -c model-config.yaml --archive-format no-archive --export-path store",
+    },
+  "npx shardspeed checkpoints models/opt-30b": { in: "project", says: /pytorch_model-00002-of-00002\.bin/ },
+  "shardspeed checkpoints models/opt-30b --out checkpoints.json": { in: "project" },
+  "shardspeed checkpoints models/opt-30b --safetensors --weights-only --relative": { in: "project", says: /ds_model/ },
+  "shardspeed checkpoints FOLDER": { because: "the same with a folder is run" },
+  "npx shardspeed doctor": { in: "project", says: /^Addon/m },
+  "npx shardspeed doctor --json": { in: "project", says: /"addon"/ },
+
+  // Other launchers
+  "export SHARDSPEED_SECRET=$(openssl rand -hex 32)": { because: "openssl need not be there" },
+  "torchrun --nproc-per-node 4 --no-python node script.mjs models/demo": { because: needsLauncher },
+  "srun --nodes 2 --ntasks-per-node 8 --export ALL,SHARDSPEED_SECRET=$(openssl rand -hex 32) node script.mjs models/demo":
+    {
+      because: needsLauncher,
+    },
+  "mpirun -np 4 node script.mjs models/demo": { because: needsLauncher },
+  "mpirun -np 16 --hostfile hosts -x SHARDSPEED_SECRET -x MASTER_ADDR=gpu1 node script.mjs models/demo": {
+    because: needsLauncher,
+  },
+  "mpiexec -n 16 -f hosts -genvlist SHARDSPEED_SECRET -genv MASTER_ADDR gpu1 node script.mjs models/demo": {
+    because: needsLauncher,
+  },
+};

@@ -1,0 +1,111 @@
+#include <latch>
+#include <thread>
+
+#include "check.h"
+#include "comm/thread_group.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/memory.h"
+#include "cpu/rotary.h"
+#include "model/loader.h"
+#include "runtime/rank_parts.h"
+#include "tiny_model.h"
+
+// Memory as it is counted ahead against what the CPU backend takes. Of the CUDA backend: cuda/group_host_test.cpp.
+
+namespace shardspeed::test {
+
+// A thread group's member that notes what is shared.
+class NotingGroup final : public Group {
+ public:
+  NotingGroup(Group& group, size_t& sharedBytes) : group_(group), sharedBytes_(sharedBytes) {}
+  int rank() const override { return group_.rank(); }
+  int size() const override { return group_.size(); }
+  void send(const Bytes& message) override { group_.send(message); }
+  Bytes receive() override { return group_.receive(); }
+  std::vector<Bytes> exchange(const Bytes& mine) override { return group_.exchange(mine); }
+  std::shared_ptr<uint8_t> shareMemory(size_t bytes) override {
+    if (rank() == 0) sharedBytes_ += bytes;
+    return group_.shareMemory(bytes);
+  }
+  void end() override { group_.end(); }
+  void fail(const std::string& reason) override { group_.fail(reason); }
+  void check() const override { group_.check(); }
+
+ private:
+  Group& group_;
+  size_t& sharedBytes_;
+};
+
+constexpr int64_t kRows = 70;  // more than of logits
+constexpr int64_t kPages = 9;
+
+// Bytes that the ranks of a model, each a thread, have taken altogether, but for what no backend allocates: rotary
+// tables and the rows that are sampled.
+static size_t bytesTaken(TinyModel& model, int ranks, DType dtype) {
+  const ModelSpec& spec = model.spec();
+  const size_t before = Memory::totalBytes();
+  size_t shared = 0, taken = 0;
+  const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
+  std::latch built(ranks), measured(1);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      NotingGroup group(*groups[static_cast<size_t>(rank)], shared);
+      ThreadPool pool(1);
+      const auto backend = makeCpuBackend(pool, ranks > 1 ? &group : nullptr);
+      LoadOptions loading;
+      loading.shard = shardOf(spec, rank, ranks);
+      loading.dtype = dtype;
+      loading.plan = &model.plan();
+      const ModelWeights weights = loadModel(spec, loading, *backend, pool);
+      const RankParts parts =
+          makeRankParts(spec, *loading.shard, weights, *backend, {kRows, spec.maxPositions, kPages});
+      built.count_down();
+      measured.wait();
+    });
+  built.wait();
+  taken = Memory::totalBytes() - before + shared;
+  measured.count_down();
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(Memory::totalBytes(), before);
+  return taken;
+}
+
+TEST(memory_counter, cpu_ranks_take_what_was_counted) {
+  for (const ModelSpec& spec : variedSpecs())
+    for (const DType dtype : {DType::kF32, DType::kF16}) {
+      TinyModel model(spec, DType::kF16, 184);
+      for (const int ranks : {1, 2, 3}) {
+        const Note note(spec.family, dtypeName(dtype), ranks, "ranks");
+        size_t counted = 0;
+        for (int rank = 0; rank < ranks; ++rank) {
+          const MemoryEstimate estimate = estimateMemory(cpuDeviceKind(), spec, shardOf(spec, rank, ranks), dtype,
+                                                         {kRows, spec.maxPositions, kPages});
+          counted +=
+              static_cast<size_t>(estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes);
+        }
+        size_t tables = 0;
+        for (const RotarySpec& table : spec.rotaryTables)
+          tables += static_cast<size_t>(ranks) * RotaryTables::bytesOf(table, spec.maxPositions);
+        const auto sampled = static_cast<size_t>(Executor::kLogitRows * spec.vocabSize) * sizeof(float);
+        CHECK_EQ(bytesTaken(model, ranks, dtype) + tables + sampled, counted);
+      }
+    }
+}
+
+TEST(memory_counter, rotary_tables_are_as_large_as_counted) {
+  const ModelSpec spec = llamaSpec();
+  RotaryTables tables(spec.rotaryTables[0], spec.maxPositions);
+  const RotaryTables::Table& table = tables.forLength(1);
+  CHECK_EQ((table.cosines.size() + table.sines.size()) * sizeof(float),
+           RotaryTables::bytesOf(spec.rotaryTables[0], spec.maxPositions));
+}
+
+TEST(memory_counter, computes_nothing) {
+  const auto counter = cpuDeviceKind().makeCounter(0, {});
+  const auto rows = counter->makeActivations(1, 16, Width::kWide);
+  CHECK_THROWS("ERR_NATIVE", "computes nothing", counter->normalize({}, 1, *rows));
+  CHECK_THROWS("ERR_NATIVE", "computes nothing", counter->makeMatrix(16, 16, DType::kF32)->write(0, 1, nullptr));
+}
+
+}  // namespace shardspeed::test

@@ -1,0 +1,375 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { describeModel } from "../../dist/models/index.js";
+import { limits } from "../../dist/models/limits.js";
+import type { RankPlan } from "../../dist/native/binding.js";
+import { loadNative } from "../../dist/native/load.js";
+import {
+  type Activation,
+  type AttentionMask,
+  type AttentionPositions,
+  activationKinds,
+  type FeedForwardSpec,
+  type LayerSpec,
+  type ModelSpec,
+  normKinds,
+  type OutputSpec,
+  qkNormSpans,
+  residualKinds,
+  rotaryLayouts,
+  weightDtypes,
+} from "../../dist/native/spec.js";
+import { type Config, smallest } from "../models/helpers.js";
+import { hasCode } from "../support/fixtures.js";
+
+// The border to C++: every value of every union of the spec crosses it, and nothing else does. A union that grows without binding/spec.cpp
+// fails here: its table below does not compile, or its value is refused.
+
+const binding = loadNative();
+// By way of JSON: an object that stands in two places would be changed in both.
+const specOf = (config: Config): ModelSpec => JSON.parse(JSON.stringify(describeModel(config).spec));
+const llama = specOf(smallest.llama);
+const opt = specOf(smallest.opt);
+
+function planOf(spec: unknown): RankPlan {
+  return {
+    ...{ spec: spec as ModelSpec, dtype: "float32", tpSize: 1, firstRank: 0, devices: ["cpu"] },
+    ...{ threads: 1, maxSequenceTokens: 16, maxBatchTokens: 16 },
+  };
+}
+
+/** A copy with one value changed; undefined takes the key away. */
+function changed(object: object, path: string, value: unknown): object {
+  const copy = structuredClone(object) as Record<string, unknown>;
+  const keys = path.split(".");
+  let at = copy;
+  for (const key of keys.slice(0, -1)) at = at[key] as Record<string, unknown>;
+  if (value === undefined) delete at[keys.at(-1) as string];
+  else at[keys.at(-1) as string] = value;
+  return copy;
+}
+
+/** What the native side answers to a spec with one value changed: null, or why no backend computes it. */
+const ask = (path: string, value: unknown, base: ModelSpec = llama) =>
+  binding.unsupported(planOf(changed(base, path, value)));
+
+function assertCrosses(path: string, value: unknown, base: ModelSpec = llama): void {
+  const answer = ask(path, value, base);
+  assert.ok(answer === null || /does not compute/.test(answer), `${path}: ${answer}`);
+}
+
+function assertRefused(path: string, value: unknown, expected: RegExp, base: ModelSpec = llama): void {
+  const place = path.replace(/\.(\d+)(?=\.|$)/g, "[$1]");
+  assert.throws(
+    () => ask(path, value, base),
+    (error: Error & { code: string }) => {
+      assert.equal(error.code, "ERR_NATIVE", error.message);
+      assert.ok(error.message.startsWith(`plan.spec.${place}`), `${error.message} names plan.spec.${place}`);
+      assert.match(error.message, expected);
+      return true;
+    },
+  );
+}
+
+describe("every value of every union crosses", () => {
+  const layer = "kinds.0";
+  const masks: Record<AttentionMask["kind"], AttentionMask> = {
+    causal: { kind: "causal" },
+    window: { kind: "window", size: 4 },
+    chunk: { kind: "chunk", size: 4 },
+    full: { kind: "full" },
+  };
+  const positions: Record<AttentionPositions["kind"], AttentionPositions> = {
+    none: { kind: "none" },
+    rotary: { kind: "rotary", dims: 4, layout: "half", table: 0 },
+    alibi: { kind: "alibi", slopes: [0.5, 0.25] },
+  };
+  const feedForwards: Record<FeedForwardSpec["kind"], FeedForwardSpec> = {
+    dense: { kind: "dense", size: 12, activation: "relu", gated: false },
+  };
+  const outputs: Record<OutputSpec["kind"], OutputSpec> = { logits: { kind: "logits", tied: true } };
+  const variants: [path: string, table: Record<string, object>][] = [
+    [`${layer}.attention.mask`, masks],
+    [`${layer}.attention.positions`, positions],
+    [`${layer}.feedForward`, feedForwards],
+    ["output", outputs],
+  ];
+  for (const [path, table] of variants) {
+    for (const [kind, value] of Object.entries(table)) {
+      test(`${path} ${kind}`, () => {
+        assertCrosses(path, value);
+        for (const key of Object.keys(value).filter((name) => name !== "kind"))
+          assertRefused(`${path}.${key}`, undefined, /is missing/, changed(llama, path, value) as ModelSpec);
+        assertRefused(`${path}.telepathy`, 1, /no such key/, changed(llama, path, value) as ModelSpec);
+      });
+    }
+    test(`${path} of no known kind`, () => {
+      assertRefused(
+        `${path}.kind`,
+        "telepathy",
+        new RegExp(`is "telepathy", expected one of ${Object.keys(table).join(", ")}`),
+      );
+      for (const kind of [undefined, null, 3, {}]) assertRefused(`${path}.kind`, kind, /a string/);
+      for (const value of [undefined, null, 3, "causal", []]) assertRefused(path, value, /an object/);
+    });
+  }
+
+  const names: [path: string, values: readonly string[], base?: ModelSpec][] = [
+    [`${layer}.feedForward.activation`, activationKinds satisfies readonly Activation[]],
+    [`${layer}.norms.norm.kind`, normKinds],
+    [`${layer}.residual`, residualKinds satisfies readonly LayerSpec["residual"][]],
+    [`${layer}.attention.positions.layout`, rotaryLayouts],
+    [`${layer}.attention.qkNorm`, qkNormSpans],
+  ];
+  for (const [path, values, base] of names) {
+    for (const value of values) test(`${path} ${value}`, () => assertCrosses(path, value, base));
+    test(`${path} of no known name`, () => {
+      assertRefused(path, "telepathy", new RegExp(`is "telepathy", expected one of ${values.join(", ")}`));
+      assertRefused(path, 3, /a string/);
+    });
+  }
+
+  test("element types", () => {
+    for (const dtype of weightDtypes) assert.equal(binding.unsupported({ ...planOf(llama), dtype }), null);
+    assert.throws(
+      () => binding.unsupported({ ...planOf(llama), dtype: "float8" as "float16" }),
+      hasCode("ERR_NATIVE", /plan\.dtype is "float8", expected one of float32, float16, bfloat16/),
+    );
+  });
+});
+
+describe("numbers and flags", () => {
+  const sizes: [path: string, most: number][] = [
+    ["vocabSize", limits.vocabulary],
+    ["hiddenSize", limits.width],
+    ["maxPositions", limits.positions],
+    ["embedding.width", limits.width],
+    ["kinds.0.feedForward.size", limits.ffn],
+  ];
+  for (const [path, most] of sizes) {
+    test(path, () => {
+      if (path !== "maxPositions") assertCrosses(path, 1);
+      assertCrosses(path, most);
+      for (const value of [
+        0,
+        -1,
+        most + 1,
+        1.5,
+        Number.NaN,
+        Number.POSITIVE_INFINITY,
+        "8",
+        null,
+        undefined,
+        8n,
+        true,
+        [8],
+      ])
+        assertRefused(path, value, /an integer from 1 to/);
+    });
+  }
+
+  test("heads", () => {
+    for (const key of ["heads", "kvHeads", "headDim"])
+      for (const value of [0, -2, 1e9, 1.5, "2", undefined])
+        assertRefused(`kinds.0.attention.${key}`, value, /expected/);
+    assertRefused("kinds.0.attention.kvHeads", 3, /an integer from 1 to 2/);
+    assertRefused(
+      "kinds.0.attention.kvHeads",
+      2,
+      /a divisor of heads, which is 3/,
+      changed(llama, "kinds.0.attention.heads", 3) as ModelSpec,
+    );
+  });
+
+  test("real numbers", () => {
+    for (const path of ["kinds.0.attention.scale", "kinds.0.norms.norm.epsilon", "rotaryTables.0.amplitude"]) {
+      assertCrosses(path, 0.5);
+      for (const value of [Number.NaN, Number.NEGATIVE_INFINITY, 1e300, "1", undefined, null])
+        assertRefused(path, value, /a finite number/);
+    }
+    assertRefused("kinds.0.norms.norm.epsilon", -1e-5, /of at least 0/);
+    for (const key of ["softCap", "clamp"]) assertRefused(`kinds.0.attention.${key}`, -1, /of at least 0/);
+  });
+
+  test("flags", () => {
+    for (const path of ["kinds.0.feedForward.gated", "kinds.0.norms.input", "kinds.0.norms.output", "output.tied"])
+      for (const value of [undefined, null, 0, "true"]) assertRefused(path, value, /true or false/);
+    assertRefused("kinds.0.attention.sinks", 1, /true or false/);
+  });
+
+  test("what must fit together", () => {
+    assertRefused("layers.1", 1, /an integer from 0 to 0/);
+    assertRefused("layers", [], /1 to 4096 layers/);
+    assertRefused("kinds", [], /1 to 4096 kinds/);
+    assertRefused("kinds.0.attention.positions.table", 1, /an integer from 0 to 0/);
+    assertRefused("kinds.0.attention.positions.dims", 2, /is 2, expected 4, two for each frequency/);
+    assertRefused("kinds.0.attention.positions", { kind: "alibi", slopes: [1] }, /2 numbers, one for each head/);
+    assertRefused(
+      "kinds.0.attention.positions.table",
+      0,
+      /no rotary positions without/,
+      changed(llama, "rotaryTables", []) as ModelSpec,
+    );
+    assertRefused("rotaryTables.0.inverseFrequencies", [], /numbers/);
+    assertRefused("rotaryTables.0.inverseFrequencies", [1, "2"], /a finite number/);
+  });
+});
+
+describe("keys", () => {
+  test("every required key is missed", () => {
+    for (const base of [llama, opt])
+      for (const path of requiredPaths(base)) assertRefused(path, undefined, /is missing/, base);
+  });
+
+  test("a key that nobody knows is refused wherever it stands; undefined is as if it were not there", () => {
+    for (const base of [llama, opt]) {
+      for (const path of objectPaths(base)) {
+        assertRefused(
+          path === "" ? "telepathy" : `${path}.telepathy`,
+          1,
+          /is 1, but the engine knows no such key/,
+          base,
+        );
+        const spec = changed(base, path === "" ? "telepathy" : `${path}.telepathy`, null) as Record<string, unknown>;
+        assert.throws(() => binding.unsupported(planOf(spec)), hasCode("ERR_NATIVE"));
+      }
+    }
+    assert.equal(binding.unsupported(planOf({ ...llama, telepathy: undefined })), null);
+    assert.throws(
+      () => binding.unsupported({ ...planOf(llama), telepathy: 1 } as RankPlan),
+      hasCode("ERR_NATIVE", /plan\.telepathy/),
+    );
+  });
+});
+
+test("what the layer loop does not compute is named before anything is loaded", () => {
+  const answers: [path: string, value: unknown, answer: RegExp][] = [
+    ["kinds.0.attention.qkNorm", "head", /norms of queries and keys/],
+    ["kinds.0.attention.sinks", true, /attention sinks/],
+    ["kinds.0.norms.output", true, /norms of what a part/],
+    ["kinds.0.norms.input", false, /without a norm/],
+    ["kinds.0.residual", "post-norm", /both ahead of a part and behind/],
+    ["kinds.0.residualScale", 0.5, /a scale of what a part/],
+    ["output.scale", 0.5, /a scale of logits/],
+    ["output.softCap", 30, /a soft cap of logits/],
+  ];
+  for (const [path, value, answer] of answers) assert.match(ask(path, value) ?? "nothing", answer, path);
+  const wider = {
+    ...(llama.kinds[0] as LayerSpec),
+    attention: { ...(llama.kinds[0] as LayerSpec).attention, kvHeads: 1 },
+  };
+  const spec = { ...llama, kinds: [...llama.kinds, wider], layers: [0, 1] };
+  assert.match(binding.unsupported(planOf(spec)) ?? "nothing", /heads differ/);
+  assert.equal(binding.unsupported(planOf(llama)), null);
+});
+
+describe("junk does not crash", () => {
+  const junk = [
+    undefined,
+    null,
+    0,
+    -1,
+    1e308,
+    Number.NaN,
+    1n,
+    "",
+    "x",
+    true,
+    [],
+    {},
+    () => {},
+    Symbol("x"),
+    new Date(),
+    new Uint8Array(3),
+    new Map(),
+  ];
+  // Objects that fight back.
+  const hostile = {
+    get spec() {
+      throw new Error("a getter that throws");
+    },
+  };
+  const proxy = new Proxy(
+    {},
+    {
+      ownKeys: () => {
+        throw new Error("a trap that throws");
+      },
+      get: () => 1,
+    },
+  );
+
+  test("as a plan", () => {
+    for (const plan of [...junk, hostile, proxy]) {
+      for (const call of [binding.unsupported, binding.estimateMemory, binding.shardShapes])
+        assert.throws(() => call(plan as unknown as RankPlan), hasCode("ERR_NATIVE"));
+      assert.throws(() => binding.createEngine(plan as never, () => {}), hasCode("ERR_NATIVE"));
+      assert.throws(() => binding.writeTensors(plan as never), hasCode("ERR_NATIVE"));
+    }
+    assert.throws(() => binding.unsupported(hostile as unknown as RankPlan), /a getter that throws/);
+  });
+
+  test("as any value of a plan", () => {
+    const plan = { ...planOf(llama), weights: null, group: null, kvCachePages: 4 };
+    for (const key of Object.keys(plan)) {
+      for (const value of junk) {
+        if (value === null && (key === "weights" || key === "group")) continue;
+        if (value === undefined && (key === "weights" || key === "group")) continue;
+        if (key === "firstRank" || key === "kvCachePages" || key === "threads") if (value === 0) continue;
+        assert.throws(
+          () => binding.createEngine({ ...plan, [key]: value } as never, () => {}),
+          hasCode("ERR_NATIVE"),
+          `${key} = ${String(value)}`,
+        );
+      }
+    }
+    for (const callback of junk.filter((value) => typeof value !== "function"))
+      assert.throws(() => binding.createEngine(plan, callback as never), hasCode("ERR_NATIVE"));
+  });
+
+  test("as any value of a spec", () => {
+    for (const base of [llama, opt]) {
+      for (const path of [...requiredPaths(base), ...objectPaths(base).filter((one) => one !== "")]) {
+        for (const value of junk) {
+          try {
+            binding.unsupported(planOf(withValue(base, path, value)));
+          } catch (error) {
+            assert.equal((error as { code: string }).code, "ERR_NATIVE", `${path}: ${error}`);
+          }
+        }
+      }
+    }
+  });
+});
+
+/** As changed(), for values that structuredClone() cannot copy. */
+function withValue(base: ModelSpec, path: string, value: unknown): object {
+  const copy = structuredClone(base) as unknown as Record<string, unknown>;
+  const keys = path.split(".");
+  let at = copy;
+  for (const key of keys.slice(0, -1)) at = at[key] as Record<string, unknown>;
+  at[keys.at(-1) as string] = value;
+  return copy;
+}
+
+/** Paths of all values that are there and must be, outside arrays of numbers. */
+function requiredPaths(value: unknown, path = ""): string[] {
+  const optional = new Set(["embedding.positions", "embedding.norm", "output.norm"]);
+  if (typeof value !== "object" || value === null) return [path];
+  if (Array.isArray(value) && typeof value[0] !== "object") return [path];
+  const below = Object.entries(value).flatMap(([key, child]) => {
+    const place = path === "" ? key : `${path}.${key}`;
+    return requiredPaths(child, place);
+  });
+  const itself = path === "" || optional.has(path) || /\.\d+$/.test(path) ? [] : [path];
+  return [...itself, ...below];
+}
+
+/** Paths of all objects, the whole one first. */
+function objectPaths(value: unknown, path = ""): string[] {
+  if (typeof value !== "object" || value === null) return [];
+  const below = Object.entries(value).flatMap(([key, child]) =>
+    objectPaths(child, path === "" ? key : `${path}.${key}`),
+  );
+  return Array.isArray(value) ? below : [path, ...below];
+}

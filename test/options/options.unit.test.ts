@@ -1,0 +1,264 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import type { Logger } from "../../dist/base/logger.js";
+import { loadGenerationDefaults } from "../../dist/engine/generation_config.js";
+import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
+import { resolveInitOptions } from "../../dist/loading/options.js";
+
+const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });
+
+describe("generation options", () => {
+  test("defaults", () => {
+    const { seed, ...resolved } = resolveGenerationOptions(undefined);
+    assert.deepEqual(resolved, {
+      maxNewTokens: 256,
+      maxNewTokensGiven: false,
+      minNewTokens: 0,
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      repetitionPenalty: 1,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      stop: [],
+      stopTokenIds: [],
+      logprobs: undefined,
+      signal: undefined,
+    });
+    assert.ok(seed >= 0n && seed < 2n ** 64n);
+    assert.notEqual(resolveGenerationOptions({}).seed, seed);
+    assert.deepEqual({ ...resolveGenerationOptions({ topK: undefined }), seed }, { ...resolved, seed });
+  });
+
+  const good: [object, object][] = [
+    [{ maxNewTokens: 1 }, { maxNewTokens: 1, maxNewTokensGiven: true }],
+    [{ maxNewTokens: 5, minNewTokens: 5 }, { minNewTokens: 5 }],
+    [
+      { temperature: 0.7, topK: 40, topP: 0.9, minP: 0.05 },
+      { temperature: 0.7, topK: 40, topP: 0.9, minP: 0.05 },
+    ],
+    [
+      { repetitionPenalty: 1.2, presencePenalty: -2, frequencyPenalty: 2 },
+      { repetitionPenalty: 1.2, presencePenalty: -2, frequencyPenalty: 2 },
+    ],
+    [{ seed: 0 }, { seed: 0n }],
+    [{ seed: Number.MAX_SAFE_INTEGER }, { seed: 2n ** 53n - 1n }],
+    [{ seed: 2n ** 64n - 1n }, { seed: 2n ** 64n - 1n }],
+    [{ stop: "." }, { stop: ["."] }],
+    [{ stop: ["\n", "😀", "\n"] }, { stop: ["\n", "😀"] }],
+    [{ stop: [] }, { stop: [] }],
+    [{ logprobs: false }, { logprobs: undefined }],
+    [{ logprobs: true }, { logprobs: 0 }],
+    [{ logprobs: 20 }, { logprobs: 20 }],
+    [{ numBeams: 1 }, {}],
+  ];
+  for (const [options, expected] of good) {
+    test(`${show(options)} is taken`, () => {
+      const before = show(options);
+      const resolved = resolveGenerationOptions(options) as unknown as Record<string, unknown>;
+      for (const [name, value] of Object.entries(expected)) assert.deepEqual(resolved[name], value);
+      assert.equal(show(options), before);
+    });
+  }
+
+  const wrong: Record<string, unknown[]> = {
+    maxNewTokens: [0, -1, 1.5, "5", null, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31],
+    minNewTokens: [-1, 0.5, 257],
+    temperature: [-0.1, Number.NaN, Number.POSITIVE_INFINITY, "1", null],
+    topK: [-1, 1.5, true],
+    topP: [0, 1.01, -1, Number.NaN],
+    minP: [-0.1, 1.1],
+    repetitionPenalty: [0, -1, Number.POSITIVE_INFINITY],
+    presencePenalty: [2.1, -2.1],
+    frequencyPenalty: [3, "0"],
+    seed: [-1, 1.5, 2 ** 53, -1n, 2n ** 64n, "7"],
+    stop: ["", [""], ["a", 1], 5, null, "\ud83d"],
+    stopTokenIds: [5, [-1], [1.5], ["1"], [2 ** 31]],
+    ignoreEos: [1, "true", null],
+    logprobs: [-1, 21, 1.5, "5", null],
+    signal: [{}, "x", null, 5],
+    numBeams: [0, 4, 1.5, "1"],
+  };
+  for (const [name, values] of Object.entries(wrong)) {
+    for (const value of values) {
+      test(`${name}: ${show(value)} is not, and the error names it`, () => {
+        assert.throws(() => resolveGenerationOptions({ [name]: value }), invalid(new RegExp(name)));
+      });
+    }
+  }
+
+  test("beam search says that it is not there yet", () => {
+    assert.throws(() => resolveGenerationOptions({ numBeams: 4 }), invalid(/beam search is not available yet/));
+  });
+
+  const misspelled: [string, string][] = [
+    ["maxTokens", "maxNewTokens"],
+    ["max_new_tokens", "maxNewTokens"],
+    ["maxNewToken", "maxNewTokens"],
+    ["temprature", "temperature"],
+    ["top_k", "topK"],
+    ["topp", "topP"],
+    ["repetition_penalty", "repetitionPenalty"],
+    ["stop_token_ids", "stopTokenIds"],
+    ["num_beams", "numBeams"],
+    ["ignoreEOS", "ignoreEos"],
+    ["stops", "stop"],
+  ];
+  for (const [found, meant] of misspelled) {
+    test(`${found}: did you mean ${meant}?`, () => {
+      assert.throws(
+        () => resolveGenerationOptions({ [found]: 1 }),
+        invalid(new RegExp(`"${found}".*Did you mean ${meant}\\?`)),
+      );
+    });
+  }
+
+  test("a name that is like none lists them all", () => {
+    assert.throws(() => resolveGenerationOptions({ bananas: 1 }), invalid(/"bananas".*maxNewTokens.*numBeams/));
+  });
+
+  for (const options of [null, 5, "x", [], [1]]) {
+    test(`${show(options)} is no options object`, () => {
+      assert.throws(() => resolveGenerationOptions(options), invalid(/options/));
+    });
+  }
+
+  test("end-of-sequence tokens of the model stop too, unless they are to be ignored", () => {
+    const defaults = { eosTokenIds: [2, 3], bosTokenId: 1, padTokenId: undefined };
+    assert.deepEqual(resolveGenerationOptions({ stopTokenIds: [7, 2] }, defaults).stopTokenIds, [7, 2, 3]);
+    assert.deepEqual(resolveGenerationOptions({ stopTokenIds: [7], ignoreEos: true }, defaults).stopTokenIds, [7]);
+    assert.deepEqual(defaults.eosTokenIds, [2, 3]);
+  });
+
+  test("a signal is passed on", () => {
+    const { signal } = new AbortController();
+    assert.equal(resolveGenerationOptions({ signal }).signal, signal);
+  });
+});
+
+describe("init options", () => {
+  const logger = (lines: string[]): Logger => ({
+    debug() {},
+    info: (line) => lines.push(line),
+    warn() {},
+    error() {},
+  });
+
+  test("defaults, without a word", () => {
+    const lines: string[] = [];
+    const resolved = resolveInitOptions({ logger: logger(lines) });
+    assert.equal(resolved.device, "auto");
+    assert.equal(resolved.threads, undefined); // the processors, divided among ranks
+    assert.equal(resolved.maxBatchTokens, 512);
+    assert.equal(resolved.kvCacheBytes, undefined);
+    assert.equal(resolved.config, undefined);
+    assert.deepEqual(lines, []);
+    assert.equal(resolveInitOptions(undefined).device, "auto");
+  });
+
+  test("what is given is taken", () => {
+    const lines: string[] = [];
+    const onProgress = () => {};
+    const options = {
+      device: "cpu",
+      threads: 3,
+      maxBatchTokens: 1,
+      kvCacheBytes: 2 ** 30,
+      config: { dtype: "fp32" },
+      checkpoint: "checkpoints.json",
+      baseDir: "weights",
+      onProgress,
+      logger: logger(lines),
+    };
+    const resolved = resolveInitOptions(options);
+    assert.deepEqual(
+      [resolved.threads, resolved.maxBatchTokens, resolved.kvCacheBytes, resolved.config, resolved.onProgress],
+      [3, 1, 2 ** 30, options.config, onProgress],
+    );
+    assert.deepEqual([resolved.checkpoint, resolved.baseDir], ["checkpoints.json", "weights"]);
+    assert.deepEqual(lines, []);
+  });
+
+  const wrong: Record<string, unknown[]> = {
+    device: ["gpu", "cuda:", "cuda:x", "CPU", 0, null],
+    threads: [0, 1025, 1.5, "2"],
+    maxBatchTokens: [0, -1, "512", 65_536],
+    kvCacheBytes: [0, -1, 1.5, Number.POSITIVE_INFINITY],
+    config: [5, null, []],
+    onProgress: [5, {}],
+    signal: [{}],
+    logger: [5, {}, { info() {} }],
+    checkpoint: ["", 5, [], null],
+    baseDir: [5, {}, "a\0b"],
+  };
+  for (const [name, values] of Object.entries(wrong)) {
+    for (const value of values) {
+      test(`${name}: ${show(value)} is not taken, and the error names it`, () => {
+        assert.throws(() => resolveInitOptions({ [name]: value }), invalid(new RegExp(name)));
+      });
+    }
+  }
+
+  test("misspelled names", () => {
+    assert.throws(() => resolveInitOptions({ numThreads: 2 }), invalid(/Did you mean threads\?/));
+    assert.throws(() => resolveInitOptions({ max_batch_tokens: 2 }), invalid(/Did you mean maxBatchTokens\?/));
+  });
+});
+
+describe("ids of generation_config.json", () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), "shardspeed-defaults-"));
+  });
+  after(() => rm(folder, { recursive: true }));
+  const load = async (generation: string | undefined, config: string | undefined) => {
+    for (const [name, text] of [
+      ["generation_config.json", generation],
+      ["config.json", config],
+    ] as const) {
+      if (text === undefined) await rm(path.join(folder, name), { force: true });
+      else await writeFile(path.join(folder, name), text);
+    }
+    return loadGenerationDefaults(folder);
+  };
+
+  test("generation_config.json comes before config.json; sampling parameters are left alone", async () => {
+    assert.deepEqual(
+      await load(
+        '{"eos_token_id": [5, 6], "pad_token_id": 0, "do_sample": true, "temperature": 0.7}',
+        '{"eos_token_id": 2, "bos_token_id": 1}',
+      ),
+      {
+        eosTokenIds: [5, 6],
+        bosTokenId: 1,
+        padTokenId: 0,
+      },
+    );
+    assert.deepEqual((await load('{"eos_token_id": null}', '{"eos_token_id": 2}')).eosTokenIds, []);
+    assert.deepEqual((await load(undefined, '{"eos_token_id": 2}')).eosTokenIds, [2]);
+    assert.deepEqual((await load(undefined, '{"eos_token_id": -1}')).eosTokenIds, []);
+    assert.deepEqual(await load(undefined, undefined), {
+      eosTokenIds: [],
+      bosTokenId: undefined,
+      padTokenId: undefined,
+    });
+  });
+
+  for (const text of ["{", "[]", '{"eos_token_id": "2"}', '{"eos_token_id": [1.5]}']) {
+    test(`${text} is an error that names the file`, async () => {
+      await assert.rejects(load(text, "{}"), { code: "ERR_CHECKPOINT", message: /generation_config\.json/ });
+    });
+  }
+});
+
+function show(value: unknown): string {
+  return (
+    JSON.stringify(value, (_, part) =>
+      typeof part === "bigint" ? `${part}n` : typeof part === "number" ? String(part) : part,
+    ) ?? "undefined"
+  );
+}
