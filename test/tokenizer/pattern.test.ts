@@ -66,9 +66,7 @@ describe("patterns of tokenizers", () => {
         fc.tuple(fc.constantFrom("=", "!"), tie("node")).map(([kind, a]) => `(?${kind}${a})`),
       ),
     }));
-    const texts = fc
-      .array(fc.constantFrom("a", "b", "c", "\n", "-"), { maxLength: 14 })
-      .map((parts) => parts.join(""));
+    const texts = fc.array(fc.constantFrom("a", "b", "c", "\n", "-"), { maxLength: 14 }).map((parts) => parts.join(""));
     fc.assert(
       fc.property(node, texts, (pattern, given) => {
         const expected = Array.from(given.matchAll(new RegExp(pattern, "gum")), ([match]) => match);
