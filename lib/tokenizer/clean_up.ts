@@ -19,6 +19,11 @@ export function cleanUpSpaces(text: string): string {
   return clean;
 }
 
+/** What the WordPiece and CTC decoders do with each token. */
+export function cleanUpWordPieces(token: string): string {
+  return cleanUpSpaces(token.replaceAll(" do not", " don't"));
+}
+
 /** Cleans text that comes in pieces; joined, the results are `cleanUpSpaces` of the whole. */
 export class SpaceCleaner {
   #tail = "";

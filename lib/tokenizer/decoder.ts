@@ -1,10 +1,10 @@
-import { library } from "./library.js";
-import { literalContent } from "./library_form.js";
+import { byteOfCharacter } from "./byte_level.js";
+import { cleanUpWordPieces } from "./clean_up.js";
+import { createNormalizer } from "./encoding/normalizers.js";
 
 /**
  * A stage of a tokenizer's decoder as a stream: tokens go in one by one, pieces come out as soon as later tokens cannot
- * change them. Results follow the Rust `tokenizers` package, which is what models are evaluated with. Its JavaScript
- * port differs in byte-level, byte-fallback and metaspace decoding, and cannot stream, so those stages are here.
+ * change them. Results follow the Rust `tokenizers` package, which is what models are evaluated with.
  */
 export interface DecoderStage {
   push(token: string): string[];
@@ -185,6 +185,32 @@ function stripText(config: Json): DecoderStage {
   };
 }
 
+/** Removes up to `start` and `stop` characters from the ends of a token. */
+function stripToken(config: Json): (token: string) => string {
+  const content = String(config.content);
+  const most = (value: unknown) => (typeof value === "number" ? value : 0);
+  return (token) => {
+    const characters = Array.from(token);
+    let start = 0;
+    while (start < most(config.start) && characters[start] === content) start++;
+    let end = characters.length;
+    while (characters.length - end < most(config.stop) && end > start && characters[end - 1] === content) end--;
+    return characters.slice(start, end).join("");
+  };
+}
+
+/** CTC: a token that repeats is one, and padding is nothing. */
+function joinRepeated(tokens: string[], config: Json): string[] {
+  const text = (value: unknown, unset: string) => (typeof value === "string" ? value : unset);
+  const padding = text(config.pad_token, "<pad>");
+  const delimiter = text(config.word_delimiter_token, "|");
+  return tokens
+    .filter((token, i) => token !== tokens[i - 1])
+    .map((token) => (padding === "" ? token : token.replaceAll(padding, "")))
+    .map((token) => (config.cleanup === false ? token : cleanUpWordPieces(token).replaceAll(delimiter, " ")))
+    .filter((token) => token !== "");
+}
+
 function createStage(config: Json, fused: boolean, whole: boolean): DecoderStage {
   switch (config.type) {
     case "ByteLevel":
@@ -202,27 +228,22 @@ function createStage(config: Json, fused: boolean, whole: boolean): DecoderStage
       return eachToken((token) => token);
     case "Strip": {
       if (fused) return stripText(config);
-      const strip = new library.StripDecoder(config);
-      return eachToken((token) => strip.decode_chain([token])[0] ?? "");
+      return eachToken(stripToken(config));
     }
     case "Replace": {
       if (fused) break;
-      const replace = new library.ReplaceDecoder(literalContent(config));
-      return eachToken((token) => replace.decode_chain([token])[0] ?? "");
+      return eachToken(createNormalizer(config));
     }
     case "WordPiece": {
       if (fused) break;
-      const words = new library.WordPieceDecoder({ prefix: "##", cleanup: true, ...config });
-      // The library joins words to what stands before them: a neutral first token stands for all of that.
+      const prefix = typeof config.prefix === "string" ? config.prefix : "##";
       return eachToken((token, first) => {
-        const joined = words.decode_chain(first ? [token] : ["x", token]);
-        return joined[joined.length - 1] ?? "";
+        const joined = first ? token : token.startsWith(prefix) ? token.slice(prefix.length) : ` ${token}`;
+        return config.cleanup === false ? joined : cleanUpWordPieces(joined);
       });
     }
-    case "CTC": {
-      const ctc = new library.CTCDecoder(config);
-      return allAtOnce((tokens) => ctc.decode_chain(tokens));
-    }
+    case "CTC":
+      return allAtOnce((tokens) => joinRepeated(tokens, config));
   }
   // A stage behind Fuse that looks at more than the ends of the text: rare enough to give up streaming for it.
   return allAtOnce((tokens) => {
@@ -287,20 +308,4 @@ export function createDecoder(config: unknown): DecoderFactory {
   };
   create(true); // A broken pattern shows when the tokenizer is loaded, not when it is first used.
   return create;
-}
-
-/**
- * The printable characters by which byte-level BPE writes bytes (GPT-2's table): printable Latin-1 stands for itself,
- * every other byte for the next free code point from U+0100 on.
- */
-const byteOfCharacter: ReadonlyMap<string, number> = createTable();
-
-function createTable(): Map<string, number> {
-  const table = new Map<string, number>();
-  let next = 0x100;
-  for (let byte = 0; byte < 256; byte++) {
-    const printable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
-    table.set(String.fromCodePoint(printable ? byte : next++), byte);
-  }
-  return table;
 }

@@ -1,13 +1,8 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
+import type { AddedIds } from "./encoding/post_processor.js";
 import { checkSide } from "./settings.js";
 import type { BatchEncoding, EncodeOptions, Encoding, Side, TokenizerCallOptions } from "./types.js";
-
-/** The ids that the post-processor puts around a text. */
-export interface AddedIds {
-  before: readonly number[];
-  behind: readonly number[];
-}
 
 /** What encoding needs of a tokenizer. */
 export interface TextEncoder {

@@ -1,11 +1,14 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { JsonObject } from "../base/json.js";
+import { type ChatSettings, readChatOptions } from "./chat_options.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
 import { createDecoder, type DecoderFactory } from "./decoder.js";
-import { type AddedIds, encodeTexts } from "./encode_texts.js";
-import { library } from "./library.js";
-import { toLibraryForm } from "./library_form.js";
+import { encodeTexts } from "./encode_texts.js";
+import type { AddedToken } from "./encoding/added_tokens.js";
+import { Encoder } from "./encoding/encoder.js";
+import type { JsonObject } from "./encoding/json.js";
+import type { Vocabulary } from "./encoding/models.js";
+import type { AddedIds } from "./encoding/post_processor.js";
 import { type NamedToken, TokenizerSettings } from "./settings.js";
 import type {
   BatchEncoding,
@@ -19,49 +22,89 @@ import type {
   TokenizerCallOptions,
 } from "./types.js";
 
-/** A tokenizer.json of the Hugging Face Hub: encoding by @huggingface/tokenizers, decoding by our own stages. */
+/** Above this many characters encodeAsync gives way to other work. */
+const shortText = 2000;
+/** How long it works at a stretch, in milliseconds. */
+const slice = 4;
+
+/** What a tokenizer is made of. */
+export interface TokenizerParts {
+  /** In the form of tokenizer.json. */
+  tokenizer: JsonObject;
+  config: JsonObject;
+  named: ReadonlyMap<string, NamedToken>;
+  added: readonly AddedToken[];
+  vocabulary: Vocabulary;
+  /** Texts get the token although the tokenizer has no post-processor. */
+  addsBos: boolean;
+  addsEos: boolean;
+  templates: ReadonlyMap<string, string>;
+}
+
+/** A tokenizer of the Hugging Face Hub. */
 export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   readonly vocabSize: number;
   readonly specialTokenIds: ReadonlySet<number>;
   readonly chatTemplate: string | undefined;
-  readonly #core: InstanceType<typeof library.Tokenizer>;
-  /** The library spells unknown characters in bytes for BPE but not for Unigram vocabularies. */
-  readonly #byteFallback: boolean;
+  readonly #encoder: Encoder;
   readonly #createDecoder: DecoderFactory;
   readonly #cleansUp: boolean;
   /** (vocabSize), with holes. */
   readonly #tokens: readonly (string | undefined)[];
+  readonly #ids: ReadonlyMap<string, number>;
   readonly #templates: ReadonlyMap<string, string>;
-  #addedIds: AddedIds | undefined;
+  readonly #addedIds: AddedIds;
 
-  constructor(
-    tokenizer: JsonObject,
-    config: JsonObject,
-    specialTokens: ReadonlyMap<string, NamedToken>,
-    templates: ReadonlyMap<string, string>,
-  ) {
-    super(config, specialTokens);
-    const model = tokenizer.model as JsonObject;
-    this.#core = new library.Tokenizer(toLibraryForm(tokenizer), coreConfig(config, model));
-    this.#byteFallback = model.byte_fallback === true && Array.isArray(model.vocab);
-    // Fused, they could not be told apart again to be spelled in bytes.
-    if (this.#byteFallback) this.#core.model.fuse_unk = false;
+  /** @throws Error for parts that are not known or damaged. */
+  constructor({ tokenizer, config, named, added, vocabulary, addsBos, addsEos, templates }: TokenizerParts) {
+    super(config, named);
+    this.#encoder = new Encoder(tokenizer, added, vocabulary);
     this.#createDecoder = createDecoder(tokenizer.decoder);
-    const added = tokenizer.added_tokens as { id: number; content: string; special?: boolean }[];
-    this.#tokens = listTokens(model.vocab as JsonObject | [string, number][], added);
-    this.vocabSize = this.#tokens.length;
+    const tokens = [...vocabulary.tokens];
+    const ids = new Map(vocabulary.ids);
+    for (const { id, content } of added) {
+      tokens[id] = content;
+      ids.set(content, id);
+    }
+    this.#tokens = tokens;
+    this.#ids = ids;
+    this.vocabSize = tokens.length;
+    const around = (adds: boolean, name: string) =>
+      [adds ? named.get(name)?.id : undefined].filter((id) => id !== undefined);
+    const { before, behind } = this.#encoder.addedIds;
+    this.#addedIds = {
+      before: [...around(addsBos, "bos_token"), ...before],
+      behind: [...behind, ...around(addsEos, "eos_token")],
+    };
+    const model = tokenizer.model as JsonObject;
     this.#cleansUp = config.clean_up_tokenization_spaces === true && !Array.isArray(model.merges);
-    this.specialTokenIds = new Set(added.filter(({ special }) => special === true).map(({ id }) => id));
+    this.specialTokenIds = new Set(added.filter(({ special }) => special).map(({ id }) => id));
     this.#templates = templates;
     this.chatTemplate = templates.get("default");
   }
 
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
     if (typeof text !== "string") throw invalidArgument("text", "a string", text);
-    const { ids, tokens } = this.#core.encode(text, { add_special_tokens: addSpecialTokens });
-    if (this.#byteFallback) return tokens.flatMap((token, i) => this.#spellInBytes(token) ?? ids[i] ?? []);
-    // Without an unknown token the library has no id for what the vocabulary cannot spell; the reference drops it.
-    return ids.filter((id) => id !== undefined);
+    try {
+      return this.#withAddedIds(this.#encoder.encode(text), addSpecialTokens);
+    } catch (error) {
+      throw encodingError(error);
+    }
+  }
+
+  async encodeAsync(text: string, options: EncodeOptions = {}): Promise<number[]> {
+    if (typeof text !== "string" || text.length <= shortText) return this.encode(text, options);
+    try {
+      return this.#withAddedIds(await this.#encoder.encodeInSlices(text, slice), options.addSpecialTokens ?? true);
+    } catch (error) {
+      throw encodingError(error);
+    }
+  }
+
+  #withAddedIds(ids: number[], addSpecialTokens: boolean): number[] {
+    if (!addSpecialTokens) return ids;
+    const { before, behind } = this.#addedIds;
+    return before.length === 0 && behind.length === 0 ? ids : [...before, ...ids, ...behind];
   }
 
   protected encodeTexts(texts: string | readonly string[], options?: TokenizerCallOptions): Encoding | BatchEncoding {
@@ -70,7 +113,6 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
 
   /** What encode() adds to every text. */
   addedIds(): AddedIds {
-    this.#addedIds ??= this.#findAddedIds();
     return this.#addedIds;
   }
 
@@ -110,7 +152,7 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   }
 
   tokenToId(token: string): number | undefined {
-    return this.#core.token_to_id(token);
+    return this.#ids.get(token);
   }
 
   idToToken(id: number): string | undefined {
@@ -121,29 +163,11 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions & { tokenize?: true }): number[];
   applyChatTemplate(
     messages: readonly ChatMessage[],
-    { tokenize = true, ...options }: ChatTemplateOptions & { tokenize?: boolean } = {},
+    options?: ChatTemplateOptions & { tokenize?: boolean },
   ): string | number[] {
-    const template = this.#chooseTemplate(options);
-    const text = renderChat(template, messages, options, this.namedTokens());
-    return tokenize ? this.encode(text, { addSpecialTokens: false }) : text;
-  }
-
-  /** The ids of an unknown token's bytes; undefined for known tokens, and where a byte is missing too. */
-  #spellInBytes(token: string): number[] | undefined {
-    if (this.#core.token_to_id(token) !== undefined) return undefined;
-    const ids = Array.from(new TextEncoder().encode(token), (byte) =>
-      this.#core.token_to_id(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`),
-    );
-    return ids.every((id) => id !== undefined) ? ids : undefined;
-  }
-
-  #findAddedIds(): AddedIds {
-    const text = "a text";
-    const tokens = this.#core.post_processor?.([text], null, true).tokens ?? [text];
-    const place = tokens.indexOf(text);
-    const toIds = (names: string[]) =>
-      names.map((token) => this.#core.token_to_id(token)).filter((id) => id !== undefined);
-    return { before: toIds(tokens.slice(0, place)), behind: toIds(tokens.slice(place + 1)) };
+    const settings = readChatOptions(options);
+    const text = renderChat(this.#chooseTemplate(settings), messages, settings, this.namedTokens());
+    return settings.tokenize ? this.encode(text, { addSpecialTokens: false }) : text;
   }
 
   #tokenToDecode(id: number, skipSpecialTokens: boolean): string | undefined {
@@ -152,11 +176,8 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     return this.#tokens[id];
   }
 
-  #chooseTemplate({ chatTemplate, tools }: ChatTemplateOptions): string {
-    if (chatTemplate !== undefined) {
-      if (typeof chatTemplate !== "string") throw invalidArgument("chatTemplate", "a string", chatTemplate);
-      return this.#templates.get(chatTemplate) ?? chatTemplate;
-    }
+  #chooseTemplate({ chatTemplate, tools }: ChatSettings): string {
+    if (chatTemplate !== undefined) return this.#templates.get(chatTemplate) ?? chatTemplate;
     const template =
       (tools !== undefined ? this.#templates.get("tool_use") : undefined) ?? this.#templates.get("default");
     if (template !== undefined) return template;
@@ -170,29 +191,10 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   }
 }
 
-/** The part of tokenizer_config.json that changes how the library encodes; the rest would only be decoding. */
-function coreConfig(
-  { remove_space, do_lowercase_and_remove_accent }: JsonObject,
-  { unk_token }: JsonObject,
-): JsonObject {
-  // WordLevel models find their unknown token here.
-  return { remove_space, do_lowercase_and_remove_accent, unk_token };
-}
-
-function listTokens(
-  vocab: JsonObject | [string, number][],
-  added: readonly { id: number; content: string }[],
-): (string | undefined)[] {
-  const tokens: (string | undefined)[] = [];
-  if (Array.isArray(vocab)) {
-    for (const [token] of vocab) tokens.push(token);
-  } else {
-    for (const [token, id] of Object.entries(vocab)) {
-      if (!Number.isSafeInteger(id) || (id as number) < 0)
-        throw new Error(`the id of ${JSON.stringify(token)} is no integer`);
-      tokens[id as number] = token;
-    }
-  }
-  for (const { id, content } of added) tokens[id] = content;
-  return tokens;
+/** What a pattern of the tokenizer that takes too long for a text throws. */
+function encodingError(error: unknown): ShardspeedError {
+  if (ShardspeedError.isInstance(error)) return error;
+  return new ShardspeedError("ERR_TOKENIZER", `The text cannot be encoded: ${(error as Error).message}`, {
+    cause: error,
+  });
 }

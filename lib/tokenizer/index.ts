@@ -2,7 +2,7 @@ import { stat } from "node:fs/promises";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
 import { OptionReader } from "../base/option_reader.js";
-import { loadTokenizer } from "./load.js";
+import { describeTokenizerFiles, loadTokenizer } from "./load.js";
 import type { Tokenizer, TokenizerOptions } from "./types.js";
 
 export { loadTokenizer } from "./load.js";
@@ -36,7 +36,7 @@ export class AutoTokenizer {
   /**
    * Loads the tokenizer of a model folder.
    *
-   * @param folder A folder with tokenizer.json; a relative path is looked for from the working directory, then in the model folder of the
+   * @param folder A folder with tokenizer.json, vocab.json and merges.txt, tokenizer.model or vocab.txt; a relative path is looked for from the working directory, then in the model folder of the
    * handler that calls.
    * @param options What to set of it, as in transformers: `{ paddingSide: "left" }`. Default: as its files say.
    * @throws ShardspeedError ERR_TOKENIZER when there is none or it cannot be read, or it lacks a token; ERR_INVALID_ARGUMENT for options.
@@ -55,7 +55,7 @@ export class AutoTokenizer {
     const missing = (await stat(path).catch(() => undefined)) === undefined;
     throw new ShardspeedError(
       "ERR_TOKENIZER",
-      missing ? `${describeMissingFolder(folder)}, tokenizer.json among them.` : `${path} has no tokenizer.json`,
+      missing ? `${describeMissingFolder(folder)}, tokenizer.json among them.` : await describeTokenizerFiles(path),
     );
   }
 }

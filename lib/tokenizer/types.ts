@@ -3,21 +3,21 @@ export interface EncodeOptions {
   addSpecialTokens?: boolean;
 }
 
-/** Side of padding or truncation. */
+/** Where padding is put, or text is cut off. */
 export type Side = "left" | "right";
 
-/** Options of a tokenizer call, with the names and rules of transformers. */
+/** Options of calling a tokenizer, by the names and with the rules of transformers. */
 export interface TokenizerCallOptions {
   /**
-   * Maximum number of ids for truncation, and target of "max_length" padding, special tokens included: an integer of at least 1. Without padding
-   * and truncation options it truncates. Default: the tokenizer's modelMaxLength; if that is Infinity, no truncation or padding to it.
+   * Ids that truncation leaves, and that "max_length" pads to, special tokens included: an integer of at least 1. Given without padding and
+   * truncation it truncates. Default: the tokenizer's modelMaxLength, and where that is Infinity nothing is cut or padded for it.
    */
   maxLength?: number;
-  /** true or "longest": pad to the longest row; "max_length" or "maxLength": pad to maxLength; false (default) or "do_not_pad": do not pad. */
+  /** true or "longest": to the longest row; "max_length" ("maxLength" too): to maxLength; false, the default, or "do_not_pad". */
   padding?: boolean | "longest" | "max_length" | "maxLength" | "do_not_pad";
   /**
-   * Truncate rows to maxLength at the tokenizer's truncationSide; added special tokens are kept. A row is one text, so "longest_first" and
-   * "only_first" mean true, "do_not_truncate" means false.
+   * Cut rows to maxLength at the tokenizer's truncationSide; the special tokens that the tokenizer adds stay. "longest_first" and "only_first"
+   * are true, "do_not_truncate" is false: a row is one text.
    */
   truncation?: boolean | "longest_first" | "only_first" | "do_not_truncate";
   /** Add the special tokens of the tokenizer's post-processor (a BOS token, say). Default true. */
@@ -26,7 +26,7 @@ export interface TokenizerCallOptions {
   paddingSide?: Side;
 }
 
-/** One encoded text. */
+/** One text as the model takes it. */
 export interface Encoding {
   /** (sequence) */
   inputIds: number[];
@@ -34,9 +34,9 @@ export interface Encoding {
   attentionMask: number[];
 }
 
-/** Encoded texts, for `engine.module.generate` and, if the rows have equal length, `engine.forward`. */
+/** Texts as the model takes them: what `engine.module.generate` and, where rows are of equal length, `engine.forward` accept. */
 export interface BatchEncoding {
-  /** (batch, sequence); without padding, rows may have unequal lengths. */
+  /** (batch, sequence); rows are of unequal length where texts are and nothing was padded. */
   inputIds: number[][];
   /** (batch, sequence): 1 for tokens, 0 for padding. */
   attentionMask: number[][];
@@ -46,8 +46,8 @@ export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean;
   /**
-   * Remove spaces before punctuation and English contractions. Default: from tokenizer_config.json, else false; always false
-   * for BPE vocabularies, because it would remove spaces of the text.
+   * Remove the spaces before punctuation and English contractions. Default: what tokenizer_config.json says, else false;
+   * never for BPE vocabularies unless asked for here, since it would eat spaces that the text has.
    */
   cleanUpTokenizationSpaces?: boolean;
 }
@@ -60,31 +60,31 @@ export interface ChatMessage {
 }
 
 export interface ChatTemplateOptions {
-  /** End with the opening of the assistant's turn, so that the model answers. Default false. */
+  /** End with the opening of the assistant's turn, so that the model answers. Default false, as in transformers. */
   addGenerationPrompt?: boolean;
-  /** Leave the last message open, so that the model continues it. Excludes addGenerationPrompt. Default false. */
+  /** End inside the last message instead, so that the model continues it. Excludes addGenerationPrompt. Default false. */
   continueFinalMessage?: boolean;
   /** JSON schemas of the functions that the model may call. */
   tools?: readonly object[];
   /** Documents for retrieval templates. */
   documents?: readonly object[];
-  /** A Jinja template to use instead of the tokenizer's, or the name of one of its named templates. */
+  /** A Jinja template instead of the tokenizer's, or the name of one of its named templates. */
   chatTemplate?: string;
-  /** More variables for the template, such as `{ enable_thinking: false }`. They override bos_token and similar variables. */
+  /** More variables for the template, such as `{ enable_thinking: false }`. They win over bos_token and the like. */
   templateVariables?: Record<string, unknown>;
 }
 
-/** Decodes ids one by one. The joined pieces equal `decode` of all ids. */
+/** Turns ids into text as they come. The pieces joined are what `decode` makes of all the ids. */
 export interface DecodeStream {
-  /** Takes the next id; returns the text that is complete, often "". Never a part of a character. */
+  /** Takes the next id; returns the text that is certain by now, often "". Never half of a character. */
   push(id: number): string;
-  /** Ends the stream; returns the remaining text, with an incomplete character as U+FFFD. */
+  /** The text that was held back, an unfinished character as U+FFFD. The stream is over. */
   flush(): string;
 }
 
 /**
- * Encodes, truncates and pads texts. As in transformers without return_tensors, an array of texts gives an array of rows, and a single text gives
- * one row.
+ * Encodes texts, cuts and pads them. As in transformers without return_tensors, an array gives rows and a single text gives one row that is in
+ * no array.
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_TOKENIZER for padding without a padding token.
  */
@@ -93,7 +93,7 @@ export interface TokenizerCall {
   (text: string, options?: TokenizerCallOptions): Encoding;
 }
 
-/** Options for loading a tokenizer; each sets the property of the same name. */
+/** What a tokenizer may be loaded with, each as the property of a tokenizer. */
 export type TokenizerOptions = Partial<
   Pick<
     Tokenizer,
@@ -102,17 +102,17 @@ export type TokenizerOptions = Partial<
 >;
 
 /**
- * Converts text to token ids and back. It is callable, as in transformers: `tokenizer(texts, { padding: true })`.
- * Setting a special token by text also sets its id, and the reverse; undefined removes it. A token that is not in the vocabulary is ERR_TOKENIZER.
+ * Text to token ids and back, as the model was trained with. It is called as in transformers: `tokenizer(texts, { padding: true })`.
+ * Tokens can be set by text or by id, and the other follows; undefined unsets. ERR_TOKENIZER for one that the vocabulary lacks.
  */
 export interface Tokenizer extends TokenizerCall {
   /** The largest known id plus one. */
   readonly vocabSize: number;
-  /** Longest input according to tokenizer_config.json; Infinity if it has none, or the usual placeholder of 1e30. May be set. */
+  /** Longest input that tokenizer_config.json states; Infinity where it states none, or the usual placeholder of 1e30. May be set. */
   modelMaxLength: number;
   /** Default: tokenizer_config.json's padding_side, else "right". May be set. */
   paddingSide: Side;
-  /** Side of truncation. Default: tokenizer_config.json's truncation_side, else "right". May be set. */
+  /** Where truncation cuts. Default: tokenizer_config.json's truncation_side, else "right". May be set. */
   truncationSide: Side;
   bosToken: string | undefined;
   eosToken: string | undefined;
@@ -122,23 +122,25 @@ export interface Tokenizer extends TokenizerCall {
   eosTokenId: number | undefined;
   padTokenId: number | undefined;
   unkTokenId: number | undefined;
-  /** The ids that skipSpecialTokens leaves out. */
+  /** What skipSpecialTokens leaves out. */
   readonly specialTokenIds: ReadonlySet<number>;
   /** The Jinja source of the default chat template. */
   readonly chatTemplate: string | undefined;
 
   encode(text: string, options?: EncodeOptions): number[];
-  /** Ids that are not in the vocabulary (padding rows of an embedding) decode to nothing. */
+  /** As encode(), but a long text gives way to other work every few milliseconds. */
+  encodeAsync(text: string, options?: EncodeOptions): Promise<number[]>;
+  /** Ids that the vocabulary does not have (the padding rows of an embedding) decode to nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string;
   batchDecode(batch: readonly (readonly number[])[], options?: DecodeOptions): string[];
   decodeStream(options?: DecodeOptions): DecodeStream;
   tokenToId(token: string): number | undefined;
   idToToken(id: number): string | undefined;
   /**
-   * Turns a conversation into a prompt with the chat template: its ids, or with `tokenize: false` its text. Encode that
-   * text with `addSpecialTokens: false`, because templates write special tokens themselves.
+   * A conversation as the prompt that the model was trained on: its ids, or with `tokenize: false` its text. Encode that
+   * text with `addSpecialTokens: false`: templates write the special tokens themselves.
    *
-   * @throws ShardspeedError ERR_TOKENIZER if there is no template, or it fails or refuses the conversation.
+   * @throws ShardspeedError ERR_TOKENIZER when there is no template, or it fails or refuses the conversation.
    */
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions & { tokenize: false }): string;
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions & { tokenize?: true }): number[];

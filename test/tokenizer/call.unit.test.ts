@@ -170,7 +170,7 @@ describe("settings", () => {
     const template = { chatTemplate: "{{ eos_token }}{{ pad_token }}", tokenize: false } as const;
     tokenizer.eosToken = "<s>";
     tokenizer.padToken = tokenizer.eosToken;
-    assert.equal(tokenizer.applyChatTemplate([], template), "<s><s>");
+    assert.equal(tokenizer.applyChatTemplate([{ role: "user" }], template), "<s><s>");
   });
 
   test("what cannot be set", async () => {

@@ -121,15 +121,11 @@ describe("files", () => {
   }
 
   test("special tokens of the config are special, wherever they are named", async () => {
+    const settings = { unk_token: "wrong", pad_token: null, model_max_length: 77, extra_special_tokens: ["<sys>"] };
     const target = await write("special", {
       "tokenizer.json": minimal,
-      "special_tokens_map.json": { eos_token: { content: "</s>" }, unk_token: "wrong" },
-      "tokenizer_config.json": {
-        unk_token: "[UNK]",
-        pad_token: null,
-        model_max_length: 77,
-        added_tokens_decoder: { 3: { content: "<sys>", special: true } },
-      },
+      "special_tokens_map.json": { eos_token: { content: "</s>" }, unk_token: "[UNK]" },
+      "tokenizer_config.json": settings,
     });
     const tokenizer = await AutoTokenizer.fromPretrained(target);
     assert.equal(tokenizer.eosTokenId, 2);
@@ -139,6 +135,15 @@ describe("files", () => {
     assert.deepEqual([...tokenizer.specialTokenIds].sort(), [0, 2, 3]);
     assert.deepEqual(tokenizer.encode("a</s>a<sys>"), [1, 2, 1, 3]);
     assert.equal(tokenizer.decode([1, 3, 2], { skipSpecialTokens: true }), "a");
+    // With added_tokens_decoder special_tokens_map.json does not count.
+    const modern = await write("modern", {
+      "tokenizer.json": minimal,
+      "special_tokens_map.json": { eos_token: "</s>" },
+      "tokenizer_config.json": { unk_token: "[UNK]", added_tokens_decoder: { 3: { content: "<sys>", special: true } } },
+    });
+    const other = await AutoTokenizer.fromPretrained(modern);
+    assert.equal(other.eosToken, undefined);
+    assert.deepEqual([...other.specialTokenIds].sort(), [0, 3]);
   });
 
   test("chat templates: file before config, named ones, the old file", async () => {
@@ -203,6 +208,7 @@ describe("chat templates against transformers", async () => {
     const chatTemplate = "{{ messages[0].content }}";
     const wrong: [unknown, object, RegExp][] = [
       ["hello", {}, /messages/],
+      [[], {}, /messages to be at least one message/],
       [[{ content: "x" }], {}, /messages\[0\]/],
       [
         [{ role: "user", content: "x" }],
@@ -218,6 +224,9 @@ describe("chat templates against transformers", async () => {
       });
     }
     const broken = { chatTemplate: "{% if %}", tokenize: false } as const;
-    assert.throws(() => tokenizer.applyChatTemplate([], broken), { code: "ERR_TOKENIZER", message: /template failed/ });
+    assert.throws(() => tokenizer.applyChatTemplate([{ role: "user" }], broken), {
+      code: "ERR_TOKENIZER",
+      message: /template failed/,
+    });
   });
 });

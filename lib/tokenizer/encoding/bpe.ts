@@ -1,0 +1,222 @@
+import { arrayOf, type JsonObject } from "./json.js";
+import type { Model } from "./models.js";
+
+/** Pairs of ids as one number: ids are below 2 ** 26. */
+const pairBase = 2 ** 26;
+/** Words that are kept with their ids, and how long they may be. */
+const mostKept = 20_000;
+const longestKept = 64;
+
+interface Symbol {
+  id: number;
+  previous: number;
+  next: number;
+}
+
+/** Byte pair encoding as in the Rust tokenizers package. */
+export class Bpe implements Model {
+  readonly #vocab: ReadonlyMap<string, number>;
+  /** By pair: rank and the id of what it becomes. */
+  readonly #merges = new Map<number, { rank: number; id: number }>();
+  readonly #unknown: number | undefined;
+  readonly #fuseUnknown: boolean;
+  readonly #byteIds: readonly number[] | undefined;
+  readonly #ignoreMerges: boolean;
+  readonly #prefix: string;
+  readonly #suffix: string;
+  readonly #kept = new Map<string, number[]>();
+
+  constructor(config: JsonObject, vocab: ReadonlyMap<string, number>, idLimit: number) {
+    if (idLimit >= pairBase) throw new Error("an id of the vocabulary is too large");
+    this.#vocab = vocab;
+    const text = (value: unknown) => (typeof value === "string" ? value : "");
+    this.#prefix = text(config.continuing_subword_prefix);
+    this.#suffix = text(config.end_of_word_suffix);
+    this.#unknown = vocab.get(text(config.unk_token));
+    this.#fuseUnknown = config.fuse_unk === true;
+    this.#ignoreMerges = config.ignore_merges === true;
+    this.#byteIds = config.byte_fallback === true ? byteTokens(vocab) : undefined;
+    for (const [rank, merge] of arrayOf(config.merges, "model.merges").entries()) this.#addMerge(merge, rank);
+  }
+
+  #addMerge(merge: unknown, rank: number): void {
+    const [left, right, ...rest] = typeof merge === "string" ? merge.split(" ") : Array.isArray(merge) ? merge : [];
+    if (typeof left !== "string" || typeof right !== "string" || rest.length > 0) {
+      throw new Error(`model.merges[${rank}] is no pair`);
+    }
+    const a = this.#vocab.get(left);
+    const b = this.#vocab.get(right);
+    const joined = left + (right.startsWith(this.#prefix) ? right.slice(this.#prefix.length) : right);
+    const id = this.#vocab.get(joined);
+    if (a === undefined || b === undefined || id === undefined) {
+      const missing = a === undefined ? left : b === undefined ? right : joined;
+      throw new Error(`model.merges[${rank}] needs the token ${JSON.stringify(missing)}, which model.vocab lacks`);
+    }
+    // A pair that comes twice has the later rank, as in a Rust map.
+    this.#merges.set(a * pairBase + b, { rank, id });
+  }
+
+  *tokenize(word: string, ids: number[]): Generator<void> {
+    const kept = this.#kept.get(word);
+    if (kept !== undefined) {
+      for (const id of kept) ids.push(id);
+      return;
+    }
+    const whole = this.#ignoreMerges ? this.#vocab.get(word) : undefined;
+    if (whole !== undefined) {
+      ids.push(whole);
+      return;
+    }
+    const found = yield* this.#mergeAll(yield* this.#spell(word));
+    for (const id of found) ids.push(id);
+    if (word.length <= longestKept) {
+      if (this.#kept.size >= mostKept) this.#kept.clear();
+      this.#kept.set(word, found);
+    }
+  }
+
+  /** The ids of a word's characters. */
+  *#spell(word: string): Generator<void, number[]> {
+    const ids: number[] = [];
+    let lastUnknown = false;
+    let place = 0;
+    for (const character of word) {
+      const end = place + character.length;
+      const token = (place > 0 ? this.#prefix : "") + character + (end === word.length ? this.#suffix : "");
+      place = end;
+      if ((place & 8191) === 0) yield;
+      const id = this.#vocab.get(token);
+      if (id !== undefined) {
+        ids.push(id);
+        lastUnknown = false;
+        continue;
+      }
+      const bytes = this.#byteIds === undefined ? undefined : spellInBytes(token, this.#byteIds);
+      if (bytes !== undefined) {
+        ids.push(...bytes);
+        lastUnknown = false;
+      } else if (this.#unknown !== undefined) {
+        if (!lastUnknown || !this.#fuseUnknown) ids.push(this.#unknown);
+        lastUnknown = true;
+      }
+    }
+    return ids;
+  }
+
+  *#mergeAll(ids: number[]): Generator<void, number[]> {
+    if (ids.length < 2) return ids;
+    if (ids.length <= 24) return this.#mergeFew(ids);
+    const symbols: Symbol[] = ids.map((id, i) => ({ id, previous: i - 1, next: i + 1 < ids.length ? i + 1 : -1 }));
+    const queue = new MergeQueue();
+    const offer = (place: number): void => {
+      const left = symbols[place];
+      const right = left === undefined || left.next < 0 ? undefined : symbols[left.next];
+      if (left === undefined || right === undefined) return;
+      const merge = this.#merges.get(left.id * pairBase + right.id);
+      if (merge !== undefined) queue.push(merge.rank, place, merge.id);
+    };
+    for (let i = 0; i < symbols.length; i++) {
+      offer(i);
+      if ((i & 4095) === 4095) yield;
+    }
+    for (let taken = 0; queue.pop(); taken++) {
+      if ((taken & 2047) === 2047) yield;
+      const left = symbols[queue.place] as Symbol;
+      const right = left.id < 0 || left.next < 0 ? undefined : (symbols[left.next] as Symbol);
+      // The pair may have changed since it was queued.
+      if (right === undefined || this.#merges.get(left.id * pairBase + right.id)?.id !== queue.id) continue;
+      left.id = queue.id;
+      right.id = -1;
+      left.next = right.next;
+      if (right.next >= 0) (symbols[right.next] as Symbol).previous = queue.place;
+      offer(left.previous);
+      offer(queue.place);
+    }
+    return symbols.filter(({ id }) => id >= 0).map(({ id }) => id);
+  }
+
+  /** For words of usual length looking through all pairs is quicker than a queue. */
+  #mergeFew(ids: number[]): number[] {
+    const parts = ids;
+    for (;;) {
+      let best = Number.POSITIVE_INFINITY;
+      let place = -1;
+      let id = -1;
+      for (let i = 0; i + 1 < parts.length; i++) {
+        const merge = this.#merges.get((parts[i] as number) * pairBase + (parts[i + 1] as number));
+        if (merge === undefined || merge.rank >= best) continue;
+        best = merge.rank;
+        place = i;
+        id = merge.id;
+      }
+      if (place < 0) return parts;
+      parts.splice(place, 2, id);
+    }
+  }
+}
+
+/** The ids of <0x00> to <0xFF>, -1 for one that is missing. */
+export function byteTokens(vocab: ReadonlyMap<string, number>): number[] {
+  return Array.from(
+    { length: 256 },
+    (_, byte) => vocab.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`) ?? -1,
+  );
+}
+
+/** undefined where a byte is missing. */
+export function spellInBytes(text: string, byteIds: readonly number[]): number[] | undefined {
+  const ids = Array.from(new TextEncoder().encode(text), (byte) => byteIds[byte] as number);
+  return ids.every((id) => id >= 0) ? ids : undefined;
+}
+
+/** Merges by rank, then by place: a binary heap of three numbers each. */
+class MergeQueue {
+  readonly #entries: number[] = [];
+  place = 0;
+  id = 0;
+
+  push(rank: number, place: number, id: number): void {
+    const entries = this.#entries;
+    let at = entries.length / 3;
+    entries.push(rank, place, id);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!this.#before(at, parent)) break;
+      this.#swap(at, parent);
+      at = parent;
+    }
+  }
+
+  /** Takes the first: `place` and `id` are its. False where there is none. */
+  pop(): boolean {
+    const entries = this.#entries;
+    if (entries.length === 0) return false;
+    this.place = entries[1] as number;
+    this.id = entries[2] as number;
+    const last = entries.length / 3 - 1;
+    this.#swap(0, last);
+    entries.length -= 3;
+    for (let at = 0; ; ) {
+      let least = at;
+      for (const child of [2 * at + 1, 2 * at + 2]) if (child < last && this.#before(child, least)) least = child;
+      if (least === at) return true;
+      this.#swap(at, least);
+      at = least;
+    }
+  }
+
+  #before(a: number, b: number): boolean {
+    const entries = this.#entries;
+    const difference = (entries[a * 3] as number) - (entries[b * 3] as number);
+    return difference < 0 || (difference === 0 && (entries[a * 3 + 1] as number) < (entries[b * 3 + 1] as number));
+  }
+
+  #swap(a: number, b: number): void {
+    const entries = this.#entries;
+    for (let i = 0; i < 3; i++) {
+      const kept = entries[a * 3 + i] as number;
+      entries[a * 3 + i] = entries[b * 3 + i] as number;
+      entries[b * 3 + i] = kept;
+    }
+  }
+}

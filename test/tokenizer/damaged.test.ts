@@ -1,0 +1,139 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { gunzipSync } from "node:zlib";
+import { AutoTokenizer, ShardspeedError } from "../../dist/index.js";
+import { readJson } from "../support/fixtures.js";
+import { kinds, tokenizersFolder } from "./fixtures.js";
+
+let folder: string;
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "shardspeed-damaged-"));
+});
+after(() => rm(folder, { recursive: true }));
+
+let count = 0;
+async function write(files: Record<string, string | Uint8Array>): Promise<string> {
+  const target = path.join(folder, String(count++));
+  await mkdir(target);
+  for (const [name, content] of Object.entries(files)) await writeFile(path.join(target, name), content);
+  return target;
+}
+
+/** Loads and uses a tokenizer; only typed errors of loading are right. */
+async function use(files: Record<string, string | Uint8Array>, what: string): Promise<void> {
+  let tokenizer: Awaited<ReturnType<typeof AutoTokenizer.fromPretrained>>;
+  try {
+    tokenizer = await AutoTokenizer.fromPretrained(await write(files));
+  } catch (error) {
+    assert.ok(ShardspeedError.isInstance(error) && error.code === "ERR_TOKENIZER", `${what}: ${error}`);
+    return;
+  }
+  const ids = tokenizer.encode("The fox's 12 é😀 <s> x\n");
+  assert.ok(
+    ids.every((id) => Number.isInteger(id) && id >= 0),
+    what,
+  );
+  assert.equal(typeof tokenizer.decode(ids), "string", what);
+}
+
+const junk: unknown[] = [
+  null,
+  5,
+  -1,
+  "x",
+  "",
+  [],
+  {},
+  [5],
+  [null],
+  { type: "x" },
+  true,
+  1e30,
+  [["a", "b"]],
+  { a: "b" },
+];
+
+describe("damaged tokenizer files", () => {
+  for (const kind of kinds) {
+    test(`${kind}: any value in the place of any other`, async () => {
+      const json = JSON.parse(await readFile(`${tokenizersFolder}${kind}/tokenizer.json`, "utf8"));
+      const places: { holder: Record<string, unknown>; key: string; name: string }[] = [];
+      const walk = (holder: Record<string, unknown>, name: string, depth: number): void => {
+        for (const key of Object.keys(holder).slice(0, 12)) {
+          places.push({ holder, key, name: `${name}.${key}` });
+          const inner = holder[key];
+          if (depth < 5 && typeof inner === "object" && inner !== null)
+            walk(inner as Record<string, unknown>, `${name}.${key}`, depth + 1);
+        }
+      };
+      walk(json, "", 0);
+      for (const [i, { holder, key, name }] of places.entries()) {
+        const kept = holder[key];
+        const value = junk[i % junk.length];
+        holder[key] = value;
+        await use({ "tokenizer.json": JSON.stringify(json) }, `${name} = ${JSON.stringify(value)}`);
+        holder[key] = kept;
+      }
+    });
+  }
+
+  test("tokenizer.model: cut off, and with any byte changed", async () => {
+    const { shared } = readJson<{ shared: Record<string, { gzip: string }> }>(`${tokenizersFolder}forms.json`);
+    const data = gunzipSync(Buffer.from(shared["bpe_bytes.model"]?.gzip as string, "base64"));
+    for (let i = 0; i < 60; i++) {
+      const place = Math.floor((i * data.length) / 60);
+      await use({ "tokenizer.model": data.subarray(0, place) }, `cut at ${place}`);
+      const changed = Buffer.from(data);
+      changed[place] = (changed[place] as number) ^ (1 << (i % 8));
+      await use({ "tokenizer.model": changed }, `changed at ${place}`);
+    }
+  });
+
+  test("nested JSON of any depth", async () => {
+    const deep = `${'{"a":'.repeat(200_000)}1${"}".repeat(200_000)}`;
+    for (const name of ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]) {
+      await use({ "tokenizer.json": "{}", [name]: deep }, name);
+    }
+  });
+
+  test("a pipe in a file's place is not waited for", { skip: process.platform === "win32" }, async () => {
+    const target = await write({});
+    execFileSync("mkfifo", [path.join(target, "tokenizer.json")]);
+    await assert.rejects(AutoTokenizer.fromPretrained(target), { code: "ERR_TOKENIZER", message: /no plain file/ });
+  });
+
+  test("a folder with forms that are not read says which files are there", async () => {
+    const target = await write({ "tekken.json": "{}", "vocab.json": "{}" });
+    await assert.rejects(AutoTokenizer.fromPretrained(target), {
+      code: "ERR_TOKENIZER",
+      message:
+        /has tekken\.json, vocab\.json, but none of the forms that are read: tokenizer\.json, vocab\.json with merges/,
+    });
+  });
+});
+
+test("60,000 special tokens", async () => {
+  const json = JSON.parse(await readFile(`${tokenizersFolder}byte_level/tokenizer.json`, "utf8"));
+  const first = Object.keys(json.model.vocab).length + json.added_tokens.length;
+  for (let i = 0; i < 60_000; i++) json.added_tokens.push({ id: first + i, content: `<extra_id_${i}>`, special: true });
+  const tokenizer = await AutoTokenizer.fromPretrained(await write({ "tokenizer.json": JSON.stringify(json) }));
+  const id = tokenizer.tokenToId("<extra_id_59999>") as number;
+  assert.deepEqual(tokenizer.encode("<extra_id_59999><extra_id_5>"), [id, id - 59_994]);
+});
+
+test("encodeAsync gives encode's ids", async () => {
+  const text = "The quick brown fox doesn't jump, 1234 times. naïve 日本語\n".repeat(400);
+  for (const kind of kinds) {
+    const tokenizer = await AutoTokenizer.fromPretrained(tokenizersFolder + kind);
+    for (const given of [text, "short", "", "a".repeat(20_000), " ".repeat(20_000)]) {
+      assert.deepEqual(await tokenizer.encodeAsync(given), tokenizer.encode(given), kind);
+    }
+    const plain = { addSpecialTokens: false };
+    assert.deepEqual(await tokenizer.encodeAsync(text, plain), tokenizer.encode(text, plain), kind);
+    await assert.rejects(tokenizer.encodeAsync(5 as never), { code: "ERR_INVALID_ARGUMENT" });
+  }
+});
