@@ -43,6 +43,7 @@ export async function findHandler(source: HandlerSource): Promise<FoundHandler> 
   if (typeof handler !== "string" || handler === "")
     throw invalidArgument("handler", "the file or name of a handler", handler);
   if (typeof modelDir !== "string") throw invalidArgument("modelDir", "the folder of the model", modelDir);
+  if (!isObject(handlerMap)) throw invalidArgument("handlerMap", "an object", handlerMap);
   const mapped = mappedName(handler, handlerMap);
   if (mapped !== undefined) return findNamed(mapped, modelDir, `The handler map names ${mapped} for ${handler}`);
   const { file } = splitSpec(handler);

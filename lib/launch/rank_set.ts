@@ -94,7 +94,9 @@ export class RankSet extends EventEmitter<RankSetEvents> {
 
   /** Resolves when nothing of the ranks is left, with the one that failed first, if one did. Never rejects. */
   get ended(): Promise<RankExit | undefined> {
-    return this.#ended;
+    // Before there are ranks a start may still look for a port.
+    const settled = this.#starting?.catch(() => {});
+    return settled === undefined ? this.#ended : settled.then(() => this.#ended);
   }
 
   /**

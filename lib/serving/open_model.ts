@@ -3,6 +3,7 @@ import type { ExtractLimits } from "../archive/open_options.js";
 import type { ArchiveProgress } from "../archive/progress.js";
 import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument } from "../base/errors.js";
+import { isObject } from "../base/json.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { Context } from "../handler/context.js";
@@ -109,6 +110,10 @@ function readOptions(options: unknown) {
     const value = reader.get(name);
     if (value !== undefined && (typeof value !== "string" || value === ""))
       throw invalidArgument(name, "a string that is not empty", value);
+  }
+  for (const name of ["settings", "handlerMap"]) {
+    const value = reader.get(name);
+    if (value !== undefined && !isObject(value)) throw invalidArgument(name, "an object", value);
   }
   const given = (options ?? {}) as OpenModelOptions;
   return { ...given, signal: reader.signal("signal"), logger: readLogger(reader.get("logger")) };

@@ -87,6 +87,13 @@ describe("a set of ranks", () => {
     assert.equal(told.ended.length, 2);
   });
 
+  test("has not ended while it still looks for a port", async () => {
+    const { set, told } = make(["environment"], { count: 1 });
+    void set.start();
+    await set.ended;
+    assert.deepEqual([told.exited.length, told.ended.length, set.isRunning], [1, 1, false]);
+  });
+
   test("two at once do not mind each other: one is killed, is told of, and starts again while the other goes on", async () => {
     const before = signals.map((signal) => process.listenerCount(signal));
     const [one, two] = [make(["signals"]), make(["signals"])];

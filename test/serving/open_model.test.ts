@@ -170,6 +170,13 @@ describe("a model that cannot be opened leaves nothing", () => {
       [demoModel, { settings: { batchSiz: 1 } }, "ERR_INVALID_ARGUMENT", /batchSiz.*batchSize/],
       [demoModel, { modelname: "x" } as never, "ERR_INVALID_ARGUMENT", /modelname.*modelName/],
       [demoModel, { modelName: "" }, "ERR_INVALID_ARGUMENT", /modelName/],
+      [demoModel, { settings: 3 as never }, "ERR_INVALID_ARGUMENT", /Expected settings to be an object, found 3/],
+      [
+        demoModel,
+        { handlerMap: null as never },
+        "ERR_INVALID_ARGUMENT",
+        /Expected handlerMap to be an object, found null/,
+      ],
       [demoModel, { gpuId: 1.5 }, "ERR_INVALID_ARGUMENT", /gpuId/],
       [demoModel, { signal: 1 as never }, "ERR_INVALID_ARGUMENT", /signal/],
       [undefined as never, {}, "ERR_INVALID_ARGUMENT", /location/],
