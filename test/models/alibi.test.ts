@@ -71,9 +71,10 @@ describe("BLOOM", () => {
     assert.deepEqual(warnings, []);
   });
 
-  test("a residual behind the norm is refused", () => {
-    const config = { apply_residual_connection_post_layernorm: true };
-    assert.throws(() => bloom(config), hasCode("ERR_UNSUPPORTED_MODEL", /apply_residual_connection_post_layernorm/));
+  test("a residual behind the norm, and products without their biases, are refused", () => {
+    for (const key of ["apply_residual_connection_post_layernorm", "slow_but_exact"])
+      assert.throws(() => bloom({ [key]: true }), hasCode("ERR_UNSUPPORTED_MODEL", new RegExp(`${key} = true`)));
+    bloom({ slow_but_exact: false, pretraining_tp: 4 });
   });
 });
 

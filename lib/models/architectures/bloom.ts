@@ -12,12 +12,13 @@ export const bloom: ModelDescriptor = {
   classes: ["BloomForCausalLM"],
   bodyClasses: ["BloomModel"],
   aliases: { n_embed: "hidden_size", num_attention_heads: "n_head", num_hidden_layers: "n_layer" },
-  // pretraining_tp and slow_but_exact cut the same products into pieces; the rest is of Megatron-LM, and nothing reads it.
+  // pretraining_tp cuts products into pieces where slow_but_exact is set; the rest is of Megatron-LM, and nothing reads it.
   ignoredKeys: (
     "attention_dropout attention_softmax_in_fp32 bias_dropout_fusion hidden_dropout initializer_range masked_softmax_fusion " +
-    "n_inner offset_alibi pretraining_tp skip_bias_add skip_bias_add_qkv slow_but_exact"
+    "n_inner offset_alibi pretraining_tp skip_bias_add skip_bias_add_qkv"
   ).split(" "),
-  fixedKeys: { apply_residual_connection_post_layernorm: false },
+  // With slow_but_exact and a pretraining_tp above 1 the reference leaves out the biases of both row-parallel products.
+  fixedKeys: { apply_residual_connection_post_layernorm: false, slow_but_exact: false },
   bodyPrefixes: ["transformer.", ""],
   ignoredTensors: [],
 
