@@ -90,9 +90,20 @@ ProcessGroupOptions readProcessGroup(const ValueReader& value, const EngineOptio
   return group;
 }
 
+std::string readDevice(const ValueReader& value) {
+  constexpr size_t kMostDigits = 4;
+  const std::string name = value.text();
+  const std::string kind = "cuda:";
+  const std::string index = name.rfind(kind, 0) == 0 ? name.substr(kind.size()) : "";
+  const bool isIndex = !index.empty() && index.size() <= kMostDigits &&
+                       std::all_of(index.begin(), index.end(), [](char digit) { return digit >= '0' && digit <= '9'; });
+  if (name != "cpu" && !isIndex) value.refuse("\"cpu\", or \"cuda:\" and the index of a device");
+  return name;
+}
+
 std::vector<std::string> readDevices(const ValueReader& value) {
   std::vector<std::string> devices;
-  for (const ValueReader& device : value.list()) devices.push_back(device.text());
+  for (const ValueReader& device : value.list()) devices.push_back(readDevice(device));
   if (devices.empty() || devices.size() > kMostRanks) value.refuse("1 to " + std::to_string(kMostRanks) + " devices");
   return devices;
 }

@@ -129,6 +129,15 @@ describe("every value of every union crosses", () => {
     });
   }
 
+  test("devices", () => {
+    for (const device of ["", "cpu:0", "cuda", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999", "telepathy"]) {
+      assert.throws(
+        () => binding.unsupported({ ...planOf(llama), devices: [device] }),
+        hasCode("ERR_NATIVE", new RegExp(`^plan\\.devices\\[0\\] is "${device}", expected "cpu", or "cuda:"`)),
+      );
+    }
+  });
+
   test("element types", () => {
     for (const dtype of weightDtypes) assert.equal(binding.unsupported({ ...planOf(llama), dtype }), null);
     assert.throws(
