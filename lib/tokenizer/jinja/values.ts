@@ -71,27 +71,35 @@ export class Undefined extends PyObject {
   }
 }
 
-export class Tuple extends PyObject {
-  readonly typeName = "tuple";
+abstract class Items extends PyObject {
   readonly items: Value[];
+
+  constructor(items: Value[]) {
+    super();
+    this.items = items;
+  }
+
+  override iterate(): Iterable<Value> {
+    return this.items;
+  }
+  override isTrue(): boolean {
+    return this.items.length > 0;
+  }
+}
+
+export class Tuple extends Items {
+  readonly typeName = "tuple";
   /** The names of a named tuple's items. */
   readonly #names: readonly string[];
 
   constructor(items: Value[], names: readonly string[] = []) {
-    super();
-    this.items = items;
+    super(items);
     this.#names = names;
   }
 
   override attribute(name: string): Value | undefined {
     const place = this.#names.indexOf(name);
     return place < 0 ? undefined : this.items[place];
-  }
-  override iterate(): Iterable<Value> {
-    return this.items;
-  }
-  override isTrue(): boolean {
-    return this.items.length > 0;
   }
 }
 
@@ -163,21 +171,12 @@ export class Generator extends PyObject {
 }
 
 /** The result of dict.keys(), values() or items(). */
-export class View extends PyObject {
+export class View extends Items {
   readonly typeName: string;
-  readonly items: Value[];
 
   constructor(kind: "keys" | "values" | "items", items: Value[]) {
-    super();
+    super(items);
     this.typeName = `dict_${kind}`;
-    this.items = items;
-  }
-
-  override iterate(): Iterable<Value> {
-    return this.items;
-  }
-  override isTrue(): boolean {
-    return this.items.length > 0;
   }
 }
 
