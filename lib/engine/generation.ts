@@ -42,7 +42,7 @@ export interface GenerationTimings {
 
 /** The result of a generation. Text and ids do not include the prompt. */
 export interface GenerationResult {
-  /** Without special tokens and without the stop string. Empty for a model without a tokenizer. */
+  /** Continues the prompt: without special tokens and without the stop string. Empty for a model without a tokenizer. */
   text: string;
   /** Includes the stop token, if one ended the sequence. */
   ids: number[];
@@ -106,7 +106,7 @@ export async function* runSequence(
     session.cancel(id);
     inbox.onFailure(error);
   });
-  const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop }) : undefined;
+  const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop, prompt: request.tokens }) : undefined;
   try {
     for (;;) {
       await inbox.changed();

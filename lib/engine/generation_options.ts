@@ -28,7 +28,10 @@ export interface GenerationOptions {
   frequencyPenalty?: number;
   /** The same seed gives the same samples: an integer from 0 to 2^53 - 1, or a bigint below 2^64. Default: the next seed of manualSeed(), else random. */
   seed?: number | bigint;
-  /** Strings that end the text, which does not contain them: a string or an array of strings, none empty. Default none. */
+  /**
+   * Strings that end the text, which does not contain them: a string or an array of strings, none empty. They may be, or contain, special tokens.
+   * Default none.
+   */
   stop?: string | readonly string[];
   /** Tokens that end the sequence, besides the model's end-of-sequence tokens. Default none. */
   stopTokenIds?: readonly number[];

@@ -40,6 +40,8 @@ function run(tokenizer: Tokenizer, ids: number[], options?: ConstructorParameter
   };
 }
 
+type TokensOf = Pick<Tokenizer, "decodeStream" | "idToToken" | "specialTokenIds">;
+
 const halfCharacter = /\p{Surrogate}/u;
 
 describe("pieces joined are the text of all ids", () => {
@@ -135,8 +137,16 @@ function naiveStop(value: string, stops: string[]): { text: string; stopped: boo
 }
 
 /** A tokenizer whose tokens are given strings: any split of a text can be made with it. */
-function splitter(pieces: string[]): Pick<Tokenizer, "decodeStream"> {
-  return { decodeStream: () => ({ push: (id) => pieces[id]!, flush: () => "" }) };
+function splitter(pieces: string[], flushed = ""): TokensOf {
+  return streamOf((id) => pieces[id]!, flushed);
+}
+
+function streamOf(push: (id: number) => string, flushed = ""): TokensOf {
+  return {
+    decodeStream: () => ({ push, flush: () => flushed }),
+    idToToken: () => undefined,
+    specialTokenIds: new Set<number>(),
+  };
 }
 
 describe("stop strings", () => {
@@ -189,8 +199,7 @@ describe("stop strings", () => {
   });
 
   test("a stop string that the end of the stream completes", () => {
-    const tokenizer = { decodeStream: () => ({ push: () => "x", flush: () => "yz" }) };
-    const stream = new TextStream(tokenizer, { stop: ["xy"] });
+    const stream = new TextStream(splitter(["x"], "yz"), { stop: ["xy"] });
     assert.deepEqual(stream.push(0), { text: "", stopped: false });
     assert.deepEqual(stream.flush(), { text: "", stopped: true });
   });
@@ -199,6 +208,111 @@ describe("stop strings", () => {
     const stream = new TextStream(splitter(["wait ST", "AY"]), { stop: ["STOP"] });
     assert.deepEqual(stream.push(0), { text: "wait ", stopped: false });
     assert.deepEqual(stream.push(1), { text: "STAY", stopped: false });
+  });
+});
+
+describe("text continues that of the prompt", () => {
+  for (const { kind, tokenizer } of tokenizers) {
+    test(`${kind}: at any split of the ids`, () => {
+      fc.assert(
+        fc.property(text, text, fc.nat(), (value, more, at) => {
+          const ids = [...tokenizer.encode(value), ...tokenizer.encode(more, { addSpecialTokens: false })];
+          const split = at % (ids.length + 1);
+          const prompt = ids.slice(0, split);
+          const whole = tokenizer.decode(ids, { skipSpecialTokens: true });
+          const before = tokenizer.decode(prompt, { skipSpecialTokens: true });
+          const { joined } = run(tokenizer, ids.slice(split), { prompt });
+          // New tokens that change the prompt's end, a character that they complete say, have no text of their own.
+          if (whole.startsWith(before)) assert.equal(joined, whole.slice(before.length));
+          else assert.ok(whole.endsWith(joined), JSON.stringify([whole, joined]));
+        }),
+        { numRuns: 300 },
+      );
+    });
+  }
+
+  test("the first new word of a SentencePiece model keeps its space", () => {
+    const { tokenizer } = tokenizers.find(({ kind }) => kind === "byte_fallback")!;
+    const word = (name: string) => tokenizer.encode(name, { addSpecialTokens: false });
+    const prompt = tokenizer.encode("the");
+    assert.equal(tokenizer.decode([...prompt, ...word("the")], { skipSpecialTokens: true }), "the the");
+    assert.equal(run(tokenizer, word("the"), { prompt }).joined, " the");
+    assert.equal(run(tokenizer, word("the")).joined, "the", "nothing before it");
+    assert.equal(run(tokenizer, word("the"), { prompt: [1] }).joined, "the", "special tokens alone before it");
+    assert.equal(run(tokenizer, word("the"), { prompt: [...prompt, ...new Array(100).fill(1)] }).joined, " the");
+  });
+
+  test("what a decoder holds back of the prompt is not repeated", () => {
+    const pushed = ["word ", "next "];
+    const stream = { push: (id: number) => (id === 0 ? "" : pushed[id - 1]!), flush: () => "word" };
+    const tokenizer = { ...splitter([]), decodeStream: () => ({ ...stream }) };
+    const texts = new TextStream(tokenizer, { prompt: [0] });
+    assert.deepEqual(texts.push([1, 2]), { text: " next ", stopped: false });
+  });
+});
+
+describe("stop strings and special tokens that are not shown", () => {
+  /** Token i is pieces[i]; those in <> are special. */
+  function hiding(pieces: string[]): TokensOf {
+    const specialTokenIds = new Set([...pieces.keys()].filter((id) => pieces[id]!.startsWith("<")));
+    const push = (id: number) => (specialTokenIds.has(id) ? "" : pieces[id]!);
+    return { ...streamOf(push), idToToken: (id) => pieces[id], specialTokenIds };
+  }
+  const texts = (pieces: string[], stop: string[]) => {
+    const stream = new TextStream(hiding(pieces), { stop });
+    const shown = pieces.map((_, id) => stream.push(id).text);
+    shown.push(stream.flush().text);
+    return { text: shown.join(""), stop: stream.stopString };
+  };
+
+  test("a stop string that is a special token, or has one in it", () => {
+    assert.deepEqual(texts(["one", "<end>", "two"], ["<end>"]), { text: "one", stop: "<end>" });
+    assert.deepEqual(texts(["on", "e.", "<end>", "two"], ["e.<end>"]), { text: "on", stop: "e.<end>" });
+    assert.deepEqual(texts(["one", "<a>", "<b>", "two", "x"], ["<a><b>t"]), { text: "one", stop: "<a><b>t" });
+    assert.deepEqual(texts(["one", "<end>", "two"], ["end"]), { text: "one", stop: "end" });
+    assert.deepEqual(texts(["one", "<end>", "two"], ["<end>x"]), { text: "onetwo", stop: undefined });
+    assert.deepEqual(texts(["one", "<end>"], ["<end>x"]), { text: "one", stop: undefined });
+  });
+
+  test("a stop string goes past them", () => {
+    assert.deepEqual(texts(["say ST", "<x>", "OP now"], ["STOP"]), { text: "say ", stop: "STOP" });
+    assert.deepEqual(texts(["say ST", "<x>", "AY now"], ["STOP"]), { text: "say STAY now", stop: undefined });
+  });
+
+  test("any tokens, any stop strings: the first that is complete in the text with or without them", () => {
+    const pieces = fc.array(fc.constantFrom("a", "b", "ab", "<c>", "<d>", ""), { maxLength: 10 });
+    const stops = fc.array(fc.string({ unit: fc.constantFrom("a", "b", "<c>", "<d>"), minLength: 1, maxLength: 4 }), {
+      maxLength: 3,
+    });
+    fc.assert(
+      fc.property(pieces, stops, (tokens, stop) => {
+        const shownOf = (part: string) => part.replaceAll(/<[cd]?>?|[cd]?>/g, "");
+        let expected: string | undefined;
+        let whole = "";
+        // Token by token and in it character by character, since a special token is searched with all of its text.
+        for (const token of tokens) {
+          for (const character of token.startsWith("<") ? [token] : token) {
+            whole += character;
+            const cuts = stop.flatMap((one) => {
+              if (whole.endsWith(one)) return [shownOf(whole.slice(0, whole.length - one.length))];
+              const shown = shownOf(whole);
+              return !token.startsWith("<") && shown.endsWith(one) ? [shown.slice(0, shown.length - one.length)] : [];
+            });
+            if (cuts.length > 0) expected = cuts.sort((a, b) => a.length - b.length)[0];
+            if (expected !== undefined) break;
+          }
+          if (expected !== undefined) break;
+        }
+        assert.equal(texts(tokens, stop).text, expected ?? shownOf(whole));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("text that the decoder held back stands before the special token", () => {
+    const held = { ...hiding(["<end>"]), decodeStream: () => ({ push: () => "", flush: () => "word" }) };
+    const stream = new TextStream(held, { stop: ["<end>"] });
+    assert.deepEqual(stream.push(0), { text: "word", stopped: true });
   });
 });
 
@@ -238,7 +352,7 @@ test("a token costs the same late in a long text as early", () => {
     asked++;
     return "word ";
   };
-  const stream = new TextStream({ decodeStream: () => ({ push, flush: () => "" }) }, { stop: ["never"] });
+  const stream = new TextStream(streamOf(push), { stop: ["never"] });
   for (let i = 0; i < 20_000; i++) assert.equal(stream.push(1).text, "word ");
   assert.equal(asked, 20_000);
 });
