@@ -59,14 +59,16 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
 bool Driver::compute() {
   wantLogits();
   sampled_.assign(outputs_.samplers.size(), {});
+  sound_.assign(owners_.size(), 1);
   outputs_.sampled = sampled_.data();
   const auto start = std::chrono::steady_clock::now();
   if (!rank_.run(scheduled_.step, outputs_)) return false;
   stats_.stepNanoseconds +=
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
   for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
+  rejectUnsound();
   for (Sequence* sequence : scheduled_.sequences)
-    if (sequence->forward && sequence->pending() == 0) finishForward(*sequence);
+    if (sequence->forward && sequence->pending() == 0 && !isFinished(*sequence)) finishForward(*sequence);
   // Removed last, since the step points to them.
   for (const int64_t id : finished_) scheduler_.remove(id);
   finished_.clear();
@@ -106,15 +108,17 @@ void Driver::takeLogits(int64_t first, int64_t count, float* logits) {
     const auto index = static_cast<size_t>(first + i);
     const Owner& owner = owners_[index];
     float* row = logits + i * vocab;
-    if (owner.sequence->forward)
+    if (owner.sequence->forward) {
+      sound_[index] = canChoose(row, vocab) ? 1 : 0;
       std::copy(row, row + vocab, owner.sequence->logits.begin() + owner.position * vocab);
-    else
+    } else {
       sampled_[index] = owner.sequence->sampler.sample(row, vocab);
+    }
   });
 }
 
 void Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
-  if (!sampled.finite) return reject(sequence);
+  if (!sampled.finite) return reject(sequence, sequence.length());
   const int32_t token = sampled.token;
   sequence.tokens.push_back(token);
   sequence.sampler.accept(token);
@@ -124,17 +128,29 @@ void Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
   event.hasLogprob = sequence.sampler.params().logprobs >= 0;
   event.sampled = std::move(sampled);
   emit(std::move(event));
-  const bool stopped = sequence.sampler.isStop(token);
-  if (!stopped && sequence.sampler.newTokens() < sequence.maxNewTokens) return;
+  // A stop token is chosen before minNewTokens where every token is one, and ends nothing then.
+  const Sampler& sampler = sequence.sampler;
+  const bool stopped = sampler.newTokens() >= sampler.params().minNewTokens && sampler.isStop(token);
+  if (!stopped && sampler.newTokens() < sequence.maxNewTokens) return;
   emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
   finished_.push_back(sequence.id);
 }
 
-void Driver::reject(const Sequence& sequence) {
+// Sequences of forward() whose rows of this step hold NaN or infinity, each once.
+void Driver::rejectUnsound() {
+  for (size_t i = sampled_.size(); i < owners_.size(); ++i)
+    if (sound_[i] == 0 && !isFinished(*owners_[i].sequence)) reject(*owners_[i].sequence, owners_[i].position + 1);
+}
+
+bool Driver::isFinished(const Sequence& sequence) const {
+  return std::find(finished_.begin(), finished_.end(), sequence.id) != finished_.end();
+}
+
+void Driver::reject(const Sequence& sequence, int64_t tokens) {
   Event event{EventKind::kRejected};
   event.id = sequence.id;
   event.code = "ERR_NUMERIC";
-  event.message = "The model computed infinity or NaN as a logit behind " + std::to_string(sequence.length()) +
+  event.message = "The model computed infinity or NaN as a logit behind " + std::to_string(tokens) +
                   " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
   emit(std::move(event));
   finished_.push_back(sequence.id);

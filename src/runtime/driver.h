@@ -39,7 +39,9 @@ class Driver {
   void want(int64_t row, Sequence* sequence, int64_t position);
   void takeLogits(int64_t first, int64_t count, float* logits);
   void deliver(Sequence& sequence, SampledToken&& sampled);
-  void reject(const Sequence& sequence);
+  void rejectUnsound();
+  bool isFinished(const Sequence& sequence) const;
+  void reject(const Sequence& sequence, int64_t tokens);
   void finishForward(Sequence& sequence);
 
   const EngineOptions& options_;
@@ -51,6 +53,7 @@ class Driver {
   Executor::Outputs outputs_;
   std::vector<Owner> owners_;  // of the wanted rows
   std::vector<SampledToken> sampled_;
+  std::vector<uint8_t> sound_;     // by row, 0 = a row of forward() holds NaN or infinity
   std::vector<int64_t> finished_;  // sequences that end with this step
   std::vector<Event> events_;
   EngineStats stats_;

@@ -29,7 +29,9 @@ int32_t argmax(const float* logits, int64_t vocab) {
   return static_cast<int32_t>(best);
 }
 
-// Minus infinity is allowed for some tokens: they are never chosen. A comparison with NaN is false.
+}  // namespace
+
+// A comparison with NaN is false.
 bool canChoose(const float* logits, int64_t vocab) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   bool sound = true, any = false;
@@ -39,8 +41,6 @@ bool canChoose(const float* logits, int64_t vocab) {
   }
   return sound && any;
 }
-
-}  // namespace
 
 Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength)
     : state_{std::move(params), 0, {}} {

@@ -7,6 +7,10 @@
 
 namespace shardspeed {
 
+// Whether logits (vocab) are numbers that a token can be chosen by. Minus infinity is allowed for some: they are never
+// chosen.
+bool canChoose(const float* logits, int64_t vocab);
+
 // Chooses the tokens of one sequence. The n-th new token depends on the logits, the history and (seed, n) alone, so
 // neither the batch nor a recomputation changes it. The order of the steps is that of transformers' generate:
 // penalties, minimum length, temperature, top-k, top-p, min-p.

@@ -109,6 +109,12 @@ describe("generation", () => {
     assert.deepEqual(stopped.ids, greedy.slice(0, greedy.indexOf(stopToken) + 1));
     const later = await engine.generate("The whale", { maxNewTokens: 30, minNewTokens: 12, stopTokenIds: [stopToken] });
     assert.ok(later.ids.length >= 12 && !later.ids.slice(0, 12).includes(stopToken));
+    const stopTokenIds = Array.from({ length: engine.module.info.vocabSize }, (_, id) => id);
+    for (const sampling of [{}, { temperature: 1, seed: 1 }]) {
+      const all = await engine.generate("The whale", { maxNewTokens: 30, minNewTokens: 7, stopTokenIds, ...sampling });
+      assert.equal(all.ids.length, 7, "every token is a stop token");
+      assert.equal(all.finishReason, "stop");
+    }
   });
 
   test("an array of prompts gives the results in its order", async () => {
@@ -228,6 +234,18 @@ test("NaN in the weights fails the request that meets it, and the engine goes on
   await using engine = await initInference(folder);
   for (const options of [{}, { temperature: 1, topP: 0.9, logprobs: 3 }]) {
     await assert.rejects(engine.generate([5, 6], options), hasCode("ERR_NUMERIC", /infinity or NaN/));
+  }
+  for (const inputIds of [
+    [[5, 6]],
+    [
+      [5, 6],
+      [7, 8],
+    ],
+  ]) {
+    await assert.rejects(
+      engine.forward({ inputIds }),
+      hasCode("ERR_NUMERIC", /infinity or NaN as a logit behind 1 tokens/),
+    );
   }
   assert.equal(engine.stats().kvCache.pagesUsed, 0);
   assert.equal(engine.disposed, false);

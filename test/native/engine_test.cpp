@@ -278,6 +278,12 @@ TEST(engine, logits_that_are_no_numbers) {
   CHECK_EQ(refused.code, "ERR_NUMERIC");
   CHECK(refused.tokens.empty());
   for (const int64_t id : {1, 3}) CHECK(harness.result(id).tokens == expected);
+  harness.submit(4, poisoned, 0, {}, true);
+  harness.submit(5, sound, 0, {}, true);
+  const Harness::Result noLogits = harness.result(4);
+  CHECK_EQ(noLogits.code, "ERR_NUMERIC");
+  CHECK(noLogits.logits.empty());
+  CHECK_EQ(harness.result(5).logits.size(), sound.size() * static_cast<size_t>(model.spec().vocabSize));
   harness.stop();
   CHECK_EQ(harness.engine().stats().kvPagesFree, 64);
 }
