@@ -1,5 +1,6 @@
-import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
+import { openRegularFile } from "../base/regular_file.js";
 import { archiveError, checkAborted, toArchiveError } from "./errors.js";
 import type { Input } from "./inputs.js";
 import type { ProgressReporter } from "./progress.js";
@@ -30,7 +31,7 @@ export class InputReader {
 
   /** @throws ERR_ARCHIVE where the file cannot be read, or is not as long as it was. */
   async *#read({ source, bytes }: Input): AsyncGenerator<Buffer> {
-    const handle = await openRegularFile(source);
+    const { handle } = await openInput(source);
     try {
       let left = bytes;
       while (left > 0) {
@@ -60,13 +61,8 @@ async function fill(handle: FileHandle, piece: Buffer, source: string): Promise<
 }
 
 /** @throws ERR_ARCHIVE where it cannot be opened or is no regular file. */
-export async function openRegularFile(file: string): Promise<FileHandle> {
-  // Without O_NONBLOCK, a pipe that took the file's place since it was looked at would block for ever.
-  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK).catch(failAs(file));
-  const stats = await handle.stat();
-  if (stats.isFile()) return handle;
-  await handle.close();
-  throw archiveError(file, `is ${stats.isDirectory() ? "a folder" : "a device or a pipe"}, expected a regular file`);
+export function openInput(file: string): Promise<{ handle: FileHandle; stats: Stats }> {
+  return openRegularFile(file, (reason, cause) => archiveError(file, reason, cause));
 }
 
 function failAs(file: string): (error: unknown) => never {

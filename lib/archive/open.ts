@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { kindOfFile, systemCode } from "../base/system_errors.js";
-import { openRegularFile } from "./content.js";
+import { openInput } from "./content.js";
 import { archiveError, checkAborted, toArchiveError } from "./errors.js";
 import { type ArchiveManifest, manifestName, maxManifestBytes, parseManifest } from "./manifest.js";
 import { type OpenArchiveOptions, type ResolvedOpenOptions, readLocation, resolveOpenOptions } from "./open_options.js";
@@ -91,7 +91,7 @@ async function unpack(source: string, stats: Stats, target: string, options: Res
 
 /** The first bytes of a file: at most `most`. */
 async function readStart(file: string, most: number): Promise<Buffer> {
-  const handle = await openRegularFile(file);
+  const { handle } = await openInput(file);
   try {
     const buffer = Buffer.alloc(most);
     let length = 0;

@@ -3,7 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import { pipeline, type Readable } from "node:stream";
 import { crc32, createInflateRaw } from "node:zlib";
 import yauzl from "yauzl";
-import { openRegularFile } from "./content.js";
+import { openInput } from "./content.js";
 
 /** An entry as the archive's directory describes it. */
 export interface ZipEntry {
@@ -30,7 +30,7 @@ const max32 = 0xffffffff;
  * @throws RangeError or an error of yauzl that says how the archive is damaged.
  */
 export async function* readZip(archive: string): AsyncGenerator<ZipEntry> {
-  const handle = await openRegularFile(archive);
+  const { handle } = await openInput(archive);
   try {
     const { size } = await handle.stat();
     const reader = new FileReader(handle, size);

@@ -11,6 +11,24 @@ export function throwIfAborted(signal: AbortSignal | undefined, what?: string): 
 }
 
 /**
+ * What `work` comes to, or ERR_ABORTED as soon as the signal is given: for work that itself cannot be ended, such as a read from a network's
+ * file system that does not answer.
+ */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined, what?: string): Promise<T> {
+  if (signal === undefined) return work;
+  work.catch(() => {}); // nobody waits for it after the signal
+  let stop = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = onAbort(signal, reject, what);
+  });
+  try {
+    return await Promise.race([aborted, work]);
+  } finally {
+    stop();
+  }
+}
+
+/**
  * Calls back when the signal is given, at once where it has been given already.
  *
  * @returns Ends the listening: a signal may outlive the work by far.

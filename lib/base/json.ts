@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { type ErrorCode, ShardspeedError } from "./errors.js";
+import { decodeText, type FileRules, readRegularFile } from "./regular_file.js";
 
 /** An object as JSON has it. */
 export type JsonObject = { [key: string]: unknown };
@@ -14,29 +14,55 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
   return Object.prototype.toString.call(value) === "[object Object]";
 }
 
+/** As deep as Python's reader goes. What follows here may then be recursive: copies, comparisons, messages. */
+const mostLevels = 1000;
+
 /** @throws ShardspeedError `code`: "<where> is not JSON: line 3, column 5: ...". */
 export function parseJson(text: string, where: string, code: ErrorCode): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch (error) {
     throw new ShardspeedError(code, `${where} is not JSON: ${describeJsonError(text, error)}`, { cause: error });
+  }
+  if (isDeeperThan(text, mostLevels)) {
+    throw new ShardspeedError(code, `${where} is nested deeper than ${mostLevels} levels`);
+  }
+  return value;
+}
+
+/** Whether the brackets of a text that is JSON go deeper. */
+function isDeeperThan(text: string, levels: number): boolean {
+  let depth = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 0x22) i = endOfString(text, i);
+    else if (code === 0x5b || code === 0x7b) {
+      if (++depth > levels) return true;
+    } else if (code === 0x5d || code === 0x7d) depth -= 1;
+  }
+  return false;
+}
+
+/** The closing quote of the string that begins at `start`: one behind an even number of backslashes. */
+function endOfString(text: string, start: number): number {
+  for (let end = start; ; ) {
+    end = text.indexOf('"', end + 1);
+    if (end < 0) return text.length;
+    let slashes = 0;
+    while (text.charCodeAt(end - 1 - slashes) === 0x5c) slashes += 1;
+    if (slashes % 2 === 0) return end;
   }
 }
 
 /**
  * A file's text, without the byte order mark that some editors write; undefined where there is no such file.
  *
- * @throws ShardspeedError `code` for a file that is there and cannot be read.
+ * @throws ShardspeedError `code` for what is there and is no regular file, is too long or cannot be read; ERR_ABORTED.
  */
-export async function readTextIfThere(path: string, code: ErrorCode): Promise<string | undefined> {
-  try {
-    const text = await readFile(path, "utf8");
-    return text.startsWith("\uFEFF") ? text.slice(1) : text;
-  } catch (error) {
-    const { code: reason, message } = error as NodeJS.ErrnoException;
-    if (reason === "ENOENT" || reason === "ENOTDIR") return undefined;
-    throw new ShardspeedError(code, `Cannot read ${path}: ${message}`, { cause: error });
-  }
+export async function readTextIfThere(path: string, rules: FileRules): Promise<string | undefined> {
+  const bytes = await readRegularFile(path, rules);
+  return bytes === undefined ? undefined : decodeText(bytes);
 }
 
 /**
@@ -44,11 +70,11 @@ export async function readTextIfThere(path: string, code: ErrorCode): Promise<st
  *
  * @throws ShardspeedError `code` for a file that cannot be read, is not JSON or holds something else than an object.
  */
-export async function readJsonObject(path: string, code: ErrorCode): Promise<JsonObject | undefined> {
-  const text = await readTextIfThere(path, code);
+export async function readJsonObject(path: string, rules: FileRules): Promise<JsonObject | undefined> {
+  const text = await readTextIfThere(path, rules);
   if (text === undefined) return undefined;
-  const value = parseJson(text, path, code);
-  if (!isObject(value)) throw new ShardspeedError(code, `${path} holds no JSON object`);
+  const value = parseJson(text, path, rules.code);
+  if (!isObject(value)) throw new ShardspeedError(rules.code, `${path} holds no JSON object`);
   return value;
 }
 

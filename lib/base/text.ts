@@ -9,11 +9,18 @@ export function showValue(found: unknown): string {
   try {
     // JSON knows neither NaN nor infinity, nor bigints.
     if (typeof found === "number") shown = String(found);
+    else if (isNested(found)) shown = Array.isArray(found) ? "[...]" : "{...}";
     else shown = typeof found === "bigint" ? `${found}n` : (JSON.stringify(found) ?? String(found));
   } catch {
     shown = Object.prototype.toString.call(found);
   }
   return truncate(shown);
+}
+
+/** Deeper than people read, and than the stack may go: messages then show no more than the kind. */
+function isNested(value: unknown, levels = 8): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((item) => isNested(item, levels - 1));
 }
 
 /** `maxNewTokens` as `max_new_tokens`. */

@@ -1,8 +1,9 @@
-import { constants, type Stats } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { type FileHandle, stat } from "node:fs/promises";
 import { throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
-import { describeSystemError, kindOfFile } from "../base/system_errors.js";
+import { openRegularFile } from "../base/regular_file.js";
+import { describeSystemError } from "../base/system_errors.js";
 import { checkpointError } from "./errors.js";
 import type { TensorEntry } from "./types.js";
 
@@ -35,14 +36,10 @@ export class WeightFile {
     body: (file: WeightFile) => Promise<T>,
   ): Promise<T> {
     checkAborted(signal);
-    requireRegularFile(path, await statPath(path));
-    // Without O_NONBLOCK, a pipe that took the file's place since the check above would block for ever.
-    const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: unknown) => {
-      throw systemError(path, error);
-    });
+    const { handle, stats } = await openRegularFile(path, (reason, cause) =>
+      checkpointError({ file: path }, reason, cause),
+    );
     try {
-      const stats = await handle.stat();
-      requireRegularFile(path, stats);
       return await body(new WeightFile(path, stats.size, handle, signal));
     } catch (error) {
       throw ShardspeedError.isInstance(error) ? error : systemError(path, error);
@@ -78,11 +75,6 @@ export async function statPath(path: string): Promise<Stats> {
   } catch (error) {
     throw systemError(path, error);
   }
-}
-
-function requireRegularFile(path: string, stats: Stats): void {
-  if (stats.isFile()) return;
-  throw checkpointError({ file: path }, `is ${kindOfFile(stats)}, expected a regular file`);
 }
 
 export function checkAborted(signal: AbortSignal | undefined): void {

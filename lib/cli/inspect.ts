@@ -3,6 +3,7 @@ import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
+import { showValue } from "../base/text.js";
 import { type ConfigurationReport, describeConfiguration, findModelConfigYaml } from "../serving/configuration.js";
 import {
   isModelArchive,
@@ -75,12 +76,27 @@ async function examineArchive(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<Omit<InspectReport, "warnings">> {
-  const { folder, modelName, version, handler } = archive;
+  const { folder, modelName, version, handler, temporary } = archive;
+  const leadsOut = (place: string) => temporary && !isInside(folder, path.resolve(folder, place));
+  const named = yaml?.parsed.values.deepspeed.config;
+  if (flags.config === undefined && named !== undefined && leadsOut(named)) {
+    throw new ShardspeedError(
+      "ERR_CONFIG",
+      `${yaml?.file}: deepspeed.config is ${showValue(named)}, expected a file of the archive: inspect follows no path out of one. ` +
+        "Pass the file that is meant with --config.",
+    );
+  }
   const configuration = describeConfiguration(yaml, flags.config, folder, logger);
   const handledBy = await nameHandler(handlerSource).catch(toWarning(logger, null));
   const model = modelPathOf(yaml?.parsed.raw.handler);
+  const isElsewhere = model !== undefined && leadsOut(model);
+  if (isElsewhere) {
+    logger.warn(
+      `handler.model_path is ${showValue(model)}, which is not in the archive: inspect follows no path out of one. Inspect that folder itself.`,
+    );
+  }
   const report =
-    model === undefined
+    model === undefined || isElsewhere
       ? undefined
       : await examineModel(path.resolve(folder, model), logger, signal).catch(toWarning(logger, undefined));
   return { archive: { path: location, modelName, version, handler, handledBy }, ...report, configuration };
@@ -93,6 +109,12 @@ function toWarning<T>(logger: Logger, instead: T): (error: unknown) => T {
     logger.warn(error.message);
     return instead;
   };
+}
+
+/** By names alone: unpacking makes no links. */
+function isInside(folder: string, file: string): boolean {
+  const inside = path.relative(folder, file);
+  return inside !== ".." && !inside.startsWith(`..${path.sep}`) && !path.isAbsolute(inside);
 }
 
 function modelPathOf(handler: unknown): string | undefined {

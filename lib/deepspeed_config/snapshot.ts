@@ -1,6 +1,7 @@
-import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { isObject, isPlainObject, parseJson } from "../base/json.js";
+import { decodeText, fileLimits, readRegularFileSync } from "../base/regular_file.js";
 import { showValue } from "../base/text.js";
 
 /** Deeper and larger than any config is: what follows the copy need not care about either. */
@@ -30,15 +31,12 @@ export function takeConfig(config: unknown): ConfigSource {
 }
 
 function readConfigFile(path: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    throw new ShardspeedError("ERR_CONFIG", `Cannot read the DeepSpeed config: ${(error as Error).message}`, {
-      cause: error,
-    });
+  const bytes = readRegularFileSync(path, { code: "ERR_CONFIG", limitBytes: fileLimits.deepSpeedConfig });
+  if (bytes === undefined) {
+    const message = `Cannot read the DeepSpeed config: there is no file ${resolve(path)}`;
+    throw new ShardspeedError("ERR_CONFIG", message);
   }
-  return parseJson(text, path, "ERR_CONFIG");
+  return parseJson(decodeText(bytes), path, "ERR_CONFIG");
 }
 
 function copyValue(value: unknown, where: string): unknown {

@@ -1,6 +1,10 @@
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { type JsonObject, readJsonObject } from "../base/json.js";
+import { type FileRules, fileLimits } from "../base/regular_file.js";
+import { showValue } from "../base/text.js";
+
+const rules: FileRules = { code: "ERR_CHECKPOINT", limitBytes: fileLimits.settings };
 
 /** What a model folder says about token ids. Sampling parameters are not taken from there: text does not change unasked. */
 export interface GenerationDefaults {
@@ -23,8 +27,8 @@ export async function loadGenerationDefaults(
 ): Promise<GenerationDefaults> {
   const generationPath = join(folder ?? "", "generation_config.json");
   const configPath = join(folder ?? "", "config.json");
-  const generation = folder === undefined ? {} : ((await readJsonObject(generationPath, "ERR_CHECKPOINT")) ?? {});
-  const config = known ?? (await readJsonObject(configPath, "ERR_CHECKPOINT")) ?? {};
+  const generation = folder === undefined ? {} : ((await readJsonObject(generationPath, rules)) ?? {});
+  const config = known ?? (await readJsonObject(configPath, rules)) ?? {};
   const read = (key: string): number[] =>
     key in generation ? readIds(generation[key], key, generationPath) : readIds(config[key], key, configPath);
   return {
@@ -40,7 +44,7 @@ function readIds(value: unknown, key: string, path: string): number[] {
   if (!ids.every((id) => Number.isInteger(id) && (id as number) < 2 ** 31)) {
     throw new ShardspeedError(
       "ERR_CHECKPOINT",
-      `${path}: expected ${key} to be a token id or an array of them, found ${JSON.stringify(value)}`,
+      `${path}: expected ${key} to be a token id or an array of them, found ${showValue(value)}`,
     );
   }
   // -1 is written for "none" by some tools.

@@ -1,6 +1,7 @@
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { parseJson, readTextIfThere } from "../base/json.js";
+import { fileLimits } from "../base/regular_file.js";
 import type { Context } from "./context.js";
 import type { HandlerRequest, Untyped } from "./request.js";
 
@@ -121,6 +122,6 @@ export class BaseHandler {
 }
 
 async function readMapping(file: string): Promise<unknown> {
-  const text = await readTextIfThere(file, "ERR_CONFIG");
+  const text = await readTextIfThere(file, { code: "ERR_CONFIG", limitBytes: fileLimits.mapping });
   return text === undefined ? undefined : parseJson(text, file, "ERR_CONFIG");
 }

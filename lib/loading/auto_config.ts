@@ -1,8 +1,9 @@
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { isObject, parseJson } from "../base/json.js";
+import { isObject, parseJson, readTextIfThere } from "../base/json.js";
 import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
+import { fileLimits } from "../base/regular_file.js";
 
 /** The content of a model's config.json. */
 export interface ModelConfig {
@@ -50,16 +51,14 @@ export class AutoConfig {
  *
  * @throws ShardspeedError ERR_CHECKPOINT, saying what is wrong with the folder or the file.
  */
-export async function readModelConfig(folder: string): Promise<unknown> {
-  const path = join(folder, "config.json");
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
+export async function readModelConfig(folder: string, signal?: AbortSignal): Promise<unknown> {
+  const path = join(resolve(folder), "config.json");
+  const rules = { code: "ERR_CHECKPOINT", limitBytes: fileLimits.settings, signal } as const;
+  const text = await readTextIfThere(path, rules);
+  if (text === undefined) {
     const found = await describeFolder(folder);
-    throw new ShardspeedError("ERR_CHECKPOINT", `${folder}: expected a Hugging Face model folder, but ${found}.`, {
-      cause: error,
-    });
+    const message = `${resolve(folder)}: expected a Hugging Face model folder, but ${found}.`;
+    throw new ShardspeedError("ERR_CHECKPOINT", message);
   }
   return parseJson(text, path, "ERR_CHECKPOINT");
 }
@@ -67,5 +66,5 @@ export async function readModelConfig(folder: string): Promise<unknown> {
 async function describeFolder(folder: string): Promise<string> {
   const status = await stat(folder).catch(() => undefined);
   if (status === undefined) return "there is no such folder";
-  return status.isDirectory() ? "it has no config.json that can be read" : "it is not a folder";
+  return status.isDirectory() ? "it has no config.json" : "it is not a folder";
 }

@@ -33,7 +33,8 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   const launch = readLaunchEnvironment();
   const group = findGroup(config.tpSize, launch);
   const report = () => loadNative().cudaReport();
-  const plan = async ({ devices }: Placement) => planModel(await readSource(model), config, devices[0], resolved);
+  const plan = async ({ devices }: Placement) =>
+    planModel(await readSource(model, resolved.signal), config, devices[0], resolved);
   if (group !== undefined) {
     const prepare = async () => {
       const placement = placeInGroup(resolved, group, report);
@@ -46,8 +47,8 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
 }
 
 /** The model's folder, or the config and dtype of a meta model. */
-async function readSource(model: string | MetaModel): Promise<ModelSource> {
+async function readSource(model: string | MetaModel, signal: AbortSignal | undefined): Promise<ModelSource> {
   if (typeof model !== "string")
     return { folder: model.folder, isMeta: true, config: model.config, dtype: model.dtype };
-  return { folder: model, isMeta: false, config: await readModelConfig(model), dtype: undefined };
+  return { folder: model, isMeta: false, config: await readModelConfig(model, signal), dtype: undefined };
 }

@@ -1,4 +1,5 @@
 import { dirname, join } from "node:path";
+import { orAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { openDeepSpeedCheckpoint } from "../checkpoint/deepspeed.js";
@@ -64,10 +65,11 @@ export async function planModel(
   const { spec, files, weights, storedDtype } = resolved;
   // Of a meta model the folder of the weights may know what the config's does not.
   const about = source.folder ?? folder;
-  const [tokenizer, generationDefaults] = await Promise.all([
+  const reading = Promise.all([
     about === undefined ? undefined : loadTokenizer(about),
     loadGenerationDefaults(about, source.config as { [key: string]: unknown }), // an object: it was described
   ]);
+  const [tokenizer, generationDefaults] = await orAborted(reading, options.signal, "Reading the tokenizer");
   return {
     spec,
     weights: { files, weights },

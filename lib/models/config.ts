@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import { isObject } from "../base/json.js";
-import { truncate } from "../base/text.js";
+import { showValue } from "../base/text.js";
 
 /** Bounds of an integer in a config, and what stands in for it where the key is absent. */
 export interface IntegerRange {
@@ -27,13 +27,7 @@ export interface NumberRange {
 export function show(value: unknown): string {
   if (typeof value === "number" || typeof value === "boolean" || value === null || value === undefined)
     return String(value);
-  let text: string;
-  try {
-    text = JSON.stringify(value) ?? String(value);
-  } catch {
-    text = String(value);
-  }
-  return `${truncate(text)} (${Array.isArray(value) ? "array" : typeof value})`;
+  return `${showValue(value)} (${Array.isArray(value) ? "array" : typeof value})`;
 }
 
 /** ERR_UNSUPPORTED_MODEL for a key of config.json: what was found, what was expected, what to do. */

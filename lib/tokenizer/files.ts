@@ -1,8 +1,8 @@
-import { constants as fsConstants } from "node:fs";
-import { open, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { describeJsonError } from "../base/json.js";
+import { readJsonObject, readTextIfThere } from "../base/json.js";
+import { fileLimits, readRegularFile } from "../base/regular_file.js";
 import type { JsonObject } from "./encoding/json.js";
 
 export type { JsonObject } from "./encoding/json.js";
@@ -22,10 +22,6 @@ export interface TokenizerFiles {
   chatTemplates: Map<string, string>;
 }
 
-/** Published tokenizer.json files have up to 35 MB, templates 20 kB. */
-const largestVocabulary = 2 ** 28;
-const largestSmallFile = 2 ** 24;
-const largestTemplate = 2 ** 20;
 const mostTemplates = 100;
 
 /** Reads the JSON files and templates of a folder. */
@@ -33,12 +29,12 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   const at = (name: string) => join(folder, name);
   const names = await readdir(folder).catch(() => [] as string[]);
   const [tokenizer, config, specialTokens, addedTokens, model, template, oldTemplate, named] = await Promise.all([
-    readJson(at("tokenizer.json"), largestVocabulary),
+    readJson(at("tokenizer.json"), fileLimits.vocabulary),
     readJson(at("tokenizer_config.json")),
     readJson(at("special_tokens_map.json")),
     readJson(at("added_tokens.json")),
     readJson(at("config.json")).catch(() => undefined), // Reading the model tells about that one.
-    readTextFile(at("chat_template.jinja"), largestTemplate),
+    readTextFile(at("chat_template.jinja"), fileLimits.template),
     readJson(at("chat_template.json")),
     readNamedTemplates(at("additional_chat_templates")),
   ]);
@@ -75,53 +71,27 @@ async function readNamedTemplates(folder: string): Promise<Map<string, string>> 
   }
   const templates = new Map<string, string>();
   for (const name of names) {
-    const text = await readTextFile(join(folder, name), largestTemplate);
+    const text = await readTextFile(join(folder, name), fileLimits.template);
     if (text !== undefined) templates.set(name.slice(0, -".jinja".length), text);
   }
   return templates;
 }
 
-/** The bytes of a file; undefined where there is none. Only plain files are read, and none beyond a size. */
-export async function readBytes(path: string, limit = largestVocabulary): Promise<Buffer | undefined> {
-  try {
-    // Without O_NONBLOCK a pipe in the file's place would be waited for.
-    const file = await open(path, fsConstants.O_RDONLY | (fsConstants.O_NONBLOCK ?? 0));
-    try {
-      const stats = await file.stat();
-      if (!stats.isFile()) throw new ShardspeedError("ERR_TOKENIZER", `${path} is no plain file`);
-      if (stats.size > limit) {
-        throw new ShardspeedError("ERR_TOKENIZER", `${path} has ${stats.size} bytes; more than ${limit} are not read`);
-      }
-      return await file.readFile();
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (ShardspeedError.isInstance(error)) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new ShardspeedError("ERR_TOKENIZER", `Cannot read ${path}: ${message}`, { cause: error });
-  }
+/** The bytes of a file; undefined where there is none. */
+export async function readBytes(path: string, limitBytes: number = fileLimits.vocabulary): Promise<Buffer | undefined> {
+  return readRegularFile(path, { code: "ERR_TOKENIZER", limitBytes });
 }
 
-export async function readTextFile(path: string, limit = largestVocabulary): Promise<string | undefined> {
-  const bytes = await readBytes(path, limit);
-  const text = bytes?.toString("utf8");
-  return text?.startsWith("\uFEFF") ? text.slice(1) : text;
+export async function readTextFile(
+  path: string,
+  limitBytes: number = fileLimits.vocabulary,
+): Promise<string | undefined> {
+  return readTextIfThere(path, { code: "ERR_TOKENIZER", limitBytes });
 }
 
-export async function readJson(path: string, limit = largestSmallFile): Promise<JsonObject | undefined> {
-  const text = await readTextFile(path, limit);
-  if (text === undefined) return undefined;
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    const reason = error instanceof SyntaxError ? describeJsonError(text, error) : "it is nested too deep";
-    throw new ShardspeedError("ERR_TOKENIZER", `${path} is not JSON: ${reason}`, { cause: error });
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new ShardspeedError("ERR_TOKENIZER", `${path} holds no JSON object`);
-  }
-  return value as JsonObject;
+export async function readJson(
+  path: string,
+  limitBytes: number = fileLimits.settings,
+): Promise<JsonObject | undefined> {
+  return (await readJsonObject(path, { code: "ERR_TOKENIZER", limitBytes })) as JsonObject | undefined;
 }

@@ -1,7 +1,8 @@
-import { open } from "node:fs/promises";
+import { resolve } from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
+import { fileLimits, readRegularFile } from "../base/regular_file.js";
 import { Findings } from "./findings.js";
 import type { GivenKey, ParsedModelConfig } from "./types.js";
 import { validate } from "./validate.js";
@@ -19,9 +20,6 @@ export {
 } from "./effective.js";
 export type { DeepSpeedSection, GivenKey, ModelConfigYaml, ParsedModelConfig, TorchrunSettings } from "./types.js";
 export { ranksPerWorker } from "./values.js";
-
-/** Far above what people write. */
-const largestBytes = 2 ** 20;
 
 export interface ModelConfigOptions {
   /** Receives the warnings, which are also in the result. Default: none does. */
@@ -64,31 +62,14 @@ function readOptions(options: unknown, known: readonly string[]): { path: string
 }
 
 async function readText(path: string): Promise<string> {
-  try {
-    const file = await open(path);
-    try {
-      // Not the size that the system states: that of a pipe or a device says nothing.
-      const buffer = Buffer.alloc(largestBytes + 1);
-      let length = 0;
-      while (length < buffer.length) {
-        const { bytesRead } = await file.read(buffer, length, buffer.length - length, null);
-        if (bytesRead === 0) break;
-        length += bytesRead;
-      }
-      return decode(buffer.subarray(0, length), path);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (ShardspeedError.isInstance(error)) throw error;
-    throw new ShardspeedError("ERR_CONFIG", `Cannot read the model config: ${(error as Error).message}`, {
-      cause: error,
-    });
+  const bytes = await readRegularFile(path, { code: "ERR_CONFIG", limitBytes: fileLimits.yaml });
+  if (bytes === undefined) {
+    throw new ShardspeedError("ERR_CONFIG", `Cannot read the model config: there is no file ${resolve(path)}`);
   }
+  return decode(bytes, path);
 }
 
 function decode(bytes: Buffer, path: string): string {
-  if (bytes.length > largestBytes) throw tooLarge(path);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
@@ -96,12 +77,10 @@ function decode(bytes: Buffer, path: string): string {
   }
 }
 
-function tooLarge(path: string): ShardspeedError {
-  return new ShardspeedError("ERR_CONFIG", `${path}: expected at most 1 MiB of YAML, found more`);
-}
-
 function parse(text: string, path: string, logger: Logger): ParsedModelConfig {
-  if (text.length > largestBytes) throw tooLarge(path);
+  if (text.length > fileLimits.yaml) {
+    throw new ShardspeedError("ERR_CONFIG", `${path}: expected at most 1 MiB of YAML, found more`);
+  }
   const findings = new Findings(path);
   const tree = readYaml(text.replace(/^\uFEFF/, ""), findings);
   if (tree !== undefined && tree.kind !== "map" && !(tree.kind === "scalar" && tree.value === null)) {

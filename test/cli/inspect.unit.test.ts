@@ -207,5 +207,22 @@ describe("inspect of archives and configurations", () => {
       assert.equal(status, 1);
       assert.ok(stderr.startsWith(`shardspeed: ${archive}: c.yaml:2:1: `), stderr);
     });
+
+    test("no path out of it is followed", async (t) => {
+      for (const outside of ["/dev/zero", "../ds.json", demo]) {
+        const yaml = `deepspeed: {config: ${JSON.stringify(outside)}}\n`;
+        const archive = await pack(t, { "c.yaml": yaml, "h.mjs": "" }, "h.mjs");
+        const { status, stderr } = await run(["inspect", archive]);
+        assert.equal(status, 1);
+        assert.match(stderr, /deepspeed\.config is ".*", expected a file of the archive/);
+      }
+      const yaml = `handler: {model_path: ${JSON.stringify(demo)}}\n`;
+      const archive = await pack(t, { "c.yaml": yaml, "h.mjs": "" }, "h.mjs");
+      const { status, stdout } = await run(["inspect", archive, "--json"]);
+      assert.equal(status, 0);
+      const { parameters, warnings } = JSON.parse(stdout);
+      assert.equal(parameters, undefined);
+      assert.match(warnings.join("\n"), /model_path is .*, which is not in the archive/);
+    });
   });
 });
