@@ -11,6 +11,22 @@ export interface Logger {
 /** The default logger, which is silent. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
+/**
+ * A logger for what runs outside of its caller's stack, such as the handler of an event: there an error of the logger would end the process.
+ *
+ * @param onThrow Receives that error, and ends the call that the logger was given to.
+ */
+export function guardLogger(logger: Logger, onThrow: (error: unknown) => void): Logger {
+  const guarded = (level: keyof Logger) => (message: string) => {
+    try {
+      logger[level](message);
+    } catch (error) {
+      onThrow(error);
+    }
+  };
+  return { debug: guarded("debug"), info: guarded("info"), warn: guarded("warn"), error: guarded("error") };
+}
+
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid logger; undefined is the silent one. */
 export function readLogger(value: unknown): Logger {
   if (value === undefined) return silentLogger;

@@ -1,6 +1,6 @@
 import { onAbort, throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { Logger } from "../base/logger.js";
+import { guardLogger, type Logger } from "../base/logger.js";
 import { readPackageInfo } from "../base/package_info.js";
 import type { LaunchEnvironment } from "./environment.js";
 import { deriveSessionKey, makeNonce } from "./handshake.js";
@@ -56,23 +56,22 @@ const longestTimer = 2 ** 31 - 1;
 
 const meetingOfRanks = "The meeting of the ranks";
 
-async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | undefined): Promise<Met> {
-  const side = meeting.place.rank === 0 ? new Host(meeting) : new Guest(meeting);
-  let stop: (() => void) | undefined;
+async function meet(given: Meeting, timeoutMs: number, signal: AbortSignal | undefined): Promise<Met> {
+  let end: (error: unknown) => void = () => {};
   const ended = new Promise<never>((_, reject) => {
-    const timer = setTimeout(
-      () => {
-        const message = `The ranks did not meet within ${timeoutMs / 1000} s: ${side.describe()}`;
-        reject(new ShardspeedError("ERR_COMM", message));
-      },
-      Math.min(timeoutMs, longestTimer),
-    );
-    const stopListening = onAbort(signal, reject, meetingOfRanks);
-    stop = () => {
-      clearTimeout(timer);
-      stopListening();
-    };
+    end = reject;
   });
+  ended.catch(() => {}); // the logger may throw once more while the ranks leave
+  const meeting = { ...given, logger: guardLogger(given.logger, end) };
+  const side = meeting.place.rank === 0 ? new Host(meeting) : new Guest(meeting);
+  const timer = setTimeout(
+    () => {
+      const message = `The ranks did not meet within ${timeoutMs / 1000} s: ${side.describe()}`;
+      end(new ShardspeedError("ERR_COMM", message));
+    },
+    Math.min(timeoutMs, longestTimer),
+  );
+  const stopListening = onAbort(signal, end, meetingOfRanks);
   const outcome = side.meet();
   // The first of the two counts; a later rejection of the other one is ignored.
   outcome.catch(() => {});
@@ -81,11 +80,12 @@ async function meet(meeting: Meeting, timeoutMs: number, signal: AbortSignal | u
     await side.leave();
     return met;
   } catch (error) {
-    const failure = error as Error;
-    const cancelled = ShardspeedError.isInstance(failure) && failure.code === "ERR_ABORTED";
-    await side.leave(cancelled ? "it was cancelled there" : failure.message);
-    throw failure;
+    const cancelled = ShardspeedError.isInstance(error) && error.code === "ERR_ABORTED";
+    const reason = error instanceof Error ? error.message : String(error);
+    await side.leave(cancelled ? "it was cancelled there" : reason);
+    throw error;
   } finally {
-    stop?.();
+    clearTimeout(timer);
+    stopListening();
   }
 }

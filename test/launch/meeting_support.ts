@@ -15,12 +15,17 @@ export interface Changes {
   timeoutMs?: number;
   signal?: AbortSignal;
   logged?: string[];
+  /** Called with every message. */
+  onLog?: (message: string) => void;
   data?: unknown;
 }
 
 export function meet(place: LaunchEnvironment, changes: Changes = {}): Promise<Met> {
-  const { logged = [], data = { rank: place.rank }, ...options } = changes;
-  const log = (message: string) => void logged.push(message);
+  const { logged = [], onLog, data = { rank: place.rank }, ...options } = changes;
+  const log = (message: string) => {
+    logged.push(message);
+    onLog?.(message);
+  };
   const logger: Logger = { debug: log, info: log, warn: (message) => log(`warning: ${message}`), error: log };
   return rendezvous(place, data, { secret, timeoutMs: 30_000, logger, ...options });
 }

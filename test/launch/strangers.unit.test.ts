@@ -35,6 +35,30 @@ describe("strangers", () => {
     for (const socket of strangers) socket.destroy();
   });
 
+  test("where the logger throws: the call ends with its error, and nothing else does", async () => {
+    for (const [what, at] of [
+      ["in the handler of a connection", /cut a connection/],
+      ["when a rank has come", /Rank 1 has come/],
+      ["in the call itself", /waits for/],
+    ] as const) {
+      const [zero, one] = makePlaces(2) as [LaunchEnvironment, LaunchEnvironment];
+      const logged: string[] = [];
+      const thrown = new Error(what);
+      const onLog = (message: string) => {
+        if (at.test(message)) throw thrown;
+      };
+      const meeting = meet(zero, { logged, onLog });
+      const rejected = assert.rejects(meeting, (error) => error === thrown);
+      await waitFor(() => logged.some((line) => /waits for/.test(line)), "rank 0 listens");
+      const other = meet(one, { timeoutMs: 500 }).catch(() => {});
+      const stranger = connect(zero.masterPort, "127.0.0.1").on("error", () => {});
+      stranger.end("garbage\n").resume();
+      await rejected;
+      await other;
+      stranger.destroy();
+    }
+  });
+
   test("more of them than there is room for: the oldest go", async () => {
     const [zero, one] = makePlaces(2) as [LaunchEnvironment, LaunchEnvironment];
     const logged: string[] = [];
