@@ -105,10 +105,31 @@ function parseJson(file: string, bytes: Uint8Array): unknown {
     throw archiveError(file, "is not valid UTF-8");
   }
   try {
-    return JSON.parse(text);
+    JSON.parse(text);
+    return JSON.parse(quoteScalars(text));
   } catch (error) {
     throw archiveError(file, `is not JSON: ${describeJsonError(text, error)}`, error);
   }
+}
+
+/** Keys whose values are text; TorchServe's Java class has the same. */
+const textKeys: ReadonlySet<string> = new Set([
+  "createdOn",
+  "archiverVersion",
+  ...requiredModelKeys,
+  ...fileKeys,
+  ...otherModelKeys,
+]);
+
+/**
+ * A manifest with `"modelVersion": 1.0`, as people write it, made one with `"1.0"`: TorchServe's parser (Gson) takes a number or a boolean for text
+ * as it is written, and JSON.parse keeps "1" only.
+ */
+function quoteScalars(json: string): string {
+  const stringAndScalar = /"([^"\\]*(?:\\.[^"\\]*)*)"(?:(\s*:\s*)(-?\d[-+.\deE]*|true|false))?/gs;
+  return json.replace(stringAndScalar, (all, key: string, colon: string, scalar: string | undefined) =>
+    scalar !== undefined && textKeys.has(key) ? `"${key}"${colon}"${scalar}"` : all,
+  );
 }
 
 function asObject(file: string, what: string, value: unknown): Record<string, unknown> {

@@ -95,6 +95,17 @@ describe("openArchive", () => {
     }
   });
 
+  test("takes numbers and booleans for text as they are written, as TorchServe's parser does", async () => {
+    const model = '"modelName": "m", "handler": "h.mjs", "modelVersion" :\t1.0, "description": "\\"modelVersion\\": 3"';
+    const text = `{"runtime": "python", "model": {${model}, "envelope": true}, "archiverVersion": 0.10, "publisher": 1.0}`;
+    const archive = await openArchive(scratch.tree({ "MAR-INF/MANIFEST.json": text }));
+    assert.equal(archive.version, "1.0");
+    assert.equal(archive.manifest.archiverVersion, "0.10");
+    assert.equal(archive.manifest.model.envelope, "true");
+    assert.equal(archive.manifest.model.description, '"modelVersion": 3');
+    assert.equal((archive.manifest as unknown as { publisher: number }).publisher, 1);
+  });
+
   test("takes a manifest with less and with more than the original writes", async () => {
     const text = manifest({ handler: null, extensions: "x", envelope: "json", description: "d" }, { publisher: 1 });
     const archive = await openArchive(scratch.tree({ "MAR-INF/MANIFEST.json": `\ufeff${text}` }));
@@ -143,7 +154,7 @@ describe("a manifest that is wrong is ERR_ARCHIVE and says where", () => {
     ["no name", manifest({ modelName: undefined }), /has no model\.modelName/],
     ["null as name", manifest({ modelName: null }), /has no model\.modelName/],
     ["no version", manifest({ modelVersion: undefined }), /has no model\.modelVersion/],
-    ["a number as version", manifest({ modelVersion: 1 }), /has the model\.modelVersion 1, expected a string/],
+    ["a list as version", manifest({ modelVersion: [1] }), /has the model\.modelVersion \[\.\.\.\], expected a string/],
     ["a name with a slash", manifest({ modelName: "../m" }), /has the model\.modelName "\.\.\/m", expected \^/],
     ["no runtime", manifest({}, { runtime: undefined }), /has no runtime, expected one of python, python3, LSP/],
     ["another runtime", manifest({}, { runtime: "ruby" }), /has the runtime "ruby"/],
