@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { symlinkSync } from "node:fs";
+import { statfsSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { resolveOpenOptions } from "../../dist/archive/open_options.js";
 import { type OpenArchiveOptions, openArchive } from "../../dist/index.js";
 import { zipFile } from "../checkpoint/zip_writer.js";
 import { listTree, Scratch, type TarHeaders, tarGz } from "./support.js";
@@ -158,6 +160,14 @@ describe("entries that would overwrite each other", () => {
 });
 
 describe("limits count what is there, not what is claimed", () => {
+  test("by default they leave half of the free disk space, and unpack 16 GiB at most", () => {
+    const { maxBytes, maxFiles } = resolveOpenOptions(undefined).limits;
+    const { bavail, bsize } = statfsSync(tmpdir());
+    assert.ok(maxBytes > 0 && maxBytes <= 16 * 1024 ** 3, String(maxBytes));
+    assert.ok(maxBytes <= (bavail * bsize) / 2 + 2 ** 30, `${maxBytes} of ${bavail * bsize}`); // others write meanwhile
+    assert.equal(maxFiles, 10_000);
+  });
+
   const bomb = Buffer.alloc(1e6);
   const cases: [string, OpenArchiveOptions["extractLimits"], () => Promise<Buffer>, RegExp][] = [
     ["bytes, zip", { maxBytes: 999_999 }, async () => zipFile([{ name: "f", data: bomb, deflate: true }]), /maxBytes/],
