@@ -2,20 +2,35 @@ import type { ModelSpec } from "../native/spec.js";
 import { type ConfigReader, unsupportedKey } from "./config.js";
 import type { ModelDescriptor } from "./descriptor.js";
 
-/** Keys that any config may have and that do not change what inference computes: training, generation, bookkeeping. */
-const ignoredKeys = new Set(
-  `_attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash _flash_attn_2_enabled
-  _from_model_config _name_or_path architectures assistant_confidence_threshold assistant_lookbehind attn_implementation
-  bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward decoder_start_token_id diversity_penalty
-  do_sample dtype early_stopping encoder_no_repeat_ngram_size encoder_repetition_penalty eos_token_id epsilon_cutoff
-  eta_cutoff experts_implementation exponential_decay_length_penalty finetuning_task forced_bos_token_id
-  forced_eos_token_id id2label is_decoder label2id length_penalty max_length max_new_tokens max_window_layers min_length
-  model_type name_or_path no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule num_beam_groups
-  num_beams num_labels num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
-  problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
-  suppress_tokens target_lookbehind task_specific_params temperature tf_legacy_loss tie_encoder_decoder
-  tie_last_hidden_states tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p
-  unk_token_id use_bfloat16 use_cache use_sliding_window`.split(/\s+/),
+/**
+ * Keys that any config may have and that do not change what inference computes, by what they are for. Those of transformers are what
+ * PreTrainedConfig and GenerationConfig of versions 4 and 5 write, and what older ones wrote.
+ */
+const ignoredKeys: ReadonlySet<string> = new Set(
+  Object.values({
+    origin: `_auto_class _commit_hash _from_model_config _model_name_or_path _name_or_path architectures auto_map
+      base_model_name_or_path custom_pipelines finetuning_task is_composition model_type name_or_path
+      transformers.js_config transformers_version transformers_weights unsloth_fixed unsloth_version`,
+    running: `_attn_implementation _attn_implementation_autoset _attn_implementation_internal _experts_implementation
+      _experts_implementation_internal _flash_attn_2_enabled _output_attentions _pre_quantization_dtype attn_implementation
+      chunk_size_feed_forward dtype experts_implementation gradient_checkpointing is_decoder max_window_layers
+      output_attentions output_hidden_states output_past return_dict return_dict_in_generate tf_legacy_loss
+      tie_encoder_decoder tie_last_hidden_states torch_dtype torchscript use_bfloat16 use_cache use_return_dict
+      use_sliding_window xla_device`,
+    tokens: `bos_token_id decoder_start_token_id eos_token_id forced_bos_token_id forced_eos_token_id mask_token_id
+      model_max_length pad_token_id prefix sep_token_id tokenizer_class unk_token_id`,
+    classes: "id2label label2id num_labels problem_type task_specific_params",
+    generation: `assistant_confidence_threshold assistant_early_exit assistant_lookbehind bad_words_ids
+      begin_suppress_tokens cache_config cache_implementation compile_config constraints disable_compile
+      diversity_penalty do_sample dola_layers early_stopping encoder_no_repeat_ngram_size encoder_repetition_penalty
+      epsilon_cutoff eta_cutoff exponential_decay_length_penalty force_words_ids generation_config guidance_scale
+      is_assistant length_penalty low_memory max_length max_matching_ngram_size max_new_tokens max_time min_length
+      min_new_tokens min_p no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule num_beam_groups
+      num_beams num_return_sequences output_logits output_scores penalty_alpha prefill_chunk_size
+      prompt_lookup_num_tokens remove_invalid_values renormalize_logits repetition_penalty sequence_bias stop_strings
+      suppress_tokens target_lookbehind temperature token_healing top_h top_k top_p typical_p use_model_defaults
+      watermarking_config`,
+  }).flatMap((keys) => keys.split(/\s+/)),
 );
 
 type Neutral = (value: unknown) => boolean;

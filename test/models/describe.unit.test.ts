@@ -334,6 +334,30 @@ describe("keys that a descriptor does not read", () => {
     assert.deepEqual(warnings, []);
   });
 
+  test("bookkeeping of transformers 4 and 5, and of others, is accepted in silence", () => {
+    const { warnings, logger } = collectWarnings();
+    const bookkeeping = {
+      _model_name_or_path: "/mnt/models/x",
+      _name_or_path: "x/y",
+      _auto_class: null,
+      auto_map: { AutoConfig: "configuration_x.XConfig" },
+      base_model_name_or_path: "x/y",
+      generation_config: {},
+      max_time: null,
+      min_p: 0.1,
+      stop_strings: null,
+      top_h: null,
+      transformers_weights: null,
+      "transformers.js_config": { dtype: "q4" },
+      unsloth_version: "2026.1",
+      use_return_dict: true,
+      cache_implementation: null,
+      watermarking_config: null,
+    };
+    for (const config of Object.values(smallest)) describeModel({ ...config, ...bookkeeping }, { logger });
+    assert.deepEqual(warnings, []);
+  });
+
   test("unknown ones are listed in one warning", () => {
     const { warnings, logger } = collectWarnings();
     describeModel({ ...smallest.opt, my_note: 1, another: { deep: true } }, { logger });
