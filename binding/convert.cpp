@@ -45,7 +45,7 @@ std::vector<WeightView> readWeightViews(const ValueReader& value, size_t files) 
     WeightView view;
     view.role = weight["role"].text();
     view.tensor = weight["tensor"].text();
-    view.dtype = readDType(weight["dtype"]);
+    view.dtype = readStoredDType(weight["dtype"]);
     view.file = static_cast<int32_t>(weight["file"].integer(0, static_cast<int64_t>(files) - 1));
     view.byteOffset = weight["byteOffset"].integer(0, kLargest);
     const ValueReader shape = weight["shape"], strides = weight["strides"];

@@ -203,6 +203,13 @@ DType readDType(const ValueReader& value) {
   return value.choice<DType>({{"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}});
 }
 
+DType readStoredDType(const ValueReader& value) {
+  return value.choice<DType>({{"float32", DType::kF32},
+                              {"float16", DType::kF16},
+                              {"bfloat16", DType::kBF16},
+                              {"float64", DType::kF64}});
+}
+
 ModelSpec readSpec(ObjectReader object) {
   ModelSpec spec;
   spec.family = object["family"].text();

@@ -12,5 +12,7 @@ ModelSpec readSpec(ObjectReader spec);
 
 // lib/native/spec.ts, WeightDtype.
 DType readDType(const ValueReader& value);
+// lib/native/spec.ts, StoredWeightDtype.
+DType readStoredDType(const ValueReader& value);
 
 }  // namespace shardspeed

@@ -92,18 +92,27 @@ async function addFile(
   });
 }
 
-/** The index promises what the files hold. What they hold beyond it is used, as transformers does. */
+/**
+ * What the files hold beyond the index is used, as transformers does. What they lack of it is noted: tools that leave a tied head out of a
+ * shard leave its name in the index, and whether a model needs a tensor is not known here.
+ */
 function compareWithIndex(checkpoint: Checkpoint, folder: string, index: CheckpointIndex, logger: Logger): void {
-  const lacking: string[] = [];
+  const elsewhere: string[] = [];
+  const promised = new Map<string, string>();
   for (const [tensor, file] of index.weightMap) {
     const entry = checkpoint.tensors.get(tensor);
     const holder = entry === undefined ? undefined : checkpoint.files[entry.file]?.path;
-    if (holder !== path.join(folder, file)) {
-      lacking.push(`${quote(tensor)} (${file}${holder === undefined ? "" : `, found in ${path.basename(holder)}`})`);
+    if (holder === undefined) promised.set(tensor, file);
+    else if (holder !== path.join(folder, file)) {
+      elsewhere.push(`${quote(tensor)} (${file}, found in ${path.basename(holder)})`);
     }
   }
-  if (lacking.length > 0) {
-    throw checkpointError({ file: index.path }, `names tensors that are not in their files: ${listed(lacking)}`);
+  if (elsewhere.length > 0) {
+    throw checkpointError({ file: index.path }, `names tensors that are not in their files: ${listed(elsewhere)}`);
+  }
+  if (promised.size > 0) {
+    checkpoint.promised = promised;
+    logger.debug(`${index.path}: names ${listed([...promised.keys()].map(quote))}, which its files do not hold`);
   }
   const unlisted = [...checkpoint.tensors.keys()].filter((name) => !index.weightMap.has(name));
   if (unlisted.length > 0) {

@@ -42,6 +42,8 @@ export interface Checkpoint {
   path: string;
   files: CheckpointFile[];
   tensors: Map<string, TensorEntry>;
+  /** What its index names and no file holds, and the file that it names: a tied head that was removed, or a shard that is damaged. */
+  promised?: ReadonlyMap<string, string>;
   /** Of a checkpoint that was written in shards: the pieces of each tensor that is in them, by rank. `tensors` has the first of them. */
   pieces?: Map<string, TensorEntry[]>;
 }

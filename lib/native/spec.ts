@@ -144,9 +144,13 @@ export interface ModelSpec {
   output: OutputSpec;
 }
 
-/** Types that weights may be stored as. */
+/** Types that an engine holds its weights in. */
 export const weightDtypes = ["float32", "float16", "bfloat16"] as const;
 export type WeightDtype = (typeof weightDtypes)[number];
+
+/** Types that a checkpoint may store weights as. float64 is converted where it is read. */
+export const storedWeightDtypes = [...weightDtypes, "float64"] as const;
+export type StoredWeightDtype = (typeof storedWeightDtypes)[number];
 
 /**
  * A weight role's place in a checkpoint, ready for C++. roles.ts lists the roles, with (out, in) shapes. An absent bias role is no bias;
@@ -156,7 +160,7 @@ export interface WeightView {
   role: string;
   /** The checkpoint's name of it, for messages. */
   tensor: string;
-  dtype: WeightDtype;
+  dtype: StoredWeightDtype;
   /** Index into WeightPlan.files. */
   file: number;
   byteOffset: number;

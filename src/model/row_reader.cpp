@@ -52,6 +52,11 @@ float loadFloat(DType dtype, const uint8_t* at) {
     std::memcpy(&value, at, sizeof value);
     return value;
   }
+  if (dtype == DType::kF64) {
+    double value;
+    std::memcpy(&value, at, sizeof value);
+    return static_cast<float>(value);  // as torch does, also on its way to 16 bits
+  }
   uint16_t bits;
   std::memcpy(&bits, at, sizeof bits);
   return dtype == DType::kF16 ? halfToFloat(bits) : bfloat16ToFloat(bits);

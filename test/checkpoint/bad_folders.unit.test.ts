@@ -31,11 +31,6 @@ const indexes: BadCase[] = [
     says: /1 of 2 files.*two\.safetensors/,
   },
   {
-    what: "a tensor that its file lacks",
-    folder: indexed({ a: "one.safetensors", b: "one.safetensors" }),
-    says: /not in their files: "b" \(one\.safetensors\)/,
-  },
-  {
     what: "a tensor that is in another file",
     folder: indexed(
       { a: "two.safetensors", b: "one.safetensors" },

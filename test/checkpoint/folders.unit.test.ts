@@ -57,6 +57,14 @@ describe("a folder's weights", () => {
       ["x", "y"],
     ],
     [
+      "may be fewer than the index names: a tied head that was left out",
+      {
+        "x.safetensors": weights("x"),
+        "model.safetensors.index.json": '{"weight_map":{"x":"x.safetensors","y":"x.safetensors"}}',
+      },
+      ["x"],
+    ],
+    [
       "may lie in a folder inside",
       { "sub/x.safetensors": weights("x"), "model.safetensors.index.json": '{"weight_map":{"x":"sub/x.safetensors"}}' },
       ["x"],

@@ -516,7 +516,7 @@ describe("wrong tensors", () => {
     });
   }
 
-  for (const dtype of ["int8", "int64", "uint8", "bool", "float64", "float8_e4m3fn", "complex64"] as const) {
+  for (const dtype of ["int8", "int64", "uint8", "bool", "float8_e4m3fn", "complex64"] as const) {
     test(`a weight stored as ${dtype}`, () => {
       const name = "model.layers.1.mlp.up_proj.weight";
       assert.throws(
@@ -525,6 +525,23 @@ describe("wrong tensors", () => {
       );
     });
   }
+
+  test("float64 is read, and converted to what the engine holds", () => {
+    const checkpoint = makeCheckpoint(shapes.llama);
+    for (const [name, entry] of checkpoint.tensors) checkpoint.tensors.set(name, { ...entry, dtype: "float64" });
+    const { storedDtype, weights } = resolve(smallest.llama, checkpoint);
+    assert.equal(storedDtype, "float32");
+    assert.ok(weights.every(({ dtype }) => dtype === "float64"));
+  });
+
+  test("a tensor that the index promises and no file holds is named with its file", () => {
+    const { "model.norm.weight": _, ...others } = shapes.llama;
+    const promised = new Map([["model.norm.weight", "two.safetensors"]]);
+    assert.throws(
+      () => resolve(smallest.llama, { ...makeCheckpoint(others), promised }),
+      hasCode("ERR_CHECKPOINT", /Its index names model\.norm\.weight in two\.safetensors, which does not hold it\./),
+    );
+  });
 
   test("the type of a tensor that is not used does not matter", () => {
     const checkpoint = makeCheckpoint({ ...shapes.gpt2, "transformer.h.0.attn.bias": [1, 1, 16, 16] });

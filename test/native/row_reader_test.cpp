@@ -13,6 +13,7 @@
 namespace shardspeed::test {
 
 static constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+static constexpr DType kStoredDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kF64};
 
 // A file of numbered elements, behind some bytes of something else.
 struct Storage {
@@ -93,7 +94,7 @@ static void checkView(const Storage& storage, int64_t first, const std::vector<i
 }
 
 TEST(row_reader, views_of_every_kind) {
-  for (const DType dtype : kDTypes)
+  for (const DType dtype : kStoredDTypes)
     for (const int64_t header : {0, 1, 4093}) {
       const Storage storage(dtype, 6000, header);
       checkView(storage, 0, {20, 30}, {30, 1});
@@ -171,6 +172,30 @@ TEST(row_reader, random_views) {
     const Note note("view", tried++);
     checkView(storage, first, shape, strides);
   }
+}
+
+TEST(row_reader, float64_is_rounded_to_float32_first_as_torch_does) {
+  const double values[] = {1.0 + 0x1p-11 + 0x1p-40, 0.1, 1e-320, 1e300, -1e300, -0.0};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(values);
+  const TempFile file(std::vector<uint8_t>(bytes, bytes + sizeof values));
+  WeightView view;
+  view.role = "role";
+  view.tensor = "the.tensor";
+  view.dtype = DType::kF64;
+  view.shape = {6};
+  view.strides = {1};
+  const auto reader = makeFileRowReader(view, std::make_shared<WeightReader>(file.weightFile()), {0, 1}, {0, 6});
+  float wide[6];
+  reader->read(0, 1, DType::kF32, wide);
+  CHECK_EQ(wide[0], 1.0f + 0x1p-11f);
+  CHECK_EQ(wide[1], 0.1f);
+  CHECK_EQ(wide[2], 0.0f);
+  CHECK(std::isinf(wide[3]) && wide[3] > 0);
+  CHECK(std::isinf(wide[4]) && wide[4] < 0);
+  CHECK(wide[5] == 0 && std::signbit(wide[5]));
+  uint16_t half[6];
+  reader->read(0, 1, DType::kF16, half);
+  CHECK_EQ(half[0], uint16_t{0x3c00});  // a tie in float32, so to even; from float64 at once it would be the next
 }
 
 TEST(row_reader, scattered_rows_are_told) {

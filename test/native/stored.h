@@ -10,15 +10,18 @@ namespace shardspeed::test {
 
 // A value as a dtype keeps it.
 inline float roundedTo(DType dtype, float value) {
-  if (dtype == DType::kF32) return value;
+  if (dtype == DType::kF32 || dtype == DType::kF64) return value;
   return dtype == DType::kF16 ? halfToFloat(floatToHalf(value)) : bfloat16ToFloat(floatToBfloat16(value));
 }
 
 inline void appendStored(DType dtype, float value, std::vector<uint8_t>& bytes) {
-  uint8_t raw[4];
+  uint8_t raw[8];
+  const double wide = value;
   const uint16_t half = dtype == DType::kF16 ? floatToHalf(value) : floatToBfloat16(value);
   if (dtype == DType::kF32)
     std::memcpy(raw, &value, 4);
+  else if (dtype == DType::kF64)
+    std::memcpy(raw, &wide, 8);
   else
     std::memcpy(raw, &half, 2);
   bytes.insert(bytes.end(), raw, raw + dtypeSize(dtype));

@@ -1,10 +1,10 @@
 import { ShardspeedError } from "../../base/errors.js";
 import { type Logger, silentLogger } from "../../base/logger.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
-import type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../../native/spec.js";
+import type { ModelSpec, StoredWeightDtype, WeightDtype, WeightPlan, WeightView } from "../../native/spec.js";
 import type { ModelDescription, WeightPlace } from "../descriptor.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
-import { bytesOf, findJoint, isWeightDtype, type Joint, makeTiles, rowsOf } from "./tiles.js";
+import { bytesOf, findJoint, isStoredWeightDtype, type Joint, makeTiles, rowsOf } from "./tiles.js";
 
 /** A WeightPlan, and what the checkpoint says about the model beyond it. */
 export interface ResolvedWeights extends WeightPlan {
@@ -97,9 +97,14 @@ function choosePrefixes(description: ModelDescription, checkpoint: Checkpoint): 
 
 function missing(description: ModelDescription, checkpoint: Checkpoint, names: string[], why: string): ShardspeedError {
   const unique = [...new Set(names)];
+  const promised = unique.find((name) => checkpoint.promised?.has(name));
+  const broken =
+    promised === undefined
+      ? ""
+      : ` Its index names ${promised} in ${checkpoint.promised?.get(promised)}, which does not hold it.`;
   return new ShardspeedError(
     "ERR_CHECKPOINT",
-    `${checkpoint.path} lacks ${unique.length} ${unique.length === 1 ? "tensor" : "tensors"} of the ${description.spec.family} model that config.json describes (it holds ${checkpoint.tensors.size}; ${why}): ${unique.join(", ")}. Check that all files are there and that config.json belongs to them.`,
+    `${checkpoint.path} lacks ${unique.length} ${unique.length === 1 ? "tensor" : "tensors"} of the ${description.spec.family} model that config.json describes (it holds ${checkpoint.tensors.size}; ${why}): ${unique.join(", ")}.${broken} Check that all files are there and that config.json belongs to them.`,
   );
 }
 
@@ -161,10 +166,10 @@ function equal(one: readonly number[], other: readonly number[]): boolean {
 function putTogether({ place, entry }: Match, checkpoint: Checkpoint, faults: string[]): Placed[] {
   const pieces = checkpoint.pieces?.get(entry.name) ?? [entry];
   const fileOf = (piece: TensorEntry) => checkpoint.files[piece.file]?.path ?? checkpoint.path;
-  const foreign = pieces.find(({ dtype }) => !isWeightDtype(dtype));
+  const foreign = pieces.find(({ dtype }) => !isStoredWeightDtype(dtype));
   if (foreign !== undefined) {
     faults.push(
-      `${fileOf(foreign)}: tensor ${entry.name} is stored as ${foreign.dtype}, expected float32, float16, bfloat16.`,
+      `${fileOf(foreign)}: tensor ${entry.name} is stored as ${foreign.dtype}, expected float32, float16, bfloat16 or float64.`,
     );
     return [];
   }
@@ -203,7 +208,7 @@ function warnOfUnexpected(
  */
 export function roleTensors(
   weights: readonly WeightView[],
-): { role: string; tensor: string; dtype: WeightDtype; shape: number[] }[] {
+): { role: string; tensor: string; dtype: StoredWeightDtype; shape: number[] }[] {
   const roles = new Map<string, WeightView[]>();
   for (const view of weights) roles.set(view.role, [...(roles.get(view.role) ?? []), view]);
   return [...roles].map(([role, views]) => {
@@ -221,12 +226,14 @@ export function roleTensors(
   });
 }
 
+/** The type of most bytes; float32 for float64, which no engine holds its weights in. */
 function dominantDtype(weights: readonly WeightView[]): WeightDtype {
-  const bytes = new Map<WeightDtype, number>();
+  const bytes = new Map<StoredWeightDtype, number>();
   for (const { dtype, shape } of weights) {
     const size = shape.reduce((product, part) => product * part, bytesOf(dtype));
     bytes.set(dtype, (bytes.get(dtype) ?? 0) + size);
   }
   const [largest] = [...bytes].sort((one, other) => other[1] - one[1]);
-  return largest?.[0] ?? "float32";
+  const dtype = largest?.[0] ?? "float32";
+  return dtype === "float64" ? "float32" : dtype;
 }

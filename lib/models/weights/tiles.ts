@@ -1,15 +1,15 @@
 import type { TensorEntry } from "../../checkpoint/types.js";
-import type { WeightDtype, WeightView } from "../../native/spec.js";
+import type { StoredWeightDtype, WeightView } from "../../native/spec.js";
 import type { WeightPlace } from "../descriptor.js";
 import type { StridedView } from "./views.js";
 
-const elementBytes: Readonly<Record<WeightDtype, number>> = { float32: 4, float16: 2, bfloat16: 2 };
+const elementBytes: Readonly<Record<StoredWeightDtype, number>> = { float32: 4, float16: 2, bfloat16: 2, float64: 8 };
 
-export function isWeightDtype(dtype: string): dtype is WeightDtype {
+export function isStoredWeightDtype(dtype: string): dtype is StoredWeightDtype {
   return Object.hasOwn(elementBytes, dtype);
 }
 
-export function bytesOf(dtype: WeightDtype): number {
+export function bytesOf(dtype: StoredWeightDtype): number {
   return elementBytes[dtype];
 }
 
@@ -88,7 +88,7 @@ function applySteps(place: WeightPlace, start: StridedView): StridedView {
 
 function viewOf(place: WeightPlace, entry: TensorEntry): WeightView {
   const { dtype } = entry;
-  if (!isWeightDtype(dtype)) throw new TypeError(`${entry.name} was not checked`);
+  if (!isStoredWeightDtype(dtype)) throw new TypeError(`${entry.name} was not checked`);
   const start = { shape: [...entry.shape], strides: [...entry.strides], offset: 0 };
   const { shape, strides, offset } = applySteps(place, start);
   return {
