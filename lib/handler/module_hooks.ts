@@ -37,7 +37,8 @@ export function makePackageFindable(): void {
         return nextResolve(specifier, context);
       } catch (error) {
         if (specifier !== packageName) throw error;
-        return nextResolve(own, context);
+        // Not nextResolve(own): require() comes here too, and resolves paths, no URLs.
+        return { url: own, format: "module", shortCircuit: true };
       }
     },
   });

@@ -15,6 +15,7 @@ import { fixture, hasCode } from "../support/fixtures.js";
 
 const scratch = new Scratch();
 const folder = fixture("handlers");
+const readsTypeScript = Boolean((process.features as { typescript?: unknown }).typescript);
 
 async function answerOf(handler: Awaited<ReturnType<typeof loadHandler>>): Promise<string> {
   const service = new HandlerService(handler, new Context({ modelName: "opt", modelDir: folder }));
@@ -66,12 +67,41 @@ describe("a handler module exports", () => {
 
   test("TypeScript where Node reads it", async () => {
     const loaded = loadHandler("typed.ts", folder);
-    if ((process.features as { typescript?: unknown }).typescript) assert.equal(await answerOf(await loaded), "typed");
+    if (readsTypeScript) assert.equal(await answerOf(await loaded), "typed");
     else
       await assert.rejects(
         loaded,
         hasCode("ERR_HANDLER", /typed\.ts: Node .* reads no TypeScript: .*compile it to \.mjs/),
       );
+  });
+});
+
+describe("a handler in TypeScript", { skip: readsTypeScript ? false : "this Node reads no TypeScript" }, () => {
+  const typed = `import { BaseHandler, type Context, type HandlerRequest } from "shardspeed";
+export default class Typed extends BaseHandler {
+  readonly #word: string = "typed";
+  override async initialize(ctx: Context): Promise<void> { this.context = ctx; this.initialized = true; }
+  override preprocess(rows: HandlerRequest[]): unknown[] { return rows; }
+  override inference(rows: unknown[]): string[] { return rows.map((): string => this.#word); }
+  override postprocess(rows: unknown[]): unknown[] { return rows; }
+}
+`;
+
+  for (const ending of [".ts", ".mts"]) {
+    test(`extends BaseHandler where there is no node_modules: ${ending}`, async () => {
+      const elsewhere = scratch.folder({ [`typed${ending}`]: typed });
+      const handler = await resolveHandler({ handler: "typed", modelDir: elsewhere });
+      assert.ok(handler instanceof BaseHandler);
+      assert.equal(await answerOf(handler), "typed");
+    });
+  }
+
+  test("that needs more than its types left out says so", async () => {
+    const elsewhere = scratch.folder({
+      "enumerated.ts": "export enum Color { red }\nexport class Own { handle() {} }\n",
+    });
+    const says = /enumerated\.ts: .*enum is not supported/;
+    await assert.rejects(loadHandler("enumerated.ts", elsewhere), hasCode("ERR_HANDLER", says));
   });
 });
 
