@@ -4,6 +4,7 @@ import { connect, type Socket } from "node:net";
 import { describe, test } from "node:test";
 import type { LaunchEnvironment } from "../../dist/launch/environment.js";
 import { formatAnswer, formatBanner, groupName, makeNonce, protocolVersion } from "../../dist/launch/handshake.js";
+import { meetingPorts } from "../../dist/launch/meeting.js";
 import { assertFails, assertMet, meet, occupy, watchResources } from "./meeting_support.js";
 import { waitFor } from "./processes.js";
 import { makePlaces } from "./support.js";
@@ -129,8 +130,12 @@ describe("strangers", () => {
   });
 
   test("ports end at 65535", async () => {
-    const places = makePlaces(2, { masterPort: 65535 });
-    assertMet(await Promise.all(places.map((place) => meet(place))));
+    const portsFrom = (masterPort: number, agentHoldsPort = false) =>
+      meetingPorts(makePlaces(1, { masterPort, agentHoldsPort })[0] as LaunchEnvironment);
+    assert.deepEqual(portsFrom(65534), [65534, 65535]);
+    assert.deepEqual(portsFrom(65535), [65535]);
+    assert.equal(portsFrom(65520).length, 16);
+    // The port itself is not listened on here: programs beside this one may have it.
     const [none] = makePlaces(2, { masterPort: 65535, agentHoldsPort: true }) as [LaunchEnvironment];
     await assertFails(meet(none), "ERR_CONFIG", /MASTER_PORT=65535/);
   });
