@@ -25,8 +25,8 @@ export interface LaunchEnvironment {
 const defaultPort = 29500;
 
 /**
- * Reads how this process was launched. RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT win over what Slurm, Open
- * MPI and MPICH set under their own names.
+ * Reads how this process was launched. RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE (LOCAL_SIZE of DeepSpeed's launcher), MASTER_ADDR and
+ * MASTER_PORT win over what Slurm, Open MPI and MPICH set under their own names.
  *
  * @returns undefined where this process was started alone.
  * @throws ShardspeedError ERR_CONFIG where the variables are incomplete or contradict each other.
@@ -102,6 +102,13 @@ function nameLauncher(lookup: Lookup, own: LauncherVariables | undefined): Launc
   if (lookup("RANK") === undefined) return own?.launcher ?? "environment";
   if (lookup("TORCHELASTIC_RUN_ID") !== undefined) return "torchrun";
   if (lookup("SHARDSPEED_LAUNCHER") !== undefined) return "shardspeed";
+  if (
+    lookup("LOCAL_WORLD_SIZE") === undefined &&
+    lookup("LOCAL_SIZE") !== undefined &&
+    lookup("CROSS_SIZE") !== undefined
+  ) {
+    return "deepspeed";
+  }
   if (own !== undefined) return own.launcher;
   return lookup("KUBERNETES_SERVICE_HOST") === undefined ? "environment" : "kubernetes";
 }
@@ -117,7 +124,9 @@ function readLocal(
     (own?.rank === undefined || Number(own.rank.value) === rank) &&
     (own?.worldSize === undefined || Number(own.worldSize.value) === worldSize);
   const rankVariable = lookup("LOCAL_RANK") ?? (isOwn ? own?.localRank : undefined);
-  const sizeVariable = lookup("LOCAL_WORLD_SIZE") ?? (isOwn ? own?.localWorldSize : undefined);
+  // DeepSpeed's own launcher calls it LOCAL_SIZE, and so may anything else: it counts only beside LOCAL_RANK.
+  const deepSpeed = rankVariable?.name === "LOCAL_RANK" ? lookup("LOCAL_SIZE") : undefined;
+  const sizeVariable = lookup("LOCAL_WORLD_SIZE") ?? deepSpeed ?? (isOwn ? own?.localWorldSize : undefined);
   if (rankVariable === undefined && sizeVariable === undefined) {
     const countsHosts = isOwn && own !== undefined && own.launcher !== "kubernetes" && worldSize > 1;
     if (countsHosts) throw wrong([own.rank, own.worldSize], "LOCAL_RANK and LOCAL_WORLD_SIZE to be set too");

@@ -2,7 +2,15 @@ import { ShardspeedError } from "../base/errors.js";
 import { truncate } from "../base/text.js";
 
 /** Who started this process. */
-export type Launcher = "torchrun" | "slurm" | "openmpi" | "mpich" | "kubernetes" | "shardspeed" | "environment";
+export type Launcher =
+  | "torchrun"
+  | "deepspeed"
+  | "slurm"
+  | "openmpi"
+  | "mpich"
+  | "kubernetes"
+  | "shardspeed"
+  | "environment";
 
 export interface Variable {
   name: string;
@@ -32,6 +40,6 @@ export function wrong(found: (Variable | undefined)[], expected: string): Shards
   return new ShardspeedError(
     "ERR_CONFIG",
     `The launcher's variables are wrong: found ${shown}, expected ${expected}. Start all ranks by one launcher (shardspeed run, torchrun, ` +
-      "srun, mpirun), or unset these variables to run without others.",
+      "deepspeed, srun, mpirun), or unset these variables to run without others.",
   );
 }

@@ -19,6 +19,18 @@ const torchrun: Variables = {
   TORCHELASTIC_USE_AGENT_STORE: "True",
 };
 
+// As deepspeed/launcher/launch.py sets them for the second rank of the second of two hosts.
+const deepspeed: Variables = {
+  RANK: "3",
+  LOCAL_RANK: "1",
+  WORLD_SIZE: "4",
+  LOCAL_SIZE: "2",
+  CROSS_RANK: "1",
+  CROSS_SIZE: "2",
+  MASTER_ADDR: "node1",
+  MASTER_PORT: "29500",
+};
+
 // As srun sets them for task 5 of 7 on three nodes.
 const srun: Variables = {
   SLURM_PROCID: "5",
@@ -59,6 +71,19 @@ describe("launchers", () => {
       launchId: "abc",
     });
     assert.equal(readLaunchEnvironment({ ...torchrun, TORCHELASTIC_USE_AGENT_STORE: "False" })?.agentHoldsPort, false);
+  });
+
+  test("DeepSpeed's own", () => {
+    const place = readLaunchEnvironment(deepspeed);
+    assert.deepEqual([place?.rank, place?.worldSize, place?.localRank, place?.localWorldSize], [3, 4, 1, 2]);
+    assert.deepEqual([place?.launcher, place?.masterAddr, place?.masterPort], ["deepspeed", "node1", 29500]);
+    // LOCAL_WORLD_SIZE says the same under a name that nothing else uses.
+    const both = readLaunchEnvironment({ ...deepspeed, LOCAL_WORLD_SIZE: "4", LOCAL_RANK: "3" });
+    assert.deepEqual([both?.localRank, both?.localWorldSize], [3, 4]);
+    // A launcher that numbers ranks under its own names does not mean a LOCAL_SIZE that stands there by chance.
+    assert.equal(readLaunchEnvironment({ ...openMpi, LOCAL_SIZE: "9" })?.localWorldSize, 4);
+    const { LOCAL_RANK, ...unnumbered } = deepspeed;
+    assert.equal(readLaunchEnvironment(unnumbered)?.localWorldSize, 1);
   });
 
   test("srun", () => {
@@ -197,6 +222,7 @@ describe("wrong", () => {
     ["no address", { RANK: "1", WORLD_SIZE: "2" }, /expected MASTER_ADDR to be set/],
     ["local rank alone", { ...base, LOCAL_RANK: "0" }, /found LOCAL_RANK=0, expected LOCAL_RANK and LOCAL_WORLD_SIZE/],
     ["local size alone", { ...base, LOCAL_WORLD_SIZE: "1" }, /found LOCAL_WORLD_SIZE=1, expected/],
+    ["DeepSpeed's local size too small", { ...deepspeed, LOCAL_SIZE: "1" }, /LOCAL_RANK=1, LOCAL_SIZE=1/],
     ["local rank too large", { ...base, LOCAL_RANK: "1", LOCAL_WORLD_SIZE: "1" }, /LOCAL_RANK=1, LOCAL_WORLD_SIZE=1/],
     ["local size too large", { ...base, LOCAL_RANK: "1", LOCAL_WORLD_SIZE: "3" }, /LOCAL_WORLD_SIZE=3/],
     ["Slurm's tasks", { ...srun, SLURM_STEP_TASKS_PER_NODE: "2(y3)" }, /SLURM_STEP_TASKS_PER_NODE=2\(y3\)/],
@@ -208,7 +234,9 @@ describe("wrong", () => {
 });
 
 test("any values at all: a place that is whole, nothing, or ERR_CONFIG", () => {
-  const names = [...new Set([torchrun, srun, openMpi, hydra].flatMap((variables) => Object.keys(variables)))];
+  const names = [
+    ...new Set([torchrun, deepspeed, srun, openMpi, hydra].flatMap((variables) => Object.keys(variables))),
+  ];
   const number = fc.integer({ min: -1, max: 9 }).map(String);
   const value = fc.oneof(
     { weight: 6, arbitrary: number },
