@@ -1,8 +1,9 @@
 import { readFileSync } from "node:fs";
-import { availableParallelism, cpus, release, totalmem } from "node:os";
+import { cpus, release, totalmem } from "node:os";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { availableMemoryBytes, formatBytes } from "../base/memory.js";
+import { readMachineLimits } from "../base/machine.js";
+import { formatBytes } from "../base/memory.js";
 import { readPackageInfo } from "../base/package_info.js";
 import { whyNoCuda } from "../loading/device.js";
 import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native/binding.js";
@@ -56,8 +57,7 @@ export async function doctor({ json }: { json?: boolean }): Promise<void> {
 function examine(): DoctorReport {
   const { features, build, cuda, error } = tryAddon();
   const file = nativePath() ?? null;
-  // Without a limit the runtime answers 0, or a number beyond any memory.
-  const limit = process.constrainedMemory?.() ?? 0;
+  const { availableBytes, memoryLimitBytes, processors } = readMachineLimits();
   return {
     shardspeed: readPackageInfo().version,
     node: { version: process.versions.node, nodeApi: process.versions.napi ?? "none", v8: process.versions.v8 },
@@ -71,14 +71,14 @@ function examine(): DoctorReport {
     processor: {
       model: cpus()[0]?.model.trim() ?? "unknown",
       logicalProcessors: cpus().length,
-      usableProcessors: availableParallelism(),
+      usableProcessors: processors,
       kernels: features?.kernels ?? null,
       available: features?.available ?? [],
     },
     memory: {
       totalBytes: totalmem(),
-      availableBytes: availableMemoryBytes(),
-      limitBytes: limit > 0 && limit < 2 ** 52 ? limit : null,
+      availableBytes,
+      limitBytes: Number.isFinite(memoryLimitBytes) ? memoryLimitBytes : null,
     },
     addon: { path: file, kind: file === null ? null : kindOf(file), compiler: build?.compiler ?? null, error },
     cuda: toCudaSection(cuda, firstLine("/proc/driver/nvidia/version")),

@@ -1,6 +1,7 @@
 import { constants } from "node:buffer";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { availableMemoryBytes, formatBytes } from "../base/memory.js";
+import { availableMemoryBytes } from "../base/machine.js";
+import { formatBytes } from "../base/memory.js";
 import { toForwardRequest } from "./generation.js";
 import { checkTokenIds } from "./generation_options.js";
 import type { Session } from "./session.js";

@@ -1,6 +1,6 @@
-import { availableParallelism } from "node:os";
 import { ShardspeedError } from "../base/errors.js";
-import { availableMemoryBytes, formatBytes } from "../base/memory.js";
+import { availableMemoryBytes, readMachineLimits } from "../base/machine.js";
+import { formatBytes } from "../base/memory.js";
 import type { CudaReport, MemoryEstimate, NativeBinding, RankPlan } from "../native/binding.js";
 import { mostThreads, pageTokens } from "../native/limits.js";
 import { type Device, describeUnusable, toPlanDevice } from "./device.js";
@@ -43,12 +43,12 @@ export interface MemoryPlan {
 export function planMemory(
   model: ModelPlan,
   placement: Placement,
-  options: Pick<ResolvedInitOptions, "threads" | "maxBatchTokens" | "kvCacheBytes">,
+  options: Pick<ResolvedInitOptions, "threads" | "maxBatchTokens" | "kvCacheBytes" | "logger">,
   binding: NativeBinding,
 ): MemoryPlan {
   const { spec, dtype, tpSize, maxSequenceTokens } = model;
   const { devices, firstRank, processesOnHost } = placement;
-  const threads = options.threads ?? shareOfProcessors(devices.length * processesOnHost);
+  const threads = chooseThreads(options, devices.length * processesOnHost, devices[0].cudaIndex === undefined);
   const ranks: RankPlan = {
     ...{ spec, dtype, tpSize, firstRank, threads, maxSequenceTokens },
     devices: devices.map(toPlanDevice),
@@ -73,8 +73,23 @@ export function planMemory(
   return { ranks, estimates, kvCachePages };
 }
 
-function shareOfProcessors(ranks: number): number {
-  return Math.min(mostThreads, Math.max(1, Math.floor(availableParallelism() / ranks)));
+/** Threads of each rank: by default the processors of this process (what a container leaves of them), divided among the ranks of the host. */
+function chooseThreads(
+  { threads: wanted, logger }: Pick<ResolvedInitOptions, "threads" | "logger">,
+  ranks: number,
+  onCpu: boolean,
+): number {
+  const { processors } = readMachineLimits();
+  const share = Math.min(mostThreads, Math.max(1, Math.floor(processors / ranks)));
+  const threads = wanted ?? share;
+  // Threads for a GPU only load the weights.
+  if (onCpu && threads * ranks > processors) {
+    logger.warn(
+      `${threads} threads for each of the ${ranks} ranks on this host are more than the ${processors} processors that this process may use: ` +
+        `they will wait for each other. ${threads > share ? `Set threads to ${share}, or leave it out.` : "Use fewer ranks."}`,
+    );
+  }
+  return threads;
 }
 
 /** Ranks that share one memory: what they take together, and where. */

@@ -22,8 +22,8 @@ export interface InitOptions {
   /** "auto", "cpu", "cuda" (the first usable GPU) or "cuda:1". Default "auto": the first usable GPU, else the CPU, with a log line. */
   device?: string;
   /**
-   * CPU threads of each rank, for loading weights and for computing on the CPU: 1 to 1024. Default: the processors available to this process,
-   * divided among the ranks of this host.
+   * CPU threads of each rank, for loading weights and for computing on the CPU: 1 to 1024. Default: the processors that affinity and the
+   * CPU quotas of containers leave this process, divided among the ranks of this host.
    */
   threads?: number;
   /** Maximum number of tokens in a step: 1 to 65,535. Longer prompts take several steps. Default 512. */

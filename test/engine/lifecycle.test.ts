@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import { readMachineLimits } from "../../dist/base/machine.js";
 import { initInference, type LoadProgress, ShardspeedError } from "../../dist/index.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
 
@@ -71,6 +72,23 @@ describe("loading", () => {
       initInference(demoModel, { kvCacheBytes: 100 }),
       hasCode("ERR_OUT_OF_MEMORY", /kvCacheBytes 100/),
     );
+  });
+
+  test("more threads and ranks than processors give a warning that says how many there are", async () => {
+    const { processors } = readMachineLimits();
+    const warnings = async (options: { threads?: number; config?: object }) => {
+      const lines: string[] = [];
+      const logger = { debug() {}, info() {}, warn: (line: string) => lines.push(line), error() {} };
+      await using _engine = await initInference(demoModel, { device: "cpu", logger, ...options });
+      return lines.filter((line) => line.includes("wait for each other"));
+    };
+    assert.deepEqual(await warnings({}), []);
+    assert.deepEqual(await warnings({ threads: processors }), []);
+    const [line, ...more] = await warnings({ threads: processors + 1 });
+    assert.deepEqual(more, []);
+    assert.match(line as string, new RegExp(`^${processors + 1} threads .* ${processors} processors`));
+    assert.match(line as string, new RegExp(`Set threads to ${processors},`));
+    assert.equal((await warnings({ threads: processors, config: { tensor_parallel: { tp_size: 2 } } })).length, 1);
   });
 
   test("a weights file that becomes shorter meanwhile is an error", async (t) => {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { availableMemoryBytes } from "../../dist/base/memory.js";
+import { availableMemoryBytes } from "../../dist/base/machine.js";
 import { launchVariables } from "../support/ranks.js";
 
 // What loading a divided model takes, on a checkpoint large enough that Node's own memory does not hide it.
