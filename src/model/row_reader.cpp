@@ -8,31 +8,84 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <list>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/half.h"
 
 namespace shardspeed {
 
-WeightReader::WeightReader(const WeightFile& file) : path_(file.path), bytes_(file.bytes) {
-  descriptor_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) throw Error("ERR_CHECKPOINT", path_ + ": cannot be opened: " + std::strerror(errno));
-  struct stat status {};
-  if (fstat(descriptor_, &status) != 0 || status.st_size != bytes_) {
-    close(descriptor_);
-    throw Error("ERR_CHECKPOINT", path_ + ": changed while it was being loaded: expected " + std::to_string(bytes_) +
-                                      " bytes, found " + std::to_string(status.st_size));
+class WeightReader::Descriptor {
+ public:
+  explicit Descriptor(const std::string& path) : number_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (number_ < 0) throw Error("ERR_CHECKPOINT", path + ": cannot be opened: " + std::strerror(errno));
   }
+  ~Descriptor() { close(number_); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+struct WeightReader::OpenFiles {
+  std::mutex mutex;
+  std::list<const WeightReader*> latest;  // those that are open, the one read last in front
+};
+
+WeightReader::OpenFiles& WeightReader::openFiles() {
+  static OpenFiles files;
+  return files;
+}
+
+WeightReader::WeightReader(const WeightFile& file) : path_(file.path), bytes_(file.bytes) {
+  struct stat status {};
+  if (stat(path_.c_str(), &status) != 0)
+    throw Error("ERR_CHECKPOINT", path_ + ": cannot be opened: " + std::strerror(errno));
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+  descriptor();
 }
 
 WeightReader::~WeightReader() {
-  close(descriptor_);
+  OpenFiles& files = openFiles();
+  const std::lock_guard<std::mutex> lock(files.mutex);
+  files.latest.remove(this);
+}
+
+std::shared_ptr<const WeightReader::Descriptor> WeightReader::descriptor() const {
+  OpenFiles& files = openFiles();
+  const std::lock_guard<std::mutex> lock(files.mutex);
+  if (open_) {
+    if (files.latest.front() != this) {
+      files.latest.remove(this);
+      files.latest.push_front(this);
+    }
+    return open_;
+  }
+  const auto opened = std::make_shared<const Descriptor>(path_);
+  struct stat status {};
+  if (fstat(opened->number(), &status) != 0 || status.st_size != bytes_)
+    throw Error("ERR_CHECKPOINT", path_ + ": changed while it was being loaded: expected " + std::to_string(bytes_) +
+                                      " bytes, found " + std::to_string(status.st_size));
+  if (status.st_dev != device_ || status.st_ino != inode_)
+    throw Error("ERR_CHECKPOINT", path_ + ": was replaced by another file while it was being loaded");
+  files.latest.push_front(this);
+  open_ = opened;
+  while (files.latest.size() > kMostOpen) {
+    files.latest.back()->open_.reset();  // who reads it now keeps it open until the end of the read
+    files.latest.pop_back();
+  }
+  return open_;
 }
 
 void WeightReader::read(int64_t offset, int64_t length, void* out) const {
+  const std::shared_ptr<const Descriptor> file = descriptor();
   for (int64_t done = 0; done < length;) {
     const ssize_t count =
-        pread(descriptor_, static_cast<uint8_t*>(out) + done, static_cast<size_t>(length - done), offset + done);
+        pread(file->number(), static_cast<uint8_t*>(out) + done, static_cast<size_t>(length - done), offset + done);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0)
       throw Error("ERR_CHECKPOINT",

@@ -25,10 +25,14 @@ class RowReader {
   virtual void read(int64_t first, int64_t count, DType dtype, void* out) const = 0;
 };
 
-// A checkpoint file, open for reading. Reports ERR_CHECKPOINT where it is gone, unreadable or not the size it had. It
-// is read and not mapped: a mapped file that somebody shortens ends the process, a read one is an error.
+// A checkpoint file to read from. Reports ERR_CHECKPOINT where it is gone, unreadable or not the file it was. It is
+// read and not mapped: a mapped file that somebody shortens ends the process, a read one is an error. Of all files in
+// the process only those read last are open, kMostOpen at most: a checkpoint may have more shards than the system lets
+// a process open.
 class WeightReader {
  public:
+  static constexpr size_t kMostOpen = 16;
+
   explicit WeightReader(const WeightFile& file);
   ~WeightReader();
   WeightReader(const WeightReader&) = delete;
@@ -40,9 +44,16 @@ class WeightReader {
   void read(int64_t offset, int64_t length, void* out) const;
 
  private:
+  class Descriptor;
+  struct OpenFiles;
+  static OpenFiles& openFiles();
+  // Of the file, opened again if it was closed meanwhile.
+  std::shared_ptr<const Descriptor> descriptor() const;
+
   std::string path_;
   int64_t bytes_ = 0;
-  int descriptor_ = -1;
+  uint64_t device_ = 0, inode_ = 0;
+  mutable std::shared_ptr<const Descriptor> open_;  // guarded by the mutex of openFiles()
 };
 
 // Rows and columns of a view's tensor.

@@ -1,11 +1,13 @@
 #include "model/row_reader.h"
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
 #include "check.h"
+#include "group_ranks.h"
 #include "random.h"
 #include "stored.h"
 #include "temp_file.h"
@@ -252,11 +254,6 @@ TEST(row_reader, files_that_shrink_while_they_are_read) {
 }
 
 TEST(row_reader, failures_leave_no_descriptor_open) {
-  const auto openDescriptors = [] {
-    int count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++count;
-    return count;
-  };
   if (!std::filesystem::exists("/proc/self/fd")) SKIP("this system has no /proc/self/fd");
   const Storage storage(DType::kF32, 10, 0);
   const int before = openDescriptors();
@@ -267,6 +264,43 @@ TEST(row_reader, failures_leave_no_descriptor_open) {
     CHECK_THROWS("ERR_CHECKPOINT", "", storage.reader(storage.view(0, {100, 100}, {100, 1})));
     storage.reader(storage.view(0, {2, 5}, {5, 1}));
   }
+  CHECK_EQ(openDescriptors(), before);
+}
+
+TEST(row_reader, more_files_than_may_be_open) {
+  constexpr int kFiles = 100;
+  std::vector<std::unique_ptr<TempFile>> files;
+  for (int i = 0; i < kFiles; ++i)
+    files.push_back(std::make_unique<TempFile>(std::vector<uint8_t>(64, static_cast<uint8_t>(i))));
+  if (!std::filesystem::exists("/proc/self/fd")) SKIP("this system has no /proc/self/fd");
+  const int before = openDescriptors();
+  const int most = before + static_cast<int>(WeightReader::kMostOpen);
+  std::vector<std::unique_ptr<WeightReader>> readers;
+  for (const auto& file : files) readers.push_back(std::make_unique<WeightReader>(file->weightFile()));
+  CHECK(openDescriptors() <= most);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 5 * kFiles; ++i) {
+        uint8_t byte = 0;
+        const int file = (i * (t + 1)) % kFiles;
+        readers[static_cast<size_t>(file)]->read(7, 1, &byte);
+        if (byte != file) ++wrong;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(wrong.load(), 0);
+  CHECK(openDescriptors() <= most);
+  // Opened again, it must be the same file.
+  uint8_t byte;
+  for (size_t i = 50; i < 50 + WeightReader::kMostOpen; ++i) readers[i]->read(0, 1, &byte);
+  const TempFile other(std::vector<uint8_t>(64, 200));
+  std::filesystem::rename(other.path(), files[0]->path());
+  CHECK_THROWS("ERR_CHECKPOINT", "was replaced by another file", readers[0]->read(0, 1, &byte));
+  std::filesystem::remove(files[1]->path());
+  CHECK_THROWS("ERR_CHECKPOINT", "cannot be opened", readers[1]->read(0, 1, &byte));
+  readers.clear();
   CHECK_EQ(openDescriptors(), before);
 }
 
