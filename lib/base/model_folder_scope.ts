@@ -32,9 +32,3 @@ export async function resolveModelPath(path: string): Promise<string> {
   }
   return path;
 }
-
-/** For errors: that a model folder is not there, and where it was looked for. Names of the Hub look like relative paths. */
-export function describeMissingFolder(path: string): string {
-  const places = modelPathCandidates(path).join(" and ");
-  return `${path}: there is no such folder; looked for ${places}. Nothing is downloaded: give the path of a folder with the model's files`;
-}

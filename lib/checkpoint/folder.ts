@@ -1,4 +1,5 @@
 import { readdir } from "node:fs/promises";
+import { findForeignForm } from "../base/foreign_model.js";
 import type { Logger } from "../base/logger.js";
 import { checkpointError, listed } from "./errors.js";
 import { isWeightName, systemError } from "./weight_file.js";
@@ -132,24 +133,17 @@ function chooseSingle(names: readonly string[]): FolderChoice | string | undefin
   return `has several weights files and no index that says which is meant: ${listed(candidates)}. Open one of them`;
 }
 
-const otherForms: readonly [pattern: RegExp, form: string][] = [
-  [/^adapter_.*\.(safetensors|bin)$/, "an adapter (LoRA) without its base model"],
-  [/\.gguf$/i, "GGUF"],
-  [/\.(h5|keras)$/i, "TensorFlow/Keras"],
-  [/\.ckpt(\.|$)/i, "a TensorFlow or Lightning checkpoint"],
-  [/\.msgpack$/i, "Flax"],
-  [/\.onnx$/i, "ONNX"],
-  [/\.(engine|plan)$/i, "TensorRT"],
-  [/\.(mar|zip|tar|tgz|tar\.gz)$/i, "an archive"],
-];
-
 function describeNoWeights(names: readonly string[]): string {
   const others = names.flatMap((name) => {
-    const form = otherForms.find(([pattern]) => pattern.test(name))?.[1];
-    return form === undefined ? [] : [`${name} (${form})`];
+    const form = findForeignForm(name);
+    return form === undefined ? [] : [{ shown: `${name} (${form.name})`, form }];
   });
   const expected =
     "expected model.safetensors or pytorch_model.bin, shards of them with their index, or another .safetensors, .bin, .pt or .pth file";
-  if (others.length > 0) return `holds no weights that can be read, found ${listed(others)}; ${expected}`;
+  const [first] = others;
+  if (first !== undefined) {
+    const found = listed(others.map(({ shown }) => shown));
+    return `holds no weights that can be read, found ${found}; ${expected}. ${first.form.advice}`;
+  }
   return `holds no weights, found ${names.length === 0 ? "an empty folder" : listed(names)}; ${expected}`;
 }

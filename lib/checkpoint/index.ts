@@ -30,7 +30,7 @@ export async function openCheckpoint(location: string, options: OpenCheckpointOp
   }
   const { logger = silentLogger, signal } = options;
   const { folder, files, index } = await findFiles(path.resolve(location), logger, signal);
-  const checkpoint: Checkpoint = { path: location, files: [], tensors: new Map() };
+  const checkpoint: Checkpoint = { path: path.resolve(location), files: [], tensors: new Map() };
   for (const name of files) await addFile(checkpoint, path.join(folder, name), logger, signal);
   if (index !== undefined) compareWithIndex(checkpoint, folder, index, logger);
   if (checkpoint.tensors.size === 0) {

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
+import { findModelFolder } from "../base/hub_cache.js";
 import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
 import { showValue } from "../base/text.js";
@@ -64,9 +65,10 @@ async function examine(location: string, flags: InspectFlags, signal: AbortSigna
     });
     return { ...report, warnings: warnings.map((warning) => nameArchive(warning, archive, location)) };
   }
-  const yaml = await findModelConfigYaml(flags.modelConfig, location, logger);
-  const configuration = describeConfiguration(yaml, flags.config, location, logger);
-  return { archive: null, ...(await examineModel(location, logger, signal)), configuration, warnings };
+  const folder = await findModelFolder(location, "ERR_CHECKPOINT");
+  const yaml = await findModelConfigYaml(flags.modelConfig, folder, logger);
+  const configuration = describeConfiguration(yaml, flags.config, folder, logger);
+  return { archive: null, ...(await examineModel(folder, logger, signal)), configuration, warnings };
 }
 
 async function examineArchive(

@@ -20,7 +20,7 @@ export interface ConfigSource {
  * @throws ShardspeedError ERR_CONFIG for a file that cannot be read or is not JSON, and for what is not an object.
  */
 export function takeConfig(config: unknown): ConfigSource {
-  const where = typeof config === "string" ? config : "The DeepSpeed config";
+  const where = typeof config === "string" ? resolve(config) : "The DeepSpeed config";
   const found = typeof config === "string" ? readConfigFile(config) : config;
   const values = found === undefined ? {} : copyValue(found, where);
   if (isPlainObject(values)) return { values, where };
@@ -36,7 +36,7 @@ function readConfigFile(path: string): unknown {
     const message = `Cannot read the DeepSpeed config: there is no file ${resolve(path)}`;
     throw new ShardspeedError("ERR_CONFIG", message);
   }
-  return parseJson(decodeText(bytes), path, "ERR_CONFIG");
+  return parseJson(decodeText(bytes), resolve(path), "ERR_CONFIG");
 }
 
 function copyValue(value: unknown, where: string): unknown {

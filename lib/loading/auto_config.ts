@@ -1,8 +1,9 @@
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { describeForeignModel, describeMissingFolder } from "../base/foreign_model.js";
+import { findModelFolder } from "../base/hub_cache.js";
 import { isObject, parseJson, readTextIfThere } from "../base/json.js";
-import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
 import { fileLimits } from "../base/regular_file.js";
 
 /** The content of a model's config.json. */
@@ -25,7 +26,7 @@ export class AutoConfig {
    * Reads the config.json of a model folder.
    *
    * @param folder A folder with config.json. A relative path is searched in the working directory, then in the model folder of the calling
-   * handler.
+   * handler. A name of the Hub is searched in the cache of Hugging Face; nothing is downloaded.
    * @returns The parsed file, for modelFromConfig().
    * @throws ShardspeedError ERR_CHECKPOINT if the file does not exist or cannot be read.
    */
@@ -33,7 +34,7 @@ export class AutoConfig {
     if (typeof folder !== "string" || folder === "") {
       throw invalidArgument("folder", "the path of a model folder", folder);
     }
-    const path = resolve(await resolveModelPath(folder));
+    const path = await findModelFolder(folder, "ERR_CHECKPOINT");
     if (!(await stat(path).catch(() => undefined))) {
       throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(folder)}, config.json among them.`);
     }
@@ -56,15 +57,9 @@ export async function readModelConfig(folder: string, signal?: AbortSignal): Pro
   const rules = { code: "ERR_CHECKPOINT", limitBytes: fileLimits.settings, signal } as const;
   const text = await readTextIfThere(path, rules);
   if (text === undefined) {
-    const found = await describeFolder(folder);
+    const found = await describeForeignModel(folder);
     const message = `${resolve(folder)}: expected a Hugging Face model folder, but ${found}.`;
     throw new ShardspeedError("ERR_CHECKPOINT", message);
   }
   return parseJson(text, path, "ERR_CHECKPOINT");
-}
-
-async function describeFolder(folder: string): Promise<string> {
-  const status = await stat(folder).catch(() => undefined);
-  if (status === undefined) return "there is no such folder";
-  return status.isDirectory() ? "it has no config.json" : "it is not a folder";
 }

@@ -1,5 +1,8 @@
+import { stat } from "node:fs/promises";
 import { throwIfAborted } from "../base/abort.js";
-import { invalidArgument } from "../base/errors.js";
+import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { describeMissingFolder } from "../base/foreign_model.js";
+import { findModelFolder } from "../base/hub_cache.js";
 import { rejectConflicts, resolveConfig } from "../deepspeed_config/engine_config.js";
 import type { Engine } from "../engine/engine.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
@@ -16,7 +19,7 @@ import { startInGroup, startLocally } from "./start.js";
  * Loads a model and starts its engine, as `deepspeed.init_inference()` does in Python. Under a launcher (torchrun, Slurm, MPI, Kubernetes,
  * `shardspeed run`) with a tp_size above 1, all ranks call it and get an engine; `engine.isDriver` is true on rank 0.
  *
- * @param model A Hugging Face model folder (config.json, weights, usually a tokenizer), or a meta model of modelFromConfig(). The weights of a
+ * @param model A Hugging Face model folder (config.json, weights, usually a tokenizer), the name of a model in the Hugging Face cache, or a meta model of modelFromConfig(). The weights of a
  * meta model come from `checkpoint`, else from the folder `baseDir`, else from the folder of its config.
  * @returns The engine, ready to generate.
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONFIG, ERR_UNSUPPORTED_MODEL, ERR_CHECKPOINT, ERR_TOKENIZER, ERR_OUT_OF_MEMORY,
@@ -50,5 +53,9 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
 async function readSource(model: string | MetaModel, signal: AbortSignal | undefined): Promise<ModelSource> {
   if (typeof model !== "string")
     return { folder: model.folder, isMeta: true, config: model.config, dtype: model.dtype };
-  return { folder: model, isMeta: false, config: await readModelConfig(model, signal), dtype: undefined };
+  const folder = await findModelFolder(model, "ERR_CHECKPOINT");
+  if (!(await stat(folder).catch(() => undefined))) {
+    throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(model)}.`);
+  }
+  return { folder, isMeta: false, config: await readModelConfig(folder, signal), dtype: undefined };
 }

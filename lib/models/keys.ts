@@ -1,3 +1,6 @@
+import { ShardspeedError } from "../base/errors.js";
+import { isObject } from "../base/json.js";
+import { showValue, truncate } from "../base/text.js";
 import type { ModelSpec } from "../native/spec.js";
 import { type ConfigReader, unsupportedKey } from "./config.js";
 import type { ModelDescriptor } from "./descriptor.js";
@@ -97,6 +100,18 @@ const arithmeticKeys: Readonly<Record<string, Neutral>> = {
   use_qk_norm: off,
 };
 
+const quantizationKeys: ReadonlySet<string> = new Set(["compression_config", "quantization", "quantization_config"]);
+
+function quantized(key: string, value: unknown): ShardspeedError {
+  const method = isObject(value) ? (value.quant_method ?? value.format ?? value.mode) : undefined;
+  const named = typeof method === "string" ? ` (${truncate(method)})` : "";
+  return new ShardspeedError(
+    "ERR_UNSUPPORTED_MODEL",
+    `config.json has ${key} = ${showValue(value)}: the model's weights are quantized${named}, expected float32, float16, bfloat16 or float64 ones. ` +
+      "Take the model that it was quantized from.",
+  );
+}
+
 const advice = "shardspeed does not compute it; leaving it out would change what the model says.";
 
 /**
@@ -115,8 +130,9 @@ export function judgeUnreadKeys(config: ConfigReader, descriptor: ModelDescripto
       const only = descriptor.fixedKeys[key];
       if (value !== null && value !== only) throw unsupportedKey(key, value, String(only), advice);
     } else if (Object.hasOwn(arithmeticKeys, key)) {
-      if (!arithmeticKeys[key]?.(value))
-        throw unsupportedKey(key, value, "no such setting, or a neutral value", advice);
+      if (arithmeticKeys[key]?.(value)) continue;
+      if (quantizationKeys.has(key)) throw quantized(key, value);
+      throw unsupportedKey(key, value, "no such setting, or a neutral value", advice);
     } else if (!ignoredKeys.has(key) && !descriptor.ignoredKeys.includes(key)) {
       unknown.push(key);
     }

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { describeMissingFolder, resolveModelPath } from "../base/model_folder_scope.js";
+import { describeMissingFolder } from "../base/foreign_model.js";
+import { findModelFolder } from "../base/hub_cache.js";
 import { OptionReader } from "../base/option_reader.js";
 import { describeTokenizerFiles, loadTokenizer } from "./load.js";
 import type { Tokenizer, TokenizerOptions } from "./types.js";
@@ -46,7 +47,7 @@ export class AutoTokenizer {
       throw invalidArgument("folder", "the path of a model folder", folder);
     }
     const reader = new OptionReader("The options of AutoTokenizer.fromPretrained", options, optionNames);
-    const path = await resolveModelPath(folder);
+    const path = await findModelFolder(folder, "ERR_TOKENIZER");
     const tokenizer = await loadTokenizer(path);
     if (tokenizer !== undefined) {
       const given = optionNames.map((name) => [name, reader.get(name)]).filter(([, value]) => value !== undefined);

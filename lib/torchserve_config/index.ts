@@ -34,7 +34,7 @@ export interface ModelConfigOptions {
 export async function readModelConfigYaml(path: string, options?: ModelConfigOptions): Promise<ParsedModelConfig> {
   if (typeof path !== "string" || path === "") throw invalidArgument("path", "the path of a YAML file", path);
   const { logger } = readOptions(options, ["logger"]);
-  return parse(await readText(path), path, logger);
+  return parse(await readText(path), resolve(path), logger);
 }
 
 /**
@@ -66,7 +66,7 @@ async function readText(path: string): Promise<string> {
   if (bytes === undefined) {
     throw new ShardspeedError("ERR_CONFIG", `Cannot read the model config: there is no file ${resolve(path)}`);
   }
-  return decode(bytes, path);
+  return decode(bytes, resolve(path));
 }
 
 function decode(bytes: Buffer, path: string): string {
