@@ -204,10 +204,8 @@ DType readDType(const ValueReader& value) {
 }
 
 DType readStoredDType(const ValueReader& value) {
-  return value.choice<DType>({{"float32", DType::kF32},
-                              {"float16", DType::kF16},
-                              {"bfloat16", DType::kBF16},
-                              {"float64", DType::kF64}});
+  return value.choice<DType>(
+      {{"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}, {"float64", DType::kF64}});
 }
 
 ModelSpec readSpec(ObjectReader object) {
