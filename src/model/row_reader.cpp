@@ -18,7 +18,8 @@ namespace shardspeed {
 
 class WeightReader::Descriptor {
  public:
-  explicit Descriptor(const std::string& path) : number_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  // Without O_NONBLOCK a pipe that took the file's place would be waited for.
+  explicit Descriptor(const std::string& path) : number_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
     if (number_ < 0) throw Error("ERR_CHECKPOINT", path + ": cannot be opened: " + std::strerror(errno));
   }
   ~Descriptor() { close(number_); }
@@ -36,7 +37,8 @@ struct WeightReader::OpenFiles {
 };
 
 WeightReader::OpenFiles& WeightReader::openFiles() {
-  static OpenFiles files;
+  // Never destroyed: an engine may still load when the process exits.
+  static auto& files = *new OpenFiles;
   return files;
 }
 

@@ -43,7 +43,7 @@ describe("small files of strangers", () => {
     execFileSync("mkfifo", [at("pipe")]);
     const places: [string, RegExp][] = [
       [at("pipe"), /is a pipe, expected a regular file$/],
-      ["/dev/zero", /^\/dev\/zero: is a device, expected a regular file$/],
+      ["/dev/zero", /: is a device, expected a regular file$/],
       [folder, /is a folder, expected a regular file$/],
     ];
     for (const [i, [place, message]] of places.entries()) {
