@@ -10,6 +10,7 @@ import type { JsonObject } from "./encoding/json.js";
 import type { Vocabulary } from "./encoding/models.js";
 import type { AddedIds } from "./encoding/post_processor.js";
 import { type NamedToken, TokenizerSettings } from "./settings.js";
+import { createTokenBytes, type TokenBytes } from "./token_bytes.js";
 import type {
   BatchEncoding,
   ChatMessage,
@@ -25,7 +26,7 @@ import type {
 /** Above this many characters encodeAsync gives way to other work. */
 const shortText = 2000;
 /** How long it works at a stretch, in milliseconds. */
-const slice = 4;
+const slice = 2;
 
 /** What a tokenizer is made of. */
 export interface TokenizerParts {
@@ -48,6 +49,8 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   readonly chatTemplate: string | undefined;
   readonly #encoder: Encoder;
   readonly #createDecoder: DecoderFactory;
+  readonly #tokenBytes: TokenBytes;
+  readonly #addedIdSet: ReadonlySet<number>;
   readonly #cleansUp: boolean;
   /** (vocabSize), with holes. */
   readonly #tokens: readonly (string | undefined)[];
@@ -67,6 +70,11 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
       ids.set(content, id);
     }
     this.#tokens = tokens;
+    this.#tokenBytes = createTokenBytes(
+      tokenizer.decoder,
+      tokens.find((token) => token !== undefined && /^\p{L}+$/u.test(token)),
+    );
+    this.#addedIdSet = new Set(added.map(({ id }) => id));
     this.#ids = ids;
     this.vocabSize = tokens.length;
     const around = (adds: boolean, name: string) =>
@@ -157,6 +165,12 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
 
   idToToken(id: number): string | undefined {
     return this.#tokens[id];
+  }
+
+  tokenBytes(id: number): Uint8Array | undefined {
+    const token = this.#tokens[id];
+    if (token === undefined) return undefined;
+    return this.#addedIdSet.has(id) ? new TextEncoder().encode(token) : this.#tokenBytes(token);
   }
 
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions & { tokenize: false }): string;

@@ -136,6 +136,8 @@ export interface Tokenizer extends TokenizerCall {
   decodeStream(options?: DecodeOptions): DecodeStream;
   tokenToId(token: string): number | undefined;
   idToToken(id: number): string | undefined;
+  /** The bytes that a token adds to a text: UTF-8, or some of a character's where it takes several tokens. undefined for an unknown id. */
+  tokenBytes(id: number): Uint8Array | undefined;
   /**
    * A conversation as the prompt that the model was trained on: its ids, or with `tokenize: false` its text. Encode that
    * text with `addSpecialTokens: false`: templates write the special tokens themselves.

@@ -8,6 +8,22 @@ import { demoFolder, kinds, readCases, tokenizersFolder } from "./fixtures.js";
 
 describe("against the Rust tokenizers package", () => {
   for (const kind of kinds) {
+    test(`${kind}: the bytes of tokens are those of their text`, async () => {
+      const tokenizer = await AutoTokenizer.fromPretrained(tokenizersFolder + kind);
+      for (const { ids } of readCases(kind).decode.filter(({ text }) => !text.includes("\uFFFD"))) {
+        const bytes = Buffer.concat(ids.map((id) => tokenizer.tokenBytes(id) ?? Buffer.of()));
+        // A word piece goes on with what is before it; at the start it stands as it is.
+        const text = tokenizer
+          .decode(ids, { cleanUpTokenizationSpaces: false })
+          .replace(kind === "word_piece" ? /^##/ : "", "");
+        // What the start of a text leaves out is there: a token stands behind others.
+        const spaced = bytes.toString("utf8").trim();
+        if (kind !== "word_suffix") assert.equal(spaced.replaceAll(/\s/g, ""), text.replaceAll(/\s/g, ""), `${ids}`);
+        if (["byte_level", "byte_fallback"].includes(kind)) assert.ok(bytes.toString("utf8").endsWith(text), `${ids}`);
+      }
+      assert.equal(tokenizer.tokenBytes(10_000_000), undefined);
+    });
+
     test(kind, async () => {
       const tokenizer = await AutoTokenizer.fromPretrained(tokenizersFolder + kind);
       const cases = readCases(kind);

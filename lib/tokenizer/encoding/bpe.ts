@@ -7,12 +7,6 @@ const pairBase = 2 ** 26;
 const mostKept = 20_000;
 const longestKept = 64;
 
-interface Symbol {
-  id: number;
-  previous: number;
-  next: number;
-}
-
 /** Byte pair encoding as in the Rust tokenizers package. */
 export class Bpe implements Model {
   readonly #vocab: ReadonlyMap<string, number>;
@@ -80,11 +74,12 @@ export class Bpe implements Model {
     const ids: number[] = [];
     let lastUnknown = false;
     let place = 0;
+    let spelled = 0;
     for (const character of word) {
       const end = place + character.length;
       const token = (place > 0 ? this.#prefix : "") + character + (end === word.length ? this.#suffix : "");
       place = end;
-      if ((place & 8191) === 0) yield;
+      if ((++spelled & 1023) === 0) yield;
       const id = this.#vocab.get(token);
       if (id !== undefined) {
         ids.push(id);
@@ -106,33 +101,40 @@ export class Bpe implements Model {
   *#mergeAll(ids: number[]): Generator<void, number[]> {
     if (ids.length < 2) return ids;
     if (ids.length <= 24) return this.#mergeFew(ids);
-    const symbols: Symbol[] = ids.map((id, i) => ({ id, previous: i - 1, next: i + 1 < ids.length ? i + 1 : -1 }));
+    // A chain of the ids that are left: -1 ends it, and is the id of what has been merged into its neighbour.
+    const chain = Int32Array.from(ids);
+    const previous = new Int32Array(ids.length);
+    const next = new Int32Array(ids.length);
+    for (let i = 0; i < ids.length; i++) {
+      previous[i] = i - 1;
+      next[i] = i + 1 < ids.length ? i + 1 : -1;
+    }
     const queue = new MergeQueue();
     const offer = (place: number): void => {
-      const left = symbols[place];
-      const right = left === undefined || left.next < 0 ? undefined : symbols[left.next];
-      if (left === undefined || right === undefined) return;
-      const merge = this.#merges.get(left.id * pairBase + right.id);
+      const after = place < 0 ? -1 : (next[place] as number);
+      if (after < 0) return;
+      const merge = this.#merges.get((chain[place] as number) * pairBase + (chain[after] as number));
       if (merge !== undefined) queue.push(merge.rank, place, merge.id);
     };
-    for (let i = 0; i < symbols.length; i++) {
+    for (let i = 0; i < ids.length; i++) {
       offer(i);
-      if ((i & 4095) === 4095) yield;
+      if ((i & 1023) === 1023) yield;
     }
     for (let taken = 0; queue.pop(); taken++) {
-      if ((taken & 2047) === 2047) yield;
-      const left = symbols[queue.place] as Symbol;
-      const right = left.id < 0 || left.next < 0 ? undefined : (symbols[left.next] as Symbol);
+      if ((taken & 511) === 511) yield;
+      const { place, id } = queue;
+      const left = chain[place] as number;
+      const after = left < 0 ? -1 : (next[place] as number);
       // The pair may have changed since it was queued.
-      if (right === undefined || this.#merges.get(left.id * pairBase + right.id)?.id !== queue.id) continue;
-      left.id = queue.id;
-      right.id = -1;
-      left.next = right.next;
-      if (right.next >= 0) (symbols[right.next] as Symbol).previous = queue.place;
-      offer(left.previous);
-      offer(queue.place);
+      if (after < 0 || this.#merges.get(left * pairBase + (chain[after] as number))?.id !== id) continue;
+      chain[place] = id;
+      chain[after] = -1;
+      next[place] = next[after] as number;
+      if ((next[place] as number) >= 0) previous[next[place] as number] = place;
+      offer(previous[place] as number);
+      offer(place);
     }
-    return symbols.filter(({ id }) => id >= 0).map(({ id }) => id);
+    return Array.from(chain.filter((id) => id >= 0));
   }
 
   /** For words of usual length looking through all pairs is quicker than a queue. */

@@ -165,7 +165,7 @@ class Unigram implements Model {
       });
       if (!single) offer(start, start + width, -1, this.#unknownScore);
       start += width;
-      if ((start & 2047) < width) yield;
+      if ((start & 511) < width) yield;
     }
     const pieces: { start: number; end: number; id: number }[] = [];
     for (let end = length; end > 0; end = from[end] as number) {
@@ -174,8 +174,11 @@ class Unigram implements Model {
       // Neighbouring unknown characters are one unknown token.
       if (isUnknown && before?.id === -1) before.start = from[end] as number;
       else pieces.push({ start: from[end] as number, end, id: isUnknown ? -1 : (token[end] as number) });
+      if ((pieces.length & 1023) === 0) yield;
     }
+    let done = 0;
     for (const { start, end, id } of pieces.reverse()) {
+      if ((++done & 511) === 0) yield;
       if (id !== -1) ids.push(this.#ids.get(word.slice(start, end)) as number);
       else this.#spellUnknown(word.slice(start, end), ids);
     }
