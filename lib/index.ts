@@ -24,6 +24,7 @@ export type {
   GenerationResult,
   GenerationTimings,
   GenerationUsage,
+  LikelyToken,
 } from "./engine/generation.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
 export type { ModelInfo } from "./engine/model_info.js";

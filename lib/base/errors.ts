@@ -53,7 +53,8 @@ export class ShardspeedError extends Error {
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options);
-    this.name = "ShardspeedError";
+    // What AbortController users look for, as in Node's own errors and DOMException.
+    this.name = code === "ERR_ABORTED" ? "AbortError" : "ShardspeedError";
     this.code = code;
     Object.defineProperty(this, marker, { value: true });
   }

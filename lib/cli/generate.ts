@@ -127,7 +127,7 @@ async function write(engine: Engine, prompt: Prompt, options: GenerationOptions,
     timings: {
       firstTokenMs: firstTokenAt - startedAt,
       totalMs: endedAt - startedAt,
-      tokensPerSecond: newTokens > 1 && decodeSeconds > 0 ? (newTokens - 1) / decodeSeconds : 0,
+      ...(newTokens > 1 && decodeSeconds > 0 ? { tokensPerSecond: (newTokens - 1) / decodeSeconds } : {}),
     },
   };
 }
@@ -136,7 +136,7 @@ function statistics({ newTokens, finishReason, timings }: Statistics, loadMs: nu
   const { firstTokenMs, totalMs, tokensPerSecond } = timings;
   const parts = [
     `${newTokens} new tokens in ${(totalMs / 1000).toFixed(2)} s`,
-    `${tokensPerSecond.toFixed(1)} tokens/s`,
+    ...(tokensPerSecond === undefined ? [] : [`${tokensPerSecond.toFixed(1)} tokens/s`]),
     `first after ${firstTokenMs.toFixed(0)} ms`,
     `loaded in ${(loadMs / 1000).toFixed(2)} s`,
     finishReason === "stop" ? "stopped" : "length reached",

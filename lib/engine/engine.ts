@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { NativeStats } from "../native/binding.js";
@@ -56,6 +57,8 @@ export interface EngineParts {
   session: Session;
   module: Omit<EngineModule, "forward" | "generate" | "spec">;
   tokenizer: Tokenizer | undefined;
+  /** Why there is no tokenizer, as a clause with the files that are there. */
+  tokenizerFiles?: string | undefined;
   generationDefaults: GenerationDefaults;
   contextTokens: number;
   /** Rank of this process in its group; 0 if all ranks are in this process. */
@@ -72,6 +75,7 @@ export class Engine {
   readonly rank: number;
   readonly #session: Session;
   readonly #generationDefaults: GenerationDefaults;
+  readonly #tokenizerFiles: string;
   /** Whether a call of the user has rejected, or will reject, with the failure that ended the engine. */
   #failureTold = false;
 
@@ -81,6 +85,7 @@ export class Engine {
     this.rank = parts.rank;
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
+    this.#tokenizerFiles = parts.tokenizerFiles ?? "The model has none";
     this.contextTokens = parts.contextTokens;
     const { vocabSize } = parts.module.info;
     this.module = {
@@ -119,16 +124,19 @@ export class Engine {
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
    */
   generate(prompt: Prompt, options?: GenerationOptions): Promise<GenerationResult>;
+  generate(prompts: readonly Prompt[], options?: GenerationOptions): Promise<GenerationResult[]>;
   generate(
-    prompts: readonly string[] | readonly (readonly number[])[],
+    prompt: Prompt | readonly Prompt[],
     options?: GenerationOptions,
-  ): Promise<GenerationResult[]>;
+  ): Promise<GenerationResult | GenerationResult[]>;
   async generate(
-    prompt: Prompt | readonly string[] | readonly (readonly number[])[],
+    prompt: Prompt | readonly Prompt[],
     options?: GenerationOptions,
   ): Promise<GenerationResult | GenerationResult[]> {
-    if (!isBatch(prompt)) return this.#prepare(prompt, options, "prompt").run();
-    const sequences = prompt.map((one, i) => this.#prepare(one, options, `prompt[${i}]`));
+    const startedAt = performance.now();
+    if (!isBatch(prompt)) return (await this.#prepare(prompt, options, "prompt", startedAt)).run();
+    const preparing = prompt.map((one, i) => this.#prepare(one, options, `prompt[${i}]`, startedAt));
+    const sequences = await Promise.all(preparing);
     // If one fails, cancel the others: their results would be lost.
     const together = new AbortController();
     try {
@@ -145,7 +153,7 @@ export class Engine {
    * @throws ShardspeedError Like generate(), from the first step of the iteration.
    */
   async *stream(prompt: Prompt, options?: GenerationOptions): AsyncGenerator<GenerationChunk, void, undefined> {
-    yield* this.#prepare(prompt, options, "prompt").chunks();
+    yield* (await this.#prepare(prompt, options, "prompt", performance.now())).chunks();
   }
 
   /**
@@ -189,6 +197,13 @@ export class Engine {
     return this.dispose();
   }
 
+  /** A line for console.log: hundreds of tensors and a vocabulary help nobody. */
+  [inspect.custom](): string {
+    const { info, dtype, devices } = this.module;
+    const state = this.disposed ? ", disposed" : "";
+    return `Engine { ${info.family}, ${dtype}, ${[...new Set(devices)].join(", ")}, up to ${this.contextTokens} tokens${state} }`;
+  }
+
   #checkAlive(): void {
     if (!this.#session.ended) return;
     this.#failureTold = true;
@@ -204,7 +219,7 @@ export class Engine {
     );
   }
 
-  #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string) {
+  async #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string, startedAt: number) {
     this.#checkDriver();
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
     throwIfAborted(resolved.signal);
@@ -214,7 +229,8 @@ export class Engine {
         "Stop strings need a tokenizer, and the model has none. Use stopTokenIds.",
       );
     }
-    const tokens = this.#toTokens(prompt, name);
+    const tokens = await this.#toTokens(prompt, name);
+    throwIfAborted(resolved.signal);
     const room = this.contextTokens - tokens.length;
     const wanted = resolved.maxNewTokensGiven ? resolved.maxNewTokens : 1;
     if (room < wanted) {
@@ -225,7 +241,6 @@ export class Engine {
       );
     }
     const request = toNativeRequest(tokens, Math.min(resolved.maxNewTokens, room), resolved);
-    const startedAt = performance.now();
     const chunks = (also?: AbortSignal) => {
       const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
       const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
@@ -234,18 +249,25 @@ export class Engine {
     return { chunks, run: (also?: AbortSignal) => collect(chunks(also), tokens.length, startedAt) };
   }
 
-  #toTokens(prompt: Prompt, name: string): number[] {
-    const tokens = typeof prompt === "string" ? this.#encode(prompt, name) : copyTokenIds(prompt, name);
+  async #toTokens(prompt: Prompt, name: string): Promise<number[]> {
+    const tokens = typeof prompt === "string" ? await this.#encode(prompt, name) : copyTokenIds(prompt, name);
+    // As in transformers, a text of no tokens is one that begins.
+    if (tokens.length === 0 && prompt === "") tokens.push(...this.#firstToken());
     if (tokens.length === 0) throw invalidArgument(name, "at least one token", prompt);
     checkTokenIds(tokens, this.module.info.vocabSize, name);
     return tokens;
   }
 
-  #encode(text: string, name: string): number[] {
+  #firstToken(): number[] {
+    const id = this.#generationDefaults.bosTokenId ?? this.tokenizer?.bosTokenId;
+    return id === undefined ? [] : [id];
+  }
+
+  async #encode(text: string, name: string): Promise<number[]> {
     if (!this.tokenizer) {
       throw new ShardspeedError(
         "ERR_TOKENIZER",
-        "The model's folder has no tokenizer.json, so prompts must be token ids.",
+        `Found a prompt of text, and no tokenizer: prompts must be token ids. ${this.#tokenizerFiles}.`,
       );
     }
     // Encoding takes time on the JavaScript thread: none is spent on what is far too long.
@@ -255,7 +277,7 @@ export class Engine {
         `Found ${text.length} characters in ${name}, which cannot be ${this.contextTokens} tokens or fewer. Shorten the prompt.`,
       );
     }
-    return this.tokenizer.encode(text);
+    return this.tokenizer.encodeAsync(text);
   }
 }
 
@@ -270,7 +292,7 @@ function copyTokenIds(prompt: unknown, name: string): number[] {
 }
 
 /** Text or arrays in an array are prompts; where anything else stands beside them, the error names the one that is wrong. */
-function isBatch(prompt: unknown): prompt is readonly string[] | readonly (readonly number[])[] {
+function isBatch(prompt: Prompt | readonly Prompt[]): prompt is readonly Prompt[] {
   return Array.isArray(prompt) && prompt.some((one) => typeof one === "string" || typeof one === "object");
 }
 

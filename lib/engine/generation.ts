@@ -9,12 +9,20 @@ import { TextStream } from "./text_stream.js";
 /** Why a sequence ended: "stop" for a stop token or stop string, "length" for maxNewTokens. */
 export type FinishReason = "stop" | "length";
 
-/** Natural-log probability of a new token under the model's distribution, before penalties and temperature. */
-export interface GeneratedLogprob {
+/** A token that could have come, with its natural-log probability under the model's distribution, before penalties and temperature. */
+export interface LikelyToken {
   id: number;
   logprob: number;
+  /** The token's text, special tokens too; U+FFFD for part of a character. Absent for a model without a tokenizer. */
+  token?: string;
+  /** Its UTF-8 bytes: those of several tokens joined may be one character. */
+  bytes?: number[];
+}
+
+/** A new token with its log-probability. */
+export interface GeneratedLogprob extends LikelyToken {
   /** The requested number of the most likely tokens, in descending order. */
-  top: TokenLogprob[];
+  top: LikelyToken[];
 }
 
 /** A part of a stream: the tokens since the last chunk, and their text. */
@@ -25,6 +33,10 @@ export interface GenerationChunk {
   logprobs?: GeneratedLogprob[];
   /** On the last chunk. */
   finishReason?: FinishReason;
+  /** With the finishReason "stop": the stop string, or the id of the stop token. */
+  stopReason?: string | number;
+  /** On the last chunk: of the whole sequence. */
+  usage?: GenerationUsage;
 }
 
 export interface GenerationUsage {
@@ -36,8 +48,8 @@ export interface GenerationTimings {
   /** Time from the call to the first new token, including the wait in the queue. */
   firstTokenMs: number;
   totalMs: number;
-  /** Rate of the new tokens after the first chunk; 0 if there are none. */
-  tokensPerSecond: number;
+  /** Rate of the new tokens after the first chunk; absent if there are none. */
+  tokensPerSecond?: number;
 }
 
 /** The result of a generation. Text and ids do not include the prompt. */
@@ -47,6 +59,8 @@ export interface GenerationResult {
   /** Includes the stop token, if one ended the sequence. */
   ids: number[];
   finishReason: FinishReason;
+  /** With the finishReason "stop": the stop string, or the id of the stop token. */
+  stopReason?: string | number;
   usage: GenerationUsage;
   timings: GenerationTimings;
   logprobs?: GeneratedLogprob[];
@@ -107,21 +121,20 @@ export async function* runSequence(
     inbox.onFailure(error);
   });
   const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop, prompt: request.tokens }) : undefined;
+  const describe = options.logprobs === undefined ? undefined : describeTokens(tokenizer);
+  let newTokens = 0;
+  let lastId: number | undefined;
   try {
     for (;;) {
       await inbox.changed();
       const tokens = inbox.takeTokens();
       const ended = inbox.failure ?? inbox.finishReason;
       if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
-      const chunk = toChunk(tokens, texts, options.logprobs !== undefined);
-      if (texts?.stopped) {
-        chunk.finishReason = "stop";
-      } else if (typeof ended === "string") {
-        chunk.finishReason = ended;
-        const rest = texts?.flush();
-        if (rest) chunk.text += rest.text;
-        if (rest?.stopped) chunk.finishReason = "stop";
-      }
+      const chunk = toChunk(tokens, texts, describe);
+      newTokens += chunk.ids.length;
+      lastId = chunk.ids.at(-1) ?? lastId;
+      endChunk(chunk, typeof ended === "string" ? ended : undefined, texts, lastId);
+      if (chunk.finishReason) chunk.usage = { promptTokens: request.tokens.length, newTokens };
       yield chunk;
       if (chunk.finishReason) return;
     }
@@ -134,18 +147,54 @@ export async function* runSequence(
 type TokenEvent = Extract<EngineEvent, { kind: "token" }>;
 
 /** Drops ids after the one that completes a stop string: the engine may be a step or two ahead. */
-function toChunk(events: TokenEvent[], texts: TextStream | undefined, wantsLogprobs: boolean): GenerationChunk {
+function toChunk(
+  events: TokenEvent[],
+  texts: TextStream | undefined,
+  describe: ((token: TokenLogprob) => LikelyToken) | undefined,
+): GenerationChunk {
   const chunk: GenerationChunk = { text: "", ids: [] };
   const logprobs: GeneratedLogprob[] = [];
   for (const event of events) {
     chunk.ids.push(event.token);
-    if (wantsLogprobs) logprobs.push({ id: event.token, logprob: event.logprob as number, top: event.top ?? [] });
+    if (describe) {
+      const own = describe({ id: event.token, logprob: event.logprob as number });
+      logprobs.push({ ...own, top: (event.top ?? []).map(describe) });
+    }
     if (!texts) continue;
     chunk.text += texts.push(event.token).text;
     if (texts.stopped) break;
   }
-  if (wantsLogprobs) chunk.logprobs = logprobs;
+  if (describe) chunk.logprobs = logprobs;
   return chunk;
+}
+
+/** Completes the last chunk of a sequence. */
+function endChunk(
+  chunk: GenerationChunk,
+  ended: FinishReason | undefined,
+  texts: TextStream | undefined,
+  lastId: number | undefined,
+): void {
+  if (texts?.stopped) {
+    chunk.finishReason = "stop";
+  } else if (ended !== undefined) {
+    chunk.finishReason = ended;
+    const rest = texts?.flush();
+    if (rest) chunk.text += rest.text;
+    if (rest?.stopped) chunk.finishReason = "stop";
+  }
+  if (chunk.finishReason !== "stop") return;
+  const reason = texts?.stopString ?? lastId; // a stop token is the last one
+  if (reason !== undefined) chunk.stopReason = reason;
+}
+
+function describeTokens(tokenizer: Tokenizer | undefined): (token: TokenLogprob) => LikelyToken {
+  return ({ id, logprob }) => {
+    const bytes = tokenizer?.tokenBytes(id);
+    return bytes === undefined
+      ? { id, logprob }
+      : { id, logprob, token: new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes), bytes: [...bytes] };
+  };
 }
 
 /** Collects a sequence's events until its reader takes them. */
@@ -202,6 +251,7 @@ export async function collect(
   const logprobs: GeneratedLogprob[] = [];
   let text = "";
   let finishReason: FinishReason = "length";
+  let stopReason: string | number | undefined;
   let firstAt = 0;
   let wantsLogprobs = false;
   let firstCount = 0;
@@ -217,6 +267,7 @@ export async function collect(
       for (const logprob of chunk.logprobs) logprobs.push(logprob);
     }
     if (chunk.finishReason) finishReason = chunk.finishReason;
+    stopReason = chunk.stopReason;
   }
   const endedAt = performance.now();
   const laterTokens = ids.length - firstCount;
@@ -224,11 +275,12 @@ export async function collect(
     text,
     ids,
     finishReason,
+    ...(stopReason === undefined ? {} : { stopReason }),
     usage: { promptTokens, newTokens: ids.length },
     timings: {
       firstTokenMs: firstAt - startedAt,
       totalMs: endedAt - startedAt,
-      tokensPerSecond: laterTokens > 0 ? (laterTokens * 1000) / (endedAt - firstAt) : 0,
+      ...(laterTokens > 0 ? { tokensPerSecond: (laterTokens * 1000) / (endedAt - firstAt) } : {}),
     },
     ...(wantsLogprobs ? { logprobs } : {}),
   };

@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { orAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
@@ -12,6 +12,7 @@ import type { RankPlan } from "../native/binding.js";
 import type { ModelSpec, WeightPlan } from "../native/spec.js";
 import { layOutShards, type ShardLayout } from "../shards/layout.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
+import { describeTokenizerFiles } from "../tokenizer/load.js";
 import { chooseDtype, type Device } from "./device.js";
 import type { ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
@@ -41,6 +42,8 @@ export interface ModelPlan {
   /** With less room the model is not opened: min_out_tokens. */
   readonly minSequenceTokens: number;
   readonly tokenizer: Tokenizer | undefined;
+  /** Where there is no tokenizer, the files that are there in place of one. */
+  readonly tokenizerFiles: string | undefined;
   readonly generationDefaults: GenerationDefaults;
   /** To be written before the model is loaded: save_mp_checkpoint_path. */
   readonly shards: { readonly folder: string; readonly layout: ShardLayout } | undefined;
@@ -78,6 +81,8 @@ export async function planModel(
     maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
     minSequenceTokens: config.minOutTokens,
     tokenizer,
+    tokenizerFiles:
+      tokenizer !== undefined || about === undefined ? undefined : await describeTokenizerFiles(resolve(about)),
     generationDefaults,
     shards:
       saveMpCheckpointPath === undefined

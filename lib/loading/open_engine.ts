@@ -24,10 +24,10 @@ export async function openEngine(
   const session = await openSession(binding, plan, options);
   try {
     options.logger.info(describeLoaded(session, plan, devices));
-    const { tokenizer, generationDefaults } = model;
+    const { tokenizer, tokenizerFiles, generationDefaults } = model;
     const { spec, dtype, maxSequenceTokens: contextTokens, firstRank: rank } = plan;
     const module = { info: modelInfo(spec), dtype, devices, tensors: listTensors(plan, binding) };
-    return new Engine({ session, module, tokenizer, generationDefaults, contextTokens, rank });
+    return new Engine({ session, module, tokenizer, tokenizerFiles, generationDefaults, contextTokens, rank });
   } catch (error) {
     await session.close(); // a logger that throws, say
     throw error;

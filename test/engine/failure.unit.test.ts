@@ -21,6 +21,7 @@ const model: ModelPlan = {
   maxSequenceTokens: 2048,
   minSequenceTokens: 1,
   tokenizer: undefined,
+  tokenizerFiles: undefined,
   generationDefaults: { eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined },
   shards: undefined,
 };

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { inspect } from "node:util";
 import { type Engine, type GenerationOptions, initInference } from "../../dist/index.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
 import { makePoisonedModel } from "../support/requests.js";
@@ -22,6 +26,7 @@ describe("generation", () => {
       text += chunk.text;
       ids.push(...chunk.ids);
       finishReason = chunk.finishReason;
+      assert.deepEqual(chunk.usage, finishReason && result.usage, "on the last chunk");
     }
     assert.equal(text, result.text);
     assert.deepEqual(ids, result.ids);
@@ -98,6 +103,8 @@ describe("generation", () => {
     const cut = await engine.generate("The whale", { maxNewTokens: 60, stop: ["never there", stop] });
     assert.equal(cut.text, whole.text.slice(0, whole.text.indexOf(stop)));
     assert.equal(cut.finishReason, "stop");
+    assert.equal(cut.stopReason, stop);
+    assert.equal(whole.stopReason, undefined);
     assert.ok(cut.ids.length < whole.ids.length);
   });
 
@@ -106,6 +113,10 @@ describe("generation", () => {
     const stopToken = greedy[4] as number;
     const stopped = await engine.generate("The whale", { maxNewTokens: 30, stopTokenIds: [stopToken] });
     assert.equal(stopped.finishReason, "stop");
+    assert.equal(stopped.stopReason, stopToken);
+    let last: { stopReason?: string | number } = {};
+    for await (const chunk of engine.stream("The whale", { maxNewTokens: 30, stopTokenIds: [stopToken] })) last = chunk;
+    assert.equal(last.stopReason, stopToken);
     assert.deepEqual(stopped.ids, greedy.slice(0, greedy.indexOf(stopToken) + 1));
     const later = await engine.generate("The whale", { maxNewTokens: 30, minNewTokens: 12, stopTokenIds: [stopToken] });
     assert.ok(later.ids.length >= 12 && !later.ids.slice(0, 12).includes(stopToken));
@@ -115,6 +126,44 @@ describe("generation", () => {
       assert.equal(all.ids.length, 7, "every token is a stop token");
       assert.equal(all.finishReason, "stop");
     }
+  });
+
+  test("log-probabilities carry the text and bytes of their tokens", async () => {
+    const { ids, text, logprobs } = await engine.generate("The whale", {
+      maxNewTokens: 12,
+      logprobs: 2,
+      ignoreEos: true,
+    });
+    const tokenizer = engine.tokenizer ?? assert.fail("the demo model has a tokenizer");
+    assert.equal(logprobs?.map(({ token }) => token).join(""), text);
+    for (const [i, { id, bytes, top }] of (logprobs ?? []).entries()) {
+      assert.equal(id, ids[i]);
+      assert.deepEqual(bytes, [...(tokenizer.tokenBytes(id) ?? [])]);
+      assert.deepEqual(top[0]?.token, tokenizer.decode([top[0]?.id as number]));
+    }
+  });
+
+  test("a rate is stated where tokens came after the first", async () => {
+    const one = await engine.generate("The whale", { maxNewTokens: 1 });
+    assert.ok(!("tokensPerSecond" in one.timings));
+    const more = await engine.generate("The whale", { maxNewTokens: 40, ignoreEos: true });
+    assert.ok((more.timings.tokensPerSecond as number) > 0);
+  });
+
+  test("prompts of all kinds in one array", async () => {
+    const prompts = ["The whale", [5, 6], Int32Array.of(7, 8)] as const;
+    const together = await engine.generate(prompts, { maxNewTokens: 3, ignoreEos: true });
+    assert.equal(together.length, 3);
+    for (const [i, prompt] of prompts.entries()) {
+      assert.deepEqual((await engine.generate(prompt, { maxNewTokens: 3, ignoreEos: true })).ids, together[i]?.ids);
+    }
+    const either = prompts[0] as string | string[];
+    const result = await engine.generate(either, { maxNewTokens: 1 });
+    assert.ok(!Array.isArray(result));
+  });
+
+  test("an engine prints in a line", () => {
+    assert.equal(inspect(engine), "Engine { opt, float16, cpu, up to 512 tokens }");
   });
 
   test("an array of prompts gives the results in its order", async () => {
@@ -171,6 +220,7 @@ describe("generation", () => {
     setTimeout(() => controller.abort(reason), 20);
     await assert.rejects(running, (error: Error) => hasCode("ERR_ABORTED")(error) && error.cause === reason);
     await assert.rejects(engine.generate("The", { signal: AbortSignal.abort() }), hasCode("ERR_ABORTED"));
+    await assert.rejects(engine.generate("The", { signal: AbortSignal.abort() }), { name: "AbortError" });
   });
 
   test("bad requests are refused before any work", async () => {
@@ -178,7 +228,6 @@ describe("generation", () => {
     while (engine.stats().requests.running > 0) await new Promise((resolve) => setTimeout(resolve, 5));
     const stepsBefore = engine.stats().steps;
     const cases: [unknown, unknown, string, RegExp][] = [
-      ["", {}, "ERR_INVALID_ARGUMENT", /prompt to be at least one token/],
       [[], {}, "ERR_INVALID_ARGUMENT", /at least one token/],
       [[4096], {}, "ERR_INVALID_ARGUMENT", /prompt\[0\] to be a token id from 0 to 4095, found 4096/],
       [[-1], {}, "ERR_INVALID_ARGUMENT", /prompt\[0\]/],
@@ -197,7 +246,7 @@ describe("generation", () => {
         hasCode(code, message),
       );
     }
-    await assert.rejects(engine.generate(["a", ""]), hasCode("ERR_INVALID_ARGUMENT", /prompt\[1\]/));
+    await assert.rejects(engine.generate(["a", [-1]]), hasCode("ERR_INVALID_ARGUMENT", /prompt\[1\]\[0\]/));
     await assert.rejects(engine.forward({ inputIds: [[1, 2], [3]] }), hasCode("ERR_INVALID_ARGUMENT", /inputIds\[1\]/));
     await assert.rejects(
       engine.forward({ inputIds: [[1]], attentionMask: [[0]] }),
@@ -269,6 +318,40 @@ test("a model without a tokenizer runs on ids", async () => {
   const { text, ids } = await engine.generate([5, 6, 7], { maxNewTokens: 4, ignoreEos: true });
   assert.equal(text, "");
   assert.equal(ids.length, 4);
-  await assert.rejects(engine.generate("text"), hasCode("ERR_TOKENIZER"));
+  await assert.rejects(engine.generate("text"), hasCode("ERR_TOKENIZER", /golden\/opt has none of tokenizer\.json/));
   await assert.rejects(engine.generate([5], { stop: "x" }), hasCode("ERR_TOKENIZER"));
+});
+
+test("an empty text begins with the model's first token", async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-begin-"));
+  t.after(() => rm(folder, { recursive: true }));
+  await cp(demoModel, folder, { recursive: true });
+  const file = path.join(folder, "tokenizer.json");
+  const { post_processor: _, ...tokenizer } = JSON.parse(await readFile(file, "utf8"));
+  await writeFile(file, JSON.stringify(tokenizer));
+  const options = { maxNewTokens: 5, ignoreEos: true };
+  await using engine = await initInference(folder);
+  assert.deepEqual(engine.tokenizer?.encode(""), []);
+  const { bos_token_id: first } = JSON.parse(await readFile(path.join(folder, "config.json"), "utf8"));
+  const { ids, usage } = await engine.generate("", options);
+  assert.deepEqual(ids, (await engine.generate([first], options)).ids);
+  assert.equal(usage.promptTokens, 1);
+  await assert.rejects(engine.generate([[]], options), hasCode("ERR_INVALID_ARGUMENT", /at least one token/));
+});
+
+test("long texts that come at once give way to each other and to other work", async () => {
+  await using engine = await initInference(demoModel);
+  const text = "The whale, the whale! ".repeat(2_000);
+  let turns = 0;
+  let counting = true;
+  const count = () => {
+    turns++;
+    if (counting) setImmediate(count);
+  };
+  setImmediate(count);
+  const refused = Array.from({ length: 4 }, () => assert.rejects(engine.generate(text), hasCode("ERR_CONTEXT_LENGTH")));
+  await Promise.all(refused);
+  counting = false;
+  // Each of them takes some ten slices of two milliseconds; without slices there would be one turn.
+  assert.ok(turns >= 8, `${turns} turns of the event loop`);
 });
