@@ -74,6 +74,7 @@ const values: Readonly<Record<Kind, { name: string; parse?(text: string, earlier
   flag: { name: "" },
   logprobs: { name: " [n]", parse: parseInteger },
   beams: { name: " <n>", parse: parseInteger },
+  defaults: { name: " <model>" },
 };
 
 /** The flag of a generation option as commander takes it: "-n, --max-new-tokens". */

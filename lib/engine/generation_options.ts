@@ -1,9 +1,9 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { describeRange, inRange, type NumberRange } from "../base/rules.js";
+import { describeRange, inRange, type NumberRange, oneOf } from "../base/rules.js";
 import type { SamplingParameters } from "../native/binding.js";
 import { mostLogprobs } from "../native/limits.js";
-import type { GenerationDefaults } from "./generation_config.js";
+import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_config.js";
 import { nextSeed } from "./seed.js";
 
 /** How to sample, and when to stop. All options are optional. */
@@ -39,6 +39,11 @@ export interface GenerationOptions {
   ignoreEos?: boolean;
   /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
+  /**
+   * "model": what is unset is as the model's generation_config.json says, as in transformers: do_sample, temperature, top_k, top_p, min_p,
+   * repetition_penalty, max_new_tokens, min_new_tokens. Default "none": the defaults of these options.
+   */
+  generationDefaults?: "model" | "none";
   /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
   /** Beam search is not available yet: only 1. */
@@ -81,7 +86,7 @@ interface NumericRow extends Row {
 }
 
 interface OtherRow extends Row {
-  kind: "seed" | "texts" | "tokenIds" | "flag" | "logprobs" | "beams";
+  kind: "seed" | "texts" | "tokenIds" | "flag" | "logprobs" | "beams" | "defaults";
   /** Text for the accepted values. */
   expected: string;
 }
@@ -141,6 +146,14 @@ export const generationOptions: Readonly<
     "with `--json`: log-probabilities of the new tokens, and of n of the most likely",
     { unsetText: "none, 0 without a number", notInRequests: true },
   ),
+  generationDefaults: other(
+    "defaults",
+    "`model`, `none`",
+    "take what is unset from the model's generation_config.json",
+    {
+      unsetText: "none",
+    },
+  ),
   numBeams: other("beams", "1", "only 1: beam search is not available yet", { unsetText: "1" }),
 };
 
@@ -183,11 +196,16 @@ export function describeValues(row: GenerationOptionRow): string {
 export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
   const reader = new OptionReader("The generation options", options, [...generationOptionNames, "signal"]);
   checkNumBeams(reader.get("numBeams"));
+  const ofModel: ModelSampling =
+    reader.read("generationDefaults", oneOf(["model", "none"]), "none") === "model" && defaults !== undefined
+      ? toGenerationOptions(defaults)
+      : {};
   const numbers: Partial<Record<NumericOption, number>> = {};
   for (const name of numericOptions) {
     const { kind, range, upTo, unset } = generationOptions[name];
     const bounded = upTo === undefined ? range : { ...range, maximum: numbers[upTo] as number };
-    numbers[name] = reader.read(name, inRange(kind, bounded), unset);
+    numbers[name] =
+      reader.read(name, inRange(kind, bounded), undefined) ?? takeOfModel(name, ofModel, bounded, kind) ?? unset;
   }
   const ignoreEos = reader.boolean("ignoreEos", false);
   const stopTokenIds = [
@@ -203,6 +221,22 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     logprobs: readLogprobs(reader.get("logprobs")),
     signal: reader.signal("signal"),
   };
+}
+
+/** The model's value of an option that the caller has not set. */
+function takeOfModel(
+  name: NumericOption,
+  ofModel: ModelSampling,
+  range: NumberRange,
+  kind: NumericRow["kind"],
+): number | undefined {
+  const value = ofModel[name as keyof ModelSampling] as number | undefined;
+  if (value === undefined) return undefined;
+  // The caller's maxNewTokens may be below the model's minNewTokens.
+  if (name === "minNewTokens") return Math.max(0, Math.min(value, range.maximum as number));
+  const checked = inRange(kind, range)(value);
+  if ("expected" in checked) throw invalidArgument(`${name} of generation_config.json`, checked.expected, value);
+  return checked.value;
 }
 
 function checkNumBeams(value: unknown): void {

@@ -2,7 +2,7 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import type { GenerationResult } from "./generation.js";
-import type { GenerationDefaults } from "./generation_config.js";
+import type { GenerationDefaults, ModelSampling } from "./generation_config.js";
 import { checkTokenIds, type GenerationOptions, readStop } from "./generation_options.js";
 
 /** Rows of token ids, one row, or the result of a tokenizer call. */
@@ -29,7 +29,7 @@ export interface ModuleGenerateOptions extends Pick<GenerationOptions, (typeof s
   minLength?: number;
   /** Minimum number of new tokens, before which no end token is chosen: an integer of at least 0. Overrides minLength. Default 0. */
   minNewTokens?: number;
-  /** Sample. Default false: greedy decoding, for which temperature, topK, topP and minP have no effect. */
+  /** Sample. Default, as of the other options: what generation_config.json says. Else false: greedy decoding, for which temperature, topK, topP and minP have no effect. */
   doSample?: boolean;
   /** Divides the logits: above 0. Default 1. */
   temperature?: number;
@@ -104,9 +104,10 @@ export async function moduleGenerate(
   const mask = readMask(reader.get("attentionMask"), attentionMask, inputIds.length);
   const hidden = mask === undefined && named !== undefined && !eosTokenIds.includes(named) ? named : undefined;
   const rows = inputIds.map((ids, i) => toRow(ids, i, mask, hidden, vocabSize));
-  const lengthOf = readLengths(reader, engine.contextTokens);
+  const sampling = defaults.sampling ?? {};
+  const lengthOf = readLengths(reader, engine.contextTokens, sampling);
   const common = {
-    ...readSampling(reader),
+    ...readSampling(reader, sampling),
     stopTokenIds: eosTokenIds,
     ignoreEos: true, // the end tokens are those above
   };
@@ -171,36 +172,49 @@ function toRow(
 function readLengths(
   reader: OptionReader,
   contextTokens: number,
+  ofModel: ModelSampling,
 ): (tokens: number, index: number) => Pick<GenerationOptions, "maxNewTokens" | "minNewTokens"> {
-  const maxLength = reader.integer("maxLength", 1, maxInt32, undefined);
+  // transformers takes a model's max_length of 20, its own default, as none.
+  const ofModelLength = ofModel.maxLength === defaultNewTokens ? undefined : ofModel.maxLength;
   const given = reader.integer("maxNewTokens", 1, maxInt32, undefined);
-  const minLength = reader.integer("minLength", 0, maxInt32, 0);
-  const minNewTokens = reader.integer("minNewTokens", 0, maxInt32, undefined);
+  const maxLength = reader.integer("maxLength", 1, maxInt32, ofModelLength);
+  const minLength = reader.integer("minLength", 0, maxInt32, ofModel.minLength ?? 0);
+  const minNewTokens = reader.integer("minNewTokens", 0, maxInt32, ofModel.minNewTokens);
+  const isAsked = reader.get("maxLength") !== undefined;
   return (tokens, index) => {
-    if (given === undefined && maxLength !== undefined && tokens >= maxLength) {
+    // Where no room is left the engine says so. What nobody has asked for here ends with the context.
+    const room = Math.max(1, contextTokens - tokens);
+    const unasked = ofModel.maxNewTokens === undefined ? undefined : Math.min(ofModel.maxNewTokens, room);
+    const byLength = given === undefined && unasked === undefined ? maxLength : undefined;
+    if (byLength !== undefined && tokens >= byLength) {
       throw new ShardspeedError(
         "ERR_INVALID_ARGUMENT",
-        `Found ${tokens} tokens in inputIds[${index}] and maxLength ${maxLength}, which counts them: expected maxLength to be more than the ` +
+        `Found ${tokens} tokens in inputIds[${index}] and maxLength ${byLength}, which counts them: expected maxLength to be more than the ` +
           "prompt has. Raise it, or use maxNewTokens instead.",
       );
     }
-    // Where no room is left the engine says so.
-    const unasked = Math.max(1, Math.min(defaultNewTokens, contextTokens - tokens));
-    const maxNewTokens = given ?? (maxLength === undefined ? unasked : maxLength - tokens);
+    const left = byLength === undefined ? Math.min(defaultNewTokens, room) : byLength - tokens;
+    const maxNewTokens = given ?? unasked ?? (isAsked ? left : Math.min(left, room));
     // As in transformers, where the most is reached first, that ends the row.
     return { maxNewTokens, minNewTokens: Math.min(minNewTokens ?? Math.max(0, minLength - tokens), maxNewTokens) };
   };
 }
 
-function readSampling(reader: OptionReader): GenerationOptions {
-  const doSample = reader.boolean("doSample", false);
-  const temperature = reader.number("temperature", { above: 0, remark: "doSample: false is greedy" }, 1);
+function readSampling(reader: OptionReader, ofModel: ModelSampling): GenerationOptions {
+  const doSample = reader.boolean("doSample", ofModel.doSample ?? false);
+  const temperature = reader.number(
+    "temperature",
+    { above: 0, remark: "doSample: false is greedy" },
+    ofModel.temperature ?? 1,
+  );
   const options: Record<string, unknown> = {
     temperature: doSample ? temperature : 0,
-    topK: reader.integer("topK", 0, maxInt32, 50),
+    topK: reader.integer("topK", 0, maxInt32, ofModel.topK ?? 50),
+    generationDefaults: "none", // the model's are in these
     stop: readStop(reader.get("stopStrings"), "stopStrings"),
   };
-  for (const name of [...sharedOptions, "seed"]) options[name] = reader.get(name);
+  for (const name of [...sharedOptions, "seed"])
+    options[name] = reader.get(name) ?? ofModel[name as keyof ModelSampling];
   return options;
 }
 

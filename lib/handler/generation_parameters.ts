@@ -52,6 +52,7 @@ export function fromText(value: unknown, kind: GenerationOptionRow["kind"]): unk
   if (typeof value !== "string") return value;
   switch (kind) {
     case "texts":
+    case "defaults":
       return value;
     case "flag":
       return /^\s*(true|false)\s*$/i.test(value) ? value.trim().toLowerCase() === "true" : value;

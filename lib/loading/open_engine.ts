@@ -27,7 +27,16 @@ export async function openEngine(
     const { tokenizer, tokenizerFiles, generationDefaults } = model;
     const { spec, dtype, maxSequenceTokens: contextTokens, firstRank: rank } = plan;
     const module = { info: modelInfo(spec), dtype, devices, tensors: listTensors(plan, binding) };
-    return new Engine({ session, module, tokenizer, tokenizerFiles, generationDefaults, contextTokens, rank });
+    return new Engine({
+      session,
+      module,
+      tokenizer,
+      tokenizerFiles,
+      generationDefaults,
+      logger: options.logger,
+      contextTokens,
+      rank,
+    });
   } catch (error) {
     await session.close(); // a logger that throws, say
     throw error;

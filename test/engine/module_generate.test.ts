@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import {
   AutoTokenizer,
@@ -360,4 +363,36 @@ describe("calls", () => {
     await other.dispose();
     await assert.rejects(other.module.generate([[5]]), hasCode("ERR_DISPOSED"));
   });
+});
+
+test("generation_config.json is followed, and engine.generate says once that it does not", async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-sampling-"));
+  t.after(() => rm(folder, { recursive: true }));
+  await cp(demoModel, folder, { recursive: true });
+  const config = { do_sample: true, temperature: 3, top_k: 5, max_new_tokens: 7, bos_token_id: end };
+  await writeFile(path.join(folder, "generation_config.json"), JSON.stringify(config));
+  const said: string[] = [];
+  const logger = { debug() {}, info: (message: string) => said.push(message), warn() {}, error() {} };
+  await using own = await initInference(folder, { device: "cpu", logger });
+  const ids = [1105, 361, 262];
+  const options = { seed: 5, eosTokenId: [] };
+  const asSaid = { doSample: true, temperature: 3, topK: 5, maxNewTokens: 7 };
+  const expected = await generate([ids], { ...options, ...asSaid });
+  assert.deepEqual(await own.module.generate([ids], options), expected);
+  const greedy = { doSample: false, maxNewTokens: 9 };
+  assert.deepEqual(
+    await own.module.generate([ids], { ...options, ...greedy }),
+    await generate([ids], { ...options, ...greedy }),
+  );
+  const aboutSampling = () => said.filter((message) => message.includes("generation_config.json"));
+  assert.deepEqual(aboutSampling(), []);
+  const model = await own.generate(ids, { generationDefaults: "model", seed: 5, ignoreEos: true });
+  assert.deepEqual([...ids, ...model.ids], expected[0]);
+  assert.deepEqual(aboutSampling(), []);
+  for (let i = 0; i < 2; i++) await own.generate(ids, { maxNewTokens: 1 });
+  assert.equal(aboutSampling().length, 1);
+  assert.match(
+    aboutSampling()[0] ?? "",
+    /do_sample true, temperature 3, top_k 5, max_new_tokens 7.*generationDefaults: "model"/,
+  );
 });

@@ -10,6 +10,27 @@ import { resolveInitOptions } from "../../dist/loading/options.js";
 
 const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });
 
+test("generationDefaults takes what is unset from the model", () => {
+  const defaults = (sampling: object) => ({ eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined, sampling });
+  const sampled = defaults({ doSample: true, temperature: 0.6, topP: 0.9, repetitionPenalty: 1.1, maxNewTokens: 40 });
+  const take = (options: object, of = sampled) => {
+    const { temperature, topK, topP, repetitionPenalty, maxNewTokens, maxNewTokensGiven, minNewTokens } =
+      resolveGenerationOptions(options, of);
+    return [temperature, topK, topP, repetitionPenalty, maxNewTokens, maxNewTokensGiven, minNewTokens];
+  };
+  const greedy = [0, 0, 1, 1, 256, false, 0];
+  assert.deepEqual(take({}), greedy);
+  assert.deepEqual(take({ generationDefaults: "none" }), greedy);
+  const model = { generationDefaults: "model" };
+  assert.deepEqual(take(model), [0.6, 50, 0.9, 1.1, 40, false, 0]);
+  assert.deepEqual(take({ ...model, temperature: 0, topK: 3, maxNewTokens: 5 }), [0, 3, 0.9, 1.1, 5, true, 0]);
+  const held = defaults({ temperature: 0.6, topK: 5, minNewTokens: 9 });
+  assert.deepEqual(take(model, held), [0, 0, 1, 1, 256, false, 9], "greedy without do_sample");
+  assert.deepEqual(take({ ...model, maxNewTokens: 4 }, held), [0, 0, 1, 1, 4, true, 4]);
+  assert.throws(() => take(model, defaults({ doSample: true, topP: 2 })), invalid(/topP of generation_config\.json/));
+  assert.throws(() => take({ generationDefaults: "config" }), invalid(/generationDefaults/));
+});
+
 describe("generation options", () => {
   test("defaults", () => {
     const { seed, ...resolved } = resolveGenerationOptions(undefined);
@@ -226,7 +247,7 @@ describe("ids of generation_config.json", () => {
     return loadGenerationDefaults(folder);
   };
 
-  test("generation_config.json comes before config.json; sampling parameters are left alone", async () => {
+  test("generation_config.json comes before config.json", async () => {
     assert.deepEqual(
       await load(
         '{"eos_token_id": [5, 6], "pad_token_id": 0, "do_sample": true, "temperature": 0.7}',
@@ -236,8 +257,15 @@ describe("ids of generation_config.json", () => {
         eosTokenIds: [5, 6],
         bosTokenId: 1,
         padTokenId: 0,
+        sampling: { doSample: true, temperature: 0.7 },
       },
     );
+    const { sampling } = await load(
+      undefined,
+      '{"top_k": 7, "top_p": null, "repetition_penalty": "x", "min_new_tokens": 2}',
+    );
+    assert.deepEqual(sampling, { topK: 7, minNewTokens: 2 }, "config.json where there is no generation_config.json");
+    assert.equal((await load("{}", '{"top_k": 7}')).sampling, undefined);
     assert.deepEqual((await load('{"eos_token_id": null}', '{"eos_token_id": 2}')).eosTokenIds, []);
     assert.deepEqual((await load(undefined, '{"eos_token_id": 2}')).eosTokenIds, [2]);
     assert.deepEqual((await load(undefined, '{"eos_token_id": -1}')).eosTokenIds, []);
