@@ -61,7 +61,7 @@ export function readLaunchEnvironment(env: NodeJS.ProcessEnv = process.env): Lau
 }
 
 /** More processes than any launcher starts: a larger number is a mistake, and lists of ranks stay small. */
-const maxWorldSize = 65536;
+export const maxWorldSize = 65536;
 
 /**
  * The launcher that has set variables of its own. Open MPI and Hydra come first: inside a Slurm job they start their daemons by srun, whose

@@ -4,6 +4,8 @@ import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
+import { maxWorldSize } from "./environment.js";
 import { readLines } from "./lines.js";
 import type { RankExit } from "./rank_process.js";
 import { type OutputTaker, RankRun, type RunPlan } from "./rank_run.js";
@@ -35,6 +37,11 @@ export interface RankSetOptions {
   /** Milliseconds from SIGTERM to SIGKILL where ranks are ended. Default 10,000. */
   graceMs?: number;
 }
+
+const optionNames = [
+  ...["program", "args", "node", "count", "worldSize", "firstRank", "masterAddr", "masterPort", "secret"],
+  ...["environment", "input", "output", "graceMs"],
+] as const satisfies (keyof RankSetOptions)[];
 
 /** A line that a rank has written. */
 export interface RankLine {
@@ -73,11 +80,18 @@ export class RankSet extends EventEmitter<RankSetEvents> {
   #ended: Promise<RankExit | undefined> = Promise.resolve(undefined);
   #stopped = false;
 
+  /** @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_CONFIG for ranks on several hosts without a secret. */
   constructor(options: RankSetOptions) {
     super();
-    const { count, firstRank = 0, worldSize = firstRank + count, secret } = options;
-    if (!Number.isInteger(count) || count < 1) throw invalidArgument("count", "an integer of at least 1", count);
-    if (firstRank + count > worldSize) throw invalidArgument("worldSize", `at least ${firstRank + count}`, worldSize);
+    const reader = new OptionReader("The options of RankSet", options, optionNames);
+    const { program, count, secret } = options ?? {};
+    if (reader.text("program", undefined) === undefined) throw invalidArgument("program", "a path", program);
+    if (reader.integer("count", 1, maxWorldSize, undefined) === undefined)
+      throw invalidArgument("count", "an integer of at least 1", count);
+    const firstRank = reader.integer("firstRank", 0, maxWorldSize, 0);
+    const worldSize = reader.integer("worldSize", firstRank + count, maxWorldSize, firstRank + count);
+    reader.integer("masterPort", 1, 65535, undefined);
+    reader.number("graceMs", { minimum: 0 }, undefined);
     if (worldSize > count && !secret) {
       throw new ShardspeedError(
         "ERR_CONFIG",

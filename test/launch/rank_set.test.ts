@@ -184,8 +184,14 @@ describe("a set that cannot be started", () => {
   });
 
   test("or does not make sense", () => {
-    assert.throws(() => make([], { count: 0 }), { code: "ERR_INVALID_ARGUMENT" });
-    assert.throws(() => make([], { count: 2, worldSize: 1 }), { code: "ERR_INVALID_ARGUMENT" });
+    const wrong: object[] = [
+      ...[{ count: 0 }, { count: undefined }, { count: 1e6 }, { count: 2, worldSize: 1 }, { worldSize: Number.NaN }],
+      ...[{ program: 3 }, { firstRank: -1 }, { firstRank: 0.5 }, { masterPort: 65536 }, { graceMs: Number.NaN }],
+      { telepathy: true },
+    ];
+    for (const options of wrong)
+      assert.throws(() => make([], options), { code: "ERR_INVALID_ARGUMENT" }, JSON.stringify(options));
+    assert.throws(() => new RankSet(undefined as never), { code: "ERR_INVALID_ARGUMENT" });
     assert.throws(() => make([], { count: 2, worldSize: 4 }), { code: "ERR_CONFIG" });
   });
 });
