@@ -2,7 +2,8 @@ import { createReadStream } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { pipeline, type Readable } from "node:stream";
 import { crc32, createInflateRaw } from "node:zlib";
-import yauzl from "yauzl";
+import type yauzl from "yauzl";
+import { openZip, type ReadInto, zipLibrary } from "../base/zip_library.js";
 import { openInput } from "./content.js";
 
 /** An entry as the archive's directory describes it. */
@@ -33,15 +34,14 @@ export async function* readZip(archive: string): AsyncGenerator<ZipEntry> {
   const { handle } = await openInput(archive);
   try {
     const { size } = await handle.stat();
-    const reader = new FileReader(handle, size);
     // Names as they stand: what yauzl has against them, it says without the name of the archive.
-    const zip = await yauzl.fromRandomAccessReaderPromise(reader, size, { autoClose: false, decodeStrings: false });
+    const zip = await openZip(readWithin(handle, size), size, { autoClose: false, decodeStrings: false });
     let directoryBytes = 0;
     for await (const entry of zip.eachEntry()) {
       directoryBytes += headerBytes + entry.fileNameLength + entry.extraFieldLength + entry.fileCommentLength;
       yield {
         // Strict: else backslashes become slashes.
-        name: yauzl.getFileNameLowLevel(entry.generalPurposeBitFlag, entry.fileNameRaw, entry.extraFields, true),
+        name: zipLibrary().getFileNameLowLevel(entry.generalPurposeBitFlag, entry.fileNameRaw, entry.extraFields, true),
         mode: entry.externalFileAttributes >>> 16,
         encrypted: entry.isEncrypted(),
         method: entry.compressionMethod,
@@ -56,31 +56,12 @@ export async function* readZip(archive: string): AsyncGenerator<ZipEntry> {
   }
 }
 
-/** What yauzl reads with. Its own reader throws where nobody can catch it if a position is absurd. */
-class FileReader extends yauzl.RandomAccessReader {
-  constructor(
-    readonly handle: FileHandle,
-    readonly bytes: number,
-  ) {
-    super();
-  }
-
-  override read(
-    buffer: Buffer,
-    offset: number,
-    length: number,
-    position: number,
-    callback: (error: Error | null, bytesRead?: number) => void,
-  ): void {
-    if (!(position >= 0 && position + length <= this.bytes)) {
-      setImmediate(() => callback(new RangeError("it points beyond its end")));
-      return;
-    }
-    this.handle.read(buffer, offset, length, position).then(
-      ({ bytesRead }) => setImmediate(() => callback(null, bytesRead)),
-      (error: Error) => setImmediate(() => callback(error)),
-    );
-  }
+/** Reads of the file, none beyond its end. */
+function readWithin(handle: FileHandle, bytes: number): ReadInto {
+  return async (buffer, offset, length, position) => {
+    if (!(position >= 0 && position + length <= bytes)) throw new RangeError("it points beyond its end");
+    return (await handle.read(buffer, offset, length, position)).bytesRead;
+  };
 }
 
 /** Not by yauzl's streams: where one of these fails, others may stay open. */

@@ -1,6 +1,7 @@
 import { crc32 } from "node:zlib";
-import yauzl from "yauzl";
+import type yauzl from "yauzl";
 import type { Logger } from "../base/logger.js";
+import { openZip } from "../base/zip_library.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import { readPickle } from "./pickle.js";
 import { pickleLimits } from "./pickle_machine.js";
@@ -120,7 +121,8 @@ async function checkByteOrder(file: WeightFile, record: ZipRecord | undefined): 
 /** The archive's records by name, and the folder that they lie in. */
 async function readRecords(file: WeightFile): Promise<{ folder: string; records: Map<string, ZipRecord> }> {
   try {
-    const zip = await yauzl.fromRandomAccessReaderPromise(new FileReader(file), file.bytes);
+    const window = new FileWindow(file);
+    const zip = await openZip((...place) => window.copy(...place), file.bytes);
     // Taken before the entries are read, as it moves on with them; its type declares a boolean, it is a position.
     const directory = { name: "the directory", start: Number(zip.readEntryCursor), end: file.bytes };
     const entries = await readEntries(file, zip);
@@ -220,35 +222,18 @@ function zipError(file: string, error: unknown, where = "") {
   return checkpointError({ file }, `is not a whole zip archive${where}: ${error.message.slice(0, 300)}`, error);
 }
 
-/**
- * Reads through the opened file. yauzl's own reader hands positions from the file to the system without a check, and
- * one beyond 2^53 would then be thrown where nobody can catch it.
- */
-class FileReader extends yauzl.RandomAccessReader {
+/** Reads through the opened file, which checks positions; those from the archive's directory may be beyond 2^53. */
+class FileWindow {
   readonly #file: WeightFile;
   /** What was read last, and some more: yauzl asks for headers piece by piece. */
   #window: Buffer = Buffer.alloc(0);
   #windowStart = 0;
 
   constructor(file: WeightFile) {
-    super();
     this.#file = file;
   }
 
-  override read(
-    buffer: Buffer,
-    offset: number,
-    length: number,
-    position: number,
-    callback: (error: Error | null, bytesRead?: number) => void,
-  ): void {
-    this.#copy(buffer, offset, length, position).then(
-      () => callback(null, length),
-      (error: Error) => callback(error),
-    );
-  }
-
-  async #copy(buffer: Buffer, offset: number, length: number, position: number): Promise<void> {
+  async copy(buffer: Buffer, offset: number, length: number, position: number): Promise<number> {
     let start = position - this.#windowStart;
     if (!(start >= 0 && start + length <= this.#window.length)) {
       const ahead = Math.max(length, Math.min(kReadAheadBytes, this.#file.bytes - position));
@@ -256,6 +241,6 @@ class FileReader extends yauzl.RandomAccessReader {
       this.#windowStart = position;
       start = 0;
     }
-    this.#window.copy(buffer, offset, start, start + length);
+    return this.#window.copy(buffer, offset, start, start + length);
   }
 }

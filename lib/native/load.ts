@@ -1,11 +1,11 @@
 import { existsSync, readdirSync } from "node:fs";
-import { createRequire } from "node:module";
+import nodeModule from "node:module";
+import { homedir } from "node:os";
 import path from "node:path";
 import { nativeError, ShardspeedError } from "../base/errors.js";
-import { packageRoot, readPackageInfo } from "../base/package_info.js";
+import { packageRequire, packageRoot, readPackageInfo } from "../base/package_info.js";
 import type { NativeBinding } from "./binding.js";
 
-const require = createRequire(import.meta.url);
 const loaded = new Map<string, NativeBinding>();
 
 /** Node-API version that the addon is built for: binary.napi_versions in package.json. */
@@ -68,9 +68,9 @@ function namedByEnvironment(): string | undefined {
 }
 
 function findInPackage(): string {
-  const nodeGypBuild = require("node-gyp-build") as { resolve(folder: string): string };
+  const nodeGypBuild = packageRequire("node-gyp-build") as { resolve(folder: string): string };
   try {
-    return nodeGypBuild.resolve(packageRoot);
+    return nodeGypBuild.resolve(packageRoot());
   } catch (cause) {
     throw loadError(placesWithoutAddon(), remedy(false), cause);
   }
@@ -82,7 +82,7 @@ function loadFile(file: string, fromArgument: boolean): NativeBinding {
     throw loadError([{ path: file, reason: "it is no addon: its name does not end in .node" }], remedy(fromArgument));
   }
   try {
-    binding = require(file);
+    binding = nodeModule.createRequire(file)(file);
   } catch (cause) {
     throw loadError([{ path: file, reason: explain(file, cause) }], remedy(fromArgument, codeOf(cause)), cause);
   }
@@ -98,7 +98,9 @@ function loadFile(file: string, fromArgument: boolean): NativeBinding {
 
 function placesWithoutAddon(): Attempt[] {
   const triple = `${process.platform}-${process.arch}`;
-  const places = ["build/Release", "build/Debug", `prebuilds/${triple}`].map((place) => path.join(packageRoot, place));
+  const places = ["build/Release", "build/Debug", `prebuilds/${triple}`].map((place) =>
+    path.join(packageRoot(), place),
+  );
   places.push(path.join(path.dirname(process.execPath), "prebuilds", triple));
   return places.map((place) => {
     if (!existsSync(place)) return { path: place, reason: "there is no such folder" };
@@ -167,13 +169,26 @@ function remedy(fromArgument: boolean, code?: unknown): string {
     return "SHARDSPEED_BINDING is set and names the only file that is tried: correct it, or unset it.";
   }
   const needs = "with CMake >= 3.24 and a C++20 compiler";
-  const inNodeModules = path.basename(path.dirname(packageRoot)) === "node_modules";
-  if (!inNodeModules) return `To build it, ${needs}:\n    cd ${quote(packageRoot)} && npm run build:native`;
-  const project = path.resolve(packageRoot, "../..");
-  const folder = path.relative(project, packageRoot);
+  const root = packageRoot();
+  if (!root.split(path.sep).includes("node_modules")) {
+    return `To build it, ${needs}:\n    cd ${quote(root)} && npm run build:native`;
+  }
   return (
-    `Prebuilt addons exist for Linux x64 with glibc. To build one here, ${needs}:\n    cd ${quote(project)} && ` +
-    `npm install --no-save cmake-js@8 node-addon-api@8 && npx cmake-js build --directory ${folder}`
+    `Prebuilt addons exist for Linux x64 with glibc. To build one here, ${needs}:\n    ${buildCommand(root)}` +
+    (root.includes(`.zip${path.sep}`) ? "\n  It needs files on the disk first: yarn unplug shardspeed" : "")
+  );
+}
+
+/**
+ * The tools are installed into a folder of their own. `npm install` in the user's project would remove what pnpm, Yarn or Bun has installed
+ * there. cmake-js looks for node-addon-api beside the package, then where NODE_PATH says.
+ */
+function buildCommand(root: string): string {
+  const tools = path.join(homedir(), ".cache/shardspeed/build-tools");
+  const modules = path.join(tools, "node_modules");
+  return (
+    `npm install --prefix ${quote(tools)} cmake-js@8 node-addon-api@8 && NODE_PATH=${quote(modules)} ` +
+    `${quote(path.join(modules, ".bin/cmake-js"))} build --directory ${quote(root)}`
   );
 }
 

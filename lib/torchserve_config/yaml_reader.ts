@@ -1,6 +1,6 @@
-import { createRequire } from "node:module";
 import type * as Yaml from "yaml";
 import type { Alias, Document, LineCounter, Node, ParsedNode, Scalar as ScalarNode, YAMLMap, YAMLSeq } from "yaml";
+import { packageRequire } from "../base/package_info.js";
 import { type Findings, type Place, showKey, showText } from "./findings.js";
 import { plainScalar, type Scalar } from "./scalars.js";
 import {
@@ -12,12 +12,11 @@ import {
   type YamlValue,
 } from "./yaml_tree.js";
 
-const require = createRequire(import.meta.url);
 let library: typeof Yaml | undefined;
 
 /** It takes long to load, and most programs do without it: so not with the package, but when it is first called for. */
 function yaml(): typeof Yaml {
-  library ??= require("yaml") as typeof Yaml;
+  library ??= packageRequire("yaml") as typeof Yaml;
   return library;
 }
 

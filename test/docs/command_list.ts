@@ -38,6 +38,8 @@ export const commands: Record<string, Treatment> = {
   "npm run test:cuda": { because: "test/native/cuda.test.ts runs the same programs" },
   "npm run test:sanitizers": { because: "npm test runs the same tests" },
   "npm run test:coverage": { because: compilesAgain },
+  "npm run test:node -- 24": { because: ".ci/run runs a part of it" },
+  "npm install": { because: "the pages say not to" },
   "npm run build:debug": { because: compilesAgain },
   "npm run build:native -- --CDNAME=VALUE": { because: compilesAgain },
   "npm run build:emulator": { by: "test/support/emulator.ts" },

@@ -3,9 +3,12 @@ import path from "node:path";
 import { describe, test } from "node:test";
 import { makeTemporaryFolder, root, runProgram } from "./programs.js";
 
+const archive = path.join(root, "test/fixtures/torchserve/archives/echo.mar");
+
 /** What first calls for a library. */
 const uses: Record<string, string> = {
   yaml: 'shardspeed.parseModelConfigYaml("minWorkers: 1")',
+  yauzl: `await shardspeed.openArchive(${JSON.stringify(archive)}).catch(() => {})`,
 };
 
 describe("the package loads a library when it is first called for, not before", () => {

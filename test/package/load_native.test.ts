@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { copyFile, writeFile } from "node:fs/promises";
+import { copyFile, cp, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ShardspeedError } from "../../dist/base/errors.js";
@@ -78,4 +78,28 @@ describe("loadNative", () => {
     assert.match(stdout, /^ERR_NATIVE /);
     assert.match(stdout, /Start Node without --no-addons/);
   });
+
+  // What bundlers make of the modules: a file somewhere else, without a URL where it is CommonJS.
+  for (const [kind, url] of [
+    ["an ECMAScript bundle", "import.meta.url"],
+    ["a CommonJS bundle", "undefined"],
+  ] as const) {
+    test(`says in ${kind} that the package is to be kept external`, async () => {
+      const bundle = path.join(temporary.folder, `bundle of ${url}`);
+      await cp(path.join(root, "dist"), path.join(bundle, "dist"), { recursive: true });
+      await symlink(path.join(root, "node_modules"), path.join(bundle, "node_modules"));
+      for (const name of await readdir(path.join(bundle, "dist"), { recursive: true })) {
+        if (!name.endsWith(".js") || name.startsWith("cli")) continue;
+        const file = path.join(bundle, "dist", name);
+        await writeFile(file, (await readFile(file, "utf8")).replaceAll("import.meta.url", url));
+      }
+      await writeFile(path.join(bundle, "package.json"), `{ "name": "service", "type": "module" }`);
+      const program = `
+        const { initInference } = await import(process.argv[1]);
+        await initInference(process.argv[2]).catch((error) => console.log(error.code, error.message));`;
+      const args = ["--input-type=module", "--eval", program, path.join(bundle, "dist/index.js")];
+      const { stdout, stderr } = await runProgram(process.execPath, [...args, path.join(root, "models/demo")], bundle);
+      assert.match(stdout, /^ERR_NATIVE shardspeed has been bundled .*Keep it external/, stderr);
+    });
+  }
 });

@@ -196,7 +196,12 @@ describe("the tarball", () => {
       const { stdout } = await runProgram(process.execPath, ["--eval", script, model], project);
       assert.match(stdout, /^ERR_NATIVE /);
       assert.ok(stdout.includes(path.join(prebuilds, `${process.platform}-${process.arch}`)), stdout);
-      assert.match(stdout, /npm install --no-save cmake-js@8 node-addon-api@8 && npx cmake-js build --directory/);
+      const command =
+        /npm install --prefix (\S+) cmake-js@8 node-addon-api@8 && NODE_PATH=\S+ \S+ build --directory (\S+)/;
+      const [, tools = "", sources] = command.exec(stdout) ?? [];
+      assert.equal(sources, path.join(project, "node_modules/shardspeed"));
+      // pnpm's and Yarn's node_modules do not survive npm install in their project.
+      assert.ok(path.relative(project, tools).startsWith(".."), tools);
     } finally {
       await rename(aside, prebuilds);
     }
