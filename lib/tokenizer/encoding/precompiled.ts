@@ -1,11 +1,9 @@
-import type { Normalizer } from "./normalizers.js";
-
 /**
  * SentencePiece's `precompiled_charsmap`: a double-array trie from UTF-8 to places in a block of texts that end in NUL.
  *
  * @param encoded Base64, as in tokenizer.json, or the bytes, as in tokenizer.model.
  */
-export function createCharsMap(encoded: unknown): Normalizer {
+export function createCharsMap(encoded: unknown): (text: string) => string {
   if (encoded === null || encoded === undefined || encoded === "") return (text) => text;
   if (typeof encoded !== "string" && !(encoded instanceof Uint8Array))
     throw new Error("precompiled_charsmap is no string");
