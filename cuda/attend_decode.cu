@@ -273,8 +273,16 @@ struct PageWalk {
   }
 };
 
+// Blocks of a multiprocessor that the registers must leave room for: left alone, the compiler takes a block less where
+// it sees a way to order the loads of the walk.
+template <int kDim>
+constexpr int kResidentBlocks = kDim <= 32   ? 7
+                                : kDim <= 64 ? 5
+                                : kDim <= 96 ? 4
+                                             : 1;
+
 template <typename T, int kDim>
-__global__ void __launch_bounds__(kThreads) decodeKernel(DecodeArgs<T> args) {
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(DecodeArgs<T> args) {
   const AttentionArgs<T>& a = args.attention;
   const DecodeBlock<T> block(args);
   if (!block.hasWork()) {

@@ -28,7 +28,7 @@ struct AttentionParams {
   float scale = 1;            // multiplies q k^T
   float softCap = 0;          // scores = softCap tanh(scores / softCap); 0 = off
   // A token sees itself and: the window - 1 tokens before it; or where negative, those before it of its chunk of
-  // -window tokens; 0 = all before it.
+  // -window tokens, a power of two; 0 = all before it.
   int32_t window = 0;
   const float* alibiSlopes = nullptr;  // (heads): adds slope * (key position - query position); null = off
   int32_t rotaryHalf = 0;              // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "base/error.h"
@@ -50,8 +51,9 @@ struct AttentionArgs {
   int kvHeads;
   int group;  // query heads of a KV head
   int headDim;
-  int paddedDim;  // of the cache
-  int window;
+  int paddedDim;      // of the cache
+  int visibleOffset;  // firstVisible() = (position - visibleOffset) & visibleMask, at least 0
+  int visibleMask;
   int rotaryHalf;
   bool rotaryInterleaved;
   float rotaryAmplitude;
@@ -75,8 +77,8 @@ struct AttentionArgs {
   }
   // The first position that a query at `position` sees.
   __device__ __forceinline__ int firstVisible(int position) const {
-    if (window < 0) return position - position % -window;
-    return window > 0 && position >= window ? position - window + 1 : 0;
+    // Of windows, chunks and neither, without a branch or a division.
+    return max(0, (position - visibleOffset) & visibleMask);
   }
   __device__ __forceinline__ float slope(int head) const {
     return alibiSlopes != nullptr ? alibiSlopes[head] * kLog2E : 0.0f;
@@ -91,7 +93,9 @@ AttentionArgs<T> attentionArgs(const AttentionParams& params, const StepView& st
   args.group = args.heads / args.kvHeads;
   args.headDim = static_cast<int>(params.shape.headDim);
   args.paddedDim = static_cast<int>(attentionPadding(params.shape.headDim));
-  args.window = params.window;
+  const bool chunks = params.window < 0;
+  args.visibleOffset = params.window > 0 ? params.window - 1 : chunks ? 0 : std::numeric_limits<int>::max();
+  args.visibleMask = chunks ? params.window : -1;  // -2^k has the bits of all multiples of 2^k
   args.rotaryHalf = params.rotaryHalf;
   args.rotaryInterleaved = params.rotaryLayout == RotaryLayout::kInterleaved;
   args.rotaryAmplitude = params.rotaryAmplitude;

@@ -43,8 +43,8 @@ NormParams normParams(const Norm& norm) {
 int32_t windowOf(const AttentionMask& mask) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (const auto* window = std::get_if<WindowMask>(&mask)) return static_cast<int32_t>(std::min(kMost, window->size));
-  if (const auto* chunk = std::get_if<ChunkMask>(&mask)) return -static_cast<int32_t>(std::min(kMost, chunk->size));
-  return 0;
+  const auto* chunk = std::get_if<ChunkMask>(&mask);
+  return chunk && chunk->size < kMost ? -static_cast<int32_t>(chunk->size) : 0;
 }
 
 class CudaBackend final : public Backend {
@@ -331,6 +331,9 @@ std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, i
     return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
            std::to_string(kMostHeadDim);
   if (std::holds_alternative<FullMask>(call.mask)) return "attention to later tokens";
+  if (const auto* chunk = std::get_if<ChunkMask>(&call.mask);
+      chunk && !std::has_single_bit(static_cast<uint64_t>(chunk->size)))
+    return "chunks of " + std::to_string(chunk->size) + " tokens, which is not a power of two";
   if (call.clamp != 0) return "clamped queries, keys and values";
   if (call.sinks) return "attention sinks";
   if (call.queryNorm || call.keyNorm) return "norms of queries and keys";

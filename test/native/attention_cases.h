@@ -71,9 +71,10 @@ inline void addMasks(std::vector<AttentionCase>& cases) {
     const AttentionShape shape{2, 1, size % 2 == 0 ? 24 : 160};
     cases.push_back({"window of " + std::to_string(size), shape, lengths, WindowMask{size}});
   });
-  forSome<int64_t>({1, 5, 16, 50, 64, 100, 1 << 20}, [&](int64_t size) {
+  forSome<int64_t>({1, 5, 16, 32, 50, 64, 100, 128, 1 << 20}, [&](int64_t size) {
     const AttentionShape shape{2, 1, size % 2 == 0 ? 24 : 136};
     cases.push_back({"chunks of " + std::to_string(size), shape, lengths, ChunkMask{size}});
+    cases.back().onCpuOnly = (size & (size - 1)) != 0;
   });
   cases.push_back({"window in groups", {6, 2, 16}, {3, 90, 140}, WindowMask{37}, RotaryPositions{16}});
   cases.push_back({"window beyond stretches", {2, 1, 16}, {420}, WindowMask{300}});
@@ -92,7 +93,7 @@ inline void addScores(std::vector<AttentionCase>& cases) {
   };
   add("ALiBi", CausalMask{}, AlibiPositions{}, 0, 0);
   add("ALiBi in a window", WindowMask{50}, AlibiPositions{}, 0, 0);
-  add("ALiBi in chunks", ChunkMask{50}, AlibiPositions{}, 0, 0);
+  add("ALiBi in chunks", ChunkMask{64}, AlibiPositions{}, 0, 0);
   add("soft cap", CausalMask{}, NoPositions{}, 2, 0);
   add("soft cap in a window", WindowMask{37}, RotaryPositions{32}, 2, 0);
   add("soft cap of large scores", CausalMask{}, NoPositions{}, 30, 5).cpuTolerance = 1e-4;

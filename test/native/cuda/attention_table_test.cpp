@@ -104,6 +104,8 @@ TEST(cuda_attention_table, refusals) {
   AttentionCase attention;
   attention.mask = FullMask{};
   CHECK_EQ(refusalOf(attention), "attention to later tokens");
+  attention.mask = ChunkMask{48};
+  CHECK_EQ(refusalOf(attention), "chunks of 48 tokens, which is not a power of two");
   attention.mask = CausalMask{};
   attention.clamp = 8;
   CHECK_EQ(refusalOf(attention), "clamped queries, keys and values");
