@@ -1,5 +1,4 @@
 import { arrayOf, type JsonObject } from "./json.js";
-import type { Model } from "./models.js";
 
 /** Pairs of ids as one number: ids are below 2 ** 26. */
 const pairBase = 2 ** 26;
@@ -8,7 +7,7 @@ const mostKept = 20_000;
 const longestKept = 64;
 
 /** Byte pair encoding as in the Rust tokenizers package. */
-export class Bpe implements Model {
+export class Bpe {
   readonly #vocab: ReadonlyMap<string, number>;
   /** By pair: rank and the id of what it becomes. */
   readonly #merges = new Map<number, { rank: number; id: number }>();
