@@ -1,4 +1,4 @@
-import { TemplateError } from "./budget.js";
+import { type Budget, TemplateError } from "./budget.js";
 import { type Arguments, numberOf, typeName, Undefined, type Value } from "./values.js";
 
 /**
@@ -46,3 +46,12 @@ export function realOf(value: Value, what: string): number {
   if (number === undefined) throw new TemplateError(`${what}: must be real number, not ${typeName(value)}`);
   return number;
 }
+
+/** What filters need of the rendering that they are part of. */
+export interface FilterContext {
+  budget: Budget;
+  applyFilter(name: string, value: Value, call: Arguments): Value;
+  applyTest(name: string, value: Value, call: Arguments): boolean;
+}
+
+export type Filter = (value: Value, call: Arguments, context: FilterContext) => Value;

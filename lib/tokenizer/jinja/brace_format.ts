@@ -1,5 +1,4 @@
 import { type Budget, TemplateError } from "./budget.js";
-import { getAttribute, getItem } from "./operators.js";
 import { formatNumber } from "./percent_format.js";
 import {
   type Arguments,
@@ -14,8 +13,14 @@ import {
   type Value,
 } from "./values.js";
 
+/** The ways from a value to a part of it. */
+interface Lookups {
+  getAttribute(object: Value, name: string, budget: Budget): Value;
+  getItem(object: Value, key: Value, budget: Budget): Value;
+}
+
 /** str.format: `"{} {0} {name.field[key]!r:>8}".format(...)`. */
-export function braceFormat(template: string, given: Arguments, budget: Budget): string {
+export function braceFormat(template: string, given: Arguments, budget: Budget, lookups: Lookups): string {
   let made = "";
   let automatic = 0;
   let place = 0;
@@ -34,7 +39,7 @@ export function braceFormat(template: string, given: Arguments, budget: Budget):
       const [, name = "", conversion, spec = ""] =
         /^([^!:]*)(?:!(.))?(?::([\s\S]*))?$/.exec(template.slice(place + 1, end)) ?? [];
       const resolve = (field: string): Value =>
-        lookUp(field === "" || /^[.[]/.test(field) ? `${automatic++}${field}` : field, given, budget);
+        lookUp(field === "" || /^[.[]/.test(field) ? `${automatic++}${field}` : field, given, budget, lookups);
       const value = resolve(name);
       const filled = spec.replace(/\{([^{}]*)\}/g, (_, inner: string) => toText(resolve(inner)));
       const shown = conversion === "r" ? repr(value) : conversion === "s" ? toText(value) : value;
@@ -56,7 +61,7 @@ function endOfField(template: string, start: number): number {
   throw new TemplateError("expected '}' before end of string");
 }
 
-function lookUp(field: string, { positional, named }: Arguments, budget: Budget): Value {
+function lookUp(field: string, { positional, named }: Arguments, budget: Budget, lookups: Lookups): Value {
   const [name = ""] = /^[^.[]*/.exec(field) ?? [];
   let value = /^\d+$/.test(name) ? positional[Number(name)] : named.get(name);
   if (value === undefined) {
@@ -68,8 +73,8 @@ function lookUp(field: string, { positional, named }: Arguments, budget: Budget)
     const key = step[2];
     value =
       key === undefined
-        ? getAttribute(value, step[1] as string, budget)
-        : getItem(value, /^\d+$/.test(key) ? Number(key) : key, budget);
+        ? lookups.getAttribute(value, step[1] as string, budget)
+        : lookups.getItem(value, /^\d+$/.test(key) ? Number(key) : key, budget);
     if (value instanceof Undefined) value.fail();
   }
   return value;

@@ -1,5 +1,5 @@
-import { bind, integerOf, realOf, textOf } from "./arguments.js";
-import { type Budget, TemplateError } from "./budget.js";
+import { bind, type Filter, integerOf, realOf, textOf } from "./arguments.js";
+import { TemplateError } from "./budget.js";
 import { toJson } from "./json.js";
 import { listFilters } from "./list_filters.js";
 import { replaceText } from "./methods.js";
@@ -7,7 +7,6 @@ import { getAttribute, lengthOrFail, order } from "./operators.js";
 import { percentFormat } from "./percent_format.js";
 import { capitalize, splitLines, strip } from "./python_text.js";
 import {
-  type Arguments,
   Dict,
   Float,
   Generator,
@@ -22,15 +21,6 @@ import {
   Undefined,
   type Value,
 } from "./values.js";
-
-/** What filters need of the rendering that they are part of. */
-export interface FilterContext {
-  budget: Budget;
-  applyFilter(name: string, value: Value, call: Arguments): Value;
-  applyTest(name: string, value: Value, call: Arguments): boolean;
-}
-
-export type Filter = (value: Value, call: Arguments, context: FilterContext) => Value;
 
 /** A filter of a text without parameters; other values are written out first, undefined as nothing. */
 function onText(change: (text: string) => Value): Filter {

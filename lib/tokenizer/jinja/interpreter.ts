@@ -1,5 +1,6 @@
+import type { FilterContext } from "./arguments.js";
 import { Budget, type Limits, TemplateError, withBudget } from "./budget.js";
-import { type FilterContext, findFilter } from "./filters.js";
+import { findFilter } from "./filters.js";
 import { createGlobals } from "./globals.js";
 import { LoopState } from "./loop.js";
 import type { CallArguments, Expression, MacroBody, Statement, Target } from "./nodes.js";

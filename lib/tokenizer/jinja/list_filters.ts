@@ -1,6 +1,5 @@
-import { bind, integerOf, textOf } from "./arguments.js";
+import { bind, type Filter, type FilterContext, integerOf, textOf } from "./arguments.js";
 import { TemplateError } from "./budget.js";
-import type { Filter, FilterContext } from "./filters.js";
 import { binary, getItem, listOf, order } from "./operators.js";
 import {
   type Arguments,

@@ -1,5 +1,4 @@
 import { bind, integerOf, textOf } from "./arguments.js";
-import { braceFormat } from "./brace_format.js";
 import { type Budget, TemplateError } from "./budget.js";
 import { capitalize, count, find, isSpace, split, splitAtSpace, splitLines, strip, title } from "./python_text.js";
 import {
@@ -283,7 +282,6 @@ const stringMethods = new Map<string, StringMethod>(
       }).join("");
     }),
     find: finding(false, false),
-    format: (text, call, budget) => braceFormat(text, call, budget),
     index: finding(false, true),
     isalnum: all(/^[\p{L}\p{N}]+$/u),
     isalpha: all(/^\p{L}+$/u),

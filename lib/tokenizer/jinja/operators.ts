@@ -1,9 +1,11 @@
+import { braceFormat } from "./brace_format.js";
 import type { Budget } from "./budget.js";
 import { countStep, TemplateError } from "./budget.js";
 import { attributeOf } from "./methods.js";
 import type { BinaryOperator, CompareOperator } from "./nodes.js";
 import { percentFormat } from "./percent_format.js";
 import {
+  Callable,
   characters,
   Dict,
   Float,
@@ -209,7 +211,7 @@ export function contains(container: Value, item: Value, budget: Budget): boolean
 /** `object.name`: an attribute, else the item of that name. */
 export function getAttribute(object: Value, name: string, budget: Budget): Value {
   if (object instanceof Undefined) object.fail();
-  const attribute = attributeOf(object, name, budget);
+  const attribute = attributeOrMethod(object, name, budget);
   if (attribute !== undefined) return attribute;
   return orElse(object instanceof Dict ? object.get(name) : undefined, () => missing(object, name));
 }
@@ -219,7 +221,16 @@ export function getItem(object: Value, key: Value, budget: Budget): Value {
   if (object instanceof Undefined) object.fail();
   const item = itemOf(object, key);
   if (item !== undefined) return item;
-  return orElse(typeof key === "string" ? attributeOf(object, key, budget) : undefined, () => missing(object, key));
+  return orElse(typeof key === "string" ? attributeOrMethod(object, key, budget) : undefined, () =>
+    missing(object, key),
+  );
+}
+
+/** str.format() is here and not among the other methods: it looks up attributes and items itself. */
+function attributeOrMethod(object: Value, name: string, budget: Budget): Value | undefined {
+  if (typeof object === "string" && name === "format")
+    return new Callable(name, (call) => braceFormat(object, call, budget, { getAttribute, getItem }));
+  return attributeOf(object, name, budget);
 }
 
 function itemOf(object: Value, key: Value): Value | undefined {
