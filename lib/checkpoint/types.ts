@@ -38,7 +38,7 @@ export interface TensorEntry {
 
 /** An opened checkpoint: its files and where each tensor lies in them. */
 export interface Checkpoint {
-  /** The folder or file that was opened, for messages. */
+  /** The folder or file that was opened, as an absolute path, for messages. */
   path: string;
   files: CheckpointFile[];
   tensors: Map<string, TensorEntry>;

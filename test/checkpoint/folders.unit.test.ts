@@ -175,7 +175,7 @@ describe("openCheckpoint", () => {
     assert.deepEqual(await names(path.join(folder, "my.index.json")), ["x", "y"]);
     const relative = path.relative(process.cwd(), path.join(folder, "y.bin"));
     const checkpoint = await openCheckpoint(relative);
-    assert.equal(checkpoint.path, relative);
+    assert.equal(checkpoint.path, path.join(folder, "y.bin"));
     assert.deepEqual(checkpoint.files, [{ path: path.join(folder, "y.bin"), bytes: torch("y").length }]);
   });
 
