@@ -12,6 +12,8 @@ export interface ResolvedConfig {
   dtype: "float32" | "float16" | "bfloat16" | undefined;
   /** Number of tensor-parallel ranks. */
   tpSize: number;
+  /** Whether the config names it. */
+  namesTpSize: boolean;
   /** Most tokens of a sequence, prompt and new ones together; undefined where the config names no limit. */
   maxOutTokens: number | undefined;
   /** Tokens of a sequence that there must be room for. Default 1. */
@@ -39,6 +41,7 @@ export function resolveConfig(config: object | string | undefined, logger: Logge
   return {
     dtype: named.has("dtype") ? (resolved.dtype.replace("torch.", "") as ResolvedConfig["dtype"]) : undefined,
     tpSize: resolved.tensor_parallel.tp_size,
+    namesTpSize: named.has("tensor_parallel.tp_size"),
     maxOutTokens: named.has("max_out_tokens") ? resolved.max_out_tokens : undefined,
     minOutTokens: resolved.min_out_tokens,
     checkpoint: resolved.checkpoint ?? undefined,
@@ -74,6 +77,13 @@ export interface ConfigOptions {
   baseDir?: string | undefined;
   /** Any of the config's spellings. */
   dtype?: string | undefined;
+  tpSize?: number | undefined;
+}
+
+/** A config with the dtype and tp_size of the options where it names none. rejectConflicts() has seen to the rest. */
+export function withOptions(config: ResolvedConfig, options: Pick<ConfigOptions, "dtype" | "tpSize">): ResolvedConfig {
+  const dtype = canonicalDtype(options.dtype)?.replace("torch.", "") as ResolvedConfig["dtype"];
+  return { ...config, dtype: config.dtype ?? dtype, tpSize: options.tpSize ?? config.tpSize };
 }
 
 /**
@@ -94,4 +104,5 @@ export function rejectConflicts(config: ResolvedConfig, options: ConfigOptions):
   compare("baseDir", options.baseDir, "base_dir", config.baseDir);
   const dtype = canonicalDtype(options.dtype)?.replace("torch.", "") ?? options.dtype;
   compare("dtype", dtype, "dtype", config.dtype);
+  compare("tpSize", options.tpSize, "tensor_parallel.tp_size", config.namesTpSize ? config.tpSize : undefined);
 }

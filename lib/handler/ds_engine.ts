@@ -62,10 +62,11 @@ async function resolveModel(model: string | MetaModel, modelDir: string): Promis
   return typeof model === "string" ? runInModelFolder(modelDir, () => resolveModelPath(model)) : model;
 }
 
-/** `deviceType: cpu` as an option of initInference(); with any other a GPU is taken where there is one. */
-export function deviceOption(yaml: unknown): { device?: "cpu" } {
+/** `deviceType` as an option of initInference(): gpu without a GPU is an error, and with auto, or none, a GPU is taken where there is one. */
+export function deviceOption(yaml: unknown): { device?: "cpu" | "cuda" } {
   const type = isObject(yaml) ? yaml.deviceType : undefined;
-  return typeof type === "string" && type.toLowerCase() === "cpu" ? { device: "cpu" } : {};
+  const name = typeof type === "string" ? type.toLowerCase() : "";
+  return name === "cpu" ? { device: "cpu" } : name === "gpu" ? { device: "cuda" } : {};
 }
 
 function configError(message: string): ShardspeedError {

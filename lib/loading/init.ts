@@ -3,7 +3,7 @@ import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { describeMissingFolder } from "../base/foreign_model.js";
 import { findModelFolder } from "../base/hub_cache.js";
-import { rejectConflicts, resolveConfig } from "../deepspeed_config/engine_config.js";
+import { rejectConflicts, resolveConfig, withOptions } from "../deepspeed_config/engine_config.js";
 import type { Engine } from "../engine/engine.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
 import { findGroup } from "../launch/group.js";
@@ -31,9 +31,16 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   }
   const resolved = resolveInitOptions(options);
   throwIfAborted(resolved.signal);
-  const config = resolveConfig(resolved.config, resolved.logger);
-  rejectConflicts(config, resolved);
+  const given = resolveConfig(resolved.config, resolved.logger);
+  rejectConflicts(given, resolved);
+  const config = withOptions(given, resolved);
   const launch = readLaunchEnvironment();
+  if (launch !== undefined && launch.rank === 0 && launch.worldSize > 1 && config.tpSize === 1) {
+    resolved.logger.warn(
+      `${launch.worldSize} processes were started, and tp_size is 1: each loads the whole model, and the others do not share its work. ` +
+        `Set tensor_parallel.tp_size, or tpSize, to ${launch.worldSize} to divide it, or start one process`,
+    );
+  }
   const group = findGroup(config.tpSize, launch);
   const report = () => loadNative().cudaReport();
   const plan = async ({ devices }: Placement) =>

@@ -2,8 +2,10 @@ import { isObject } from "../base/json.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { rule } from "../base/rules.js";
+import { canonicalDtype } from "../deepspeed_config/values.js";
 import { mostBatchTokens, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
+import { mostRanks } from "./sharding.js";
 
 /** Argument of `onProgress`: "save" events if the config has a save_mp_checkpoint_path, then "load" events, then one "ready" event. */
 export type LoadProgress =
@@ -19,6 +21,10 @@ export interface InitOptions {
   checkpoint?: object | string;
   /** Folder of the files that `checkpoint` names. Default: that of the config. The JSON's own folder is searched too. */
   baseDir?: string;
+  /** Element type of the weights: "fp32", "fp16", "bf16" or another name of these. Default: the config's, else the checkpoint's. */
+  dtype?: string;
+  /** Number of tensor-parallel ranks, from 1. Default: tensor_parallel.tp_size of the config, else 1. */
+  tpSize?: number;
   /** "auto", "cpu", "cuda" (the first usable GPU) or "cuda:1". Default "auto": the first usable GPU, else the CPU, with a log line. */
   device?: string;
   /**
@@ -50,6 +56,8 @@ export interface ResolvedInitOptions {
   readonly config: object | string | undefined;
   readonly checkpoint: object | string | undefined;
   readonly baseDir: string | undefined;
+  readonly dtype: string | undefined;
+  readonly tpSize: number | undefined;
   /** As requested: "auto", "cuda:1". The device is chosen later, when CUDA has been asked. */
   readonly device: string;
   /** Undefined: divide the processors among the ranks. */
@@ -67,6 +75,8 @@ const initOptionNames = [
   "config",
   "checkpoint",
   "baseDir",
+  "dtype",
+  "tpSize",
   "device",
   "threads",
   "maxBatchTokens",
@@ -89,6 +99,8 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     config: reader.read("config", jsonOrPath, undefined),
     checkpoint: reader.read("checkpoint", jsonOrPath, undefined),
     baseDir: reader.read("baseDir", folderOrNothing, undefined) || undefined,
+    dtype: reader.read("dtype", dtypeName, undefined),
+    tpSize: reader.integer("tpSize", 1, mostRanks, undefined),
     device: readDeviceName(reader.get("device")),
     threads: reader.integer("threads", 1, mostThreads, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
@@ -105,6 +117,11 @@ const jsonOrPath = rule<object | string>(
   "an object or the path of a JSON file",
   (value) => isObject(value) || (typeof value === "string" && value !== ""),
 );
+
+const dtypeName = rule<string>('"fp32", "fp16" or "bf16"', (value) => {
+  const dtype = canonicalDtype(value);
+  return dtype !== undefined && dtype !== "torch.int8";
+});
 
 /** "" is DeepSpeed's default: none. */
 const folderOrNothing = rule<string>(

@@ -3,12 +3,12 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { rejectConflicts, resolveConfig } from "../../dist/deepspeed_config/engine_config.js";
+import { rejectConflicts, resolveConfig, withOptions } from "../../dist/deepspeed_config/engine_config.js";
 import { hasCode } from "../support/fixtures.js";
 import { listener, parse } from "./helpers.js";
 
 function resolve(config?: object | string) {
-  const { resolved, ...rest } = resolveConfig(config);
+  const { resolved, namesTpSize, ...rest } = resolveConfig(config);
   return rest;
 }
 
@@ -105,15 +105,29 @@ describe("options that the config contradicts", () => {
     });
   });
 
+  test("an option counts where the config names nothing", () => {
+    const { dtype, tpSize } = withOptions(resolveConfig({}), { dtype: "half", tpSize: 2 });
+    assert.deepEqual([dtype, tpSize], ["float16", 2]);
+    const named = resolveConfig({ dtype: "bf16", mp_size: 2 });
+    assert.ok(named.namesTpSize);
+    const same = withOptions(named, { dtype: "bfloat16", tpSize: 2 });
+    assert.deepEqual([same.dtype, same.tpSize], ["bfloat16", 2]);
+    assert.deepEqual([withOptions(named, {}).dtype, withOptions(named, {}).tpSize], ["bfloat16", 2]);
+  });
+
   test("other values are an error with both", () => {
     const cases: [Parameters<typeof rejectConflicts>[1], RegExp][] = [
       [{ checkpoint: "b.json" }, /checkpoint "b\.json" in the options and checkpoint \{"type":"bloom".* in the/],
       [{ checkpoint: { type: "bloom", checkpoints: ["b"] } }, /checkpoint/],
       [{ baseDir: "y" }, /baseDir "y" in the options and base_dir "x" in the DeepSpeed config: remove one/],
       [{ dtype: "bf16" }, /dtype "bfloat16" in the options and dtype "float16"/],
+      [{ tpSize: 3 }, /tpSize 3 in the options and tensor_parallel\.tp_size 2/],
       [{ dtype: "nonsense" }, /dtype "nonsense" in the options/],
     ];
     for (const [options, message] of cases)
-      assert.throws(() => rejectConflicts(config, options), hasCode("ERR_CONFIG", message));
+      assert.throws(
+        () => rejectConflicts({ ...config, tpSize: 2, namesTpSize: true }, options),
+        hasCode("ERR_CONFIG", message),
+      );
   });
 });

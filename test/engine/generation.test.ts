@@ -355,3 +355,17 @@ test("long texts that come at once give way to each other and to other work", as
   // Each of them takes some ten slices of two milliseconds; without slices there would be one turn.
   assert.ok(turns >= 8, `${turns} turns of the event loop`);
 });
+
+test("dtype and tpSize are options of initInference too, which do not contradict the config", async () => {
+  const options = { dtype: "fp32", tpSize: 2, device: "cpu" };
+  await using engine = await initInference(demoModel, options);
+  assert.equal(engine.module.dtype, "float32");
+  assert.deepEqual(engine.module.devices, ["cpu", "cpu"]);
+  await using same = await initInference(demoModel, { ...options, config: { tensor_parallel: { tp_size: 2 } } });
+  assert.equal(same.module.devices.length, 2);
+  const config = { tensor_parallel: { tp_size: 1 } };
+  await assert.rejects(
+    initInference(demoModel, { ...options, config }),
+    hasCode("ERR_CONFIG", /tpSize 2 in the options/),
+  );
+});

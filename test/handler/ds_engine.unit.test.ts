@@ -123,7 +123,9 @@ describe("what is better here", () => {
     };
     assert.equal(await on("cpu"), "cpu");
     assert.equal(await on("CPU"), "cpu"); // as the check of the yaml has it
-    assert.equal(await on("gpu"), undefined);
+    assert.equal(await on("gpu"), "cuda"); // an error where there is none, as docs/model-config.md says
+    assert.equal(await on("GPU"), "cuda");
+    assert.equal(await on("auto"), undefined);
   });
 
   test("a model in the model folder", async () => {

@@ -10,6 +10,14 @@ import { resolveInitOptions } from "../../dist/loading/options.js";
 
 const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });
 
+test("dtype and tpSize of initInference", () => {
+  assert.deepEqual([resolveInitOptions({}).dtype, resolveInitOptions({}).tpSize], [undefined, undefined]);
+  assert.equal(resolveInitOptions({ dtype: "torch.bfloat16" }).dtype, "torch.bfloat16");
+  for (const dtype of ["int8", "fp8", "", 16, null])
+    assert.throws(() => resolveInitOptions({ dtype }), invalid(/Expected dtype to be "fp32", "fp16" or "bf16"/));
+  for (const tpSize of [0, 65, 1.5, "2"]) assert.throws(() => resolveInitOptions({ tpSize }), invalid(/tpSize/));
+});
+
 test("generationDefaults takes what is unset from the model", () => {
   const defaults = (sampling: object) => ({ eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined, sampling });
   const sampled = defaults({ doSample: true, temperature: 0.6, topP: 0.9, repetitionPenalty: 1.1, maxNewTokens: 40 });
