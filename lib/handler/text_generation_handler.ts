@@ -64,15 +64,16 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     await this.engine?.dispose();
   }
 
-  override preprocess(requests: HandlerRequest[]): Prepared[] {
-    return requests.map((row) => {
+  override preprocess(requests: HandlerRequest[]): Promise<Prepared[]> {
+    const prepare = async (row: HandlerRequest): Promise<Prepared> => {
       try {
         const { prompt, ...own } = readTextRequest(row, this.#defaults);
-        return { prompt: this.#cut(prompt), ...own };
+        return { prompt: await this.#cut(prompt), ...own };
       } catch (error) {
         return keepIfOwn(error);
       }
-    });
+    };
+    return Promise.all(requests.map(prepare));
   }
 
   override async inference(requests: Prepared[]): Promise<Generated[]> {
@@ -137,13 +138,13 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
   }
 
   /** A prompt of no more than max_length tokens. */
-  #cut(prompt: TextRequest["prompt"]): TextRequest["prompt"] {
+  async #cut(prompt: TextRequest["prompt"]): Promise<TextRequest["prompt"]> {
     const most = this.#maxLength;
     if (most === undefined) return prompt;
     if (typeof prompt !== "string") return prompt.slice(0, most);
     const tokenizer = this.engine?.tokenizer;
     // No token has as many characters: the rest need not be looked at.
-    return tokenizer === undefined ? prompt : tokenizer.encode(prompt.slice(0, most * 512)).slice(0, most);
+    return tokenizer === undefined ? prompt : (await tokenizer.encodeAsync(prompt.slice(0, most * 512))).slice(0, most);
   }
 
   async #answer(request: TextRequest, place: number, together: AbortSignal): Promise<Generated> {
