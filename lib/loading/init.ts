@@ -61,8 +61,9 @@ async function readSource(model: string | MetaModel, signal: AbortSignal | undef
   if (typeof model !== "string")
     return { folder: model.folder, isMeta: true, config: model.config, dtype: model.dtype };
   const folder = await findModelFolder(model, "ERR_CHECKPOINT");
-  if (!(await stat(folder).catch(() => undefined))) {
-    throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(model)}.`);
-  }
+  await stat(folder).catch((cause) => {
+    // With its cause, as other files that cannot be read: a group then keeps the code where all ranks fail alike.
+    throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(model)}.`, { cause });
+  });
   return { folder, isMeta: false, config: await readModelConfig(folder, signal), dtype: undefined };
 }
