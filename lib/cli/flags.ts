@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { ShardspeedError } from "../base/errors.js";
 import { toSnakeCase } from "../base/text.js";
 import {
   type GenerationOptionName,
@@ -77,10 +78,14 @@ const values: Readonly<Record<Kind, { name: string; parse?(text: string, earlier
   defaults: { name: " <model>" },
 };
 
+function toFlag(name: string): string {
+  return toSnakeCase(name).replaceAll("_", "-");
+}
+
 /** The flag of a generation option as commander takes it: "-n, --max-new-tokens". */
 export function generationFlag(name: GenerationOptionName): string {
   const { short } = generationOptions[name];
-  return `${short === undefined ? "" : `-${short}, `}--${toSnakeCase(name).replaceAll("_", "-")}`;
+  return `${short === undefined ? "" : `-${short}, `}--${toFlag(name)}`;
 }
 
 /** The default of a generation option in words; empty where there is none. */
@@ -108,4 +113,22 @@ export function toGenerationOptions(flags: object): GenerationOptions {
       ([name, value]) => (generationOptionNames as string[]).includes(name) && value !== undefined,
     ),
   );
+}
+
+/** Options of the engine that flags set, besides those of generation. */
+const loadOptions = ["checkpoint", "baseDir", "device", "threads", "maxBatchTokens", "kvCacheBytes"];
+
+/** Runs work; errors of arguments name the flag in place of the option that it set: --top-p for topP. */
+export async function nameFlags<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!ShardspeedError.isInstance(error) || error.code !== "ERR_INVALID_ARGUMENT") throw error;
+    const named = [...generationOptionNames, ...loadOptions].reduce(
+      // Only where it is the subject: a value or a file may be called so as well.
+      (text, name) => text.replace(new RegExp(`^(Expected |Found )?${name}\\b`), `$1--${toFlag(name)}`),
+      error.message,
+    );
+    throw named === error.message ? error : new ShardspeedError(error.code, named, { cause: error });
+  }
 }

@@ -1,11 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
+import { silentLogger } from "../base/logger.js";
+import { parseConfig } from "../deepspeed_config/inference_config.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
 import { readDeviceName } from "../loading/device.js";
 import { initInference } from "../loading/init.js";
-import { toGenerationOptions } from "./flags.js";
+import { nameFlags, toGenerationOptions } from "./flags.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 
@@ -16,6 +18,8 @@ interface GenerateFlags {
   promptIds?: number[];
   chat?: boolean;
   system?: string;
+  chatTemplate?: string;
+  dtype?: string;
   config?: string;
   checkpoint?: string;
   baseDir?: string;
@@ -27,15 +31,23 @@ interface GenerateFlags {
   quiet?: boolean;
   verbose?: boolean;
   json?: boolean;
+  jsonLines?: boolean;
 }
 
 /** `shardspeed generate`: new text on the standard output as it is made, statistics on the standard error. */
-export async function generate(model: string, flags: GenerateFlags): Promise<void> {
+export async function generate(model: string, given: GenerateFlags): Promise<void> {
+  // What only a chat has implies one.
+  const flags = { ...given, chat: given.chat || given.system !== undefined || given.chatTemplate !== undefined };
+  await nameFlags(() => generateText(model, flags));
+}
+
+async function generateText(model: string, flags: GenerateFlags): Promise<void> {
   const options = toGenerationOptions(flags);
   // Wrong options are said at once, not after a long load.
   resolveGenerationOptions(options);
   readDeviceName(flags.device);
   checkFlags(flags, options);
+  mergeConfig(flags);
   const output = new Output(process.stdout);
   // Nobody reads the statistics: no reason to fail.
   process.stderr.on("error", () => {});
@@ -63,8 +75,12 @@ async function run(
   try {
     // Ranks that do not drive compute, and have nothing to say.
     if (!engine.isDriver) return await engine.finished;
-    const prompt = toPrompt(source, flags, engine);
-    if (flags.json) {
+    const prompt = await toPrompt(source, flags, engine);
+    if (flags.jsonLines) {
+      for await (const chunk of engine.stream(prompt, { ...options, signal })) {
+        await output.write(`${JSON.stringify(chunk)}\n`);
+      }
+    } else if (flags.json) {
       const result = await engine.generate(prompt, { ...options, signal });
       await output.write(`${JSON.stringify(result)}\n`);
     } else {
@@ -77,8 +93,8 @@ async function run(
 }
 
 async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
-  const { tpSize, checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes } = flags;
-  const config = tpSize === undefined ? flags.config : { tensor_parallel: { tp_size: tpSize } };
+  const { checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes } = flags;
+  const config = mergeConfig(flags);
   const given = Object.entries({ config, checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes }).filter(
     ([, value]) => value !== undefined,
   );
@@ -100,6 +116,28 @@ async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
   } finally {
     bar?.clear();
   }
+}
+
+/** The config with what --tp-size and --dtype say. It must not say otherwise itself. */
+function mergeConfig({ config, tpSize, dtype }: GenerateFlags): object | string | undefined {
+  if (tpSize === undefined && dtype === undefined) return config;
+  // Warnings come when the engine reads it.
+  const { resolved, named } = parseConfig(config, silentLogger);
+  const values = { ...named.values };
+  const conflict = (flag: string, found: unknown) =>
+    new ShardspeedError("ERR_INVALID_ARGUMENT", `${flag} contradicts ${config}, which says ${found}: remove one.`);
+  if (tpSize !== undefined) {
+    const configured = resolved.tensor_parallel.tp_size;
+    if (!named.has("tensor_parallel.tp_size"))
+      values.tensor_parallel = { ...(values.tensor_parallel as object | undefined), tp_size: tpSize };
+    else if (configured !== tpSize) throw conflict(`--tp-size ${tpSize}`, configured);
+  }
+  if (dtype !== undefined) {
+    if (named.has("dtype") && resolved.dtype !== parseConfig({ dtype }, silentLogger).resolved.dtype)
+      throw conflict(`--dtype ${dtype}`, resolved.dtype);
+    values.dtype = dtype;
+  }
+  return values;
 }
 
 type Statistics = Pick<GenerationResult, "finishReason" | "timings"> & { newTokens: number };
@@ -150,11 +188,11 @@ function checkFlags(flags: GenerateFlags, options: GenerationOptions): void {
   if (given.length > 1) throw usage("Give one of --prompt, --prompt-file and --prompt-ids.");
   if (given.length === 0 && process.stdin.isTTY)
     throw usage("There is no prompt: give --prompt, --prompt-file, --prompt-ids or text on the standard input.");
-  if (flags.chat && flags.promptIds) throw usage("--chat needs a prompt of text, and --prompt-ids gives token ids.");
-  if (flags.system !== undefined && !flags.chat) throw usage("--system is for --chat.");
-  if (flags.tpSize !== undefined && flags.config !== undefined)
-    throw usage("Give --tp-size or --config, not both: the config has tensor_parallel.tp_size.");
-  if (options.logprobs !== undefined && !flags.json) throw usage("--logprobs is for --json.");
+  if (flags.chat && flags.promptIds)
+    throw usage("--chat, --system and --chat-template need a prompt of text, and --prompt-ids gives token ids.");
+  if (flags.json && flags.jsonLines) throw usage("Give one of --json and --json-lines.");
+  if (options.logprobs !== undefined && !flags.json && !flags.jsonLines)
+    throw usage("--logprobs is for --json and --json-lines.");
 }
 
 async function readPrompt(flags: GenerateFlags, signal: AbortSignal): Promise<string | number[]> {
@@ -170,6 +208,11 @@ async function readPrompt(flags: GenerateFlags, signal: AbortSignal): Promise<st
       cause: error,
     });
   }
+  if (text === "")
+    throw new ShardspeedError(
+      "ERR_INVALID_ARGUMENT",
+      `${file === "-" ? "The standard input" : file} is empty, expected a prompt.`,
+    );
   // The newline that ends a file, or echo's output, is not meant to be read by the model.
   return text.replace(/\r?\n$/, "");
 }
@@ -182,12 +225,21 @@ async function readStdin(signal: AbortSignal): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-function toPrompt(source: string | number[], flags: GenerateFlags, engine: Engine): Prompt {
+async function toPrompt(source: string | number[], flags: GenerateFlags, engine: Engine): Promise<Prompt> {
   if (!flags.chat || typeof source !== "string") return source;
   if (!engine.tokenizer)
     throw new ShardspeedError("ERR_TOKENIZER", "--chat needs a tokenizer, and the model folder has none.");
   const system = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
   return engine.tokenizer.applyChatTemplate([...system, { role: "user", content: source }], {
     addGenerationPrompt: true,
+    ...(flags.chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(flags.chatTemplate) }),
+  });
+}
+
+async function readTemplate(file: string): Promise<string> {
+  return readFile(file, "utf8").catch((error: Error) => {
+    throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Cannot read the chat template: ${error.message}`, {
+      cause: error,
+    });
   });
 }

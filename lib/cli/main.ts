@@ -35,12 +35,20 @@ function createProgram(): Command {
     )
     .option("--prompt-ids <ids>", "the prompt as token ids: 1,2,3", parseIds)
     .option("--chat", "treat the prompt as a user's message and apply the chat template")
-    .option("--system <text>", "system message for --chat");
+    .option("--system <text>", "system message; implies --chat")
+    .option("--chat-template <file>", "Jinja template in place of the model's own; implies --chat");
   addGenerationFlags(generate)
     .option("--config <file>", "DeepSpeed inference config")
     .option("--checkpoint <file>", "DeepSpeed checkpoint JSON: which files hold the weights")
     .option("--base-dir <folder>", "folder of the files that the checkpoint JSON names")
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
+    .addOption(
+      new Option("--dtype <dtype>", "element type to compute in (default: from the config, else the model's)").choices([
+        "fp32",
+        "fp16",
+        "bf16",
+      ]),
+    )
     .option("--tp-size <n>", "number of ranks (default: from the config, else 1)", parseInteger)
     .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
     .option("--max-batch-tokens <n>", "maximum number of tokens in a step (default: 512)", parseInteger)
@@ -48,6 +56,7 @@ function createProgram(): Command {
     .option("-q, --quiet", "no statistics, progress and warnings on the standard error")
     .option("-v, --verbose", "more messages on the standard error")
     .option("--json", "one JSON document on the standard output, at the end")
+    .option("--json-lines", "one JSON document a line for each piece of text, as it is made")
     .addHelpText("after", exitCodeHelp)
     .action(async (model, flags) => (await import("./generate.js")).generate(model, flags));
 
@@ -175,7 +184,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted (143 termi
 
 async function main(): Promise<void> {
   // Of a script's arguments none is for this program.
-  const json = process.argv.includes("--json") && process.argv[2] !== "run";
+  const json = (process.argv.includes("--json") || process.argv.includes("--json-lines")) && process.argv[2] !== "run";
   try {
     await createProgram().parseAsync();
   } catch (error) {

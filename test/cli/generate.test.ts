@@ -49,6 +49,47 @@ describe("text on the standard output, statistics on the standard error", () => 
     assert.deepEqual({ status, stdout, stderr }, { status: 0, stdout: `${row.text}\n`, stderr: "" });
   });
 
+  test("--json-lines: one document for each piece of text", async () => {
+    const { status, stdout, stderr } = await run(["generate", demo, "-p", row.prompt, ...length, "--json-lines"]);
+    assert.equal(status, 0, stderr);
+    const chunks: { text: string; ids: number[]; finishReason?: string }[] = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.equal(chunks.map(({ text }) => text).join(""), row.text);
+    assert.deepEqual(
+      chunks.flatMap(({ ids }) => ids),
+      row.greedy,
+    );
+    assert.equal(chunks.at(-1)?.finishReason, "length");
+  });
+
+  test("--chat-template, and --system, which is for a chat as well", async () => {
+    const template = path.join(folder, "template.jinja");
+    await writeFile(template, "{% for m in messages %}{{ m.content }}{% endfor %}");
+    const args = ["--chat-template", template, "--prompt", row.prompt.slice(4), "--system", row.prompt.slice(0, 4)];
+    const { stdout, stderr } = await run(["generate", demo, ...args, ...length]);
+    assert.equal(stdout, `${row.text}\n`, stderr);
+  });
+
+  test("--tp-size and --dtype beside a config that says the same or nothing, and one that says otherwise", async () => {
+    const config = path.join(folder, "ds.json");
+    await writeFile(config, '{ "mp_size": 2, "dtype": "float32" }');
+    const empty = path.join(folder, "empty.json");
+    await writeFile(empty, '{ "tensor_parallel": { "enabled": true } }');
+    const generate = (...args: string[]) => run(["generate", demo, "-p", row.prompt, ...length, ...args]);
+    for (const file of [config, empty]) {
+      const { stdout, stderr } = await generate("--config", file, "--tp-size", "2", "--dtype", "fp32");
+      assert.equal(stdout, `${row.text}\n`, stderr);
+    }
+    const ranks = await generate("--config", config, "--tp-size", "1");
+    assert.equal(ranks.status, 2);
+    assert.match(ranks.stderr, /--tp-size 1 contradicts .*ds\.json, which says 2/);
+    const dtype = await generate("--config", config, "--dtype", "bf16");
+    assert.equal(dtype.status, 2);
+    assert.match(dtype.stderr, /--dtype bf16 contradicts .*ds\.json, which says torch\.float32/);
+  });
+
   test("--json: one document, and nothing on the standard error", async () => {
     const { status, stdout, stderr } = await run(["generate", demo, "-p", row.prompt, ...length, "--json"]);
     assert.equal(status, 0, stderr);

@@ -37,27 +37,33 @@ describe("wrong usage ends with 2 and one line that says what is wrong", () => {
     [["inspect"], /missing required argument 'model'/],
     [["generate", demo, "-p", "x", "--temprature", "1"], /unknown option '--temprature'.*--temperature/s],
     [["generate", demo, "-p", "x", "--top-k", "many"], /--top-k.*many.*Expected an integer/],
-    [["generate", demo, "-p", "x", "--top-k", "-1"], /topK.*-1/],
+    [["generate", demo, "-p", "x", "--top-k", "-1"], /--top-k.*-1/],
     [["generate", demo, "-p", "x", "--top-p", "1e"], /--top-p/],
-    [["generate", demo, "-p", "x", "--top-p", "2"], /topP.*found 2/],
-    [["generate", demo, "-p", "x", "-n", "0"], /maxNewTokens/],
+    [["generate", demo, "-p", "x", "--top-p", "2"], /--top-p.*found 2/],
+    [["generate", demo, "-p", "x", "-n", "0"], /--max-new-tokens/],
     [["generate", demo, "-p", "x", "--seed", "-5"], /--seed/],
-    [["generate", demo, "-p", "x", "--seed", "18446744073709551616"], /seed/],
-    [["generate", demo, "-p", "x", "--stop", ""], /stop/],
+    [["generate", demo, "-p", "x", "--seed", "18446744073709551616"], /--seed/],
+    [["generate", demo, "-p", "x", "--stop", ""], /--stop/],
     [["generate", demo, "-p", "x", "--num-beams", "4"], /beam search is not available yet/],
     [["generate", demo, "-p", "x", "--kv-cache-bytes", "lots"], /--kv-cache-bytes/],
-    [["generate", demo, "-p", "x", "--logprobs"], /--logprobs is for --json/],
+    [["generate", demo, "-p", "x", "--logprobs"], /--logprobs is for --json and --json-lines/],
     [["generate", demo, "-p", "x", "--prompt-ids", "1"], /one of --prompt, --prompt-file and --prompt-ids/],
     [["generate", demo, "--prompt-ids", "1,x"], /--prompt-ids/],
     [["generate", demo, "--prompt-ids", "1", "--chat"], /--chat/],
-    [["generate", demo, "-p", "x", "--system", "y"], /--system is for --chat/],
+    [["generate", demo, "--prompt-ids", "1", "--system", "y"], /--chat/],
+    [
+      ["generate", demo, "-p", "x", "--chat-template", "/nowhere/t.jinja"],
+      /Cannot read the chat template.*\/nowhere\/t\.jinja/,
+    ],
+    [["generate", demo, "-p", "x", "--dtype", "fp12"], /--dtype.*fp12.*fp32, fp16, bf16/],
+    [["generate", demo, "--prompt-file", "-"], /The standard input is empty, expected a prompt/],
     [["generate", demo, "--prompt-file", "/nowhere/prompt.txt"], /Cannot read the prompt.*\/nowhere\/prompt\.txt/],
     [
       ["generate", demo, "-p", "x", "--device", "gpu"],
-      /Expected device to be "auto", "cpu", "cuda" or "cuda:" and a number/,
+      /Expected --device to be "auto", "cpu", "cuda" or "cuda:" and a number/,
     ],
-    [["generate", demo, "--device", "cuda:"], /device/],
-    [["generate", demo, "-p", "x", "--threads", "0"], /threads/],
+    [["generate", demo, "--device", "cuda:"], /--device/],
+    [["generate", demo, "-p", "x", "--threads", "0"], /--threads/],
   ];
   for (const [args, message] of wrong) {
     test(args.slice(2).join(" ") || args.join(" ") || "nothing", async () => {
@@ -75,7 +81,7 @@ describe("wrong usage ends with 2 and one line that says what is wrong", () => {
       assert.equal(status, 2);
       const { error } = JSON.parse(stdout);
       assert.equal(error.code, "ERR_INVALID_ARGUMENT");
-      assert.match(error.message, /bogus|topK/);
+      assert.match(error.message, /bogus|--top-k/);
     }
   });
 });
