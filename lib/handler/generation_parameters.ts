@@ -14,6 +14,8 @@ export const generationParameters = generationOptionNames.filter((name) => !gene
 
 /** The option that a parameter names, in either spelling. */
 export function generationParameter(name: string): GenerationOptionName | undefined {
+  // OpenAI's name.
+  if (name === "max_tokens") return "maxNewTokens";
   return generationParameters.find((one) => one === name || toSnakeCase(one) === name);
 }
 

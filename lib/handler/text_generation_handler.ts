@@ -6,6 +6,7 @@ import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
 import { initInference } from "../loading/init.js";
+import type { ChatMessage } from "../tokenizer/types.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import type { Context } from "./context.js";
 import { deviceOption, type InitEngine, openDsEngine } from "./ds_engine.js";
@@ -31,7 +32,7 @@ const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed"
  * without one), and as defaults of requests `max_new_tokens`, `temperature`, `top_k`, `top_p` and the other generation options, `stream`,
  * `details` and `return_full_text`. With a section `deepspeed`, getDsEngine() makes the engine.
  *
- * A request is text, JSON or a form, with `prompt` and these parameters. The response is the new text; with `details: true` an object;
+ * A request is text, JSON or a form, with `prompt` or `messages` and these parameters. The response is the new text; with `details: true` an object;
  * with `stream: true` it is sent in parts, if possible. An invalid request gets status 400; the other requests of the batch are answered.
  */
 export class TextGenerationHandler extends BaseDeepSpeedHandler {
@@ -138,13 +139,21 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
   }
 
   /** A prompt of no more than max_length tokens. */
-  async #cut(prompt: TextRequest["prompt"]): Promise<TextRequest["prompt"]> {
+  async #cut(given: TextRequest["prompt"]): Promise<TextRequest["prompt"]> {
     const most = this.#maxLength;
+    const prompt = isConversation(given) ? this.#applyTemplate(given) : given;
     if (most === undefined) return prompt;
     if (typeof prompt !== "string") return prompt.slice(0, most);
     const tokenizer = this.engine?.tokenizer;
     // No token has as many characters: the rest need not be looked at.
     return tokenizer === undefined ? prompt : (await tokenizer.encodeAsync(prompt.slice(0, most * 512))).slice(0, most);
+  }
+
+  #applyTemplate(messages: readonly ChatMessage[]): string | readonly number[] {
+    const tokenizer = this.engine?.tokenizer;
+    if (tokenizer === undefined)
+      throw new ShardspeedError("ERR_TOKENIZER", "messages need a tokenizer, and the model folder has none.");
+    return tokenizer.applyChatTemplate([...messages], { addGenerationPrompt: true });
   }
 
   async #answer(request: TextRequest, place: number, together: AbortSignal): Promise<Generated> {
@@ -170,6 +179,10 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     this.context?.requestProcessor[place]?.addResponseProperty("content-type", "application/json");
     return { code: status, type: status === 400 ? "BadRequestException" : "InternalServerException", message };
   }
+}
+
+function isConversation(prompt: TextRequest["prompt"]): prompt is readonly ChatMessage[] {
+  return typeof prompt !== "string" && typeof prompt[0] === "object";
 }
 
 function readSection({ modelYamlConfig: yaml }: Context): Record<string, unknown> {

@@ -1,7 +1,8 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { isObject } from "../base/json.js";
+import { isObject, parseJson } from "../base/json.js";
 import { toSnakeCase } from "../base/text.js";
 import type { GenerationOptions } from "../engine/generation_options.js";
+import type { ChatMessage } from "../tokenizer/types.js";
 import {
   fromText,
   generationParameter,
@@ -12,8 +13,8 @@ import type { HandlerRequest } from "./request.js";
 
 /** A request for text, read. */
 export interface TextRequest {
-  /** Text, or token ids. */
-  prompt: string | readonly number[];
+  /** Text, token ids, or a conversation. */
+  prompt: string | readonly number[] | readonly ChatMessage[];
   options: GenerationOptions;
   stream: boolean;
   /** Answer with an object: text, ids, reason of the end, usage. */
@@ -24,7 +25,7 @@ export interface TextRequest {
 
 /** Settings that a request and the yaml may name besides generation options. */
 const textSettings = ["stream", "details", "returnFullText"] as const;
-const promptNames = ["prompt", "inputs", "text", "data", "body"];
+const promptNames = ["prompt", "inputs", "text", "data", "body", "messages"];
 
 /**
  * Reads a request: its body as text, or as a JSON object or the fields of a form with a prompt (`prompt`, `inputs`, `text` or `data`) and
@@ -56,9 +57,10 @@ export function readTextRequest(
     );
   }
   const given = parameters.filter(([, value]) => value !== null && value !== undefined);
-  const named = new Set(given.map(([name]) => toSnakeCase(name)));
-  const others = defaults.filter(([name]) => !named.has(toSnakeCase(name)));
-  return { prompt: checkPrompt(found[1]), ...readParameters([...others, ...parameters]) };
+  const ownName = (name: string) => toSnakeCase(generationParameter(name) ?? name);
+  const named = new Set(given.map(([name]) => ownName(name)));
+  const others = defaults.filter(([name]) => !named.has(ownName(name)));
+  return { prompt: checkPrompt(...found), ...readParameters([...others, ...parameters]) };
 }
 
 /** The parameters of a request or of the yaml, without a prompt. @throws ShardspeedError ERR_INVALID_ARGUMENT */
@@ -113,7 +115,8 @@ function decode(name: string, value: unknown): unknown {
   }
 }
 
-function checkPrompt(prompt: unknown): string | readonly number[] {
+function checkPrompt(name: string, prompt: unknown): TextRequest["prompt"] {
+  if (name === "messages") return readMessages(prompt);
   if (typeof prompt === "string") return prompt;
   if (Array.isArray(prompt) && prompt.length > 0 && prompt.every((id) => Number.isInteger(id))) return prompt;
   // What was sent is not shown: it may be private.
@@ -122,5 +125,16 @@ function checkPrompt(prompt: unknown): string | readonly number[] {
   throw new ShardspeedError(
     "ERR_INVALID_ARGUMENT",
     `Expected the prompt to be text or an array of token ids, found one that is ${kind}`,
+  );
+}
+
+/** A conversation, as an array or, in a form, as its JSON. The template checks contents. */
+function readMessages(given: unknown): readonly ChatMessage[] {
+  const messages = typeof given === "string" ? parseJson(given, "messages", "ERR_INVALID_ARGUMENT") : given;
+  const isMessage = (one: unknown) => isObject(one) && typeof one.role === "string";
+  if (Array.isArray(messages) && messages.length > 0 && messages.every(isMessage)) return messages as ChatMessage[];
+  throw new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    "Expected messages to be an array of objects with role and content, at least one",
   );
 }

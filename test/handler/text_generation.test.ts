@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync } from "node:fs";
+import { cpSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
@@ -104,6 +104,26 @@ describe("TextGenerationHandler on the demo model", () => {
     assert.deepEqual(await answers({ prompt: "It is", stop: stopped }), [
       [200, await text("It is", { stop: stopped })],
     ]);
+  });
+
+  test("messages and max_tokens, as OpenAI's clients send them", async () => {
+    const folder = scratch.folder();
+    cpSync(demoModel, folder, { recursive: true });
+    writeFileSync(path.join(folder, "chat_template.jinja"), "{% for m in messages %}{{ m.content }}{% endfor %}");
+    const chat = await serve({ ...base, model_path: folder });
+    try {
+      const messages = [
+        { role: "system", content: "It " },
+        { role: "user", content: "is" },
+      ];
+      const data = { body: { messages, max_tokens: 3 } };
+      const { responses } = await chat.predict([{ id: "a", data }]);
+      assert.equal(String(responses[0]?.body), await text("It is", { maxNewTokens: 3 }));
+      const wrong = await chat.predict([{ id: "a", data: { body: { messages: [] } } }]);
+      assert.match(String(wrong.responses[0]?.body), /Expected messages to be an array/);
+    } finally {
+      await chat.dispose();
+    }
   });
 
   test("details and the full text", async () => {
