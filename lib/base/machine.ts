@@ -13,7 +13,7 @@ export interface MachineLimits {
 
 /**
  * Reads /proc and the control groups (cgroups of version 1 and 2): a limit of any group around this process holds for it too. Files that
- * are not there, as on other systems, limit nothing. src/comm/available_memory.cpp reads the memory for the native side.
+ * are not there, as on other systems, limit nothing. src/base/machine.cpp reads the same for the native side.
  *
  * @param root Put before /proc and /sys, for tests.
  * @param allowed Processors that this process may run on.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/spin.h"
 
 namespace shardspeed {
@@ -15,7 +16,7 @@ namespace {
 
 // A decode step has some two hundred regions a few tens of microseconds long: spinning for about that long bridges the
 // gaps between them, then the worker yields its processor, and sleeps if no work comes for longer.
-constexpr int kYields = 100;
+constexpr int kWorkerYields = 100;
 
 // State of a region in one word: its number in the upper half, one bit that says it is open, the count of workers
 // inside.
@@ -31,9 +32,10 @@ uint32_t regionOf(uint64_t word) {
 // Workers enter an open region; the caller closes it when all items are claimed and everyone inside has left. Nobody
 // waits for a worker that has no processor or still sleeps: it finds the region closed and goes on to the next one.
 struct ThreadPool::State {
-  explicit State(int threads) : threadCount(threads) {}
+  State(int threads, bool isCrowded) : threadCount(threads), crowded(isCrowded) {}
 
   const int threadCount;
+  const bool crowded;
   // The region, written before it opens.
   Call call = nullptr;
   void* context = nullptr;
@@ -54,8 +56,8 @@ struct ThreadPool::State {
   bool changed(uint32_t seen) const { return regionOf(word.load(std::memory_order_acquire)) != seen; }
 
   void awaitRegionAfter(uint32_t seen) {
-    if (spinShortly([&] { return changed(seen); })) return;
-    for (int i = 0; i < kYields; ++i) {
+    if (spinShortly([&] { return changed(seen); }, crowded)) return;
+    for (int i = 0; i < (crowded ? 0 : kWorkerYields); ++i) {
       if (changed(seen)) return;
       std::this_thread::yield();
     }
@@ -102,7 +104,9 @@ struct ThreadPool::State {
     uint64_t seen = word.load(std::memory_order_acquire);
     for (int i = 0;; ++i) {
       if ((seen & kInside) == 0 && word.compare_exchange_weak(seen, seen & ~kOpen, std::memory_order_acq_rel)) return;
-      if (i < kSpins)
+      if (crowded)
+        giveWay(i);
+      else if (i < kSpins)
         pauseOnce();
       else
         std::this_thread::yield();
@@ -111,7 +115,8 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>(threads)) {
+ThreadPool::ThreadPool(int threads, int ranks)
+    : state_(std::make_unique<State>(threads, threads * ranks > availableProcessors())) {
   try {
     for (int worker = 1; worker < threads; ++worker)
       state_->workers.emplace_back([state = state_.get(), worker] { state->workerMain(worker); });
@@ -130,6 +135,10 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::threads() const {
   return state_->threadCount;
+}
+
+bool ThreadPool::crowded() const {
+  return state_->crowded;
 }
 
 void ThreadPool::run(int64_t items, Call call, void* context) {

@@ -10,12 +10,15 @@ namespace shardspeed {
 // between regions and sleep when none comes. The caller is worker 0, so a pool of one thread starts none.
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);
+  // ranks: pools of as many threads that work at the same time on this machine, this one included.
+  explicit ThreadPool(int threads, int ranks = 1);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const;
+  // Whether all ranks have more threads than processors: waits then give way at once.
+  bool crowded() const;
 
   // Calls body(item, worker) once for every item in [0, items), on any worker, and returns when all are done. Items are
   // claimed one by one, so a worker that loses its processor for a while delays one item only. Only one thread

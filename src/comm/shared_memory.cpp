@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "comm/available_memory.h"
+#include "base/machine.h"
 #include "comm/frame.h"
 #include "comm/socket.h"
 

@@ -49,10 +49,11 @@ size_t SharedReduce::bytesOf(int ranks, int64_t floats) {
   return count * 2 * static_cast<size_t>(slotFloatsFor(floats)) * sizeof(float) + count * sizeof(Arrival);
 }
 
-SharedReduce::SharedReduce(Group& group, int64_t floats, uint32_t firstEpoch)
+SharedReduce::SharedReduce(Group& group, int64_t floats, bool crowded, uint32_t firstEpoch)
     : group_(group),
       memory_(group.shareMemory(bytesOf(group.size(), floats))),
       slotFloats_(slotFloatsFor(floats)),
+      crowded_(crowded),
       epoch_(firstEpoch) {
   arrivalOf(group.rank()).epoch.store(firstEpoch);
   if (firstEpoch != 0) group.exchange({});
@@ -73,7 +74,7 @@ void SharedReduce::meet() {
     const std::atomic<uint32_t>& epoch = arrivalOf(rank).epoch;
     // Compared by the difference, since the number wraps around.
     const auto arrived = [&] { return static_cast<int32_t>(epoch.load(std::memory_order_acquire) - epoch_) >= 0; };
-    spinUntil([&] { return arrived() || group_.over(); });
+    spinUntil([&] { return arrived() || group_.over(); }, crowded_);
     if (!arrived()) group_.check();
   }
 }

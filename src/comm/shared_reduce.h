@@ -25,7 +25,8 @@ class SharedReduce {
   static constexpr int64_t kOnePassBytes = 256 << 10;
 
   // Collective. floats: most that a rank puts into a slot. firstEpoch: for tests of the counter's wrap-around.
-  SharedReduce(Group& group, int64_t floats, uint32_t firstEpoch = 0);
+  // crowded: see spin.h.
+  SharedReduce(Group& group, int64_t floats, bool crowded = false, uint32_t firstEpoch = 0);
 
   // Bytes that all ranks together share.
   static size_t bytesOf(int ranks, int64_t floats);
@@ -57,6 +58,7 @@ class SharedReduce {
   Group& group_;
   std::shared_ptr<uint8_t> memory_;
   int64_t slotFloats_;
+  bool crowded_;
   uint32_t epoch_;
   uint32_t operation_ = 0;
   int64_t nanoseconds_ = 0;

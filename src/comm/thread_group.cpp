@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/spin.h"
 
 namespace shardspeed {
@@ -20,7 +21,11 @@ class ThreadGroup;
 
 // State that the ranks share.
 struct Meeting {
-  explicit Meeting(int size) : members(static_cast<size_t>(size)), mailboxes(members.size()), given(members.size()) {}
+  explicit Meeting(int size)
+      : members(static_cast<size_t>(size)),
+        mailboxes(members.size()),
+        given(members.size()),
+        crowded(size > availableProcessors()) {}
 
   std::mutex mutex;
   std::condition_variable wake;
@@ -39,6 +44,7 @@ struct Meeting {
 
   // The exchange under way, and the last one that is complete.
   std::vector<Group::Bytes> given;
+  const bool crowded;
   size_t givenCount = 0;
   uint64_t round = 0;
   std::vector<Group::Bytes> complete;
@@ -74,7 +80,8 @@ class ThreadGroup final : public Group {
   Bytes receive() override {
     Meeting::Mailbox& mailbox = meeting_->mailboxes[static_cast<size_t>(rank_)];
     // During generation the next step comes within a few tens of microseconds.
-    spinShortly([&] { return over() || mailbox.arrived.load(std::memory_order_acquire) != mailbox.taken; });
+    const auto ready = [&] { return over() || mailbox.arrived.load(std::memory_order_acquire) != mailbox.taken; };
+    spinShortly(ready, meeting_->crowded);
     std::unique_lock<std::mutex> lock(meeting_->mutex);
     meeting_->wake.wait(lock, [&] { return meeting_->over || !mailbox.messages.empty(); });
     if (mailbox.messages.empty() || meeting_->failed) throwIfOver();

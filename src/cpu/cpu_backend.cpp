@@ -228,7 +228,7 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
 void CpuBackend::prepareGroup(const GroupShapes& shapes) {
   if (!group_) return;
   groupShapes_ = shapes;
-  reduce_ = std::make_unique<SharedReduce>(*group_, cpuSlotFloats(shapes));
+  reduce_ = std::make_unique<SharedReduce>(*group_, cpuSlotFloats(shapes), pool_.crowded());
 }
 
 void CpuBackend::sumRanks(int64_t rows, const Norm* next, Activations& x) {

@@ -33,7 +33,7 @@ void checkRounds(int ranks, int threads, int64_t rows, int64_t stride, uint32_t 
   std::atomic<int64_t> wrong{0};
   onRanks(ranks, [&](Group& group) {
     ThreadPool pool(threads);
-    SharedReduce reduce(group, rows * stride, firstEpoch);
+    SharedReduce reduce(group, rows * stride, rows % 2 == 1, firstEpoch);
     std::vector<float> found(static_cast<size_t>(rows * stride));
     Random random(static_cast<uint64_t>(group.rank()) + 7);
     for (int round = 0; round < rounds; ++round) {

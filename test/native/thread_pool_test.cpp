@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <fstream>
 #include <memory>
 #include <thread>
@@ -38,6 +39,40 @@ TEST(thread_pool, every_item_once_for_any_number_of_items_and_threads) {
       checkRegion(pool, items);
     }
   }
+}
+
+TEST(thread_pool, crowded_pools_do_the_same) {
+  constexpr int kTooMany = 1 << 20;  // ranks for any machine
+  for (const int threads : {2, 5}) {
+    ThreadPool pool(threads, kTooMany);
+    CHECK(pool.crowded());
+    for (int round = 0; round < 50; ++round)
+      for (const int64_t items : {1, 2, 9, 100}) checkRegion(pool, items);
+  }
+  CHECK(!ThreadPool(1).crowded());
+}
+
+static double threadSeconds() {
+  timespec used;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
+// Where there are fewer processors than threads, the worker that is waited for may need the waiting one's.
+TEST(thread_pool, whoever_waits_in_a_crowded_pool_gives_way) {
+  ThreadPool pool(2, 1 << 20);
+  std::atomic<bool> begun{false};
+  const double before = threadSeconds();
+  pool.forEach(2, [&](int64_t, int worker) {
+    if (worker == 0) {
+      begun.wait(false);
+      return;
+    }
+    begun = true;
+    begun.notify_all();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  });
+  CHECK(threadSeconds() - before < 0.1);
 }
 
 // Plain (not atomic) memory: what one region writes, the caller and the next region see.
