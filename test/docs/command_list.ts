@@ -155,6 +155,7 @@ export const commands: Record<string, Treatment> = {
   // Other launchers
   "export SHARDSPEED_SECRET=$(openssl rand -hex 32)": { because: "openssl need not be there" },
   "torchrun --nproc-per-node 4 --no-python node script.mjs models/demo": { because: needsLauncher },
+  "deepspeed --num_gpus 4 --no_python node script.mjs models/demo": { because: needsLauncher },
   "srun --nodes 2 --ntasks-per-node 8 --export ALL,SHARDSPEED_SECRET=$(openssl rand -hex 32) node script.mjs models/demo":
     {
       because: needsLauncher,
