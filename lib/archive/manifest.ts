@@ -1,5 +1,6 @@
 import path from "node:path";
-import { describeJsonError, isObject } from "../base/json.js";
+import { describeJsonError } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { readPackageInfo } from "../base/package_info.js";
 import { truncate } from "../base/text.js";
 import { whyBadEntryName } from "./entry_name.js";

@@ -1,6 +1,6 @@
 import { invalidArgument, ShardspeedError } from "./errors.js";
-import { isObject } from "./json.js";
 import { adviseName } from "./nearest.js";
+import { isObject } from "./objects.js";
 import {
   functionRule,
   inRange,

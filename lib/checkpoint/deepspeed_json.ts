@@ -1,7 +1,7 @@
 import path from "node:path";
-import { isObject } from "../base/json.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { nearestKey } from "../base/nearest.js";
+import { isObject } from "../base/objects.js";
 import { truncate } from "../base/text.js";
 import { checkpointError, quote } from "./errors.js";
 import { kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";

@@ -1,5 +1,5 @@
 import path from "node:path";
-import { isObject } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { checkpointError, listed, quote } from "./errors.js";
 import { nameForeignContent } from "./read_weights.js";
 import { kindOf, parseStrictJson, StrictJsonError } from "./strict_json.js";

@@ -1,4 +1,4 @@
-import { isObject } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { dtypeBytes, safetensorsDtypes, unreadableSafetensorsDtypes } from "./dtypes.js";
 import { checkpointError, quote } from "./errors.js";
 import { contiguousStrides, countElements } from "./shapes.js";

@@ -1,4 +1,4 @@
-import { isObject } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { listed, quote } from "./errors.js";
 
 /** Deeper than any header or index is. */

@@ -2,8 +2,8 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { findModelFolder } from "../base/hub_cache.js";
-import { isObject } from "../base/json.js";
 import type { Logger } from "../base/logger.js";
+import { isObject } from "../base/objects.js";
 import { showValue } from "../base/text.js";
 import { type ConfigurationReport, describeConfiguration, findModelConfigYaml } from "../serving/configuration.js";
 import {

@@ -2,9 +2,9 @@ import { isDeepStrictEqual } from "node:util";
 import { ShardspeedError } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { showValue } from "../base/text.js";
+import { canonicalDtype } from "./dtype.js";
 import { type ParsedConfig, parseConfig } from "./inference_config.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";
-import { canonicalDtype } from "./values.js";
 
 /** What the engine takes from a DeepSpeed inference config. */
 export interface ResolvedConfig {

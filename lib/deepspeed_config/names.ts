@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
-import { isPlainObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
+import { isPlainObject } from "../base/objects.js";
 import { configKeys, keysOf, lastPart, valueAt } from "./keys.js";
 import type { ConfigSource } from "./snapshot.js";
 

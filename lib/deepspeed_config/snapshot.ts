@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import { isObject, isPlainObject, parseJson } from "../base/json.js";
+import { parseJson } from "../base/json.js";
+import { isObject, isPlainObject } from "../base/objects.js";
 import { decodeText, fileLimits, readRegularFileSync } from "../base/regular_file.js";
 import { showValue } from "../base/text.js";
 

@@ -1,7 +1,8 @@
 import { ShardspeedError } from "../base/errors.js";
-import { isPlainObject } from "../base/json.js";
+import { isPlainObject } from "../base/objects.js";
 import { orNull, type Rule, rule, trueOrFalse } from "../base/rules.js";
 import { showValue } from "../base/text.js";
+import { canonicalDtype } from "./dtype.js";
 import { type ConfigKey, type ConfigType, defaultOf, keysOf, lastPart } from "./keys.js";
 import type { NamedConfig } from "./names.js";
 import type { ConfigDtype, ResolvedDeepSpeedConfig } from "./types.js";
@@ -16,19 +17,6 @@ export interface ConfigValues extends ResolvedDeepSpeedConfig {
   ep_mp_group?: unknown;
   moe_experts?: unknown[];
   moe_type?: ResolvedDeepSpeedConfig["moe"]["type"];
-}
-
-/** All spellings of DeepSpeed (DtypeEnum), in small letters, without the "torch." that each may begin with. */
-const dtypes: ReadonlyMap<string, ConfigDtype> = new Map([
-  ...["float16", "fp16", "half"].map((name) => [name, "torch.float16"] as const),
-  ...["float32", "fp32", "float"].map((name) => [name, "torch.float32"] as const),
-  ...["bfloat16", "bf16", "bfloat"].map((name) => [name, "torch.bfloat16"] as const),
-  ["int8", "torch.int8"],
-]);
-
-/** What a spelling of a dtype means; undefined for what is none. */
-export function canonicalDtype(found: unknown): ConfigDtype | undefined {
-  return typeof found === "string" ? dtypes.get(found.toLowerCase().replace(/^torch\./, "")) : undefined;
 }
 
 const dtype: Rule<ConfigDtype> = (value) => {

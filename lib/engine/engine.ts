@@ -7,7 +7,7 @@ import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
-import { describeSampling, type GenerationDefaults } from "./generation_config.js";
+import { describeSampling, type GenerationDefaults } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";

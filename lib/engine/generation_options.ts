@@ -3,7 +3,7 @@ import { OptionReader } from "../base/option_reader.js";
 import { describeRange, inRange, type NumberRange, oneOf } from "../base/rules.js";
 import type { SamplingParameters } from "../native/binding.js";
 import { mostLogprobs } from "../native/limits.js";
-import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_config.js";
+import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_defaults.js";
 import { nextSeed } from "./seed.js";
 
 /** How to sample, and when to stop. All options are optional. */

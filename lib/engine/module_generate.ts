@@ -2,7 +2,7 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import type { GenerationResult } from "./generation.js";
-import type { GenerationDefaults, ModelSampling } from "./generation_config.js";
+import type { GenerationDefaults, ModelSampling } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, readStop } from "./generation_options.js";
 
 /** Rows of token ids, one row, or the result of a tokenizer call. */

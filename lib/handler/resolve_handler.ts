@@ -1,8 +1,8 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
+import { isObject } from "../base/objects.js";
 import { loadHandler, moduleEndings, shippedHandlers, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
 import { findShippedName, shippedHandlerNames } from "./shipped_names.js";

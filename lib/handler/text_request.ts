@@ -1,5 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { isObject, parseJson } from "../base/json.js";
+import { parseJson } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { toSnakeCase } from "../base/text.js";
 import type { GenerationOptions } from "../engine/generation_options.js";
 import type { ChatMessage } from "../tokenizer/types.js";

@@ -3,7 +3,8 @@ import { join, resolve } from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { describeForeignModel, describeMissingFolder } from "../base/foreign_model.js";
 import { findModelFolder } from "../base/hub_cache.js";
-import { isObject, parseJson, readTextIfThere } from "../base/json.js";
+import { parseJson, readTextIfThere } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { fileLimits } from "../base/regular_file.js";
 
 /** The content of a model's config.json. */

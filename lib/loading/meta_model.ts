@@ -1,6 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { canonicalDtype } from "../deepspeed_config/values.js";
+import { canonicalDtype } from "../deepspeed_config/dtype.js";
 import { type ModelInfo, modelInfo } from "../engine/model_info.js";
 import { describeModel, type ModelDescription, type WeightDtype } from "../models/index.js";
 import { type ModelConfig, modelConfigFolder } from "./auto_config.js";

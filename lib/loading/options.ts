@@ -1,11 +1,10 @@
-import { isObject } from "../base/json.js";
 import { type Logger, readLogger } from "../base/logger.js";
+import { isObject } from "../base/objects.js";
 import { OptionReader } from "../base/option_reader.js";
 import { rule } from "../base/rules.js";
-import { canonicalDtype } from "../deepspeed_config/values.js";
-import { mostBatchTokens, mostThreads } from "../native/limits.js";
+import { canonicalDtype } from "../deepspeed_config/dtype.js";
+import { mostBatchTokens, mostRanks, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
-import { mostRanks } from "./sharding.js";
 
 /** Argument of `onProgress`: "save" events if the config has a save_mp_checkpoint_path, then "load" events, then one "ready" event. */
 export type LoadProgress =

@@ -1,9 +1,7 @@
 import { ShardspeedError } from "../base/errors.js";
 import { countUnits, parseRole, type Unit } from "../models/roles.js";
+import { mostRanks } from "../native/limits.js";
 import type { ModelSpec, WeightView } from "../native/spec.js";
-
-/** Most ranks of a group: kMostRanks of src/comm/group.h, which a test holds equal. */
-export const mostRanks = 64;
 
 /** Ranks that each get something of everything that is divided: whole heads, feed-forward neurons and vocabulary rows. */
 export function largestTpSize(spec: ModelSpec): number {

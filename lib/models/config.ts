@@ -1,5 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
-import { isObject } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { showValue } from "../base/text.js";
 
 /** Bounds of an integer in a config, and what stands in for it where the key is absent. */

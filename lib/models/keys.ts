@@ -1,5 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
-import { isObject } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { showValue, truncate } from "../base/text.js";
 import type { ModelSpec } from "../native/spec.js";
 import { type ConfigReader, unsupportedKey } from "./config.js";

@@ -11,3 +11,6 @@ export const mostBatchTokens = 65_535;
 
 /** Most CPU threads of a rank. */
 export const mostThreads = 1024;
+
+/** Most ranks of a group (kMostRanks of src/comm/group.h). */
+export const mostRanks = 64;

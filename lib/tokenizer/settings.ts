@@ -1,5 +1,5 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { JsonObject } from "../base/json.js";
+import type { JsonObject } from "../base/objects.js";
 import type { BatchEncoding, Encoding, Side, TokenizerCall, TokenizerCallOptions } from "./types.js";
 
 type Call = (...args: never[]) => unknown;

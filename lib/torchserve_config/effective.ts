@@ -1,6 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { isObject } from "../base/json.js";
 import { nearestKey } from "../base/nearest.js";
+import { isObject } from "../base/objects.js";
 import { checkValue } from "./check_value.js";
 import { showKey } from "./findings.js";
 import { modelYamlKeys } from "./keys.js";

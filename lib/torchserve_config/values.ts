@@ -1,4 +1,4 @@
-import { isObject } from "../base/json.js";
+import { isObject } from "../base/objects.js";
 import { checkValue } from "./check_value.js";
 import { keysOf, modelYamlKeys } from "./keys.js";
 import type { DeepSpeedSection, ModelConfigYaml, TorchrunSettings } from "./types.js";

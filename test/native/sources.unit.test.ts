@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { mostRanks } from "../../dist/loading/sharding.js";
+import { mostRanks } from "../../dist/native/limits.js";
 import { root } from "./native_build.js";
 
 // Which folder of the C++ sources may include which. "." are the headers of src/ itself, such as backend.h.

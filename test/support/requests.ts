@@ -2,7 +2,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Engine, ModelInfo } from "../../dist/index.js";
-import { mostRanks } from "../../dist/loading/sharding.js";
+import { mostRanks } from "../../dist/native/limits.js";
 import { fixture } from "./fixtures.js";
 
 /** The largest group for a model whose layers are alike. */

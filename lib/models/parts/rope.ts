@@ -1,4 +1,4 @@
-import { isObject } from "../../base/json.js";
+import { isObject } from "../../base/objects.js";
 import type { AttentionPositions, RotarySpec } from "../../native/spec.js";
 import { ConfigReader, show } from "../config.js";
 import { limits } from "../limits.js";

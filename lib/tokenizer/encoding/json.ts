@@ -1,6 +1,6 @@
-import type { JsonObject } from "../../base/json.js";
+import type { JsonObject } from "../../base/objects.js";
 
-export type { JsonObject } from "../../base/json.js";
+export type { JsonObject } from "../../base/objects.js";
 
 /** A part of a tokenizer.json by its name, for messages. */
 export function objectOf(value: unknown, what: string): JsonObject {
