@@ -10,21 +10,38 @@ export function throwIfAborted(signal: AbortSignal | undefined, what?: string): 
   if (signal?.aborted) throw abortedError(signal, what);
 }
 
+/** How long work that a signal has ended may take to close its files. */
+const closingMs = 100;
+
 /**
- * What `work` comes to, or ERR_ABORTED as soon as the signal is given: for work that itself cannot be ended, such as a read from a network's
- * file system that does not answer.
+ * The result of `work`, or ERR_ABORTED when the signal is given: for work that itself cannot be ended. Work that ends within closingMs of the
+ * signal is waited for, so that no file stays open; a network's file system that does not answer is not.
  */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined, what?: string): Promise<T> {
   if (signal === undefined) return work;
-  work.catch(() => {}); // nobody waits for it after the signal
+  const ended = work.then(
+    () => {},
+    () => {},
+  );
   let stop = () => {};
+  let timer: NodeJS.Timeout | undefined;
   const aborted = new Promise<never>((_, reject) => {
-    stop = onAbort(signal, reject, what);
+    const abort = (error: ShardspeedError) => {
+      timer = setTimeout(() => reject(error), closingMs);
+      ended.then(() => reject(error));
+    };
+    stop = onAbort(signal, abort, what);
   });
   try {
-    return await Promise.race([aborted, work]);
+    const result = await Promise.race([aborted, work]);
+    throwIfAborted(signal, what);
+    return result;
+  } catch (error) {
+    throwIfAborted(signal, what);
+    throw error;
   } finally {
     stop();
+    clearTimeout(timer);
   }
 }
 

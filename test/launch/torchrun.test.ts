@@ -15,7 +15,7 @@ const missing = `${torchrun} cannot be run: install the Python package torch, or
 test("ranks that the real torchrun starts meet each other", { skip: found ? false : missing }, async () => {
   const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-test-"));
   try {
-    const args = ["--nproc-per-node", "2", "--no-python", process.execPath, meetingRank, "2"];
+    const args = ["--nproc_per_node", "2", "--no_python", process.execPath, meetingRank, "2"];
     const { status, stdout, stderr } = await startProgram(torchrun, args, { XDG_STATE_HOME: folder }).ended;
     assert.equal(status, 0, stderr);
     const lines = stdout
@@ -41,7 +41,7 @@ test("ranks that the real torchrun starts compute a model together", { skip: fou
   try {
     const rank = fileURLToPath(new URL("../support/rank_process.js", import.meta.url));
     const task = JSON.stringify({ models: [demoModel], tpSize: 2, prompt: [5, 6, 7, 8, 9], maxNewTokens: 4 });
-    const args = ["--nproc-per-node", "2", "--no-python", process.execPath, rank, task];
+    const args = ["--nproc_per_node", "2", "--no_python", process.execPath, rank, task];
     const { status, stdout, stderr } = await startProgram(torchrun, args, { XDG_STATE_HOME: folder }).ended;
     assert.equal(status, 0, stderr);
     const events = stdout

@@ -66,7 +66,7 @@ TEST(cuda_group, llamas) {
   setHeads(spec, 4, 1);
   checkModel("one head for all", spec, {2, 3});
   spec = llamaSpec();
-  logitsOf(spec).tied = true;
+  test::logitsOf(spec).tied = true;
   checkModel("tied", spec, {2});
   spec = llamaSpec();
   setHeads(spec, 8, 8);
