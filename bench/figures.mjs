@@ -1,4 +1,4 @@
-// What the benches do with their figures, and with the options that ask for them.
+// Options and figures that the benches share.
 
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);

@@ -13,7 +13,7 @@ namespace shardspeed {
 // JavaScript objects (lib/native/binding.ts) to what the engine takes, and back. What users may get wrong has been
 // checked in TypeScript; here whatever the engine does not know, or could not survive, throws Error("ERR_NATIVE").
 EngineOptions toEngineOptions(const Napi::Value& plan);
-// Of a RankPlan: what memory depends on.
+// Reads the part of a RankPlan that memory depends on.
 EngineOptions toRankOptions(const Napi::Value& plan);
 // For an engine with so many tokens in its vocabulary, and so many at most in a sequence.
 std::unique_ptr<Sequence> toSequence(const Napi::Value& request, int64_t vocabSize, int64_t maxTokens);

@@ -33,7 +33,7 @@ class ValueReader {
   std::vector<uint8_t> bytes() const;
   [[noreturn]] void refuse(const std::string& expected) const;
 
-  // What a name stands for.
+  // The value that a name stands for.
   template <typename T>
   T choice(const std::vector<std::pair<const char*, T>>& table) const {
     const std::string name = text();

@@ -77,7 +77,7 @@ struct AttentionArgs {
   }
   // The first position that a query at `position` sees.
   __device__ __forceinline__ int firstVisible(int position) const {
-    // Of windows, chunks and neither, without a branch or a division.
+    // One expression for windows, chunks and neither: no branch, no division.
     return max(0, (position - visibleOffset) & visibleMask);
   }
   __device__ __forceinline__ float slope(int head) const {

@@ -293,7 +293,7 @@ void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qk
   params.out = of(out).data();
   params.outStride = of(out).stride();
   params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
-  // What a window spans is the same in every step, so a captured step may count on it.
+  // A window has the same size in every step, so a captured step may rely on it.
   const int64_t splits = std::min(splits_, decodeSplits(std::numeric_limits<int32_t>::max(), params.window));
   for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
     attendDecode(params, view, buffers_.generatedRows() + first,

@@ -49,7 +49,7 @@ class CudaMemoryCounter final : public MemoryCounter {
  private:
   int rank_;
   BackendOptions options_;
-  // Of the activations made so far, as CudaBackend::makeActivations keeps them.
+  // Largest sizes among the activations made so far, as CudaBackend::makeActivations keeps them.
   size_t scratchBytes_ = 0;
   int64_t narrowRows_ = 0;
   int64_t narrowCols_ = 0;
