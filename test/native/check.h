@@ -32,6 +32,9 @@ struct CutShort {};
 void countCheck();
 void reportFailure(const char* file, int line, const std::string& text);
 
+// In a catch block: what was thrown, as text.
+std::string describeException();
+
 // True in sanitizer builds, which are some ten times slower: loops take fewer rounds there.
 constexpr bool kReduced =
 #ifdef SHARDSPEED_REDUCED

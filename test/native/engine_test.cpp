@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "engine_harness.h"
+#include "test_threads.h"
 #include "tiny_model.h"
 
 namespace shardspeed::test {
@@ -159,9 +160,9 @@ TEST(engine, threads_submit_and_cancel_at_once) {
   harness.submit(0, prompt, 15);
   const std::vector<int32_t> expected = harness.result(0).tokens;
   constexpr int64_t kEach = kReduced ? 12 : 60;
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int64_t thread = 0; thread < 4; ++thread)
-    threads.emplace_back([&, thread] {
+    threads.start([&, thread] {
       Random random(static_cast<uint64_t>(thread) + 90);
       for (int64_t i = 0; i < kEach; ++i) {
         const int64_t id = 1 + thread * kEach + i;
@@ -171,7 +172,7 @@ TEST(engine, threads_submit_and_cancel_at_once) {
         if (random.chance(0.2)) std::this_thread::sleep_for(std::chrono::microseconds(random.below(300)));
       }
     });
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   int64_t complete = 0;
   for (int64_t id = 1; id <= 4 * kEach; ++id) {
     const Harness::Result result = harness.result(id);
@@ -191,9 +192,9 @@ TEST(engine, ends_at_any_moment) {
   for (int round = 0; round < (kReduced ? 12 : 60); ++round) {
     const Note note("round", round);
     Harness harness(optionsFor(model, static_cast<int>(random.between(1, 3)), 16, 16));
-    std::vector<std::thread> threads;
+    TestThreads threads;
     if (round % 3 == 0)
-      threads.emplace_back([&harness] {
+      threads.start([&harness] {
         for (int64_t id = 100; id < 110; ++id) {
           harness.submit(id, {1, 2, 3}, 50);
           harness.engine().cancel(id - 1);
@@ -201,8 +202,8 @@ TEST(engine, ends_at_any_moment) {
       });
     for (int64_t id = 1; id <= random.between(0, 5); ++id) harness.submit(id, {1, 2, 3, 4}, 100);
     if (random.chance(0.5)) std::this_thread::sleep_for(std::chrono::microseconds(random.below(3000)));
-    if (round % 4 == 0) threads.emplace_back([&harness] { harness.engine().requestStop(); });
-    for (std::thread& thread : threads) thread.join();
+    if (round % 4 == 0) threads.start([&harness] { harness.engine().requestStop(); });
+    threads.join();
     if (random.chance(0.5)) harness.stop();
     harness.destroy();
     CHECK_EQ(harness.exits(), 1);

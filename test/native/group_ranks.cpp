@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "check.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -21,11 +22,11 @@ struct Watchdog::State {
   std::mutex mutex;
   std::condition_variable wake;
   bool done = false;
-  std::thread thread;
+  TestThreads thread;
 };
 
 Watchdog::Watchdog(int seconds) : state_(std::make_unique<State>()) {
-  state_->thread = std::thread([state = state_.get(), seconds] {
+  state_->thread.start([state = state_.get(), seconds] {
     std::unique_lock<std::mutex> lock(state->mutex);
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
     if (state->wake.wait_until(lock, deadline, [&] { return state->done; })) return;
@@ -59,19 +60,23 @@ ProcessGroupOptions rankOptions(int rank, int size, const ControlListener& liste
 
 void runRanks(int size, const std::function<void(Group&)>& body, RankSettings settings) {
   const ControlListener listener = openControlListener("127.0.0.1");
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int rank = 0; rank < size; ++rank)
-    threads.emplace_back([&, rank] {
-      try {
+    threads.start([&, rank] {
+      runChecked("rank " + std::to_string(rank), [&] {
         const auto group = makeProcessGroup(rankOptions(rank, size, listener, settings));
         body(*group);
-      } catch (const std::exception& error) {
-        FAIL("rank " + std::to_string(rank) + " threw: " + error.what());
-      } catch (const GroupEnded&) {
-        FAIL("rank " + std::to_string(rank) + " found the group ended");
-      }
+      });
     });
-  for (std::thread& thread : threads) thread.join();
+}
+
+void runRanks(const std::vector<std::unique_ptr<Group>>& groups, const std::function<void(Group&)>& body) {
+  TestThreads threads;
+  for (const std::unique_ptr<Group>& group : groups)
+    threads.start([&body, &group] {
+      const std::string who = "rank " + std::to_string(group->rank());
+      if (!runChecked(who, [&] { body(*group); })) group->fail(who + " failed in a test");
+    });
 }
 
 std::string outcomeOf(const std::function<void()>& body) {
@@ -80,10 +85,8 @@ std::string outcomeOf(const std::function<void()>& body) {
     return "done";
   } catch (const GroupEnded&) {
     return "ended";
-  } catch (const Error& error) {
-    return error.code() + ": " + error.what();
-  } catch (const std::exception& error) {
-    return std::string("another exception: ") + error.what();
+  } catch (...) {
+    return describeException();
   }
 }
 

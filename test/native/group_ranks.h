@@ -41,6 +41,9 @@ ProcessGroupOptions rankOptions(int rank, int size, const ControlListener& liste
 // Runs body(group) for each rank in a thread of its own and returns when all are done. What a body throws is a failure.
 void runRanks(int size, const std::function<void(Group&)>& body, RankSettings settings = {});
 
+// The same for the members of a group. What a body throws ends the group too: the others may wait for that rank.
+void runRanks(const std::vector<std::unique_ptr<Group>>& groups, const std::function<void(Group&)>& body);
+
 // What a call that waits ended by: "ended", "done" where it did not throw, else the code and the text of the Error.
 std::string outcomeOf(const std::function<void()>& body);
 

@@ -16,6 +16,7 @@
 #include "comm/frame.h"
 #include "group_ranks.h"
 #include "random.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -47,7 +48,8 @@ static bool isClosed(const Descriptor& socket) {
 // well.
 static void runBesides(const std::function<void(const ControlListener&)>& strangers) {
   const ControlListener listener = openControlListener("127.0.0.1");
-  std::thread leader([&] {
+  TestThreads leader;
+  leader.start([&] {
     CHECK_EQ(outcomeOf([&] {
                const auto group = makeProcessGroup(rankOptions(0, 2, listener));
                CHECK(group->exchange({1})[1] == Bytes{2});
@@ -127,7 +129,8 @@ TEST(handshake, nothing_can_be_said_twice) {
   CHECK(answers[0] != answers[1]);
   // And so for rank 0's part: this rank draws a nonce of its own.
   const ControlListener listener = openControlListener("127.0.0.1");
-  std::thread impostor([&] {
+  TestThreads impostor;
+  impostor.start([&] {
     awaitReady(listener.descriptor, POLLIN, patience);
     const Descriptor socket = acceptConnection(listener.descriptor);
     sendBytes(socket, Bytes(answers[0].begin(), answers[0].end()));
@@ -161,7 +164,8 @@ TEST(handshake, ranks_that_do_not_fit) {
   const Watchdog watchdog(120);
   const ControlListener listener = openControlListener("127.0.0.1");
   const Patience patience(60000, nullptr);
-  std::thread leader([&] { CHECK_EQ(outcomeOf([&] { makeProcessGroup(rankOptions(0, 3, listener)); }), "done"); });
+  TestThreads leader;
+  leader.start([&] { CHECK_EQ(outcomeOf([&] { makeProcessGroup(rankOptions(0, 3, listener)); }), "done"); });
   const auto join = [&](int rank, int size) { joinLeader("127.0.0.1", listener.port, memberOf(rank, size), patience); };
   CHECK_THROWS("ERR_COMM", "rank 0 refused this rank: rank 0 has a group of 3 ranks, this one said 2", join(1, 2));
   CHECK_THROWS("ERR_COMM", "a rank of 1 to 2 was expected, this one said 3", join(3, 3));
@@ -169,16 +173,16 @@ TEST(handshake, ranks_that_do_not_fit) {
   CHECK_THROWS("ERR_COMM", "a rank of 1 to 2 was expected, this one said -5", join(-5, 3));
   // Of two that say the same, the one that comes second is refused.
   std::atomic<int> accepted{0}, refused{0};
-  std::vector<std::thread> twins;
+  TestThreads twins;
   for (int i = 0; i < 2; ++i)
-    twins.emplace_back([&] {
+    twins.start([&] {
       const std::string outcome = outcomeOf([&] { join(1, 3); });
       if (outcome == "done") ++accepted;
       if (outcome.find("another process is rank 1 of this group already") != std::string::npos) ++refused;
     });
   while (refused == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   join(2, 3);
-  for (std::thread& twin : twins) twin.join();
+  twins.join();
   CHECK_EQ(accepted.load(), 1);
   CHECK_EQ(refused.load(), 1);
   leader.join();
@@ -199,7 +203,8 @@ TEST(handshake, a_leader_that_is_none) {
   const ControlListener listener = openControlListener("127.0.0.1");
   const auto meet = [&](const Bytes& said, int64_t limitMs) {
     std::atomic<bool> done{false};
-    std::thread impostor([&] {
+    TestThreads impostor;
+    impostor.start([&] {
       std::vector<Descriptor> accepted;
       while (!done) {
         pollfd wanted{listener.descriptor, POLLIN, 0};
@@ -231,14 +236,14 @@ TEST(handshake, ranks_that_do_not_come) {
   RankSettings settings;
   settings.connectLimitMs = 700;
   std::vector<std::string> outcomes(5);
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (const int rank : {0, 2, 4})
-    threads.emplace_back([&, rank] {
+    threads.start([&, rank] {
       RankSettings own;
       if (rank == 0) own = settings;
       outcomes[static_cast<size_t>(rank)] = outcomeOf([&] { makeProcessGroup(rankOptions(rank, 5, listener, own)); });
     });
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   const std::string expected =
       "ERR_COMM: rank 0 waited 0.7 s for the 4 other ranks, and these did not connect: 1, 3. See what they printed, "
       "and "
@@ -251,9 +256,9 @@ TEST(handshake, a_rank_that_is_gone_before_all_are_there) {
   const Watchdog watchdog(120);
   const ControlListener listener = openControlListener("127.0.0.1");
   std::vector<std::string> outcomes(2);
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (const int rank : {0, 1})
-    threads.emplace_back([&, rank] {
+    threads.start([&, rank] {
       outcomes[static_cast<size_t>(rank)] = outcomeOf([&] { makeProcessGroup(rankOptions(rank, 4, listener)); });
     });
   {
@@ -272,7 +277,7 @@ TEST(handshake, a_rank_that_is_gone_before_all_are_there) {
     // Rank 1 may still be on its way, but not for long.
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   for (const std::string& outcome : outcomes)
     CHECK_EQ(outcome, "ERR_COMM: rank 2 is gone: its connection closed while the other ranks were waited for");
 }
@@ -283,16 +288,16 @@ TEST(handshake, connecting_can_be_stopped) {
   const ControlListener listener = openControlListener("127.0.0.1");
   std::atomic<bool> stop{false};
   std::vector<std::string> outcomes(2);
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (const int rank : {0, 1})
-    threads.emplace_back([&, rank] {
+    threads.start([&, rank] {
       ProcessGroupOptions options = rankOptions(rank, 3, listener);
       if (rank == 0) options.stop = &stop;
       outcomes[static_cast<size_t>(rank)] = outcomeOf([&] { makeProcessGroup(options); });
     });
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   stop = true;
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   CHECK_EQ(outcomes[0], "ERR_ABORTED: connecting to the other ranks was stopped");
   // The other one was there already, or found nobody.
   CHECK(outcomes[1] == "ERR_COMM: rank 0: connecting to the other ranks was stopped" ||
@@ -340,7 +345,8 @@ TEST(handshake, frames_of_a_peer_gone_mad) {
     const bool leads = round % 2 == 0;  // the rank that is tested
     const ControlListener listener = openControlListener("127.0.0.1");
     const Bytes bytes = randomFrames(random);
-    std::thread peer([&] {
+    TestThreads peer;
+    peer.start([&] {
       const Patience patience(60000, nullptr);
       std::vector<Descriptor> sockets;
       if (leads) {
@@ -379,7 +385,8 @@ TEST(handshake, claims_take_no_memory) {
   if (kReduced) SKIP("sanitizers take memory of their own");
   const ControlListener listener = openControlListener("127.0.0.1");
   std::atomic<bool> done{false};
-  std::thread peer([&] {
+  TestThreads peer;
+  peer.start([&] {
     const Descriptor socket = joinLeader("127.0.0.1", listener.port, memberOf(1, 2), Patience(60000, nullptr));
     const HeaderBytes header = encodeHeader({FrameKind::kExchange, 1, static_cast<uint32_t>(kMostMessageBytes)});
     Bytes bytes(header.begin(), header.end());

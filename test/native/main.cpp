@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "check.h"
+#include "comm/group.h"
 
 namespace shardspeed::test {
 
@@ -46,6 +47,18 @@ bool matches(const std::string& name, std::string_view filters) {
   return false;
 }
 
+// Counts a failure and prints it, while they are few. How many the case has now.
+int record(const char* file, int line, const std::string& text) {
+  const int count = ++failuresOfCase;
+  const std::lock_guard<std::mutex> lock(printing);
+  if (count <= kMostFailures) {
+    std::printf("%s:%d: %s\n", file, line, text.c_str());
+    for (const AnyNote* note : notes) std::printf("    with %s\n", note->text().c_str());
+  }
+  std::fflush(stdout);
+  return count;
+}
+
 enum class Outcome { kPassed, kFailed, kSkipped };
 
 Outcome runCase(const Case& wanted, int64_t& milliseconds) {
@@ -60,8 +73,8 @@ Outcome runCase(const Case& wanted, int64_t& milliseconds) {
     skip = true;
     skipped = reason.reason;
   } catch (const CutShort&) {
-  } catch (const std::exception& error) {
-    reportFailure(__FILE__, __LINE__, std::string("the case threw: ") + error.what());
+  } catch (...) {
+    record(__FILE__, __LINE__, "the case threw: " + describeException());
   }
   const auto taken = std::chrono::steady_clock::now() - start;
   milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(taken).count();
@@ -88,17 +101,25 @@ void countCheck() {
 }
 
 void reportFailure(const char* file, int line, const std::string& text) {
-  const int count = ++failuresOfCase;
-  {
-    const std::lock_guard<std::mutex> lock(printing);
-    if (count <= kMostFailures) {
-      std::printf("%s:%d: %s\n", file, line, text.c_str());
-      for (const AnyNote* note : notes) std::printf("    with %s\n", note->text().c_str());
-    }
-    std::fflush(stdout);
-  }
+  const int count = record(file, line, text);
   // Only the thread of the cases may leave one: an exception in another would end the program.
   if (count >= kMostFailures && std::this_thread::get_id() == mainThread) throw CutShort{};
+}
+
+std::string describeException() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error.code() + ": " + error.what();
+  } catch (const std::exception& error) {
+    return std::string("another exception: ") + error.what();
+  } catch (const GroupEnded&) {
+    return "the end of the group";
+  } catch (const Skipped& skipped) {
+    return "SKIP where only the case itself may: " + skipped.reason;
+  } catch (...) {
+    return "something that is no exception";
+  }
 }
 
 void reportUnequal(const char* file, int line, const char* what, const std::string& found,
@@ -127,9 +148,11 @@ void checkThrows(const char* file, int line, const char* what, const char* code,
     body();
   } catch (const Error& error) {
     if (error.code() == code && std::string(error.what()).find(part) != std::string::npos) return;
-    found = error.code() + ": " + error.what();
-  } catch (const std::exception& error) {
-    found = std::string("another exception: ") + error.what();
+    found = describeException();
+  } catch (const CutShort&) {
+    throw;
+  } catch (...) {
+    found = describeException();
   }
   reportFailure(
       file, line,

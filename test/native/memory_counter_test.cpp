@@ -1,11 +1,12 @@
-#include <latch>
-#include <thread>
+#include <memory>
+#include <vector>
 
 #include "check.h"
 #include "comm/thread_group.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/memory.h"
 #include "cpu/rotary.h"
+#include "group_ranks.h"
 #include "model/loader.h"
 #include "runtime/rank_parts.h"
 #include "tiny_model.h"
@@ -39,34 +40,38 @@ class NotingGroup final : public Group {
 constexpr int64_t kRows = 70;  // more than of logits
 constexpr int64_t kPages = 9;
 
+// What a rank has built. Members are destroyed from below: each one uses those above.
+struct BuiltRank {
+  BuiltRank(Group& theGroup, int ranks, size_t& sharedBytes)
+      : group(theGroup, sharedBytes), backend(makeCpuBackend(pool, ranks > 1 ? &group : nullptr)) {}
+  NotingGroup group;
+  ThreadPool pool{1};
+  std::unique_ptr<Backend> backend;
+  ModelWeights weights;
+  RankParts parts;
+};
+
 // Bytes that the ranks of a model, each a thread, have taken altogether, but for what no backend allocates: rotary
 // tables and the rows that are sampled.
 static size_t bytesTaken(TinyModel& model, int ranks, DType dtype) {
   const ModelSpec& spec = model.spec();
   const size_t before = Memory::totalBytes();
   size_t shared = 0, taken = 0;
-  const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
-  std::latch built(ranks), measured(1);
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < ranks; ++rank)
-    threads.emplace_back([&, rank] {
-      NotingGroup group(*groups[static_cast<size_t>(rank)], shared);
-      ThreadPool pool(1);
-      const auto backend = makeCpuBackend(pool, ranks > 1 ? &group : nullptr);
+  {
+    const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
+    std::vector<std::unique_ptr<BuiltRank>> built(groups.size());
+    runRanks(groups, [&](Group& group) {
+      auto& own = built[static_cast<size_t>(group.rank())];
+      own = std::make_unique<BuiltRank>(group, ranks, shared);
       LoadOptions loading;
-      loading.shard = shardOf(spec, rank, ranks);
+      loading.shard = shardOf(spec, group.rank(), ranks);
       loading.dtype = dtype;
       loading.plan = &model.plan();
-      const ModelWeights weights = loadModel(spec, loading, *backend, pool);
-      const RankParts parts =
-          makeRankParts(spec, *loading.shard, weights, *backend, {kRows, spec.maxPositions, kPages});
-      built.count_down();
-      measured.wait();
+      own->weights = loadModel(spec, loading, *own->backend, own->pool);
+      own->parts = makeRankParts(spec, *loading.shard, own->weights, *own->backend, {kRows, spec.maxPositions, kPages});
     });
-  built.wait();
-  taken = Memory::totalBytes() - before + shared;
-  measured.count_down();
-  for (std::thread& thread : threads) thread.join();
+    taken = Memory::totalBytes() - before + shared;
+  }
   CHECK_EQ(Memory::totalBytes(), before);
   return taken;
 }

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "comm/frame.h"
 #include "group_ranks.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -199,9 +200,9 @@ TEST(process_group, who_ends_the_group_calls_on_over_once) {
   for (int round = 0; round < 20; ++round) {
     const ControlListener listener = openControlListener("127.0.0.1");
     std::vector<std::atomic<int>> calls(3);
-    std::vector<std::thread> threads;
+    TestThreads threads;
     for (int rank = 0; rank < 3; ++rank)
-      threads.emplace_back([&, rank] {
+      threads.start([&, rank] {
         ProcessGroupOptions options = rankOptions(rank, 3, listener);
         std::atomic<bool> woken{false};
         Group* self = nullptr;
@@ -219,7 +220,7 @@ TEST(process_group, who_ends_the_group_calls_on_over_once) {
         if (round % 3 == rank) (round % 2 ? group->end() : group->fail("enough"));
         while (!woken) std::this_thread::yield();
       });
-    for (std::thread& thread : threads) thread.join();
+    threads.join();
     for (const auto& count : calls) CHECK_EQ(count.load(), 1);
   }
 }

@@ -4,13 +4,13 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "check.h"
 #include "group_ranks.h"
 #include "random.h"
 #include "stored.h"
 #include "temp_file.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -279,9 +279,9 @@ TEST(row_reader, more_files_than_may_be_open) {
   for (const auto& file : files) readers.push_back(std::make_unique<WeightReader>(file->weightFile()));
   CHECK(openDescriptors() <= most);
   std::atomic<int> wrong{0};
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int t = 0; t < 4; ++t)
-    threads.emplace_back([&, t] {
+    threads.start([&, t] {
       for (int i = 0; i < 5 * kFiles; ++i) {
         uint8_t byte = 0;
         const int file = (i * (t + 1)) % kFiles;
@@ -289,7 +289,7 @@ TEST(row_reader, more_files_than_may_be_open) {
         if (byte != file) ++wrong;
       }
     });
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   CHECK_EQ(wrong.load(), 0);
   CHECK(openDescriptors() <= most);
   // Opened again, it must be the same file.
@@ -307,13 +307,13 @@ TEST(row_reader, more_files_than_may_be_open) {
 TEST(row_reader, threads_read_at_once) {
   const Storage storage(DType::kF32, 4096, 0);
   const auto reader = storage.reader(storage.view(0, {64, 64}, {1, 64}));
-  std::vector<std::thread> threads;
+  TestThreads threads;
   std::vector<std::vector<float>> results(4, std::vector<float>(4096));
   for (auto& result : results)
-    threads.emplace_back([&reader, &result] {
+    threads.start([&reader, &result] {
       for (int64_t row = 0; row < 64; row += 4) reader->read(row, 4, DType::kF32, result.data() + row * 64);
     });
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   for (const auto& result : results) CHECK_BITS(result.data(), results[0].data(), 4096);
   CHECK_EQ(results[0][1], storage.values[64]);
 }

@@ -42,4 +42,29 @@ describe("the C++ test program", () => {
     assert.equal(status, 1);
     assert.match(output, /No case matches/);
   });
+
+  test("reports a failure of any kind, in any thread, and goes on", () => {
+    build(released, ["failing_cases"]);
+    const program = `${root}${released.folder}/test/native/failing_cases`;
+    const { status, output } = run(program, []);
+    assert.equal(status, 1, output);
+    assert.match(output, /^1 passed, 12 failed, 0 skipped, /m);
+    assert.match(output, /^ok +passing\/last /m);
+    const said = (name: string) => run(program, ["--filter", `failing/${name}`]).output;
+    for (const [name, message] of Object.entries({
+      check: "1 + 1: found 2, expected 3",
+      require: "found false: 1 + 1 == 3",
+      throws: "the case threw: ERR_COMM: a rank is gone",
+      throws_what_is_no_exception: "the case threw: the end of the group",
+      throws_after_many_failures: "the case threw: another exception: the tenth",
+      many_failures: "i: found 9, expected -1",
+      thread_throws: "thread 1 of the case threw: ERR_COMM: rank 2 fell over",
+      thread_throws_what_is_no_exception: "thread 0 of the case threw: the end of the group",
+      thread_requires: "found false: 1 + 1 == 3",
+      thread_skips: "thread 0 of the case threw: SKIP where only the case itself may: not here",
+      many_failures_of_threads: "round: found 0, expected -1",
+      requires_beside_threads: "found false: 1 + 1 == 3",
+    }))
+      assert.ok(said(name).includes(`: ${message}\n`), `${name}:\n${said(name)}`);
+  });
 });

@@ -6,20 +6,12 @@
 
 #include "check.h"
 #include "comm/thread_group.h"
+#include "group_ranks.h"
 #include "random.h"
 
 namespace shardspeed::test {
 
 namespace {
-
-// Runs body(group) on a thread for each rank.
-template <typename Body>
-void onRanks(int ranks, Body&& body) {
-  auto groups = makeThreadGroup(ranks);
-  std::vector<std::thread> threads;
-  for (auto& group : groups) threads.emplace_back([&body, &group] { body(*group); });
-  for (std::thread& thread : threads) thread.join();
-}
 
 float valueOf(int round, int rank, int64_t row, int64_t col) {
   return static_cast<float>(
@@ -31,7 +23,7 @@ void checkRounds(int ranks, int threads, int64_t rows, int64_t stride, uint32_t 
   const Note note(ranks, "ranks", threads, "threads", rows, "rows of", stride);
   const int rounds = kReduced ? 4 : 12;
   std::atomic<int64_t> wrong{0};
-  onRanks(ranks, [&](Group& group) {
+  runRanks(makeThreadGroup(ranks), [&](Group& group) {
     ThreadPool pool(threads);
     SharedReduce reduce(group, rows * stride, rows % 2 == 1, firstEpoch);
     std::vector<float> found(static_cast<size_t>(rows * stride));
@@ -95,7 +87,7 @@ TEST(shared_reduce, the_epoch_wraps_around) {
 TEST(shared_reduce, a_rank_that_fails_ends_the_others_waiting) {
   for (const int ranks : {2, 4}) {
     std::atomic<int> ended{0};
-    onRanks(ranks, [&](Group& group) {
+    runRanks(makeThreadGroup(ranks), [&](Group& group) {
       ThreadPool pool(1);
       SharedReduce reduce(group, 64);
       const auto ignore = [](int64_t, const float* const*, int) {};

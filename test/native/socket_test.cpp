@@ -15,6 +15,7 @@
 #include "comm/link.h"
 #include "group_ranks.h"
 #include "random.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -82,7 +83,8 @@ TEST(socket, patience_ends_by_time_and_by_its_flag) {
   const auto [one, other] = connectedPair();
   CHECK(!awaitReady(one.number(), POLLIN, Patience(30, nullptr)));
   std::atomic<bool> stop{false};
-  std::thread stopper([&] {
+  TestThreads stopper;
+  stopper.start([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
     stop = true;
   });

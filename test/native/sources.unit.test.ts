@@ -48,6 +48,14 @@ test("includes between the folders of the C++ sources go one way", () => {
   assert.deepEqual(wrong, []);
 });
 
+test("C++ tests start threads by TestThreads, which reports what they throw", () => {
+  const files = sourcesOf("test/native").filter((file) => !path.basename(file).startsWith("test_threads."));
+  const bare = files.filter((file) =>
+    /std::(j?thread\b(?!::id)|async\b)/.test(readFileSync(path.join(root, file), "utf8")),
+  );
+  assert.deepEqual(bare, []);
+});
+
 test("TypeScript refuses groups of the sizes that C++ has no room for", () => {
   const [, most] =
     /constexpr int kMostRanks = (\d+);/.exec(readFileSync(path.join(root, "src/comm/group.h"), "utf8")) ?? [];

@@ -7,6 +7,7 @@
 #include "cuda/rank_devices.h"
 #include "random.h"
 #include "reference.h"
+#include "test_threads.h"
 
 // Sums over ranks: pushed and received, against sums on the host.
 
@@ -343,7 +344,8 @@ TEST(all_reduce, the_host_ends_the_waiting) {
   pushed.devices.choose(0);
   cuda::sumPushed(memories[0]->request, pushed.mailboxes[0]);
   std::atomic<bool> known = false;
-  std::thread other([&] {
+  TestThreads other;
+  other.start([&] {
     cudaSetDevice(0);  // the emulator waits for threads that have called it
     known = true;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -9,6 +9,7 @@
 #include "cuda/nccl_stand_in.h"
 #include "cuda/switch.h"
 #include "random.h"
+#include "test_threads.h"
 
 // What ranks do together, by every way there is between them: which one is taken, and that it changes no bit.
 
@@ -36,9 +37,9 @@ struct Member {
 std::vector<std::string> onMembers(int ranks, const GroupShapes& shapes, const std::function<void(Member&)>& body) {
   const auto groups = makeThreadGroup(ranks);
   std::vector<std::string> errors(static_cast<size_t>(ranks));
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int rank = 0; rank < ranks; ++rank)
-    threads.emplace_back([&, rank] {
+    threads.start([&, rank] {
       Group& group = *groups[static_cast<size_t>(rank)];
       try {
         cuda::check(cudaSetDevice(rank), "cudaSetDevice");
@@ -47,12 +48,12 @@ std::vector<std::string> onMembers(int ranks, const GroupShapes& shapes, const s
       } catch (const Error& error) {
         errors[static_cast<size_t>(rank)] = error.code() + ": " + error.what();
         group.fail(error.what());
-      } catch (const CutShort&) {
-        errors[static_cast<size_t>(rank)] = "too many failures";
-        group.fail("too many failures");
+      } catch (...) {
+        errors[static_cast<size_t>(rank)] = describeException();
+        group.fail(describeException());
       }
     });
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   return errors;
 }
 
@@ -290,7 +291,8 @@ TEST(collectives, ranks_that_do_not_match_are_refused) {
     CHECK(has(error, "NCCL: rank 1: is of version 228") && has(error, ", rank 0's is of 228"));
   }
   const auto groups = makeThreadGroup(2);
-  std::thread other([&] { groups[1]->exchange({1, 2, 3}); });
+  TestThreads other;
+  other.start([&] { groups[1]->exchange({1, 2, 3}); });
   CHECK_THROWS("ERR_COMM", "rank 1 describes its device in 3 bytes", Member(*groups[0], shapesOf(2, 4, 64)));
   other.join();
   emulator::reset();

@@ -270,9 +270,9 @@ TEST(cuda_group_host, a_group_that_fails_ends_all) {
       const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", withNccl ? "0" : "100000");
       const RankErrors errors = tryOnRanks(model, 3, DType::kF16, kMostRows, [&](CudaRunner& runner, Group& group) {
         runner.step({{0, {1, 2, 3}}, {1, {4, 5}}});
-        std::jthread breaker;
+        TestThreads breaker;
         if (group.rank() == 0)
-          breaker = std::jthread([&group, delay] {
+          breaker.start([&group, delay] {
             std::this_thread::sleep_for(std::chrono::milliseconds(3 * delay));
             group.fail("a wire was cut");
           });

@@ -5,12 +5,12 @@
 #include <latch>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "comm/thread_group.h"
 #include "cuda/model_runner.h"
 #include "cuda/rank_devices.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -37,9 +37,9 @@ inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t m
   const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
   RankErrors errors(static_cast<size_t>(ranks));
   std::latch done(ranks);
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int rank = 0; rank < ranks; ++rank)
-    threads.emplace_back([&, rank] {
+    threads.start([&, rank] {
       Group& group = *groups[static_cast<size_t>(rank)];
       std::unique_ptr<CudaRunner> runner;
       try {
@@ -52,10 +52,12 @@ inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t m
         errors[static_cast<size_t>(rank)] = std::current_exception();
         group.fail("rank " + std::to_string(rank) + " failed");
       }
-      if (runner) runner->backend->finish();
+      runChecked("finish()", [&] {
+        if (runner) runner->backend->finish();
+      });
       done.arrive_and_wait();
     });
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   return errors;
 }
 

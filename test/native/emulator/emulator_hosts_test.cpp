@@ -97,7 +97,8 @@ TEST(emulator_hosts, flag_in_host_memory) {
     uint32_t* flag = nullptr;
     CHECK_EQ(cudaHostAlloc(&flag, 4, cudaHostAllocMapped), cudaSuccess);
     *flag = 0;
-    std::thread other([&] {
+    TestThreads other;
+    other.start([&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       __atomic_store_n(flag, 1, __ATOMIC_RELEASE);
     });

@@ -1,10 +1,10 @@
 #include <cmath>
-#include <thread>
 
 #include "cuda/device.h"
 #include "cuda/launch.cuh"
 #include "cuda/ptx.cuh"
 #include "emulator/other_process.h"
+#include "test_threads.h"
 
 // Streams, events and copies: what is ordered happens in order, what is not waited for has not happened.
 
@@ -222,9 +222,9 @@ __global__ void count(int* values) {
 }
 TEST(emulator_streams, any_host_thread) {
   DeviceArray<int> values(std::vector<int>(32, 1));
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int i = 0; i < 3; ++i) {
-    threads.emplace_back([&] {
+    threads.start([&] {
       cudaStream_t stream = nullptr;
       cudaStreamCreateWithFlags(&stream, cudaStreamDefault);
       for (int round = 0; round < 10; ++round) {
@@ -234,7 +234,7 @@ TEST(emulator_streams, any_host_thread) {
       cudaStreamDestroy(stream);
     });
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   CHECK_EQ(values.read()[0], 31);
 }
 

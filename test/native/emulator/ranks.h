@@ -2,12 +2,12 @@
 
 #include <functional>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "cuda/device.h"
 #include "cuda/launch.cuh"
 #include "cuda/ptx.cuh"
+#include "test_threads.h"
 
 // Ranks with a device and a stream each, for tests of what kernels of several devices do together.
 
@@ -21,18 +21,18 @@ enum class Hosts { kAlone, kThreads };
 
 // Calls body(rank) with the rank's device current.
 inline void forRanks(Hosts hosts, int ranks, const std::function<void(int)>& body) {
-  std::vector<std::thread> threads;
+  TestThreads threads;
   for (int rank = 0; rank < ranks; ++rank) {
     const auto work = [&body, rank] {
       cudaSetDevice(rank);
       body(rank);
     };
     if (hosts == Hosts::kThreads)
-      threads.emplace_back(work);
+      threads.start(work);
     else
       work();
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.join();
   cudaSetDevice(0);
 }
 
