@@ -1,35 +1,19 @@
 #include "comm/thread_group.h"
 
+#include <atomic>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "check.h"
+#include "group_ranks.h"
 
 namespace shardspeed::test {
 
 namespace {
 
-template <typename Body>
-void onRanks(std::vector<std::unique_ptr<Group>>& groups, Body&& body) {
-  std::vector<std::thread> threads;
-  for (auto& group : groups) threads.emplace_back([&body, &group] { body(*group); });
-  for (std::thread& thread : threads) thread.join();
-}
-
 Group::Bytes bytesOf(int first, int second) {
   return {static_cast<uint8_t>(first), static_cast<uint8_t>(second)};
-}
-
-// What check() or a wait has thrown, as text.
-template <typename Body>
-std::string outcome(Body&& body) {
-  try {
-    body();
-  } catch (const GroupEnded&) {
-    return "ended";
-  } catch (const Error& error) {
-    return error.code() + ": " + error.what();
-  }
-  return "went on";
 }
 
 }  // namespace
@@ -38,7 +22,7 @@ TEST(thread_group, messages_arrive_in_order_and_exchanges_are_complete) {
   for (const int size : {1, 2, 5}) {
     auto groups = makeThreadGroup(size);
     std::atomic<int> wrong{0};
-    onRanks(groups, [&](Group& group) {
+    runRanks(groups, [&](Group& group) {
       if (group.size() != size) ++wrong;
       for (int round = 0; round < 100; ++round) {
         if (group.rank() == 0)
@@ -59,7 +43,7 @@ TEST(thread_group, memory_is_one_zeroed_and_outlives_the_group) {
   auto groups = makeThreadGroup(3);
   std::vector<std::shared_ptr<uint8_t>> held(3);
   std::atomic<int> wrong{0};
-  onRanks(groups, [&](Group& group) {
+  runRanks(groups, [&](Group& group) {
     for (int round = 0; round < 5; ++round) {
       const auto memory = group.shareMemory(10'000);
       if (reinterpret_cast<uintptr_t>(memory.get()) % 4096 != 0) ++wrong;
@@ -76,31 +60,38 @@ TEST(thread_group, memory_is_one_zeroed_and_outlives_the_group) {
   for (const auto& memory : held) CHECK_EQ(static_cast<int>(memory.get()[2]), 11);
 }
 
+// Rank 0 sends a message before the group ends, or rank 2 has ended it by then.
 TEST(thread_group, ends_once_for_all) {
-  for (const bool failing : {false, true}) {
+  enum class Ending { kProper, kFailureAfterSend, kFailureBeforeSend };
+  for (const Ending ending : {Ending::kProper, Ending::kFailureAfterSend, Ending::kFailureBeforeSend}) {
+    const Note note("ending", ending);
+    const bool failing = ending != Ending::kProper;
+    const std::string expected = failing ? "ERR_COMM: rank 2 fell over" : "ended";
     int told = 0;
+    std::atomic<bool> sent{false};
     auto groups = makeThreadGroup(3, [&] { ++told; });
-    std::atomic<int> wrong{0};
-    onRanks(groups, [&](Group& group) {
-      const std::string expected = failing ? "ERR_COMM: rank 2 fell over" : "ended";
+    runRanks(groups, [&](Group& group) {
       if (group.rank() == 0) {
-        group.send(bytesOf(1, 1));
+        while (ending == Ending::kFailureBeforeSend && !group.over()) std::this_thread::yield();
+        CHECK_EQ(outcomeOf([&] { group.send(bytesOf(1, 1)); }),
+                 ending == Ending::kFailureBeforeSend ? expected : "done");
+        sent = true;
         if (!failing) return group.end();
-        if (outcome([&] { group.exchange({}); }) != expected) ++wrong;
+        CHECK_EQ(outcomeOf([&] { group.exchange({}); }), expected);
       } else if (group.rank() == 2 && failing) {
+        while (ending == Ending::kFailureAfterSend && !sent) std::this_thread::yield();
         return group.fail("rank 2 fell over");
       } else {
         // What was sent before a proper end still arrives.
-        const std::string first = outcome([&] { group.receive(); });
-        if (!failing && first != "went on") ++wrong;
-        if (outcome([&] { group.receive(); }) != expected) ++wrong;
+        const std::string first = outcomeOf([&] { group.receive(); });
+        CHECK(first == "done" || (failing && first == expected));
+        CHECK_EQ(outcomeOf([&] { group.receive(); }), expected);
       }
-      if (!group.over()) ++wrong;
+      CHECK(group.over());
       group.fail("too late");
-      if (outcome([&] { group.check(); }) != expected) ++wrong;
-      if (outcome([&] { group.exchange({}); }) != expected) ++wrong;
+      CHECK_EQ(outcomeOf([&] { group.check(); }), expected);
+      CHECK_EQ(outcomeOf([&] { group.exchange({}); }), expected);
     });
-    CHECK_EQ(wrong.load(), 0);
     CHECK_EQ(told, 1);
   }
 }
