@@ -13,6 +13,19 @@ export type { ArchiveProgress } from "./archive/progress.js";
 export { type ErrorCode, errorCodes, httpStatuses, ShardspeedError } from "./base/errors.js";
 export type { Logger } from "./base/logger.js";
 export { type CheckpointsJson, type CheckpointsJsonOptions, createCheckpointsJson } from "./checkpoint/create_json.js";
+export type {
+  CheckpointConfig,
+  ConfigBoolean,
+  ConfigInteger,
+  DeepSpeedConfig,
+  DtypeName,
+  ExpertsConfig,
+  QkvQuantConfig,
+  QuantConfig,
+  QuantTargetConfig,
+  QuantWeightConfig,
+  TensorParallelConfig,
+} from "./deepspeed_config/config_input.js";
 export { DeepSpeedInferenceConfig } from "./deepspeed_config/inference_config.js";
 export type { ConfigDtype, QuantTarget, ResolvedDeepSpeedConfig } from "./deepspeed_config/types.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";

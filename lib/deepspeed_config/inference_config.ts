@@ -1,5 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
+import type { DeepSpeedConfig } from "./config_input.js";
 import { reportEffects } from "./effects.js";
 import { type NamedConfig, nameKeys } from "./names.js";
 import { takeConfig } from "./snapshot.js";
@@ -17,7 +18,7 @@ export class DeepSpeedInferenceConfig {
    * @returns A plain object with every key.
    * @throws ShardspeedError ERR_CONFIG, with the key, the found and the expected value; ERR_INVALID_ARGUMENT for an invalid logger.
    */
-  static parse(config: object | string | undefined, options?: { logger?: Logger }): ResolvedDeepSpeedConfig {
+  static parse(config: DeepSpeedConfig | string | undefined, options?: { logger?: Logger }): ResolvedDeepSpeedConfig {
     return parseConfig(config, readLogger(options?.logger)).resolved;
   }
 }

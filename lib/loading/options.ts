@@ -2,6 +2,7 @@ import { type Logger, readLogger } from "../base/logger.js";
 import { isObject } from "../base/objects.js";
 import { OptionReader } from "../base/option_reader.js";
 import { rule } from "../base/rules.js";
+import type { DeepSpeedConfig, DtypeName } from "../deepspeed_config/config_input.js";
 import { canonicalDtype } from "../deepspeed_config/dtype.js";
 import { mostBatchTokens, mostRanks, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
@@ -15,13 +16,13 @@ export type LoadProgress =
 /** How to load a model. All options are optional. */
 export interface InitOptions {
   /** DeepSpeed inference config: an object, or the path of a JSON file. Default {}. */
-  config?: object | string;
+  config?: DeepSpeedConfig | string;
   /** DeepSpeed checkpoint JSON, which lists the weight files: an object or the path of a file. Default: that of the config, else the files of the model folder. */
   checkpoint?: object | string;
   /** Folder of the files that `checkpoint` names. Default: that of the config. The JSON's own folder is searched too. */
   baseDir?: string;
   /** Element type of the weights: "fp32", "fp16", "bf16" or another name of these. Default: the config's, else the checkpoint's. */
-  dtype?: string;
+  dtype?: DtypeName;
   /** Number of tensor-parallel ranks, from 1. Default: tensor_parallel.tp_size of the config, else 1. */
   tpSize?: number;
   /** "auto", "cpu", "cuda" (the first usable GPU) or "cuda:1". Default "auto": the first usable GPU, else the CPU, with a log line. */
