@@ -44,9 +44,9 @@ function survivableBytes(): number {
 
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected. */
 export function resolveOpenOptions(options: unknown): ResolvedOpenOptions {
-  const reader = new OptionReader("The options of openArchive", options, ["extractLimits", "onProgress", "signal"]);
+  const reader = new OptionReader("openArchive option", options, ["extractLimits", "onProgress", "signal"]);
   const given = reader.get("extractLimits");
-  const limits = new OptionReader("extractLimits", given, ["maxFiles", "maxBytes"]);
+  const limits = new OptionReader("extractLimits option", given, ["maxFiles", "maxBytes"]);
   return {
     limits: {
       maxFiles: limits.integer("maxFiles", 1, Number.MAX_SAFE_INTEGER, defaultMaxFiles),

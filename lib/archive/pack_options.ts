@@ -96,7 +96,7 @@ const packOptionNames = [
 
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected. */
 export function resolvePackOptions(options: unknown): ResolvedPackOptions {
-  const reader = new OptionReader("The options of packArchive", options, packOptionNames);
+  const reader = new OptionReader("packArchive option", options, packOptionNames);
   return {
     modelName: required(reader, "modelName"),
     version: required(reader, "version"),

@@ -11,21 +11,22 @@ import {
   textRule,
   trueOrFalse,
 } from "./rules.js";
+import { truncate } from "./text.js";
 
 /** Reads named options out of something that a caller passed, with errors that name the option. An option that is undefined is unset. */
 export class OptionReader {
   readonly #options: Record<string, unknown>;
 
-  /** @throws ShardspeedError ERR_INVALID_ARGUMENT for no object, and for names that are not among `known`. */
-  constructor(what: string, options: unknown, known: readonly string[]) {
-    if (options !== undefined && !isObject(options)) throw invalidArgument(what, "an object", options);
+  /**
+   * @param kind What each of them is, for messages: "generation option".
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT for no object, and for names that are not among `known`.
+   */
+  constructor(kind: string, options: unknown, known: readonly string[]) {
+    if (options !== undefined && !isObject(options)) throw invalidArgument(`the ${kind}s`, "an object", options);
     this.#options = { ...options };
     for (const name of Object.keys(this.#options)) {
       if (known.includes(name)) continue;
-      throw new ShardspeedError(
-        "ERR_INVALID_ARGUMENT",
-        `${what} has no option ${JSON.stringify(name)}. ${adviseName(name, known)}`,
-      );
+      throw unknownName(kind, name, adviseName(name, known));
     }
   }
 
@@ -70,4 +71,9 @@ export class OptionReader {
   signal(name: string): AbortSignal | undefined {
     return this.read(name, signalRule, undefined);
   }
+}
+
+/** ERR_INVALID_ARGUMENT for a name that is none of a kind: 'Unknown generation option "n". Did you mean topK?' */
+export function unknownName(kind: string, name: string, advice: string): ShardspeedError {
+  return new ShardspeedError("ERR_INVALID_ARGUMENT", `Unknown ${kind} ${JSON.stringify(truncate(name))}. ${advice}`);
 }

@@ -102,7 +102,7 @@ function readOptions(options: unknown) {
     "relative",
     "logger",
   ] satisfies (keyof CheckpointsJsonOptions)[];
-  const reader = new OptionReader("The options of createCheckpointsJson", options, names);
+  const reader = new OptionReader("createCheckpointsJson option", options, names);
   const given = reader.get("patterns");
   if (
     given !== undefined &&

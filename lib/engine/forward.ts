@@ -2,6 +2,8 @@ import { constants } from "node:buffer";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { availableMemoryBytes } from "../base/machine.js";
 import { formatBytes } from "../base/memory.js";
+import { adviseName } from "../base/nearest.js";
+import { unknownName } from "../base/option_reader.js";
 import { toForwardRequest } from "./generation.js";
 import { checkTokenIds } from "./generation_options.js";
 import type { Session } from "./session.js";
@@ -74,8 +76,7 @@ function readRows(inputs: ForwardInputs, vocabSize: number): Row[] {
   const known = ["inputIds", "attentionMask", "tokenTypeIds"];
   if (typeof inputs !== "object" || inputs === null) throw invalidArgument("inputs", "an object with inputIds", inputs);
   for (const key of Object.keys(inputs)) {
-    if (!known.includes(key))
-      throw invalidArgument(key, `absent: forward() takes ${known.join(", ")}`, inputs[key as keyof ForwardInputs]);
+    if (!known.includes(key)) throw unknownName("forward input", key, adviseName(key, known));
   }
   const { inputIds, attentionMask, tokenTypeIds } = inputs;
   if (tokenTypeIds !== undefined) throw invalidArgument("tokenTypeIds", "absent: this model takes none", tokenTypeIds);

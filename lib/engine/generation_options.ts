@@ -194,7 +194,7 @@ export function describeValues(row: GenerationOptionRow): string {
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
  */
 export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
-  const reader = new OptionReader("The generation options", options, [...generationOptionNames, "signal"]);
+  const reader = new OptionReader("generation option", options, [...generationOptionNames, "signal"]);
   checkNumBeams(reader.get("numBeams"));
   const ofModel: ModelSampling =
     reader.read("generationDefaults", oneOf(["model", "none"]), "none") === "model" && defaults !== undefined

@@ -97,7 +97,7 @@ export async function moduleGenerate(
   options: ModuleGenerateOptions | undefined,
 ): Promise<number[][]> {
   const { inputIds, attentionMask } = readInputs(inputs);
-  const reader = new OptionReader("The options of module.generate", options, optionNames);
+  const reader = new OptionReader("module.generate option", options, optionNames);
   const eosTokenIds = readEosTokenIds(reader.get("eosTokenId")) ?? defaults.eosTokenIds;
   const named =
     reader.integer("padTokenId", 0, maxInt32, undefined) ?? defaults.padTokenId ?? engine.tokenizer?.padTokenId;
@@ -124,7 +124,7 @@ function readInputs(inputs: ModuleGenerateInputs): {
   if (typeof inputs !== "object" || inputs === null) {
     throw invalidArgument("inputIds", "rows of token ids, or an object of inputIds and attentionMask", inputs);
   }
-  const reader = new OptionReader("The inputs of module.generate", inputs, ["inputIds", "attentionMask"]);
+  const reader = new OptionReader("module.generate input", inputs, ["inputIds", "attentionMask"]);
   return { inputIds: toRows(reader.get("inputIds"), "inputIds"), attentionMask: reader.get("attentionMask") };
 }
 

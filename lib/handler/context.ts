@@ -113,7 +113,7 @@ export class Context {
       typeof first === "object" && first !== null
         ? first
         : Object.fromEntries(positionalNames.map((name, i) => [name, given[i]]));
-    const reader = new OptionReader("A context", options, optionNames);
+    const reader = new OptionReader("Context option", options, optionNames);
     this.modelName = readText(reader, "modelName");
     const gpuId = reader.get("gpuId") ?? reader.get("gpu") ?? null;
     if (gpuId !== null && !Number.isInteger(gpuId)) throw invalidArgument("gpuId", "an integer or null", gpuId);

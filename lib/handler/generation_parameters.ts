@@ -1,6 +1,7 @@
 import { ShardspeedError } from "../base/errors.js";
 import { adviseName } from "../base/nearest.js";
-import { toSnakeCase, truncate } from "../base/text.js";
+import { unknownName } from "../base/option_reader.js";
+import { toSnakeCase } from "../base/text.js";
 import {
   type GenerationOptionName,
   type GenerationOptionRow,
@@ -43,10 +44,7 @@ export function readGenerationParameters(
 }
 
 function unknownParameter(name: string, known: readonly string[]): ShardspeedError {
-  return new ShardspeedError(
-    "ERR_INVALID_ARGUMENT",
-    `There is no parameter ${JSON.stringify(truncate(name))}. ${adviseName(name, known)}`,
-  );
+  return unknownName("parameter", name, adviseName(name, known));
 }
 
 /** What a form's field means. Text that is no such value stays text, which the check of the option then names. */

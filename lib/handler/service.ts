@@ -72,7 +72,7 @@ export class HandlerService {
     if (typeof context?.systemProperties?.model_dir !== "string")
       throw invalidArgument("context", "a Context", context);
     this.context = context;
-    const reader = new OptionReader("The options of HandlerService", options, ["overlaps"]);
+    const reader = new OptionReader("HandlerService option", options, ["overlaps"]);
     this.overlaps = reader.boolean("overlaps", batchesOverlap(context.modelYamlConfig));
     this.#handler = typeof handler === "function" ? undefined : handler;
     this.#entry =

@@ -83,7 +83,7 @@ export class RankSet extends EventEmitter<RankSetEvents> {
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT; ERR_CONFIG for ranks on several hosts without a secret. */
   constructor(options: RankSetOptions) {
     super();
-    const reader = new OptionReader("The options of RankSet", options, optionNames);
+    const reader = new OptionReader("RankSet option", options, optionNames);
     const { program, count, secret } = options ?? {};
     if (reader.text("program", undefined) === undefined) throw invalidArgument("program", "a path", program);
     if (reader.integer("count", 1, maxWorldSize, undefined) === undefined)

@@ -66,7 +66,7 @@ export interface ModelFromConfigOptions {
  * @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a model that cannot be computed; ERR_INVALID_ARGUMENT for options.
  */
 export function modelFromConfig(config: ModelConfig, options?: ModelFromConfigOptions): MetaModel {
-  const dtype = readDtype(new OptionReader("The options of modelFromConfig", options, ["dtype"]).get("dtype"));
+  const dtype = readDtype(new OptionReader("modelFromConfig option", options, ["dtype"]).get("dtype"));
   const copy = copyConfig(config);
   const description = describeModel(copy);
   return new MetaModel(copy, description, dtype ?? description.storedDtype, modelConfigFolder(config));

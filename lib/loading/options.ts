@@ -94,7 +94,7 @@ const initOptionNames = [
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
  */
 export function resolveInitOptions(options: unknown): ResolvedInitOptions {
-  const reader = new OptionReader("The options of initInference", options, initOptionNames);
+  const reader = new OptionReader("initInference option", options, initOptionNames);
   return {
     config: reader.read("config", jsonOrPath, undefined),
     checkpoint: reader.read("checkpoint", jsonOrPath, undefined),

@@ -105,7 +105,7 @@ export async function openModel(location: string, options?: OpenModelOptions): P
 }
 
 function readOptions(options: unknown) {
-  const reader = new OptionReader("The options of openModel", options, optionNames);
+  const reader = new OptionReader("openModel option", options, optionNames);
   for (const name of ["modelName", "modelConfigYaml"]) {
     const value = reader.get(name);
     if (value !== undefined && (typeof value !== "string" || value === ""))

@@ -1,5 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
+import { unknownName } from "../base/option_reader.js";
 import type { ChatTemplateOptions } from "./types.js";
 
 /** Options of a chat template with their defaults. */
@@ -40,7 +41,7 @@ const refused: Record<string, string> = {
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT for names and values that are not known: none is ignored. */
 export function readChatOptions(options: ChatTemplateOptions | undefined): ChatSettings {
   if (options !== undefined && (typeof options !== "object" || options === null || Array.isArray(options))) {
-    throw invalidArgument("The options of applyChatTemplate", "an object", options);
+    throw invalidArgument("the applyChatTemplate options", "an object", options);
   }
   const given = new Map<string, unknown>();
   for (const [found, value] of Object.entries(options ?? {})) {
@@ -83,10 +84,7 @@ function unknownOption(found: string): ShardspeedError {
       : near !== undefined
         ? `Did you mean ${near}?`
         : `What the template itself reads goes into templateVariables: { ${found}: ... }. Known are: ${names.join(", ")}.`;
-  return new ShardspeedError(
-    "ERR_INVALID_ARGUMENT",
-    `applyChatTemplate has no option ${JSON.stringify(found)}. ${advice}`,
-  );
+  return unknownName("applyChatTemplate option", found, advice);
 }
 
 function readBoolean(given: ReadonlyMap<string, unknown>, name: string, unset: boolean): boolean {

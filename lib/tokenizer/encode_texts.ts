@@ -66,7 +66,7 @@ function readTexts(texts: unknown): readonly string[] {
 }
 
 function planEncoding(encoder: TextEncoder, options: TokenizerCallOptions | undefined): EncodingPlan {
-  const reader = new OptionReader("The options of a tokenizer call", options, callOptionNames);
+  const reader = new OptionReader("tokenizer call option", options, callOptionNames);
   const maxLength = reader.integer("maxLength", 1, Number.MAX_SAFE_INTEGER, undefined);
   const padding = readPadding(reader.get("padding"));
   // A length alone asks for truncation.

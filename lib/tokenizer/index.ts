@@ -46,7 +46,7 @@ export class AutoTokenizer {
     if (typeof folder !== "string" || folder === "") {
       throw invalidArgument("folder", "the path of a model folder", folder);
     }
-    const reader = new OptionReader("The options of AutoTokenizer.fromPretrained", options, optionNames);
+    const reader = new OptionReader("AutoTokenizer.fromPretrained option", options, optionNames);
     const path = await findModelFolder(folder, "ERR_TOKENIZER");
     const tokenizer = await loadTokenizer(path);
     if (tokenizer !== undefined) {

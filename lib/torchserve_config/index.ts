@@ -53,7 +53,7 @@ export function parseModelConfigYaml(
 }
 
 function readOptions(options: unknown, known: readonly string[]): { path: string; logger: Logger } {
-  const reader = new OptionReader("options", options, known);
+  const reader = new OptionReader("model config option", options, known);
   const path = reader.get("path") ?? "model-config.yaml";
   if (typeof path !== "string") throw invalidArgument("path", "a string", path);
   const logger = (reader.get("logger") ?? silentLogger) as Partial<Logger>;

@@ -326,7 +326,7 @@ describe("calls", () => {
     [[[5]], { attentionMask: [[2]] }, /attentionMask\[0\]/],
     [[[5]], { attentionMask: [[0]] }, /inputIds\[0\] to be at least one token/],
     [[[5], [pad, pad]], {}, /inputIds\[1\] to be at least one token that is no padding/],
-    [[[5]], 5, /options of module\.generate/],
+    [[[5]], 5, /the module\.generate options/],
     [[[5]], { maxNewToken: 5 }, /maxNewToken.*Did you mean maxNewTokens\?/],
     [[[5]], { max_length: 5 }, /max_length.*Did you mean maxLength\?/],
     [[[5]], { maxLength: 0 }, /maxLength/],

@@ -143,7 +143,7 @@ describe("TextGenerationHandler on the demo model", () => {
 
   test("a request that is wrong has its own 400, and the others their texts", async () => {
     const wrong: [unknown, RegExp][] = [
-      [{ prompt: "x", max_new_token: 3 }, /no parameter "max_new_token"\. Did you mean max_new_tokens\?/],
+      [{ prompt: "x", max_new_token: 3 }, /Unknown parameter "max_new_token"\. Did you mean max_new_tokens\?/],
       [{ prompt: "x", max_new_tokens: 0 }, /maxNewTokens/],
       [{ prompt: "x", max_new_tokens: "many" }, /maxNewTokens.*many/],
       [{ prompt: "x", top_p: 1, topP: 1 }, /top_p more than once/],

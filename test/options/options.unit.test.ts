@@ -146,6 +146,12 @@ describe("generation options", () => {
     });
   }
 
+  test("an unknown name is called an unknown generation option", () => {
+    assert.throws(() => resolveGenerationOptions({ n: 2 }), invalid(/^Unknown generation option "n"\. /));
+    assert.throws(() => resolveInitOptions({ n: 2 }), invalid(/^Unknown initInference option "n"\. /));
+    assert.throws(() => resolveGenerationOptions(5), invalid(/^Expected the generation options to be an object/));
+  });
+
   test("a name that is like none lists them all", () => {
     assert.throws(() => resolveGenerationOptions({ bananas: 1 }), invalid(/"bananas".*maxNewTokens.*numBeams/));
   });

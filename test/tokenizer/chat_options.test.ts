@@ -27,9 +27,12 @@ describe("options of applyChatTemplate", () => {
   const wrong: [object, RegExp][] = [
     [{ addgenerationprompt: true }, /Did you mean addGenerationPrompt\?/],
     [{ enable_thinking: false }, /templateVariables: \{ enable_thinking/],
-    [{ return_tensors: "pt" }, /no option "return_tensors"\. Not supported: ids come back as an array/],
-    [{ returnDict: true }, /no option "returnDict"\. Not supported/],
-    [{ padding: true }, /no option "padding"/],
+    [
+      { return_tensors: "pt" },
+      /Unknown applyChatTemplate option "return_tensors"\. Not supported: ids come back as an array/,
+    ],
+    [{ returnDict: true }, /Unknown applyChatTemplate option "returnDict"\. Not supported/],
+    [{ padding: true }, /Unknown applyChatTemplate option "padding"/],
     [{ add_generation_prompt: true, addGenerationPrompt: true }, /one option/],
     [{ addGenerationPrompt: "yes" }, /addGenerationPrompt to be true or false/],
     [{ tokenize: 1 }, /tokenize to be true or false/],
