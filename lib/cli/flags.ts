@@ -116,7 +116,9 @@ export function toGenerationOptions(flags: object): GenerationOptions {
 }
 
 /** Options of the engine that flags set, besides those of generation. */
-const loadOptions = ["checkpoint", "baseDir", "device", "threads", "maxBatchTokens", "kvCacheBytes"];
+const loadOptions = [
+  ...["checkpoint", "baseDir", "config", "device", "dtype", "tpSize", "threads", "maxBatchTokens", "kvCacheBytes"],
+];
 
 /** Runs work; errors of arguments name the flag in place of the option that it set: --top-p for topP. */
 export async function nameFlags<T>(work: () => Promise<T>): Promise<T> {
@@ -131,4 +133,13 @@ export async function nameFlags<T>(work: () => Promise<T>): Promise<T> {
     );
     throw named === error.message ? error : new ShardspeedError(error.code, named, { cause: error });
   }
+}
+
+/** A message to who has given flags: `generationDefaults: "model"` is `--generation-defaults model` there, and tpSize is --tp-size. */
+export function inFlags(message: string): string {
+  return [...generationOptionNames, ...loadOptions].reduce((text, name) => {
+    // A name of one word is a word of the language too, where no value follows it.
+    const pattern = new RegExp(`\\b${name}(?:: "([\\w.:-]+)")${/[A-Z]/.test(name) ? "?" : ""}`, "g");
+    return text.replace(pattern, (_, value?: string) => `--${toFlag(name)}${value === undefined ? "" : ` ${value}`}`);
+  }, message);
 }

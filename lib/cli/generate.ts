@@ -1,13 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
-import { silentLogger } from "../base/logger.js";
+import { type Logger, silentLogger } from "../base/logger.js";
 import { parseConfig } from "../deepspeed_config/inference_config.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
 import { readDeviceName } from "../loading/device.js";
 import { initInference } from "../loading/init.js";
-import { nameFlags, toGenerationOptions } from "./flags.js";
+import { inFlags, nameFlags, toGenerationOptions } from "./flags.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 
@@ -104,7 +104,7 @@ async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
     const engine = await initInference(model, {
       ...Object.fromEntries(given),
       device: flags.device,
-      logger: stderrLogger(flags),
+      logger: flagLogger(flags),
       signal,
       onProgress(progress) {
         if (progress.phase === "ready") loadMs = progress.loadMs;
@@ -116,6 +116,17 @@ async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
   } finally {
     bar?.clear();
   }
+}
+
+/** Messages of the engine, whose options are flags here. */
+function flagLogger(flags: GenerateFlags): Logger {
+  const logger = stderrLogger(flags);
+  return {
+    debug: (message) => logger.debug(inFlags(message)),
+    info: (message) => logger.info(inFlags(message)),
+    warn: (message) => logger.warn(inFlags(message)),
+    error: (message) => logger.error(inFlags(message)),
+  };
 }
 
 /** The config with what --tp-size and --dtype say. It must not say otherwise itself. */

@@ -7,10 +7,11 @@ import { pageTokens } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
-import { describeSampling, type GenerationDefaults } from "./generation_defaults.js";
+import type { GenerationDefaults } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
+import { SamplingNotices } from "./sampling_notices.js";
 import type { Session } from "./session.js";
 
 /** A prompt: text or token ids. */
@@ -78,8 +79,7 @@ export class Engine {
   readonly #session: Session;
   readonly #generationDefaults: GenerationDefaults;
   readonly #tokenizerFiles: string;
-  /** Where to say that the model's sampling is not followed; undefined once that has been said. */
-  #sampling: { told: string; logger: Logger } | undefined;
+  readonly #notices: SamplingNotices;
   /** Whether a call of the user has rejected, or will reject, with the failure that ended the engine. */
   #failureTold = false;
 
@@ -89,8 +89,7 @@ export class Engine {
     this.rank = parts.rank;
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
-    const told = describeSampling(parts.generationDefaults);
-    if (told !== undefined && parts.logger !== undefined) this.#sampling = { told, logger: parts.logger };
+    this.#notices = new SamplingNotices(parts.generationDefaults, parts.logger);
     this.#tokenizerFiles = parts.tokenizerFiles ?? "The model has none";
     this.contextTokens = parts.contextTokens;
     const { vocabSize } = parts.module.info;
@@ -98,8 +97,10 @@ export class Engine {
       ...parts.module,
       spec: parts.module.info,
       forward: (inputs) => this.forward(inputs),
-      generate: (inputs, options) =>
-        moduleGenerate({ engine: this, defaults: parts.generationDefaults, vocabSize }, inputs, options),
+      generate: (inputs, options) => {
+        const { generationDefaults: defaults } = parts;
+        return moduleGenerate({ engine: this, defaults, vocabSize, notices: this.#notices }, inputs, options);
+      },
     };
   }
 
@@ -229,7 +230,7 @@ export class Engine {
     this.#checkDriver();
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
     throwIfAborted(resolved.signal);
-    this.#tellOfSampling(options);
+    this.#notices.tellBeforeGenerate(options);
     if (resolved.stop.length > 0 && !this.tokenizer) {
       throw new ShardspeedError(
         "ERR_TOKENIZER",
@@ -254,19 +255,6 @@ export class Engine {
       return runSequence(this.#session, request, { ...resolved, signal }, this.tokenizer);
     };
     return { chunks, run: (also?: AbortSignal) => collect(chunks(also), tokens.length, startedAt) };
-  }
-
-  /** Once, where a caller has chosen nothing that the model has an opinion of. */
-  #tellOfSampling(options: GenerationOptions = {}): void {
-    if (this.#sampling === undefined) return;
-    const chosen = ["generationDefaults", "temperature", "topK", "topP", "minP", "repetitionPenalty"] as const;
-    if (chosen.some((name) => options[name] !== undefined)) return;
-    const { told, logger } = this.#sampling;
-    this.#sampling = undefined;
-    logger.info(
-      `The model's generation_config.json says ${told}, which generate() and stream() do not follow by themselves: ` +
-        'pass generationDefaults: "model" to take it, or "none" to hear no more of it',
-    );
   }
 
   async #toTokens(prompt: Prompt, name: string): Promise<number[]> {

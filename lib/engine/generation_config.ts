@@ -4,7 +4,7 @@ import { readJsonObject } from "../base/json.js";
 import type { JsonObject } from "../base/objects.js";
 import { type FileRules, fileLimits } from "../base/regular_file.js";
 import { showValue } from "../base/text.js";
-import { type GenerationDefaults, readSampling } from "./generation_defaults.js";
+import { type GenerationDefaults, readSampling, readUnfollowed } from "./generation_defaults.js";
 
 const rules: FileRules = { code: "ERR_CHECKPOINT", limitBytes: fileLimits.settings };
 
@@ -32,6 +32,7 @@ export async function loadGenerationDefaults(
     bosTokenId: read("bos_token_id")[0],
     padTokenId: read("pad_token_id")[0],
     ...readSampling(ownFile ?? config),
+    ...readUnfollowed(ownFile ?? config),
   };
 }
 

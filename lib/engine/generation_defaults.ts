@@ -1,4 +1,5 @@
 import type { JsonObject } from "../base/objects.js";
+import { showValue } from "../base/text.js";
 
 /** How a model wants to be sampled, by the names of module.generate's options. What it does not say is absent. */
 export interface ModelSampling {
@@ -22,6 +23,8 @@ export interface GenerationDefaults {
   padTokenId: number | undefined;
   /** module.generate follows it; engine.generate does where it is asked to. Absent where the model says nothing. */
   sampling?: ModelSampling;
+  /** What transformers follows and this engine does not, such as "num_beams 4". Absent where there is nothing of the kind. */
+  unfollowed?: string[];
 }
 
 const samplingKeys: Readonly<Record<keyof ModelSampling, { key: string; type: "number" | "boolean" }>> = {
@@ -36,6 +39,58 @@ const samplingKeys: Readonly<Record<keyof ModelSampling, { key: string; type: "n
   minLength: { key: "min_length", type: "number" },
   minNewTokens: { key: "min_new_tokens", type: "number" },
 };
+
+type Neutral = (value: unknown) => boolean;
+const zero: Neutral = (value) => value === 0;
+const one: Neutral = (value) => value === 1;
+const zeroOrOne: Neutral = (value) => value === 0 || value === 1;
+const nothing: Neutral = (value) => Array.isArray(value) && value.length === 0;
+
+/**
+ * Keys of generation_config.json that change which tokens transformers gives and that nothing here follows, each with the values at which they
+ * change nothing; null and false never do. Those that only count beside one of these, such as length_penalty, are not among them.
+ */
+const unfollowedKeys: Readonly<Record<string, { neutral: Neutral; sampled?: true }>> = {
+  bad_words_ids: { neutral: nothing },
+  begin_suppress_tokens: { neutral: nothing },
+  constraints: { neutral: nothing },
+  custom_generate: { neutral: nothing },
+  dola_layers: { neutral: nothing },
+  encoder_no_repeat_ngram_size: { neutral: zero },
+  encoder_repetition_penalty: { neutral: one },
+  epsilon_cutoff: { neutral: zero, sampled: true },
+  eta_cutoff: { neutral: zero, sampled: true },
+  exponential_decay_length_penalty: { neutral: nothing },
+  force_words_ids: { neutral: nothing },
+  forced_bos_token_id: { neutral: nothing },
+  forced_eos_token_id: { neutral: nothing },
+  guidance_scale: { neutral: one },
+  max_time: { neutral: nothing },
+  no_repeat_ngram_size: { neutral: zero },
+  num_beam_groups: { neutral: zeroOrOne },
+  num_beams: { neutral: zeroOrOne },
+  num_return_sequences: { neutral: zeroOrOne },
+  penalty_alpha: { neutral: zero },
+  sequence_bias: { neutral: nothing },
+  stop_strings: { neutral: nothing },
+  suppress_tokens: { neutral: nothing },
+  token_healing: { neutral: nothing },
+  top_h: { neutral: zeroOrOne, sampled: true },
+  typical_p: { neutral: one, sampled: true },
+  watermarking_config: { neutral: nothing },
+};
+
+/** Finds what a config asks for and this engine does not do. */
+export function readUnfollowed(config: JsonObject): { unfollowed?: string[] } {
+  const unfollowed = Object.entries(unfollowedKeys)
+    .filter(([key, { neutral, sampled }]) => {
+      const value = config[key];
+      if (value === undefined || value === null || value === false || neutral(value)) return false;
+      return !sampled || config.do_sample === true;
+    })
+    .map(([key]) => `${key} ${showValue(config[key])}`);
+  return unfollowed.length === 0 ? {} : { unfollowed };
+}
 
 /** Reads the sampling parameters of a config. null, or a value of another type, counts as absent. */
 export function readSampling(config: JsonObject): { sampling?: ModelSampling } {

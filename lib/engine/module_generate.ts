@@ -4,6 +4,7 @@ import type { Tokenizer } from "../tokenizer/index.js";
 import type { GenerationResult } from "./generation.js";
 import type { GenerationDefaults, ModelSampling } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, readStop } from "./generation_options.js";
+import type { SamplingNotices } from "./sampling_notices.js";
 
 /** Rows of token ids, one row, or the result of a tokenizer call. */
 export type ModuleGenerateInputs =
@@ -76,6 +77,7 @@ interface Generating {
     generate(prompt: readonly number[], options?: GenerationOptions): Promise<GenerationResult>;
   };
   defaults: GenerationDefaults;
+  notices: SamplingNotices;
   vocabSize: number;
 }
 
@@ -92,7 +94,7 @@ interface Row {
  * @returns (batch, longest): each row as it was given, then its new tokens, then padding.
  */
 export async function moduleGenerate(
-  { engine, defaults, vocabSize }: Generating,
+  { engine, defaults, notices, vocabSize }: Generating,
   inputs: ModuleGenerateInputs,
   options: ModuleGenerateOptions | undefined,
 ): Promise<number[][]> {
@@ -112,6 +114,7 @@ export async function moduleGenerate(
     ignoreEos: true, // the end tokens are those above
   };
   const requests = rows.map((row, i) => ({ row, options: { ...common, ...lengthOf(row.tokens.length, i) } }));
+  notices.tellUnfollowed();
   const newIds = await runTogether(engine, requests, reader.signal("signal"));
   return joinRows(rows, newIds, named ?? eosTokenIds[0] ?? 0);
 }
