@@ -51,6 +51,7 @@ NormSpec readNorm(const ValueReader& value) {
   NormSpec norm;
   norm.kind = object["kind"].choice<NormKind>({{"layer", NormKind::kLayer}, {"rms", NormKind::kRms}});
   norm.epsilon = static_cast<float>(object["epsilon"].number(0));
+  norm.weightOffset = numberOr(object["weightOffset"], 0);
   object.finish();
   return norm;
 }
@@ -58,11 +59,12 @@ NormSpec readNorm(const ValueReader& value) {
 EmbeddingSpec readEmbedding(ObjectReader object) {
   EmbeddingSpec embedding;
   embedding.width = object["width"].integer(1, kMostWidth);
+  embedding.scale = numberOr(object["scale"], 1);
   embedding.positions = optional(object["positions"], [](const ValueReader& value) {
-    ObjectReader positions(value);
-    const LearnedPositions read{positions["offset"].integer(0, kMostPositions)};
-    positions.finish();
-    return read;
+    const auto offset = [](ObjectReader& positions) { return positions["offset"].integer(0, kMostPositions); };
+    return ObjectReader(value).variant<EmbeddingPositions>(
+        {{"learned", [&](ObjectReader& positions) { return LearnedPositions{offset(positions)}; }},
+         {"sinusoidal", [&](ObjectReader& positions) { return SinusoidalPositions{offset(positions)}; }}});
   });
   embedding.norm = optional(object["norm"], readNorm);
   object.finish();
@@ -104,6 +106,33 @@ AttentionPositions readPositions(ObjectReader object, const AttentionSpec& atten
       {{"none", [](ObjectReader&) { return NoPositions{}; }}, {"rotary", rotary}, {"alibi", alibi}});
 }
 
+bool flagOr(const ValueReader& value, bool off) {
+  return value.absent() ? off : value.flag();
+}
+
+QkNormSpec readQkNorm(const ValueReader& value) {
+  ObjectReader object(value);
+  QkNormSpec read;
+  read.span = object["span"].choice<QkNormSpan>({{"head", QkNormSpan::kHead}, {"row", QkNormSpan::kRow}});
+  read.norm = readNorm(object["norm"]);
+  const ValueReader headWeights = object["headWeights"];
+  read.headWeights = flagOr(headWeights, false);
+  if (read.headWeights && read.span != QkNormSpan::kHead) headWeights.refuse("false where the span is a row");
+  read.afterPositions = flagOr(object["afterPositions"], false);
+  object.finish();
+  return read;
+}
+
+QueryTemperature readTemperature(const ValueReader& value) {
+  ObjectReader object(value);
+  QueryTemperature read;
+  read.scale = number(object["scale"]);
+  read.period = object["period"].integer(1, kMostPositions);
+  read.offset = object["offset"].integer(0, kMostPositions);
+  object.finish();
+  return read;
+}
+
 AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& tables) {
   AttentionSpec attention;
   attention.heads = object["heads"].integer(1, kMostHeads);
@@ -117,10 +146,9 @@ AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& 
   attention.positions = readPositions(object.object("positions"), attention, tables);
   attention.softCap = notNegativeOr(object["softCap"], 0);
   attention.clamp = notNegativeOr(object["clamp"], 0);
-  attention.qkNorm = optional(object["qkNorm"], [](const ValueReader& value) {
-    return value.choice<QkNormSpan>({{"head", QkNormSpan::kHead}, {"row", QkNormSpan::kRow}});
-  });
-  attention.sinks = optional(object["sinks"], [](const ValueReader& value) { return value.flag(); }).value_or(false);
+  attention.qkNorm = optional(object["qkNorm"], readQkNorm);
+  attention.sinks = flagOr(object["sinks"], false);
+  attention.temperature = optional(object["temperature"], readTemperature);
   object.finish();
   return attention;
 }
@@ -134,7 +162,8 @@ ActivationKind readActivation(const ValueReader& value) {
                                        {"quick_gelu", ActivationKind::kQuickGelu},
                                        {"silu", ActivationKind::kSilu},
                                        {"tanh", ActivationKind::kTanh},
-                                       {"sigmoid", ActivationKind::kSigmoid}});
+                                       {"sigmoid", ActivationKind::kSigmoid},
+                                       {"xielu", ActivationKind::kXielu}});
 }
 
 FeedForwardSpec readFeedForward(ObjectReader object) {
@@ -165,6 +194,19 @@ LayerSpec readLayer(const ValueReader& value, const std::vector<RotarySpec>& tab
   return layer;
 }
 
+LongRotary readLongRotary(const ValueReader& value, size_t frequencies) {
+  ObjectReader object(value);
+  LongRotary read;
+  read.originalPositions = object["originalPositions"].integer(1, kMostPositions);
+  const ValueReader own = object["inverseFrequencies"];
+  read.inverseFrequencies = numbers(own);
+  if (read.inverseFrequencies.size() != frequencies)
+    own.refuse(std::to_string(frequencies) + " numbers, as many as those of short sequences");
+  read.amplitude = number(object["amplitude"]);
+  object.finish();
+  return read;
+}
+
 RotarySpec readRotary(const ValueReader& value) {
   ObjectReader object(value);
   RotarySpec rotary;
@@ -172,9 +214,12 @@ RotarySpec readRotary(const ValueReader& value) {
   rotary.inverseFrequencies = numbers(frequencies);
   if (rotary.inverseFrequencies.empty() || rotary.inverseFrequencies.size() > kMostHeadDim / 2)
     frequencies.refuse("1 to " + std::to_string(kMostHeadDim / 2) + " numbers");
+  const ValueReader longer = object["long"];
+  if (!longer.absent()) rotary.longer = readLongRotary(longer, rotary.inverseFrequencies.size());
   rotary.amplitude = number(object["amplitude"]);
   const ValueReader growth = object["dynamic"];
   if (!growth.absent()) {
+    if (rotary.longer) growth.refuse("nothing beside long");
     ObjectReader dynamic(growth);
     rotary.dynamicOriginalPositions = dynamic["originalPositions"].integer(1, kMostPositions);
     rotary.dynamicBase = dynamic["base"].number(0);

@@ -51,6 +51,8 @@ __device__ __forceinline__ void activate(ActivationKind kind, float (&values)[kC
       return each([](float x) { return tanhf(x); });
     case ActivationKind::kSigmoid:
       return each([](float x) { return sigmoidOf(x); });
+    case ActivationKind::kXielu:
+      return;  // refused
   }
 }
 

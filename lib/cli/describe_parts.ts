@@ -45,8 +45,12 @@ function describeNorm({ norms: { norm, input, output }, residual }: LayerSpec): 
 
 function describePositions(spec: ModelSpec, each: (describe: (kind: LayerSpec) => string) => string): string {
   const names: Readonly<Record<AttentionPositions["kind"], string>> = { none: "", rotary: "rotary", alibi: "ALiBi" };
-  const dynamic = spec.rotaryTables.some((table) => table.dynamic) ? " (dynamic)" : "";
+  const changes = spec.rotaryTables.some((table) => table.dynamic) ? " (dynamic)" : "";
+  const dynamic = spec.rotaryTables.some((table) => table.long) ? " (other frequencies for long sequences)" : changes;
   const inLayers = each(({ attention }) => names[attention.positions.kind]);
-  const all = [...(spec.embedding.positions ? ["learned"] : []), ...(inLayers === "" ? [] : [inLayers + dynamic])];
+  const all = [
+    ...(spec.embedding.positions ? [spec.embedding.positions.kind] : []),
+    ...(inLayers === "" ? [] : [inLayers + dynamic]),
+  ];
   return all.join(" and ") || "none";
 }

@@ -49,9 +49,11 @@ export function shardedTensors(
   return weights.flatMap(({ role, tensor, shape }) => {
     const matrix = role.replace(/\.(weight|bias)$/, "");
     const part = held[matrix];
-    // Norms are on every rank.
-    if (part === undefined) return parseRole(role).role.isNorm ? [{ role, name: tensor, shape }] : [];
+    const { isVector } = parseRole(role).role;
+    // Norms of whole rows are on every rank.
+    if (part === undefined) return isVector ? [{ role, name: tensor, shape }] : [];
     const [rows, cols] = part;
+    if (isVector) return [{ role, name: tensor, shape: [cols] }];
     if (role.endsWith(".bias")) return [{ role, name: tensor, shape: [rows] }];
     // A view of more dimensions stays as it is where nothing is cut off it.
     const whole = shape.slice(0, -1).reduce((product, length) => product * length, 1) === rows && shape.at(-1) === cols;

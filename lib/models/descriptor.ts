@@ -14,6 +14,8 @@ export interface WeightPlace {
   view: readonly ViewStep[];
   /** The tensor may have more rows than the shape says, which nothing uses: a vocabulary filled up to a round size. */
   padded?: boolean;
+  /** Where a vector that is one of several tensors begins in the role's vector: xIELU's two numbers. */
+  firstCol?: number;
 }
 
 /** What a descriptor makes of one config. */

@@ -9,21 +9,33 @@ export interface Range {
 /** What is dealt out to the ranks of a group: query heads, KV heads, feed-forward neurons, vocabulary rows. */
 export type Unit = "heads" | "kvHeads" | "neurons" | "vocabulary";
 
+export type Division = { by: "rows" | "columns"; unit: Unit } | "whole" | "rank 0 only";
+
 /** One weight role: what its matrix is, and how it is divided among ranks. */
 export interface Role {
-  /** Rows and columns of its matrix; of a norm, 1 row. */
+  /** Rows and columns of its matrix; of a vector, 1 row. */
   shape(spec: ModelSpec, layer: LayerSpec): [rows: number, cols: number];
   /**
    * What each rank keeps of it. By rows: its own rows, also of the bias (a column-parallel product). By columns: its own columns and the
-   * whole bias, which is added once to the sum (a row-parallel product).
+   * whole bias, which is added once to the sum (a row-parallel product). Of a vector: its own elements, of the bias as well.
    */
-  division: { by: "rows" | "columns"; unit: Unit } | "whole" | "rank 0 only";
-  isNorm?: true;
+  division: Division | ((layer: LayerSpec) => Division);
+  /** A norm's weight and bias, or a vector of other numbers; it is whole in checkpoints in shards. */
+  isVector?: true;
 }
 
 const queryRows = ({ attention: { heads, headDim } }: LayerSpec) => heads * headDim;
 const keyRows = ({ attention: { kvHeads, headDim } }: LayerSpec) => kvHeads * headDim;
-const hiddenNorm: Role = { shape: ({ hiddenSize }) => [1, hiddenSize], division: "whole", isNorm: true };
+const hiddenNorm: Role = { shape: ({ hiddenSize }) => [1, hiddenSize], division: "whole", isVector: true };
+/** Of queries or keys: one head's weights for all of them, or weights of their own. */
+const headsNorm = (unit: "heads" | "kvHeads"): Role => {
+  const isShared = ({ attention: { qkNorm } }: LayerSpec) => qkNorm?.span === "head" && qkNorm.headWeights !== true;
+  return {
+    shape: (_, layer) => [1, (isShared(layer) ? 1 : layer.attention[unit]) * layer.attention.headDim],
+    division: (layer) => (isShared(layer) ? "whole" : { by: "columns", unit }),
+    isVector: true,
+  };
+};
 const keys: Role = {
   shape: ({ hiddenSize }, layer) => [keyRows(layer), hiddenSize],
   division: { by: "rows", unit: "kvHeads" },
@@ -44,6 +56,7 @@ const vocabularyRows: Role = {
 export const modelRoles = {
   "embed.tokens": vocabularyRows,
   "embed.positions": {
+    // Learned ones; sinusoidal ones are computed.
     shape: ({ maxPositions, embedding, hiddenSize }) => [maxPositions + (embedding.positions?.offset ?? 0), hiddenSize],
     division: "rank 0 only",
   },
@@ -66,6 +79,14 @@ export const layerRoles = {
     shape: ({ hiddenSize }, layer) => [hiddenSize, queryRows(layer)],
     division: { by: "columns", unit: "heads" },
   },
+  "attn.q_norm": headsNorm("heads"),
+  "attn.k_norm": headsNorm("kvHeads"),
+  "attn.sinks": {
+    shape: (_, { attention: { heads } }) => [1, heads],
+    division: { by: "columns", unit: "heads" },
+    isVector: true,
+  },
+  "attn.out_norm": hiddenNorm,
   "mlp.norm": hiddenNorm,
   "mlp.gate": upward,
   "mlp.up": upward,
@@ -73,6 +94,9 @@ export const layerRoles = {
     shape: ({ hiddenSize }, { feedForward }) => [hiddenSize, feedForward.size],
     division: { by: "columns", unit: "neurons" },
   },
+  "mlp.out_norm": hiddenNorm,
+  /** alpha_p and alpha_n, as they are stored. */
+  "mlp.xielu": { shape: () => [1, 2], division: "whole", isVector: true },
 } as const satisfies Record<string, Role>;
 
 /** What a role's full name says. */
@@ -99,11 +123,15 @@ export function layerOf(spec: ModelSpec, layer: number | undefined): LayerSpec {
   return spec.kinds[spec.layers[layer ?? 0] ?? 0] as LayerSpec;
 }
 
+export function divisionOf({ division }: Role, layer: LayerSpec): Division {
+  return typeof division === "function" ? division(layer) : division;
+}
+
 /** Rows and columns of a role's matrix, of all ranks together; of a bias, 1 row. */
 export function shapeOf(spec: ModelSpec, name: string): [rows: number, cols: number] {
   const { role, isBias, layer } = parseRole(name);
   const [rows, cols] = role.shape(spec, layerOf(spec, layer));
-  return isBias ? [1, role.isNorm ? cols : rows] : [rows, cols];
+  return isBias ? [1, role.isVector ? cols : rows] : [rows, cols];
 }
 
 /** Neurons and vocabulary rows are dealt out in blocks of so many, if there are enough of them (kGateBlock of src/backend.h). */
@@ -166,10 +194,10 @@ export function heldShape(
 ): [rows: number, cols: number] | undefined {
   const { role, isBias, layer } = parseRole(name);
   const [rows, cols] = shapeOf(spec, name);
-  const { division } = role;
-  if (division === "rank 0 only") return rank === 0 ? [rows, cols] : undefined;
-  if (division === "whole" || (isBias && division.by === "columns")) return [rows, cols];
   const kind = layerOf(spec, layer);
+  const division = divisionOf(role, kind);
+  if (division === "rank 0 only") return rank === 0 ? [rows, cols] : undefined;
+  if (division === "whole" || (isBias && !role.isVector && division.by === "columns")) return [rows, cols];
   const { count } = unitsOf(spec, kind, division.unit, rank, size);
   const part = (whole: number) => (whole * count) / countUnits(spec, kind, division.unit);
   return isBias || division.by === "columns" ? [rows, part(cols)] : [part(rows), cols];

@@ -14,6 +14,8 @@ export const activationKinds = [
   "silu",
   "tanh",
   "sigmoid",
+  // x > 0: p x^2 + x / 2, else n (e^x - 1 - x) + x / 2, by two learned numbers of each layer (Apertus).
+  "xielu",
 ] as const;
 export type Activation = (typeof activationKinds)[number];
 
@@ -22,6 +24,8 @@ export const normKinds = ["layer", "rms"] as const;
 export interface NormSpec {
   kind: (typeof normKinds)[number];
   epsilon: number;
+  /** Added to the weight that is stored, before it multiplies (Gemma, Nemotron: 1). */
+  weightOffset?: number;
 }
 
 /** The frequencies of rotary position embedding (Su et al. 2021). */
@@ -32,13 +36,23 @@ export interface RotarySpec {
   amplitude: number;
   /** Dynamic NTK: past `originalPositions` the base grows with the length of the sequence. */
   dynamic?: { base: number; factor: number; originalPositions: number };
+  /** Sequences of more than `originalPositions` tokens turn by these instead, from their first token on (Phi-3's longrope). */
+  long?: { originalPositions: number; inverseFrequencies: number[]; amplitude: number };
 }
+
+/** What is added to the embedding of a token for its position. */
+export type EmbeddingPositions =
+  /** A row of a table of maxPositions + offset rows; `offset` is the row of position 0. */
+  | { kind: "learned"; offset: number }
+  /** Sines, then cosines, of (position + offset) / 10000^(j / (hiddenSize / 2 - 1)) (XGLM, M2M100). */
+  | { kind: "sinusoidal"; offset: number };
 
 export interface EmbeddingSpec {
   /** Of a token's row; another than hiddenSize means a projection behind it and one before the head. */
   width: number;
-  /** A learned table of maxPositions + offset rows is added; `offset` is the row of position 0. */
-  positions?: { offset: number };
+  /** Multiplies tokens' rows, before positions are added (Gemma, Granite). */
+  scale?: number;
+  positions?: EmbeddingPositions;
   /** Behind the embedding (BLOOM). */
   norm?: NormSpec;
 }
@@ -68,6 +82,16 @@ export type AttentionPositions =
 /** What a norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2). */
 export const qkNormSpans = ["head", "row"] as const;
 
+/** Norms of queries and keys, whose weights are the roles attn.q_norm and attn.k_norm. */
+export interface QkNormSpec {
+  span: (typeof qkNormSpans)[number];
+  norm: NormSpec;
+  /** Where the span is a head: each head has weights of its own (Cohere, StableLM), else all share those of one. */
+  headWeights?: boolean;
+  /** Behind the turning of rotary positions (HunYuan, Llama 4), else ahead of it. */
+  afterPositions?: boolean;
+}
+
 export interface AttentionSpec {
   heads: number;
   kvHeads: number;
@@ -78,10 +102,13 @@ export interface AttentionSpec {
   positions: AttentionPositions;
   /** score = softCap tanh(score / softCap) */
   softCap?: number;
-  /** q, k and v are limited to [-clamp, clamp]. */
+  /** q, k and v are limited to [-clamp, clamp], behind norms that stand ahead of the positions. */
   clamp?: number;
-  qkNorm?: (typeof qkNormSpans)[number];
+  qkNorm?: QkNormSpec;
+  /** Each head has one logit more, which is learned (role attn.sinks) and whose value is zero (GPT-OSS). */
   sinks?: boolean;
+  /** Queries, behind all else: q *= 1 + scale ln(1 + floor((position + offset) / period)) (Llama 4, Ministral 3). */
+  temperature?: { scale: number; period: number; offset: number };
 }
 
 /** down(activation(up(x))); gated: down(activation(gate(x)) * up(x)). */
@@ -99,9 +126,9 @@ export const residualKinds = ["sequential", "parallel", "shared-norm parallel", 
 
 export interface NormPlacementSpec {
   norm: NormSpec;
-  /** Ahead of each part. */
+  /** Ahead of each part: roles attn.norm and mlp.norm. */
   input: boolean;
-  /** Of what a part computes, before it is added (OLMo-2; Gemma-2 has both). */
+  /** Of what a part computes, before it is added (OLMo-2; Gemma-2 has both): roles attn.out_norm and mlp.out_norm. */
   output: boolean;
 }
 
@@ -110,7 +137,7 @@ export interface LayerSpec {
   feedForward: FeedForwardSpec;
   norms: NormPlacementSpec;
   residual: (typeof residualKinds)[number];
-  /** Multiplies what a part computes, before it is added (Granite). */
+  /** Multiplies what a part computes, behind its output norm, before it is added (Granite). */
   residualScale?: number;
 }
 
@@ -121,7 +148,7 @@ export type OutputSpec = {
   tied: boolean;
   /** Ahead of the head. */
   norm?: NormSpec;
-  /** Multiplies logits. */
+  /** Multiplies logits, behind the head's bias. */
   scale?: number;
   /** logit = softCap tanh(logit / softCap) */
   softCap?: number;

@@ -1,4 +1,4 @@
-import { deal, layerOf, parseRole, type Range } from "../models/roles.js";
+import { deal, divisionOf, layerOf, parseRole, type Range } from "../models/roles.js";
 import type { ModelSpec } from "../native/spec.js";
 
 export type { Range } from "../models/roles.js";
@@ -8,12 +8,12 @@ export type Cut = "rows" | "columns" | "none";
 
 /**
  * Megatron-LM's cuts (Shoeybi et al. 2019) of what layers hold. Embeddings and head stay whole, as in DeepSpeed's pre-sharded checkpoints,
- * while the engine divides them by vocabulary rows.
+ * while the engine divides them by vocabulary rows; so do norms and other vectors.
  */
 export function cutOf(name: string): Cut {
   const { role, isBias } = parseRole(name);
   const { division } = role;
-  if (typeof division === "string" || division.unit === "vocabulary") return "none";
+  if (role.isVector || typeof division !== "object" || division.unit === "vocabulary") return "none";
   return isBias && division.by === "columns" ? "none" : division.by;
 }
 
@@ -26,9 +26,10 @@ const times = ({ first, count }: Range, factor: number): Range => ({ first: firs
 export function shareOf(spec: ModelSpec, name: string, rank: number, size: number): Range | undefined {
   if (cutOf(name) === "none") return undefined;
   const { role, layer } = parseRole(name);
-  const { division } = role;
+  const kind = layerOf(spec, layer);
+  const division = divisionOf(role, kind);
   if (typeof division === "string") return undefined;
-  const { attention, feedForward } = layerOf(spec, layer);
+  const { attention, feedForward } = kind;
   if (division.unit === "neurons") return deal(feedForward.size, rank, size);
   const { heads, kvHeads, headDim } = attention;
   const isKeyOrValue = division.unit === "kvHeads";

@@ -110,7 +110,7 @@ function placeRole(
 ): SourceTile[] {
   const isVector = shape.length === 1;
   const width = shape.at(-1) as number;
-  let { first: row, first: col } = share ?? { first: 0 };
+  let { first: row, first: col } = share ?? { first: place.firstCol ?? 0 };
   if (isVector || cutOf(place.role) === "columns") row = 0;
   else col = 0;
   const placed: SourceTile[] = [];

@@ -42,4 +42,11 @@ using AttentionPositions = std::variant<NoPositions, RotaryPositions, AlibiPosit
 // What the norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2).
 enum class QkNormSpan : uint8_t { kHead, kRow };
 
+// Queries, behind all else: q *= 1 + scale ln(1 + floor((position + offset) / period)) (Llama 4, Ministral 3).
+struct QueryTemperature {
+  float scale = 0;
+  int64_t period = 1;
+  int64_t offset = 0;
+};
+
 }  // namespace shardspeed

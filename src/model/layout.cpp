@@ -29,7 +29,7 @@ MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard) {
 }
 
 MatrixLayout positionsLayout(const ModelSpec& spec) {
-  return plainLayout("embed.positions", spec.maxPositions + spec.embedding.positions->offset, spec.hiddenSize);
+  return plainLayout("embed.positions", spec.maxPositions + positionOffset(*spec.embedding.positions), spec.hiddenSize);
 }
 
 static const LayerShard& layerShard(const ModelSpec& spec, const Shard& shard, int64_t layer) {

@@ -4,6 +4,10 @@
 
 namespace shardspeed {
 
+int64_t positionOffset(const EmbeddingPositions& positions) {
+  return std::visit([](const auto& one) { return one.offset; }, positions);
+}
+
 std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t totalLength) {
   const auto original = static_cast<double>(spec.dynamicOriginalPositions);
   const auto dim = static_cast<double>(2 * spec.inverseFrequencies.size());

@@ -23,12 +23,22 @@ enum class ActivationKind : uint8_t {
   kQuickGelu,
   kSilu,
   kTanh,
-  kSigmoid
+  kSigmoid,
+  kXielu  // x > 0: p x^2 + x / 2, else n (e^x - 1 - x) + x / 2, by two learned numbers of each layer (Apertus)
 };
 
 struct NormSpec {
   NormKind kind = NormKind::kLayer;
   float epsilon = 1e-5f;
+  float weightOffset = 0;  // added to the weight that is stored, before it multiplies (Gemma, Nemotron: 1)
+};
+
+// Another set of frequencies, for sequences of more than originalPositions tokens, from their first token on (Phi-3's
+// longrope).
+struct LongRotary {
+  int64_t originalPositions = 0;
+  std::vector<float> inverseFrequencies;
+  float amplitude = 1.0f;
 };
 
 // The frequencies of rotary position embedding (Su et al. 2021).
@@ -39,6 +49,7 @@ struct RotarySpec {
   int64_t dynamicOriginalPositions = 0;
   double dynamicBase = 0;
   double dynamicFactor = 0;
+  std::optional<LongRotary> longer;
 };
 
 // The frequencies of a sequence of totalLength > dynamicOriginalPositions tokens (transformers, modeling_rope_utils.py,
@@ -49,11 +60,27 @@ std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t tot
 struct LearnedPositions {
   int64_t offset = 0;  // row of position 0
 };
+// The same, computed: sines, then cosines, of (position + offset) / 10000^(j / (hiddenSize / 2 - 1)) (XGLM, M2M100).
+struct SinusoidalPositions {
+  int64_t offset = 0;
+};
+using EmbeddingPositions = std::variant<LearnedPositions, SinusoidalPositions>;
+
+int64_t positionOffset(const EmbeddingPositions& positions);
 
 struct EmbeddingSpec {
   int64_t width = 0;  // of a row; another than hiddenSize means a projection behind it and one before the head
-  std::optional<LearnedPositions> positions;
+  float scale = 1;    // multiplies tokens' rows, before positions are added (Gemma, Granite)
+  std::optional<EmbeddingPositions> positions;
   std::optional<NormSpec> norm;  // behind it (BLOOM)
+};
+
+// Norms of queries and keys.
+struct QkNormSpec {
+  QkNormSpan span = QkNormSpan::kHead;
+  NormSpec norm;
+  bool headWeights = false;     // of a head's span: each head has weights of its own (Cohere, StableLM)
+  bool afterPositions = false;  // behind the turning of rotary positions (HunYuan, Llama 4), else ahead of it
 };
 
 struct AttentionSpec {
@@ -64,9 +91,10 @@ struct AttentionSpec {
   AttentionMask mask = CausalMask{};
   AttentionPositions positions = NoPositions{};
   float softCap = 0;  // score = softCap tanh(score / softCap); 0 = off
-  float clamp = 0;    // q, k and v are limited to [-clamp, clamp]; 0 = off
-  std::optional<QkNormSpan> qkNorm;
-  bool sinks = false;
+  float clamp = 0;    // q, k and v are limited to [-clamp, clamp], behind norms ahead of the positions; 0 = off
+  std::optional<QkNormSpec> qkNorm;
+  bool sinks = false;  // each head has one logit more, which is learned and whose value is zero (GPT-OSS)
+  std::optional<QueryTemperature> temperature;
 };
 
 // down(activation(up(x))); gated: down(activation(gate(x)) * up(x)).
@@ -97,14 +125,14 @@ struct LayerSpec {
   FeedForwardSpec feedForward;
   NormPlacementSpec norms;
   Residual residual = Residual::kSequential;
-  float residualScale = 1;  // multiplies what a part computes, before it is added (Granite)
+  float residualScale = 1;  // multiplies what a part computes, behind its output norm (Granite)
 };
 
 // Scores of all tokens of the vocabulary.
 struct LogitsOutput {
   bool tied = false;             // the head is the token embedding
   std::optional<NormSpec> norm;  // ahead of the head
-  float scale = 1;               // multiplies logits
+  float scale = 1;               // multiplies logits, behind the head's bias
   float softCap = 0;             // logit = softCap tanh(logit / softCap); 0 = off
 };
 using OutputSpec = std::variant<LogitsOutput>;

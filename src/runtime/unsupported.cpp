@@ -19,6 +19,10 @@ Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
   if (!isAlike(layer.attention, first.attention)) return "layers whose heads differ in number or width";
   if (layer.attention.qkNorm) return "norms of queries and keys";
   if (layer.attention.sinks) return "attention sinks";
+  if (layer.attention.temperature) return "a temperature of queries";
+  if (layer.norms.norm.weightOffset != 0) return "an offset of norm weights";
+  const auto* dense = std::get_if<DenseFeedForward>(&layer.feedForward);
+  if (dense && dense->activation == ActivationKind::kXielu) return "xIELU";
   if (layer.norms.output) return "norms of what a part of a layer computes";
   if (layer.norms.input == isPostNorm)
     return isPostNorm ? "norms both ahead of a part and behind its sum" : "parts without a norm ahead of them";
@@ -29,6 +33,11 @@ Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
 Found unsupportedByEngine(const ModelSpec& spec) {
   for (const LayerSpec& kind : spec.kinds)
     if (const Found found = unsupportedLayer(kind, spec.kinds[0])) return found;
+  if (spec.embedding.scale != 1) return "a scale of embeddings";
+  const auto& positions = spec.embedding.positions;
+  if (positions && std::holds_alternative<SinusoidalPositions>(*positions)) return "sinusoidal positions";
+  for (const RotarySpec& table : spec.rotaryTables)
+    if (table.longer) return "other rotary frequencies for long sequences";
   if (spec.logits().scale != 1) return "a scale of logits";
   if (spec.logits().softCap != 0) return "a soft cap of logits";
   return {};

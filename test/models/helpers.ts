@@ -55,7 +55,7 @@ export function traitsOf(spec: ModelSpec) {
     ...modelInfo(spec),
     embeddingSize: embedding.width,
     embeddingNorm: embedding.norm?.kind,
-    positions: embedding.positions ? "learned" : each(({ attention }) => attention.positions.kind),
+    positions: embedding.positions?.kind ?? each(({ attention }) => attention.positions.kind),
     positionOffset: embedding.positions?.offset,
     slopes: each(({ attention: { positions } }) => (positions.kind === "alibi" ? positions.slopes : undefined)),
     attentionScales: each(({ attention }) => attention.scale),

@@ -1,5 +1,14 @@
 import { layerOf } from "../../dist/models/roles.js";
-import type { Activation, LayerSpec, ModelSpec, NormSpec, RotarySpec, WeightPlan } from "../../dist/native/spec.js";
+import type {
+  Activation,
+  AttentionMask,
+  AttentionSpec,
+  LayerSpec,
+  ModelSpec,
+  NormSpec,
+  RotarySpec,
+  WeightPlan,
+} from "../../dist/native/spec.js";
 import { readView } from "./helpers.js";
 
 /** Rows of numbers. */
@@ -36,34 +45,47 @@ export class ReferenceModel {
     for (let layer = 0; layer < layers.length; layer++) x = this.#layer(x, layer);
     if (output.norm) x = this.#normalize(x, "norm", output.norm);
     if (embedding.width !== hiddenSize) x = this.#project(x, "head.projection");
-    return this.#project(x, this.#weights.has("head.weight") ? "head" : "embed.tokens");
+    const logits = scaleRows(
+      this.#project(x, this.#weights.has("head.weight") ? "head" : "embed.tokens"),
+      output.scale,
+    );
+    return logits.map((row) => row.map((logit) => capped(logit, output.softCap)));
   }
 
   #embed(ids: readonly number[]): Rows {
     const { embedding, hiddenSize } = this.#spec;
-    const { width, positions, norm } = embedding;
-    let x = ids.map((id) => this.#row("embed.tokens.weight", id));
+    const { width, scale, positions, norm } = embedding;
+    let x = scaleRows(
+      ids.map((id) => this.#row("embed.tokens.weight", id)),
+      scale,
+    );
     if (width !== hiddenSize) x = this.#project(x, "embed.projection");
-    if (positions) x = x.map((row, at) => add(row, this.#row("embed.positions.weight", at + positions.offset)));
+    if (positions?.kind === "learned")
+      x = x.map((row, at) => add(row, this.#row("embed.positions.weight", at + positions.offset)));
+    if (positions?.kind === "sinusoidal") x = x.map((row, at) => add(row, sinusoid(at + positions.offset, hiddenSize)));
     return norm ? this.#normalize(x, "embed.norm", norm) : x;
   }
 
   #layer(x: Rows, index: number): Rows {
     const kind = layerOf(this.#spec, index);
+    const { norm, input, output } = kind.norms;
     const role = `layers.${index}`;
-    const attentionNorm = (rows: Rows) => this.#normalize(rows, `${role}.attn.norm`, kind.norms.norm);
-    const feedForwardNorm = (rows: Rows) => this.#normalize(rows, `${role}.mlp.norm`, kind.norms.norm);
-    const attend = (rows: Rows) => this.#attend(rows, kind, `${role}.attn`);
-    const feedForward = (rows: Rows) => this.#feedForward(rows, kind, `${role}.mlp`);
+    const attentionNorm = (rows: Rows) => this.#normalize(rows, `${role}.attn.norm`, norm);
+    const feedForwardNorm = (rows: Rows) => this.#normalize(rows, `${role}.mlp.norm`, norm);
+    const outputOf = (rows: Rows, part: string) =>
+      scaleRows(output ? this.#normalize(rows, `${role}.${part}.out_norm`, norm) : rows, kind.residualScale);
+    const attend = (rows: Rows) => outputOf(this.#attend(rows, kind, `${role}.attn`), "attn");
+    const feedForward = (rows: Rows) => outputOf(this.#feedForward(rows, kind, `${role}.mlp`), "mlp");
+    const ahead = (normalize: (rows: Rows) => Rows, rows: Rows) => (input ? normalize(rows) : rows);
     switch (kind.residual) {
       case "sequential": {
-        const between = addRows(x, attend(attentionNorm(x)));
-        return addRows(between, feedForward(feedForwardNorm(between)));
+        const between = addRows(x, attend(ahead(attentionNorm, x)));
+        return addRows(between, feedForward(ahead(feedForwardNorm, between)));
       }
       case "parallel":
-        return addRows(addRows(x, attend(attentionNorm(x))), feedForward(feedForwardNorm(x)));
+        return addRows(addRows(x, attend(ahead(attentionNorm, x))), feedForward(ahead(feedForwardNorm, x)));
       case "shared-norm parallel":
-        return addRows(addRows(x, attend(attentionNorm(x))), feedForward(attentionNorm(x)));
+        return addRows(addRows(x, attend(ahead(attentionNorm, x))), feedForward(ahead(attentionNorm, x)));
       case "post-norm": {
         const between = attentionNorm(addRows(x, attend(x)));
         return feedForwardNorm(addRows(between, feedForward(between)));
@@ -73,7 +95,8 @@ export class ReferenceModel {
 
   #feedForward(x: Rows, { feedForward: { gated, activation } }: LayerSpec, role: string): Rows {
     const up = this.#project(x, `${role}.up`);
-    const active = (rows: Rows) => rows.map((row) => row.map((value) => activate(activation, value)));
+    const learned = this.#weights.get(`${role}.xielu.weight`)?.values;
+    const active = (rows: Rows) => rows.map((row) => row.map((value) => activate(activation, value, learned)));
     if (!gated) return this.#project(active(up), `${role}.down`);
     const gate = active(this.#project(x, `${role}.gate`));
     const product = gate.map((row, i) => row.map((value, j) => value * (up[i]?.[j] as number)));
@@ -81,27 +104,35 @@ export class ReferenceModel {
   }
 
   #attend(x: Rows, { attention }: LayerSpec, role: string): Rows {
-    const { heads, kvHeads, headDim, scale, positions } = attention;
-    const turned = (rows: Rows, count: number) => {
-      if (positions.kind !== "rotary") return rows;
-      const rotary = this.#spec.rotaryTables[positions.table] as RotarySpec;
-      return rows.map((row, at) => rotate(row, count, headDim, at, rows.length, rotary));
+    const { heads, kvHeads, headDim, scale, positions, mask, softCap, clamp, sinks } = attention;
+    const clamped = (rows: Rows) =>
+      clamp === undefined ? rows : rows.map((row) => row.map((value) => Math.min(Math.max(value, -clamp), clamp)));
+    const prepared = (name: "q" | "k", count: number) => {
+      const after = attention.qkNorm?.afterPositions === true;
+      const normed = (rows: Rows) => this.#normalizeHeads(rows, `${role}.${name}_norm`, attention, count);
+      const read = this.#project(x, `${role}.${name}`);
+      const turned = this.#turn(clamped(after ? read : normed(read)), attention, count);
+      return after ? normed(turned) : turned;
     };
-    const q = turned(this.#project(x, `${role}.q`), heads);
-    const k = turned(this.#project(x, `${role}.k`), kvHeads);
-    const v = this.#project(x, `${role}.v`);
+    const q = prepared("q", heads).map((row, at) => row.map((value) => value * heat(attention, at)));
+    const k = prepared("k", kvHeads);
+    const v = clamped(this.#project(x, `${role}.v`));
+    const sinkLogits = sinks ? this.#row(`${role}.sinks.weight`, 0) : undefined;
     const out = q.map((row, at) => {
       const parts: number[] = [];
       for (let head = 0; head < heads; head++) {
         const query = row.slice(head * headDim, (head + 1) * headDim);
         const from = Math.floor(head / (heads / kvHeads)) * headDim;
         const slope = positions.kind === "alibi" ? (positions.slopes[head] as number) : 0;
-        const scores = k
-          .slice(0, at + 1)
-          .map((key, keyAt) => scale * dot(query, key.slice(from, from + headDim)) + slope * (keyAt - at));
-        const shares = softmax(scores);
+        const scores = k.map((key, keyAt) =>
+          sees(mask, at, keyAt)
+            ? capped(scale * dot(query, key.slice(from, from + headDim)), softCap) + slope * (keyAt - at)
+            : Number.NEGATIVE_INFINITY,
+        );
+        // The sink's share is of a value that is zero.
+        const shares = softmax(sinkLogits ? [...scores, sinkLogits[head] as number] : scores);
         for (let j = from; j < from + headDim; j++) {
-          parts.push(shares.reduce((sum, share, i) => sum + share * (v[i]?.[j] as number), 0));
+          parts.push(v.reduce((sum, value, i) => sum + (shares[i] as number) * (value[j] as number), 0));
         }
       }
       return parts;
@@ -109,16 +140,45 @@ export class ReferenceModel {
     return this.#project(out, `${role}.o`);
   }
 
-  #normalize(x: Rows, role: string, { kind, epsilon }: NormSpec): Rows {
-    const { weight, bias }: Norm = {
-      weight: this.#weights.get(`${role}.weight`)?.values,
-      bias: this.#weights.get(`${role}.bias`)?.values,
-    };
-    return x.map((row) => {
-      const mean = kind === "layer" ? average(row) : 0;
-      const root = Math.sqrt(average(row.map((value) => (value - mean) ** 2)) + epsilon);
-      return row.map((value, i) => ((value - mean) / root) * (weight?.[i] ?? 1) + (bias?.[i] ?? 0));
+  /** Queries or keys by the norm that a layer has for them. */
+  #normalizeHeads(x: Rows, role: string, { headDim, qkNorm }: AttentionSpec, heads: number): Rows {
+    if (qkNorm === undefined) return x;
+    if (qkNorm.span === "row") return this.#normalize(x, role, qkNorm.norm);
+    const weights = this.#weights.get(`${role}.weight`)?.values;
+    const biases = this.#weights.get(`${role}.bias`)?.values;
+    return x.map((row) =>
+      Array.from({ length: heads }, (_, head) => {
+        const own = (values: number[]) => values.slice(head * headDim, (head + 1) * headDim);
+        const part = (values: number[] | undefined) => values && (qkNorm.headWeights ? own(values) : values);
+        return normalized(own(row), qkNorm.norm, { weight: part(weights), bias: part(biases) });
+      }).flat(),
+    );
+  }
+
+  /** All heads of each row by the angles of its position. */
+  #turn(x: Rows, { headDim, positions }: AttentionSpec, heads: number): Rows {
+    if (positions.kind !== "rotary") return x;
+    const { dims, layout, table } = positions;
+    const { frequencies, amplitude } = frequenciesFor(this.#spec.rotaryTables[table] as RotarySpec, dims, x.length);
+    return x.map((row, at) => {
+      const out = [...row];
+      for (let head = 0; head < heads; head++) {
+        for (let j = 0; j < dims / 2; j++) {
+          const [one, other] = layout === "half" ? [j, j + dims / 2] : [2 * j, 2 * j + 1];
+          const [first, second] = [head * headDim + one, head * headDim + other];
+          const angle = at * (frequencies[j] as number);
+          const [cos, sin] = [Math.cos(angle) * amplitude, Math.sin(angle) * amplitude];
+          out[first] = (row[first] as number) * cos - (row[second] as number) * sin;
+          out[second] = (row[second] as number) * cos + (row[first] as number) * sin;
+        }
+      }
+      return out;
     });
+  }
+
+  #normalize(x: Rows, role: string, spec: NormSpec): Rows {
+    const [weight, bias] = ["weight", "bias"].map((part) => this.#weights.get(`${role}.${part}`)?.values);
+    return x.map((row) => normalized(row, spec, { weight, bias }));
   }
 
   #project(x: Rows, role: string): Rows {
@@ -138,38 +198,64 @@ export class ReferenceModel {
   }
 }
 
-/** All heads of one row, turned by the angles of its position in a sequence of `length`. */
-function rotate(
-  row: number[],
-  heads: number,
-  headDim: number,
-  at: number,
-  length: number,
+function normalized(row: number[], { kind, epsilon, weightOffset = 0 }: NormSpec, { weight, bias }: Norm): number[] {
+  const mean = kind === "layer" ? average(row) : 0;
+  const root = Math.sqrt(average(row.map((value) => (value - mean) ** 2)) + epsilon);
+  const factor = (i: number) => (weight ? (weight[i] as number) + weightOffset : 1);
+  return row.map((value, i) => ((value - mean) / root) * factor(i) + (bias?.[i] ?? 0));
+}
+
+/** The frequencies and the amplitude of a sequence of `length` tokens. */
+function frequenciesFor(
   rotary: RotarySpec,
-): number[] {
-  const half = headDim / 2;
-  const frequencies = frequenciesFor(rotary, headDim, length);
-  const out = [...row];
-  for (let head = 0; head < heads; head++) {
-    for (let j = 0; j < half; j++) {
-      const [first, second] = [head * headDim + j, head * headDim + j + half];
-      const angle = at * (frequencies[j] as number);
-      const [cos, sin] = [Math.cos(angle) * rotary.amplitude, Math.sin(angle) * rotary.amplitude];
-      out[first] = (row[first] as number) * cos - (row[second] as number) * sin;
-      out[second] = (row[second] as number) * cos + (row[first] as number) * sin;
-    }
-  }
-  return out;
-}
-
-function frequenciesFor({ inverseFrequencies, dynamic }: RotarySpec, headDim: number, length: number): number[] {
-  if (!dynamic || length <= dynamic.originalPositions) return inverseFrequencies;
+  dims: number,
+  length: number,
+): { frequencies: number[]; amplitude: number } {
+  const { inverseFrequencies, amplitude, dynamic, long } = rotary;
+  if (long && length > long.originalPositions)
+    return { frequencies: long.inverseFrequencies, amplitude: long.amplitude };
+  if (!dynamic || length <= dynamic.originalPositions) return { frequencies: inverseFrequencies, amplitude };
   const stretch = (dynamic.factor * length) / dynamic.originalPositions - (dynamic.factor - 1);
-  const base = dynamic.base * stretch ** (headDim / (headDim - 2));
-  return inverseFrequencies.map((_, j) => base ** ((-2 * j) / headDim));
+  const base = dynamic.base * stretch ** (dims / (dims - 2));
+  return { frequencies: inverseFrequencies.map((_, j) => base ** ((-2 * j) / dims)), amplitude };
 }
 
-function activate(activation: Activation, x: number): number {
+/** Sines, then cosines; of an odd width the last element is zero. Frequencies are rounded as the reference rounds them. */
+function sinusoid(position: number, width: number): number[] {
+  const half = Math.floor(width / 2);
+  const step = Math.fround(-Math.log(10_000) / Math.max(half - 1, 1));
+  const angles = Array.from({ length: half }, (_, j) => position * Math.fround(Math.exp(Math.fround(j * step))));
+  return [...angles.map(Math.sin), ...angles.map(Math.cos), ...(width % 2 === 1 ? [0] : [])];
+}
+
+/** What a query's temperature multiplies it by. */
+function heat({ temperature }: AttentionSpec, at: number): number {
+  if (!temperature) return 1;
+  return 1 + temperature.scale * Math.log(1 + Math.floor((at + temperature.offset) / temperature.period));
+}
+
+function sees(mask: AttentionMask, at: number, keyAt: number): boolean {
+  switch (mask.kind) {
+    case "causal":
+      return keyAt <= at;
+    case "window":
+      return keyAt <= at && keyAt > at - mask.size;
+    case "chunk":
+      return keyAt <= at && Math.floor(keyAt / mask.size) === Math.floor(at / mask.size);
+    case "full":
+      return true;
+  }
+}
+
+function capped(value: number, cap: number | undefined): number {
+  return cap === undefined || cap === 0 ? value : cap * Math.tanh(value / cap);
+}
+
+function scaleRows(rows: Rows, scale = 1): Rows {
+  return rows.map((row) => row.map((value) => value * scale));
+}
+
+function activate(activation: Activation, x: number, learned: readonly number[] = []): number {
   switch (activation) {
     case "none":
       return x;
@@ -189,6 +275,11 @@ function activate(activation: Activation, x: number): number {
       return Math.tanh(x);
     case "sigmoid":
       return 1 / (1 + Math.exp(-x));
+    case "xielu": {
+      const [positive = 0, negative = 0] = learned.map((value) => Math.log1p(Math.exp(value)));
+      const curve = x > 0 ? positive * x * x : (negative + 0.5) * (Math.expm1(Math.min(x, -1e-6)) - x);
+      return curve + 0.5 * x;
+    }
   }
 }
 

@@ -36,6 +36,8 @@ inline double activationOf(ActivationKind kind, double x) {
       return std::tanh(x);
     case ActivationKind::kSigmoid:
       return 1 / (1 + std::exp(-x));
+    case ActivationKind::kXielu:  // needs what it has learned
+      break;
   }
   return NAN;
 }

@@ -9,6 +9,7 @@ import {
   type AttentionMask,
   type AttentionPositions,
   activationKinds,
+  type EmbeddingPositions,
   type FeedForwardSpec,
   type LayerSpec,
   type ModelSpec,
@@ -30,6 +31,16 @@ const binding = loadNative();
 const specOf = (config: Config): ModelSpec => JSON.parse(JSON.stringify(describeModel(config).spec));
 const llama = specOf(smallest.llama);
 const opt = specOf(smallest.opt);
+
+const qkNorm = { span: "head", norm: { kind: "rms", epsilon: 1e-6 } };
+const temperature = { scale: 0.1, period: 8, offset: 1 };
+const long = { originalPositions: 8, inverseFrequencies: [1, 0.5], amplitude: 1.5 };
+/** With norms of queries and keys, a temperature and frequencies of long sequences. */
+const normed = [
+  ["kinds.0.attention.qkNorm", qkNorm],
+  ["kinds.0.attention.temperature", temperature],
+  ["rotaryTables.0.long", long],
+].reduce<object>((spec, [path, value]) => changed(spec, path as string, value), llama) as ModelSpec;
 
 function planOf(spec: unknown): RankPlan {
   return {
@@ -87,11 +98,16 @@ describe("every value of every union crosses", () => {
   const feedForwards: Record<FeedForwardSpec["kind"], FeedForwardSpec> = {
     dense: { kind: "dense", size: 12, activation: "relu", gated: false },
   };
+  const embeddingPositions: Record<EmbeddingPositions["kind"], EmbeddingPositions> = {
+    learned: { kind: "learned", offset: 2 },
+    sinusoidal: { kind: "sinusoidal", offset: 2 },
+  };
   const outputs: Record<OutputSpec["kind"], OutputSpec> = { logits: { kind: "logits", tied: true } };
   const variants: [path: string, table: Record<string, object>][] = [
     [`${layer}.attention.mask`, masks],
     [`${layer}.attention.positions`, positions],
     [`${layer}.feedForward`, feedForwards],
+    ["embedding.positions", embeddingPositions],
     ["output", outputs],
   ];
   for (const [path, table] of variants) {
@@ -104,13 +120,16 @@ describe("every value of every union crosses", () => {
       });
     }
     test(`${path} of no known kind`, () => {
+      const base = changed(llama, path, Object.values(table)[0]) as ModelSpec;
       assertRefused(
         `${path}.kind`,
         "telepathy",
         new RegExp(`is "telepathy", expected one of ${Object.keys(table).join(", ")}`),
+        base,
       );
-      for (const kind of [undefined, null, 3, {}]) assertRefused(`${path}.kind`, kind, /a string/);
-      for (const value of [undefined, null, 3, "causal", []]) assertRefused(path, value, /an object/);
+      for (const kind of [undefined, null, 3, {}]) assertRefused(`${path}.kind`, kind, /a string/, base);
+      for (const value of [3, "causal", [], ...(path === "embedding.positions" ? [] : [undefined, null])])
+        assertRefused(path, value, /an object/);
     });
   }
 
@@ -119,13 +138,13 @@ describe("every value of every union crosses", () => {
     [`${layer}.norms.norm.kind`, normKinds],
     [`${layer}.residual`, residualKinds satisfies readonly LayerSpec["residual"][]],
     [`${layer}.attention.positions.layout`, rotaryLayouts],
-    [`${layer}.attention.qkNorm`, qkNormSpans],
+    [`${layer}.attention.qkNorm.span`, qkNormSpans, normed],
   ];
   for (const [path, values, base] of names) {
     for (const value of values) test(`${path} ${value}`, () => assertCrosses(path, value, base));
     test(`${path} of no known name`, () => {
-      assertRefused(path, "telepathy", new RegExp(`is "telepathy", expected one of ${values.join(", ")}`));
-      assertRefused(path, 3, /a string/);
+      assertRefused(path, "telepathy", new RegExp(`is "telepathy", expected one of ${values.join(", ")}`), base);
+      assertRefused(path, 3, /a string/, base);
     });
   }
 
@@ -198,12 +217,27 @@ describe("numbers and flags", () => {
     }
     assertRefused("kinds.0.norms.norm.epsilon", -1e-5, /of at least 0/);
     for (const key of ["softCap", "clamp"]) assertRefused(`kinds.0.attention.${key}`, -1, /of at least 0/);
+    for (const path of [
+      "kinds.0.norms.norm.weightOffset",
+      "kinds.0.residualScale",
+      "embedding.scale",
+      "output.scale",
+      "output.softCap",
+      "kinds.0.attention.temperature.scale",
+      "rotaryTables.0.long.amplitude",
+    ]) {
+      assertCrosses(path, 0.5, normed);
+      for (const value of [Number.NaN, 1e300, "1"]) assertRefused(path, value, /a finite number/, normed);
+    }
   });
 
   test("flags", () => {
     for (const path of ["kinds.0.feedForward.gated", "kinds.0.norms.input", "kinds.0.norms.output", "output.tied"])
       for (const value of [undefined, null, 0, "true"]) assertRefused(path, value, /true or false/);
-    assertRefused("kinds.0.attention.sinks", 1, /true or false/);
+    for (const key of ["sinks", "qkNorm.headWeights", "qkNorm.afterPositions"]) {
+      assertCrosses(`kinds.0.attention.${key}`, true, normed);
+      assertRefused(`kinds.0.attention.${key}`, 1, /true or false/, normed);
+    }
   });
 
   test("what must fit together", () => {
@@ -219,6 +253,19 @@ describe("numbers and flags", () => {
       /no rotary positions without/,
       changed(llama, "rotaryTables", []) as ModelSpec,
     );
+    assertRefused("rotaryTables.0.long.inverseFrequencies", [1], /2 numbers, as many as/, normed);
+    assertRefused(
+      "rotaryTables.0.dynamic",
+      { base: 10, factor: 2, originalPositions: 8 },
+      /nothing beside long/,
+      normed,
+    );
+    for (const value of [0, 1.5, undefined]) {
+      assertRefused("kinds.0.attention.temperature.period", value, /an integer from 1/, normed);
+      assertRefused("rotaryTables.0.long.originalPositions", value, /an integer from 1/, normed);
+    }
+    const rows = changed(normed, "kinds.0.attention.qkNorm.span", "row") as ModelSpec;
+    assertRefused("kinds.0.attention.qkNorm.headWeights", true, /false where the span is a row/, rows);
     assertRefused("rotaryTables.0.inverseFrequencies", [], /numbers/);
     assertRefused("rotaryTables.0.inverseFrequencies", [1, "2"], /a finite number/);
   });
@@ -226,12 +273,12 @@ describe("numbers and flags", () => {
 
 describe("keys", () => {
   test("every required key is missed", () => {
-    for (const base of [llama, opt])
+    for (const base of [llama, opt, normed])
       for (const path of requiredPaths(base)) assertRefused(path, undefined, /is missing/, base);
   });
 
   test("a key that nobody knows is refused wherever it stands; undefined is as if it were not there", () => {
-    for (const base of [llama, opt]) {
+    for (const base of [llama, opt, normed]) {
       for (const path of objectPaths(base)) {
         assertRefused(
           path === "" ? "telepathy" : `${path}.telepathy`,
@@ -253,7 +300,13 @@ describe("keys", () => {
 
 test("what the layer loop does not compute is named before anything is loaded", () => {
   const answers: [path: string, value: unknown, answer: RegExp][] = [
-    ["kinds.0.attention.qkNorm", "head", /norms of queries and keys/],
+    ["kinds.0.attention.qkNorm", qkNorm, /norms of queries and keys/],
+    ["kinds.0.attention.temperature", temperature, /a temperature of queries/],
+    ["kinds.0.norms.norm.weightOffset", 1, /an offset of norm weights/],
+    ["kinds.0.feedForward.activation", "xielu", /xIELU/],
+    ["embedding.scale", 2, /a scale of embeddings/],
+    ["embedding.positions", { kind: "sinusoidal", offset: 0 }, /sinusoidal positions/],
+    ["rotaryTables.0.long", long, /other rotary frequencies for long sequences/],
     ["kinds.0.attention.sinks", true, /attention sinks/],
     ["kinds.0.norms.output", true, /norms of what a part/],
     ["kinds.0.norms.input", false, /without a norm/],
@@ -337,7 +390,7 @@ describe("junk does not crash", () => {
   });
 
   test("as any value of a spec", () => {
-    for (const base of [llama, opt]) {
+    for (const base of [llama, opt, normed]) {
       for (const path of [...requiredPaths(base), ...objectPaths(base).filter((one) => one !== "")]) {
         for (const value of junk) {
           try {
@@ -363,7 +416,14 @@ function withValue(base: ModelSpec, path: string, value: unknown): object {
 
 /** Paths of all values that are there and must be, outside arrays of numbers. */
 function requiredPaths(value: unknown, path = ""): string[] {
-  const optional = new Set(["embedding.positions", "embedding.norm", "output.norm"]);
+  const optional = new Set([
+    "embedding.positions",
+    "embedding.norm",
+    "output.norm",
+    "kinds.0.attention.qkNorm",
+    "kinds.0.attention.temperature",
+    "rotaryTables.0.long",
+  ]);
   if (typeof value !== "object" || value === null) return [path];
   if (Array.isArray(value) && typeof value[0] !== "object") return [path];
   const below = Object.entries(value).flatMap(([key, child]) => {

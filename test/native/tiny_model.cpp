@@ -122,7 +122,8 @@ TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, b
     : spec_(std::move(spec)), stored_(stored), biases_(biases), normWeights_(normWeights), random_(seed) {
   add("embed.tokens.weight", spec_.vocabSize, spec_.embedding.width, 1);
   if (spec_.embedding.positions)
-    add("embed.positions.weight", spec_.maxPositions + spec_.embedding.positions->offset, spec_.hiddenSize, 0.5f);
+    add("embed.positions.weight", spec_.maxPositions + positionOffset(*spec_.embedding.positions), spec_.hiddenSize,
+        0.5f);
   if (spec_.projectsEmbedding()) {
     addLinear("embed.projection", spec_.hiddenSize, spec_.embedding.width);
     addLinear("head.projection", spec_.embedding.width, spec_.hiddenSize);
@@ -293,7 +294,7 @@ std::vector<double> TinyModel::logits(const std::vector<int32_t>& tokens, DType 
     std::vector<double> hidden = rowOf("embed.tokens.weight", tokens[at]);
     if (spec_.projectsEmbedding()) hidden = linear("embed.projection", hidden, engine);
     if (spec_.embedding.positions)
-      addTo(hidden, rowOf("embed.positions.weight", position + spec_.embedding.positions->offset));
+      addTo(hidden, rowOf("embed.positions.weight", position + positionOffset(*spec_.embedding.positions)));
     if (spec_.embedding.norm) hidden = norm("embed.norm", *spec_.embedding.norm, hidden);
     for (size_t n = 0; n < layers; ++n) {
       const auto index = static_cast<int64_t>(n);

@@ -63,7 +63,7 @@ export const gpt2: ModelDescriptor = {
         vocabSize: vocabulary,
         hiddenSize: hidden,
         maxPositions: positions,
-        embedding: { width: hidden, positions: { offset: 0 } },
+        embedding: { width: hidden, positions: { kind: "learned", offset: 0 } },
         kinds: byLayer ? numbers.map(kindOf) : [kindOf(0)],
         layers: byLayer ? numbers : numbers.map(() => 0),
         rotaryTables: [],

@@ -42,7 +42,7 @@ export const opt: ModelDescriptor = {
         vocabSize: vocabulary,
         hiddenSize: hidden,
         maxPositions: positions,
-        embedding: { width: embedding, positions: { offset: 2 } },
+        embedding: { width: embedding, positions: { kind: "learned", offset: 2 } },
         kinds: [
           {
             attention: attention(sizes, { kind: "none" }),

@@ -50,10 +50,12 @@ export function makeTiles(place: WeightPlace, pieces: readonly TensorEntry[], jo
   const views = (joint === "whole" ? pieces.slice(0, 1) : pieces).map((entry) =>
     viewOf(place, cutPadding(place, entry, pieces, joint)),
   );
-  if (views.length === 1 && !(isVector && views[0]?.shape.length !== 1)) return views;
+  const { firstCol } = place;
+  if (views.length === 1 && !(isVector && views[0]?.shape.length !== 1))
+    return firstCol === undefined ? views : views.map((view) => ({ ...view, firstCol }));
   const cols = isVector ? 1 : (applySteps(place, { ...contiguous(place.shape) }).shape.at(-1) as number);
   const alongRows = !isVector && views.every(({ shape }) => shape.at(-1) === cols);
-  let at = 0;
+  let at = firstCol ?? 0;
   return views.flatMap((view) => {
     const tiles = isVector ? runsOf(view) : [view];
     return tiles.map((tile) => {

@@ -17,7 +17,8 @@ void EmbeddingPart::run(const Step& step, const Norm* next, Activations& hidden)
   } else {
     backend.embedTokens(step, *weights.tokens, shard.vocab.first, hidden);
   }
-  if (weights.positions) backend.addPositions(step, *weights.positions, spec.embedding.positions->offset, hidden);
+  if (weights.positions)
+    backend.addPositions(step, *weights.positions, positionOffset(*spec.embedding.positions), hidden);
   const bool normed = spec.embedding.norm.has_value();
   if (context_.isDivided()) backend.sumRanks(step.rows, normed ? nullptr : next, hidden);
   if (normed) backend.normalize(weights.embeddingNorm.norm, step.rows, hidden);
