@@ -153,6 +153,17 @@ void addToken(Napi::Env env, Napi::Object& object, const Event& event) {
   object.Set("top", top);
 }
 
+Napi::Array toCounts(Napi::Env env, const std::map<std::string, int64_t>& counts) {
+  auto list = Napi::Array::New(env);
+  for (const auto& [tensor, count] : counts) {
+    auto entry = Napi::Object::New(env);
+    entry.Set("tensor", tensor);
+    entry.Set("count", static_cast<double>(count));
+    list.Set(list.Length(), entry);
+  }
+  return list;
+}
+
 }  // namespace
 
 static EngineOptions readRankPlan(ObjectReader& plan) {
@@ -234,6 +245,7 @@ Napi::Object toObject(Napi::Env env, Event& event) {
     case EventKind::kReady:
       object.Set("kind", "ready");
       object.Set("loadMs", event.loadMs);
+      object.Set("overflows", toCounts(env, event.overflows));
       break;
     case EventKind::kFailed:
       object.Set("kind", "failed");

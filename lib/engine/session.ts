@@ -2,6 +2,7 @@ import { nativeError, ShardspeedError } from "../base/errors.js";
 import type {
   EngineEvent,
   EnginePlan,
+  LoadOutcome,
   NativeBinding,
   NativeEngine,
   NativeRequest,
@@ -27,8 +28,8 @@ const awaited = new Set<Session>();
 export class Session {
   readonly #native: NativeEngine;
   readonly #listeners = new Map<number, RequestListener>();
-  readonly #ready: Promise<number>;
-  #settleReady: { resolve(loadMs: number): void; reject(error: ShardspeedError): void } | undefined;
+  readonly #ready: Promise<LoadOutcome>;
+  #settleReady: { resolve(outcome: LoadOutcome): void; reject(error: ShardspeedError): void } | undefined;
   #onProgress: (loadedBytes: number, totalBytes: number) => void;
   #nextId = 1;
   #loaded = false;
@@ -66,8 +67,8 @@ export class Session {
     return this.#finished;
   }
 
-  /** Resolves with the milliseconds that loading took. */
-  get ready(): Promise<number> {
+  /** Resolves when the model has been loaded. */
+  get ready(): Promise<LoadOutcome> {
     return this.#ready;
   }
 
@@ -111,7 +112,7 @@ export class Session {
         break;
       case "ready":
         this.#loaded = true;
-        this.#settleReady?.resolve(event.loadMs);
+        this.#settleReady?.resolve(event);
         this.#release();
         break;
       case "failed":

@@ -1,10 +1,11 @@
 import { onAbort } from "../base/abort.js";
+import type { Logger } from "../base/logger.js";
 import { formatBytes } from "../base/memory.js";
 import { Engine } from "../engine/engine.js";
 import { modelInfo } from "../engine/model_info.js";
 import { Session } from "../engine/session.js";
 import { roleTensors } from "../models/index.js";
-import type { EnginePlan, NativeBinding } from "../native/binding.js";
+import type { EnginePlan, LoadOutcome, NativeBinding } from "../native/binding.js";
 import type { ModelPlan } from "./model_plan.js";
 import type { ResolvedInitOptions } from "./options.js";
 import { shardedTensors } from "./sharding.js";
@@ -68,7 +69,7 @@ function listTensors(plan: EnginePlan, binding: NativeBinding): { role: string; 
 
 /** Starts the native engine and waits until its model is loaded. Whatever ends that earlier, nothing of it stays behind. */
 async function openSession(binding: NativeBinding, plan: EnginePlan, options: ResolvedInitOptions): Promise<Session> {
-  const { signal, onProgress } = options;
+  const { signal, onProgress, logger } = options;
   let interrupt: (error: unknown) => void = () => {};
   const interrupted = new Promise<never>((_, reject) => {
     interrupt = reject;
@@ -85,7 +86,8 @@ async function openSession(binding: NativeBinding, plan: EnginePlan, options: Re
   let session: Session | undefined;
   try {
     session = new Session(binding, plan, report);
-    const loadMs = await Promise.race([session.ready, interrupted]);
+    const { loadMs, overflows } = await Promise.race([session.ready, interrupted]);
+    warnOfOverflows(overflows, logger);
     onProgress?.({ phase: "ready", loadMs });
     return session;
   } catch (error) {
@@ -94,4 +96,18 @@ async function openSession(binding: NativeBinding, plan: EnginePlan, options: Re
   } finally {
     stopListening();
   }
+}
+
+/** Tensors that a warning names. */
+const kNamedTensors = 3;
+
+/** A model with an infinite weight gives NaN sooner or later, which says nothing of where it comes from. */
+function warnOfOverflows(overflows: LoadOutcome["overflows"], logger: Logger): void {
+  if (overflows.length === 0) return;
+  const named = overflows.slice(0, kNamedTensors).map(({ tensor, count }) => `${count} of ${tensor}`);
+  const more =
+    overflows.length > kNamedTensors ? ` and values of ${overflows.length - kNamedTensors} more tensors` : "";
+  logger.warn(
+    `Weights are beyond the range of float16 (65504) and became infinite: ${named.join(", ")}${more}. Use dtype "bf16" or "fp32"`,
+  );
 }

@@ -192,10 +192,17 @@ export interface TokenLogprob {
   logprob: number;
 }
 
+/** How loading the ranks of this process went. */
+export interface LoadOutcome {
+  loadMs: number;
+  /** Of a dtype of fp16: how many finite values of a tensor were beyond its range and became infinite. Only tensors with such values. */
+  overflows: { tensor: string; count: number }[];
+}
+
 /** What happened in a step: one call a step, however many sequences are in it. */
 export type EngineEvent =
   | { kind: "progress"; loadedBytes: number; totalBytes: number }
-  | { kind: "ready"; loadMs: number }
+  | ({ kind: "ready" } & LoadOutcome)
   | { kind: "failed"; code: string; message: string }
   /** Rank 0, another process, is done; this one was not. */
   | { kind: "ended" }

@@ -108,7 +108,8 @@ class Loader {
     const auto found = views_.find(role);
     if (found == views_.end()) return nullptr;
     used_.insert(role);
-    std::shared_ptr<RowReader> reader = makeRoleReader(found->second, files_, rows, cols, heldRows, heldCols);
+    std::shared_ptr<RowReader> reader =
+        makeRoleReader(found->second, files_, rows, cols, heldRows, heldCols, options_.overflows);
     totalBytes_ += heldRows.count * reader->storedRowBytes();
     return reader;
   }

@@ -7,6 +7,7 @@
 
 #include "backend.h"
 #include "base/thread_pool.h"
+#include "model/row_reader.h"
 #include "model/shard.h"
 #include "model/spec.h"
 #include "model/weight_plan.h"
@@ -23,6 +24,7 @@ struct LoadOptions {
   // Called on the pool's threads, whenever one has read some.
   std::function<void(int64_t bytes, int worker)> onLoaded;
   const std::atomic<bool>* stop = nullptr;  // set by another thread: loading ends with ERR_ABORTED
+  OverflowCounts* overflows = nullptr;      // of matrices, where dtype is fp16; vectors stay fp32
   std::function<void()> check;              // called on the pool's threads: what it throws ends loading
 };
 

@@ -126,19 +126,40 @@ void storeFloat(DType dtype, float value, uint8_t* at) {
   std::memcpy(at, &bits, sizeof bits);
 }
 
-// Copies count elements that lie `sourceStep` and `targetStep` bytes apart.
-void convertRun(DType from, const uint8_t* source, int64_t sourceStep, DType to, uint8_t* target, int64_t targetStep,
-                int64_t count) {
+bool isStoredFinite(DType dtype, const uint8_t* at) {
+  if (dtype != DType::kF64) return std::isfinite(loadFloat(dtype, at));
+  double value;
+  std::memcpy(&value, at, sizeof value);
+  return std::isfinite(value);
+}
+
+// A run (see convertRun) to fp16, where finite values may become infinite: returns how many do.
+int64_t convertRunToHalf(DType from, const uint8_t* source, int64_t sourceStep, uint8_t* target, int64_t targetStep,
+                         int64_t count) {
+  int64_t overflows = 0;
+  for (int64_t i = 0; i < count; ++i, source += sourceStep, target += targetStep) {
+    const uint16_t half = floatToHalf(loadFloat(from, source));
+    if ((half & 0x7fff) == 0x7c00 && isStoredFinite(from, source)) ++overflows;
+    std::memcpy(target, &half, sizeof half);
+  }
+  return overflows;
+}
+
+// Copies count elements that lie `sourceStep` and `targetStep` bytes apart. Returns how many are too large for `to`.
+int64_t convertRun(DType from, const uint8_t* source, int64_t sourceStep, DType to, uint8_t* target, int64_t targetStep,
+                   int64_t count) {
   if (from == to) {
     const size_t size = dtypeSize(from);
     if (sourceStep == static_cast<int64_t>(size) && targetStep == sourceStep) {
       std::memcpy(target, source, static_cast<size_t>(count) * size);
-      return;
+      return 0;
     }
     for (int64_t i = 0; i < count; ++i) std::memcpy(target + i * targetStep, source + i * sourceStep, size);
-    return;
+    return 0;
   }
+  if (to == DType::kF16) return convertRunToHalf(from, source, sourceStep, target, targetStep, count);
   for (int64_t i = 0; i < count; ++i) storeFloat(to, loadFloat(from, source + i * sourceStep), target + i * targetStep);
+  return 0;
 }
 
 // Bytes worth a read of their own where what lies between is not wanted.
@@ -146,9 +167,11 @@ constexpr int64_t kLeastRead = 256;
 
 class FileRowReader : public RowReader {
  public:
-  FileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file, Range rows, Range cols)
+  FileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file, Range rows, Range cols,
+                OverflowCounts* overflows)
       : view_(view),
         file_(std::move(file)),
+        overflows_(overflows),
         elementBytes_(static_cast<int64_t>(dtypeSize(view.dtype))),
         rows_(rows),
         cols_(cols.count) {
@@ -233,13 +256,12 @@ class FileRowReader : public RowReader {
     if (view_.shape.size() == 2 && std::abs(rowStride) < std::abs(colStride)) {
       // A transposed view: walk the file in its own order.
       for (int64_t col = 0; col < cols_; ++col)
-        convertRun(view_.dtype, source(first) + col * colStride * elementBytes_, rowStride * elementBytes_, dtype,
-                   out + col * targetSize, cols_ * targetSize, count);
+        convert(source(first) + col * colStride * elementBytes_, rowStride * elementBytes_, dtype,
+                out + col * targetSize, cols_ * targetSize, count);
       return;
     }
     for (int64_t i = 0; i < count; ++i)
-      convertRun(view_.dtype, source(first + i), colStride * elementBytes_, dtype, rowOf(out, i, dtype), targetSize,
-                 cols_);
+      convert(source(first + i), colStride * elementBytes_, dtype, rowOf(out, i, dtype), targetSize, cols_);
   }
 
   // Some rows of a transposed view: a read for every column.
@@ -251,9 +273,14 @@ class FileRowReader : public RowReader {
     for (int64_t col = 0; col < cols_; ++col) {
       file_->read(view_.byteOffset + (lowest + col * view_.strides.back()) * elementBytes_,
                   static_cast<int64_t>(run.size()), run.data());
-      convertRun(view_.dtype, start, rowStride * elementBytes_, dtype, out + col * targetSize, cols_ * targetSize,
-                 count);
+      convert(start, rowStride * elementBytes_, dtype, out + col * targetSize, cols_ * targetSize, count);
     }
+  }
+
+  void convert(const uint8_t* source, int64_t sourceStep, DType dtype, uint8_t* target, int64_t targetStep,
+               int64_t count) const {
+    const int64_t overflows = convertRun(view_.dtype, source, sourceStep, dtype, target, targetStep, count);
+    if (overflows > 0 && overflows_) overflows_->add(view_.tensor, overflows);
   }
 
   // In elements, from byteOffset.
@@ -269,6 +296,7 @@ class FileRowReader : public RowReader {
 
   WeightView view_;
   std::shared_ptr<const WeightReader> file_;
+  OverflowCounts* overflows_;
   int64_t elementBytes_;
   Range rows_;
   int64_t cols_;
@@ -329,8 +357,8 @@ int64_t viewCols(const WeightView& view) {
 }
 
 std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file,
-                                             Range rows, Range cols) {
-  return std::make_unique<FileRowReader>(view, std::move(file), rows, cols);
+                                             Range rows, Range cols, OverflowCounts* overflows) {
+  return std::make_unique<FileRowReader>(view, std::move(file), rows, cols, overflows);
 }
 
 std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols,

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -56,14 +58,31 @@ class WeightReader {
   mutable std::shared_ptr<const Descriptor> open_;  // guarded by the mutex of openFiles()
 };
 
+// Finite values that became infinite because fp16 cannot hold them, by tensor. Threads may add at once.
+class OverflowCounts {
+ public:
+  void add(const std::string& tensor, int64_t count) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    counts_[tensor] += count;
+  }
+  std::map<std::string, int64_t> counts() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, int64_t> counts_;
+};
+
 // Rows and columns of a view's tensor.
 int64_t viewRows(const WeightView& view);
 int64_t viewCols(const WeightView& view);
 
 // Some rows and some columns of a tensor in a file. Each read takes the bytes it needs: little of what lies between
-// them, and nothing is kept, so that resident memory holds the model once.
+// them, and nothing is kept, so that resident memory holds the model once. overflows, if given, outlives the reader.
 std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file,
-                                             Range rows, Range cols);
+                                             Range rows, Range cols, OverflowCounts* overflows = nullptr);
 
 // Seeded values of about 1 / sqrt(cols) of a tensor of cols columns, the same for a (role, row, col) whatever thread or
 // rank asks: for benches without a checkpoint.

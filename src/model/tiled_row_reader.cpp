@@ -69,7 +69,7 @@ Range overlap(Range a, Range b) {
 
 std::unique_ptr<RowReader> makeRoleReader(const std::vector<const WeightView*>& views,
                                           const std::vector<std::shared_ptr<const WeightReader>>& files, int64_t rows,
-                                          int64_t cols, Range heldRows, Range heldCols) {
+                                          int64_t cols, Range heldRows, Range heldCols, OverflowCounts* overflows) {
   int64_t covered = 0;
   std::vector<Tile> tiles;
   for (const WeightView* view : views) {
@@ -86,7 +86,7 @@ std::unique_ptr<RowReader> makeRoleReader(const std::vector<const WeightView*>& 
     if (takenRows.count == 0 || takenCols.count == 0) continue;
     tiles.push_back({takenRows.first - heldRows.first, takenCols.first - heldCols.first,
                      makeFileRowReader(*view, file, {takenRows.first - ownRows.first, takenRows.count},
-                                       {takenCols.first - ownCols.first, takenCols.count})});
+                                       {takenCols.first - ownCols.first, takenCols.count}, overflows)});
   }
   const bool single =
       tiles.size() == 1 && tiles[0].rows->rows() == heldRows.count && tiles[0].rows->cols() == heldCols.count;

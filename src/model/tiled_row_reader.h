@@ -11,6 +11,7 @@ namespace shardspeed {
 // it, or tiles that cover it. Throws ERR_CHECKPOINT where they do not fit in or leave something open.
 std::unique_ptr<RowReader> makeRoleReader(const std::vector<const WeightView*>& views,
                                           const std::vector<std::shared_ptr<const WeightReader>>& files, int64_t rows,
-                                          int64_t cols, Range heldRows, Range heldCols);
+                                          int64_t cols, Range heldRows, Range heldCols,
+                                          OverflowCounts* overflows = nullptr);
 
 }  // namespace shardspeed

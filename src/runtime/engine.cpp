@@ -131,6 +131,7 @@ void Engine::load(Rank& rank, int index) {
   publish(stats);
   Event ready{EventKind::kReady};
   ready.loadMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  ready.overflows = loadCounts_.overflows.counts();
   emit(std::move(ready));
 }
 

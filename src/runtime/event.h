@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ struct Event {
   int64_t loadedBytes = 0;
   int64_t totalBytes = 0;
   double loadMs = 0;
+  std::map<std::string, int64_t> overflows{};  // OverflowCounts
   std::string code{};
   std::string message{};
 };

@@ -36,6 +36,7 @@ void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress) {
   loading.dtype = options_.dtype;
   loading.plan = options_.plan ? &*options_.plan : nullptr;
   loading.stop = &stop_;
+  loading.overflows = &counts.overflows;
   if (group_) loading.check = [this] { group_->check(); };
   loading.onPlanned = [&](int64_t totalBytes) {
     counts.totalBytes += totalBytes;

@@ -8,6 +8,7 @@
 
 #include "base/thread_pool.h"
 #include "comm/group.h"
+#include "model/row_reader.h"
 #include "model/weights.h"
 #include "runtime/engine_options.h"
 #include "runtime/rank_parts.h"
@@ -20,10 +21,11 @@ struct RankMemory {
   int64_t activationBytes = 0;
 };
 
-// Loading progress of the ranks of this process.
+// What the ranks of this process count while they load.
 struct LoadCounts {
   std::atomic<int64_t> loadedBytes{0};
   std::atomic<int64_t> totalBytes{0};
+  OverflowCounts overflows;
 };
 
 // One rank of an engine: its part of the model in its backend's memory, and the steps that it computes there. Lives on

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { describe, test } from "node:test";
-import { initInference } from "../../dist/index.js";
+import { describe, type TestContext, test } from "node:test";
+import { type InitOptions, initInference } from "../../dist/index.js";
 import { demoModel, fixture, readJson } from "../support/fixtures.js";
 
 /** Checkpoints as users have them, each with what transformers 5.24 generates from that very folder. */
@@ -45,5 +45,44 @@ describe("checkpoints in unusual forms, as transformers loads them", () => {
     };
     const expected = await generate(demoModel);
     for (const place of ["shardspeed/demo", model]) assert.deepEqual(await generate(place), expected);
+  });
+});
+
+describe("weights beyond the range of fp16", () => {
+  /** gpt2_fp32 with some values of a tensor replaced. */
+  const spoil = (folder: string, tensor: string, values: Record<number, number>) => {
+    cpSync(fixture("golden", "gpt2_fp32"), folder, { recursive: true });
+    const file = path.join(folder, "model.safetensors");
+    const bytes = readFileSync(file);
+    const headerBytes = Number(bytes.readBigUInt64LE(0));
+    const header = JSON.parse(bytes.subarray(8, 8 + headerBytes).toString());
+    assert.equal(header[tensor].dtype, "F32");
+    const start = 8 + headerBytes + header[tensor].data_offsets[0];
+    for (const [place, value] of Object.entries(values)) bytes.writeFloatLE(value, start + 4 * Number(place));
+    writeFileSync(file, bytes);
+  };
+  const warningsOf = async (t: TestContext, tensor: string, values: Record<number, number>, options: InitOptions) => {
+    const folder = mkdtempSync(path.join(tmpdir(), "shardspeed-overflow-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    spoil(folder, tensor, values);
+    const said: string[] = [];
+    const logger = { debug() {}, info() {}, warn: (message: string) => void said.push(message), error() {} };
+    await using _ = await initInference(folder, { device: "cpu", threads: 1, logger, ...options });
+    return said.filter((message) => message.includes("float16"));
+  };
+  const matrix = "transformer.h.0.mlp.c_fc.weight";
+
+  for (const tpSize of [1, 2]) {
+    test(`are named with their tensor where the engine computes in fp16, ${tpSize} ranks`, async (t) => {
+      const [said, ...others] = await warningsOf(t, matrix, { 5: 1e6, 9: -1e5, 11: 65504 }, { dtype: "fp16", tpSize });
+      assert.match(said ?? "", /became infinite: 2 of transformer\.h\.0\.mlp\.c_fc\.weight\. Use dtype "bf16"/);
+      assert.deepEqual(others, []);
+    });
+  }
+
+  test("nothing is said where they fit: bf16, fp32, and vectors, which stay fp32", async (t) => {
+    for (const dtype of ["bf16", "fp32"]) assert.deepEqual(await warningsOf(t, matrix, { 5: 1e6 }, { dtype }), []);
+    assert.deepEqual(await warningsOf(t, "transformer.h.0.ln_1.weight", { 5: 1e6 }, { dtype: "fp16" }), []);
+    assert.deepEqual(await warningsOf(t, matrix, {}, { dtype: "fp16" }), []);
   });
 });

@@ -346,4 +346,38 @@ TEST(row_reader, random_weights_are_the_same_however_they_are_read) {
   CHECK_NEAR(squares / count, 1.0 / 100, 0.001);  // variance 1 / cols
 }
 
+TEST(row_reader, counts_values_that_fp16_cannot_hold) {
+  // 65519.99 rounds to the largest number of fp16; infinities and NaN were there before.
+  const std::vector<float> values = {1e6f, 65504, 65519.99f, 65520, -70000, INFINITY, -INFINITY, NAN, 1e30f};
+  for (const DType stored : {DType::kF32, DType::kF64, DType::kBF16}) {
+    std::vector<uint8_t> bytes;
+    int64_t expected = 0;
+    for (const float value : values) {
+      appendStored(stored, value, bytes);
+      const float kept = roundedTo(stored, value);
+      expected += std::isfinite(kept) && std::abs(kept) >= 65520 ? 1 : 0;
+    }
+    const TempFile file(bytes);
+    WeightView view;
+    view.tensor = "the.tensor";
+    view.dtype = stored;
+    const auto count = static_cast<int64_t>(values.size());
+    for (const bool transposed : {false, true}) {
+      view.shape = transposed ? std::vector<int64_t>{count, 1} : std::vector<int64_t>{1, count};
+      view.strides = {1, 1};
+      OverflowCounts overflows;
+      const auto reader = makeFileRowReader(view, std::make_shared<WeightReader>(file.weightFile()),
+                                            {0, viewRows(view)}, {0, viewCols(view)}, &overflows);
+      std::vector<float> wide(values.size());
+      std::vector<uint16_t> halves(values.size());
+      reader->read(0, reader->rows(), DType::kF32, wide.data());
+      reader->read(0, reader->rows(), DType::kBF16, halves.data());
+      CHECK(overflows.counts().empty());
+      reader->read(0, reader->rows(), DType::kF16, halves.data());
+      CHECK_EQ(overflows.counts().size(), size_t{1});
+      CHECK_EQ(overflows.counts()["the.tensor"], expected);
+    }
+  }
+}
+
 }  // namespace shardspeed::test

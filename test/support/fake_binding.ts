@@ -37,7 +37,7 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
     createEngine(plan, onEvents) {
       const engine = new FakeEngine(plan, (...events) => onEvents(events));
       engines.push(engine);
-      setImmediate(() => engine.emit({ kind: "ready", loadMs: 1 }));
+      setImmediate(() => engine.emit({ kind: "ready", loadMs: 1, overflows: [] }));
       return {
         submit: ({ id }) => void engine.submitted.push(id),
         cancel: (id) => void engine.cancelled.push(id),
