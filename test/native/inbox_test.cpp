@@ -48,6 +48,20 @@ TEST(inbox, messages_do_not_pile_up) {
   CHECK_EQ(give(other, 0, FrameKind::kMessage)->reason, "rank 1 does not receive the messages of rank 0: 2 wait");
 }
 
+// Whoever takes what waits has the whole room again, however often.
+TEST(inbox, messages_that_are_taken_give_all_their_room_back) {
+  Inbox inbox(1, 2);
+  int64_t first = 0;
+  for (int round = 0; round < 3; ++round) {
+    int64_t waiting = 1;  // the one that is refused waits too
+    while (!give(inbox, 0, FrameKind::kMessage, 0, Bytes(static_cast<size_t>(waiting % 3)))) ++waiting;
+    if (round == 0) first = waiting;
+    CHECK_EQ(waiting, first);
+    for (; waiting > 0; --waiting) inbox.nextMessage();
+    CHECK(!inbox.hasMessage());
+  }
+}
+
 TEST(inbox, parts_of_rank_0) {
   Inbox inbox(0, 3);
   for (int round = 0; round < 2; ++round) {

@@ -294,6 +294,44 @@ TEST(sampler, log_probabilities_are_those_of_the_unchanged_logits) {
   CHECK(sampleOf(samplerOf({}), {1, 2}).top.empty());
 }
 
+TEST(sampler, log_probability_of_a_penalised_token) {
+  SamplingParams params;
+  params.repetitionPenalty = 1.5f;
+  params.presencePenalty = 0.25f;
+  params.frequencyPenalty = 0.125f;
+  params.logprobs = 1;
+  for (const float temperature : {0.0f, 0.01f}) {
+    params.temperature = temperature;
+    Sampler sampler = samplerOf(params, {1, 2});
+    sampler.accept(1);
+    // It is drawn in spite of its penalties, by its unchanged logit.
+    const SampledToken sampled = sampleOf(sampler, {0, 8, 1, 2});
+    CHECK_EQ(sampled.token, 1);
+    const double expected = -std::log(1 + std::exp(-8.0) + std::exp(-7.0) + std::exp(-6.0));
+    CHECK_NEAR(sampled.logprob, expected, 1e-7, 1e-6);
+    CHECK_NEAR(sampled.top[0].logprob, expected, 1e-7, 1e-6);
+  }
+}
+
+// Equal logits, whose sums have no rounding: what a boundary met exactly keeps, and nothing more.
+TEST(sampler, boundaries_that_are_met_exactly) {
+  const auto kept = [](SamplingParams params, const std::vector<float>& logits) {
+    params.temperature = 1;
+    std::set<int32_t> seen;
+    for (params.seed = 0; params.seed < 300; ++params.seed) seen.insert(sampleOf(samplerOf(params), logits).token);
+    return seen;
+  };
+  SamplingParams half, quarter, most, likely;
+  half.topP = 0.5f;
+  quarter.topP = 0.25f;
+  most.topP = 0.75f;
+  likely.minP = 1;
+  CHECK(kept(half, {3, 3, 3, 3}) == (std::set<int32_t>{0, 1}));
+  CHECK(kept(quarter, {3, 3, 3, 3}) == (std::set<int32_t>{0}));
+  CHECK(kept(most, {3, 3, 3, 3}) == (std::set<int32_t>{0, 1, 2}));
+  CHECK(kept(likely, {3, 2, 3}) == (std::set<int32_t>{0, 2}));
+}
+
 // NaN and infinity are reported, whatever the options; minus infinity means never, and never is fine for some tokens.
 TEST(sampler, numbers_that_are_none) {
   Random random(23);

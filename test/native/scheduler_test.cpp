@@ -148,6 +148,8 @@ class Simulation {
     CHECK_EQ(slice.firstRow, row);
     CHECK(slice.rowCount > 0);
     CHECK_EQ(slice.totalLength, sequence.length());
+    // One row behind the prompt. What has to be computed again comes in chunks, as a prompt does.
+    CHECK_EQ(slice.generated, slice.rowCount == 1 && slice.contextLength >= sequence.promptLength);
     CHECK_EQ(sequence.computed, slice.contextLength + slice.rowCount);
     CHECK(slice.pages == sequence.pages.data());
     REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= sequence.computed);
@@ -232,6 +234,20 @@ TEST(scheduler, long_prompts_come_in_chunks) {
     CHECK_EQ(simulation.scheduled().step.rows, rows);
   }
   CHECK(simulation.scheduler().idle());
+}
+
+// A chunk of one row is a chunk: backends compute generated rows in another way.
+TEST(scheduler, the_last_token_of_a_prompt_alone_is_not_generated) {
+  Simulation simulation(limitsOf(8, 10));
+  simulation.submit(9, 2);
+  simulation.submit(1, 2);
+  const std::vector<std::vector<bool>> expected = {{false}, {false, false}, {true, true}};
+  for (const std::vector<bool>& generated : expected) {
+    simulation.step();
+    std::vector<bool> found;
+    for (const SequenceSlice& slice : simulation.scheduled().step.sequences) found.push_back(slice.generated);
+    CHECK(found == generated);
+  }
 }
 
 TEST(scheduler, sequences_that_decode_come_before_prompts) {

@@ -117,6 +117,75 @@ describe("characters of several tokens", () => {
   });
 });
 
+describe("byte fallback: bytes that are no UTF-8", () => {
+  const { tokenizer } = tokenizers.find((one) => one.kind === "byte_fallback")!;
+  const idsOf = (bytes: readonly number[]) => bytes.map((byte) => byteToken(tokenizer, "byte_fallback", byte));
+
+  /** The definition: characters as long as they are whole and valid, then one U+FFFD a byte to the end of the run. */
+  function expected(bytes: readonly number[]): string {
+    for (let end = bytes.length; ; end--) {
+      try {
+        const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+        return utf8.decode(Uint8Array.from(bytes.slice(0, end))) + "\uFFFD".repeat(bytes.length - end);
+      } catch {
+        // A shorter one then.
+      }
+    }
+  }
+
+  // Each is followed by bytes that would be characters in another run.
+  const invalid: [string, number[]][] = [
+    ["a surrogate", [0xed, 0xa0, 0x80]],
+    ["the last surrogate", [0xed, 0xbf, 0xbf]],
+    ["an overlong form of two bytes", [0xc1, 0x80]],
+    ["an overlong form of three bytes", [0xe0, 0x9f, 0xbf]],
+    ["an overlong form of four bytes", [0xf0, 0x8f, 0xbf, 0xbf]],
+    ["past U+10FFFF", [0xf4, 0x90, 0x80, 0x80]],
+    ["a lead that is none", [0xf5, 0x80, 0x80, 0x80]],
+    ["a byte that only continues", [0x80]],
+    ["a character cut short", [0xe2, 0x82]],
+  ];
+  for (const [name, bytes] of invalid) {
+    test(name, () => {
+      const all = [0x41, ...bytes, 0x42, 0xc3, 0xa9];
+      assert.equal(expected(all), `A${"\uFFFD".repeat(bytes.length + 3)}`);
+      assert.equal(run(tokenizer, idsOf(all)).joined, expected(all));
+    });
+  }
+
+  test("the first and the last characters of each length are text", () => {
+    for (const character of [
+      "\u007f",
+      "\u0080",
+      "\u07ff",
+      "\u0800",
+      "\ud7ff",
+      "\ue000",
+      "\uffff",
+      "\u{10000}",
+      "\u{10ffff}",
+    ]) {
+      const bytes = [...new TextEncoder().encode(character), 0x42];
+      assert.equal(run(tokenizer, idsOf(bytes)).joined, `${character}B`);
+    }
+  });
+
+  test("any bytes", () => {
+    const byte = fc.oneof(
+      fc.constantFrom(0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc2, 0xe0, 0xed, 0xf0, 0xf4),
+      fc.nat(255),
+    );
+    fc.assert(
+      fc.property(fc.array(byte, { maxLength: 8 }), (bytes) => {
+        // The decoder takes a space from the start of a text.
+        const all = [0x41, ...bytes];
+        assert.equal(run(tokenizer, idsOf(all)).joined, expected(all));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
 function byteToken(tokenizer: Tokenizer, kind: "byte_level" | "byte_fallback", byte: number): number {
   const hex = byte.toString(16).toUpperCase().padStart(2, "0");
   // The byte-level alphabet: printable Latin-1 as it is, these four among the characters that stand for other bytes.

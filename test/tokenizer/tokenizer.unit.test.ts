@@ -162,6 +162,39 @@ describe("files", () => {
     assert.deepEqual([...other.specialTokenIds].sort(), [0, 3]);
   });
 
+  test("added_tokens_decoder changes what tokenizer.json says about its tokens", async () => {
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+    const target = await write("flags", {
+      "tokenizer.json": {
+        ...minimal,
+        pre_tokenizer: { type: "Whitespace" },
+        added_tokens: [
+          { id: 2, content: "</s>", ...flags, special: false },
+          { id: 3, content: "<sys>", ...flags, special: true },
+        ],
+      },
+      "tokenizer_config.json": {
+        added_tokens_decoder: {
+          2: { content: "</s>", ...flags, special: true, rstrip: true },
+          3: { content: "<sys>", ...flags, special: false },
+        },
+      },
+    });
+    const tokenizer = await AutoTokenizer.fromPretrained(target);
+    assert.deepEqual([...tokenizer.specialTokenIds], [2]);
+    assert.equal(tokenizer.decode([1, 3, 2], { skipSpecialTokens: true }), "a <sys>");
+    assert.deepEqual(tokenizer.encode("a</s> a<sys>a"), [1, 2, 1, 3, 1]);
+    // One that is named stays special, whatever the decoder says.
+    const named = await write("named flags", {
+      "tokenizer.json": { ...minimal, added_tokens: [{ id: 3, content: "<sys>", ...flags, special: true }] },
+      "tokenizer_config.json": {
+        eos_token: "<sys>",
+        added_tokens_decoder: { 3: { content: "<sys>", ...flags, special: false } },
+      },
+    });
+    assert.deepEqual([...(await AutoTokenizer.fromPretrained(named)).specialTokenIds], [3]);
+  });
+
   test("chat templates: file before config, named ones, the old file", async () => {
     const at = async (name: string, files: Record<string, unknown>) =>
       AutoTokenizer.fromPretrained(await write(name, { "tokenizer.json": minimal, ...files }));

@@ -21,6 +21,18 @@ void checkDecode(const AttentionOptions& options, const std::vector<int64_t>& le
 
 }  // namespace
 
+// Large scores, so that a block which joins its warps' sums by any other than the largest of all overflows: the largest
+// is in every warp in turn, and in the row itself.
+TEST(cuda_attention_decode, largest_score_in_any_warp) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    AttentionOptions options;
+    options.dtype = dtype;
+    options.shape = {8, 1, 64};
+    options.scale = 40;
+    checkDecode(options, {1, 16, 17, 64, 70, 100, 128, 200, 300, 400});
+  }
+}
+
 // What lies before the window may be gone: its pages hold another sequence, or NaN.
 TEST(cuda_attention_decode, forgottenTokens) {
   AttentionOptions options;

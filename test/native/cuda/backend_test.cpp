@@ -169,6 +169,86 @@ TEST(cuda_backend, tokens_are_chosen_on_the_device) {
   }
 }
 
+static ModelSpec longSpec() {
+  ModelSpec spec = llamaSpec();
+  spec.maxPositions = 320;
+  return spec;
+}
+
+// Prompt chunks whose logits nobody wants: the next step is described while they are still computed.
+TEST(cuda_backend, steps_that_nobody_waits_for) {
+  TinyModel model(longSpec(), DType::kF16, 86);
+  const std::vector<int32_t> tokens = someTokens(model.spec(), 281, 87);
+  std::vector<float> results[2];
+  for (const bool waits : {false, true}) {
+    CudaRunner runner(model);
+    for (int64_t first = 0; first < 280; first += 40) {
+      runner.fill({{0, {tokens.begin() + first, tokens.begin() + first + 40}}});
+      if (!waits) runner.current.wantedRows.clear();
+      Executor::Outputs outputs;
+      outputs.sink = [](int64_t, int64_t, float*) {};
+      CHECK(runner.executor->run(runner.current, outputs, runner.stop));
+    }
+    results[waits] = runner.step({{0, {tokens[280]}, true}});
+  }
+  CHECK_BITS(results[0].data(), results[1].data(), static_cast<int64_t>(results[1].size()));
+}
+
+// Sequences that grow past the length of one split, and sequences of both lengths in turn: each has its own graph.
+TEST(cuda_backend, splits_grow_while_steps_are_replayed) {
+  TinyModel model(longSpec(), DType::kF16, 86);
+  const std::vector<int32_t> tokens = someTokens(model.spec(), 150, 87);
+  std::vector<float> results[2];
+  for (const bool graphs : {false, true}) {
+    setenv("SHARDSPEED_CUDA_GRAPHS", graphs ? "1" : "0", 1);
+    CudaRunner runner(model);
+    unsetenv("SHARDSPEED_CUDA_GRAPHS");
+    const auto decode = [&](size_t sequence, int32_t token) {
+      const auto logits = runner.step({{sequence, {token}, true}});
+      results[graphs].insert(results[graphs].end(), logits.begin(), logits.end());
+    };
+    for (int64_t first = 0; first < 120; first += 40)
+      runner.step({{0, {tokens.begin() + first, tokens.begin() + first + 40}}});
+    runner.step({{1, {1, 2, 3}}});
+    for (size_t i = 120; i < 150; ++i) {
+      decode(0, tokens[i]);
+      if (i % 4 == 0) decode(1, tokens[i]);
+    }
+  }
+  CHECK_BITS(results[1].data(), results[0].data(), static_cast<int64_t>(results[0].size()));
+}
+
+// Batches that shrink and grow, while pages of sequences that have ended belong to others: rows that only fill a step
+// up to the size of its graph must write nothing.
+TEST(cuda_backend, batches_that_shrink_with_pages_used_again) {
+  TinyModel model(longSpec(), DType::kF16, 91);
+  const std::vector<int32_t> tokens = someTokens(model.spec(), 60, 92);
+  const auto vocab = model.spec().vocabSize;
+  CudaRunner alone(model), together(model);
+  const std::vector<int32_t> prompt(tokens.begin(), tokens.begin() + 20);
+  alone.step({{0, prompt}});
+  together.step({{0, prompt}});
+  for (size_t sequence = 1; sequence < 5; ++sequence)
+    together.step({{sequence, {1, 2, static_cast<int32_t>(sequence)}}});
+  for (size_t i = 20; i < 60; ++i) {
+    const Note note("token", i);
+    // Three of five sequences leave at the 30th token; a new one takes their pages.
+    if (i == 30)
+      for (size_t sequence = 2; sequence < 5; ++sequence) {
+        auto& pages = together.sequences[sequence].pages;
+        together.freePages.insert(together.freePages.end(), pages.begin(), pages.end());
+        together.sequences[sequence] = {};
+      }
+    if (i == 32) together.step({{2, {prompt.begin(), prompt.begin() + 18}}});
+    std::vector<CudaRunner::Piece> pieces = {{0, {tokens[i]}, true}};
+    for (size_t sequence = 1; sequence < (i < 30 ? 5 : i < 40 ? 2 : 3); ++sequence)
+      pieces.push_back({sequence, {tokens[i]}, true});
+    const std::vector<float> expected = alone.step({{0, {tokens[i]}, true}});
+    const std::vector<float> found = together.step(pieces);
+    CHECK_BITS(found.data(), expected.data(), vocab);
+  }
+}
+
 TEST(cuda_backend, whole_models_under_all_schedules) {
   TinyModel model(llamaSpec(), DType::kF16, 96);
   const std::vector<int32_t> tokens = someTokens(model.spec(), 20, 97);

@@ -2,6 +2,7 @@
 
 #include "cuda/collectives.h"
 
+#include <cmath>
 #include <functional>
 #include <thread>
 
@@ -112,6 +113,23 @@ Sums sumOf(Member& member, int64_t rows, int64_t cols, bool inPlace, std::vector
   return {x.read(), narrow.read()};
 }
 
+// The normalised rows against those of the host, each within the rounding of fp16.
+void checkNarrow(const std::vector<uint16_t>& narrow, const std::vector<float>& sums, int64_t rows, int64_t cols) {
+  const int64_t stride = padTo(cols, kColumnStep);
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* sum = sums.data() + row * stride;
+    double squares = 0;
+    for (int64_t col = 0; col < cols; ++col) squares += static_cast<double>(sum[col]) * static_cast<double>(sum[col]);
+    const double factor = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
+    for (int64_t col = 0; col < cols; ++col) {
+      const Note note("row", row, "col", col);
+      const double found =
+          static_cast<double>(fromElement(DType::kF16, narrow[static_cast<size_t>(row * stride + col)]));
+      CHECK_NEAR(found, static_cast<double>(sum[col]) * factor, 1e-4, 1e-3);
+    }
+  }
+}
+
 struct Way {
   const char* title;
   const char* pushBytes;
@@ -140,6 +158,7 @@ NcclWork checkWay(const Way& way, int ranks, int64_t cols, const std::vector<int
         const std::lock_guard<std::mutex> lock(mutex);
         const Note which("rows", rows, "in place", inPlace, "rank", member.group.rank());
         CHECK_BITS(all.back().x.data(), expected.data(), static_cast<int64_t>(expected.size()));
+        checkNarrow(all.back().narrow, expected, rows, cols);
       }
     const std::lock_guard<std::mutex> lock(mutex);
     if (first.empty()) first = all;
@@ -194,6 +213,7 @@ TEST(collectives, under_all_schedules) {
           std::vector<float> expected;
           const Sums sums = sumOf(member, rows, 70, rows == 2, &expected);
           CHECK_BITS(sums.x.data(), expected.data(), static_cast<int64_t>(expected.size()));
+          checkNarrow(sums.narrow, expected, rows, 70);
         }
       });
       for (const std::string& error : errors) CHECK_EQ(error, std::string());

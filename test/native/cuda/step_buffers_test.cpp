@@ -1,0 +1,168 @@
+#include "cuda/step_buffers.h"
+
+#include "cuda/device.h"
+
+// What kernels read about a step, at the time when they run: each upload is followed by copies of it in the same
+// stream.
+
+namespace shardspeed::test {
+namespace {
+
+constexpr int64_t kRows = 16;
+constexpr int64_t kSomePages = 64;
+
+// A step of sequences that each have one page more than the one before.
+struct Description {
+  struct Part {
+    int64_t contextLength, rows;
+    bool generated;
+  };
+  explicit Description(const std::vector<Part>& parts, int32_t firstToken) {
+    size_t count = 0;
+    for (const Part& part : parts) {
+      pages.emplace_back();
+      for (int64_t page = 0; page * kPageTokens < part.contextLength + part.rows; ++page)
+        pages.back().push_back(firstToken + static_cast<int32_t>(count++));
+    }
+    for (size_t i = 0; i < parts.size(); ++i) {
+      SequenceSlice slice;
+      slice.firstRow = step.rows;
+      slice.rowCount = parts[i].rows;
+      slice.contextLength = parts[i].contextLength;
+      slice.totalLength = parts[i].contextLength + parts[i].rows;
+      slice.generated = parts[i].generated;
+      slice.pages = pages[i].data();
+      step.sequences.push_back(slice);
+      step.rows += parts[i].rows;
+    }
+    for (int64_t row = 0; row < step.rows; ++row) tokens.push_back(firstToken + static_cast<int32_t>(row));
+    step.tokenIds = tokens.data();
+  }
+  Description(const Description&) = delete;
+
+  Step step;
+  std::vector<std::vector<int32_t>> pages;
+  std::vector<int32_t> tokens;
+};
+
+// Copies of a description, made in the order of the stream. Its own memory is filled before that.
+struct Seen {
+  Seen() { cuda::check(cudaDeviceSynchronize(), "starting"); }
+  void take(const cuda::StepBuffers& buffers, const cuda::Stream& stream) {
+    const cuda::StepView& view = buffers.view();
+    copy(tokens, view.tokenIds, stream);
+    copy(positions, view.positions, stream);
+    copy(pageOffsets, view.pageOffsets, stream);
+    copy(generated, buffers.generatedRows(), stream);
+    copy(prompts, buffers.promptRows(), stream);
+    copy(wanted, buffers.wantedRows(), stream);
+    copy(pages, view.pages, stream);
+  }
+  static void copy(const DeviceArray<int32_t>& to, const int32_t* from, const cuda::Stream& stream) {
+    cuda::check(cudaMemcpyAsync(to.data(), from, kRows * sizeof(int32_t), cudaMemcpyDeviceToDevice, stream.get()),
+                "cudaMemcpyAsync");
+  }
+  DeviceArray<int32_t> tokens{kRows}, positions{kRows}, pageOffsets{kRows}, generated{kRows}, prompts{kRows},
+      wanted{kRows}, pages{kRows};
+};
+
+// The first of the numbers, and -1 behind them.
+std::vector<int32_t> padded(std::vector<int32_t> numbers) {
+  numbers.resize(kRows, -1);
+  return numbers;
+}
+
+std::vector<int32_t> counted(int32_t first, int64_t count) {
+  std::vector<int32_t> numbers;
+  for (int32_t i = 0; i < count; ++i) numbers.push_back(first + i);
+  return numbers;
+}
+
+void checkNumbers(const DeviceArray<int32_t>& found, const std::vector<int32_t>& expected) {
+  CHECK_BITS(found.read().data(), expected.data(), static_cast<int64_t>(expected.size()));
+}
+
+}  // namespace
+
+// Two host buffers take turns: from the third step on, one is written that an earlier step was copied from.
+TEST(cuda_step_buffers, steps_are_described_while_earlier_ones_wait) {
+  underAllSchedules([] {
+    const cuda::Stream stream;
+    cuda::StepBuffers buffers(kRows, kSomePages);
+    std::vector<Seen> seen(7);
+    for (int32_t i = 0; i < 7; ++i) {
+      Description description({{0, 10, false}}, 100 * (i + 1));
+      description.step.wantedRows = {9};
+      buffers.upload(description.step, 10, 1, stream);
+      seen[static_cast<size_t>(i)].take(buffers, stream);
+    }
+    stream.wait("the copies");
+    for (int32_t i = 0; i < 7; ++i) {
+      const Note note("step", i);
+      checkNumbers(seen[static_cast<size_t>(i)].tokens, counted(100 * (i + 1), 10));
+      CHECK_EQ(seen[static_cast<size_t>(i)].pages.read()[0], 100 * (i + 1));
+    }
+  });
+}
+
+// Rows that only fill a step up are none, whatever a larger step has left in both buffers.
+TEST(cuda_step_buffers, rows_that_fill_a_step_up_are_none) {
+  const cuda::Stream stream;
+  cuda::StepBuffers buffers(kRows, kSomePages);
+  const auto upload = [&](int64_t rows, int64_t paddedRows) {
+    Description description(std::vector<Description::Part>(static_cast<size_t>(rows), {20, 1, true}), 50);
+    for (int32_t row = 0; row < rows; ++row) description.step.wantedRows.push_back(row);
+    buffers.upload(description.step, paddedRows, paddedRows, stream);
+    stream.wait("a step");
+  };
+  for (int i = 0; i < 2; ++i) upload(kRows, kRows);
+  for (const int64_t rows : {3, 3, 5, 1}) {
+    const Note note("rows", rows);
+    upload(rows, 8);
+    Seen seen;
+    seen.take(buffers, stream);
+    stream.wait("the copies");
+    checkNumbers(seen.positions, padded(std::vector<int32_t>(static_cast<size_t>(rows), 20)));
+    checkNumbers(seen.generated, padded(counted(0, rows)));
+    checkNumbers(seen.wanted, padded(counted(0, rows)));
+    checkNumbers(seen.prompts, padded({}));
+    CHECK_EQ(buffers.generatedCount(), 8);
+    CHECK_EQ(buffers.promptCount(), 0);
+    CHECK_EQ(buffers.longestGenerated(), 21);
+  }
+}
+
+// On the device generated rows come first; wanted rows are told by their places there.
+TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
+  const cuda::Stream stream;
+  cuda::StepBuffers buffers(kRows, kSomePages);
+  Description description({{0, 3, false}, {17, 1, true}, {30, 2, false}, {5, 1, true}}, 40);
+  description.step.wantedRows = {2, 3, 5, 6};
+  buffers.upload(description.step, description.step.rows, 4, stream);
+  stream.wait("a step");
+  Seen seen;
+  seen.take(buffers, stream);
+  stream.wait("the copies");
+  checkNumbers(seen.tokens, padded({43, 46, 40, 41, 42, 44, 45}));
+  checkNumbers(seen.positions, padded({17, 5, 0, 1, 2, 30, 31}));
+  checkNumbers(seen.pageOffsets, padded({0, 2, 3, 3, 3, 4, 4}));
+  checkNumbers(seen.pages, {41, 42, 45, 40, 43, 44});
+  checkNumbers(seen.wanted, padded({4, 0, 6, 1}));
+  CHECK_EQ(buffers.generatedCount(), 2);
+  CHECK_EQ(buffers.promptCount(), 5);
+  CHECK_EQ(buffers.longestGenerated(), 18);
+  CHECK_EQ(buffers.tileCount(), 2);
+}
+
+TEST(cuda_step_buffers, too_much_for_the_plan_is_refused) {
+  const cuda::Stream stream;
+  cuda::StepBuffers buffers(kRows, 2);
+  const Description two({{20, 1, true}}, 1), three({{32, 1, true}}, 1);
+  buffers.upload(two.step, 1, 0, stream);
+  CHECK_THROWS("ERR_NATIVE", "page tables", buffers.upload(three.step, 1, 0, stream));
+  CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, kRows + 1, 0, stream));
+  CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, 1, kRows + 1, stream));
+  stream.wait("a step");
+}
+
+}  // namespace shardspeed::test
