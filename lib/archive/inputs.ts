@@ -3,6 +3,7 @@ import { readdir, realpath, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Logger } from "../base/logger.js";
 import { kindOfFile, systemCode } from "../base/system_errors.js";
+import { whyNotLoadable } from "../handler/typescript.js";
 import { whyBadEntryName } from "./entry_name.js";
 import { archiveError, checkAborted, plainArchiveError, toArchiveError } from "./errors.js";
 import { expandGlob, isGlob } from "./glob.js";
@@ -33,7 +34,12 @@ export async function collectInputs(options: ResolvedPackOptions, target: string
   if (options.modelFile !== undefined) await collector.addNamedFile(options.modelFile);
   if (options.serializedFile !== undefined) await collector.addNamedFile(options.serializedFile);
   const handler = await findHandlerFile(options.handler, options.runtime);
-  if (handler !== undefined) await collector.addNamedFile(handler);
+  if (handler !== undefined) {
+    await collector.addNamedFile(handler);
+    const reason = whyNotLoadable(handler);
+    // Another Node may serve it.
+    if (reason !== undefined) options.logger.warn(`The handler is ${handler}, and ${reason}`);
+  }
   for (const extra of options.extraFiles) await collector.addExtra(extra);
   if (options.requirementsFile !== undefined) await collector.addNamedFile(options.requirementsFile);
   if (options.configFile !== undefined) await collector.addNamedFile(options.configFile);

@@ -10,6 +10,7 @@ import { makePackageFindable } from "./module_hooks.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
 import type { ShippedHandlerName } from "./shipped_names.js";
 import { TextGenerationHandler } from "./text_generation_handler.js";
+import { describeMissingTypeScript } from "./typescript.js";
 
 /** Endings of handler modules, in the order in which they are tried for a name without one. */
 export const moduleEndings = [".mjs", ".js", ".cjs", ".mts", ".ts"] as const;
@@ -65,7 +66,7 @@ async function describeImportFailure(file: string, error: unknown): Promise<stri
   if (!(error instanceof Error)) return `threw ${String(error)} while it was loaded`;
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ERR_UNKNOWN_FILE_EXTENSION") {
-    return `Node ${process.versions.node} reads no TypeScript: use Node 22.18 or newer, or compile it to .mjs`;
+    return describeMissingTypeScript();
   }
   if (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND") return `an import is missing: ${error.message}`;
   if (error instanceof SyntaxError || code === "ERR_INVALID_TYPESCRIPT_SYNTAX") {

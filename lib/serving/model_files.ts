@@ -7,6 +7,7 @@ import type { Logger } from "../base/logger.js";
 import { splitSpec } from "../handler/load_handler.js";
 import { findHandler, type HandlerSource, handlerInYaml } from "../handler/resolve_handler.js";
 import type { ShippedHandlerName } from "../handler/shipped_names.js";
+import { whyNotLoadable } from "../handler/typescript.js";
 import { type FoundYaml, findModelConfigYaml, isThere } from "./configuration.js";
 
 export interface ModelFilesOptions extends OpenArchiveOptions {
@@ -64,13 +65,17 @@ export async function isModelArchive(location: string, isFolder: boolean): Promi
  * What runs a model: the name of a shipped handler, or of the module in its files. The module is not loaded: that would run it, and who looks
  * into an archive may not trust it yet.
  *
- * @throws ShardspeedError ERR_HANDLER where there is none.
+ * @throws ShardspeedError ERR_HANDLER where there is none, or one that this Node does not load.
  */
 export async function nameHandler(source: HandlerSource): Promise<string> {
   const found = await findHandler(source);
   if ("shipped" in found) return found.shipped.name;
   const { file } = splitSpec(found.module);
-  if (await isThere(path.resolve(source.modelDir, file))) return found.module;
+  if (await isThere(path.resolve(source.modelDir, file))) {
+    const reason = whyNotLoadable(file);
+    if (reason === undefined) return found.module;
+    throw new ShardspeedError("ERR_HANDLER", `The model's handler is ${found.module}, and ${reason}.`);
+  }
   throw new ShardspeedError("ERR_HANDLER", `The model's handler is ${found.module}, but there is no ${file} in it.`);
 }
 

@@ -226,3 +226,36 @@ describe("inspect of archives and configurations", () => {
     });
   });
 });
+
+test("a handler in TypeScript is named where this Node does not load it, and packing it says so", async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-typescript-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const inside = (name: string) => path.join(folder, name);
+  const readsTypeScript = Boolean((process.features as { typescript?: unknown }).typescript);
+  const reason =
+    /[a-z]\.m?ts(:Own)?, and Node [\d.]+ reads no TypeScript: use Node 22\.18 or newer, or compile it to \.mjs/;
+  for (const [name, ending, handler] of [
+    ["a", ".ts", "a.ts"],
+    ["b", ".mts", "b"],
+    ["c", ".ts", "c.ts:Own"],
+  ] as const) {
+    await writeFile(
+      inside(name + ending),
+      "export class Own { handle(data: unknown[]): unknown[] { return data; } }\n",
+    );
+    const args = ["--model-name", name, "-v", "1", "--handler", inside(handler), "--export-path", folder];
+    const packed = await run(["archive", ...args]);
+    assert.equal(packed.status, 0, packed.stderr);
+    const { status, stdout } = await run(["inspect", inside(`${name}.mar`), "--json"]);
+    assert.equal(status, 0);
+    const { archive, warnings } = JSON.parse(stdout);
+    if (readsTypeScript) {
+      assert.doesNotMatch(packed.stderr, /TypeScript/);
+      assert.match(archive.handledBy, /^[abc]\.m?ts/);
+    } else {
+      assert.match(packed.stderr, reason);
+      assert.equal(archive.handledBy, null);
+      assert.match(warnings.join(), reason);
+    }
+  }
+});
