@@ -8,6 +8,7 @@ import {
   generationOptionNames,
   generationOptions,
 } from "../engine/generation_options.js";
+import type { InitOptions } from "../loading/options.js";
 
 export function parseDecimal(text: string): number {
   if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text.trim())) throw new InvalidArgumentError("Expected a number.");
@@ -115,31 +116,41 @@ export function toGenerationOptions(flags: object): GenerationOptions {
   );
 }
 
-/** Options of the engine that flags set, besides those of generation. */
-const loadOptions = [
-  ...["checkpoint", "baseDir", "config", "device", "dtype", "tpSize", "threads", "maxBatchTokens", "kvCacheBytes"],
-];
+/** Options of initInference() that flags set. */
+export const loadOptions = [
+  "checkpoint",
+  "baseDir",
+  "config",
+  "device",
+  "dtype",
+  "tpSize",
+  "threads",
+  "maxBatchTokens",
+  "kvCacheBytes",
+] as const satisfies (keyof InitOptions)[];
 
-/** Runs work; errors of arguments name the flag in place of the option that it set: --top-p for topP. */
+/** Runs work; errors name the flag in place of the option that it set: --top-p for topP. */
 export async function nameFlags<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    if (!ShardspeedError.isInstance(error) || error.code !== "ERR_INVALID_ARGUMENT") throw error;
-    const named = [...generationOptionNames, ...loadOptions].reduce(
-      // Only where it is the subject: a value or a file may be called so as well.
-      (text, name) => text.replace(new RegExp(`^(Expected |Found )?${name}\\b`), `$1--${toFlag(name)}`),
+    if (!ShardspeedError.isInstance(error)) throw error;
+    const subject = [...generationOptionNames, ...loadOptions].reduce<string>(
+      // A name of one word is one of the language too: it stands for the option where it is the subject.
+      (text, name) => text.replace(new RegExp(`^(Expected |Found )${name}\\b`), `$1--${toFlag(name)}`),
       error.message,
     );
+    const named = inFlags(subject);
     throw named === error.message ? error : new ShardspeedError(error.code, named, { cause: error });
   }
 }
 
 /** A message to who has given flags: `generationDefaults: "model"` is `--generation-defaults model` there, and tpSize is --tp-size. */
 export function inFlags(message: string): string {
-  return [...generationOptionNames, ...loadOptions].reduce((text, name) => {
-    // A name of one word is a word of the language too, where no value follows it.
-    const pattern = new RegExp(`\\b${name}(?:: "([\\w.:-]+)")${/[A-Z]/.test(name) ? "?" : ""}`, "g");
-    return text.replace(pattern, (_, value?: string) => `--${toFlag(name)}${value === undefined ? "" : ` ${value}`}`);
+  return [...generationOptionNames, ...loadOptions].reduce<string>((text, name) => {
+    const flag = `--${toFlag(name)}`;
+    const valued = text.replace(new RegExp(`\\b${name}: "([\\w.:-]+)"`, "g"), `${flag} $1`);
+    // Not within a path or a quoted value.
+    return /[A-Z]/.test(name) ? valued.replace(new RegExp(`(?<![\\w/."'-])${name}(?![\\w/"'-])`, "g"), flag) : valued;
   }, message);
 }

@@ -1,13 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
-import { type Logger, silentLogger } from "../base/logger.js";
-import { parseConfig } from "../deepspeed_config/inference_config.js";
+import type { Logger } from "../base/logger.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
-import { readDeviceName } from "../loading/device.js";
-import { initInference } from "../loading/init.js";
-import { inFlags, nameFlags, toGenerationOptions } from "./flags.js";
+import { initInference, readInitOptions } from "../loading/init.js";
+import type { InitOptions } from "../loading/options.js";
+import { inFlags, loadOptions, nameFlags, toGenerationOptions } from "./flags.js";
 import { Output, progressBar, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 
@@ -45,9 +44,8 @@ async function generateText(model: string, flags: GenerateFlags): Promise<void> 
   const options = toGenerationOptions(flags);
   // Wrong options are said at once, not after a long load.
   resolveGenerationOptions(options);
-  readDeviceName(flags.device);
   checkFlags(flags, options);
-  mergeConfig(flags);
+  readInitOptions(toInitOptions(flags));
   const output = new Output(process.stdout);
   // Nobody reads the statistics: no reason to fail.
   process.stderr.on("error", () => {});
@@ -93,17 +91,11 @@ async function run(
 }
 
 async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
-  const { checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes } = flags;
-  const config = mergeConfig(flags);
-  const given = Object.entries({ config, checkpoint, baseDir, threads, maxBatchTokens, kvCacheBytes }).filter(
-    ([, value]) => value !== undefined,
-  );
   const bar = flags.quiet ? undefined : progressBar(process.stderr);
   let loadMs = 0;
   try {
     const engine = await initInference(model, {
-      ...Object.fromEntries(given),
-      device: flags.device,
+      ...toInitOptions(flags),
       logger: flagLogger(flags),
       signal,
       onProgress(progress) {
@@ -118,6 +110,11 @@ async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
   }
 }
 
+/** The flags that are options of initInference(), which checks them. */
+function toInitOptions(flags: GenerateFlags): InitOptions {
+  return Object.fromEntries(loadOptions.map((name) => [name, flags[name]]).filter(([, value]) => value !== undefined));
+}
+
 /** Messages of the engine, whose options are flags here. */
 function flagLogger(flags: GenerateFlags): Logger {
   const logger = stderrLogger(flags);
@@ -127,28 +124,6 @@ function flagLogger(flags: GenerateFlags): Logger {
     warn: (message) => logger.warn(inFlags(message)),
     error: (message) => logger.error(inFlags(message)),
   };
-}
-
-/** The config with what --tp-size and --dtype say. It must not say otherwise itself. */
-function mergeConfig({ config, tpSize, dtype }: GenerateFlags): object | string | undefined {
-  if (tpSize === undefined && dtype === undefined) return config;
-  // Warnings come when the engine reads it.
-  const { resolved, named } = parseConfig(config, silentLogger);
-  const values = { ...named.values };
-  const conflict = (flag: string, found: unknown) =>
-    new ShardspeedError("ERR_INVALID_ARGUMENT", `${flag} contradicts ${config}, which says ${found}: remove one.`);
-  if (tpSize !== undefined) {
-    const configured = resolved.tensor_parallel.tp_size;
-    if (!named.has("tensor_parallel.tp_size"))
-      values.tensor_parallel = { ...(values.tensor_parallel as object | undefined), tp_size: tpSize };
-    else if (configured !== tpSize) throw conflict(`--tp-size ${tpSize}`, configured);
-  }
-  if (dtype !== undefined) {
-    if (named.has("dtype") && resolved.dtype !== parseConfig({ dtype }, silentLogger).resolved.dtype)
-      throw conflict(`--dtype ${dtype}`, resolved.dtype);
-    values.dtype = dtype;
-  }
-  return values;
 }
 
 type Statistics = Pick<GenerationResult, "finishReason" | "timings"> & { newTokens: number };

@@ -24,6 +24,8 @@ export interface ResolvedConfig {
   baseDir: string | undefined;
   /** The folder that the divided checkpoint is written to. */
   saveMpCheckpointPath: string | undefined;
+  /** What messages call the config: its file, or "the DeepSpeed config". */
+  where: string;
   /** All keys, those without effect here among them. */
   resolved: ResolvedDeepSpeedConfig;
 }
@@ -47,6 +49,7 @@ export function resolveConfig(config: object | string | undefined, logger: Logge
     checkpoint: resolved.checkpoint ?? undefined,
     baseDir: resolved.base_dir === "" ? undefined : resolved.base_dir,
     saveMpCheckpointPath: resolved.save_mp_checkpoint_path ?? undefined,
+    where: typeof config === "string" ? named.where : "the DeepSpeed config",
     resolved,
   };
 }
@@ -93,16 +96,16 @@ export function withOptions(config: ResolvedConfig, options: Pick<ConfigOptions,
  * @throws ShardspeedError ERR_CONFIG with both values.
  */
 export function rejectConflicts(config: ResolvedConfig, options: ConfigOptions): void {
-  const compare = (option: string, given: unknown, key: string, configured: unknown): void => {
+  const compare = (option: string, given: unknown, key: string, configured: unknown, written = given): void => {
     if (given === undefined || configured === undefined || isDeepStrictEqual(given, configured)) return;
     throw new ShardspeedError(
       "ERR_CONFIG",
-      `Found ${option} ${showValue(given)} in the options and ${key} ${showValue(configured)} in the DeepSpeed config: remove one of them.`,
+      `Found ${option} ${showValue(written)} in the options and ${key} ${showValue(configured)} in ${config.where}: remove one of them.`,
     );
   };
   compare("checkpoint", options.checkpoint, "checkpoint", config.checkpoint);
   compare("baseDir", options.baseDir, "base_dir", config.baseDir);
   const dtype = canonicalDtype(options.dtype)?.replace("torch.", "") ?? options.dtype;
-  compare("dtype", dtype, "dtype", config.dtype);
+  compare("dtype", dtype, "dtype", config.dtype, options.dtype);
   compare("tpSize", options.tpSize, "tensor_parallel.tp_size", config.namesTpSize ? config.tpSize : undefined);
 }

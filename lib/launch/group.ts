@@ -30,7 +30,7 @@ export function findGroup(tpSize: number, launch = readLaunchEnvironment()): Gro
   if (worldSize % tpSize !== 0) {
     throw new ShardspeedError(
       "ERR_CONFIG",
-      `Found tensor_parallel.tp_size ${tpSize} and WORLD_SIZE ${worldSize}, expected tp_size to be WORLD_SIZE or to divide it. Start ${tpSize} ` +
+      `Found tp_size ${tpSize} and WORLD_SIZE ${worldSize}, expected tp_size to be WORLD_SIZE or to divide it. Start ${tpSize} ` +
         `processes, or none (without a launcher, ranks are threads), or set tp_size to ${worldSize}.`,
     );
   }

@@ -79,13 +79,13 @@ export function chooseDtype(
   if (configured !== undefined) {
     throw new ShardspeedError(
       "ERR_CONFIG",
-      `Found dtype float32 in the DeepSpeed config and device ${device.name}, which computes in float16 or bfloat16 only. ` +
+      `Found dtype float32 and device ${device.name}, which computes in float16 or bfloat16 only. ` +
         'Set dtype to "fp16" or "bf16", or use device "cpu".',
     );
   }
   logger.warn(
     `The checkpoint is stored as float32, and device ${device.name} computes in float16 or bfloat16 only: float16 is used, ` +
-      "since the config names no dtype",
+      "since nothing names a dtype",
   );
   return "float16";
 }

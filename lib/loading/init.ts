@@ -3,7 +3,7 @@ import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { describeMissingFolder } from "../base/foreign_model.js";
 import { findModelFolder } from "../base/hub_cache.js";
-import { rejectConflicts, resolveConfig, withOptions } from "../deepspeed_config/engine_config.js";
+import { type ResolvedConfig, rejectConflicts, resolveConfig, withOptions } from "../deepspeed_config/engine_config.js";
 import type { Engine } from "../engine/engine.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
 import { findGroup } from "../launch/group.js";
@@ -11,7 +11,7 @@ import { loadNative } from "../native/load.js";
 import { readModelConfig } from "./auto_config.js";
 import { MetaModel } from "./meta_model.js";
 import { type ModelSource, planModel } from "./model_plan.js";
-import { type InitOptions, resolveInitOptions } from "./options.js";
+import { type InitOptions, type ResolvedInitOptions, resolveInitOptions } from "./options.js";
 import { alone, type Placement, placeInGroup, placeLocally } from "./placement.js";
 import { startInGroup, startLocally } from "./start.js";
 
@@ -29,11 +29,7 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   if (!MetaModel.isInstance(model) && (typeof model !== "string" || model === "")) {
     throw invalidArgument("model", "the path of a model folder, or what modelFromConfig() made", model);
   }
-  const resolved = resolveInitOptions(options);
-  throwIfAborted(resolved.signal);
-  const given = resolveConfig(resolved.config, resolved.logger);
-  rejectConflicts(given, resolved);
-  const config = withOptions(given, resolved);
+  const { resolved, config } = readInitOptions(options);
   const launch = readLaunchEnvironment();
   if (launch !== undefined && launch.rank === 0 && launch.worldSize > 1 && config.tpSize === 1) {
     resolved.logger.warn(
@@ -54,6 +50,19 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   }
   const placement = placeLocally(resolved, config.tpSize, launch ?? alone, report);
   return startLocally(await plan(placement), placement, resolved, loadNative());
+}
+
+/**
+ * Checks the options and their config, and that these do not contradict each other. Reads no other file than that of the config.
+ *
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONFIG, ERR_ABORTED.
+ */
+export function readInitOptions(options: unknown): { resolved: ResolvedInitOptions; config: ResolvedConfig } {
+  const resolved = resolveInitOptions(options);
+  throwIfAborted(resolved.signal);
+  const given = resolveConfig(resolved.config, resolved.logger);
+  rejectConflicts(given, resolved);
+  return { resolved, config: withOptions(given, resolved) };
 }
 
 /** The model's folder, or the config and dtype of a meta model. */

@@ -64,7 +64,7 @@ export async function planModel(
   const { logger } = options;
   const { tpSize, saveMpCheckpointPath } = config;
   const own = describeSource(source, logger);
-  checkTpSize(own.spec, tpSize);
+  checkTpSize(own.spec, tpSize, config.namesTpSize ? "tensor_parallel.tp_size" : "tpSize");
   const { resolved, folder } = await findWeights(source, own, config, options);
   const { spec, files, weights, storedDtype } = resolved;
   // Of a meta model the folder of the weights may know what the config's does not.

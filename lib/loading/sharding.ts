@@ -17,9 +17,10 @@ function least(spec: ModelSpec, unit: Unit): number {
  * Refuses a group that a model cannot be divided among. Sizes that divide nothing evenly are fine: some ranks get a head, a block of
  * neurons or of vocabulary rows more than others (src/model/shard.h).
  *
+ * @param name What the caller has set it by.
  * @throws ShardspeedError ERR_CONFIG with the sizes that are possible.
  */
-export function checkTpSize(spec: ModelSpec, tpSize: number): void {
+export function checkTpSize(spec: ModelSpec, tpSize: number, name = "tensor_parallel.tp_size"): void {
   const largest = largestTpSize(spec);
   if (tpSize <= largest) return;
   const [heads, kvHeads, neurons] = [least(spec, "heads"), least(spec, "kvHeads"), least(spec, "neurons")];
@@ -32,7 +33,7 @@ export function checkTpSize(spec: ModelSpec, tpSize: number): void {
   const limit = limits.find(([count]) => count === largest)?.[1];
   throw new ShardspeedError(
     "ERR_CONFIG",
-    `Found tensor_parallel.tp_size ${tpSize}, but this ${spec.family} model has ${limit}, and every rank needs one of its own. ` +
+    `Found ${name} ${tpSize}, but this ${spec.family} model has ${limit}, and every rank needs one of its own. ` +
       `Valid sizes are 1 to ${largest}; those that divide ${heads} heads${kvHeads === heads ? "" : ` and ${kvHeads} KV heads`} share the work evenly.`,
   );
 }

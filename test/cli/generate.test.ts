@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -83,11 +83,27 @@ describe("text on the standard output, statistics on the standard error", () => 
       assert.equal(stdout, `${row.text}\n`, stderr);
     }
     const ranks = await generate("--config", config, "--tp-size", "1");
-    assert.equal(ranks.status, 2);
-    assert.match(ranks.stderr, /--tp-size 1 contradicts .*ds\.json, which says 2/);
+    assert.equal(ranks.status, 1);
+    assert.match(ranks.stderr, /Found --tp-size 1 in the options and tensor_parallel\.tp_size 2 in .*ds\.json: remove/);
     const dtype = await generate("--config", config, "--dtype", "bf16");
-    assert.equal(dtype.status, 2);
-    assert.match(dtype.stderr, /--dtype bf16 contradicts .*ds\.json, which says torch\.float32/);
+    assert.equal(dtype.status, 1);
+    assert.match(dtype.stderr, /Found --dtype "bf16" in the options and dtype "float32" in .*ds\.json: remove/);
+    const many = await generate("--tp-size", "9");
+    assert.match(many.stderr, /Found --tp-size 9, but this opt model has 8 attention heads/);
+    const none = await generate("--tp-size", "0");
+    assert.match(none.stderr, /Expected --tp-size to be an integer from 1 to 64, found 0/);
+    const cache = await generate("--kv-cache-bytes", "10");
+    assert.match(cache.stderr, /Found --kv-cache-bytes 10, which/);
+  });
+
+  test("warnings name flags too", async () => {
+    const model = path.join(folder, "sampled");
+    await cp(demo, model, { recursive: true });
+    await writeFile(path.join(model, "generation_config.json"), '{ "do_sample": true, "temperature": 0.5 }');
+    const { stderr } = await run(["generate", model, "-p", row.prompt, "-n", "1"]);
+    assert.match(stderr, /warning: .*do_sample true, temperature 0\.5.*pass --generation-defaults model to take it/);
+    const quiet = await run(["generate", model, "-p", row.prompt, "-n", "1", "--generation-defaults", "model"]);
+    assert.doesNotMatch(quiet.stderr, /warning/);
   });
 
   test("--json: one document, and nothing on the standard error", async () => {

@@ -105,7 +105,7 @@ describe("work that fails ends with 1", () => {
   test("generate: a CUDA device, and a config that is none", async () => {
     const cuda = await run(["generate", demo, "-p", "x", "--device", "cuda:4096"]);
     assert.equal(cuda.status, 1);
-    assert.match(cuda.stderr, /Found device "cuda:4096", which cannot be used: .*\(ERR_CUDA\)/);
+    assert.match(cuda.stderr, /Found --device "cuda:4096", which cannot be used: .*\(ERR_CUDA\)/);
     const config = await run(["generate", demo, "-p", "x", "--config", path.join(root, "README.md")]);
     assert.equal(config.status, 1);
     assert.match(config.stderr, /README\.md is not JSON: line 1, column 1.*\(ERR_CONFIG\)/);

@@ -8,7 +8,7 @@ import { hasCode } from "../support/fixtures.js";
 import { listener, parse } from "./helpers.js";
 
 function resolve(config?: object | string) {
-  const { resolved, namesTpSize, ...rest } = resolveConfig(config);
+  const { resolved, namesTpSize, where, ...rest } = resolveConfig(config);
   return rest;
 }
 
@@ -120,7 +120,7 @@ describe("options that the config contradicts", () => {
       [{ checkpoint: "b.json" }, /checkpoint "b\.json" in the options and checkpoint \{"type":"bloom".* in the/],
       [{ checkpoint: { type: "bloom", checkpoints: ["b"] } }, /checkpoint/],
       [{ baseDir: "y" }, /baseDir "y" in the options and base_dir "x" in the DeepSpeed config: remove one/],
-      [{ dtype: "bf16" }, /dtype "bfloat16" in the options and dtype "float16"/],
+      [{ dtype: "bf16" }, /dtype "bf16" in the options and dtype "float16"/],
       [{ tpSize: 3 }, /tpSize 3 in the options and tensor_parallel\.tp_size 2/],
       [{ dtype: "nonsense" }, /dtype "nonsense" in the options/],
     ];
