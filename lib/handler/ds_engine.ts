@@ -7,7 +7,7 @@ import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.j
 import { isObject } from "../base/objects.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
 import type { Engine } from "../engine/engine.js";
-import { initInference } from "../loading/init.js";
+import { initInference, readInitOptions } from "../loading/init.js";
 import type { MetaModel } from "../loading/meta_model.js";
 import type { InitOptions } from "../loading/options.js";
 
@@ -54,7 +54,31 @@ export async function openDsEngine<Result>(
   const checkpoint = await writeCheckpoint(modelName, modelDir, section, baseDir, logger);
   const found = await resolveModel(model, modelDir);
   const others = { ...(logger ? { logger } : {}), ...(signal ? { signal } : {}) };
+  warnOfIdleRanks(modelName, yaml, dsConfig.config, logger);
   return init(found, { ...dsConfig, ...checkpoint, baseDir, ...deviceOption(yaml), ...others });
+}
+
+/**
+ * TorchServe starts as many processes as the yaml has ranks, and those beyond tp_size do nothing. Here the model is divided among tp_size ranks
+ * whatever the yaml says, and who asked for more expects more.
+ */
+function warnOfIdleRanks(
+  modelName: string,
+  yaml: unknown,
+  config: string | undefined,
+  logger: Logger | undefined,
+): void {
+  if (logger === undefined || !isObject(yaml)) return;
+  const torchrun = isObject(yaml.torchrun) ? yaml.torchrun["nproc-per-node"] : undefined;
+  const [key, ranks] = yaml.parallelLevel
+    ? ["parallelLevel", yaml.parallelLevel]
+    : ["torchrun.nproc-per-node", torchrun];
+  const { tpSize } = readInitOptions({ config }).config;
+  if (typeof ranks !== "number" || ranks <= tpSize) return;
+  logger.warn(
+    `${modelName}: ${key} is ${ranks}, and the DeepSpeed config divides the model among ${tpSize === 1 ? "1 rank" : `${tpSize} ranks`}: ` +
+      `the others would be idle. Set tensor_parallel.tp_size to ${ranks}, or ${key} to ${tpSize}`,
+  );
 }
 
 /** A path as AutoConfig and AutoTokenizer find it. */

@@ -38,6 +38,21 @@ export function findGroup(tpSize: number, launch = readLaunchEnvironment()): Gro
   return { launch, size: tpSize, rank: rank % tpSize, firstRank: rank - (rank % tpSize) };
 }
 
+/**
+ * A warning for rank 0 of all processes where more were started than a model is divided among, which is seldom meant: the others do not share
+ * its work. undefined where there is nothing to say.
+ */
+export function describeReplicas(tpSize: number, launch: LaunchEnvironment | undefined): string | undefined {
+  if (launch === undefined || launch.rank !== 0 || launch.worldSize === tpSize) return undefined;
+  const { worldSize } = launch;
+  const groups = worldSize / tpSize;
+  const each = tpSize === 1 ? "each loads" : `each of ${groups} groups loads`;
+  return (
+    `${worldSize} processes were started, and tp_size is ${tpSize}: ${each} the whole model, and the others do not share its work. ` +
+    `Set tensor_parallel.tp_size, or tpSize, to ${worldSize} to divide it, or start ${tpSize === 1 ? "one process" : `${tpSize} processes`}`
+  );
+}
+
 /** A rank's data for the others in the meeting, before any of them loads. */
 export interface Introduction {
   /** The reason why it cannot take part. */

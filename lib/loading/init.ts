@@ -6,7 +6,7 @@ import { findModelFolder } from "../base/hub_cache.js";
 import { type ResolvedConfig, rejectConflicts, resolveConfig, withOptions } from "../deepspeed_config/engine_config.js";
 import type { Engine } from "../engine/engine.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
-import { findGroup } from "../launch/group.js";
+import { describeReplicas, findGroup } from "../launch/group.js";
 import { loadNative } from "../native/load.js";
 import { readModelConfig } from "./auto_config.js";
 import { MetaModel } from "./meta_model.js";
@@ -31,13 +31,9 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   }
   const { resolved, config } = readInitOptions(options);
   const launch = readLaunchEnvironment();
-  if (launch !== undefined && launch.rank === 0 && launch.worldSize > 1 && config.tpSize === 1) {
-    resolved.logger.warn(
-      `${launch.worldSize} processes were started, and tp_size is 1: each loads the whole model, and the others do not share its work. ` +
-        `Set tensor_parallel.tp_size, or tpSize, to ${launch.worldSize} to divide it, or start one process`,
-    );
-  }
   const group = findGroup(config.tpSize, launch);
+  const replicas = describeReplicas(config.tpSize, launch);
+  if (replicas !== undefined) resolved.logger.warn(replicas);
   const report = () => loadNative().cudaReport();
   const plan = async ({ devices }: Placement) =>
     planModel(await readSource(model, resolved.signal), config, devices[0], resolved);

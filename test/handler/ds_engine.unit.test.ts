@@ -143,3 +143,28 @@ describe("what is better here", () => {
     await assert.rejects(openDsEngine("m", null as unknown as Context, init), hasCode("ERR_INVALID_ARGUMENT", /ctx/));
   });
 });
+
+test("ranks of the yaml beyond tp_size are a warning", async () => {
+  const said: string[] = [];
+  const logger = { debug() {}, info() {}, warn: (message: string) => void said.push(message), error() {} };
+  const open = async (settings: object, config: string) => {
+    const modelDir = scratch.folder({ "ds-config.json": config, "m/pytorch_model.bin": "" });
+    const modelYamlConfig = { handler: { model_path: "m" }, deepspeed: { config: "ds-config.json" }, ...settings };
+    said.length = 0;
+    await openDsEngine("MODEL", new Context({ modelName: "opt", modelDir, modelYamlConfig, logger }), async () => "");
+    return said.join("\n");
+  };
+  const two = '{ "tensor_parallel": { "tp_size": 2 } }';
+  const four = { torchrun: { "nproc-per-node": 4 }, parallelType: "tp" };
+  assert.match(
+    await open(four, two),
+    /opt: torchrun\.nproc-per-node is 4, and .* among 2 ranks: the others would be idle/,
+  );
+  assert.match(
+    await open(four, "{}"),
+    /among 1 rank: .*Set tensor_parallel\.tp_size to 4, or torchrun\.nproc-per-node to 1/,
+  );
+  assert.match(await open({ parallelLevel: 3 }, two), /parallelLevel is 3/);
+  for (const settings of [{}, { torchrun: { "nproc-per-node": 2 } }, { parallelLevel: 1 }])
+    assert.equal(await open(settings, two), "");
+});

@@ -2,8 +2,15 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { silentLogger } from "../../dist/base/logger.js";
 import type { LaunchEnvironment } from "../../dist/launch/environment.js";
-import { findGroup, type GroupPlace, meetGroup, openLeaderListener } from "../../dist/launch/group.js";
+import {
+  describeReplicas,
+  findGroup,
+  type GroupPlace,
+  meetGroup,
+  openLeaderListener,
+} from "../../dist/launch/group.js";
 import { rendezvous } from "../../dist/launch/rendezvous.js";
+import { initInference } from "../../dist/loading/init.js";
 import { makePlaces } from "./support.js";
 
 function placeAt(masterAddr: string, changes: Partial<LaunchEnvironment> = {}): GroupPlace {
@@ -73,4 +80,45 @@ test("ranks that divide the model among different numbers of ranks do not start"
     message: /different models or options: tp_size is 2 on rank 0 and 4 on rank 1/,
   });
   await Promise.all(others);
+});
+
+test("more processes than tp_size are a warning on the first of them, which says what to do", () => {
+  const at = (rank: number, worldSize: number) => ({ ...(makePlaces(worldSize)[rank] as LaunchEnvironment) });
+  for (const [tpSize, worldSize, message] of [
+    [
+      1,
+      2,
+      /^2 processes were started, and tp_size is 1: each loads the whole model, .*to 2 to divide it, or start one process$/,
+    ],
+    [
+      2,
+      4,
+      /^4 processes .*tp_size is 2: each of 2 groups loads the whole model, .*to 4 to divide it, or start 2 processes$/,
+    ],
+    [2, 8, /each of 4 groups/],
+  ] as const) {
+    assert.match(describeReplicas(tpSize, at(0, worldSize)) ?? "", message);
+    for (let rank = 1; rank < worldSize; rank++) assert.equal(describeReplicas(tpSize, at(rank, worldSize)), undefined);
+  }
+  assert.equal(describeReplicas(4, at(0, 4)), undefined);
+  assert.equal(describeReplicas(1, at(0, 1)), undefined);
+  assert.equal(describeReplicas(4, undefined), undefined);
+});
+
+test("initInference says so before it loads anything", async (t) => {
+  const launch = { RANK: "0", WORLD_SIZE: "4", LOCAL_RANK: "0", LOCAL_WORLD_SIZE: "4", MASTER_ADDR: "127.0.0.1" };
+  const before = Object.fromEntries(Object.keys(launch).map((name) => [name, process.env[name]]));
+  t.after(() => {
+    for (const [name, value] of Object.entries(before)) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  });
+  Object.assign(process.env, launch);
+  for (const tpSize of [1, 2]) {
+    const said: string[] = [];
+    const logger = { ...silentLogger, warn: (message: string) => void said.push(message) };
+    await assert.rejects(initInference("/nowhere", { tpSize, logger, device: "cpu", rendezvousTimeoutMs: 50 }));
+    assert.match(said[0] ?? "", /^4 processes were started/);
+  }
 });
