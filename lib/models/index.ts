@@ -1,10 +1,20 @@
 import { type Logger, silentLogger } from "../base/logger.js";
 import type { ModelSpec, WeightDtype } from "../native/spec.js";
+import { biogpt } from "./architectures/biogpt.js";
 import { bloom } from "./architectures/bloom.js";
+import { codegen } from "./architectures/codegen.js";
 import { falcon } from "./architectures/falcon.js";
+import { gptBigcode } from "./architectures/gpt_bigcode.js";
+import { gptNeo } from "./architectures/gpt_neo.js";
+import { gptNeox } from "./architectures/gpt_neox.js";
 import { gpt2 } from "./architectures/gpt2.js";
+import { gptj } from "./architectures/gptj.js";
 import { llama } from "./architectures/llama.js";
+import { mpt } from "./architectures/mpt.js";
 import { opt } from "./architectures/opt.js";
+import { persimmon } from "./architectures/persimmon.js";
+import { phi } from "./architectures/phi.js";
+import { xglm } from "./architectures/xglm.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
 import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
 import { judgeUnreadKeys } from "./keys.js";
@@ -14,7 +24,10 @@ export type { ModelDescription } from "./descriptor.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
-const descriptors: readonly ModelDescriptor[] = [opt, gpt2, llama, bloom, falcon];
+const descriptors: readonly ModelDescriptor[] = [
+  ...[opt, gpt2, llama, bloom, falcon],
+  ...[gptj, codegen, gptNeox, gptNeo, gptBigcode, mpt, phi, persimmon, xglm, biogpt],
+];
 
 /** What can be run, for docs and `inspect`. */
 export interface Architecture {

@@ -9,7 +9,7 @@ import type { ModelDescriptor } from "./descriptor.js";
  * Keys that any config may have and that do not change what inference computes, by what they are for. Those of transformers are what
  * PreTrainedConfig and GenerationConfig of versions 4 and 5 write, and what older ones wrote.
  */
-const ignoredKeys: ReadonlySet<string> = new Set(
+export const bookkeepingKeys: ReadonlySet<string> = new Set(
   Object.values({
     origin: `_auto_class _commit_hash _from_model_config _model_name_or_path _name_or_path architectures auto_map
       base_model_name_or_path custom_pipelines finetuning_task is_composition model_type name_or_path
@@ -133,7 +133,7 @@ export function judgeUnreadKeys(config: ConfigReader, descriptor: ModelDescripto
       if (arithmeticKeys[key]?.(value)) continue;
       if (quantizationKeys.has(key)) throw quantized(key, value);
       throw unsupportedKey(key, value, "no such setting, or a neutral value", advice);
-    } else if (!ignoredKeys.has(key) && !descriptor.ignoredKeys.includes(key)) {
+    } else if (!bookkeepingKeys.has(key) && !descriptor.ignoredKeys.includes(key)) {
       unknown.push(key);
     }
   }

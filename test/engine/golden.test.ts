@@ -1,6 +1,8 @@
+import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { fixture } from "../support/fixtures.js";
-import { compareDemoModel, compareWithGolden, forms, goldens, readGolden } from "../support/golden.js";
+import { initInference } from "../../dist/index.js";
+import { fixture, hasCode } from "../support/fixtures.js";
+import { compareDemoModel, compareWithGolden, forms, goldens, readGolden, refusedGoldens } from "../support/golden.js";
 
 // The CPU engine against what transformers computes in fp32 from the same stored weights.
 
@@ -28,6 +30,17 @@ describe("goldens in fp16", () => {
     test(name, () =>
       compareWithGolden(fixture("golden", name), fixture("golden", name), { device, dtype: "fp16", relative: 5e-3 }),
     );
+  }
+});
+
+describe("goldens that the engine refuses so far", () => {
+  for (const [name, reason] of Object.entries(refusedGoldens)) {
+    test(`${name}: ${reason}`, async () => {
+      await assert.rejects(
+        initInference(fixture("golden", name), { config: {}, device }),
+        hasCode("ERR_UNSUPPORTED_MODEL", new RegExp(`The engine does not compute ${reason}`)),
+      );
+    });
   }
 });
 

@@ -58,6 +58,15 @@ describe("what is special in each golden case", () => {
     activation: "gelu",
     maxPositions: 2048,
   };
+  const gptj: Traits = {
+    ...{ ...falcon, family: "gptj", residual: "shared-norm parallel", activation: "gelu_tanh", tiedHead: false },
+    ...{ heads: 4, kvHeads: 4, headDim: 16, attentionScales: 0.25, maxPositions: 128, turned: "8 interleaved" },
+  };
+  const gptNeox: Traits = {
+    ...{ ...gptj, family: "gpt_neox", residual: "parallel", activation: "gelu", turned: "4 half" },
+  };
+  const phi: Traits = { ...gptj, family: "phi", turned: "8 half", qkNorm: undefined };
+  const mpt: Traits = { ...bloom, family: "mpt", embeddingNorm: undefined, activation: "gelu", maxPositions: 128 };
   const expected: Record<string, Traits> = {
     opt: { ...opt, layers: 2, vocabSize: 256, hiddenSize: 64, heads: 4, headDim: 16, ffnSize: 192, maxPositions: 128 },
     opt_post_ln: { ...opt, residual: "post-norm", finalNorm: false },
@@ -121,6 +130,103 @@ describe("what is special in each golden case", () => {
       ...{ heads: 4, kvHeads: 4, residual: "sequential", positions: "alibi", rotary: undefined },
       slopes: [2 ** -3, 2 ** -5, 2 ** -7, 2 ** -9], // twice, of scores that are scaled by a quarter
     },
+    gptj: { ...gptj, ffnSize: 256 },
+    gptj_whole: {
+      ...gptj,
+      ffnSize: 100,
+      headDim: 12,
+      attentionScales: 12 ** -0.5,
+      maxPositions: 48,
+      tiedHead: true,
+      turned: "12 interleaved",
+    },
+    codegen: { ...gptj, family: "codegen", ffnSize: 144 },
+    codegen_heads: {
+      ...gptj,
+      family: "codegen",
+      heads: 8,
+      kvHeads: 8,
+      headDim: 6,
+      attentionScales: 6 ** -0.5,
+      maxPositions: 48,
+      turned: "4 interleaved",
+    },
+    gpt_neox: { ...gptNeox, ffnSize: 192 },
+    gpt_neox_sequential: {
+      ...gptNeox,
+      headDim: 12,
+      attentionScales: 12 ** -0.5,
+      maxPositions: 64,
+      residual: "sequential",
+      turned: "6 half",
+    },
+    gpt_neox_dynamic: { ...gptNeox, heads: 2, kvHeads: 2, headDim: 24, attentionScales: 24 ** -0.5, turned: "8 half" },
+    gpt_neo: { ...gpt2, family: "gpt_neo", attentionScales: 1, windows: [undefined, 8], maxPositions: 128 },
+    gpt_neo_local: {
+      ...gpt2,
+      family: "gpt_neo",
+      heads: 3,
+      attentionScales: 1,
+      windows: [5, undefined, 5],
+      tiedHead: false,
+    },
+    gpt_bigcode: { ...gpt2, family: "gpt_bigcode", kvHeads: 1, ffnSize: 160, attentionScales: 0.25 },
+    gpt_bigcode_heads: {
+      ...gpt2,
+      family: "gpt_bigcode",
+      heads: 3,
+      kvHeads: 3,
+      attentionScales: 1,
+      activation: "gelu",
+      tiedHead: false,
+    },
+    mpt: { ...mpt, ffnSize: 256, clamp: undefined },
+    mpt_heads: {
+      ...{
+        ...mpt,
+        heads: 6,
+        kvHeads: 6,
+        headDim: 8,
+        attentionScales: 0.25,
+        clamp: 0.9,
+        maxPositions: 48,
+        tiedHead: false,
+      },
+      slopes: [2 ** -2, 2 ** -4, 2 ** -6, 2 ** -8, 2 ** -1, 2 ** -3],
+    },
+    phi: { ...phi, ffnSize: 192 },
+    phi_qk_norm: {
+      ...phi,
+      kvHeads: 2,
+      headDim: 24,
+      attentionScales: 24 ** -0.5,
+      qkNorm: "head",
+      maxPositions: 48,
+      turned: "6 half",
+    },
+    persimmon: { ...phi, family: "persimmon", residual: "sequential", activation: "relu_squared", qkNorm: "head" },
+    persimmon_plain: {
+      ...{ ...phi, family: "persimmon", residual: "sequential", activation: "gelu", heads: 3, kvHeads: 3 },
+      ...{ maxPositions: 48, turned: "12 half" },
+    },
+    xglm: { ...opt, family: "xglm", positions: "sinusoidal", activation: "gelu", embeddingScale: 8, maxPositions: 128 },
+    xglm_unscaled: {
+      ...opt,
+      family: "xglm",
+      positions: "sinusoidal",
+      embeddingScale: undefined,
+      headDim: 20,
+      tiedHead: false,
+    },
+    biogpt: { ...opt, family: "biogpt", activation: "gelu", embeddingScale: 8, ffnSize: 160, maxPositions: 128 },
+    biogpt_unscaled: {
+      ...opt,
+      family: "biogpt",
+      activation: "gelu_tanh",
+      embeddingScale: undefined,
+      heads: 3,
+      tiedHead: false,
+    },
   };
 
   test("every case is in the table", () => assert.deepEqual(Object.keys(expected).sort(), goldens.sort()));
@@ -134,8 +240,11 @@ describe("what is special in each golden case", () => {
         fields,
       );
       assert.equal(spec.layers.length, traits.layers);
-      const turned = traits.positions === "rotary" ? traits.headDim / 2 : undefined;
-      assert.equal(traits.rotary?.inverseFrequencies.length, turned);
+      for (const { attention } of spec.kinds) {
+        const { positions } = attention;
+        if (positions.kind !== "rotary") continue;
+        assert.equal(spec.rotaryTables[positions.table]?.inverseFrequencies.length, positions.dims / 2);
+      }
     });
   }
 });
@@ -301,7 +410,10 @@ describe("classes", () => {
   test("are listed", () => {
     assert.deepEqual(
       architectures().map(({ modelType }) => modelType),
-      ["opt", "gpt2", "llama", "bloom", "falcon"],
+      [
+        ...["opt", "gpt2", "llama", "bloom", "falcon", "gptj", "codegen", "gpt_neox", "gpt_neo", "gpt_bigcode", "mpt"],
+        ...["phi", "persimmon", "xglm", "biogpt"],
+      ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);
   });

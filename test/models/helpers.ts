@@ -66,6 +66,13 @@ export function traitsOf(spec: ModelSpec) {
     activation: each(({ feedForward }) => feedForward.activation),
     gatedFfn: each(({ feedForward }) => feedForward.gated),
     rotary: spec.rotaryTables[0],
+    turned: each(({ attention: { positions } }) =>
+      positions.kind === "rotary" ? `${positions.dims} ${positions.layout}` : undefined,
+    ),
+    windows: each(({ attention: { mask } }) => (mask.kind === "window" ? mask.size : undefined)),
+    qkNorm: each(({ attention }) => attention.qkNorm?.span),
+    clamp: each(({ attention }) => attention.clamp),
+    embeddingScale: embedding.scale,
   };
 }
 

@@ -45,10 +45,9 @@ export class ReferenceModel {
     for (let layer = 0; layer < layers.length; layer++) x = this.#layer(x, layer);
     if (output.norm) x = this.#normalize(x, "norm", output.norm);
     if (embedding.width !== hiddenSize) x = this.#project(x, "head.projection");
-    const logits = scaleRows(
-      this.#project(x, this.#weights.has("head.weight") ? "head" : "embed.tokens"),
-      output.scale,
-    );
+    // A tied head may have a bias of its own (GPT-J).
+    const head = this.#weights.has("head.weight") ? "head" : "embed.tokens";
+    const logits = scaleRows(this.#project(x, head, "head"), output.scale);
     return logits.map((row) => row.map((logit) => capped(logit, output.softCap)));
   }
 
@@ -181,9 +180,9 @@ export class ReferenceModel {
     return x.map((row) => normalized(row, spec, { weight, bias }));
   }
 
-  #project(x: Rows, role: string): Rows {
+  #project(x: Rows, role: string, biasRole = role): Rows {
     const weight = this.#weights.get(`${role}.weight`);
-    const bias = this.#weights.get(`${role}.bias`)?.values;
+    const bias = this.#weights.get(`${biasRole}.bias`)?.values;
     if (!weight) throw new Error(`no ${role}.weight`);
     const rows = Array.from({ length: weight.values.length / weight.columns }, (_, out) =>
       weight.values.slice(out * weight.columns, (out + 1) * weight.columns),

@@ -13,9 +13,21 @@ export interface Comparison {
   tpSize?: number;
 }
 
-/** Names of the golden models. */
-export const goldens = readdirSync(fixture("golden")).filter((name) =>
-  existsSync(fixture("golden", name, "golden.json")),
+/**
+ * Golden models that the engine refuses so far, with what it says: golden.test.ts fails where it says anything else, and where it computes
+ * one. What they mean is checked all the same, by test/models/golden.unit.test.ts.
+ */
+export const refusedGoldens: Readonly<Record<string, string>> = {
+  persimmon: "norms of queries and keys",
+  phi_qk_norm: "norms of queries and keys",
+  biogpt: "a scale of embeddings",
+  xglm: "a scale of embeddings",
+  xglm_unscaled: "sinusoidal positions",
+};
+
+/** Names of the golden models that the engine computes. */
+export const goldens = readdirSync(fixture("golden")).filter(
+  (name) => existsSync(fixture("golden", name, "golden.json")) && !(name in refusedGoldens),
 );
 
 /** The model's weights in other storage: name, and the name of the golden model. */

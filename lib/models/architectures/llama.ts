@@ -2,7 +2,7 @@ import type { ConfigReader } from "../config.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { attention, separateQkv } from "../parts/attention.js";
+import { attention, readKvHeads, separateQkv } from "../parts/attention.js";
 import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
 import { ahead, readNorm } from "../parts/norms.js";
 import { readRope, wholeRotary } from "../parts/rope.js";
@@ -80,10 +80,7 @@ export const llama: ModelDescriptor = {
 
 function readHeads(config: ConfigReader, hidden: number): { heads: number; kvHeads: number; headDim: number } {
   const heads = config.integer("num_attention_heads", { maximum: limits.heads });
-  const kvHeads = config.integer("num_key_value_heads", { maximum: limits.heads, nullable: true, unset: heads });
-  if (heads % kvHeads !== 0) {
-    throw config.wrong("num_key_value_heads", `a divisor of the number of attention heads, ${heads}`);
-  }
+  const kvHeads = readKvHeads(config, heads);
   // The reference insists on this even where head_dim is given.
   const even = evenHeads(config, "hidden_size", hidden, heads);
   const headDim = config.integer("head_dim", { maximum: limits.headDim, nullable: true, unset: even });

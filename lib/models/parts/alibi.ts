@@ -33,6 +33,18 @@ export function falconSlopes(heads: number, headDim: number): number[] {
   return alibiSlopes(heads).map((slope) => 2 * toBfloat16(slope) * headDim ** -0.5);
 }
 
+/**
+ * The slopes of MPT: of 2, 4, 8 ... heads h has 2^(-8 (h + 1) / n), rounded in fp32 as the reference does. Where the number of heads is no
+ * power of two, every second slope of the next power, beginning with the second one, then the others, as far as there are heads.
+ */
+export function mptSlopes(heads: number): number[] {
+  const power = 2 ** Math.ceil(Math.log2(heads));
+  const slopes = Array.from({ length: power }, (_, h) => round(1 / round(2 ** round((h + 1) * round(8 / power)))));
+  if (power === heads) return slopes;
+  const half = (parity: number) => slopes.filter((_, h) => h % 2 === parity);
+  return [...half(1), ...half(0)].slice(0, heads);
+}
+
 /** To the nearest number, of two the even one. */
 function toBfloat16(value: number): number {
   const bits = new Uint32Array(Float32Array.of(value).buffer);

@@ -1,6 +1,8 @@
 import type { AttentionMask, AttentionPositions, AttentionSpec } from "../../native/spec.js";
+import type { ConfigReader } from "../config.js";
 import { linear, stored, type WeightPlace } from "../descriptor.js";
-import { narrow, select, unflatten, type ViewStep } from "../weights/views.js";
+import { limits } from "../limits.js";
+import { narrow, select, share, unflatten, type ViewStep } from "../weights/views.js";
 
 /** The sizes of an attention part. */
 export interface AttentionSizes {
@@ -24,13 +26,35 @@ export function separateQkv(
   { hidden, heads, kvHeads, headDim }: AttentionSizes,
   [q, k, v, o]: readonly [q: string, k: string, v: string, o: string],
   bias: boolean,
+  outputBias = bias,
 ): WeightPlace[] {
   return [
     ...linear("attn.q", q, heads * headDim, hidden, bias),
     ...linear("attn.k", k, kvHeads * headDim, hidden, bias),
     ...linear("attn.v", v, kvHeads * headDim, hidden, bias),
-    ...linear("attn.o", o, hidden, heads * headDim, bias),
+    ...linear("attn.o", o, hidden, heads * headDim, outputBias),
   ];
+}
+
+/** All queries, then all keys, then all values in one matrix (MPT). */
+export function fusedQkv({ hidden, heads, kvHeads, headDim }: AttentionSizes, tensor: string): WeightPlace[] {
+  const [queryRows, keyRows] = [heads * headDim, kvHeads * headDim];
+  const rows = queryRows + 2 * keyRows;
+  const part = (role: string, first: number, count: number) =>
+    stored(`${role}.weight`, `${tensor}.weight`, [rows, hidden], share(0, first, count, rows));
+  return [
+    part("attn.q", 0, queryRows),
+    part("attn.k", queryRows, keyRows),
+    part("attn.v", queryRows + keyRows, keyRows),
+  ];
+}
+
+/** How many heads of keys and values there are; as many as of queries where the config names none. */
+export function readKvHeads(config: ConfigReader, heads: number): number {
+  const kvHeads = config.integer("num_key_value_heads", { maximum: limits.heads, nullable: true, unset: heads });
+  if (heads % kvHeads !== 0)
+    throw config.wrong("num_key_value_heads", `a divisor of the number of attention heads, ${heads}`);
+  return kvHeads;
 }
 
 /**

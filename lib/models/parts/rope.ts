@@ -142,6 +142,48 @@ const ropeTypes: Readonly<Record<string, RopeType>> = { default: plain, linear, 
  * `rope_scaling` with `rope_type` or `type`). `rope_scaling` comes first where both are there, as in the reference.
  */
 export function readRope(config: ConfigReader, sizes: { headDim: number; positions: number }): Rope {
+  const parameters = readParameters(config);
+  const type = readType(parameters);
+  const base = readBase(config, parameters);
+  checkPartial(config, parameters, type.name);
+  return computeRope(config, parameters, type.compute, { base, ...sizes });
+}
+
+/**
+ * As readRope(), of the first elements of each head: the share `partial_rotary_factor` of them, rounded down, turns.
+ *
+ * @param options.share Where the config says nothing.
+ * @param options.baseKey, shareKey Other names of rope_theta and partial_rotary_factor outside the rope parameters.
+ */
+export function readPartialRope(
+  config: ConfigReader,
+  { headDim, positions }: { headDim: number; positions: number },
+  options: { share: number; baseKey?: string; shareKey?: string },
+): Rope & { turned: AttentionPositions } {
+  const { share, baseKey = "rope_theta", shareKey = "partial_rotary_factor" } = options;
+  const parameters = readParameters(config);
+  const type = readType(parameters);
+  const base = readBase(config, parameters, baseKey);
+  const range = { above: 0, maximum: 1 };
+  const outside = config.number(shareKey, { ...range, unset: share });
+  const dims = Math.trunc(headDim * parameters.number("partial_rotary_factor", { ...range, unset: outside }));
+  if (dims === 0 || dims % 2 !== 0) {
+    const [holder, key] = parameters.has("partial_rotary_factor")
+      ? [parameters, "partial_rotary_factor"]
+      : [config, shareKey];
+    throw holder.wrong(key, `a share of heads of ${headDim} that is an even number of elements, found ${dims}`);
+  }
+  const rope = computeRope(config, parameters, type.compute, { base, headDim: dims, positions });
+  return { ...rope, turned: { kind: "rotary", dims, layout: "half", table: 0 } };
+}
+
+/** Frequencies without settings of their own, where positions have no rope parameters (GPT-J). */
+export function plainRotary(dims: number): RotarySpec {
+  const unused = { positions: 0, originalPositions: () => 0 };
+  return { inverseFrequencies: plainFrequencies({ base: 10_000, headDim: dims, ...unused }), amplitude: 1 };
+}
+
+function readParameters(config: ConfigReader): ConfigReader {
   const parameters =
     config.section("rope_scaling") ?? config.section("rope_parameters") ?? ConfigReader.empty("rope_parameters");
   for (const key of parameters.keys()) {
@@ -153,9 +195,15 @@ export function readRope(config: ConfigReader, sizes: { headDim: number; positio
       );
     }
   }
-  const type = readType(parameters);
-  const base = readBase(config, parameters);
-  checkPartial(config, parameters, type.name);
+  return parameters;
+}
+
+function computeRope(
+  config: ConfigReader,
+  parameters: ConfigReader,
+  compute: RopeType,
+  sizes: Omit<RopeContext, "originalPositions">,
+): Rope {
   const originalPositions = () => {
     const range = { maximum: limits.positions, unset: sizes.positions };
     const inside = parameters.integer("original_max_position_embeddings", range);
@@ -164,7 +212,7 @@ export function readRope(config: ConfigReader, sizes: { headDim: number; positio
       ? config.integer("original_max_position_embeddings", range)
       : inside;
   };
-  const rope = type.compute(parameters, { base, ...sizes, originalPositions });
+  const rope = compute(parameters, { ...sizes, originalPositions });
   if (!rope.rotary.inverseFrequencies.every(Number.isFinite)) {
     throw parameters.wrong("rope_theta", "parameters whose frequencies are finite");
   }
@@ -192,12 +240,12 @@ function readType(parameters: ConfigReader): { name: string; compute: RopeType }
   return { name, compute };
 }
 
-function readBase(config: ConfigReader, parameters: ConfigReader): number {
+function readBase(config: ConfigReader, parameters: ConfigReader, key = "rope_theta"): number {
   const range = { above: 0, maximum: 1e30 };
-  const outside = config.number("rope_theta", { ...range, unset: 10_000 });
+  const outside = config.number(key, { ...range, unset: 10_000 });
   const base = parameters.number("rope_theta", { ...range, unset: outside });
-  if (base !== outside && config.has("rope_theta")) {
-    config.notes.push(`rope_theta = ${outside} gives way to ${base} in the rope parameters, as in transformers`);
+  if (base !== outside && config.has(key)) {
+    config.notes.push(`${key} = ${outside} gives way to ${base} in the rope parameters, as in transformers`);
   }
   return base;
 }
