@@ -35,5 +35,14 @@ export function readLogger(value: unknown): Logger {
     if (typeof logger?.[level] !== "function")
       throw invalidArgument("logger", "an object with debug, info, warn and error", value);
   }
-  return value as Logger;
+  return settleLogger(value as Logger);
+}
+
+/** A logger whose methods may be async functions: that one of these rejects is nobody's concern, and must not end the process. */
+export function settleLogger(logger: Logger): Logger {
+  const settled = (level: keyof Logger) => (message: string) => {
+    const result: unknown = logger[level](message);
+    if (result instanceof Promise) result.catch(() => {});
+  };
+  return { debug: settled("debug"), info: settled("info"), warn: settled("warn"), error: settled("error") };
 }

@@ -2,7 +2,7 @@ import type { Dirent } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument } from "../base/errors.js";
-import { type Logger, silentLogger } from "../base/logger.js";
+import { type Logger, readLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { pythonJson } from "../base/python_json.js";
 import { replaceFile } from "../base/replace_file.js";
@@ -116,7 +116,7 @@ function readOptions(options: unknown) {
     patterns,
     weightsOnly: reader.boolean("weightsOnly", false),
     relative: reader.boolean("relative", false),
-    logger: (reader.get("logger") as Logger | undefined) ?? silentLogger,
+    logger: readLogger(reader.get("logger")),
   };
 }
 

@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import { orAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 import { findModelFolder } from "../base/hub_cache.js";
 import type { Logger } from "../base/logger.js";
@@ -45,7 +46,7 @@ type InspectReport = { archive: ArchiveReport | null } & Partial<ModelReport> & 
 /** `shardspeed inspect`: what a model folder or an archive holds and needs, from headers. */
 export async function inspect(location: string, flags: InspectFlags): Promise<void> {
   await interruptible(async (signal) => {
-    const report = await examine(location, flags, signal);
+    const report = await orAborted(examine(location, flags, signal), signal);
     const output = new Output(process.stdout);
     await output.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : toText(report, flags.tensors === true));
   });
@@ -66,7 +67,7 @@ async function examine(location: string, flags: InspectFlags, signal: AbortSigna
     return { ...report, warnings: warnings.map((warning) => nameArchive(warning, archive, location)) };
   }
   const folder = await findModelFolder(location, "ERR_CHECKPOINT");
-  const yaml = await findModelConfigYaml(flags.modelConfig, folder, logger);
+  const yaml = await findModelConfigYaml(flags.modelConfig, folder, logger, signal);
   const configuration = describeConfiguration(yaml, flags.config, folder, logger);
   return { archive: null, ...(await examineModel(folder, logger, signal)), configuration, warnings };
 }

@@ -54,7 +54,7 @@ interface TokenizerReport {
 /** Reads the headers of a model folder. What cannot be read of its tokenizer becomes a warning. */
 export async function examineModel(model: string, logger: Logger, signal: AbortSignal): Promise<ModelReport> {
   const warn = (message: string) => logger.warn(message);
-  const description = describeModel(await readModelConfig(model), { logger });
+  const description = describeModel(await readModelConfig(model, signal), { logger });
   const checkpoint = await openCheckpoint(model, { logger, signal });
   const { files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
   const { spec } = description;

@@ -2,7 +2,7 @@ import type { Stats } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import type { Logger } from "../base/logger.js";
+import { type Logger, settleLogger } from "../base/logger.js";
 import { resolveModelPath, runInModelFolder } from "../base/model_folder_scope.js";
 import { isObject } from "../base/objects.js";
 import { createCheckpointsJson, listCheckpoints } from "../checkpoint/create_json.js";
@@ -75,7 +75,7 @@ function warnOfIdleRanks(
     : ["torchrun.nproc-per-node", torchrun];
   const { tpSize } = readInitOptions({ config }).config;
   if (typeof ranks !== "number" || ranks <= tpSize) return;
-  logger.warn(
+  settleLogger(logger).warn(
     `${modelName}: ${key} is ${ranks}, and the DeepSpeed config divides the model among ${tpSize === 1 ? "1 rank" : `${tpSize} ranks`}: ` +
       `the others would be idle. Set tensor_parallel.tp_size to ${ranks}, or ${key} to ${tpSize}`,
   );

@@ -1,4 +1,5 @@
 import { httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
+import { settleLogger } from "../base/logger.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
 import { OptionReader } from "../base/option_reader.js";
 import { batchesOverlap } from "../torchserve_config/values.js";
@@ -133,7 +134,7 @@ export class HandlerService {
         this.#inModelFolder(() => this.#entry(fill(batch, requests, options), this.context)),
       );
     } catch (error) {
-      this.context.logger.error(`Invoking the handler failed: ${stackOf(error)}`);
+      settleLogger(this.context.logger).error(`Invoking the handler failed: ${stackOf(error)}`);
       return { ...failure(ids, ...outcomeOf(error)), error };
     }
     if (!Array.isArray(output)) return failure(ids, 503, "Invalid model predict output");

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { type ErrorCode, httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
+import { settleLogger } from "../base/logger.js";
 import { nearestKey } from "../base/nearest.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
@@ -104,7 +105,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     for (const [name] of entries) {
       if (ownKeys.includes(name) || isTextParameter(name)) continue;
       const near = nearestKey(name, [...ownKeys, ...textParameters]);
-      ctx.logger.warn(
+      settleLogger(ctx.logger).warn(
         `The model config yaml has an unknown key handler.${name}.${near ? ` Did you mean ${near}?` : ""}`,
       );
     }

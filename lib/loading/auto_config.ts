@@ -1,10 +1,12 @@
 import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { orAborted, throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { describeForeignModel, describeMissingFolder } from "../base/foreign_model.js";
 import { findModelFolder } from "../base/hub_cache.js";
 import { parseJson, readTextIfThere } from "../base/json.js";
 import { isObject } from "../base/objects.js";
+import { OptionReader } from "../base/option_reader.js";
 import { fileLimits } from "../base/regular_file.js";
 
 /** The content of a model's config.json. */
@@ -28,13 +30,20 @@ export class AutoConfig {
    *
    * @param folder A folder with config.json. A relative path is searched in the working directory, then in the model folder of the calling
    * handler. A name of the Hub is searched in the cache of Hugging Face; nothing is downloaded.
+   * @param options.signal Cancels the call with ERR_ABORTED.
    * @returns The parsed file, for modelFromConfig().
    * @throws ShardspeedError ERR_CHECKPOINT if the file does not exist or cannot be read.
    */
-  static async fromPretrained(folder: string): Promise<ModelConfig> {
+  static async fromPretrained(folder: string, options?: { signal?: AbortSignal }): Promise<ModelConfig> {
     if (typeof folder !== "string" || folder === "") {
       throw invalidArgument("folder", "the path of a model folder", folder);
     }
+    const signal = new OptionReader("AutoConfig.fromPretrained option", options, ["signal"]).signal("signal");
+    throwIfAborted(signal);
+    return orAborted(AutoConfig.#read(folder), signal);
+  }
+
+  static async #read(folder: string): Promise<ModelConfig> {
     const path = await findModelFolder(folder, "ERR_CHECKPOINT");
     if (!(await stat(path).catch(() => undefined))) {
       throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(folder)}, config.json among them.`);

@@ -40,10 +40,13 @@ export async function findModelConfigYaml(
   given: string | undefined,
   folder: string,
   logger: Logger,
+  signal: AbortSignal | undefined,
 ): Promise<FoundYaml | undefined> {
   const inFolder = path.join(folder, "model-config.yaml");
   const file = given ?? ((await isThere(inFolder)) ? inFolder : undefined);
-  return file === undefined ? undefined : { file, parsed: await readModelConfigYaml(file, { logger }) };
+  return file === undefined
+    ? undefined
+    : { file, parsed: await readModelConfigYaml(file, { logger, ...(signal ? { signal } : {}) }) };
 }
 
 /**

@@ -43,7 +43,7 @@ export async function openModelFiles(location: string, options: ModelFilesOption
   const archive = await openArchive(location, archiveOptions);
   try {
     const { folder } = archive;
-    const yaml = await findModelConfigYaml(modelConfigYaml ?? archive.configFile, folder, logger);
+    const yaml = await findModelConfigYaml(modelConfigYaml ?? archive.configFile, folder, logger, options.signal);
     const raw = yaml?.parsed.raw ?? {};
     const isPlainModel = archive.handler === assumedHandler && (await isThere(path.join(folder, "config.json")));
     const handler = isPlainModel && handlerInYaml(raw) === undefined ? defaultHandler : archive.handler;

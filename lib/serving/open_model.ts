@@ -93,7 +93,7 @@ export async function openModel(location: string, options?: OpenModelOptions): P
       batchSize: counted.batchSize,
       gpuId: gpuId ?? null,
       modelYamlConfig: overlaySettings(yaml?.parsed.raw ?? {}, settings),
-      logger,
+      logger: options?.logger, // as it is: handlers may know more of its methods
       signal,
     });
     service = await startService(files, context, counted);

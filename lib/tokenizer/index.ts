@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { orAborted, throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { describeMissingFolder } from "../base/foreign_model.js";
 import { findModelFolder } from "../base/hub_cache.js";
@@ -40,13 +41,23 @@ export class AutoTokenizer {
    * @param folder A folder with tokenizer.json, vocab.json and merges.txt, tokenizer.model or vocab.txt; a relative path is looked for from the working directory, then in the model folder of the
    * handler that calls.
    * @param options What to set of it, as in transformers: `{ paddingSide: "left" }`. Default: as its files say.
+   * @param options.signal Cancels the call with ERR_ABORTED.
    * @throws ShardspeedError ERR_TOKENIZER when there is none or it cannot be read, or it lacks a token; ERR_INVALID_ARGUMENT for options.
    */
-  static async fromPretrained(folder: string, options?: TokenizerOptions): Promise<Tokenizer> {
+  static async fromPretrained(
+    folder: string,
+    options?: TokenizerOptions & { signal?: AbortSignal },
+  ): Promise<Tokenizer> {
     if (typeof folder !== "string" || folder === "") {
       throw invalidArgument("folder", "the path of a model folder", folder);
     }
-    const reader = new OptionReader("AutoTokenizer.fromPretrained option", options, optionNames);
+    const reader = new OptionReader("AutoTokenizer.fromPretrained option", options, [...optionNames, "signal"]);
+    const signal = reader.signal("signal");
+    throwIfAborted(signal);
+    return orAborted(AutoTokenizer.#load(folder, reader), signal);
+  }
+
+  static async #load(folder: string, reader: OptionReader): Promise<Tokenizer> {
     const path = await findModelFolder(folder, "ERR_TOKENIZER");
     const tokenizer = await loadTokenizer(path);
     if (tokenizer !== undefined) {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { type Logger, silentLogger } from "../base/logger.js";
+import { type Logger, settleLogger, silentLogger } from "../base/logger.js";
 import { OptionReader } from "../base/option_reader.js";
 import { fileLimits, readRegularFile } from "../base/regular_file.js";
 import { Findings } from "./findings.js";
@@ -29,12 +29,16 @@ export interface ModelConfigOptions {
 /**
  * Reads a `model-config.yaml`, the file of TorchServe's ModelConfig.java and handlers.
  *
+ * @param options.signal Cancels the call with ERR_ABORTED.
  * @throws ShardspeedError ERR_CONFIG if the file cannot be read or is invalid. The message lists all errors, one per line: file, line, column, key, expected and found value.
  */
-export async function readModelConfigYaml(path: string, options?: ModelConfigOptions): Promise<ParsedModelConfig> {
+export async function readModelConfigYaml(
+  path: string,
+  options?: ModelConfigOptions & { signal?: AbortSignal },
+): Promise<ParsedModelConfig> {
   if (typeof path !== "string" || path === "") throw invalidArgument("path", "the path of a YAML file", path);
-  const { logger } = readOptions(options, ["logger"]);
-  return parse(await readText(path), resolve(path), logger);
+  const { logger, signal } = readOptions(options, ["logger", "signal"]);
+  return parse(await readText(path, signal), resolve(path), logger);
 }
 
 /**
@@ -52,17 +56,17 @@ export function parseModelConfigYaml(
   return parse(text, path, logger);
 }
 
-function readOptions(options: unknown, known: readonly string[]): { path: string; logger: Logger } {
+function readOptions(options: unknown, known: readonly string[]) {
   const reader = new OptionReader("model config option", options, known);
   const path = reader.get("path") ?? "model-config.yaml";
   if (typeof path !== "string") throw invalidArgument("path", "a string", path);
   const logger = (reader.get("logger") ?? silentLogger) as Partial<Logger>;
   if (typeof logger.warn !== "function") throw invalidArgument("logger", "an object with a method warn", logger);
-  return { path, logger: logger as Logger };
+  return { path, logger: settleLogger(logger as Logger), signal: reader.signal("signal") };
 }
 
-async function readText(path: string): Promise<string> {
-  const bytes = await readRegularFile(path, { code: "ERR_CONFIG", limitBytes: fileLimits.yaml });
+async function readText(path: string, signal: AbortSignal | undefined): Promise<string> {
+  const bytes = await readRegularFile(path, { code: "ERR_CONFIG", limitBytes: fileLimits.yaml, signal });
   if (bytes === undefined) {
     throw new ShardspeedError("ERR_CONFIG", `Cannot read the model config: there is no file ${resolve(path)}`);
   }
