@@ -64,6 +64,7 @@ export class HandlerService {
   readonly #entry: HandlerFunction;
   readonly #running = new Set<Promise<unknown>>();
   #last: Promise<unknown> = Promise.resolve();
+  #disposed: Promise<void> | undefined;
 
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid handler or context. */
   constructor(handler: HandlerObject | HandlerFunction, context: Context, options: ServiceOptions = {}) {
@@ -83,9 +84,10 @@ export class HandlerService {
   /**
    * Initializes the handler.
    *
-   * @throws ShardspeedError The error of the handler if it is a ShardspeedError; else ERR_HANDLER with that error as cause.
+   * @throws ShardspeedError ERR_DISPOSED after dispose(); the error of the handler if it is a ShardspeedError; else ERR_HANDLER with that error as cause.
    */
   async initialize(): Promise<void> {
+    this.#checkNotDisposed();
     const begin = () =>
       this.#handler === undefined ? this.#entry(undefined, this.context) : this.#handler.initialize?.(this.context);
     try {
@@ -102,12 +104,13 @@ export class HandlerService {
   /**
    * Runs a batch: after the previous batches, or with continuousBatching at once. It does not reject if the handler fails.
    *
-   * @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid array of requests.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT for an invalid array of requests; ERR_DISPOSED after dispose().
    */
   async predict(requests: readonly BatchRequest[], options: PredictOptions = {}): Promise<BatchOutcome> {
     if (!Array.isArray(requests) || !requests.every((request) => typeof request === "object" && request !== null)) {
       throw invalidArgument("requests", "an array of requests", requests);
     }
+    this.#checkNotDisposed();
     const outcome = this.overlaps
       ? this.#predict(requests, options)
       : this.#last.then(() => this.#predict(requests, options));
@@ -118,10 +121,23 @@ export class HandlerService {
     return outcome;
   }
 
-  /** Waits for the pending batches, then ends the handler. */
-  async dispose(): Promise<void> {
+  /** Waits for the pending batches, then ends the handler. New ones are refused from here on. May be called again. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#end();
+    return this.#disposed;
+  }
+
+  async #end(): Promise<void> {
     await Promise.all(this.#running);
     await this.#handler?.dispose?.();
+  }
+
+  #checkNotDisposed(): void {
+    if (this.#disposed === undefined) return;
+    throw new ShardspeedError(
+      "ERR_DISPOSED",
+      `The service of ${this.context.modelName} has been disposed. Make a new one with openModel() or new HandlerService().`,
+    );
   }
 
   async #predict(requests: readonly BatchRequest[], options: PredictOptions): Promise<BatchOutcome> {

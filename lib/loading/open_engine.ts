@@ -91,6 +91,9 @@ async function openSession(binding: NativeBinding, plan: EnginePlan, options: Re
     onProgress?.({ phase: "ready", loadMs });
     return session;
   } catch (error) {
+    // A plan that is refused makes no engine, which would have taken the listener over.
+    if (session === undefined && plan.group !== null && plan.group.listener >= 0)
+      binding.closeListener(plan.group.listener);
     await session?.close();
     throw error;
   } finally {

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Engine } from "../../dist/index.js";
+import { planEngine } from "../../dist/loading/engine_plan.js";
+import { planMemory } from "../../dist/loading/memory_plan.js";
 import type { ModelPlan } from "../../dist/loading/model_plan.js";
+import { openEngine } from "../../dist/loading/open_engine.js";
 import { resolveInitOptions } from "../../dist/loading/options.js";
 import { alone, placeLocally } from "../../dist/loading/placement.js";
 import { startLocally } from "../../dist/loading/start.js";
@@ -192,4 +195,23 @@ describe("a failure of the native engine", () => {
     assert.deepEqual((await pending).ids, [3]);
     await second.dispose();
   });
+});
+
+test("a plan that the native side refuses leaves no listener open", async () => {
+  const { binding } = fakeBinding();
+  const closed: number[] = [];
+  const refusing: NativeBinding = {
+    ...binding,
+    createEngine: () => {
+      throw Object.assign(new Error("spec.layers: expected something else"), { code: "ERR_NATIVE" });
+    },
+    closeListener: (descriptor) => void closed.push(descriptor),
+  };
+  const options = resolveInitOptions({ device: "cpu", threads: 1 });
+  const placement = placeLocally(options, 1, alone, () => oneGpu);
+  const local = planEngine(model, planMemory(model, placement, options, binding), undefined, options.logger);
+  const group = { listener: 7, leaderHost: "::1", leaderPort: 1, key: new Uint8Array(32), silenceLimitMs: 1000 };
+  for (const plan of [local, { ...local, group }, { ...local, group: { ...group, listener: -1 } }])
+    await assert.rejects(openEngine(plan, model, ["cpu"], options, refusing), /expected something else/);
+  assert.deepEqual(closed, [7]);
 });

@@ -6,6 +6,7 @@ import {
   type BatchRequest,
   Context,
   type HandlerFunction,
+  type HandlerObject,
   HandlerService,
   type IntermediateResponse,
   PredictionException,
@@ -261,4 +262,28 @@ describe("a handler that cannot initialise", () => {
     await assert.rejects(start(new ShardspeedError("ERR_CONFIG", "as it is")), hasCode("ERR_CONFIG", /^as it is$/));
     await assert.rejects(serve(thrown("odd")).initialize(), hasCode("ERR_HANDLER", /odd/));
   });
+});
+
+test("after dispose() batches are refused, those before it end, and the handler ends once", async () => {
+  let disposals = 0;
+  let finish = () => {};
+  const handler: HandlerObject = {
+    handle: (data) => new Promise((resolve) => (finish = () => resolve(data.map(() => "x")))),
+    dispose: () => void disposals++,
+  };
+  for (const overlaps of [false, true]) {
+    const context = new Context({ modelName: "late", modelDir: "." });
+    const service = new HandlerService(handler, context, { overlaps });
+    await service.initialize();
+    const pending = service.predict([{ id: "1" }]);
+    const disposed = service.dispose();
+    const refused = { name: "ShardspeedError", code: "ERR_DISPOSED", message: /service of late has been disposed/ };
+    await assert.rejects(service.predict([{ id: "2" }]), refused);
+    await assert.rejects(service.initialize(), refused);
+    finish();
+    assert.equal((await pending).code, 200);
+    await Promise.all([disposed, service.dispose()]);
+    await assert.rejects(service.predict([{ id: "3" }]), refused);
+  }
+  assert.equal(disposals, 2);
 });
