@@ -83,8 +83,11 @@ class CudaBackend final : public Backend {
   }
 
   bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override;
-  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
+  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {
     const TokenTable tokens{of(table).data(), of(table).stride(), firstToken, table.rows()};
+    if (scale != 1)
+      return embedScaledTokens(options_.dtype, buffers_.view(), step.rows, table.cols(), tokens, scale, of(out).data(),
+                               of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
     cuda::embedTokens(options_.dtype, buffers_.view(), step.rows, table.cols(), tokens, of(out).data(),
                       of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
   }
@@ -100,6 +103,12 @@ class CudaBackend final : public Backend {
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
     normalized_ = {};
     normalizeStream(rows, x.cols(), streamOf(x), of(x).stride(), normParams(norm), stream_.get());
+  }
+  void addPart(const Norm* norm, float scale, int64_t rows, const Activations& part, Activations& x) override {
+    normalized_ = {};
+    const NormParams params = norm ? normParams(*norm) : NormParams{};
+    addNormalized(rows, x.cols(), streamOf(part), norm ? &params : nullptr, scale, streamOf(x), of(x).stride(),
+                  stream_.get());
   }
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
   std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
@@ -244,6 +253,8 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
     params.out = collectives_->partial();
   }
   products_.run(params);
+  if (projection.scale != 1 || projection.softCap != 0)
+    scaleLogits(rows, out.cols(), projection.scale, projection.softCap, streamOf(out), of(out).stride(), stream_.get());
   if (summed)
     sumRanks(rows, collectives_->partial(), dataOf(projection.bias), projection.residual, projection.next, out);
 }

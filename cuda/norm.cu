@@ -39,6 +39,22 @@ __global__ void __launch_bounds__(kNormThreads)
   });
 }
 
+__global__ void __launch_bounds__(kNormThreads)
+    addNormalizedKernel(const float* part, int64_t stride, int cols, int paddedCols, RowNorm norm, float scale,
+                        float* x) {
+  NormShared& shared = sharedMemory<NormShared>();
+  pdlWait();
+  pdlTrigger();
+  float* row = x + blockIdx.x * stride;
+  normalize<1>(part + blockIdx.x * stride, 0, 1, cols, paddedCols, norm, shared,
+               [&](int, int col, const float(&values)[4]) {
+                 const float4 before = *reinterpret_cast<const float4*>(row + col);
+                 *reinterpret_cast<float4*>(row + col) =
+                     make_float4(fmaf(scale, values[0], before.x), fmaf(scale, values[1], before.y),
+                                 fmaf(scale, values[2], before.z), fmaf(scale, values[3], before.w));
+               });
+}
+
 LaunchConfig oneBlockARow(const char* name, int64_t rows, cudaStream_t stream) {
   return {name, dim3(static_cast<unsigned>(rows)), dim3(kNormThreads), sizeof(NormShared), stream};
 }
@@ -56,6 +72,13 @@ void normalizeRows(DType dtype, int64_t rows, int64_t cols, const float* in, int
   else
     launch(normalizeRowsKernel<__nv_bfloat16>, config, in, inStride, cols, paddedCols, RowNorm(norm),
            static_cast<__nv_bfloat16*>(out), outStride);
+}
+
+void addNormalized(int64_t rows, int64_t cols, const float* part, const NormParams* norm, float scale, float* x,
+                   int64_t stride, cudaStream_t stream) {
+  if (rows <= 0) return;
+  launch(addNormalizedKernel, oneBlockARow("adding a part", rows, stream), part, stride, cols, padTo(cols, 4),
+         RowNorm(norm), scale, x);
 }
 
 void normalizeStream(int64_t rows, int64_t cols, float* x, int64_t stride, const NormParams& norm,

@@ -66,6 +66,9 @@ void project(const ProjectionParams& params);
 // Writes the padding of out as zeros.
 void normalizeRows(DType dtype, int64_t rows, int64_t cols, const float* in, int64_t inStride, const NormParams* norm,
                    void* out, int64_t outStride, cudaStream_t stream);
+// x[row] += scale norm(part[row]), or scale part[row] where norm is null; fp32, all of one stride
+void addNormalized(int64_t rows, int64_t cols, const float* part, const NormParams* norm, float scale, float* x,
+                   int64_t stride, cudaStream_t stream);
 // x[row] = norm(x[row]), fp32
 void normalizeStream(int64_t rows, int64_t cols, float* x, int64_t stride, const NormParams& norm, cudaStream_t stream);
 

@@ -112,6 +112,37 @@ __global__ void __launch_bounds__(kMostThreads)
     copyRow(in, static_cast<T*>(out) + row * outStride, cols);
 }
 
+// For the models that scale their embeddings; others keep to copies.
+template <typename T, bool kWide>
+__global__ void __launch_bounds__(kMostThreads)
+    embedScaledKernel(StepView step, int64_t cols, TokenTable table, float scale, void* out, int64_t outStride) {
+  pdlWait();
+  const int64_t row = blockIdx.x;
+  if (step.positions[row] < 0) return;
+  const int64_t entry = step.tokenIds[row] - table.firstToken;
+  const bool known = entry >= 0 && entry < table.tokens;
+  const T* in = static_cast<const T*>(table.data) + (known ? entry * table.stride : 0);
+  pdlTrigger();
+  for (int64_t col = threadIdx.x; col < cols; col += blockDim.x) {
+    const float value = known ? __fmul_rn(toFloat(in[col]), scale) : 0.0f;
+    if (kWide)
+      static_cast<float*>(out)[row * outStride + col] = value;
+    else
+      static_cast<T*>(out)[row * outStride + col] = fromFloat<T>(value);
+  }
+}
+
+__global__ void __launch_bounds__(kMostThreads)
+    scaleLogitsKernel(int64_t cols, float scale, float softCap, float* x, int64_t stride) {
+  pdlWait();
+  pdlTrigger();
+  float* row = x + blockIdx.y * stride;
+  const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (col >= cols) return;
+  const float value = __fmul_rn(row[col], scale);
+  row[col] = softCap > 0 ? __fmul_rn(softCap, tanhf(value / softCap)) : value;
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kMostThreads)
     addPositionsKernel(StepView step, int64_t cols, const T* table, int64_t tableStride, int64_t offset, float* out,
@@ -165,6 +196,24 @@ void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, 
     embedAs<__half>(step, rows, cols, table, out, outStride, wide, stream);
   else
     embedAs<__nv_bfloat16>(step, rows, cols, table, out, outStride, wide, stream);
+}
+
+void embedScaledTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const TokenTable& table,
+                       float scale, void* out, int64_t outStride, bool wide, cudaStream_t stream) {
+  if (rows == 0) return;
+  const LaunchConfig config = perRow("embedTokens", rows, cols, stream);
+  const auto run = [&](auto kernel) { launch(kernel, config, step, cols, table, scale, out, outStride); };
+  if (dtype == DType::kF16)
+    run(wide ? embedScaledKernel<__half, true> : embedScaledKernel<__half, false>);
+  else
+    run(wide ? embedScaledKernel<__nv_bfloat16, true> : embedScaledKernel<__nv_bfloat16, false>);
+}
+
+void scaleLogits(int64_t rows, int64_t cols, float scale, float softCap, float* x, int64_t stride,
+                 cudaStream_t stream) {
+  if (rows == 0) return;
+  const dim3 grid(static_cast<unsigned>((cols + kMostThreads - 1) / kMostThreads), static_cast<unsigned>(rows));
+  launch(scaleLogitsKernel, {"scaling logits", grid, dim3(kMostThreads), 0, stream}, cols, scale, softCap, x, stride);
 }
 
 void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,

@@ -23,12 +23,17 @@ struct TokenTable {
 // Columns [cols, outStride) are not written. Rows of position -1 are skipped in all four.
 void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const TokenTable& table, void* out,
                  int64_t outStride, bool wide, cudaStream_t stream);
+// The same, times scale.
+void embedScaledTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const TokenTable& table,
+                       float scale, void* out, int64_t outStride, bool wide, cudaStream_t stream);
 // out[row] += table[positions[row] + offset], out fp32
 void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
                   int64_t offset, float* out, int64_t outStride, cudaStream_t stream);
 // out[i] = in[indices[i]], fp32; entries < 0 are skipped
 void gatherRows(const int32_t* indices, int64_t count, int64_t cols, const float* in, int64_t inStride, float* out,
                 int64_t outStride, cudaStream_t stream);
+// x[i] = softCap tanh(scale x[i] / softCap), or scale x[i] where softCap is 0; fp32
+void scaleLogits(int64_t rows, int64_t cols, float scale, float softCap, float* x, int64_t stride, cudaStream_t stream);
 // out[i] = fp32(in[i]): for reading rows of T back (tests)
 void widenRows(DType dtype, int64_t rows, int64_t cols, const void* in, int64_t inStride, float* out, int64_t outStride,
                cudaStream_t stream);

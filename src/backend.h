@@ -75,10 +75,12 @@ struct Norm {
 // the last block padded with zero rows; out has half as many columns: activation(gate) * up. bias has the same order as
 // W's rows.
 //
-// Where summed is set, W has the columns that this rank holds (in likewise), and out += the sum over all ranks + bias:
-// in the order of the ranks, so that every rank gets the same bits. Then residual is set as well, but neither norm,
-// activation nor gated. `next` is the norm that the following projection of `out` begins with, null = none: a backend
-// may compute it with the sum, while it has the row at hand.
+// scale and softCap are of logits: f(x) = softCap tanh(scale x / softCap) then, without activation, gated or residual.
+//
+// Where summed is set, W has the columns that this rank holds (in likewise), and what is stored, or added where
+// residual is set, is the sum over all ranks + bias: in the order of the ranks, so that every rank gets the same bits.
+// Then neither norm, activation nor gated is set. `next` is the norm that the following projection of `out` begins
+// with, null = none: a backend may compute it with the sum, while it has the row at hand.
 struct Projection {
   const Norm* norm = nullptr;
   const Matrix* weight = nullptr;
@@ -88,6 +90,8 @@ struct Projection {
   bool residual = false;
   bool summed = false;
   const Norm* next = nullptr;
+  float scale = 1;
+  float softCap = 0;  // 0 = off
 };
 
 // What ranks give each other, in elements: how large the buffers must be.
@@ -167,8 +171,9 @@ class Backend {
   // alone. A false of the body gives the step up, and is passed on.
   virtual bool runStep(const Step& step, const std::function<bool(const Step&)>& body) { return body(step); }
 
-  // out[row] = table[tokenIds[row] - firstToken], zeros where that is no row of the table: another rank has it then.
-  virtual void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) = 0;
+  // out[row] = scale table[tokenIds[row] - firstToken], zeros where that is no row of the table: another rank has it.
+  virtual void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale,
+                           Activations& out) = 0;
   // out[row] += table[position of row + offset]
   virtual void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) = 0;
   virtual void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) = 0;
@@ -184,6 +189,8 @@ class Backend {
   virtual void gatherLogits(int64_t /*rows*/, const Activations& /*part*/, Activations* /*whole*/) {}
   // x = norm(x), for models that normalise after the residual
   virtual void normalize(const Norm& norm, int64_t rows, Activations& x) = 0;
+  // x += scale norm(part); norm null = none
+  virtual void addPart(const Norm* norm, float scale, int64_t rows, const Activations& part, Activations& x) = 0;
   // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Turns q and k where positions are rotary,
   // appends k and v to the layer's pages, then out (rows, heads * headDim) = softmax(scale q k^T, masked) v for each
   // head, without a score matrix. qkv may be changed.

@@ -37,10 +37,11 @@ class MemoryCounter : public Backend {
     return std::make_unique<CountedCache>(static_cast<size_t>(pages * counted_.kvPageBytes));
   }
 
-  void embedTokens(const Step&, const Matrix&, int64_t, Activations&) final { refuse(); }
+  void embedTokens(const Step&, const Matrix&, int64_t, float, Activations&) final { refuse(); }
   void addPositions(const Step&, const Matrix&, int64_t, Activations&) final { refuse(); }
   void project(const Projection&, int64_t, const Activations&, Activations&) final { refuse(); }
   void normalize(const Norm&, int64_t, Activations&) final { refuse(); }
+  void addPart(const Norm*, float, int64_t, const Activations&, Activations&) final { refuse(); }
   void attend(const Step&, const AttentionCall&, Activations&, KvCache&, Activations&) final { refuse(); }
   void gatherRows(const Step&, int64_t, int64_t, const Activations&, Activations&) final { refuse(); }
   void readRows(const Activations&, int64_t, float*) final { refuse(); }

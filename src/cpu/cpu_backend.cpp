@@ -71,13 +71,16 @@ class CpuBackend final : public Backend {
     attention_.prepareRotary(tables, maxPositions);
   }
 
-  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
+  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {
     pool_.forEach(step.rows, [&](int64_t row, int) {
       const int64_t index = step.tokenIds[row] - firstToken;
+      float* target = cpu(out).row(row);
       if (index >= 0 && index < table.rows())
-        cpu(table).readRow(index, cpu(out).row(row));
+        cpu(table).readRow(index, target);
       else
-        std::fill_n(cpu(out).row(row), cpu(out).stride(), 0.0f);
+        std::fill_n(target, cpu(out).stride(), 0.0f);
+      if (scale != 1)
+        for (int64_t k = 0; k < table.cols(); ++k) target[k] *= scale;
     });
   }
 
@@ -98,6 +101,19 @@ class CpuBackend final : public Backend {
   int64_t groupNanoseconds() const override { return reduce_ ? reduce_->nanoseconds() : 0; }
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
     pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, x.cols(), cpu(x).row(row), cpu(x).row(row)); });
+  }
+  void addPart(const Norm* norm, float scale, int64_t rows, const Activations& part, Activations& x) override {
+    const int64_t cols = x.cols();
+    pool_.forEach(rows, [&](int64_t row, int worker) {
+      const float* values = cpu(part).row(row);
+      if (norm) {
+        float* normed = Scratch::take(scratch_[static_cast<size_t>(worker)].chains, cpu(part).stride());
+        normRow(*norm, cols, values, normed);
+        values = normed;
+      }
+      float* target = cpu(x).row(row);
+      for (int64_t k = 0; k < cols; ++k) target[k] += scale * values[k];
+    });
   }
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
               Activations& out) override {
@@ -167,7 +183,7 @@ void CpuBackend::project(const Projection& projection, int64_t rows, const Activ
   Projection partial;
   partial.weight = projection.weight;
   projectInto(partial, rows, cpu(in), {reduce_->slot(), cpu(out).stride()});
-  sumSlots(rows, dataOf(projection.bias), true, projection.next, cpu(out));
+  sumSlots(rows, dataOf(projection.bias), projection.residual, projection.next, cpu(out));
 }
 
 void CpuBackend::projectInto(const Projection& projection, int64_t rows, const CpuActivations& in, const Target& out) {
@@ -213,6 +229,8 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
   epilogue.bias = bias ? bias + panel * kLanes : nullptr;
   epilogue.activation = projection.activation;
   epilogue.residual = projection.residual;
+  epilogue.scale = projection.scale;
+  epilogue.softCap = projection.softCap;
   epilogue.rows = rows;
   epilogue.outStride = out.stride;
   epilogue.out = out.data + (projection.gated ? panel / 2 : panel) * kLanes;

@@ -32,6 +32,8 @@ struct Epilogue {
   const float* upBias = nullptr;
   ActivationKind activation = ActivationKind::kNone;
   bool residual = false;
+  float scale = 1;    // of logits, as in Projection
+  float softCap = 0;  // 0 = off
   int64_t rows = 0;
   float* out = nullptr;  // (rows, outStride), kLanes of each row
   int64_t outStride = 0;

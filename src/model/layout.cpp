@@ -91,7 +91,8 @@ bool holdsPositions(const ModelSpec& spec, const Shard& shard) {
 std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard) {
   std::vector<MatrixLayout> layouts = {tokensLayout(spec, shard)};
   if (!spec.logits().tied) layouts.push_back(headLayout(spec, shard));
-  if (holdsPositions(spec, shard)) layouts.push_back(positionsLayout(spec));
+  if (holdsPositions(spec, shard) && std::holds_alternative<LearnedPositions>(*spec.embedding.positions))
+    layouts.push_back(positionsLayout(spec));
   if (spec.projectsEmbedding()) {
     layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embedding.width));
     layouts.push_back(plainLayout("head.projection", spec.embedding.width, spec.hiddenSize));

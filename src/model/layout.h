@@ -45,7 +45,7 @@ MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer
 // The heads of a layer that the rank computes.
 AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t layer);
 
-// Whether the rank holds the table of learned positions: one does, since embeddings are summed over ranks.
+// Whether the rank holds the table of positions: one does, since embeddings are summed over ranks.
 bool holdsPositions(const ModelSpec& spec, const Shard& shard);
 
 // All matrices of a rank.

@@ -71,7 +71,7 @@ class Loader {
   void build(ModelWeights& weights) {
     weights.tokens = matrix(tokensLayout(spec_, shard_));
     if (holdsPositions(spec_, shard_))
-      weights.positions = matrix(positionsLayout(spec_));
+      weights.positions = positions();
     else if (spec_.embedding.positions)
       used_.insert("embed.positions.weight");  // rank 0's
     if (spec_.projectsEmbedding()) {
@@ -90,11 +90,23 @@ class Loader {
 
   void buildLayer(LayerWeights& layer, int64_t n) {
     const LayerSpec& kind = spec_.layer(n);
-    fillNorm(layer.attentionNorm, kind.norms.norm, layerRole(n, "attn.norm"));
+    const auto& [norm, input, output] = kind.norms;
+    const bool behindSums = kind.residual == Residual::kPostNorm;
+    if (input || behindSums) fillNorm(layer.attentionNorm, norm, layerRole(n, "attn.norm"));
     layer.attention = {linear(qkvLayout(spec_, shard_, n)), linear(outputLayout(spec_, shard_, n))};
-    if (kind.residual != Residual::kSharedNormParallel)
-      fillNorm(layer.feedForwardNorm, kind.norms.norm, layerRole(n, "mlp.norm"));
+    if ((input || behindSums) && kind.residual != Residual::kSharedNormParallel)
+      fillNorm(layer.feedForwardNorm, norm, layerRole(n, "mlp.norm"));
     layer.feedForward = DenseWeights{linear(upLayout(spec_, shard_, n)), linear(downLayout(spec_, shard_, n))};
+    if (!output) return;
+    fillNorm(layer.attentionOutputNorm, norm, layerRole(n, "attn.out_norm"));
+    fillNorm(layer.feedForwardOutputNorm, norm, layerRole(n, "mlp.out_norm"));
+  }
+
+  // The table of learned positions, or that of sinusoidal ones, which is computed.
+  std::unique_ptr<Matrix> positions() {
+    const MatrixLayout layout = positionsLayout(spec_);
+    if (std::holds_alternative<LearnedPositions>(*spec_.embedding.positions)) return matrix(layout);
+    return matrix(layout, makeSinusoidalRowReader(layout.rows, layout.cols()));
   }
 
   // Null where the checkpoint has no such role: an absent bias, or the ones of a norm without weights.
@@ -114,13 +126,15 @@ class Loader {
     return reader;
   }
 
-  std::unique_ptr<Matrix> matrix(const MatrixLayout& layout) {
+  // computed: instead of what the checkpoint has
+  std::unique_ptr<Matrix> matrix(const MatrixLayout& layout, std::shared_ptr<RowReader> computed = nullptr) {
     std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols(), options_.dtype);
     auto sources = std::make_unique<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>();
     bool scattered = false;
     for (const MatrixPart& part : layout.parts) {
       std::shared_ptr<RowReader> rows =
-          reader(part.role + ".weight", part.roleRows, layout.roleCols, part.source, layout.source);
+          computed ? computed
+                   : reader(part.role + ".weight", part.roleRows, layout.roleCols, part.source, layout.source);
       if (!rows) throw Error("ERR_CHECKPOINT", "the weight role " + part.role + ".weight is missing");
       scattered = scattered || rows->scattered();
       sources->emplace_back(part, std::move(rows));
@@ -154,18 +168,20 @@ class Loader {
 
   Linear linear(const MatrixLayout& layout) { return {matrix(layout), bias(layout)}; }
 
-  std::unique_ptr<Vector> normVector(const std::string& role) {
+  // offset: added to what is stored
+  std::unique_ptr<Vector> normVector(const std::string& role, float offset) {
     const auto rows = options_.plan ? reader(role, 1, spec_.hiddenSize, {0, 1}, {0, spec_.hiddenSize}) : nullptr;
     if (!rows) return nullptr;
     std::vector<float> values(static_cast<size_t>(spec_.hiddenSize));
     rows->read(0, 1, DType::kF32, values.data());
     vectorBytes_ += rows->storedRowBytes();
+    for (float& value : values) value += offset;
     return backend_.makeVector(values.data(), spec_.hiddenSize);
   }
 
   void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role) {
-    norm.weight = normVector(role + ".weight");
-    norm.bias = normVector(role + ".bias");
+    norm.weight = normVector(role + ".weight", spec.weightOffset);
+    norm.bias = normVector(role + ".bias", 0);
     norm.norm = {spec.kind, spec.epsilon, norm.weight.get(), norm.bias.get()};
   }
 

@@ -344,6 +344,32 @@ class RandomRowReader : public RowReader {
   uint64_t seed_ = 0;
 };
 
+class SinusoidalRowReader : public RowReader {
+ public:
+  SinusoidalRowReader(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {}
+
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  int64_t storedRowBytes() const override { return 0; }  // nothing is read
+
+  void read(int64_t first, int64_t count, DType dtype, void* out) const override {
+    const int64_t half = cols_ / 2;
+    // As transformers rounds them: frequencies and angles are fp32 numbers.
+    const auto step = static_cast<float>(-std::log(10000.0) / static_cast<double>(std::max<int64_t>(half - 1, 1)));
+    auto* target = static_cast<uint8_t*>(out);
+    for (int64_t row = first; row < first + count; ++row)
+      for (int64_t col = 0; col < cols_; ++col, target += dtypeSize(dtype)) {
+        const auto exponent = static_cast<double>(static_cast<float>(col % half) * step);
+        const auto angle = static_cast<double>(static_cast<float>(row) * static_cast<float>(std::exp(exponent)));
+        const double value = col < half ? std::sin(angle) : col < 2 * half ? std::cos(angle) : 0;
+        storeFloat(dtype, static_cast<float>(value), target);
+      }
+  }
+
+ private:
+  int64_t rows_, cols_;
+};
+
 }  // namespace
 
 int64_t viewRows(const WeightView& view) {
@@ -364,6 +390,10 @@ std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared
 std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols,
                                                DType dtype) {
   return std::make_unique<RandomRowReader>(role, cols, heldRows, heldCols, dtype);
+}
+
+std::unique_ptr<RowReader> makeSinusoidalRowReader(int64_t rows, int64_t cols) {
+  return std::make_unique<SinusoidalRowReader>(rows, cols);
 }
 
 }  // namespace shardspeed

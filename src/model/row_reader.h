@@ -89,4 +89,7 @@ std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared
 std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols,
                                                DType dtype);
 
+// Rows of sinusoidal positions, of so many columns: SinusoidalPositions.
+std::unique_ptr<RowReader> makeSinusoidalRowReader(int64_t rows, int64_t cols);
+
 }  // namespace shardspeed

@@ -35,13 +35,15 @@ using FeedForwardWeights = std::variant<DenseWeights>;
 struct LayerWeights {
   NormWeights attentionNorm;
   AttentionWeights attention;
-  NormWeights feedForwardNorm;  // not where the two parts share a norm
+  NormWeights attentionOutputNorm;  // of what attention computes
+  NormWeights feedForwardNorm;      // not where the two parts share a norm
   FeedForwardWeights feedForward;
+  NormWeights feedForwardOutputNorm;
 };
 
 struct ModelWeights {
   std::unique_ptr<Matrix> tokens;     // (vocab, embedding)
-  std::unique_ptr<Matrix> positions;  // (positions + offset, hidden), null where positions are not learned
+  std::unique_ptr<Matrix> positions;  // (positions + offset, hidden), null where none are added
   Linear embedProjection;             // (hidden, embedding), null where embedding = hidden
   Linear headProjection;              // (embedding, hidden), likewise
   NormWeights embeddingNorm;

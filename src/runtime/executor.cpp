@@ -4,10 +4,17 @@
 
 namespace shardspeed {
 
+// Null where no layer needs it.
+static std::unique_ptr<Activations> makePart(const ModelSpec& spec, Backend& backend, int64_t maxRows) {
+  if (std::all_of(spec.kinds.begin(), spec.kinds.end(), PartContext::addsAsItComes)) return nullptr;
+  return backend.makeActivations(maxRows, spec.hiddenSize, Width::kWide);
+}
+
 Executor::Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights& weights, Backend& backend,
                    KvCache& cache, int64_t maxRows, int64_t maxTokens)
     : shard_(shard),
-      context_{spec, shard_, weights, backend, maxRows},
+      part_(makePart(spec, backend, maxRows)),
+      context_{spec, shard_, weights, backend, maxRows, part_.get()},
       hidden_(backend.makeActivations(maxRows, spec.hiddenSize, Width::kWide)),
       embedding_(context_),
       attention_(context_, cache),
@@ -52,7 +59,7 @@ const Norm* Executor::normAhead(int64_t layer) const {
 void Executor::runLayer(const Step& step, int64_t index) {
   const LayerWeights& layer = context_.layer(index);
   const Norm* attentionNorm = normAhead(index);
-  const Norm* feedForwardNorm = &layer.feedForwardNorm.norm;
+  const Norm* feedForwardNorm = attentionNorm ? &layer.feedForwardNorm.norm : nullptr;
   const Norm* next = normAhead(index + 1);
   switch (context_.spec.layer(index).residual) {
     case Residual::kSequential:

@@ -41,6 +41,7 @@ class Executor {
   void runLayer(const Step& step, int64_t index);
 
   const Shard shard_;
+  std::unique_ptr<Activations> part_;  // (rows, hidden), where what parts compute is not added as it comes
   const PartContext context_;
   std::unique_ptr<Activations> hidden_;  // (rows, hidden): the residual stream
   EmbeddingPart embedding_;

@@ -20,26 +20,18 @@ Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
   if (layer.attention.qkNorm) return "norms of queries and keys";
   if (layer.attention.sinks) return "attention sinks";
   if (layer.attention.temperature) return "a temperature of queries";
-  if (layer.norms.norm.weightOffset != 0) return "an offset of norm weights";
   const auto* dense = std::get_if<DenseFeedForward>(&layer.feedForward);
   if (dense && dense->activation == ActivationKind::kXielu) return "xIELU";
-  if (layer.norms.output) return "norms of what a part of a layer computes";
-  if (layer.norms.input == isPostNorm)
-    return isPostNorm ? "norms both ahead of a part and behind its sum" : "parts without a norm ahead of them";
-  if (layer.residualScale != 1) return "a scale of what a part of a layer computes";
+  if (isPostNorm && layer.norms.input) return "norms both ahead of a part and behind its sum";
+  if (isPostNorm && layer.norms.output) return "norms both of what a part computes and behind its sum";
   return {};
 }
 
 Found unsupportedByEngine(const ModelSpec& spec) {
   for (const LayerSpec& kind : spec.kinds)
     if (const Found found = unsupportedLayer(kind, spec.kinds[0])) return found;
-  if (spec.embedding.scale != 1) return "a scale of embeddings";
-  const auto& positions = spec.embedding.positions;
-  if (positions && std::holds_alternative<SinusoidalPositions>(*positions)) return "sinusoidal positions";
   for (const RotarySpec& table : spec.rotaryTables)
     if (table.longer) return "other rotary frequencies for long sequences";
-  if (spec.logits().scale != 1) return "a scale of logits";
-  if (spec.logits().softCap != 0) return "a soft cap of logits";
   return {};
 }
 

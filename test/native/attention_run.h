@@ -115,7 +115,7 @@ class BackendTarget final : public AttentionTarget {
 
   std::vector<float> attend(const Step& step, int64_t layer) override {
     backend_.runStep(step, [&](const Step& computed) {
-      backend_.embedTokens(computed, *table_, 0, *qkv_);
+      backend_.embedTokens(computed, *table_, 0, 1, *qkv_);
       backend_.attend(computed, call_.forLayer(layer), *qkv_, *cache_, *out_);
       return true;
     });

@@ -33,7 +33,7 @@ static std::unique_ptr<Activations> activationsOf(Backend& backend, int64_t rows
   Step step;
   step.rows = rows;
   step.tokenIds = ids.data();
-  backend.embedTokens(step, *table, 0, *activations);
+  backend.embedTokens(step, *table, 0, 1, *activations);
   return activations;
 }
 
@@ -152,7 +152,7 @@ TEST(cpu_backend, embeddings_and_positions) {
         const auto table = matrixOf(*backend, 37, cols, dtype, tokens);
         const auto places = matrixOf(*backend, 52, cols, dtype, positions);
         const auto out = backend->makeActivations(7, cols, Width::kWide);
-        backend->embedTokens(step, *table, 0, *out);
+        backend->embedTokens(step, *table, 0, 1, *out);
         results.push_back(valuesOf(*backend, *out, 7));
         backend->addPositions(step, *places, 2, *out);
         results.push_back(valuesOf(*backend, *out, 7));
@@ -218,7 +218,7 @@ TEST(cpu_backend, matrices_keep_what_is_written) {
     step.rows = 37;
     step.tokenIds = ids.data();
     const auto out = cpu.backend->makeActivations(37, 5, Width::kWide);
-    cpu.backend->embedTokens(step, *matrix, 0, *out);
+    cpu.backend->embedTokens(step, *matrix, 0, 1, *out);
     CHECK_BITS(valuesOf(*cpu.backend, *out, 37).data(), expected.data(), 37 * 5);
   }
 }

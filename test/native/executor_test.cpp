@@ -7,6 +7,7 @@
 #include "model/layout.h"
 #include "reference.h"
 #include "tiny_model.h"
+#include "variant_specs.h"
 
 namespace shardspeed::test {
 
@@ -148,6 +149,50 @@ TEST(executor, parallel_residuals_and_norms_behind_the_embedding) {
   checkSpec("layers of two kinds", spec);
   denseOf(spec.kinds[1]).size = 21;
   checkSpec("layers of two sizes", spec);
+}
+
+TEST(executor, output_norms_and_scales) {
+  for (const bool input : {true, false})
+    for (const Residual residual : {Residual::kSequential, Residual::kParallel, Residual::kSharedNormParallel}) {
+      ModelSpec spec = residual == Residual::kSequential ? llamaSpec() : optSpec();
+      setResidual(spec, residual);
+      setOutputNorms(spec, input);
+      checkSpec("norms of what parts compute", spec);
+      for (LayerSpec& kind : spec.kinds) kind.residualScale = 0.3f;
+      checkSpec("and a scale", spec);
+    }
+  ModelSpec spec = llamaSpec();
+  spec.kinds[1].residualScale = 0.22f;
+  checkSpec("a scale of one layer's parts", spec);
+  spec.kinds[1].norms.norm.weightOffset = 1;
+  std::get<LogitsOutput>(spec.output).norm->weightOffset = 1;
+  checkSpec("offsets of norm weights", spec);
+  spec = optSpec();
+  setPostNorm(spec);
+  for (LayerSpec& kind : spec.kinds) kind.residualScale = 1.5f;
+  checkSpec("a scale and norms behind the sum", spec);
+}
+
+TEST(executor, scales_of_embeddings_and_logits) {
+  for (const bool tied : {true, false}) {
+    ModelSpec spec = optSpec();
+    spec.embedding.scale = 2.5f;
+    logitsOf(spec).tied = tied;
+    logitsOf(spec).scale = 0.3f;
+    checkSpec("scales", spec);
+    logitsOf(spec).softCap = 0.7f;
+    checkSpec("and a soft cap", spec);
+    spec.embedding.width = 20;
+    checkSpec("of a projected embedding", spec);
+  }
+  ModelSpec spec = optSpec();
+  spec.embedding.positions = SinusoidalPositions{2};
+  checkSpec("sinusoidal positions", spec);
+  checkSpec("sinusoidal positions in 16 bits", spec, DType::kF16, DType::kF16);
+}
+
+TEST(executor, every_variant) {
+  for (const Variant& variant : variants()) checkSpec(variant.name.c_str(), variant.spec);
 }
 
 TEST(executor, every_activation_and_dtype) {

@@ -194,11 +194,12 @@ class ReferenceBackend final : public Backend {
   size_t kvPageBytes(int64_t, const AttentionShape&) const override { return 0; }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { rotary_ = tables; }
 
-  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, Activations& out) override {
+  void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {
     for (int64_t row = 0; row < step.rows; ++row) {
       const int64_t index = step.tokenIds[row] - firstToken;
       const bool held = index >= 0 && index < table.rows();
-      for (int64_t k = 0; k < table.cols(); ++k) at(out, row, k) = held ? of(table).at(index, k) : 0;
+      for (int64_t k = 0; k < table.cols(); ++k)
+        at(out, row, k) = held ? of(table).at(index, k) * static_cast<double>(scale) : 0;
     }
   }
 
@@ -224,6 +225,9 @@ class ReferenceBackend final : public Backend {
         const int64_t gate = column / kGateBlock * 2 * kGateBlock + column % kGateBlock;
         double value = activationOf(projection.activation, dot(projection.gated ? gate : column));
         if (projection.gated) value *= dot(gate + kGateBlock);
+        value *= static_cast<double>(projection.scale);
+        const auto cap = static_cast<double>(projection.softCap);
+        if (cap > 0) value = cap * std::tanh(value / cap);
         at(out, row, column) = value + (projection.residual ? at(out, row, column) : 0);
       }
     }
@@ -233,6 +237,15 @@ class ReferenceBackend final : public Backend {
     for (int64_t row = 0; row < rows; ++row) {
       auto& values = static_cast<ReferenceActivations&>(x).rows.at(static_cast<size_t>(row));
       values = normed(norm, values);
+    }
+  }
+
+  void addPart(const Norm* norm, float scale, int64_t rows, const Activations& part, Activations& x) override {
+    for (int64_t row = 0; row < rows; ++row) {
+      std::vector<double> values = of(part).rows.at(static_cast<size_t>(row));
+      if (norm) values = normed(*norm, values);
+      for (int64_t k = 0; k < x.cols(); ++k)
+        at(x, row, k) += static_cast<double>(scale) * values[static_cast<size_t>(k)];
     }
   }
 

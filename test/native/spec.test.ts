@@ -302,18 +302,10 @@ test("what the layer loop does not compute is named before anything is loaded", 
   const answers: [path: string, value: unknown, answer: RegExp][] = [
     ["kinds.0.attention.qkNorm", qkNorm, /norms of queries and keys/],
     ["kinds.0.attention.temperature", temperature, /a temperature of queries/],
-    ["kinds.0.norms.norm.weightOffset", 1, /an offset of norm weights/],
     ["kinds.0.feedForward.activation", "xielu", /xIELU/],
-    ["embedding.scale", 2, /a scale of embeddings/],
-    ["embedding.positions", { kind: "sinusoidal", offset: 0 }, /sinusoidal positions/],
     ["rotaryTables.0.long", long, /other rotary frequencies for long sequences/],
     ["kinds.0.attention.sinks", true, /attention sinks/],
-    ["kinds.0.norms.output", true, /norms of what a part/],
-    ["kinds.0.norms.input", false, /without a norm/],
     ["kinds.0.residual", "post-norm", /both ahead of a part and behind/],
-    ["kinds.0.residualScale", 0.5, /a scale of what a part/],
-    ["output.scale", 0.5, /a scale of logits/],
-    ["output.softCap", 30, /a soft cap of logits/],
   ];
   for (const [path, value, answer] of answers) assert.match(ask(path, value) ?? "nothing", answer, path);
   const wider = {

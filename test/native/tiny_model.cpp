@@ -5,6 +5,7 @@
 
 #include "reference.h"
 #include "stored.h"
+#include "variant_specs.h"
 
 namespace shardspeed::test {
 
@@ -31,6 +32,13 @@ void setResidual(ModelSpec& spec, Residual residual) {
   for (LayerSpec& kind : spec.kinds) {
     kind.residual = residual;
     kind.norms.input = residual != Residual::kPostNorm;
+  }
+}
+
+void setOutputNorms(ModelSpec& spec, bool input) {
+  for (LayerSpec& kind : spec.kinds) {
+    kind.norms.output = true;
+    kind.norms.input = input;
   }
 }
 
@@ -115,21 +123,22 @@ std::vector<ModelSpec> variedSpecs() {
   setResidual(sharedNorm, Residual::kSharedNormParallel);
   denseOf(sharedNorm.kinds[1]).size = 21;
   result.push_back(sharedNorm);
+  for (const Variant& variant : variants()) result.push_back(variant.spec);
   return result;
 }
 
 TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, bool normWeights)
     : spec_(std::move(spec)), stored_(stored), biases_(biases), normWeights_(normWeights), random_(seed) {
   add("embed.tokens.weight", spec_.vocabSize, spec_.embedding.width, 1);
-  if (spec_.embedding.positions)
+  if (spec_.embedding.positions && std::holds_alternative<LearnedPositions>(*spec_.embedding.positions))
     add("embed.positions.weight", spec_.maxPositions + positionOffset(*spec_.embedding.positions), spec_.hiddenSize,
         0.5f);
   if (spec_.projectsEmbedding()) {
     addLinear("embed.projection", spec_.hiddenSize, spec_.embedding.width);
     addLinear("head.projection", spec_.embedding.width, spec_.hiddenSize);
   }
-  if (spec_.embedding.norm) addNorm("embed.norm", *spec_.embedding.norm);
-  if (spec_.logits().norm) addNorm("norm", *spec_.logits().norm);
+  if (spec_.embedding.norm) addNorm("embed.norm", *spec_.embedding.norm, spec_.hiddenSize);
+  if (spec_.logits().norm) addNorm("norm", *spec_.logits().norm, spec_.hiddenSize);
   if (!spec_.logits().tied) addLinear("head", spec_.vocabSize, spec_.embedding.width);
   for (int64_t n = 0; n < spec_.layerCount(); ++n) addLayer("layers." + std::to_string(n) + ".", spec_.layer(n));
   std::vector<uint8_t> bytes(10);  // as a header would be
@@ -151,12 +160,26 @@ TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, b
 void TinyModel::addLayer(const std::string& layer, const LayerSpec& spec) {
   const AttentionSpec& attention = spec.attention;
   const auto& dense = std::get<DenseFeedForward>(spec.feedForward);
-  addNorm(layer + "attn.norm", spec.norms.norm);
-  if (spec.residual != Residual::kSharedNormParallel) addNorm(layer + "mlp.norm", spec.norms.norm);
+  if (spec.norms.input || spec.residual == Residual::kPostNorm) {
+    addNorm(layer + "attn.norm", spec.norms.norm, spec_.hiddenSize);
+    if (spec.residual != Residual::kSharedNormParallel) addNorm(layer + "mlp.norm", spec.norms.norm, spec_.hiddenSize);
+  }
+  if (spec.norms.output) {
+    addNorm(layer + "attn.out_norm", spec.norms.norm, spec_.hiddenSize);
+    addNorm(layer + "mlp.out_norm", spec.norms.norm, spec_.hiddenSize);
+  }
   addLinear(layer + "attn.q", attention.heads * attention.headDim, spec_.hiddenSize);
   addLinear(layer + "attn.k", attention.kvHeads * attention.headDim, spec_.hiddenSize);
   addLinear(layer + "attn.v", attention.kvHeads * attention.headDim, spec_.hiddenSize);
   addLinear(layer + "attn.o", spec_.hiddenSize, attention.heads * attention.headDim);
+  if (const auto& norm = attention.qkNorm) {
+    const bool shared = norm->span == QkNormSpan::kHead && !norm->headWeights;
+    const int64_t heads = shared ? 1 : attention.heads, kvHeads = shared ? 1 : attention.kvHeads;
+    addNorm(layer + "attn.q_norm", norm->norm, heads * attention.headDim);
+    addNorm(layer + "attn.k_norm", norm->norm, kvHeads * attention.headDim);
+  }
+  if (attention.sinks) add(layer + "attn.sinks.weight", 1, attention.heads, 1);
+  if (dense.activation == ActivationKind::kXielu) add(layer + "mlp.xielu.weight", 1, 2, 0.5f);
   if (dense.gated) addLinear(layer + "mlp.gate", dense.size, spec_.hiddenSize);
   addLinear(layer + "mlp.up", dense.size, spec_.hiddenSize);
   addLinear(layer + "mlp.down", spec_.hiddenSize, dense.size);
@@ -175,10 +198,10 @@ void TinyModel::addLinear(const std::string& role, int64_t rows, int64_t cols) {
   if (biases_ && role.find("attn.k") == std::string::npos) add(role + ".bias", 1, rows, 0.3f);
 }
 
-void TinyModel::addNorm(const std::string& role, const NormSpec& spec) {
+void TinyModel::addNorm(const std::string& role, const NormSpec& spec, int64_t width) {
   if (!normWeights_) return;
-  add(role + ".weight", 1, spec_.hiddenSize, 0.2f, 1);
-  if (spec.kind == NormKind::kLayer) add(role + ".bias", 1, spec_.hiddenSize, 0.2f);
+  add(role + ".weight", 1, width, 0.2f, 1);
+  if (spec.kind == NormKind::kLayer) add(role + ".bias", 1, width, 0.2f);
 }
 
 std::vector<double> TinyModel::linear(const std::string& role, const std::vector<double>& x, DType engine) const {
@@ -200,7 +223,9 @@ std::vector<double> TinyModel::norm(const std::string& role, const NormSpec& spe
     return found == tensors_.end() ? std::vector<double>{}
                                    : std::vector<double>(found->second.values.begin(), found->second.values.end());
   };
-  const std::vector<double> weight = doubles(role + ".weight"), bias = doubles(role + ".bias");
+  std::vector<double> weight = doubles(role + ".weight");
+  const std::vector<double> bias = doubles(role + ".bias");
+  for (double& value : weight) value += static_cast<double>(spec.weightOffset);
   return normOf(spec.kind, static_cast<double>(spec.epsilon), weight.empty() ? nullptr : weight.data(),
                 bias.empty() ? nullptr : bias.data(), x);
 }
@@ -209,33 +234,106 @@ static void addTo(std::vector<double>& target, const std::vector<double>& values
   for (size_t i = 0; i < target.size(); ++i) target[i] += values[i];
 }
 
+// As the engine keeps the table.
+static std::vector<double> sinusoid(int64_t row, int64_t width, DType engine) {
+  const int64_t half = width / 2;
+  std::vector<double> values(static_cast<size_t>(width));
+  for (int64_t j = 0; j < half; ++j) {
+    // Rounded as models were trained with.
+    const auto exponent =
+        static_cast<float>(j) * static_cast<float>(-std::log(10000.0) / static_cast<double>(half - 1));
+    const auto frequency = static_cast<float>(std::exp(static_cast<double>(exponent)));
+    const auto angle = static_cast<double>(static_cast<float>(row) * frequency);
+    values[static_cast<size_t>(j)] = static_cast<double>(roundedTo(engine, static_cast<float>(std::sin(angle))));
+    values[static_cast<size_t>(half + j)] = static_cast<double>(roundedTo(engine, static_cast<float>(std::cos(angle))));
+  }
+  return values;
+}
+
+// The first key that a query sees.
+static size_t firstVisible(const AttentionMask& mask, int64_t position) {
+  int64_t first = 0;
+  if (const auto* window = std::get_if<WindowMask>(&mask)) first = std::max<int64_t>(0, position - window->size + 1);
+  if (const auto* chunk = std::get_if<ChunkMask>(&mask)) first = position / chunk->size * chunk->size;
+  return static_cast<size_t>(first);
+}
+
+// Queries or keys of one token by the norm that a layer has for them.
+void TinyModel::normHeads(const std::string& role, const QkNormSpec& spec, int64_t dim, std::vector<double>& x) const {
+  const size_t span = spec.span == QkNormSpan::kRow ? x.size() : static_cast<size_t>(dim);
+  const auto at = [&](const std::string& name, size_t index) -> const float* {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) return nullptr;
+    return found->second.values.data() + (spec.headWeights ? index : 0);
+  };
+  for (size_t first = 0; first < x.size(); first += span) {
+    std::vector<double> weight(span, 1), bias(span, 0);
+    const float* weights = at(role + ".weight", first);
+    const float* biases = at(role + ".bias", first);
+    for (size_t k = 0; k < span; ++k) {
+      if (weights) weight[k] = static_cast<double>(weights[k]) + static_cast<double>(spec.norm.weightOffset);
+      if (biases) bias[k] = static_cast<double>(biases[k]);
+    }
+    const auto begin = x.begin() + static_cast<std::ptrdiff_t>(first);
+    const std::vector<double> part(begin, begin + static_cast<std::ptrdiff_t>(span));
+    const std::vector<double> normed =
+        normOf(spec.norm.kind, static_cast<double>(spec.norm.epsilon), weight.data(), bias.data(), part);
+    std::copy(normed.begin(), normed.end(), begin);
+  }
+}
+
 std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t totalLength,
                                       const std::vector<double>& x, std::vector<std::vector<double>>& keys,
                                       std::vector<std::vector<double>>& values, DType engine) const {
-  const std::string layer = "layers." + std::to_string(index) + ".";
+  const std::string layer = "layers." + std::to_string(index) + ".attn.";
   const AttentionSpec& attention = spec_.layer(index).attention;
-  std::vector<double> query = linear(layer + "attn.q", x, engine), key = linear(layer + "attn.k", x, engine);
   const auto dim = static_cast<size_t>(attention.headDim);
-  if (const auto* rotary = std::get_if<RotaryPositions>(&attention.positions)) {
-    const RotarySpec& table = spec_.rotaryTables[static_cast<size_t>(rotary->table)];
-    for (size_t at = 0; at < query.size(); at += dim) rotate(table, position, totalLength, &query[at]);
-    for (size_t at = 0; at < key.size(); at += dim) rotate(table, position, totalLength, &key[at]);
-  }
-  keys.push_back(key);
-  values.push_back(linear(layer + "attn.v", x, engine));
+  const auto limited = [&](std::vector<double> row) {
+    const auto clamp = static_cast<double>(attention.clamp);
+    for (double& value : row)
+      if (clamp > 0) value = std::clamp(value, -clamp, clamp);
+    return row;
+  };
+  const auto prepared = [&](const std::string& name) {
+    std::vector<double> row = linear(layer + name, x, engine);
+    const auto& norm = attention.qkNorm;
+    if (norm && !norm->afterPositions) normHeads(layer + name + "_norm", *norm, attention.headDim, row);
+    row = limited(std::move(row));
+    if (const auto* rotary = std::get_if<RotaryPositions>(&attention.positions))
+      for (size_t at = 0; at < row.size(); at += dim)
+        rotate(spec_.rotaryTables[static_cast<size_t>(rotary->table)], position, totalLength, &row[at], rotary->layout);
+    if (norm && norm->afterPositions) normHeads(layer + name + "_norm", *norm, attention.headDim, row);
+    return row;
+  };
+  std::vector<double> query = prepared("q");
+  if (const auto& heat = attention.temperature)
+    for (double& value : query)
+      value *=
+          1 + static_cast<double>(heat->scale) * std::log(1 + std::floor(static_cast<double>(position + heat->offset) /
+                                                                         static_cast<double>(heat->period)));
+  keys.push_back(prepared("k"));
+  values.push_back(limited(linear(layer + "v", x, engine)));
   std::vector<double> mixed;
+  const size_t first = firstVisible(attention.mask, position);
   for (int64_t head = 0; head < attention.heads; ++head) {
     const size_t kvAt = static_cast<size_t>(head / (attention.heads / attention.kvHeads)) * dim;
     std::vector<const double*> headKeys, headValues;
-    for (size_t t = 0; t < keys.size(); ++t) {
+    for (size_t t = first; t < keys.size(); ++t) {
       headKeys.push_back(&keys[t][kvAt]);
       headValues.push_back(&values[t][kvAt]);
     }
+    ScoreTerms terms;
+    terms.softCap = static_cast<double>(attention.softCap);
+    terms.firstDistance = static_cast<double>(first) - static_cast<double>(position);
+    if (const auto* alibi = std::get_if<AlibiPositions>(&attention.positions))
+      terms.slope = static_cast<double>(alibi->slopes[static_cast<size_t>(head)]);
+    if (attention.sinks)
+      terms.sink = static_cast<double>(tensors_.at(layer + "sinks.weight").values[static_cast<size_t>(head)]);
     const std::vector<double> result = attentionOf(&query[static_cast<size_t>(head) * dim], headKeys, headValues, dim,
-                                                   static_cast<double>(attention.scale));
+                                                   static_cast<double>(attention.scale), terms);
     mixed.insert(mixed.end(), result.begin(), result.end());
   }
-  return linear(layer + "attn.o", mixed, engine);
+  return linear(layer + "o", mixed, engine);
 }
 
 std::vector<double> TinyModel::feedForward(int64_t index, const std::vector<double>& x, DType engine) const {
@@ -254,25 +352,32 @@ void TinyModel::runLayer(int64_t index, std::vector<double>& hidden, const Part&
                          const Part& feedForward) const {
   const LayerSpec& layer = spec_.layer(index);
   const std::string stem = "layers." + std::to_string(index) + ".";
-  const auto attentionNorm = [&] { return norm(stem + "attn.norm", layer.norms.norm, hidden); };
-  const auto feedForwardNorm = [&] { return norm(stem + "mlp.norm", layer.norms.norm, hidden); };
+  const auto normOfHidden = [&](const char* role) { return norm(stem + role, layer.norms.norm, hidden); };
+  const auto ahead = [&](const char* role) { return layer.norms.input ? normOfHidden(role) : hidden; };
+  const auto outputOf = [&](const char* role, std::vector<double> values) {
+    if (layer.norms.output) values = norm(stem + role, layer.norms.norm, values);
+    for (double& value : values) value *= static_cast<double>(layer.residualScale);
+    return values;
+  };
+  const auto attended = [&](const std::vector<double>& x) { return outputOf("attn.out_norm", attention(x)); };
+  const auto fed = [&](const std::vector<double>& x) { return outputOf("mlp.out_norm", feedForward(x)); };
   switch (layer.residual) {
     case Residual::kSequential:
-      addTo(hidden, attention(attentionNorm()));
-      addTo(hidden, feedForward(feedForwardNorm()));
+      addTo(hidden, attended(ahead("attn.norm")));
+      addTo(hidden, fed(ahead("mlp.norm")));
       break;
     case Residual::kPostNorm:
-      addTo(hidden, attention(hidden));
-      hidden = attentionNorm();
-      addTo(hidden, feedForward(hidden));
-      hidden = feedForwardNorm();
+      addTo(hidden, attended(hidden));
+      hidden = normOfHidden("attn.norm");
+      addTo(hidden, fed(hidden));
+      hidden = normOfHidden("mlp.norm");
       break;
     case Residual::kParallel:
     case Residual::kSharedNormParallel: {
       const bool shared = layer.residual == Residual::kSharedNormParallel;
-      const std::vector<double> fed = feedForward(shared ? attentionNorm() : feedForwardNorm());
-      addTo(hidden, attention(attentionNorm()));
-      addTo(hidden, fed);
+      const std::vector<double> second = fed(ahead(shared ? "attn.norm" : "mlp.norm"));
+      addTo(hidden, attended(ahead("attn.norm")));
+      addTo(hidden, second);
       break;
     }
   }
@@ -292,9 +397,13 @@ std::vector<double> TinyModel::logits(const std::vector<int32_t>& tokens, DType 
   for (size_t at = 0; at < tokens.size(); ++at) {
     const auto position = static_cast<int64_t>(at), length = static_cast<int64_t>(tokens.size());
     std::vector<double> hidden = rowOf("embed.tokens.weight", tokens[at]);
+    for (double& value : hidden) value *= static_cast<double>(spec_.embedding.scale);
     if (spec_.projectsEmbedding()) hidden = linear("embed.projection", hidden, engine);
-    if (spec_.embedding.positions)
-      addTo(hidden, rowOf("embed.positions.weight", position + positionOffset(*spec_.embedding.positions)));
+    if (const auto& positions = spec_.embedding.positions) {
+      const int64_t row = position + positionOffset(*positions);
+      const bool learned = std::holds_alternative<LearnedPositions>(*positions);
+      addTo(hidden, learned ? rowOf("embed.positions.weight", row) : sinusoid(row, spec_.hiddenSize, engine));
+    }
     if (spec_.embedding.norm) hidden = norm("embed.norm", *spec_.embedding.norm, hidden);
     for (size_t n = 0; n < layers; ++n) {
       const auto index = static_cast<int64_t>(n);
@@ -316,6 +425,11 @@ std::vector<double> TinyModel::logits(const std::vector<int32_t>& tokens, DType 
       const std::vector<double> row = linear("head", hidden, engine);
       all.insert(all.end(), row.begin(), row.end());
     }
+  }
+  const auto cap = static_cast<double>(spec_.logits().softCap);
+  for (double& logit : all) {
+    logit *= static_cast<double>(spec_.logits().scale);
+    if (cap > 0) logit = cap * std::tanh(logit / cap);
   }
   return all;
 }

@@ -24,6 +24,8 @@ std::vector<ModelSpec> variedSpecs();
 void setHeads(ModelSpec& spec, int64_t heads, int64_t kvHeads);
 void setFeedForwardSize(ModelSpec& spec, int64_t size);
 void setResidual(ModelSpec& spec, Residual residual);
+// Norms of what parts compute, and ahead of them or not.
+void setOutputNorms(ModelSpec& spec, bool input);
 // Norms behind the sums, and none ahead of the head.
 void setPostNorm(ModelSpec& spec);
 // Dynamic NTK past so many positions.
@@ -53,10 +55,11 @@ class TinyModel {
   };
   void add(const std::string& role, int64_t rows, int64_t cols, float deviation, float mean = 0);
   void addLinear(const std::string& role, int64_t rows, int64_t cols);
-  void addNorm(const std::string& role, const NormSpec& spec);
+  void addNorm(const std::string& role, const NormSpec& spec, int64_t width);
   void addLayer(const std::string& layer, const LayerSpec& spec);
   std::vector<double> linear(const std::string& role, const std::vector<double>& x, DType engine) const;
   std::vector<double> norm(const std::string& role, const NormSpec& spec, const std::vector<double>& x) const;
+  void normHeads(const std::string& role, const QkNormSpec& spec, int64_t dim, std::vector<double>& x) const;
   std::vector<double> attend(int64_t index, int64_t position, int64_t totalLength, const std::vector<double>& x,
                              std::vector<std::vector<double>>& keys, std::vector<std::vector<double>>& values,
                              DType engine) const;

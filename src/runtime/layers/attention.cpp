@@ -20,7 +20,7 @@ AttentionCall attentionCall(const ModelSpec& spec, const Shard& shard, int64_t l
 }
 
 AttentionPart::AttentionPart(const PartContext& context, KvCache& cache) : context_(context), cache_(cache) {
-  const auto& [spec, shard, weights, backend, maxRows] = context;
+  const auto& [spec, shard, weights, backend, maxRows, part] = context;
   for (size_t kind = 0; kind < spec.kinds.size(); ++kind) {
     const auto* alibi = std::get_if<AlibiPositions>(&spec.kinds[kind].attention.positions);
     const Range heads = shard.kinds[kind].heads;
@@ -44,8 +44,8 @@ void AttentionPart::read(const Step& step, int64_t layer, const Norm* norm, cons
 
 void AttentionPart::add(const Step& step, int64_t layer, const Norm* next, Activations& hidden) {
   context_.backend.attend(step, calls_[static_cast<size_t>(layer)], *qkv_, cache_, *mixed_);
-  const Linear& output = context_.layer(layer).attention.output;
-  context_.backend.project(context_.sum(output, next), step.rows, *mixed_, hidden);
+  const LayerWeights& weights = context_.layer(layer);
+  context_.addPart(step, layer, weights.attention.output, weights.attentionOutputNorm, next, *mixed_, hidden);
 }
 
 }  // namespace shardspeed

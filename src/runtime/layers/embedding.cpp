@@ -8,14 +8,14 @@ EmbeddingPart::EmbeddingPart(const PartContext& context) : context_(context) {
 }
 
 void EmbeddingPart::run(const Step& step, const Norm* next, Activations& hidden) {
-  const auto& [spec, shard, weights, backend, maxRows] = context_;
+  const auto& [spec, shard, weights, backend, maxRows, part] = context_;
   if (embedded_) {
-    backend.embedTokens(step, *weights.tokens, shard.vocab.first, *embedded_);
+    backend.embedTokens(step, *weights.tokens, shard.vocab.first, spec.embedding.scale, *embedded_);
     Projection projection = PartContext::columns(weights.embedProjection, nullptr);
     if (shard.rank != 0) projection.bias = nullptr;  // rows are summed over ranks
     backend.project(projection, step.rows, *embedded_, hidden);
   } else {
-    backend.embedTokens(step, *weights.tokens, shard.vocab.first, hidden);
+    backend.embedTokens(step, *weights.tokens, shard.vocab.first, spec.embedding.scale, hidden);
   }
   if (weights.positions)
     backend.addPositions(step, *weights.positions, positionOffset(*spec.embedding.positions), hidden);

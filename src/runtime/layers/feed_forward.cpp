@@ -25,9 +25,10 @@ void FeedForwardPart::read(const Step& step, int64_t layer, const Norm* norm, co
 }
 
 void FeedForwardPart::add(const Step& step, int64_t layer, const Norm* next, Activations& hidden) {
-  const auto& weights = std::get<DenseWeights>(context_.layer(layer).feedForward);
+  const LayerWeights& weights = context_.layer(layer);
   const Activations& inner = *innerOf_[context_.spec.kindOf(layer)];
-  context_.backend.project(context_.sum(weights.down, next), step.rows, inner, hidden);
+  const Linear& down = std::get<DenseWeights>(weights.feedForward).down;
+  context_.addPart(step, layer, down, weights.feedForwardOutputNorm, next, inner, hidden);
 }
 
 }  // namespace shardspeed

@@ -5,7 +5,7 @@
 namespace shardspeed {
 
 LogitsPart::LogitsPart(const PartContext& context) : context_(context), rows_(std::min(context.maxRows, kRows)) {
-  const auto& [spec, shard, weights, backend, maxRows] = context;
+  const auto& [spec, shard, weights, backend, maxRows, part] = context;
   gathered_ = backend.makeActivations(rows_, spec.hiddenSize, Width::kWide);
   if (shard.rank == 0) logits_ = backend.makeActivations(rows_, spec.vocabSize, Width::kWide);
   if (shard.size > 1) part_ = backend.makeActivations(rows_, shard.vocab.count, Width::kWide);
@@ -15,7 +15,7 @@ LogitsPart::LogitsPart(const PartContext& context) : context_(context), rows_(st
 void LogitsPart::compute(const Step& step, int64_t first, const Activations& hidden) {
   const int64_t count = std::min(rows_, static_cast<int64_t>(step.wantedRows.size()) - first);
   if (count <= 0) return;
-  const auto& [spec, shard, weights, backend, maxRows] = context_;
+  const auto& [spec, shard, weights, backend, maxRows, part] = context_;
   backend.gatherRows(step, first, count, hidden, *gathered_);
   const Norm* norm = spec.logits().norm ? &weights.finalNorm.norm : nullptr;
   const Activations* in = gathered_.get();
@@ -28,6 +28,8 @@ void LogitsPart::compute(const Step& step, int64_t first, const Activations& hid
   head.norm = norm;
   head.weight = &weights.headMatrix();
   head.bias = weights.head.bias.get();
+  head.scale = spec.logits().scale;
+  head.softCap = spec.logits().softCap;
   backend.project(head, count, *in, part_ ? *part_ : *logits_);
   if (part_) backend.gatherLogits(count, *part_, logits_.get());
 }

@@ -14,7 +14,8 @@ struct PartContext {
   const Shard& shard;
   const ModelWeights& weights;
   Backend& backend;
-  int64_t maxRows;  // of a step
+  int64_t maxRows;              // of a step
+  Activations* part = nullptr;  // (rows, hidden) for what a part computes, where it is not added as it comes
 
   const LayerWeights& layer(int64_t index) const { return weights.layers[static_cast<size_t>(index)]; }
   const LayerShard& layerShard(int64_t index) const { return shard.kinds[spec.kindOf(index)]; }
@@ -29,14 +30,23 @@ struct PartContext {
     return projection;
   }
 
-  // Row-parallel: every rank adds to the same columns. `next`: as in Projection.
-  Projection sum(const Linear& linear, const Norm* next) const {
+  // Row-parallel: every rank adds to the same columns. hidden += what a part of a layer computes, by its output norm
+  // and its scale. `next`: as in Projection.
+  void addPart(const Step& step, int64_t index, const Linear& linear, const NormWeights& outputNorm, const Norm* next,
+               const Activations& in, Activations& hidden) const {
+    const LayerSpec& kind = spec.layer(index);
     Projection projection = columns(linear, nullptr);
-    projection.residual = true;
     projection.summed = isDivided();
-    projection.next = next;
-    return projection;
+    if (addsAsItComes(kind)) {
+      projection.residual = true;
+      projection.next = next;
+      return backend.project(projection, step.rows, in, hidden);
+    }
+    backend.project(projection, step.rows, in, *part);
+    const Norm* norm = kind.norms.output ? &outputNorm.norm : nullptr;
+    backend.addPart(norm, kind.residualScale, step.rows, *part, hidden);
   }
+  static bool addsAsItComes(const LayerSpec& kind) { return !kind.norms.output && kind.residualScale == 1; }
 };
 
 }  // namespace shardspeed

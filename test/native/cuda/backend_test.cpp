@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "cuda/model_runner.h"
+#include "variant_specs.h"
 
 // Whole models through the executor and the CUDA backend: the host side as well as all kernels.
 
@@ -67,6 +68,10 @@ TEST(cuda_backend, opts) {
   spec = llamaSpec();
   setResidual(spec, Residual::kSharedNormParallel);
   checkModel("parallel with one norm", spec);
+}
+
+TEST(cuda_backend, every_variant) {
+  for (const Variant& variant : variants()) checkModel(variant.name.c_str(), variant.spec);
 }
 
 TEST(cuda_backend, dynamic_rotary) {

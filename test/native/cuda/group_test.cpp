@@ -2,6 +2,7 @@
 
 #include "cuda/rank_runner.h"
 #include "cuda/switch.h"
+#include "variant_specs.h"
 #ifdef SHARDSPEED_CUDA_EMULATOR
 #include "cuda/nccl_stand_in.h"
 #endif
@@ -91,6 +92,11 @@ TEST(cuda_group, opts) {
   spec = llamaSpec();
   setResidual(spec, Residual::kSharedNormParallel);
   checkModel("parallel with one norm", spec, {3});
+}
+
+TEST(cuda_group, every_variant) {
+  if (kReduced) return;
+  for (const Variant& variant : variants()) checkModel(variant.name.c_str(), variant.spec, {2});
 }
 
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.

@@ -164,6 +164,8 @@ TEST(rows, widening_is_exact_for_every_16_bit_number) {
 TEST(rows, no_rows_are_no_launch) {
   const Rows step({0}, {0});
   cuda::embedTokens(DType::kF16, step.view, 0, 8, {nullptr, 64, 0, 1}, nullptr, 64, false, nullptr);
+  cuda::embedScaledTokens(DType::kF16, step.view, 0, 8, {nullptr, 64, 0, 1}, 2, nullptr, 64, false, nullptr);
+  cuda::scaleLogits(0, 8, 2, 0, nullptr, 64, nullptr);
   cuda::addPositions(DType::kF16, step.view, 0, 8, nullptr, 64, 0, nullptr, 64, nullptr);
   cuda::gatherRows(nullptr, 0, 8, nullptr, 64, nullptr, 64, nullptr);
   cuda::widenRows(DType::kF16, 0, 8, nullptr, 64, nullptr, 64, nullptr);
