@@ -19,6 +19,8 @@ export interface ModelReport {
   spec: ModelInfo;
   /** What the model computes, in words. */
   details: Record<PartName, string>;
+  /** Keys of config.json that do not change what the model computes, and those that nobody knows. */
+  ignoredKeys: string[];
   parameters: number;
   storedDtype: string;
   files: CheckpointFile[];
@@ -65,6 +67,7 @@ export async function examineModel(model: string, logger: Logger, signal: AbortS
     model,
     spec: modelInfo(spec),
     details: describeParts(spec),
+    ignoredKeys: [...description.keys.ignored, ...description.keys.neutral, ...description.keys.unknown].sort(),
     parameters: weights.reduce((sum, { shape }) => sum + elements(shape), 0),
     storedDtype,
     files,
@@ -142,7 +145,7 @@ export function modelSections(report: ModelReport, allTensors: boolean): [title:
   ];
 }
 
-function modelRows({ model, spec, details, parameters, storedDtype, files }: ModelReport): string[][] {
+function modelRows({ model, spec, details, ignoredKeys, parameters, storedDtype, files }: ModelReport): string[][] {
   const fileBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
   return [
     ["folder", model],
@@ -150,6 +153,7 @@ function modelRows({ model, spec, details, parameters, storedDtype, files }: Mod
     ["parameters", `${parameters.toLocaleString("en-US")} in ${storedDtype}`],
     ["files", `${files.length}, ${formatBytes(fileBytes)}`],
     ...Object.entries(details),
+    ["without effect", ignoredKeys.length === 0 ? "none" : ignoredKeys.join(", ")],
   ];
 }
 

@@ -48,16 +48,24 @@ function entriesOf(object: Record<string, unknown>): Map<string, unknown> {
  */
 export class ConfigReader {
   readonly #values: ReadonlyMap<string, unknown>;
+  /** What stands in for keys that are absent. */
+  readonly #defaults: ReadonlyMap<string, unknown>;
   readonly #path: string;
   readonly #read = new Set<string>();
-  readonly #sections: ConfigReader[] = [];
+  readonly #sections = new Map<string, ConfigReader>();
   /** Things worth a warning that are no errors: values that the reference ignores as well. */
   readonly notes: string[];
 
-  private constructor(values: ReadonlyMap<string, unknown>, path: string, notes: string[]) {
+  private constructor(
+    values: ReadonlyMap<string, unknown>,
+    path: string,
+    notes: string[],
+    defaults: ReadonlyMap<string, unknown> = new Map(),
+  ) {
     this.#values = values;
     this.#path = path;
     this.notes = notes;
+    this.#defaults = defaults;
   }
 
   static open(config: unknown): ConfigReader {
@@ -84,7 +92,12 @@ export class ConfigReader {
       values.set(name, found);
       values.delete(alias);
     }
-    return new ConfigReader(values, this.#path, this.notes);
+    return new ConfigReader(values, this.#path, this.notes, this.#defaults);
+  }
+
+  /** The same config with values for the keys that it has not: those that the reference's class has. */
+  withDefaults(defaults: Readonly<Record<string, unknown>>): ConfigReader {
+    return new ConfigReader(this.#values, this.#path, this.notes, entriesOf(defaults));
   }
 
   has(key: string): boolean {
@@ -96,10 +109,10 @@ export class ConfigReader {
     return this.#values.get(key);
   }
 
-  /** The value as it is; counts as read. */
+  /** The value as it is, or its default; counts as read. */
   raw(key: string): unknown {
     this.#read.add(key);
-    return this.#values.get(key);
+    return this.#values.has(key) ? this.#values.get(key) : this.#defaults.get(key);
   }
 
   integer(key: string, range: IntegerRange): number {
@@ -121,6 +134,16 @@ export class ConfigReader {
         range.above !== undefined ? ` above ${above}` : range.minimum !== undefined ? ` of at least ${minimum}` : "";
       const high = range.maximum === undefined ? "" : `${low && " and"} of at most ${maximum}`;
       throw this.wrong(key, `a number${low}${high}`);
+    }
+    return value;
+  }
+
+  /** A list of numbers above a bound, of one length. */
+  numbers(key: string, { above, length }: { above: number; length: number }): number[] {
+    const value = this.raw(key);
+    const isNumber = (item: unknown) => typeof item === "number" && Number.isFinite(item) && item > above;
+    if (!Array.isArray(value) || value.length !== length || !value.every(isNumber)) {
+      throw this.wrong(key, `a list of ${length} numbers above ${above}`);
     }
     return value;
   }
@@ -154,8 +177,10 @@ export class ConfigReader {
     if (value === undefined) return undefined;
     if (!isObject(value)) throw this.wrong(key, "an object");
     if (Object.keys(value).length === 0) return undefined;
+    const opened = this.#sections.get(key);
+    if (opened) return opened;
     const section = new ConfigReader(entriesOf(value), `${this.#path}${key}.`, this.notes);
-    this.#sections.push(section);
+    this.#sections.set(key, section);
     return section;
   }
 
@@ -168,10 +193,18 @@ export class ConfigReader {
     return [...this.#values.keys()];
   }
 
+  /** Keys that were read, in the order of the config. */
+  read(): string[] {
+    return this.keys().filter((key) => this.#read.has(key));
+  }
+
   /** Keys that nothing read, with their path: `rope_scaling.finetuned`. */
   unread(): string[] {
     const own = this.keys().filter((key) => !this.#read.has(key));
-    return [...own.map((key) => this.#path + key), ...this.#sections.flatMap((section) => section.unread())];
+    return [
+      ...own.map((key) => this.#path + key),
+      ...[...this.#sections.values()].flatMap((section) => section.unread()),
+    ];
   }
 
   #present(key: string, nullable = false): unknown {

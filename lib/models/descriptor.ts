@@ -42,6 +42,8 @@ export interface ModelDescriptor {
   bodyClasses: readonly string[];
   /** Other names of config keys. */
   aliases: Readonly<Record<string, string>>;
+  /** Values of config keys that are absent, as the reference's class has them. */
+  defaults?: Readonly<Record<string, unknown>>;
   /** Config keys of this architecture that do not change what inference computes. */
   ignoredKeys: readonly string[];
   /** Config keys with the one value (or null) that changes nothing: any other is refused. */
@@ -53,11 +55,25 @@ export interface ModelDescriptor {
   describe(config: ConfigReader): ArchitectureDescription;
 }
 
+/** The keys of one config, each in one list. */
+export interface KeyReport {
+  /** That the descriptor read: what they say is computed. */
+  used: string[];
+  /** That change the arithmetic elsewhere or in other values, and have a value here that changes nothing. */
+  neutral: string[];
+  /** That never change what inference computes. */
+  ignored: string[];
+  /** That nobody knows here, and that transformers ignores as well. */
+  unknown: string[];
+}
+
 /** What config.json says about a model: what it computes, and where its weights should lie. */
 export interface ModelDescription {
   spec: ModelSpec;
   /** config.json's dtype (torch_dtype); undefined where it names none that weights have here. */
   storedDtype: WeightDtype | undefined;
+  /** What became of each key of config.json. */
+  keys: KeyReport;
   /** What resolveWeights matches with a checkpoint. */
   layout: {
     body: readonly WeightPlace[];
@@ -93,6 +109,21 @@ export function conv1d(
     stored(`${role}.weight`, `${tensor}.weight`, [input, total], transpose(0, 1), share(0, first, out, total)),
     stored(`${role}.bias`, `${tensor}.bias`, [total], share(0, first, out, total)),
   ];
+}
+
+/** Several matrices of nn.Linear without a bias in one, behind one another along its rows. */
+export function stackedLinear(
+  parts: readonly [role: string, rows: number][],
+  tensor: string,
+  input: number,
+): WeightPlace[] {
+  const total = parts.reduce((sum, [, rows]) => sum + rows, 0);
+  let first = 0;
+  return parts.map(([role, rows]) => {
+    const place = stored(`${role}.weight`, `${tensor}.weight`, [total, input], share(0, first, rows, total));
+    first += rows;
+    return place;
+  });
 }
 
 /** A norm's weight and, where it has one, bias. */

@@ -17,7 +17,7 @@ import { phi } from "./architectures/phi.js";
 import { xglm } from "./architectures/xglm.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
 import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
-import { judgeUnreadKeys } from "./keys.js";
+import { judgeKeys } from "./keys.js";
 
 export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../native/spec.js";
 export type { ModelDescription } from "./descriptor.js";
@@ -53,17 +53,19 @@ export function describeModel(config: unknown, options: { logger?: Logger } = {}
   const logger = options.logger ?? silentLogger;
   const plain = ConfigReader.open(config);
   const descriptor = chooseDescriptor(plain);
-  const reader = plain.withAliases(descriptor.aliases);
+  const reader = plain.withAliases(descriptor.aliases).withDefaults(descriptor.defaults ?? {});
   const storedDtype = readDtype(reader);
+  reader.raw("model_type");
   const { spec, body, head } = descriptor.describe(reader);
   checkClasses(reader, descriptor, spec);
-  const unknown = judgeUnreadKeys(reader, descriptor, spec);
-  if (unknown.length > 0) {
-    logger.warn(`config.json has keys that are not known here, and that transformers ignores: ${unknown.join(", ")}`);
+  const keys = judgeKeys(reader, descriptor, spec);
+  if (keys.unknown.length > 0) {
+    const names = keys.unknown.join(", ");
+    logger.warn(`config.json has keys that are not known here, and that transformers ignores: ${names}`);
   }
   for (const note of reader.notes) logger.warn(`config.json: ${note}`);
   const { bodyPrefixes, ignoredTensors } = descriptor;
-  return { spec, storedDtype, layout: { body, head, bodyPrefixes, ignoredTensors } };
+  return { spec, storedDtype, keys, layout: { body, head, bodyPrefixes, ignoredTensors } };
 }
 
 function chooseDescriptor(config: ConfigReader): ModelDescriptor {

@@ -3,7 +3,7 @@ import { isObject } from "../base/objects.js";
 import { showValue, truncate } from "../base/text.js";
 import type { ModelSpec } from "../native/spec.js";
 import { type ConfigReader, unsupportedKey } from "./config.js";
-import type { ModelDescriptor } from "./descriptor.js";
+import type { KeyReport, ModelDescriptor } from "./descriptor.js";
 
 /**
  * Keys that any config may have and that do not change what inference computes, by what they are for. Those of transformers are what
@@ -115,29 +115,34 @@ function quantized(key: string, value: unknown): ShardspeedError {
 const advice = "shardspeed does not compute it; leaving it out would change what the model says.";
 
 /**
- * Judges the keys that a descriptor did not read: known not to matter, known to change the arithmetic (refused unless
- * neutral), or unknown.
- * @returns the unknown ones, which transformers ignores as well
+ * Judges the keys of a config that was described: read by the descriptor, known not to matter, known to change the arithmetic (refused
+ * unless neutral), or unknown.
  * @throws ShardspeedError ERR_UNSUPPORTED_MODEL naming key and value
  */
-export function judgeUnreadKeys(config: ConfigReader, descriptor: ModelDescriptor, spec: ModelSpec): string[] {
-  const unknown: string[] = [];
+export function judgeKeys(config: ConfigReader, descriptor: ModelDescriptor, spec: ModelSpec): KeyReport {
+  const report: KeyReport = { used: config.read(), neutral: [], ignored: [], unknown: [] };
   for (const key of config.unread()) {
     const value = config.peek(key);
     if (key === "sliding_window") {
       if (slides(config, spec)) throw unsupportedKey(key, value, "null or a window that no sequence outgrows", advice);
+      report.neutral.push(key);
     } else if (Object.hasOwn(descriptor.fixedKeys, key)) {
       const only = descriptor.fixedKeys[key];
       if (value !== null && value !== only) throw unsupportedKey(key, value, String(only), advice);
+      report.neutral.push(key);
+    } else if (bookkeepingKeys.has(key) || descriptor.ignoredKeys.includes(key)) {
+      report.ignored.push(key);
     } else if (Object.hasOwn(arithmeticKeys, key)) {
-      if (arithmeticKeys[key]?.(value)) continue;
-      if (quantizationKeys.has(key)) throw quantized(key, value);
-      throw unsupportedKey(key, value, "no such setting, or a neutral value", advice);
-    } else if (!bookkeepingKeys.has(key) && !descriptor.ignoredKeys.includes(key)) {
-      unknown.push(key);
+      if (!arithmeticKeys[key]?.(value)) {
+        if (quantizationKeys.has(key)) throw quantized(key, value);
+        throw unsupportedKey(key, value, "no such setting, or a neutral value", advice);
+      }
+      report.neutral.push(key);
+    } else {
+      report.unknown.push(key);
     }
   }
-  return unknown;
+  return report;
 }
 
 function slides(config: ConfigReader, spec: ModelSpec): boolean {

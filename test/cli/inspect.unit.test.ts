@@ -19,6 +19,7 @@ describe("inspect", () => {
     assert.equal(report.spec.family, "opt");
     assert.equal(report.spec.layers, 4);
     assert.equal(report.storedDtype, "float16");
+    assert.ok(report.ignoredKeys.includes("attention_dropout") && !report.ignoredKeys.includes("ffn_dim"));
     assert.equal(report.files.length, 1);
     assert.deepEqual(report.warnings, []);
     assert.deepEqual(report.endTokenIds, [2]);
@@ -50,6 +51,7 @@ describe("inspect", () => {
     const some = await run(["inspect", demo]);
     assert.equal(some.status, 0, some.stderr);
     assert.match(some.stdout, /parameters +4,339,712 in float16/);
+    assert.match(some.stdout, /without effect .*attention_dropout/);
     assert.match(some.stdout, /float32 +1 +17\.\d MB +8\.19 kB +4\.19 MB +not in fp32\n/);
     assert.match(some.stdout, /float16 +1 +8\.68 MB +8\.19 kB +4\.19 MB +2\.10 MB\n/);
     assert.match(some.stdout, /layers\.0\.attn\.q\.weight +\S+ +float16 +\[256, 256\]/);

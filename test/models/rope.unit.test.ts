@@ -87,7 +87,7 @@ describe("rope settings that do not fit", () => {
     original_max_position_embeddings: 8,
   };
   const cases: [string, Config, RegExp][] = [
-    ["longrope", { rope_scaling: { type: "longrope", factor: 2 } }, /rope_scaling\.type = "longrope".*default, linear/],
+    ["longrope without factors", { rope_scaling: { type: "longrope", factor: 2 } }, /no rope_scaling\.long_factor/],
     ["su", { rope_scaling: { type: "su" } }, /rope_scaling\.type = "su"/],
     ["proportional", { rope_parameters: { rope_type: "proportional" } }, /rope_parameters\.rope_type = "proportional"/],
     ["a name of Object", { rope_scaling: { type: "constructor" } }, /rope_scaling\.type = "constructor"/],

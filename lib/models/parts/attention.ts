@@ -1,8 +1,8 @@
-import type { AttentionMask, AttentionPositions, AttentionSpec } from "../../native/spec.js";
+import type { AttentionMask, AttentionPositions, AttentionSpec, NormSpec, QkNormSpec } from "../../native/spec.js";
 import type { ConfigReader } from "../config.js";
-import { linear, stored, type WeightPlace } from "../descriptor.js";
+import { linear, norm as normPlaces, stackedLinear, stored, type WeightPlace } from "../descriptor.js";
 import { limits } from "../limits.js";
-import { narrow, select, share, unflatten, type ViewStep } from "../weights/views.js";
+import { flatten, narrow, select, unflatten, type ViewStep } from "../weights/views.js";
 
 /** The sizes of an attention part. */
 export interface AttentionSizes {
@@ -36,17 +36,18 @@ export function separateQkv(
   ];
 }
 
-/** All queries, then all keys, then all values in one matrix (MPT). */
+/** All queries, then all keys, then all values in one matrix (Phi-3, MPT, Baichuan). */
 export function fusedQkv({ hidden, heads, kvHeads, headDim }: AttentionSizes, tensor: string): WeightPlace[] {
   const [queryRows, keyRows] = [heads * headDim, kvHeads * headDim];
-  const rows = queryRows + 2 * keyRows;
-  const part = (role: string, first: number, count: number) =>
-    stored(`${role}.weight`, `${tensor}.weight`, [rows, hidden], share(0, first, count, rows));
-  return [
-    part("attn.q", 0, queryRows),
-    part("attn.k", queryRows, keyRows),
-    part("attn.v", queryRows + keyRows, keyRows),
-  ];
+  return stackedLinear(
+    [
+      ["attn.q", queryRows],
+      ["attn.k", keyRows],
+      ["attn.v", keyRows],
+    ],
+    tensor,
+    hidden,
+  );
 }
 
 /** How many heads of keys and values there are; as many as of queries where the config names none. */
@@ -79,4 +80,56 @@ export function groupedQkv(
     stored(`${role}.weight`, `${tensor}.weight`, [rows, hidden], grouped, part),
     ...(bias ? [stored(`${role}.bias`, `${tensor}.bias`, [rows], grouped, part)] : []),
   ]);
+}
+
+/** Norms of queries and keys, and the places of their weights in a layer. */
+interface QueryKeyNorms {
+  attention: { qkNorm: QkNormSpec };
+  layerPlaces: WeightPlace[];
+}
+
+/** Norms of queries and keys, each head by itself with the weights that all heads share. */
+export function headNorms(
+  norm: NormSpec,
+  { headDim }: AttentionSizes,
+  q: string,
+  k: string,
+  afterPositions = false,
+): QueryKeyNorms {
+  return {
+    attention: { qkNorm: { span: "head", norm, ...(afterPositions && { afterPositions }) } },
+    layerPlaces: [...normPlaces("attn.q_norm", q, headDim, false), ...normPlaces("attn.k_norm", k, headDim, false)],
+  };
+}
+
+/** The same with weights of its own for each head, in one tensor (heads, headDim). */
+export function headWeightNorms(
+  norm: NormSpec,
+  { heads, kvHeads, headDim }: AttentionSizes,
+  q: string,
+  k: string,
+): QueryKeyNorms {
+  return {
+    attention: { qkNorm: { span: "head", norm, headWeights: true } },
+    layerPlaces: [
+      stored("attn.q_norm.weight", `${q}.weight`, [heads, headDim], flatten),
+      stored("attn.k_norm.weight", `${k}.weight`, [kvHeads, headDim], flatten),
+    ],
+  };
+}
+
+/** Norms of all queries and of all keys of a token. */
+export function rowNorms(
+  norm: NormSpec,
+  { heads, kvHeads, headDim }: AttentionSizes,
+  q: string,
+  k: string,
+): QueryKeyNorms {
+  return {
+    attention: { qkNorm: { span: "row", norm } },
+    layerPlaces: [
+      ...normPlaces("attn.q_norm", q, heads * headDim, false),
+      ...normPlaces("attn.k_norm", k, kvHeads * headDim, false),
+    ],
+  };
 }

@@ -1,5 +1,5 @@
 import type { Activation, FeedForwardSpec } from "../../native/spec.js";
-import { linear, type WeightPlace } from "../descriptor.js";
+import { linear, stackedLinear, type WeightPlace } from "../descriptor.js";
 
 /** down(activation(up(x))) (Vaswani et al. 2017). */
 export function plainFeedForward(size: number, activation: Activation): FeedForwardSpec {
@@ -22,5 +22,20 @@ export function feedForwardPlaces(
     ...(gate === undefined ? [] : linear("mlp.gate", gate, size, hidden, bias)),
     ...linear("mlp.up", up, size, hidden, bias),
     ...linear("mlp.down", down, hidden, size, bias),
+  ];
+}
+
+/** The same with a gate in one matrix with `up`, ahead of it (Phi-3, GLM). */
+export function stackedGate({ size }: FeedForwardSpec, hidden: number, gateUp: string, down: string): WeightPlace[] {
+  return [
+    ...stackedLinear(
+      [
+        ["mlp.gate", size],
+        ["mlp.up", size],
+      ],
+      gateUp,
+      hidden,
+    ),
+    ...linear("mlp.down", down, hidden, size, false),
   ];
 }

@@ -5,7 +5,7 @@ import type { ConfigReader } from "../config.js";
 export function readNorm(
   config: ConfigReader,
   kind: NormSpec["kind"],
-  key: "layer_norm_epsilon" | "layer_norm_eps" | "rms_norm_eps",
+  key: "layer_norm_epsilon" | "layer_norm_eps" | "norm_eps" | "norm_epsilon" | "rms_norm_eps",
   unset: number,
 ): NormSpec {
   return { kind, epsilon: config.number(key, { minimum: 0, maximum: 1, unset }) };

@@ -2,221 +2,129 @@ import { isObject } from "../../base/objects.js";
 import type { AttentionPositions, RotarySpec } from "../../native/spec.js";
 import { ConfigReader, show } from "../config.js";
 import { limits } from "../limits.js";
+import { plainFrequencies, type Rope, type RopeType, ropeTypes } from "./rope_types.js";
 
-/** What a rope type makes of its parameters. */
-interface Rope {
-  rotary: RotarySpec;
-  /** Longest sequence that the scaling is meant for. */
-  maxPositions: number;
-}
+export type { Rope } from "./rope_types.js";
 
-/** The model's sizes that frequencies depend on, and its base. */
-interface RopeContext {
-  base: number;
+export interface RopeSizes {
   headDim: number;
   /** config.json's max_position_embeddings. */
   positions: number;
-  originalPositions: () => number;
 }
 
-type RopeType = (parameters: ConfigReader, context: RopeContext) => Rope;
-
-/*
- * Every step below rounds to fp32 where the reference (transformers, modeling_rope_utils.py) computes in fp32 tensors, so
- * that frequencies agree with it to the last bit or the one before: at position 100 000 an angle has few bits to spare.
- */
-const round = Math.fround;
-
-/** base^(2 i / headDim) for i < headDim / 2 (Su et al. 2021, arXiv:2104.09864). */
-function wavelengths(base: number, headDim: number): number[] {
-  return Array.from({ length: headDim / 2 }, (_, i) => round(round(base) ** round((2 * i) / headDim)));
+/** What an architecture makes of rope parameters that others do not. */
+export interface RopeOptions {
+  /** The first elements of each head turn: partial_rotary_factor of them, or this share where the config says nothing. Else whole heads do. */
+  partial?: number;
+  /** The types that the architecture has, by the names in its configs. Default: all but those that are for one architecture. */
+  types?: Readonly<Record<string, RopeType>>;
+  /** Names of rope_theta and partial_rotary_factor outside the rope parameters, where they are others. */
+  baseKey?: string;
+  shareKey?: string;
+  /** Parameters that belong to other parts of the model. */
+  ignored?: readonly string[];
 }
 
-function plainFrequencies({ base, headDim }: RopeContext): number[] {
-  return wavelengths(base, headDim).map((wavelength) => round(1 / wavelength));
+/** Frequencies, and how many elements of a head they turn. */
+export interface ReadRope extends Rope {
+  dims: number;
 }
-
-function factorOf(parameters: ConfigReader): number {
-  return parameters.number("factor", { above: 0, maximum: 1e6 });
-}
-
-/** The longest sequence of a scaled model: what config.json says, or more where it still gives the length before scaling. */
-function stretched(positions: number, factor: number, original: number): number {
-  return Math.min(limits.positions, Math.max(positions, Math.floor(factor * original)));
-}
-
-const plain: RopeType = (_parameters, context) => ({
-  rotary: { inverseFrequencies: plainFrequencies(context), amplitude: 1 },
-  maxPositions: context.positions,
-});
-
-/** All positions divided by factor (Chen et al. 2023, arXiv:2306.15595). */
-const linear: RopeType = (parameters, context) => {
-  const factor = factorOf(parameters);
-  return {
-    rotary: {
-      inverseFrequencies: plainFrequencies(context).map((frequency) => round(frequency / round(factor))),
-      amplitude: 1,
-    },
-    maxPositions: stretched(context.positions, factor, context.positions),
-  };
-};
-
-/**
- * NTK-aware scaling that sets in past max_position_embeddings and grows with the sequence: its frequencies are those of
- * base * (factor * length / positions - (factor - 1))^(headDim / (headDim - 2)). The formula has no longest sequence and
- * the reference no limit; eight times the trained length is more than it is good for.
- */
-const dynamic: RopeType = (parameters, context) => {
-  const { base, headDim, positions } = context;
-  const factor = factorOf(parameters);
-  if (headDim <= 2)
-    throw parameters.wrong("rope_type", `another type for heads of ${headDim}: dynamic divides by head_dim - 2`);
-  return {
-    rotary: {
-      inverseFrequencies: plainFrequencies(context),
-      amplitude: 1,
-      dynamic: { base, factor, originalPositions: positions },
-    },
-    maxPositions: stretched(8 * positions, factor, positions),
-  };
-};
-
-/** Llama 3.1: long wavelengths divided by factor, short ones kept, those between blended. */
-const llama3: RopeType = (parameters, context) => {
-  const factor = factorOf(parameters);
-  const low = parameters.number("low_freq_factor", { above: 0 });
-  const high = parameters.number("high_freq_factor", { above: 0 });
-  if (high <= low) throw parameters.wrong("high_freq_factor", `a number above low_freq_factor, which is ${low}`);
-  const original = context.originalPositions();
-  const inverseFrequencies = plainFrequencies(context).map((frequency) => {
-    const wavelength = round(round(1 / frequency) * round(2 * Math.PI));
-    if (wavelength > round(original / low)) return round(frequency / round(factor));
-    if (wavelength < round(original / high)) return frequency;
-    const share = round(round(round(round(1 / wavelength) * original) - round(low)) / round(high - low));
-    return round(round(round(round(1 - share) * frequency) / round(factor)) + round(share * frequency));
-  });
-  return { rotary: { inverseFrequencies, amplitude: 1 }, maxPositions: context.positions };
-};
-
-/** YaRN (Peng et al. 2023, arXiv:2309.00071): a ramp from kept to divided frequencies, and hotter attention. */
-const yarn: RopeType = (parameters, context) => {
-  const { base, headDim, positions } = context;
-  const original = context.originalPositions();
-  if (!parameters.has("factor")) throw parameters.wrong("factor", "a number above 0, or null to derive it");
-  const factor = parameters.number("factor", { above: 0, maximum: 1e6, nullable: true, unset: positions / original });
-  // Zero stands for the default here, as in the reference.
-  const betaFast = parameters.number("beta_fast", { minimum: 0, nullable: true, unset: 0 }) || 32;
-  const betaSlow = parameters.number("beta_slow", { minimum: 0, nullable: true, unset: 0 }) || 1;
-  const truncate = parameters.raw("truncate") === null ? false : parameters.flag("truncate", true);
-  if (base <= 1) throw parameters.wrong("rope_theta", "a base above 1 for yarn, which divides by its logarithm");
-
-  const turnsAt = (turns: number) => (headDim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(base));
-  const first = Math.max(truncate ? Math.floor(turnsAt(betaFast)) : turnsAt(betaFast), 0);
-  let last = Math.min(truncate ? Math.ceil(turnsAt(betaSlow)) : turnsAt(betaSlow), headDim - 1);
-  if (first === last) last += 0.001;
-  const inverseFrequencies = wavelengths(base, headDim).map((wavelength, i) => {
-    const ramp = Math.min(Math.max(round(round(i - round(first)) / round(last - first)), 0), 1);
-    const keep = round(1 - ramp);
-    const divided = round(1 / round(round(factor) * wavelength));
-    return round(round(divided * round(1 - keep)) + round(round(1 / wavelength) * keep));
-  });
-  return {
-    rotary: { inverseFrequencies, amplitude: yarnAmplitude(parameters, factor) },
-    maxPositions: stretched(positions, factor, original),
-  };
-};
-
-function yarnAmplitude(parameters: ConfigReader, factor: number): number {
-  const scale = parameters.number("mscale", { minimum: 0, nullable: true, unset: 0 });
-  const scaleAllDim = parameters.number("mscale_all_dim", { minimum: 0, nullable: true, unset: 0 });
-  const of = (weight: number) => (factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1);
-  const inferred = scale > 0 && scaleAllDim > 0 ? of(scale) / of(scaleAllDim) : of(1);
-  return parameters.number("attention_factor", { above: 0, nullable: true, unset: inferred });
-}
-
-const ropeTypes: Readonly<Record<string, RopeType>> = { default: plain, linear, dynamic, llama3, yarn };
 
 /**
  * Rotary positions from config.json, in the form of transformers 5 (`rope_parameters`) or 4 (`rope_theta` at the top,
  * `rope_scaling` with `rope_type` or `type`). `rope_scaling` comes first where both are there, as in the reference.
  */
-export function readRope(config: ConfigReader, sizes: { headDim: number; positions: number }): Rope {
-  const parameters = readParameters(config);
-  const type = readType(parameters);
-  const base = readBase(config, parameters);
-  checkPartial(config, parameters, type.name);
-  return computeRope(config, parameters, type.compute, { base, ...sizes });
-}
-
-/**
- * As readRope(), of the first elements of each head: the share `partial_rotary_factor` of them, rounded down, turns.
- *
- * @param options.share Where the config says nothing.
- * @param options.baseKey, shareKey Other names of rope_theta and partial_rotary_factor outside the rope parameters.
- */
-export function readPartialRope(
-  config: ConfigReader,
-  { headDim, positions }: { headDim: number; positions: number },
-  options: { share: number; baseKey?: string; shareKey?: string },
-): Rope & { turned: AttentionPositions } {
-  const { share, baseKey = "rope_theta", shareKey = "partial_rotary_factor" } = options;
-  const parameters = readParameters(config);
-  const type = readType(parameters);
-  const base = readBase(config, parameters, baseKey);
-  const range = { above: 0, maximum: 1 };
-  const outside = config.number(shareKey, { ...range, unset: share });
-  const dims = Math.trunc(headDim * parameters.number("partial_rotary_factor", { ...range, unset: outside }));
-  if (dims === 0 || dims % 2 !== 0) {
-    const [holder, key] = parameters.has("partial_rotary_factor")
-      ? [parameters, "partial_rotary_factor"]
-      : [config, shareKey];
-    throw holder.wrong(key, `a share of heads of ${headDim} that is an even number of elements, found ${dims}`);
-  }
-  const rope = computeRope(config, parameters, type.compute, { base, headDim: dims, positions });
-  return { ...rope, turned: { kind: "rotary", dims, layout: "half", table: 0 } };
-}
-
-/** Frequencies without settings of their own, where positions have no rope parameters (GPT-J). */
-export function plainRotary(dims: number): RotarySpec {
-  const unused = { positions: 0, originalPositions: () => 0 };
-  return { inverseFrequencies: plainFrequencies({ base: 10_000, headDim: dims, ...unused }), amplitude: 1 };
-}
-
-function readParameters(config: ConfigReader): ConfigReader {
+export function readRope(config: ConfigReader, sizes: RopeSizes, options: RopeOptions = {}): ReadRope {
   const parameters =
     config.section("rope_scaling") ?? config.section("rope_parameters") ?? ConfigReader.empty("rope_parameters");
   for (const key of parameters.keys()) {
     const value = parameters.peek(key);
     if (isObject(value)) {
-      throw parameters.wrong(
-        key,
-        "a plain value: rope parameters of their own for each kind of layer are not computed",
-      );
+      throw parameters.wrong(key, "a plain value: this architecture has one set of rope parameters for all layers");
     }
   }
-  return parameters;
+  const { baseKey = "rope_theta" } = options;
+  const outside = config.number(baseKey, { ...bases, unset: 10_000 });
+  const base = parameters.number("rope_theta", { ...bases, unset: outside });
+  if (base !== outside && config.has(baseKey)) {
+    config.notes.push(`${baseKey} = ${outside} gives way to ${base} in the rope parameters, as in transformers`);
+  }
+  return computeRope(config, parameters, base, sizes, options);
 }
+
+/** As readRope(), of the first elements of each head, each with the one half of them away. */
+export function readPartialRope(
+  config: ConfigReader,
+  sizes: RopeSizes,
+  { share, ...names }: { share: number; baseKey?: string; shareKey?: string },
+): Rope & { turned: AttentionPositions } {
+  const { dims, ...rope } = readRope(config, sizes, { partial: share, ...names });
+  return { ...rope, turned: { kind: "rotary", dims, layout: "half", table: 0 } };
+}
+
+/** Frequencies without settings of their own, where positions have no rope parameters (GPT-J). */
+export function plainRotary(dims: number): RotarySpec {
+  return { inverseFrequencies: plainFrequencies({ base: 10_000, dims }), amplitude: 1 };
+}
+
+/** Of an architecture whose layers with a window turn by frequencies of their own (Gemma-3, OLMo-3). */
+export interface RopeByLayerType {
+  /** Bases where config.json gives none. */
+  bases: { full: number; sliding: number };
+  /** The key of transformers 4 for the base of layers with a window; without one theirs is as above. */
+  slidingKey?: string;
+}
+
+/**
+ * The same for layers with full attention and for those with a window: `rope_parameters` has a section for each in transformers 5. In
+ * transformers 4, `rope_theta` and `rope_scaling` are those of full attention.
+ */
+export function readRopeByLayerType(
+  config: ConfigReader,
+  sizes: RopeSizes,
+  { bases: unset, slidingKey }: RopeByLayerType,
+): { full: ReadRope; sliding: ReadRope } {
+  const nested = config.section("rope_parameters");
+  const scaling = config.section("rope_scaling");
+  const own = nested?.section("full_attention");
+  if (scaling && own) throw config.wrong("rope_scaling", "no such section beside rope_parameters.full_attention");
+  const full = scaling ?? own ?? ConfigReader.empty("rope_parameters.full_attention");
+  const sliding = nested?.section("sliding_attention") ?? ConfigReader.empty("rope_parameters.sliding_attention");
+  const baseOf = (parameters: ConfigReader, key: string | undefined, otherwise: number) => {
+    const outside = key === undefined ? otherwise : config.number(key, { ...bases, unset: otherwise });
+    return parameters.number("rope_theta", { ...bases, unset: outside });
+  };
+  return {
+    full: computeRope(config, full, baseOf(full, "rope_theta", unset.full), sizes, {}),
+    sliding: computeRope(config, sliding, baseOf(sliding, slidingKey, unset.sliding), sizes, {}),
+  };
+}
+
+const bases = { above: 0, maximum: 1e30 };
 
 function computeRope(
   config: ConfigReader,
   parameters: ConfigReader,
-  compute: RopeType,
-  sizes: Omit<RopeContext, "originalPositions">,
-): Rope {
+  base: number,
+  { headDim, positions }: RopeSizes,
+  { partial, types = ropeTypes, shareKey = "partial_rotary_factor", ignored = [] }: RopeOptions,
+): ReadRope {
+  const type = readType(parameters, types);
+  const dims = partial === undefined ? headDim : readPartialDims(config, parameters, headDim, shareKey, partial);
+  if (partial === undefined) checkPartial(config, parameters, type.name);
+  for (const key of ignored) parameters.raw(key);
   const originalPositions = () => {
-    const range = { maximum: limits.positions, unset: sizes.positions };
+    const range = { maximum: limits.positions, unset: positions };
     const inside = parameters.integer("original_max_position_embeddings", range);
-    // The reference lets the one at the top win.
-    return config.has("original_max_position_embeddings")
-      ? config.integer("original_max_position_embeddings", range)
-      : inside;
+    // The reference lets the one at the top win, its default too.
+    return config.integer("original_max_position_embeddings", { ...range, unset: inside });
   };
-  const rope = compute(parameters, { ...sizes, originalPositions });
-  if (!rope.rotary.inverseFrequencies.every(Number.isFinite)) {
+  const rope = type.compute(parameters, { base, dims, positions, originalPositions });
+  const { inverseFrequencies, long } = rope.rotary;
+  if (![...inverseFrequencies, ...(long?.inverseFrequencies ?? [])].every(Number.isFinite)) {
     throw parameters.wrong("rope_theta", "parameters whose frequencies are finite");
   }
-  return rope;
+  return { ...rope, dims };
 }
 
 /**
@@ -230,24 +138,36 @@ export function wholeRotary(config: ConfigReader, key: string, headDim: number):
   return { kind: "rotary", dims: headDim, layout: "half", table: 0 };
 }
 
-function readType(parameters: ConfigReader): { name: string; compute: RopeType } {
+function readType(
+  parameters: ConfigReader,
+  types: Readonly<Record<string, RopeType>>,
+): { name: string; compute: RopeType } {
   const key = parameters.has("rope_type") || !parameters.has("type") ? "rope_type" : "type";
   const name = parameters.text(key, "default");
   // Many configs give both; where they differ, the one that is left unread gets into the warning.
   if (parameters.peek("type") === name) parameters.raw("type");
-  const compute = Object.hasOwn(ropeTypes, name) ? ropeTypes[name] : undefined;
-  if (!compute) throw parameters.wrong(key, `one of ${Object.keys(ropeTypes).join(", ")}`);
+  const compute = Object.hasOwn(types, name) ? types[name] : undefined;
+  if (!compute) throw parameters.wrong(key, `one of ${Object.keys(types).join(", ")}`);
   return { name, compute };
 }
 
-function readBase(config: ConfigReader, parameters: ConfigReader, key = "rope_theta"): number {
-  const range = { above: 0, maximum: 1e30 };
-  const outside = config.number(key, { ...range, unset: 10_000 });
-  const base = parameters.number("rope_theta", { ...range, unset: outside });
-  if (base !== outside && config.has(key)) {
-    config.notes.push(`${key} = ${outside} gives way to ${base} in the rope parameters, as in transformers`);
+function readPartialDims(
+  config: ConfigReader,
+  parameters: ConfigReader,
+  headDim: number,
+  shareKey: string,
+  unset: number,
+): number {
+  const isInside = parameters.has("partial_rotary_factor");
+  const [holder, key] = isInside ? ([parameters, "partial_rotary_factor"] as const) : ([config, shareKey] as const);
+  const share = holder.number(key, { above: 0, maximum: 1, unset });
+  // Where it is in both, the reference has no use for the other one.
+  config.raw(shareKey);
+  const dims = Math.trunc(headDim * share);
+  if (dims < 2 || dims % 2 !== 0) {
+    throw holder.wrong(key, `a share of heads of ${headDim} that is an even number of elements, found ${dims}`);
   }
-  return base;
+  return dims;
 }
 
 /**

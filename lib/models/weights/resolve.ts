@@ -109,11 +109,12 @@ function missing(description: ModelDescription, checkpoint: Checkpoint, names: s
 }
 
 function matchPlaces(
-  { spec, layout }: ModelDescription,
+  description: ModelDescription,
   checkpoint: Checkpoint,
   prefixes: CheckpointPrefixes,
   logger: Logger,
 ): { matches: Match[]; tiedHead: boolean } {
+  const { spec, layout } = description;
   const { tensors } = checkpoint;
   const matches: Match[] = [];
   const absent: string[] = [];
@@ -142,7 +143,7 @@ function matchPlaces(
   }
   if (absent.length > 0) {
     const where = `${matches.length} of ${matches.length + absent.length} were found`;
-    throw missing({ spec, layout, storedDtype: undefined }, checkpoint, absent, where);
+    throw missing(description, checkpoint, absent, where);
   }
   return { matches, tiedHead };
 }
