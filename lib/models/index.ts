@@ -1,19 +1,48 @@
 import { type Logger, silentLogger } from "../base/logger.js";
 import type { ModelSpec, WeightDtype } from "../native/spec.js";
+import { apertus } from "./architectures/apertus.js";
+import { arcee } from "./architectures/arcee.js";
 import { biogpt } from "./architectures/biogpt.js";
 import { bloom } from "./architectures/bloom.js";
 import { codegen } from "./architectures/codegen.js";
+import { cohere } from "./architectures/cohere.js";
+import { cohere2 } from "./architectures/cohere2.js";
+import { ernie4_5 } from "./architectures/ernie4_5.js";
+import { exaone4 } from "./architectures/exaone4.js";
 import { falcon } from "./architectures/falcon.js";
+import { gemma } from "./architectures/gemma.js";
+import { gemma2 } from "./architectures/gemma2.js";
+import { gemma3 } from "./architectures/gemma3.js";
+import { glm } from "./architectures/glm.js";
+import { glm4 } from "./architectures/glm4.js";
 import { gptBigcode } from "./architectures/gpt_bigcode.js";
 import { gptNeo } from "./architectures/gpt_neo.js";
 import { gptNeox } from "./architectures/gpt_neox.js";
 import { gpt2 } from "./architectures/gpt2.js";
 import { gptj } from "./architectures/gptj.js";
+import { granite } from "./architectures/granite.js";
+import { helium } from "./architectures/helium.js";
+import { hunyuan } from "./architectures/hunyuan.js";
 import { llama } from "./architectures/llama.js";
+import { llama4 } from "./architectures/llama4.js";
+import { ministral } from "./architectures/ministral.js";
+import { ministral3 } from "./architectures/ministral3.js";
+import { mistral } from "./architectures/mistral.js";
 import { mpt } from "./architectures/mpt.js";
+import { nemotron } from "./architectures/nemotron.js";
+import { olmo } from "./architectures/olmo.js";
+import { olmo2 } from "./architectures/olmo2.js";
+import { olmo3 } from "./architectures/olmo3.js";
 import { opt } from "./architectures/opt.js";
 import { persimmon } from "./architectures/persimmon.js";
 import { phi } from "./architectures/phi.js";
+import { phi3 } from "./architectures/phi3.js";
+import { qwen2 } from "./architectures/qwen2.js";
+import { qwen3 } from "./architectures/qwen3.js";
+import { seedOss } from "./architectures/seed_oss.js";
+import { smollm3 } from "./architectures/smollm3.js";
+import { stablelm } from "./architectures/stablelm.js";
+import { starcoder2 } from "./architectures/starcoder2.js";
 import { xglm } from "./architectures/xglm.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
 import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
@@ -27,6 +56,9 @@ export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/res
 const descriptors: readonly ModelDescriptor[] = [
   ...[opt, gpt2, llama, bloom, falcon],
   ...[gptj, codegen, gptNeox, gptNeo, gptBigcode, mpt, phi, persimmon, xglm, biogpt],
+  ...[mistral, ministral, ministral3, qwen2, qwen3, phi3, stablelm, starcoder2, olmo, olmo2, olmo3, granite],
+  ...[cohere, cohere2, gemma, gemma2, gemma3, glm, glm4, smollm3, nemotron, helium, exaone4, arcee, apertus],
+  ...[ernie4_5, hunyuan, seedOss, llama4],
 ];
 
 /** What can be run, for docs and `inspect`. */

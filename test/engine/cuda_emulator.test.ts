@@ -9,7 +9,7 @@ import { run } from "../cli/command.js";
 import { device, runWithEmulator, useEmulator } from "../support/emulator.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
-import { compareDemoModel, compareWithGolden, forms, goldens, readGolden } from "../support/golden.js";
+import { compareDemoModel, compareWithGolden, forms, readGolden, variants } from "../support/golden.js";
 import { generateMixed, makePoisonedModel, mixedPrompts } from "../support/requests.js";
 
 // The CUDA backend, kernels and host code, compiled against an emulator of the CUDA runtime and run through the whole package:
@@ -30,12 +30,12 @@ const fp16 = { device, dtype: "fp16", relative: 3e-3 };
 const bf16 = { device, dtype: "bf16", relative: 1e-2 };
 
 describe("goldens in fp16", () => {
-  for (const name of goldens)
+  for (const name of variants)
     test(name, () => compareWithGolden(fixture("golden", name), fixture("golden", name), fp16));
 });
 
 describe("goldens stored as bf16", () => {
-  for (const name of goldens.filter((one) => readGolden(one).weightsDtype === "bfloat16"))
+  for (const name of variants.filter((one) => readGolden(one).weightsDtype === "bfloat16"))
     test(name, () => compareWithGolden(fixture("golden", name), fixture("golden", name), bf16));
 });
 

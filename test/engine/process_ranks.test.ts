@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { initInference } from "../../dist/index.js";
 import { demoModel, fixture } from "../support/fixtures.js";
-import { goldens, readGolden } from "../support/golden.js";
+import { readGolden, variants } from "../support/golden.js";
 import type { RankTask } from "../support/rank_process.js";
 import { endRanks, launchVariables, type RankEvent, RankProcess, startRanks } from "../support/ranks.js";
 import { mostRanksOf } from "../support/requests.js";
@@ -38,7 +38,7 @@ describe("the same tokens from processes", () => {
     test(`every golden model with tp_size ${tpSize}`, async () => {
       const expected = [];
       const models: string[] = [];
-      for (const name of goldens) {
+      for (const name of variants) {
         assert.ok(readGolden(name));
         const one = await expectedOf(fixture("golden", name));
         if (one.largest < tpSize) continue;

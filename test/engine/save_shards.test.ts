@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { initInference, type LoadProgress } from "../../dist/index.js";
 import { fixture, hasCode } from "../support/fixtures.js";
-import { goldens, readGolden } from "../support/golden.js";
+import { readGolden, variants } from "../support/golden.js";
 import { endRanks, startRanks } from "../support/ranks.js";
 import { mostRanksOf } from "../support/requests.js";
 import { goldenWeights, type Tensor, takeCols, takeRows, writeSafetensors } from "../support/shard_writer.js";
@@ -46,7 +46,7 @@ async function whatItSays(model: string, tpSize: number, options: object, dtype 
 }
 
 describe("saved on some ranks, loaded on others", () => {
-  for (const name of goldens) {
+  for (const name of variants) {
     test(name, async (t) => {
       const model = fixture("golden", name);
       const folder = makeFolder(t);

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { type Engine, initInference } from "../../dist/index.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode, relativeError } from "../support/fixtures.js";
-import { compareDemoModel, compareWithGolden, goldens, readGolden } from "../support/golden.js";
+import { compareDemoModel, compareWithGolden, readGolden, variants } from "../support/golden.js";
 import { mostRanksOf } from "../support/requests.js";
 
 // Ranks that are threads of this process, on the CPU: one model divided among them gives what one rank gives.
@@ -31,7 +31,7 @@ async function whatItSays(engine: Engine, ids: number[]) {
 }
 
 describe("the same tokens for every tp_size", () => {
-  for (const name of goldens) {
+  for (const name of variants) {
     test(name, async () => {
       const ids = readGolden(name).prompts[0]?.ids as number[];
       let expected: Awaited<ReturnType<typeof whatItSays>> | undefined;
@@ -57,7 +57,7 @@ describe("the same tokens for every tp_size", () => {
 
 describe("goldens with tp_size 2", () => {
   const tpSize = 2;
-  for (const name of goldens)
+  for (const name of variants)
     test(name, () =>
       compareWithGolden(fixture("golden", name), fixture("golden", name), {
         ...{ device: "cpu", dtype: "fp16", relative: 5e-3, tpSize },

@@ -229,6 +229,78 @@ describe("what is special in each golden case", () => {
     },
   };
 
+  const none = undefined;
+  Object.assign(expected, {
+    mistral: { ...llama, family: "mistral", kvHeads: 2, ffnSize: 160, windows: 8 },
+    ministral: { ...llama, family: "ministral", windows: [8, none, 8], layers: 3 },
+    ministral3: {
+      ...{ ...llama, family: "ministral3", normEpsilon: 1e-5, windows: none, maxPositions: 128 },
+      temperature: { scale: 0.1, period: 16, offset: 0 },
+    },
+    qwen2: { ...llama, family: "qwen2", tiedHead: true, windows: none },
+    qwen3: { ...llama, family: "qwen3", tiedHead: true, headDim: 24, qkNorm: "head" },
+    phi3: { ...llama, family: "phi3", normEpsilon: 1e-5, windows: 8, turned: "16 half" },
+    phi3_longrope: { ...llama, family: "phi3", normEpsilon: 1e-5, windows: none, maxPositions: 128 },
+    stablelm: { ...llama, family: "stablelm", norm: "layer", normEpsilon: 1e-5, turned: "4 half" },
+    starcoder2: {
+      ...{ ...llama, family: "starcoder2", norm: "layer", normEpsilon: 1e-5, windows: 8 },
+      ...{ activation: "gelu_tanh", gatedFfn: false, tiedHead: true },
+    },
+    olmo: { ...llama, family: "olmo", norm: "layer", normEpsilon: 1e-5, clamp: 1 },
+    olmo2: { ...llama, family: "olmo2", normEpsilon: 1e-5, norms: "output", qkNorm: "row" },
+    olmo3: {
+      ...{ ...llama, family: "olmo3", normEpsilon: 1e-5, norms: "output", qkNorm: "row" },
+      ...{ windows: [8, none, 8], tables: [1, 0, 1] },
+    },
+    granite: {
+      ...{ ...llama, family: "granite", attentionScales: 0.15, embeddingScale: 6, residualScale: 0.4 },
+      logitScale: 0.5,
+    },
+    cohere: {
+      ...{ ...llama, family: "cohere", norm: "layer", normEpsilon: 1e-5, residual: "shared-norm parallel" },
+      ...{ tiedHead: true, logitScale: 0.9, turned: "16 interleaved" },
+    },
+    cohere2: {
+      ...{ ...llama, family: "cohere2", norm: "layer", normEpsilon: 1e-5, residual: "shared-norm parallel" },
+      ...{
+        tiedHead: true,
+        logitScale: 0.9,
+        windows: [8, 8, 8, none],
+        positions: ["rotary", "rotary", "rotary", "none"],
+      },
+    },
+    gemma: {
+      ...{ ...llama, family: "gemma", kvHeads: 1, headDim: 24, weightOffset: 1, embeddingScale: 8 },
+      ...{ activation: "gelu_tanh", tiedHead: true },
+    },
+    gemma2: {
+      ...{ ...llama, family: "gemma2", attentionScales: 20 ** -0.5, weightOffset: 1, embeddingScale: 8 },
+      ...{ activation: "gelu_tanh", tiedHead: true, norms: "input,output", windows: [8, none], softCaps: [6, 10] },
+    },
+    gemma3_text: {
+      ...{ ...llama, family: "gemma3_text", attentionScales: 0.25, weightOffset: 1, qkNorm: "head" },
+      ...{ embeddingScale: Math.fround(Math.sqrt(48)), activation: "gelu_tanh", tiedHead: true, maxPositions: 128 },
+      ...{ norms: "input,output", windows: [8, 8, none, 8], tables: [1, 1, 0, 1], softCaps: [none, none] },
+    },
+    glm: { ...llama, family: "glm", normEpsilon: 1.5625e-7, turned: "8 interleaved", norms: "input" },
+    glm4: { ...llama, family: "glm4", normEpsilon: 1.5625e-7, turned: "8 interleaved", norms: "input,output" },
+    smollm3: { ...llama, family: "smollm3", tiedHead: true, positions: ["rotary", "rotary", "rotary", "none"] },
+    nemotron: {
+      ...{ ...llama, family: "nemotron", norm: "layer", normEpsilon: 1e-5, weightOffset: 1, turned: "8 half" },
+      ...{ activation: "relu_squared", gatedFfn: false },
+    },
+    helium: { ...llama, family: "helium", normEpsilon: 1e-8, turned: "16 interleaved" },
+    exaone4: {
+      ...{ ...llama, family: "exaone4", normEpsilon: 1e-5, norms: "output", qkNorm: "head" },
+      ...{ windows: [8, 8, 8, none], positions: ["rotary", "rotary", "rotary", "none"] },
+    },
+    arcee: { ...llama, family: "arcee", normEpsilon: 1e-5, activation: "relu_squared", gatedFfn: false },
+    apertus: { ...llama, family: "apertus", normEpsilon: 1e-5, activation: "xielu", gatedFfn: false, qkNorm: "head" },
+    ernie4_5: { ...llama, family: "ernie4_5", normEpsilon: 1e-5, tiedHead: true, turned: "16 interleaved" },
+    hunyuan_v1_dense: { ...llama, family: "hunyuan_v1_dense", normEpsilon: 1e-5, qkNorm: "head" },
+    seed_oss: { ...llama, family: "seed_oss", headDim: 24 },
+  } satisfies Record<string, Traits>);
+
   test("every case is in the table", () => assert.deepEqual(Object.keys(expected).sort(), goldens.sort()));
 
   for (const [name, fields] of Object.entries(expected)) {
@@ -413,6 +485,10 @@ describe("classes", () => {
       [
         ...["opt", "gpt2", "llama", "bloom", "falcon", "gptj", "codegen", "gpt_neox", "gpt_neo", "gpt_bigcode", "mpt"],
         ...["phi", "persimmon", "xglm", "biogpt"],
+        ...["mistral", "ministral", "ministral3", "qwen2", "qwen3", "phi3"],
+        ...["stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "granite", "cohere", "cohere2", "gemma", "gemma2"],
+        ...["gemma3_text", "glm", "glm4", "smollm3", "nemotron", "helium", "exaone4", "arcee", "apertus", "ernie4_5"],
+        ...["hunyuan_v1_dense", "seed_oss", "llama4_text"],
       ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);

@@ -69,10 +69,18 @@ export function traitsOf(spec: ModelSpec) {
     turned: each(({ attention: { positions } }) =>
       positions.kind === "rotary" ? `${positions.dims} ${positions.layout}` : undefined,
     ),
+    tables: each(({ attention: { positions } }) => (positions.kind === "rotary" ? positions.table : undefined)),
     windows: each(({ attention: { mask } }) => (mask.kind === "window" ? mask.size : undefined)),
+    chunks: each(({ attention: { mask } }) => (mask.kind === "chunk" ? mask.size : undefined)),
     qkNorm: each(({ attention }) => attention.qkNorm?.span),
     clamp: each(({ attention }) => attention.clamp),
+    softCaps: [spec.kinds[0]?.attention.softCap, output.softCap],
+    temperature: each(({ attention }) => attention.temperature),
+    norms: each(({ norms: { input, output } }) => [...(input ? ["input"] : []), ...(output ? ["output"] : [])].join()),
+    weightOffset: each(({ norms }) => norms.norm.weightOffset),
     embeddingScale: embedding.scale,
+    residualScale: each(({ residualScale }) => residualScale),
+    logitScale: output.scale,
   };
 }
 
