@@ -62,7 +62,11 @@ DeviceKind cudaDeviceKind() {
           [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CudaMemoryCounter>(rank, options);
           },
-          unsupportedCudaAttention};
+          unsupportedCudaAttention,
+          [](const FeedForwardSpec& spec) -> std::optional<std::string> {
+            if (std::holds_alternative<ExpertsFeedForward>(spec)) return "mixtures of experts";
+            return {};
+          }};
 }
 
 }  // namespace shardspeed::cuda

@@ -148,6 +148,36 @@ struct AttentionCall {
   const Norm* keyNorm = nullptr;
 };
 
+// One layer's experts on one rank. Matrices of all experts have those of one behind another: each takes expertRows()
+// (model/layout.h) of their rows.
+struct ExpertsCall {
+  const ExpertsFeedForward* spec = nullptr;
+  int64_t neurons = 0;             // of each expert, of this rank
+  const Norm* norm = nullptr;      // of what the router and the experts read; null = none
+  const Matrix* router = nullptr;  // (experts, and one more for a gated shared expert; hidden), fp32
+  const Vector* routerBias = nullptr;
+  const Vector* correction = nullptr;  // (experts)
+  const Matrix* up = nullptr;          // of all experts; gated as in Projection
+  const Vector* upBias = nullptr;
+  const Matrix* down = nullptr;
+  const Vector* downBias = nullptr;  // of one rank only, since what they compute is summed over ranks
+};
+
+// What a step's rows are to their experts: which these are, by what weights, and what they have computed so far.
+class ExpertRows {
+ public:
+  virtual ~ExpertRows() = default;
+};
+
+struct ExpertShape {
+  int64_t experts = 0;
+  int64_t perToken = 0;
+  int64_t hidden = 0;
+  int64_t neurons = 0;  // of each expert, of this rank
+
+  bool operator==(const ExpertShape&) const = default;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -199,6 +229,17 @@ class Backend {
   // The first thing of a call that attend() cannot compute, in words for an error; nothing where it computes all of it.
   // Answers before weights are loaded: vectors and norms of the call may be stand-ins that are only compared with null.
   virtual std::optional<std::string> unsupportedAttention(const AttentionCall& /*call*/) const { return {}; }
+  // The three that follow are not called where DeviceKind::unsupportedFeedForward refuses experts.
+  virtual std::unique_ptr<ExpertRows> makeExpertRows(int64_t /*capacity*/, const ExpertShape& /*shape*/) { return {}; }
+  // Routes each row of `in` to its experts, and computes what these do up to their downward product; by the rows that
+  // an expert has, and not by the experts that there are. The router computes in fp32. Of a gated shared expert, whose
+  // inner rows are `shared` (else null), each row is multiplied by the sigmoid of its gate.
+  virtual void readExperts(const ExpertsCall& /*call*/, int64_t /*rows*/, const Activations& /*in*/,
+                           ExpertRows& /*state*/, Activations* /*shared*/) {}
+  // out = what the experts of each row compute of what was read, added up by their weights in the order of the experts'
+  // indices; or out += it.
+  virtual void addExperts(const ExpertsCall& /*call*/, int64_t /*rows*/, ExpertRows& /*state*/, bool /*residual*/,
+                          Activations& /*out*/) {}
   // out[i] = in[step.wantedRows[first + i]]
   virtual void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) = 0;
   // Chooses the next token of the first `count` rows of logits, which it may change, as runtime/sampler.h does. False

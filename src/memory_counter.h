@@ -37,6 +37,11 @@ class MemoryCounter : public Backend {
     return std::make_unique<CountedCache>(static_cast<size_t>(pages * counted_.kvPageBytes));
   }
 
+  std::unique_ptr<ExpertRows> makeExpertRows(int64_t capacity, const ExpertShape& shape) final {
+    countExperts(capacity, shape);
+    return std::make_unique<ExpertRows>();
+  }
+
   void embedTokens(const Step&, const Matrix&, int64_t, float, Activations&) final { refuse(); }
   void addPositions(const Step&, const Matrix&, int64_t, Activations&) final { refuse(); }
   void project(const Projection&, int64_t, const Activations&, Activations&) final { refuse(); }
@@ -51,6 +56,8 @@ class MemoryCounter : public Backend {
   virtual void countActivations(int64_t capacity, int64_t cols, Width width) = 0;
   // What attention takes beside the cache.
   virtual void countAttention(const AttentionShape& /*shape*/) {}
+  // What ExpertRows take.
+  virtual void countExperts(int64_t /*capacity*/, const ExpertShape& /*shape*/) {}
   void count(size_t bytes) { counted_.activationBytes += static_cast<int64_t>(bytes); }
 
  private:

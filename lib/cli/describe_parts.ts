@@ -11,9 +11,7 @@ export function describeParts(spec: ModelSpec): Record<PartName, string> {
   return {
     layers: `${spec.layers.length} of ${hiddenSize}${width}`,
     attention: each(describeAttention),
-    "feed-forward": each(
-      ({ feedForward: { size, gated, activation } }) => `${size}, ${gated ? "gated " : ""}${activation}`,
-    ),
+    "feed-forward": each(describeFeedForward),
     norm: each(describeNorm) + (embedding.norm ? ", one behind the embedding" : ""),
     positions: `${describePositions(spec, each)}, up to ${spec.maxPositions.toLocaleString("en-US")} tokens`,
     vocabulary: `${spec.vocabSize.toLocaleString("en-US")} tokens, head ${tied}`,
@@ -31,6 +29,14 @@ function describeAttention({ attention: { heads, kvHeads, headDim, mask }, resid
   const keys = kvHeads === heads ? "" : `, ${kvHeads} of keys and values`;
   const beside = residual === "parallel" || residual === "shared-norm parallel" ? ", beside the feed-forward" : "";
   return `${heads} heads of ${headDim}${keys}${masks[mask.kind]("size" in mask ? mask.size : 0)}${beside}`;
+}
+
+function describeFeedForward({ feedForward }: LayerSpec): string {
+  const { size, gated, activation } = feedForward;
+  const one = `${size}, ${gated ? "gated " : ""}${activation}`;
+  if (feedForward.kind === "dense") return one;
+  const shared = feedForward.shared ? `, one of ${feedForward.shared.size} for all tokens` : "";
+  return `${feedForward.perToken} of ${feedForward.count} experts of ${one}${shared}`;
 }
 
 function describeNorm({ norms: { norm, input, output }, residual }: LayerSpec): string {

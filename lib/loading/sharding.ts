@@ -5,12 +5,17 @@ import type { ModelSpec, WeightView } from "../native/spec.js";
 
 /** Ranks that each get something of everything that is divided: whole heads, feed-forward neurons and vocabulary rows. */
 export function largestTpSize(spec: ModelSpec): number {
-  return Math.min(least(spec, "heads"), least(spec, "neurons"), spec.vocabSize, mostRanks);
+  return Math.min(least(spec, "heads"), leastNeurons(spec), spec.vocabSize, mostRanks);
+}
+
+/** Of one network, an expert or a shared one. */
+function leastNeurons(spec: ModelSpec): number {
+  return Math.min(least(spec, "neurons"), least(spec, "sharedNeurons"));
 }
 
 /** Of the layer that has fewest. */
 function least(spec: ModelSpec, unit: Unit): number {
-  return Math.min(...spec.kinds.map((kind) => countUnits(spec, kind, unit)));
+  return Math.min(...spec.kinds.map((kind) => countUnits(spec, kind, unit)).filter((count) => count > 0));
 }
 
 /**
@@ -23,7 +28,7 @@ function least(spec: ModelSpec, unit: Unit): number {
 export function checkTpSize(spec: ModelSpec, tpSize: number, name = "tensor_parallel.tp_size"): void {
   const largest = largestTpSize(spec);
   if (tpSize <= largest) return;
-  const [heads, kvHeads, neurons] = [least(spec, "heads"), least(spec, "kvHeads"), least(spec, "neurons")];
+  const [heads, kvHeads, neurons] = [least(spec, "heads"), least(spec, "kvHeads"), leastNeurons(spec)];
   const limits: [number, string][] = [
     [heads, `${heads} attention heads`],
     [neurons, `${neurons} feed-forward neurons`],

@@ -16,6 +16,8 @@ export interface WeightPlace {
   padded?: boolean;
   /** Where a vector that is one of several tensors begins in the role's vector: xIELU's two numbers. */
   firstCol?: number;
+  /** Where the weight is in checkpoints that do not have `tensor`: these keep several in one. */
+  instead?: WeightPlace | undefined;
 }
 
 /** What a descriptor makes of one config. */
@@ -136,13 +138,17 @@ export function norm(role: string, tensor: string, width: number, bias: boolean)
 
 /** One layer's places, for every layer: roles become `layers.N.role`, tensors `stem.N.tensor`. */
 export function everyLayer(layers: number, stem: string, places: readonly WeightPlace[]): WeightPlace[] {
-  return Array.from({ length: layers }, (_, layer) =>
-    places.map((place) => ({
-      ...place,
-      role: `layers.${layer}.${place.role}`,
-      tensor: `${stem}.${layer}.${place.tensor}`,
-    })),
-  ).flat();
+  return Array.from({ length: layers }, (_, layer) => inLayer(layer, stem, places)).flat();
+}
+
+/** The places of one layer: roles become `layers.N.role`, tensors `stem.N.tensor`. */
+export function inLayer(layer: number, stem: string, places: readonly WeightPlace[]): WeightPlace[] {
+  return places.map((place) => ({
+    ...place,
+    role: `layers.${layer}.${place.role}`,
+    tensor: `${stem}.${layer}.${place.tensor}`,
+    ...(place.instead ? { instead: inLayer(layer, stem, [place.instead])[0] } : {}),
+  }));
 }
 
 /** Width of a head where heads share the model's width evenly. */

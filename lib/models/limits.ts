@@ -5,6 +5,7 @@ export const limits = {
   headDim: 65_536,
   width: 1 << 18,
   ffn: 1 << 22,
+  experts: 4096,
   vocabulary: 1 << 24,
   positions: 1 << 27,
 } as const;

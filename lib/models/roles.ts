@@ -6,8 +6,8 @@ export interface Range {
   count: number;
 }
 
-/** What is dealt out to the ranks of a group: query heads, KV heads, feed-forward neurons, vocabulary rows. */
-export type Unit = "heads" | "kvHeads" | "neurons" | "vocabulary";
+/** What is dealt out to the ranks of a group: query heads, KV heads, feed-forward neurons (of each expert, or of the shared one), vocabulary rows. */
+export type Unit = "heads" | "kvHeads" | "neurons" | "sharedNeurons" | "vocabulary";
 
 export type Division = { by: "rows" | "columns"; unit: Unit } | "whole" | "rank 0 only";
 
@@ -44,14 +44,25 @@ const upward: Role = {
   shape: ({ hiddenSize }, { feedForward }) => [feedForward.size, hiddenSize],
   division: { by: "rows", unit: "neurons" },
 };
+const downward: Role = {
+  shape: ({ hiddenSize }, { feedForward }) => [hiddenSize, feedForward.size],
+  division: { by: "columns", unit: "neurons" },
+};
+const sharedSize = ({ feedForward }: LayerSpec) =>
+  feedForward.kind === "experts" ? (feedForward.shared?.size ?? 0) : 0;
+const sharedUpward: Role = {
+  shape: ({ hiddenSize }, layer) => [sharedSize(layer), hiddenSize],
+  division: { by: "rows", unit: "sharedNeurons" },
+};
+const experts = ({ feedForward }: LayerSpec) => (feedForward.kind === "experts" ? feedForward.count : 0);
 const vocabularyRows: Role = {
   shape: ({ vocabSize, embedding }) => [vocabSize, embedding.width],
   division: { by: "rows", unit: "vocabulary" },
 };
 
 /**
- * Every weight role, without `.weight` or `.bias`. Those of a layer are `layers.N.` and one of layerRoles. A head that is the token embedding
- * has no weight. src/model/layout.cpp and shard.cpp divide by the same rules: test/models/roles.test.ts compares the two.
+ * Every weight role, without `.weight` or `.bias`. Those of a layer are `layers.N.` and one of layerRoles, in which N is the index of an expert.
+ * A head that is the token embedding has no weight. src/model/layout.cpp and shard.cpp divide by the same rules: test/models/roles.test.ts compares the two.
  */
 export const modelRoles = {
   "embed.tokens": vocabularyRows,
@@ -90,9 +101,18 @@ export const layerRoles = {
   "mlp.norm": hiddenNorm,
   "mlp.gate": upward,
   "mlp.up": upward,
-  "mlp.down": {
-    shape: ({ hiddenSize }, { feedForward }) => [hiddenSize, feedForward.size],
-    division: { by: "columns", unit: "neurons" },
+  "mlp.down": downward,
+  "mlp.router": { shape: ({ hiddenSize }, layer) => [experts(layer), hiddenSize], division: "whole" },
+  "mlp.router.correction": { shape: (_spec, layer) => [1, experts(layer)], division: "whole", isVector: true },
+  "mlp.experts.N.gate": upward,
+  "mlp.experts.N.up": upward,
+  "mlp.experts.N.down": downward,
+  "mlp.shared.router": { shape: ({ hiddenSize }) => [1, hiddenSize], division: "whole" },
+  "mlp.shared.gate": sharedUpward,
+  "mlp.shared.up": sharedUpward,
+  "mlp.shared.down": {
+    shape: ({ hiddenSize }, layer) => [hiddenSize, sharedSize(layer)],
+    division: { by: "columns", unit: "sharedNeurons" },
   },
   "mlp.out_norm": hiddenNorm,
   /** alpha_p and alpha_n, as they are stored. */
@@ -113,7 +133,9 @@ export interface RoleName {
 export function parseRole(name: string): RoleName {
   const [, matrix = "", layer, inLayer, part] = /^((?:layers\.(\d+)\.)?(.+))\.(weight|bias)$/.exec(name) ?? [];
   const table: Readonly<Record<string, Role>> = layer === undefined ? modelRoles : layerRoles;
-  const role = inLayer !== undefined && Object.hasOwn(table, inLayer) ? table[inLayer] : undefined;
+  const key = inLayer?.replace(/^mlp\.experts\.\d+\./, "mlp.experts.N.");
+  const isKnown = key !== undefined && !inLayer?.includes(".N.") && Object.hasOwn(table, key);
+  const role = isKnown ? table[key] : undefined;
   if (!role) throw new TypeError(`${name} is no weight role`);
   return { role, matrix, isBias: part === "bias", layer: layer === undefined ? undefined : Number(layer) };
 }
@@ -172,7 +194,7 @@ function dealHeads({ attention }: LayerSpec, rank: number, size: number): Record
 /** The units that rank `rank` of `size` computes (src/model/shard.cpp). */
 export function unitsOf(spec: ModelSpec, layer: LayerSpec, unit: Unit, rank: number, size: number): Range {
   if (unit === "vocabulary") return dealBlocks(spec.vocabSize, rank, size);
-  if (unit === "neurons") return dealBlocks(layer.feedForward.size, rank, size);
+  if (unit === "neurons" || unit === "sharedNeurons") return dealBlocks(countUnits(spec, layer, unit), rank, size);
   return dealHeads(layer, rank, size)[unit];
 }
 
@@ -181,7 +203,7 @@ export function countUnits(spec: ModelSpec, layer: LayerSpec, unit: Unit): numbe
   const { attention, feedForward } = layer;
   return {
     ...{ heads: attention.heads, kvHeads: attention.kvHeads },
-    ...{ neurons: feedForward.size, vocabulary: spec.vocabSize },
+    ...{ neurons: feedForward.size, sharedNeurons: sharedSize(layer), vocabulary: spec.vocabSize },
   }[unit];
 }
 

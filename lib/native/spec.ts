@@ -112,7 +112,65 @@ export interface AttentionSpec {
 }
 
 /** down(activation(up(x))); gated: down(activation(gate(x)) * up(x)). */
-export type FeedForwardSpec = { kind: "dense"; size: number; activation: Activation; gated: boolean };
+export interface DenseFeedForward {
+  kind: "dense";
+  size: number;
+  activation: Activation;
+  gated: boolean;
+}
+
+/**
+ * What a router makes of its logits, one an expert. Of equal scores the lower index counts as the larger.
+ *
+ * - softmax: over all experts; the largest are chosen
+ * - topk-softmax: the largest logits are chosen, and the softmax is over those (GPT-OSS, GraniteMoE)
+ * - sigmoid: of each logit; the largest are chosen (DeepSeek-V3, Llama 4)
+ * - sparsemixer: the largest logits one after the other; the weight of each by a softmax over those that are left and near to it (Phi-3.5-MoE)
+ */
+export const routerScorings = ["softmax", "topk-softmax", "sigmoid", "sparsemixer"] as const;
+
+export interface RouterSpec {
+  scoring: (typeof routerScorings)[number];
+  /** The weights of the chosen experts are divided by their sum. */
+  normalise: boolean;
+  /** Multiplies the weights, behind that. */
+  scale?: number;
+  /** Numbers that are added to scores where experts are chosen, and not where they are weighted: role mlp.router.correction (DeepSeek-V3). */
+  correction?: boolean;
+  /** Experts are chosen from `chosen` of `count` groups: those whose `best` largest scores have the largest sums (DeepSeek-V2 and V3). */
+  groups?: { count: number; chosen: number; best: number };
+  /** How far from the largest, as a share, sparsemixer takes a logit for near: twice this. */
+  jitter?: number;
+  /** The weight multiplies what an expert reads, and not what it computes (Llama 4). */
+  weighsInput?: boolean;
+}
+
+/** An expert that computes every token, beside those that are chosen. */
+export interface SharedExpert {
+  size: number;
+  /** What its downward product reads is multiplied by the sigmoid of a number of its own for each token: role mlp.shared.router (Qwen2-MoE). */
+  gate?: "sigmoid";
+}
+
+/**
+ * A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): each token is computed by `perToken` of `count` dense networks, which a router
+ * chooses, and by the shared one; what they compute is added up by the router's weights.
+ */
+export interface ExpertsFeedForward {
+  kind: "experts";
+  count: number;
+  perToken: number;
+  /** Of one expert. */
+  size: number;
+  activation: Activation;
+  gated: boolean;
+  /** With g = min(gate, limit), u = up within [-limit, limit]: g sigmoid(alpha g) (u + 1) in place of activation(gate) * up (GPT-OSS). */
+  clamped?: { limit: number; alpha: number };
+  router: RouterSpec;
+  shared?: SharedExpert;
+}
+
+export type FeedForwardSpec = DenseFeedForward | ExpertsFeedForward;
 
 /**
  * How a layer adds what its two parts compute to its input x. Each part has a norm of its own, but for one kind.

@@ -1,4 +1,4 @@
-import { deal, divisionOf, layerOf, parseRole, type Range } from "../models/roles.js";
+import { countUnits, deal, divisionOf, layerOf, parseRole, type Range } from "../models/roles.js";
 import type { ModelSpec } from "../native/spec.js";
 
 export type { Range } from "../models/roles.js";
@@ -29,9 +29,9 @@ export function shareOf(spec: ModelSpec, name: string, rank: number, size: numbe
   const kind = layerOf(spec, layer);
   const division = divisionOf(role, kind);
   if (typeof division === "string") return undefined;
-  const { attention, feedForward } = kind;
-  if (division.unit === "neurons") return deal(feedForward.size, rank, size);
-  const { heads, kvHeads, headDim } = attention;
+  if (division.unit === "neurons" || division.unit === "sharedNeurons")
+    return deal(countUnits(spec, kind, division.unit), rank, size);
+  const { heads, kvHeads, headDim } = kind.attention;
   const isKeyOrValue = division.unit === "kvHeads";
   if (size > kvHeads) return isKeyOrValue ? undefined : times(deal(heads, rank, size), headDim);
   const own = times(deal(kvHeads, rank, size), headDim);

@@ -6,6 +6,7 @@
 #include "comm/shared_reduce.h"
 #include "cpu/attention.h"
 #include "cpu/cpu_features.h"
+#include "cpu/experts.h"
 #include "cpu/kernels.h"
 #include "cpu/tensors.h"
 
@@ -50,6 +51,7 @@ class CpuBackend final : public Backend {
         group_(group),
         kernels_(chooseKernels()),
         attention_(pool, kernels_),
+        experts_(pool, kernels_),
         scratch_(static_cast<size_t>(pool.threads())) {}
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
@@ -123,6 +125,19 @@ class CpuBackend final : public Backend {
     return unsupportedCpuAttention(call, group_ ? group_->size() : 1);
   }
 
+  std::unique_ptr<ExpertRows> makeExpertRows(int64_t capacity, const ExpertShape& shape) override {
+    return std::make_unique<CpuExpertRows>(capacity, shape);
+  }
+  void readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,
+                   Activations* shared) override {
+    const float* x = call.norm ? normedRows(*call.norm, rows, cpu(in)) : cpu(in).row(0);
+    experts_.read(call, rows, x, cpu(in).stride(), static_cast<CpuExpertRows&>(state),
+                  shared ? &cpu(*shared) : nullptr);
+  }
+  void addExperts(const ExpertsCall& call, int64_t rows, ExpertRows& state, bool residual, Activations& out) override {
+    experts_.add(call, rows, static_cast<CpuExpertRows&>(state), residual, cpu(out));
+  }
+
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
       std::copy_n(cpu(in).row(step.wantedRows[static_cast<size_t>(first + i)]), cpu(in).stride(), cpu(out).row(i));
@@ -134,6 +149,15 @@ class CpuBackend final : public Backend {
  private:
   void normRow(const Norm& norm, int64_t cols, const float* x, float* out) const {
     kernels_.normRow({norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias), cols, x, out});
+  }
+  // All rows, or what the sum ahead has left of them; in either case they may be read once.
+  const float* normedRows(const Norm& norm, int64_t rows, const CpuActivations& in) {
+    if (normedBy_ != &norm) {
+      float* target = Scratch::take(normed_, rows * in.stride());
+      pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, in.cols(), in.row(row), target + row * in.stride()); });
+    }
+    normedBy_ = nullptr;
+    return normed_.data();
   }
   static std::vector<int64_t> positionsOf(const Step& step) {
     std::vector<int64_t> positions(static_cast<size_t>(step.rows));
@@ -157,6 +181,7 @@ class CpuBackend final : public Backend {
   Group* group_;
   const KernelTable& kernels_;
   CpuAttention attention_;
+  CpuExperts experts_;
   std::unique_ptr<SharedReduce> reduce_;
   GroupShapes groupShapes_;
   std::vector<Scratch> scratch_;    // one a worker
@@ -191,14 +216,8 @@ void CpuBackend::projectInto(const Projection& projection, int64_t rows, const C
   const int64_t stride = in.stride();
   const bool normed = projection.norm && projection.norm == normedBy_;
   const bool alone = projection.norm && !normed && rows <= kFewRows;
-  const float* shared = normed ? normed_.data() : in.row(0);
+  const float* shared = projection.norm && !alone ? normedRows(*projection.norm, rows, in) : in.row(0);
   normedBy_ = nullptr;
-  if (projection.norm && !alone && !normed) {
-    float* target = Scratch::take(normed_, rows * stride);
-    pool_.forEach(rows,
-                  [&](int64_t row, int) { normRow(*projection.norm, in.cols(), in.row(row), target + row * stride); });
-    shared = target;
-  }
   const int64_t id = ++projections_;
   const int64_t groupPanels = projection.gated ? 2 : 1;
   const int64_t groups = weight.panels() / groupPanels;

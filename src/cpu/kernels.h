@@ -31,12 +31,25 @@ struct Epilogue {
   const float* bias = nullptr;      // (kLanes) or null
   const float* upBias = nullptr;
   ActivationKind activation = ActivationKind::kNone;
+  bool clamped = false;  // ClampedGate in place of activation(gate) * up
+  float limit = 0;
+  float alpha = 1;
   bool residual = false;
   float scale = 1;    // of logits, as in Projection
   float softCap = 0;  // 0 = off
   int64_t rows = 0;
   float* out = nullptr;  // (rows, outStride), kLanes of each row
   int64_t outStride = 0;
+};
+
+// sums[targets[m]] += weights[m] * (a panel's sums of row m + bias), m < rows.
+struct WeightedSum {
+  const float* chains = nullptr;  // (rows, 2, kLanes) of panelDot
+  const float* bias = nullptr;    // (kLanes) or null
+  const float* weights = nullptr;
+  const int32_t* targets = nullptr;
+  int64_t rows = 0;
+  float* sums = nullptr;  // (rows of the step, kLanes)
 };
 
 struct NormRow {
@@ -89,6 +102,7 @@ struct KernelTable {
   const char* name;
   void (*panelDot)(const PanelDot& dot);
   void (*finish)(const Epilogue& epilogue);
+  void (*addWeighted)(const WeightedSum& sum);
   void (*normRow)(const NormRow& norm);
   void (*attend)(const PagedAttention& attention);
   void (*sumRows)(const SumRows& sum);

@@ -2,6 +2,7 @@
 
 #include "comm/shared_reduce.h"
 #include "cpu/cpu_backend.h"
+#include "cpu/experts.h"
 #include "cpu/rotary.h"
 #include "cpu/tensors.h"
 
@@ -35,6 +36,9 @@ class CpuMemoryCounter final : public MemoryCounter {
   }
   void countActivations(int64_t capacity, int64_t cols, Width) override {
     count(CpuActivations::bytesOf(capacity, cols));
+  }
+  void countExperts(int64_t capacity, const ExpertShape& shape) override {
+    count(CpuExpertRows::bytesOf(capacity, shape));
   }
 
  private:

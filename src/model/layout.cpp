@@ -8,12 +8,12 @@ std::string layerRole(int64_t layer, const char* name) {
 
 // Some rows of one tensor.
 static MatrixLayout rowsOf(const std::string& role, int64_t rows, int64_t cols, Range held) {
-  return {held.count, {0, cols}, cols, false, {{role, held, rows, 0, kGateBlock}}};
+  return {held.count, {0, cols}, cols, false, false, {{role, held, rows, 0, kGateBlock}}};
 }
 
 // Some columns of one tensor.
 static MatrixLayout colsOf(const std::string& role, int64_t rows, int64_t cols, Range held) {
-  return {rows, held, cols, true, {{role, {0, rows}, rows, 0, kGateBlock}}};
+  return {rows, held, cols, true, false, {{role, {0, rows}, rows, 0, kGateBlock}}};
 }
 
 MatrixLayout plainLayout(const std::string& role, int64_t rows, int64_t cols) {
@@ -54,6 +54,7 @@ MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer)
           {0, spec.hiddenSize},
           spec.hiddenSize,
           false,
+          false,
           {{layerRole(layer, "attn.q"), queries, attention.heads * dim, 0, kGateBlock},
            {layerRole(layer, "attn.k"), keys, attention.kvHeads * dim, queries.count, kGateBlock},
            {layerRole(layer, "attn.v"), keys, attention.kvHeads * dim, queries.count + keys.count, kGateBlock}}};
@@ -65,23 +66,94 @@ MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t lay
                 times(layerShard(spec, shard, layer).heads, attention.headDim));
 }
 
+int64_t expertRows(int64_t outputs, bool gated) {
+  const int64_t blocks = (outputs + kGateBlock - 1) / kGateBlock;
+  return (gated ? 2 : 1) * blocks * kGateBlock;
+}
+
+// Some of the `size` neurons of an upward product: of the role up, or of gate and up interleaved.
+static MatrixLayout upwardLayout(const std::string& stem, int64_t size, int64_t cols, Range held, bool gated) {
+  if (!gated) return rowsOf(stem + "up", size, cols, held);
+  return {expertRows(held.count, true),
+          {0, cols},
+          cols,
+          false,
+          false,
+          {{stem + "gate", held, size, 0, 2 * kGateBlock}, {stem + "up", held, size, kGateBlock, 2 * kGateBlock}}};
+}
+
+static MatrixLayout downwardLayout(const std::string& stem, int64_t size, int64_t rows, Range held) {
+  return colsOf(stem + "down", rows, size, held);
+}
+
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
   const auto& dense = std::get<DenseFeedForward>(spec.layer(layer).feedForward);
   const Range held = layerShard(spec, shard, layer).neurons;
-  const std::string up = layerRole(layer, "mlp.up");
-  if (!dense.gated) return rowsOf(up, dense.size, spec.hiddenSize, held);
-  const int64_t blocks = (held.count + kGateBlock - 1) / kGateBlock;
-  return {2 * blocks * kGateBlock,
-          {0, spec.hiddenSize},
-          spec.hiddenSize,
-          false,
-          {{layerRole(layer, "mlp.gate"), held, dense.size, 0, 2 * kGateBlock},
-           {up, held, dense.size, kGateBlock, 2 * kGateBlock}}};
+  return upwardLayout(layerRole(layer, "mlp."), dense.size, spec.hiddenSize, held, dense.gated);
 }
 
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
-  const auto& dense = std::get<DenseFeedForward>(spec.layer(layer).feedForward);
-  return colsOf(layerRole(layer, "mlp.down"), spec.hiddenSize, dense.size, layerShard(spec, shard, layer).neurons);
+  const Range held = layerShard(spec, shard, layer).neurons;
+  return downwardLayout(layerRole(layer, "mlp."), neurons(spec.layer(layer).feedForward), spec.hiddenSize, held);
+}
+
+static const ExpertsFeedForward& expertsOf(const ModelSpec& spec, int64_t layer) {
+  return std::get<ExpertsFeedForward>(spec.layer(layer).feedForward);
+}
+
+MatrixLayout routerLayout(const ModelSpec& spec, int64_t layer) {
+  const ExpertsFeedForward& experts = expertsOf(spec, layer);
+  MatrixLayout layout = plainLayout(layerRole(layer, "mlp.router"), experts.count, spec.hiddenSize);
+  layout.exact = true;
+  if (experts.shared && experts.shared->gated) {
+    layout.parts.push_back({layerRole(layer, "mlp.shared.router"), {0, 1}, 1, experts.count, kGateBlock});
+    ++layout.rows;
+  }
+  return layout;
+}
+
+// The layouts of all experts, which are alike, one behind the other.
+template <typename OneExpert>
+static MatrixLayout stackExperts(const ModelSpec& spec, int64_t layer, int64_t rows, OneExpert oneExpert) {
+  MatrixLayout all;
+  const int64_t count = expertsOf(spec, layer).count;
+  for (int64_t expert = 0; expert < count; ++expert) {
+    MatrixLayout one = oneExpert(layerRole(layer, "mlp.experts.") + std::to_string(expert) + ".");
+    for (MatrixPart& part : one.parts) part.firstRow += expert * rows;
+    if (expert == 0)
+      all = one;
+    else
+      all.parts.insert(all.parts.end(), one.parts.begin(), one.parts.end());
+  }
+  all.rows = count * rows;
+  all.stackRows = rows;
+  return all;
+}
+
+MatrixLayout expertsUpLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const ExpertsFeedForward& experts = expertsOf(spec, layer);
+  const Range held = layerShard(spec, shard, layer).neurons;
+  return stackExperts(spec, layer, expertRows(held.count, experts.gated), [&](const std::string& stem) {
+    return upwardLayout(stem, experts.size, spec.hiddenSize, held, experts.gated);
+  });
+}
+
+MatrixLayout expertsDownLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const Range held = layerShard(spec, shard, layer).neurons;
+  return stackExperts(spec, layer, expertRows(spec.hiddenSize, false), [&](const std::string& stem) {
+    return downwardLayout(stem, expertsOf(spec, layer).size, spec.hiddenSize, held);
+  });
+}
+
+MatrixLayout sharedUpLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const ExpertsFeedForward& experts = expertsOf(spec, layer);
+  const Range held = layerShard(spec, shard, layer).sharedNeurons;
+  return upwardLayout(layerRole(layer, "mlp.shared."), experts.shared->size, spec.hiddenSize, held, experts.gated);
+}
+
+MatrixLayout sharedDownLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const Range held = layerShard(spec, shard, layer).sharedNeurons;
+  return downwardLayout(layerRole(layer, "mlp.shared."), expertsOf(spec, layer).shared->size, spec.hiddenSize, held);
 }
 
 bool holdsPositions(const ModelSpec& spec, const Shard& shard) {
@@ -97,8 +169,15 @@ std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard
     layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embedding.width));
     layouts.push_back(plainLayout("head.projection", spec.embedding.width, spec.hiddenSize));
   }
-  for (int64_t n = 0; n < spec.layerCount(); ++n)
-    for (auto make : {qkvLayout, outputLayout, upLayout, downLayout}) layouts.push_back(make(spec, shard, n));
+  for (int64_t n = 0; n < spec.layerCount(); ++n) {
+    const auto* experts = std::get_if<ExpertsFeedForward>(&spec.layer(n).feedForward);
+    for (auto make : {qkvLayout, outputLayout}) layouts.push_back(make(spec, shard, n));
+    for (auto make : {experts ? expertsUpLayout : upLayout, experts ? expertsDownLayout : downLayout})
+      layouts.push_back(make(spec, shard, n));
+    if (experts) layouts.push_back(routerLayout(spec, n));
+    if (experts && experts->shared)
+      for (auto make : {sharedUpLayout, sharedDownLayout}) layouts.push_back(make(spec, shard, n));
+  }
   return layouts;
 }
 

@@ -28,7 +28,9 @@ struct MatrixLayout {
   Range source;          // the columns of the tensors that are its own
   int64_t roleCols = 0;  // of the whole tensors
   bool summed = false;   // a row-parallel product's: the bias is whole, and added to the sum over ranks
+  bool exact = false;    // kept in fp32 whatever the engine's dtype
   std::vector<MatrixPart> parts;
+  int64_t stackRows = 0;  // of each of several matrices that stand one behind the other; 0 = it is one
 
   int64_t cols() const { return source.count; }
 };
@@ -41,6 +43,16 @@ MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer)
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+
+// Of a layer with experts. The router's matrix has a row more for a gated shared expert, the last.
+MatrixLayout routerLayout(const ModelSpec& spec, int64_t layer);
+// One matrix for all experts: each takes expertRows() of its rows, the last of them padding.
+MatrixLayout expertsUpLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout expertsDownLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout sharedUpLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout sharedDownLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+// Rows of one expert in a matrix of all of them: whole blocks of kGateBlock.
+int64_t expertRows(int64_t outputs, bool gated);
 
 // The heads of a layer that the rank computes.
 AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t layer);

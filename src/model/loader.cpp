@@ -19,9 +19,14 @@ size_t ModelWeights::bytes() const {
   for (const auto* matrix : {&tokens, &positions, &embedProjection.weight, &headProjection.weight, &head.weight})
     add(*matrix);
   for (const LayerWeights& layer : layers) {
-    const auto& dense = std::get<DenseWeights>(layer.feedForward);
-    for (const auto* linear : {&layer.attention.qkv, &layer.attention.output, &dense.up, &dense.down})
-      add(linear->weight);
+    for (const auto* linear : {&layer.attention.qkv, &layer.attention.output}) add(linear->weight);
+    if (const auto* dense = std::get_if<DenseWeights>(&layer.feedForward)) {
+      for (const auto* linear : {&dense->up, &dense->down}) add(linear->weight);
+    } else {
+      const auto& experts = std::get<ExpertsWeights>(layer.feedForward);
+      for (const auto* linear : {&experts.router, &experts.up, &experts.down, &experts.shared.up, &experts.shared.down})
+        add(linear->weight);
+    }
   }
   return total;
 }
@@ -96,10 +101,24 @@ class Loader {
     layer.attention = {linear(qkvLayout(spec_, shard_, n)), linear(outputLayout(spec_, shard_, n))};
     if ((input || behindSums) && kind.residual != Residual::kSharedNormParallel)
       fillNorm(layer.feedForwardNorm, norm, layerRole(n, "mlp.norm"));
-    layer.feedForward = DenseWeights{linear(upLayout(spec_, shard_, n)), linear(downLayout(spec_, shard_, n))};
+    if (const auto* experts = std::get_if<ExpertsFeedForward>(&kind.feedForward))
+      layer.feedForward = buildExperts(*experts, n);
+    else
+      layer.feedForward = DenseWeights{linear(upLayout(spec_, shard_, n)), linear(downLayout(spec_, shard_, n))};
     if (!output) return;
     fillNorm(layer.attentionOutputNorm, norm, layerRole(n, "attn.out_norm"));
     fillNorm(layer.feedForwardOutputNorm, norm, layerRole(n, "mlp.out_norm"));
+  }
+
+  ExpertsWeights buildExperts(const ExpertsFeedForward& spec, int64_t n) {
+    ExpertsWeights experts;
+    experts.router = linear(routerLayout(spec_, n));
+    if (spec.router.correction) experts.correction = vector(layerRole(n, "mlp.router.correction.weight"), spec.count);
+    experts.up = linear(expertsUpLayout(spec_, shard_, n));
+    experts.down = linear(expertsDownLayout(spec_, shard_, n));
+    if (spec.shared)
+      experts.shared = {linear(sharedUpLayout(spec_, shard_, n)), linear(sharedDownLayout(spec_, shard_, n))};
+    return experts;
   }
 
   // The table of learned positions, or that of sinusoidal ones, which is computed.
@@ -128,7 +147,8 @@ class Loader {
 
   // computed: instead of what the checkpoint has
   std::unique_ptr<Matrix> matrix(const MatrixLayout& layout, std::shared_ptr<RowReader> computed = nullptr) {
-    std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols(), options_.dtype);
+    const DType dtype = layout.exact ? DType::kF32 : options_.dtype;
+    std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols(), dtype);
     auto sources = std::make_unique<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>();
     bool scattered = false;
     for (const MatrixPart& part : layout.parts) {
@@ -139,9 +159,11 @@ class Loader {
       scattered = scattered || rows->scattered();
       sources->emplace_back(part, std::move(rows));
     }
-    const int64_t rowBytes = layout.cols() * static_cast<int64_t>(dtypeSize(options_.dtype));
-    const int64_t rowsAJob =
-        scattered ? layout.rows : std::max(kJobRowStep, kJobBytes / rowBytes / kJobRowStep * kJobRowStep);
+    const int64_t rowBytes = layout.cols() * static_cast<int64_t>(dtypeSize(dtype));
+    // Reading some rows of a scattered tensor costs as much as reading all: then each is read by one job.
+    const int64_t rowsAJob = !scattered ? std::max(kJobRowStep, kJobBytes / rowBytes / kJobRowStep * kJobRowStep)
+                             : layout.stackRows ? layout.stackRows
+                                                : layout.rows;
     for (int64_t row = 0; row < layout.rows; row += rowsAJob)
       jobs_.push_back({result.get(), sources.get(), row, std::min(layout.rows, row + rowsAJob)});
     sources_.push_back(std::move(sources));
@@ -169,19 +191,19 @@ class Loader {
   Linear linear(const MatrixLayout& layout) { return {matrix(layout), bias(layout)}; }
 
   // offset: added to what is stored
-  std::unique_ptr<Vector> normVector(const std::string& role, float offset) {
-    const auto rows = options_.plan ? reader(role, 1, spec_.hiddenSize, {0, 1}, {0, spec_.hiddenSize}) : nullptr;
+  std::unique_ptr<Vector> vector(const std::string& role, int64_t size, float offset = 0) {
+    const auto rows = options_.plan ? reader(role, 1, size, {0, 1}, {0, size}) : nullptr;
     if (!rows) return nullptr;
-    std::vector<float> values(static_cast<size_t>(spec_.hiddenSize));
+    std::vector<float> values(static_cast<size_t>(size));
     rows->read(0, 1, DType::kF32, values.data());
     vectorBytes_ += rows->storedRowBytes();
     for (float& value : values) value += offset;
-    return backend_.makeVector(values.data(), spec_.hiddenSize);
+    return backend_.makeVector(values.data(), size);
   }
 
   void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role) {
-    norm.weight = normVector(role + ".weight", spec.weightOffset);
-    norm.bias = normVector(role + ".bias", 0);
+    norm.weight = vector(role + ".weight", spec_.hiddenSize, spec.weightOffset);
+    norm.bias = vector(role + ".bias", spec_.hiddenSize);
     norm.norm = {spec.kind, spec.epsilon, norm.weight.get(), norm.bias.get()};
   }
 
@@ -211,24 +233,32 @@ class Loader {
   int64_t fill(const Job& job) {
     int64_t bytes = 0;
     std::vector<uint8_t> staging;
+    const DType dtype = job.matrix->dtype();
     for (const auto& [part, rows] : *job.sources) {
-      auto copy = [&, &part = part, &rows = rows](int64_t sourceRow, int64_t targetRow, int64_t count) {
-        staging.resize(static_cast<size_t>(count * rows->cols()) * dtypeSize(options_.dtype));
-        rows->read(sourceRow, count, options_.dtype, staging.data());
-        job.matrix->write(targetRow, count, staging.data());
+      const int64_t rowBytes = rows->cols() * static_cast<int64_t>(dtypeSize(dtype));
+      const auto read = [&, &rows = rows](int64_t first, int64_t count) {
+        staging.resize(static_cast<size_t>(count * rowBytes));
+        rows->read(first, count, dtype, staging.data());
         bytes += count * rows->storedRowBytes();
       };
+      const int64_t first = std::max(job.firstRow, part.firstRow);
       if (part.blockStride == kGateBlock) {
-        const int64_t first = std::max(job.firstRow, part.firstRow);
         const int64_t last = std::min(job.lastRow, part.firstRow + part.source.count);
-        if (first < last) copy(first - part.firstRow, first, last - first);
+        if (first >= last) continue;
+        read(first - part.firstRow, last - first);
+        job.matrix->write(first, last - first, staging.data());
         continue;
       }
-      for (int64_t row = 0; row < part.source.count; row += kGateBlock) {
-        const int64_t target = part.firstRow + row / kGateBlock * part.blockStride;
-        if (target >= job.firstRow && target < job.lastRow)
-          copy(row, target, std::min(kGateBlock, part.source.count - row));
-      }
+      const int64_t blocks = (part.source.count + kGateBlock - 1) / kGateBlock;
+      const int64_t block = (first - part.firstRow + part.blockStride - 1) / part.blockStride;
+      const int64_t end = std::min(blocks, (job.lastRow - part.firstRow + part.blockStride - 1) / part.blockStride);
+      if (block >= end) continue;
+      const int64_t row = block * kGateBlock;
+      const int64_t count = std::min(part.source.count, end * kGateBlock) - row;
+      read(row, count);
+      for (int64_t done = 0; done < count; done += kGateBlock)
+        job.matrix->write(part.firstRow + (row + done) / kGateBlock * part.blockStride,
+                          std::min(kGateBlock, count - done), staging.data() + done * rowBytes);
     }
     return bytes;
   }

@@ -42,7 +42,12 @@ void dealHeads(const AttentionSpec& spec, int rank, int size, LayerShard& shard)
 }  // namespace
 
 int64_t neurons(const FeedForwardSpec& spec) {
-  return std::get<DenseFeedForward>(spec).size;
+  return std::visit([](const auto& form) { return form.size; }, spec);
+}
+
+int64_t sharedNeurons(const FeedForwardSpec& spec) {
+  const auto* experts = std::get_if<ExpertsFeedForward>(&spec);
+  return experts && experts->shared ? experts->shared->size : 0;
 }
 
 Shard wholeModel(const ModelSpec& spec) {
@@ -58,14 +63,17 @@ Shard shardOf(const ModelSpec& spec, int rank, int size) {
     LayerShard& layer = shard.kinds.emplace_back();
     dealHeads(kind.attention, rank, size, layer);
     layer.neurons = dealBlocks(neurons(kind.feedForward), rank, size);
+    layer.sharedNeurons = dealBlocks(sharedNeurons(kind.feedForward), rank, size);
   }
   return shard;
 }
 
 int64_t largestGroup(const ModelSpec& spec) {
   int64_t largest = spec.vocabSize;
-  for (const LayerSpec& kind : spec.kinds)
+  for (const LayerSpec& kind : spec.kinds) {
     largest = std::min({largest, kind.attention.heads, neurons(kind.feedForward)});
+    if (const int64_t shared = sharedNeurons(kind.feedForward)) largest = std::min(largest, shared);
+  }
   return largest;
 }
 

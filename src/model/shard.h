@@ -17,7 +17,8 @@ struct Range {
 struct LayerShard {
   Range heads;
   Range kvHeads;
-  Range neurons;
+  Range neurons;        // of each expert, where there are several
+  Range sharedNeurons;  // of the shared expert
 };
 
 // The part of a model that one rank of a tensor-parallel group holds (Shoeybi et al., Megatron-LM, 2019): query heads
@@ -41,7 +42,9 @@ Shard wholeModel(const ModelSpec& spec);
 Shard shardOf(const ModelSpec& spec, int rank, int size);
 // Ranks that each get something of everything.
 int64_t largestGroup(const ModelSpec& spec);
-// The units of a feed-forward part that are divided among ranks.
+// The units of a feed-forward part that are divided among ranks: of one expert.
 int64_t neurons(const FeedForwardSpec& spec);
+// Of the shared expert; 0 where there is none.
+int64_t sharedNeurons(const FeedForwardSpec& spec);
 
 }  // namespace shardspeed

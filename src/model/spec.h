@@ -103,7 +103,60 @@ struct DenseFeedForward {
   ActivationKind activation = ActivationKind::kRelu;
   bool gated = false;
 };
-using FeedForwardSpec = std::variant<DenseFeedForward>;
+
+// What a router makes of its logits, one an expert. Of equal scores the lower index counts as the larger.
+enum class RouterScoring : uint8_t {
+  kSoftmax,      // over all experts; the largest are chosen
+  kTopkSoftmax,  // the largest logits are chosen, and the softmax is over those (GPT-OSS, GraniteMoE)
+  kSigmoid,      // of each logit; the largest are chosen (DeepSeek-V3, Llama 4)
+  // The largest logits one after the other; the weight of each by a softmax over those that are left and near to it
+  // (Phi-3.5-MoE).
+  kSparseMixer
+};
+
+// Experts are chosen from `chosen` of `count` groups: those whose `best` largest scores have the largest sums.
+struct RouterGroups {
+  int64_t count = 1;
+  int64_t chosen = 1;
+  int64_t best = 1;
+};
+
+struct RouterSpec {
+  RouterScoring scoring = RouterScoring::kSoftmax;
+  bool normalise = false;   // the weights of the chosen experts are divided by their sum
+  float scale = 1;          // multiplies the weights, behind that
+  bool correction = false;  // numbers are added to scores where experts are chosen, not where they are weighted
+  std::optional<RouterGroups> groups;
+  float jitter = 0;  // sparsemixer takes a logit for near that is no further from the largest than twice this share
+  bool weighsInput = false;  // the weight multiplies what an expert reads, and not what it computes (Llama 4)
+};
+
+// With g = min(gate, limit), u = up within [-limit, limit]: g sigmoid(alpha g) (u + 1) (GPT-OSS).
+struct ClampedGate {
+  float limit = 0;
+  float alpha = 1;
+};
+
+// An expert that computes every token. Gated: what its downward product reads is multiplied by the sigmoid of a number
+// of its own for each token (Qwen2-MoE).
+struct SharedExpert {
+  int64_t size = 0;
+  bool gated = false;
+};
+
+// A mixture of experts: each token is computed by perToken of count dense networks, which a router chooses, and by the
+// shared one; what they compute is added up by the router's weights.
+struct ExpertsFeedForward {
+  int64_t count = 0;
+  int64_t perToken = 0;
+  int64_t size = 0;  // of one expert
+  ActivationKind activation = ActivationKind::kSilu;
+  bool gated = false;
+  std::optional<ClampedGate> clamped;  // in place of activation(gate) * up
+  RouterSpec router;
+  std::optional<SharedExpert> shared;
+};
+using FeedForwardSpec = std::variant<DenseFeedForward, ExpertsFeedForward>;
 
 // How a layer adds what its two parts, attention and feed-forward, compute, to its input x. Each has a norm of its own,
 // norms.input says whether ahead of it.

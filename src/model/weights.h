@@ -30,7 +30,14 @@ struct DenseWeights {
   Linear up;    // (neurons, hidden), or gate and up interleaved
   Linear down;  // (hidden, neurons)
 };
-using FeedForwardWeights = std::variant<DenseWeights>;
+struct ExpertsWeights {
+  Linear router;                       // (experts, hidden), and a row for the shared expert's gate
+  std::unique_ptr<Vector> correction;  // (experts), null = none
+  Linear up;                           // of all experts, one behind the other
+  Linear down;                         // likewise
+  DenseWeights shared;                 // null where there is no shared expert
+};
+using FeedForwardWeights = std::variant<DenseWeights, ExpertsWeights>;
 
 struct LayerWeights {
   NormWeights attentionNorm;

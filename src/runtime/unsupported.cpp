@@ -22,6 +22,8 @@ Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
   if (layer.attention.temperature) return "a temperature of queries";
   const auto* dense = std::get_if<DenseFeedForward>(&layer.feedForward);
   if (dense && dense->activation == ActivationKind::kXielu) return "xIELU";
+  const auto* experts = std::get_if<ExpertsFeedForward>(&layer.feedForward);
+  if (experts && experts->activation == ActivationKind::kXielu) return "xIELU in experts";
   if (isPostNorm && layer.norms.input) return "norms both ahead of a part and behind its sum";
   if (isPostNorm && layer.norms.output) return "norms both of what a part computes and behind its sum";
   return {};
@@ -44,6 +46,10 @@ Found unsupported(const ModelSpec& spec, int ranks, const std::string& device) {
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer)
     if (const Found found = opened.kind.unsupportedAttention(attentionCall(spec, shard, layer), ranks))
       return "The backend of " + device + " does not compute " + *found + ".";
+  for (const LayerSpec& kind : spec.kinds)
+    if (const auto& ask = opened.kind.unsupportedFeedForward)
+      if (const Found found = ask(kind.feedForward))
+        return "The backend of " + device + " does not compute " + *found + ".";
   return {};
 }
 

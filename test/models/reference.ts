@@ -3,6 +3,8 @@ import type {
   Activation,
   AttentionMask,
   AttentionSpec,
+  DenseFeedForward,
+  ExpertsFeedForward,
   LayerSpec,
   ModelSpec,
   NormSpec,
@@ -10,6 +12,7 @@ import type {
   WeightPlan,
 } from "../../dist/native/spec.js";
 import { readView } from "./helpers.js";
+import { clampedGate, route, sigmoid } from "./reference_experts.js";
 
 /** Rows of numbers. */
 export type Rows = number[][];
@@ -92,11 +95,50 @@ export class ReferenceModel {
     }
   }
 
-  #feedForward(x: Rows, { feedForward: { gated, activation } }: LayerSpec, role: string): Rows {
+  #feedForward(x: Rows, { feedForward }: LayerSpec, role: string): Rows {
+    if (feedForward.kind === "dense") return this.#network(x, feedForward, role);
+    const logits = this.#project(x, `${role}.router`);
+    const correction = this.#weights.get(`${role}.router.correction.weight`)?.values;
+    const { shared } = feedForward;
+    const gates = shared?.gate && this.#project(x, `${role}.shared.router`).map(([gate]) => sigmoid(gate as number));
+    const common = shared && this.#network(x, { ...feedForward, clamped: undefined }, `${role}.shared`);
+    return x.map((row, at) => {
+      const chosen = route(feedForward, logits[at] as number[], correction);
+      const parts = chosen.map(({ expert, weight }) => {
+        const [before, behind] = feedForward.router.weighsInput ? [weight, 1] : [1, weight];
+        const [out = []] = this.#network(
+          [row.map((value) => value * before)],
+          feedForward,
+          `${role}.experts.${expert}`,
+        );
+        return out.map((value) => value * behind);
+      });
+      if (common) parts.push((common[at] as number[]).map((value) => value * (gates?.[at] ?? 1)));
+      return parts.reduce(add);
+    });
+  }
+
+  #network(
+    x: Rows,
+    {
+      gated,
+      activation,
+      ...rest
+    }:
+      | DenseFeedForward
+      | (Omit<ExpertsFeedForward, "clamped"> & { clamped?: ExpertsFeedForward["clamped"] | undefined }),
+    role: string,
+  ): Rows {
     const up = this.#project(x, `${role}.up`);
     const learned = this.#weights.get(`${role}.xielu.weight`)?.values;
     const active = (rows: Rows) => rows.map((row) => row.map((value) => activate(activation, value, learned)));
     if (!gated) return this.#project(active(up), `${role}.down`);
+    const clamped = "clamped" in rest ? rest.clamped : undefined;
+    if (clamped) {
+      const gates = this.#project(x, `${role}.gate`);
+      const inner = gates.map((row, i) => row.map((gate, j) => clampedGate(clamped, gate, up[i]?.[j] as number)));
+      return this.#project(inner, `${role}.down`);
+    }
     const gate = active(this.#project(x, `${role}.gate`));
     const product = gate.map((row, i) => row.map((value, j) => value * (up[i]?.[j] as number)));
     return this.#project(product, `${role}.down`);

@@ -14,7 +14,7 @@ namespace shardspeed::test {
 TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
   ModelSpec dynamic = llamaSpec();
   makeDynamic(dynamic.rotaryTables[0], 16, 2);
-  for (const ModelSpec& spec : {llamaSpec(), optSpec(), dynamic}) {
+  for (const ModelSpec& spec : {llamaSpec(), optSpec(), dynamic, expertsSpec()}) {
     TinyModel model(spec, DType::kF32, 80);
     Random random(81);
     std::vector<std::vector<int32_t>> prompts;
@@ -290,7 +290,7 @@ TEST(engine, logits_that_are_no_numbers) {
 }
 
 TEST(engine, estimates_are_what_it_takes) {
-  for (const ModelSpec& spec : {llamaSpec(), optSpec()})
+  for (const ModelSpec& spec : {llamaSpec(), optSpec(), expertsSpec()})
     for (const DType dtype : {DType::kF32, DType::kF16}) {
       const Note note(spec.family, dtypeName(dtype));
       TinyModel model(spec, DType::kF16, 94);

@@ -195,6 +195,36 @@ TEST(executor, every_variant) {
   for (const Variant& variant : variants()) checkSpec(variant.name.c_str(), variant.spec);
 }
 
+TEST(executor, mixtures_of_experts) {
+  checkSpec("experts and a shared one", expertsSpec());
+  checkSpec("without biases", expertsSpec(), DType::kF32, DType::kF32, false);
+  checkSpec("in fp16", expertsSpec(), DType::kF32, DType::kF16);
+  ModelSpec spec = expertsSpec();
+  for (LayerSpec& kind : spec.kinds) expertsOf(kind).shared->gated = false;
+  expertsOf(spec.kinds[1]).size = 50;
+  checkSpec("a shared one without a gate, experts of two sizes", spec);
+  spec = expertsSpec();
+  spec.kinds[0].feedForward = DenseFeedForward{37, ActivationKind::kSilu, true};
+  checkSpec("a dense layer first", spec);
+  spec = expertsSpec();
+  setResidual(spec, Residual::kParallel);
+  checkSpec("beside attention", spec);
+  spec = expertsSpec();
+  setOutputNorms(spec, true);
+  for (LayerSpec& kind : spec.kinds) kind.residualScale = 0.3f;
+  checkSpec("with norms of what parts compute, scaled", spec);
+  for (const RouterScoring scoring :
+       {RouterScoring::kTopkSoftmax, RouterScoring::kSigmoid, RouterScoring::kSparseMixer}) {
+    spec = expertsSpec();
+    for (LayerSpec& kind : spec.kinds) expertsOf(kind).router.scoring = scoring;
+    expertsOf(spec.kinds[0]).router.correction = scoring != RouterScoring::kSparseMixer;
+    expertsOf(spec.kinds[1]).router.weighsInput = true;
+    expertsOf(spec.kinds[1]).clamped = ClampedGate{0.5f, 1.7f};
+    expertsOf(spec.kinds[1]).router.jitter = 0.3f;
+    checkSpec("scoring", spec);
+  }
+}
+
 TEST(executor, every_activation_and_dtype) {
   for (int kind = 0; kind <= static_cast<int>(ActivationKind::kSigmoid); ++kind) {
     ModelSpec spec = kind % 2 ? llamaSpec() : optSpec();

@@ -58,26 +58,28 @@ TEST(ranks, tokens_and_logits_are_those_of_one_rank) {
 }
 
 TEST(ranks, rows_do_not_depend_on_the_batch) {
-  TinyModel model(llamaSpec(), DType::kF32, 182);
-  Random random(183);
-  for (const int ranks : {2, 4}) {
-    std::vector<float> alone;
-    const std::vector<int32_t> prompt = promptOf(random, model.spec(), 30);
-    for (const int64_t batch : {5, 64}) {
-      const Note note(ranks, "ranks", batch, "rows");
-      Harness harness(rankOptions(model, ranks, 1, batch));
-      harness.submit(1, prompt, 1, {}, true);
-      for (int64_t id = 2; id < 6; ++id) harness.submit(id, promptOf(random, model.spec(), 3 * id), 5);
-      const std::vector<float> logits = harness.result(1).logits;
-      if (alone.empty()) alone = logits;
-      REQUIRE(alone.size() == logits.size());
-      CHECK_BITS(logits.data(), alone.data(), static_cast<int64_t>(logits.size()));
+  for (const ModelSpec& spec : {llamaSpec(), expertsSpec()}) {
+    TinyModel model(spec, DType::kF32, 182);
+    Random random(183);
+    for (const int ranks : {2, 4}) {
+      std::vector<float> alone;
+      const std::vector<int32_t> prompt = promptOf(random, model.spec(), 30);
+      for (const int64_t batch : {5, 64}) {
+        const Note note(spec.family, ranks, "ranks", batch, "rows");
+        Harness harness(rankOptions(model, ranks, 1, batch));
+        harness.submit(1, prompt, 1, {}, true);
+        for (int64_t id = 2; id < 6; ++id) harness.submit(id, promptOf(random, model.spec(), 3 * id), 5);
+        const std::vector<float> logits = harness.result(1).logits;
+        if (alone.empty()) alone = logits;
+        REQUIRE(alone.size() == logits.size());
+        CHECK_BITS(logits.data(), alone.data(), static_cast<int64_t>(logits.size()));
+      }
     }
   }
 }
 
 TEST(ranks, memory_is_what_was_planned_and_divided) {
-  for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
+  for (const ModelSpec& spec : {llamaSpec(), optSpec(), expertsSpec()}) {
     TinyModel model(spec, DType::kF16, 184);
     EngineOptions options = rankOptions(model, 2);
     options.dtype = DType::kF16;

@@ -10,6 +10,8 @@
 
 #include "backend.h"
 #include "base/half.h"
+#include "expert_reference.h"
+#include "model/layout.h"
 #include "stored.h"
 
 namespace shardspeed::test {
@@ -174,6 +176,12 @@ class ReferenceCache final : public KvCache {
   std::map<std::tuple<int64_t, int64_t, int64_t>, Entry> entries;  // layer, slot (page * kPageTokens + token), KV head
 };
 
+class ReferenceExpertRows final : public ExpertRows {
+ public:
+  std::vector<std::vector<std::pair<size_t, double>>> routes;  // of each row: expert and weight
+  std::vector<std::vector<std::vector<double>>> inner;         // of each row and route
+};
+
 class ReferenceBackend final : public Backend {
  public:
   // keptAs: what queries and keys are rounded to when they have been turned.
@@ -289,6 +297,50 @@ class ReferenceBackend final : public Backend {
       }
   }
 
+  std::unique_ptr<ExpertRows> makeExpertRows(int64_t, const ExpertShape&) override {
+    return std::make_unique<ReferenceExpertRows>();
+  }
+  void readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,
+                   Activations* shared) override {
+    auto& [routes, inner] = static_cast<ReferenceExpertRows&>(state);
+    routes.clear();
+    inner.clear();
+    const ExpertsFeedForward& spec = *call.spec;
+    for (int64_t row = 0; row < rows; ++row) {
+      std::vector<double> x = of(in).rows.at(static_cast<size_t>(row));
+      if (call.norm) x = normed(*call.norm, x);
+      std::vector<double> logits;
+      for (int64_t e = 0; e < call.router->rows(); ++e) logits.push_back(dot(call.router, call.routerBias, e, x));
+      if (shared)
+        for (int64_t k = 0; k < shared->cols(); ++k) at(*shared, row, k) /= 1 + std::exp(-logits.back());
+      logits.resize(static_cast<size_t>(spec.count));
+      std::vector<double> correction;
+      for (int64_t e = 0; call.correction && e < spec.count; ++e) correction.push_back(valueOf(call.correction, e));
+      routes.push_back(routed(spec, logits, correction));
+      for (auto& [expert, weight] : routes.back()) {
+        std::vector<double> read = x;
+        if (spec.router.weighsInput)
+          for (double& value : read) value *= weight;
+        if (inner.size() < routes.size()) inner.emplace_back();
+        inner.back().push_back(innerOf(call, static_cast<int64_t>(expert), read));
+        if (spec.router.weighsInput) weight = 1;
+      }
+    }
+  }
+  void addExperts(const ExpertsCall& call, int64_t rows, ExpertRows& state, bool residual, Activations& out) override {
+    auto& [routes, inner] = static_cast<ReferenceExpertRows&>(state);
+    const int64_t stride = expertRows(out.cols(), false);
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t column = 0; column < out.cols(); ++column) {
+        double sum = residual ? at(out, row, column) : 0;
+        const auto& own = routes.at(static_cast<size_t>(row));
+        for (size_t i = 0; i < own.size(); ++i)
+          sum += own[i].second * dot(call.down, call.downBias, static_cast<int64_t>(own[i].first) * stride + column,
+                                     inner.at(static_cast<size_t>(row)).at(i));
+        at(out, row, column) = sum;
+      }
+  }
+
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
       static_cast<ReferenceActivations&>(out).rows.at(static_cast<size_t>(i)) =
@@ -314,6 +366,27 @@ class ReferenceBackend final : public Backend {
     const auto* bias = static_cast<const ReferenceVector*>(norm.bias);
     return normOf(norm.kind, static_cast<double>(norm.epsilon), weight ? weight->values.data() : nullptr,
                   bias ? bias->values.data() : nullptr, x);
+  }
+  static double dot(const Matrix* matrix, const Vector* bias, int64_t row, const std::vector<double>& x) {
+    double sum = bias ? valueOf(bias, row) : 0;
+    for (size_t k = 0; k < x.size(); ++k) sum += of(*matrix).at(row, static_cast<int64_t>(k)) * x[k];
+    return sum;
+  }
+  // What the downward product of an expert reads.
+  static std::vector<double> innerOf(const ExpertsCall& call, int64_t expert, const std::vector<double>& x) {
+    const ExpertsFeedForward& spec = *call.spec;
+    const int64_t first = expert * expertRows(call.neurons, spec.gated);
+    std::vector<double> inner;
+    for (int64_t n = 0; n < call.neurons; ++n) {
+      const int64_t gateRow = first + n / kGateBlock * 2 * kGateBlock + n % kGateBlock;
+      const double value = dot(call.up, call.upBias, spec.gated ? gateRow : first + n, x);
+      if (spec.clamped)
+        inner.push_back(clampedGate(*spec.clamped, value, dot(call.up, call.upBias, gateRow + kGateBlock, x)));
+      else
+        inner.push_back(activationOf(spec.activation, value) *
+                        (spec.gated ? dot(call.up, call.upBias, gateRow + kGateBlock, x) : 1));
+    }
+    return inner;
   }
   static double valueOf(const Vector* vector, int64_t index) {
     return static_cast<const ReferenceVector*>(vector)->values.at(static_cast<size_t>(index));

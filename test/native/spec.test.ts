@@ -18,6 +18,7 @@ import {
   qkNormSpans,
   residualKinds,
   rotaryLayouts,
+  routerScorings,
   weightDtypes,
 } from "../../dist/native/spec.js";
 import { type Config, smallest } from "../models/helpers.js";
@@ -27,6 +28,11 @@ import { hasCode } from "../support/fixtures.js";
 // fails here: its table below does not compile, or its value is refused.
 
 const binding = loadNative();
+/** The least that a mixture of experts says. */
+const mixture: FeedForwardSpec = {
+  ...{ kind: "experts", count: 4, perToken: 2, size: 12, activation: "silu", gated: true },
+  router: { scoring: "softmax", normalise: true },
+};
 // By way of JSON: an object that stands in two places would be changed in both.
 const specOf = (config: Config): ModelSpec => JSON.parse(JSON.stringify(describeModel(config).spec));
 const llama = specOf(smallest.llama);
@@ -97,6 +103,7 @@ describe("every value of every union crosses", () => {
   };
   const feedForwards: Record<FeedForwardSpec["kind"], FeedForwardSpec> = {
     dense: { kind: "dense", size: 12, activation: "relu", gated: false },
+    experts: mixture,
   };
   const embeddingPositions: Record<EmbeddingPositions["kind"], EmbeddingPositions> = {
     learned: { kind: "learned", offset: 2 },
@@ -140,6 +147,11 @@ describe("every value of every union crosses", () => {
     [`${layer}.attention.positions.layout`, rotaryLayouts],
     [`${layer}.attention.qkNorm.span`, qkNormSpans, normed],
   ];
+  const experts = changed(llama, `${layer}.feedForward`, mixture) as ModelSpec;
+  names.push([`${layer}.feedForward.router.scoring`, routerScorings, experts]);
+  names.push([`${layer}.feedForward.activation`, activationKinds, experts]);
+  const shared = changed(llama, `${layer}.feedForward`, { ...mixture, shared: { size: 8 } }) as ModelSpec;
+  names.push([`${layer}.feedForward.shared.gate`, ["sigmoid"], shared]);
   for (const [path, values, base] of names) {
     for (const value of values) test(`${path} ${value}`, () => assertCrosses(path, value, base));
     test(`${path} of no known name`, () => {
@@ -147,6 +159,38 @@ describe("every value of every union crosses", () => {
       assertRefused(path, 3, /a string/, base);
     });
   }
+
+  test("what experts may say", () => {
+    const place = `${layer}.feedForward`;
+    const values: [path: string, value: unknown][] = [
+      ["router.scale", 2.5],
+      ["router.correction", true],
+      ["router.groups", { count: 2, chosen: 1, best: 2 }],
+      ["router.jitter", 0.01],
+      ["router.weighsInput", true],
+      ["shared", { size: 20 }],
+      ["clamped", { limit: 7, alpha: 1.702 }],
+    ];
+    for (const [path, value] of values) {
+      assert.equal(ask(`${place}.${path}`, value, experts), null, path);
+      assertRefused(`${place}.${path}`, "telepathy", /expected/, experts);
+      const at = path.lastIndexOf(".");
+      const unknown = typeof value === "object" ? `${path}.telepathy` : `${path.slice(0, Math.max(at, 0))}.telepathy`;
+      assertRefused(`${place}.${unknown}`, 1, /no such key/, changed(experts, `${place}.${path}`, value) as ModelSpec);
+    }
+    assertRefused(`${place}.count`, 4097, /an integer from 1 to 4096/, experts);
+    assertRefused(`${place}.perToken`, 5, /an integer from 1 to 4/, experts);
+    const groups = (count: number, chosen: number, best: number) =>
+      changed(experts, `${place}.router.groups`, { count, chosen, best }) as ModelSpec;
+    assertRefused(`${place}.router.groups.count`, 3, /a divisor of the number of experts, which is 4/, groups(2, 1, 1));
+    assertRefused(`${place}.router.groups.chosen`, 1, /an integer from 2 to 4/, groups(4, 2, 1));
+    assertRefused(`${place}.router.groups.best`, 3, /an integer from 1 to 2/, groups(2, 1, 1));
+    const sparse = changed(experts, `${place}.router.scoring`, "sparsemixer") as ModelSpec;
+    assertRefused(`${place}.router.correction`, true, /no correction where the scoring is sparsemixer/, sparse);
+    assertRefused(`${place}.router.groups`, { count: 2, chosen: 1, best: 1 }, /no groups where/, sparse);
+    const plain = changed(experts, `${place}.gated`, false) as ModelSpec;
+    assertRefused(`${place}.clamped`, { limit: 7, alpha: 1 }, /nothing where experts have no gate/, plain);
+  });
 
   test("devices", () => {
     for (const device of ["", "cpu:0", "cuda", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999", "telepathy"]) {

@@ -13,6 +13,10 @@ DenseFeedForward& denseOf(LayerSpec& layer) {
   return std::get<DenseFeedForward>(layer.feedForward);
 }
 
+ExpertsFeedForward& expertsOf(LayerSpec& layer) {
+  return std::get<ExpertsFeedForward>(layer.feedForward);
+}
+
 LogitsOutput& logitsOf(ModelSpec& spec) {
   return std::get<LogitsOutput>(spec.output);
 }
@@ -98,6 +102,19 @@ ModelSpec optSpec() {
   return spec;
 }
 
+ModelSpec expertsSpec() {
+  ModelSpec spec = llamaSpec();
+  spec.family = "experts";
+  ExpertsFeedForward experts;
+  experts.count = 5;
+  experts.perToken = 2;
+  experts.size = 21;
+  experts.gated = true;
+  experts.shared = SharedExpert{19, true};
+  for (LayerSpec& kind : spec.kinds) kind.feedForward = experts;
+  return spec;
+}
+
 std::vector<ModelSpec> variedSpecs() {
   std::vector<ModelSpec> result = {llamaSpec(), optSpec()};
   ModelSpec uneven = llamaSpec();
@@ -124,6 +141,10 @@ std::vector<ModelSpec> variedSpecs() {
   denseOf(sharedNorm.kinds[1]).size = 21;
   result.push_back(sharedNorm);
   for (const Variant& variant : variants()) result.push_back(variant.spec);
+  ModelSpec experts = expertsSpec();
+  expertsOf(experts.kinds[0]).shared.reset();
+  expertsOf(experts.kinds[1]).size = 50;
+  result.push_back(experts);
   return result;
 }
 
@@ -159,7 +180,6 @@ TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, b
 
 void TinyModel::addLayer(const std::string& layer, const LayerSpec& spec) {
   const AttentionSpec& attention = spec.attention;
-  const auto& dense = std::get<DenseFeedForward>(spec.feedForward);
   if (spec.norms.input || spec.residual == Residual::kPostNorm) {
     addNorm(layer + "attn.norm", spec.norms.norm, spec_.hiddenSize);
     if (spec.residual != Residual::kSharedNormParallel) addNorm(layer + "mlp.norm", spec.norms.norm, spec_.hiddenSize);
@@ -179,10 +199,23 @@ void TinyModel::addLayer(const std::string& layer, const LayerSpec& spec) {
     addNorm(layer + "attn.k_norm", norm->norm, kvHeads * attention.headDim);
   }
   if (attention.sinks) add(layer + "attn.sinks.weight", 1, attention.heads, 1);
-  if (dense.activation == ActivationKind::kXielu) add(layer + "mlp.xielu.weight", 1, 2, 0.5f);
-  if (dense.gated) addLinear(layer + "mlp.gate", dense.size, spec_.hiddenSize);
-  addLinear(layer + "mlp.up", dense.size, spec_.hiddenSize);
-  addLinear(layer + "mlp.down", spec_.hiddenSize, dense.size);
+  if (const auto* dense = std::get_if<DenseFeedForward>(&spec.feedForward))
+    return addFeedForward(layer + "mlp.", dense->size, dense->gated, dense->activation);
+  const auto& experts = std::get<ExpertsFeedForward>(spec.feedForward);
+  addLinear(layer + "mlp.router", experts.count, spec_.hiddenSize);
+  if (experts.router.correction) add(layer + "mlp.router.correction.weight", 1, experts.count, 0.3f);
+  for (int64_t e = 0; e < experts.count; ++e)
+    addFeedForward(layer + "mlp.experts." + std::to_string(e) + ".", experts.size, experts.gated, experts.activation);
+  if (!experts.shared) return;
+  addFeedForward(layer + "mlp.shared.", experts.shared->size, experts.gated, experts.activation);
+  if (experts.shared->gated) addLinear(layer + "mlp.shared.router", 1, spec_.hiddenSize);
+}
+
+void TinyModel::addFeedForward(const std::string& stem, int64_t size, bool gated, ActivationKind activation) {
+  if (activation == ActivationKind::kXielu) add(stem + "xielu.weight", 1, 2, 0.5f);
+  if (gated) addLinear(stem + "gate", size, spec_.hiddenSize);
+  addLinear(stem + "up", size, spec_.hiddenSize);
+  addLinear(stem + "down", spec_.hiddenSize, size);
 }
 
 void TinyModel::add(const std::string& role, int64_t rows, int64_t cols, float deviation, float mean) {
@@ -336,16 +369,57 @@ std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t t
   return linear(layer + "o", mixed, engine);
 }
 
+std::vector<double> TinyModel::network(const std::string& stem, const std::vector<double>& x, ActivationKind activation,
+                                       bool gated, const std::optional<ClampedGate>& clamped, DType engine) const {
+  std::vector<double> inner = linear(stem + (gated ? "gate" : "up"), x, engine);
+  const std::vector<double> up = gated ? linear(stem + "up", x, engine) : std::vector<double>{};
+  for (size_t i = 0; i < inner.size(); ++i) {
+    if (clamped)
+      inner[i] = clampedGate(*clamped, inner[i], up[i]);
+    else
+      inner[i] = activationOf(activation, inner[i]) * (gated ? up[i] : 1);
+  }
+  return linear(stem + "down", inner, engine);
+}
+
+std::vector<double> TinyModel::mixture(const std::string& layer, const ExpertsFeedForward& spec,
+                                       const std::vector<double>& x, DType engine) const {
+  // The router is kept in fp32 whatever the engine's dtype.
+  const std::vector<double> logits = linear(layer + "mlp.router", x, DType::kF32);
+  std::vector<double> correction, out(x.size());
+  if (spec.router.correction) {
+    const std::vector<float>& stored = tensors_.at(layer + "mlp.router.correction.weight").values;
+    correction.assign(stored.begin(), stored.end());
+  }
+  for (const auto& [expert, weight] : routed(spec, logits, correction)) {
+    std::vector<double> read = x;
+    if (spec.router.weighsInput)
+      for (double& value : read) value *= weight;
+    std::vector<double> one = network(layer + "mlp.experts." + std::to_string(expert) + ".", read, spec.activation,
+                                      spec.gated, spec.clamped, engine);
+    if (!spec.router.weighsInput)
+      for (double& value : one) value *= weight;
+    addTo(out, one);
+  }
+  if (!spec.shared) return out;
+  std::vector<double> one = network(layer + "mlp.shared.", x, spec.activation, spec.gated, std::nullopt, engine);
+  if (spec.shared->gated) {
+    const double gate = linear(layer + "mlp.shared.router", x, DType::kF32)[0];
+    // The gate multiplies what the shared expert's last product reads, but for its bias.
+    const std::vector<double> zero(static_cast<size_t>(spec.shared->size));
+    const std::vector<double> bias = linear(layer + "mlp.shared.down", zero, engine);
+    for (size_t i = 0; i < one.size(); ++i) one[i] = (one[i] - bias[i]) / (1 + std::exp(-gate)) + bias[i];
+  }
+  addTo(out, one);
+  return out;
+}
+
 std::vector<double> TinyModel::feedForward(int64_t index, const std::vector<double>& x, DType engine) const {
   const std::string layer = "layers." + std::to_string(index) + ".";
-  const auto& dense = std::get<DenseFeedForward>(spec_.layer(index).feedForward);
-  std::vector<double> inner = linear(layer + (dense.gated ? "mlp.gate" : "mlp.up"), x, engine);
-  for (double& value : inner) value = activationOf(dense.activation, value);
-  if (dense.gated) {
-    const std::vector<double> up = linear(layer + "mlp.up", x, engine);
-    for (size_t i = 0; i < inner.size(); ++i) inner[i] *= up[i];
-  }
-  return linear(layer + "mlp.down", inner, engine);
+  const FeedForwardSpec& spec = spec_.layer(index).feedForward;
+  if (const auto* experts = std::get_if<ExpertsFeedForward>(&spec)) return mixture(layer, *experts, x, engine);
+  const auto& dense = std::get<DenseFeedForward>(spec);
+  return network(layer + "mlp.", x, dense.activation, dense.gated, std::nullopt, engine);
 }
 
 void TinyModel::runLayer(int64_t index, std::vector<double>& hidden, const Part& attention,

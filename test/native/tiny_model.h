@@ -17,6 +17,8 @@ namespace shardspeed::test {
 ModelSpec llamaSpec();
 // And of an OPT's kind.
 ModelSpec optSpec();
+// A Llama's kind with experts: 2 of 5 a token in both layers, and a shared one that is gated.
+ModelSpec expertsSpec();
 // Models that differ in what is divided: heads and KV heads that come out even and do not, odd sizes, every option.
 std::vector<ModelSpec> variedSpecs();
 
@@ -31,6 +33,7 @@ void setPostNorm(ModelSpec& spec);
 // Dynamic NTK past so many positions.
 void makeDynamic(RotarySpec& table, int64_t originalPositions, double factor);
 DenseFeedForward& denseOf(LayerSpec& layer);
+ExpertsFeedForward& expertsOf(LayerSpec& layer);
 LogitsOutput& logitsOf(ModelSpec& spec);
 
 // A checkpoint with random values for every role of a spec, and what it computes, in fp64 and by the definition of a
@@ -63,6 +66,11 @@ class TinyModel {
   std::vector<double> attend(int64_t index, int64_t position, int64_t totalLength, const std::vector<double>& x,
                              std::vector<std::vector<double>>& keys, std::vector<std::vector<double>>& values,
                              DType engine) const;
+  void addFeedForward(const std::string& stem, int64_t size, bool gated, ActivationKind activation);
+  std::vector<double> network(const std::string& stem, const std::vector<double>& x, ActivationKind activation,
+                              bool gated, const std::optional<ClampedGate>& clamped, DType engine) const;
+  std::vector<double> mixture(const std::string& layer, const ExpertsFeedForward& spec, const std::vector<double>& x,
+                              DType engine) const;
   std::vector<double> feedForward(int64_t index, const std::vector<double>& x, DType engine) const;
   // What a part computes of the rows that it reads.
   using Part = std::function<std::vector<double>(const std::vector<double>&)>;

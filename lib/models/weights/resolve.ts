@@ -123,7 +123,9 @@ function matchPlaces(
   let tiedHead = spec.output.tied;
   for (const place of layout.body) {
     const entry = tensors.get(prefixes.body + place.tensor);
+    const other = place.instead && tensors.get(prefixes.body + place.instead.tensor);
     if (entry) matches.push({ place, entry });
+    else if (place.instead && other) matches.push({ place: place.instead, entry: other });
     // Tied: either of the two is enough.
     else if (tiedHead && place.role === "embed.tokens.weight" && headWeight) matches.push({ place, entry: headWeight });
     else absent.push(prefixes.body + place.tensor);

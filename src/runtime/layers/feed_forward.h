@@ -17,9 +17,21 @@ class FeedForwardPart {
   void add(const Step& step, int64_t layer, const Norm* next, Activations& hidden);
 
  private:
+  // What a kind of layer computes in; kinds whose sizes are alike share it.
+  struct Buffers {
+    Activations* inner = nullptr;  // (rows, neurons of the rank), of the shared expert where there are experts
+    ExpertRows* experts = nullptr;
+  };
+  Activations* innerOf(int64_t neurons);
+  ExpertRows* expertsOf(const ExpertShape& shape);
+  const Buffers& buffersOf(int64_t layer) const { return buffers_[context_.spec.kindOf(layer)]; }
+  void readExperts(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden);
+  void addExperts(const Step& step, int64_t layer, const Norm* next, Activations& hidden);
+
   const PartContext& context_;
-  std::vector<std::unique_ptr<Activations>> inner_;  // (rows, neurons of the rank) of each kind; alike kinds share one
-  std::vector<Activations*> innerOf_;                // of each kind
+  std::vector<std::unique_ptr<Activations>> inner_;
+  std::vector<std::pair<ExpertShape, std::unique_ptr<ExpertRows>>> experts_;
+  std::vector<Buffers> buffers_;  // of each kind
 };
 
 }  // namespace shardspeed

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "backend.h"
+#include "base/thread_pool.h"
+#include "cpu/kernels.h"
+#include "cpu/memory.h"
+#include "cpu/tensors.h"
+
+namespace shardspeed {
+
+// A step's rows sorted by their experts: slot s is one row's place at one expert, slots starts[e] ... starts[e + 1] - 1
+// are those of expert e, by ascending rows.
+class CpuExpertRows final : public ExpertRows {
+ public:
+  CpuExpertRows(int64_t capacity, const ExpertShape& shape);
+  static size_t bytesOf(int64_t capacity, const ExpertShape& shape);
+
+  // Sorts the rows by `chosen`.
+  void sort(int64_t rows);
+
+  float* read(int64_t slot) { return memory_.as<float>() + slot * readStride; }
+  float* inner(int64_t slot) { return inner_ + slot * innerStride; }
+
+  const ExpertShape shape;
+  const int64_t readStride;     // of what an expert reads
+  const int64_t innerStride;    // of what its downward product reads
+  std::vector<int32_t> chosen;  // (rows, perToken)
+  std::vector<float> weights;   // likewise
+  std::vector<int32_t> active;  // experts that have rows, ascending
+  std::vector<int64_t> starts;  // (experts + 1)
+  std::vector<int32_t> rowOf;   // (slots)
+  std::vector<float> weightOf;  // (slots)
+  std::vector<float> logits;    // (rows, router's rows padded to whole panels)
+
+ private:
+  Memory memory_;
+  float* inner_;
+};
+
+// Mixtures of experts: rows that are routed to one expert are gathered and computed together. Sums have one order for
+// each row, whatever other rows there are: products by columns, and over experts by their indices.
+class CpuExperts {
+ public:
+  CpuExperts(ThreadPool& pool, const KernelTable& kernels)
+      : pool_(pool), kernels_(kernels), scratch_(static_cast<size_t>(pool.threads())) {}
+
+  // x (rows, stride): normed.
+  void read(const ExpertsCall& call, int64_t rows, const float* x, int64_t stride, CpuExpertRows& state,
+            CpuActivations* shared);
+  void add(const ExpertsCall& call, int64_t rows, CpuExpertRows& state, bool residual, CpuActivations& out);
+
+ private:
+  void route(const ExpertsCall& call, int64_t rows, const float* x, int64_t stride, CpuExpertRows& state);
+  void gather(const ExpertsCall& call, const float* x, int64_t stride, CpuExpertRows& state);
+  void projectUp(const ExpertsCall& call, CpuExpertRows& state);
+  void projectGroup(const ExpertsCall& call, int64_t expert, int64_t group, CpuExpertRows& state, float* chains) const;
+  float* scratch(int worker, int64_t floats);
+
+  ThreadPool& pool_;
+  const KernelTable& kernels_;
+  std::vector<std::vector<float>> scratch_;  // one a worker
+};
+
+}  // namespace shardspeed
