@@ -38,7 +38,7 @@ export class AutoTokenizer {
   /**
    * Loads the tokenizer of a model folder.
    *
-   * @param folder A folder with tokenizer.json, vocab.json and merges.txt, tokenizer.model or vocab.txt; a relative path is looked for from the working directory, then in the model folder of the
+   * @param folder A folder with tokenizer.json or a vocabulary in another form (docs/tokenizers.md); a relative path is looked for from the working directory, then in the model folder of the
    * handler that calls.
    * @param options What to set of it, as in transformers: `{ paddingSide: "left" }`. Default: as its files say.
    * @param options.signal Cancels the call with ERR_ABORTED.

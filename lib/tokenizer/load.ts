@@ -1,10 +1,13 @@
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
+import type { Around } from "./class_parts.js";
 import { collectAddedTokens } from "./collect_added_tokens.js";
+import type { JsonObject } from "./encoding/json.js";
 import { modelOf, readVocabulary } from "./encoding/models.js";
 import { readTokenizerFiles, type TokenizerFiles } from "./files.js";
 import { HubTokenizer } from "./hub_tokenizer.js";
 import { mergeSettings } from "./merge_settings.js";
+import type { NamedToken } from "./settings.js";
 import { readSource, type TokenizerSource } from "./source.js";
 import type { Tokenizer } from "./types.js";
 
@@ -30,7 +33,7 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer | undefin
 }
 
 function build(files: TokenizerFiles, source: TokenizerSource): Tokenizer {
-  const { tokenizer } = source;
+  const { tokenizer, around } = source;
   const settings = mergeSettings(files, source);
   const vocabulary = readVocabulary(modelOf(tokenizer));
   const added = collectAddedTokens({ files, source, settings, vocabulary });
@@ -38,7 +41,7 @@ function build(files: TokenizerFiles, source: TokenizerSource): Tokenizer {
     Object.entries(settings.named).map(([name, { content }]) => [name, { token: content, id: added.idOf(content) }]),
   );
   return new HubTokenizer({
-    tokenizer,
+    tokenizer: around === undefined ? tokenizer : { ...tokenizer, post_processor: putAround(around, named) },
     config: settings.config,
     named,
     added: added.tokens,
@@ -49,6 +52,21 @@ function build(files: TokenizerFiles, source: TokenizerSource): Tokenizer {
   });
 }
 
+/** The post-processor that puts named tokens around a text. */
+function putAround({ before, behind }: Around, named: ReadonlyMap<string, NamedToken>): JsonObject {
+  const ids = (name: string) => [named.get(name)?.id].filter((id) => id !== undefined);
+  const all = [...before, ...behind];
+  return {
+    type: "TemplateProcessing",
+    single: [
+      ...before.map((id) => ({ SpecialToken: { id } })),
+      { Sequence: { id: "A" } },
+      ...behind.map((id) => ({ SpecialToken: { id } })),
+    ],
+    special_tokens: Object.fromEntries(all.map((name) => [name, { ids: ids(name) }])),
+  };
+}
+
 /** The tokenizer files that are in a folder, for a message that none of them can be read. */
 export async function describeTokenizerFiles(folder: string): Promise<string> {
   const { names } = await readTokenizerFiles(folder);
@@ -57,7 +75,7 @@ export async function describeTokenizerFiles(folder: string): Promise<string> {
       name,
     ),
   );
-  const forms = "tokenizer.json, vocab.json with merges.txt, tokenizer.model or vocab.txt";
+  const forms = "tokenizer.json, vocab.json with merges.txt, tokenizer.model, vocab.txt, tekken.json or tiktoken.model";
   return found.length === 0
     ? `${folder} has none of ${forms}`
     : `${folder} has ${found.join(", ")}, but none of the forms that are read: ${forms}. Save it with a tokenizer.json: AutoTokenizer.from_pretrained(${JSON.stringify(join(folder))}).save_pretrained(...)`;

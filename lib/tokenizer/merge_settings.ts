@@ -1,6 +1,7 @@
+import { contentOf } from "./class_parts.js";
 import type { JsonObject } from "./encoding/json.js";
 import type { TokenizerFiles } from "./files.js";
-import { contentOf, type TokenizerSource } from "./source.js";
+import type { TokenizerSource } from "./source.js";
 
 /** A token as settings name it; flags that are undefined have their defaults. */
 export interface DeclaredToken {
@@ -52,7 +53,7 @@ export function mergeSettings(files: TokenizerFiles, source: TokenizerSource): S
     if (token === undefined) continue;
     named[name] = known.get(token.content) ?? token;
   }
-  const listed = Array.isArray(config.extra_special_tokens) ? config.extra_special_tokens : source.extraTokens;
+  const listed = Array.isArray(config.extra_special_tokens) ? config.extra_special_tokens : (source.extraTokens ?? []);
   const extra = listed.map(readToken).filter((token) => token !== undefined);
   const fromFlags = files.tokenizer === undefined;
   return {
@@ -90,17 +91,16 @@ function mergeSpecialTokensMap(config: JsonObject, map: JsonObject): void {
 }
 
 /** What the tokenizer's class, and padding that is set in tokenizer.json, give where the settings are silent. */
-function applyDefaults(config: JsonObject, { defaults, tokenizer, tokenizerClass }: TokenizerSource): void {
+function applyDefaults(config: JsonObject, { defaults, tokenizer }: TokenizerSource): void {
   const padding = isPlainObject(tokenizer.padding) ? tokenizer.padding : {};
   const truncation = isPlainObject(tokenizer.truncation) ? tokenizer.truncation : {};
   const silent: JsonObject = {
     ...defaults,
     pad_token: padding.pad_token ?? defaults.pad_token,
-    padding_side: typeof padding.direction === "string" ? padding.direction.toLowerCase() : undefined,
+    padding_side: typeof padding.direction === "string" ? padding.direction.toLowerCase() : defaults.padding_side,
     truncation_side: typeof truncation.direction === "string" ? truncation.direction.toLowerCase() : undefined,
     model_max_length: config.max_len,
   };
-  if (tokenizerClass === "LlamaTokenizer") silent.padding_side ??= "left";
   for (const [key, value] of Object.entries(silent)) {
     if (value !== undefined && !(key in config)) config[key] = value;
   }

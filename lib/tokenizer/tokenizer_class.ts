@@ -1,8 +1,23 @@
-import type { JsonObject } from "./encoding/json.js";
 import type { TokenizerFiles } from "./files.js";
 
-/** Classes of transformers 5 that make parts of a tokenizer themselves; "generic" takes tokenizer.json as it is. */
-export type TokenizerClass = "generic" | "LlamaTokenizer" | "GPT2Tokenizer" | "Qwen2Tokenizer" | "RobertaTokenizer";
+/** Classes of transformers 5 that make parts of a tokenizer themselves (class_parts.ts); "generic" takes tokenizer.json as it is. */
+export const builtClasses = [
+  ...["AlbertTokenizer", "BertTokenizer", "CohereTokenizer", "DebertaV2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer"],
+  ...["GemmaTokenizer", "LlamaTokenizer", "MPNetTokenizer", "Qwen2Tokenizer", "RobertaTokenizer", "T5Tokenizer"],
+  ...["XGLMTokenizer", "XLMRobertaTokenizer"],
+] as const;
+export type BuiltClass = (typeof builtClasses)[number];
+export type TokenizerClass = BuiltClass | "generic";
+
+/** Classes that are the same as others. */
+const sameClass: Readonly<Record<string, BuiltClass>> = {
+  BartTokenizer: "RobertaTokenizer",
+  CodeGenTokenizer: "GPT2Tokenizer",
+  DistilBertTokenizer: "BertTokenizer",
+  ElectraTokenizer: "BertTokenizer",
+  LongformerTokenizer: "RobertaTokenizer",
+  MobileBertTokenizer: "BertTokenizer",
+};
 
 /** Model types whose class is not told by tokenizer_config.json, as transformers' auto mapping has them. */
 const classOfModelType: Record<string, TokenizerClass> = {
@@ -31,6 +46,23 @@ const classOfModelType: Record<string, TokenizerClass> = {
   ...Object.fromEntries(
     ["roberta", "bart", "longformer", "xlm-roberta-base"].map((type) => [type, "RobertaTokenizer"] as const),
   ),
+  ...Object.fromEntries(
+    ["bert", "distilbert", "electra", "mobilebert", "nomic_bert"].map((type) => [type, "BertTokenizer"] as const),
+  ),
+  ...Object.fromEntries(["gpt_neox", "mpt", "olmo", "olmoe"].map((type) => [type, "GPTNeoXTokenizer"] as const)),
+  ...Object.fromEntries(
+    ["gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text"].map(
+      (type) => [type, "GemmaTokenizer"] as const,
+    ),
+  ),
+  albert: "AlbertTokenizer",
+  cohere: "CohereTokenizer",
+  cohere2: "CohereTokenizer",
+  "deberta-v2": "DebertaV2Tokenizer",
+  mpnet: "MPNetTokenizer",
+  t5: "T5Tokenizer",
+  xglm: "XGLMTokenizer",
+  "xlm-roberta": "XLMRobertaTokenizer",
 };
 
 /** Model types of the generic class whatever tokenizer_config.json says, by transformers' mapping and its list of wrong ones. */
@@ -104,111 +136,6 @@ export function chooseClass({ config, model, tokenizer }: TokenizerFiles): Token
   if (name === undefined) return (type === undefined ? undefined : classOfModelType[type]) ?? "generic";
   if (type !== undefined && (type === "qwen2" || type.startsWith("qwen3_5")))
     return classOfModelType[type] ?? "generic";
-  const known: readonly string[] = ["LlamaTokenizer", "GPT2Tokenizer", "Qwen2Tokenizer", "RobertaTokenizer"];
-  if (name === "BartTokenizer") return "RobertaTokenizer";
-  return known.includes(name) ? (name as TokenizerClass) : "generic";
-}
-
-/** What a class makes of the vocabulary and merges of a tokenizer.json: the rest of that file does not count. */
-export function rebuildForClass(
-  tokenizerClass: TokenizerClass,
-  tokenizer: JsonObject,
-  config: JsonObject,
-): { tokenizer: JsonObject; defaults: JsonObject } {
-  const model = tokenizer.model as JsonObject | undefined;
-  const isBpe = typeof model === "object" && model !== null && Array.isArray(model.merges);
-  if (!isBpe) return { tokenizer, defaults: {} };
-  const post_processor = tokenizer.post_processor ?? null;
-  switch (tokenizerClass) {
-    case "LlamaTokenizer":
-      return {
-        tokenizer: { ...buildLlama(model, config), post_processor },
-        defaults: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" },
-      };
-    case "GPT2Tokenizer": {
-      const end = "<|endoftext|>";
-      return {
-        tokenizer: {
-          model: { ...bareBpe(model), fuse_unk: false },
-          pre_tokenizer: { type: "ByteLevel", add_prefix_space: config.add_prefix_space === true, use_regex: true },
-          decoder: { type: "ByteLevel" },
-          post_processor,
-        },
-        defaults: { bos_token: end, eos_token: end, unk_token: end },
-      };
-    }
-    case "Qwen2Tokenizer":
-      return {
-        tokenizer: { ...buildQwen2(model, config), post_processor },
-        defaults: { eos_token: "<|endoftext|>", pad_token: "<|endoftext|>", unk_token: "<|endoftext|>" },
-      };
-    case "RobertaTokenizer":
-      return {
-        tokenizer: buildRoberta(model, config),
-        defaults: {
-          bos_token: "<s>",
-          eos_token: "</s>",
-          sep_token: "</s>",
-          cls_token: "<s>",
-          unk_token: "<unk>",
-          pad_token: "<pad>",
-          mask_token: { content: "<mask>", lstrip: true },
-        },
-      };
-    default:
-      return { tokenizer, defaults: {} };
-  }
-}
-
-function bareBpe({ vocab, merges }: JsonObject): JsonObject {
-  return { type: "BPE", vocab, merges };
-}
-
-function buildLlama(model: JsonObject, config: JsonObject): JsonObject {
-  const prefixes = config.add_prefix_space !== false;
-  const scheme = !prefixes ? "never" : config.legacy === true ? "always" : "first";
-  const decoders: JsonObject[] = [
-    { type: "Replace", pattern: { String: "▁" }, content: " " },
-    { type: "ByteFallback" },
-    { type: "Fuse" },
-  ];
-  if (prefixes) decoders.push({ type: "Strip", content: " ", start: 1, stop: 0 });
-  return {
-    model: { ...bareBpe(model), fuse_unk: true, byte_fallback: true },
-    pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: scheme, split: false },
-    decoder: { type: "Sequence", decoders },
-  };
-}
-
-const qwen2Words =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
-function buildQwen2(model: JsonObject, config: JsonObject): JsonObject {
-  return {
-    model: { ...bareBpe(model), fuse_unk: false },
-    normalizer: { type: "NFC" },
-    pre_tokenizer: {
-      type: "Sequence",
-      pretokenizers: [
-        { type: "Split", pattern: { Regex: qwen2Words }, behavior: "Isolated" },
-        { type: "ByteLevel", add_prefix_space: config.add_prefix_space === true, use_regex: false },
-      ],
-    },
-    decoder: { type: "ByteLevel" },
-  };
-}
-
-function buildRoberta(model: JsonObject, config: JsonObject): JsonObject {
-  const vocab = model.vocab as JsonObject;
-  const token = (name: string, unset: string) => {
-    const given = config[name];
-    const text = typeof given === "string" ? given : ((given as JsonObject | undefined)?.content ?? unset);
-    return [text, (Object.hasOwn(vocab, String(text)) ? vocab[String(text)] : 0) as number];
-  };
-  return {
-    model: { ...bareBpe(model), fuse_unk: false },
-    pre_tokenizer: { type: "ByteLevel", add_prefix_space: config.add_prefix_space === true, use_regex: true },
-    decoder: { type: "ByteLevel" },
-    post_processor: { type: "RobertaProcessing", cls: token("cls_token", "<s>"), sep: token("sep_token", "</s>") },
-  };
+  if (Object.hasOwn(sameClass, name)) return sameClass[name] as BuiltClass;
+  return builtClasses.find((one) => one === name) ?? "generic";
 }

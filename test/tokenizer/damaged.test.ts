@@ -109,12 +109,44 @@ describe("damaged tokenizer files", () => {
     });
   });
 
+  test("tiktoken files and tekken.json", async () => {
+    const line = "YQ== 0\n";
+    const tekken = { config: { pattern: "\\w+" }, vocab: [{ token_bytes: "YQ==" }], special_tokens: [] };
+    const cases: [files: Record<string, string>, message: RegExp][] = [
+      [{ "tiktoken.model": "" }, /tiktoken\.model cannot be used: its ranks have gaps/],
+      [{ "tiktoken.model": `${line}YQ== x\n` }, /line 2 is no base64 token with its rank/],
+      [{ "tiktoken.model": `${line}Yg== 99999999\n` }, /line 2 is no base64/],
+      [{ "tiktoken.model": `${line}Yg== 2\n` }, /its ranks have gaps/],
+      [{ "tekken.json": "{}" }, /it has no config\.pattern and vocab/],
+      [{ "tekken.json": JSON.stringify({ ...tekken, special_tokens: undefined }) }, /does not list its special tokens/],
+      [{ "tekken.json": JSON.stringify({ ...tekken, vocab: [{}] }) }, /has no token_bytes/],
+      [
+        { "tekken.json": JSON.stringify({ ...tekken, special_tokens: [{ rank: 1, token_str: "<s>" }] }) },
+        /no text and rank/,
+      ],
+      [
+        { "tekken.json": JSON.stringify({ ...tekken, config: { ...tekken.config, default_num_special_tokens: -1 } }) },
+        /default_num_special_tokens is -1/,
+      ],
+    ];
+    for (const [files, message] of cases)
+      await assert.rejects(AutoTokenizer.fromPretrained(await write(files)), { code: "ERR_TOKENIZER", message });
+  });
+
+  test("BioGPT's Moses rules are not here", async () => {
+    const files = { "vocab.json": "{}", "merges.txt": "", "config.json": '{"model_type": "biogpt"}' };
+    await assert.rejects(AutoTokenizer.fromPretrained(await write(files)), {
+      code: "ERR_TOKENIZER",
+      message: /vocab\.json cannot be used: BioGptTokenizer splits text by the rules of Moses/,
+    });
+  });
+
   test("a folder with forms that are not read says which files are there", async () => {
-    const target = await write({ "tekken.json": "{}", "vocab.json": "{}" });
+    const target = await write({ "qwen.tiktoken": "", "vocab.json": "{}" });
     await assert.rejects(AutoTokenizer.fromPretrained(target), {
       code: "ERR_TOKENIZER",
       message:
-        /has tekken\.json, vocab\.json, but none of the forms that are read: tokenizer\.json, vocab\.json with merges/,
+        /has qwen\.tiktoken, vocab\.json, but none of the forms that are read: tokenizer\.json, vocab\.json with merges/,
     });
   });
 });

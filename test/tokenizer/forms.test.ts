@@ -8,7 +8,7 @@ import { AutoTokenizer } from "../../dist/index.js";
 import { readJson } from "../support/fixtures.js";
 import { tokenizersFolder } from "./fixtures.js";
 
-/** Made by test/fixtures/tokenizers/make_forms.py with transformers. */
+/** Made by test/fixtures/tokenizers/make_forms.py and make_families.py with transformers. */
 interface Fixture {
   shared: Record<string, unknown>;
   texts: string[];
@@ -25,7 +25,7 @@ interface Fixture {
   }[];
 }
 
-const fixture = readJson<Fixture>(`${tokenizersFolder}forms.json`);
+const fixtures = ["forms", "families"].map((name) => readJson<Fixture>(`${tokenizersFolder}${name}.json`));
 
 let folder: string;
 before(async () => {
@@ -33,11 +33,11 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-async function write(name: string, files: Record<string, unknown>): Promise<string> {
+async function write({ shared }: Fixture, name: string, files: Record<string, unknown>): Promise<string> {
   const target = path.join(folder, name.replace(/\W+/g, "_"));
   await mkdir(target, { recursive: true });
   for (const [file, given] of Object.entries(files)) {
-    const value = typeof given === "string" && given.startsWith("@") ? fixture.shared[given.slice(1)] : given;
+    const value = typeof given === "string" && given.startsWith("@") ? shared[given.slice(1)] : given;
     const encoded = (value as { gzip?: unknown } | null)?.gzip;
     const content =
       typeof encoded === "string"
@@ -51,9 +51,10 @@ async function write(name: string, files: Record<string, unknown>): Promise<stri
 }
 
 describe("settings and forms against transformers", () => {
-  for (const { name, files, size, ids, added, decoded, named, side } of fixture.cases) {
+  const cases = fixtures.flatMap((fixture) => fixture.cases.map((one) => ({ fixture, ...one })));
+  for (const { fixture, name, files, size, ids, added, decoded, named, side } of cases) {
     test(name, async () => {
-      const tokenizer = await AutoTokenizer.fromPretrained(await write(name, files));
+      const tokenizer = await AutoTokenizer.fromPretrained(await write(fixture, name, files));
       for (const [i, text] of fixture.texts.entries()) {
         const expected = ids[i] as number[];
         assert.deepEqual(tokenizer.encode(text), expected, `${JSON.stringify(text)}`);

@@ -1,0 +1,330 @@
+import type { JsonObject } from "./encoding/json.js";
+import type { BuiltClass, TokenizerClass } from "./tokenizer_class.js";
+
+/** Named tokens that a class puts around a text, such as "cls_token". */
+export interface Around {
+  before: readonly string[];
+  behind: readonly string[];
+}
+
+/** A tokenizer.json as a class of transformers makes it of a vocabulary, and what it has where the settings are silent. */
+export interface ClassParts {
+  tokenizer: JsonObject;
+  defaults: JsonObject;
+  /** Instead of a post-processor: the ids are known when all tokens are. */
+  around?: Around;
+  /** Tokens that are no plain text, beside those that the settings name. */
+  extraTokens?: readonly JsonObject[];
+}
+
+/** The same, of a file. */
+export interface SourceParts extends ClassParts {
+  /** The post-processor follows add_bos_token and add_eos_token. */
+  addsByFlags: boolean;
+}
+
+/** What a class reads of a tokenizer.json or of files of another form. */
+interface Given {
+  model: JsonObject;
+  config: JsonObject;
+  /** A SentencePiece model's precompiled_charsmap. */
+  charsMap: unknown;
+  /** tokenizer.json's; null where there is none. */
+  postProcessor: unknown;
+}
+
+interface ClassBuilder {
+  model: "BPE" | "Unigram" | "WordPiece";
+  build(given: Given): ClassParts;
+}
+
+/** Text of a token in tokenizer_config.json: a string, or an object with its text as `content`. */
+export function contentOf(token: unknown): string | undefined {
+  const content = typeof token === "object" && token !== null ? (token as JsonObject).content : token;
+  return typeof content === "string" ? content : undefined;
+}
+
+/**
+ * What a class makes of a vocabulary: where there is a tokenizer.json, all of it but vocabulary, merges and post-processor does not count.
+ * A vocabulary of another kind than the class has is taken as the file has it.
+ */
+export function rebuildForClass(tokenizerClass: TokenizerClass, tokenizer: JsonObject, config: JsonObject): ClassParts {
+  const model = tokenizer.model as JsonObject | undefined;
+  const builder = tokenizerClass === "generic" ? undefined : builders[tokenizerClass];
+  if (builder === undefined || typeof model !== "object" || model === null || kindOf(model) !== builder.model)
+    return { tokenizer, defaults: {} };
+  const postProcessor = tokenizer.post_processor ?? null;
+  return builder.build({ model, config, charsMap: findCharsMap(tokenizer.normalizer), postProcessor });
+}
+
+function kindOf({ vocab, merges }: JsonObject): ClassBuilder["model"] {
+  return Array.isArray(merges) ? "BPE" : Array.isArray(vocab) ? "Unigram" : "WordPiece";
+}
+
+/** The first one of a normalizer. */
+function findCharsMap(normalizer: unknown): unknown {
+  if (typeof normalizer !== "object" || normalizer === null) return undefined;
+  const { type, normalizers, precompiled_charsmap: found } = normalizer as JsonObject;
+  if (type !== "Sequence") return type === "Precompiled" ? found : undefined;
+  return (Array.isArray(normalizers) ? normalizers : []).map(findCharsMap).find((one) => one !== undefined);
+}
+
+function bytePairs({ vocab, merges }: JsonObject, more: JsonObject = {}): JsonObject {
+  return { type: "BPE", vocab, merges, fuse_unk: false, ...more };
+}
+
+const replace = (pattern: JsonObject, content: string): JsonObject => ({ type: "Replace", pattern, content });
+const sequenceOf = (key: string, parts: JsonObject[]): JsonObject => ({ type: "Sequence", [key]: parts });
+const byteLevel = (config: JsonObject, useRegex = true): JsonObject => ({
+  type: "ByteLevel",
+  add_prefix_space: config.add_prefix_space === true,
+  use_regex: useRegex,
+});
+const asSpaces = [replace({ String: "▁" }, " "), { type: "ByteFallback" }, { type: "Fuse" }];
+
+/** Special tokens of RoBERTa and those who follow it. */
+const fairseqTokens = {
+  ...{ bos_token: "<s>", eos_token: "</s>", sep_token: "</s>", cls_token: "<s>", unk_token: "<unk>" },
+  ...{ pad_token: "<pad>", mask_token: "<mask>" },
+};
+const bertTokens = {
+  ...{ unk_token: "[UNK]", sep_token: "[SEP]", pad_token: "[PAD]", cls_token: "[CLS]", mask_token: "[MASK]" },
+};
+const clsAndSep: Around = { before: ["cls_token"], behind: ["sep_token"] };
+
+const bertBuilder = (defaults: JsonObject): ClassBuilder => ({
+  model: "WordPiece",
+  build: ({ model, config }) => ({
+    tokenizer: {
+      model: {
+        type: "WordPiece",
+        vocab: model.vocab,
+        unk_token: contentOf(config.unk_token) ?? "[UNK]",
+        continuing_subword_prefix: "##",
+        max_input_chars_per_word: 100,
+      },
+      normalizer: {
+        type: "BertNormalizer",
+        clean_text: true,
+        handle_chinese_chars: config.tokenize_chinese_chars !== false,
+        strip_accents: config.strip_accents ?? null,
+        lowercase: config.do_lower_case !== false,
+      },
+      pre_tokenizer: { type: "BertPreTokenizer" },
+      decoder: { type: "WordPiece", prefix: "##", cleanup: true },
+    },
+    defaults,
+    around: clsAndSep,
+  }),
+});
+
+/** Words at white space, each behind a ▁. */
+function unigramWords(model: JsonObject, unknown: unknown, config: JsonObject, normalizers: JsonObject[]): JsonObject {
+  const prefixed = { type: "Metaspace", prepend_scheme: config.add_prefix_space === false ? "never" : "always" };
+  return {
+    model: { type: "Unigram", vocab: model.vocab, unk_id: unknown, byte_fallback: false },
+    normalizer: sequenceOf("normalizers", normalizers),
+    pre_tokenizer: sequenceOf("pretokenizers", [{ type: "WhitespaceSplit" }, prefixed]),
+    decoder: prefixed,
+  };
+}
+
+const precompiled = (charsMap: unknown): JsonObject[] =>
+  charsMap === undefined ? [] : [{ type: "Precompiled", precompiled_charsmap: charsMap }];
+
+const qwen2Words =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+const special = (content: string): JsonObject => ({ content, special: true, normalized: false });
+
+/** T5's <extra_id_99> ... <extra_id_0>, in the order of their ids. */
+export function sentinels({ extra_ids: count }: JsonObject): string[] {
+  const isCount = Number.isSafeInteger(count) && (count as number) >= 0 && (count as number) < 2 ** 20;
+  const length = isCount ? (count as number) : 100;
+  return Array.from({ length }, (_, i) => `<extra_id_${length - 1 - i}>`);
+}
+
+/** What XGLM's vocabulary was filled up with. */
+export const madeUpWords = Array.from({ length: 7 }, (_, i) => `<madeupword${i}>`);
+
+/** By the class's name; the comments of transformers' files have no more to say than this. */
+const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
+  BertTokenizer: bertBuilder(bertTokens),
+  MPNetTokenizer: bertBuilder({
+    ...{ ...fairseqTokens, unk_token: "[UNK]" },
+    mask_token: { content: "<mask>", lstrip: true },
+  }),
+  AlbertTokenizer: {
+    model: "Unigram",
+    build: ({ model, config, charsMap }) => ({
+      tokenizer: unigramWords(model, 1, config, [
+        ...[replace({ String: "``" }, '"'), replace({ String: "''" }, '"')],
+        ...(config.keep_accents === true ? [] : [{ type: "NFKD" }, { type: "StripAccents" }]),
+        ...(config.do_lower_case === false ? [] : [{ type: "Lowercase" }]),
+        ...precompiled(charsMap),
+      ]),
+      defaults: {
+        ...{ bos_token: "[CLS]", eos_token: "[SEP]", unk_token: "<unk>", sep_token: "[SEP]", pad_token: "<pad>" },
+        ...{ cls_token: "[CLS]", mask_token: "[MASK]" },
+      },
+      around: clsAndSep,
+    }),
+  },
+  DebertaV2Tokenizer: { model: "Unigram", build: buildDebertaV2 },
+  XLMRobertaTokenizer: {
+    model: "Unigram",
+    build: ({ model, config, charsMap }) => ({
+      tokenizer: unigramWords(model, 3, config, precompiled(charsMap)),
+      defaults: fairseqTokens,
+      around: { before: ["bos_token"], behind: ["eos_token"] },
+    }),
+  },
+  T5Tokenizer: {
+    model: "Unigram",
+    build: ({ model, config, charsMap }) => ({
+      tokenizer: unigramWords(model, 2, {}, precompiled(charsMap)),
+      defaults: { eos_token: "</s>", unk_token: "<unk>", pad_token: "<pad>" },
+      around: { before: [], behind: ["eos_token"] },
+      extraTokens: sentinels(config).reverse().map(special),
+    }),
+  },
+  XGLMTokenizer: {
+    model: "Unigram",
+    build({ model, config, charsMap }) {
+      const { pre_tokenizer: _, ...parts } = unigramWords(model, 3, config, [
+        ...precompiled(charsMap),
+        replace({ Regex: " {2,}" }, " "),
+      ]);
+      const { mask_token: _mask, ...defaults } = fairseqTokens;
+      return {
+        tokenizer: { ...parts, pre_tokenizer: parts.decoder },
+        defaults,
+        around: { before: ["eos_token"], behind: [] },
+        extraTokens: madeUpWords.map(special),
+      };
+    },
+  },
+  GPT2Tokenizer: {
+    model: "BPE",
+    build({ model, config, postProcessor }) {
+      const end = "<|endoftext|>";
+      const parts = { pre_tokenizer: byteLevel(config), decoder: { type: "ByteLevel" }, post_processor: postProcessor };
+      return {
+        tokenizer: { model: bytePairs(model), ...parts },
+        defaults: { bos_token: end, eos_token: end, unk_token: end },
+      };
+    },
+  },
+  GPTNeoXTokenizer: {
+    model: "BPE",
+    build({ model, config }) {
+      const end = "<|endoftext|>";
+      const parts = { normalizer: { type: "NFC" }, pre_tokenizer: byteLevel(config), decoder: { type: "ByteLevel" } };
+      return {
+        // tokenizer.json's post-processor does not count either.
+        tokenizer: { model: bytePairs(model), ...parts, post_processor: null },
+        defaults: { bos_token: end, eos_token: end, unk_token: end, pad_token: "<|padding|>" },
+      };
+    },
+  },
+  CohereTokenizer: {
+    model: "BPE",
+    build: ({ model, config, postProcessor }) => ({
+      tokenizer: {
+        model: bytePairs(model),
+        normalizer: { type: "NFC" },
+        pre_tokenizer: sequenceOf("pretokenizers", [{ type: "Digits", individual_digits: true }, byteLevel(config)]),
+        decoder: { type: "ByteLevel" },
+        post_processor: postProcessor,
+      },
+      defaults: {
+        ...{ bos_token: "<BOS_TOKEN>", eos_token: "<|END_OF_TURN_TOKEN|>", unk_token: "<UNK>", sep_token: "<SEP>" },
+        ...{ pad_token: "<PAD>", cls_token: "<CLS>", mask_token: "<MASK_TOKEN>", padding_side: "left" },
+      },
+    }),
+  },
+  Qwen2Tokenizer: {
+    model: "BPE",
+    build: ({ model, config, postProcessor }) => ({
+      tokenizer: {
+        model: bytePairs(model),
+        normalizer: { type: "NFC" },
+        pre_tokenizer: sequenceOf("pretokenizers", [
+          { type: "Split", pattern: { Regex: qwen2Words }, behavior: "Isolated" },
+          byteLevel(config, false),
+        ]),
+        decoder: { type: "ByteLevel" },
+        post_processor: postProcessor,
+      },
+      defaults: { eos_token: "<|endoftext|>", pad_token: "<|endoftext|>", unk_token: "<|endoftext|>" },
+    }),
+  },
+  RobertaTokenizer: {
+    model: "BPE",
+    build: ({ model, config }) => ({
+      tokenizer: { model: bytePairs(model), pre_tokenizer: byteLevel(config), decoder: { type: "ByteLevel" } },
+      defaults: fairseqTokens,
+      around: clsAndSep,
+    }),
+  },
+  GemmaTokenizer: {
+    model: "BPE",
+    build: ({ model, config, postProcessor }) => ({
+      tokenizer: {
+        model: bytePairs(model, {
+          ...{ fuse_unk: true, byte_fallback: true },
+          unk_token: contentOf(config.unk_token) ?? "<unk>",
+        }),
+        normalizer: replace({ String: " " }, "▁"),
+        pre_tokenizer: { type: "Split", pattern: { String: " " }, behavior: "MergedWithPrevious" },
+        decoder: sequenceOf("decoders", asSpaces),
+        post_processor: postProcessor,
+      },
+      defaults: {
+        ...{ bos_token: "<bos>", eos_token: "<eos>", unk_token: "<unk>", pad_token: "<pad>", mask_token: "<mask>" },
+        padding_side: "left",
+      },
+    }),
+  },
+  LlamaTokenizer: {
+    model: "BPE",
+    build({ model, config, postProcessor }) {
+      const prefixes = config.add_prefix_space !== false;
+      const scheme = !prefixes ? "never" : config.legacy === true ? "always" : "first";
+      const strip = prefixes ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : [];
+      return {
+        tokenizer: {
+          model: bytePairs(model, { fuse_unk: true, byte_fallback: true }),
+          pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: scheme, split: false },
+          decoder: sequenceOf("decoders", [...asSpaces, ...strip]),
+          post_processor: postProcessor,
+        },
+        defaults: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>", padding_side: "left" },
+      };
+    },
+  },
+};
+
+function buildDebertaV2({ model, config }: Given): ClassParts {
+  const unknown = contentOf(config.unk_token) ?? "[UNK]";
+  const found = (model.vocab as unknown[][]).findIndex((entry) => entry[0] === unknown && entry[1] === 0);
+  const prefixed = { type: "Metaspace", prepend_scheme: config.add_prefix_space === false ? "first" : "always" };
+  return {
+    tokenizer: {
+      model: { type: "Unigram", vocab: model.vocab, unk_id: found >= 0 ? found : (model.unk_id ?? 1) },
+      normalizer: sequenceOf("normalizers", [
+        ...(config.do_lower_case === true ? [{ type: "Lowercase" }] : []),
+        replace({ Regex: "\\s{2,}|[\\n\\r\\t]" }, " "),
+        { type: "NFC" },
+        { type: "Strip", strip_left: false, strip_right: true },
+      ]),
+      pre_tokenizer: sequenceOf("pretokenizers", [
+        ...(config.split_by_punct === true ? [{ type: "Punctuation", behavior: "Isolated" }] : []),
+        prefixed,
+      ]),
+      decoder: prefixed,
+    },
+    defaults: { ...bertTokens, bos_token: "[CLS]", eos_token: "[SEP]" },
+    around: clsAndSep,
+  };
+}
