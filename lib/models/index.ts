@@ -1,7 +1,9 @@
 import { type Logger, silentLogger } from "../base/logger.js";
+import { isObject } from "../base/objects.js";
 import type { ModelSpec, WeightDtype } from "../native/spec.js";
 import { apertus } from "./architectures/apertus.js";
 import { arcee } from "./architectures/arcee.js";
+import { baichuan } from "./architectures/baichuan.js";
 import { biogpt } from "./architectures/biogpt.js";
 import { bloom } from "./architectures/bloom.js";
 import { codegen } from "./architectures/codegen.js";
@@ -23,6 +25,7 @@ import { gptj } from "./architectures/gptj.js";
 import { granite } from "./architectures/granite.js";
 import { helium } from "./architectures/helium.js";
 import { hunyuan } from "./architectures/hunyuan.js";
+import { internlm2 } from "./architectures/internlm2.js";
 import { llama } from "./architectures/llama.js";
 import { llama4 } from "./architectures/llama4.js";
 import { ministral } from "./architectures/ministral.js";
@@ -58,7 +61,7 @@ const descriptors: readonly ModelDescriptor[] = [
   ...[gptj, codegen, gptNeox, gptNeo, gptBigcode, mpt, phi, persimmon, xglm, biogpt],
   ...[mistral, ministral, ministral3, qwen2, qwen3, phi3, stablelm, starcoder2, olmo, olmo2, olmo3, granite],
   ...[cohere, cohere2, gemma, gemma2, gemma3, glm, glm4, smollm3, nemotron, helium, exaone4, arcee, apertus],
-  ...[ernie4_5, hunyuan, seedOss, llama4],
+  ...[ernie4_5, hunyuan, seedOss, llama4, internlm2, baichuan],
 ];
 
 /** What can be run, for docs and `inspect`. */
@@ -104,6 +107,17 @@ function chooseDescriptor(config: ConfigReader): ModelDescriptor {
   const found = config.raw("model_type");
   const descriptor = descriptors.find(({ modelType }) => modelType === found);
   if (descriptor) return descriptor;
+  const inside = isObject(config.peek("text_config"))
+    ? (config.peek("text_config") as { model_type?: unknown })
+    : undefined;
+  if (inside) {
+    const text = descriptors.some(({ modelType }) => modelType === inside.model_type)
+      ? `Its text model, ${inside.model_type}, is computed if its weights and its config are saved by themselves.`
+      : "";
+    const advice =
+      `This is a model of text and other things, such as images, of which none is computed. ${text}`.trimEnd();
+    throw unsupportedKey("model_type", found, "a model of text alone", advice);
+  }
   const supported = descriptors.map(({ modelType }) => modelType).join(", ");
   throw unsupportedKey("model_type", found, `one of ${supported}`, "Other architectures are not computed.");
 }

@@ -73,6 +73,8 @@ export interface Differences {
   embeddingScale?: number;
   logits?: Pick<OutputSpec, "scale" | "softCap">;
   layers?: LayerDifferences[];
+  /** Default: the longest sequence that the rotary tables are for. */
+  maxPositions?: number;
   /** Names outside layers. */
   names?: Partial<typeof llamaNames>;
 }
@@ -143,7 +145,7 @@ function describeDecoder(
       family,
       vocabSize,
       hiddenSize: hidden,
-      maxPositions: Math.min(...ropes.map(({ maxPositions }) => maxPositions)),
+      maxPositions: differences.maxPositions ?? Math.min(...ropes.map(({ maxPositions }) => maxPositions)),
       embedding: { width: hidden, ...(scale === undefined ? {} : { scale }) },
       ...kindsOf(layers.map(({ spec }) => spec)),
       rotaryTables: ropes.map(({ rotary }) => rotary),

@@ -23,6 +23,12 @@ describe("configs that are refused", () => {
     ["model_type null", { ...opt, model_type: null }, /model_type = null/],
     ["model_type of another kind", { ...opt, model_type: ["opt"] }, /model_type = \["opt"\] \(array\)/],
     ["unknown model_type", { ...opt, model_type: "mamba" }, /model_type = "mamba".*one of opt, gpt2, llama/],
+    [
+      "text and images",
+      { model_type: "gemma3", text_config: { model_type: "gemma3_text" }, vision_config: {} },
+      /model_type = "gemma3".*model of text and other things.*gemma3_text, is computed if/,
+    ],
+    ["an unknown model inside", { model_type: "x", text_config: { model_type: "y" } }, /of which none is computed\.$/],
     ["model_type in capitals", { ...opt, model_type: "OPT" }, /model_type = "OPT"/],
     ["a name of Object", { ...opt, model_type: "__proto__" }, /model_type = "__proto__"/],
     ["a classifier", { ...opt, architectures: ["OPTForSequenceClassification"] }, /OPTForSequenceClassification/],

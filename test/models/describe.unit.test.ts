@@ -488,7 +488,7 @@ describe("classes", () => {
         ...["mistral", "ministral", "ministral3", "qwen2", "qwen3", "phi3"],
         ...["stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "granite", "cohere", "cohere2", "gemma", "gemma2"],
         ...["gemma3_text", "glm", "glm4", "smollm3", "nemotron", "helium", "exaone4", "arcee", "apertus", "ernie4_5"],
-        ...["hunyuan_v1_dense", "seed_oss", "llama4_text"],
+        ...["hunyuan_v1_dense", "seed_oss", "llama4_text", "internlm2", "baichuan"],
       ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);
