@@ -86,6 +86,20 @@ test("our own reader finds the name and size again, from names of every length",
   }
 });
 
+test("what follows a file ends with its block, and nothing follows a whole one", () => {
+  for (const [bytes, expected] of [
+    [0, 0],
+    [1, 511],
+    [511, 1],
+    [512, 0],
+    [513, 511],
+    [2 ** 33, 0],
+    [2 ** 33 + 1, 511],
+  ] as const) {
+    assert.deepEqual(tarPadding(bytes), Buffer.alloc(expected), `${bytes}`);
+  }
+});
+
 test("the system's tar reads a date after 2038, which tar-stream could not write", () => {
   const data = Buffer.from("abc");
   const modified = new Date(Date.UTC(2107, 11, 31));

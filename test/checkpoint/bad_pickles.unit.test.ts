@@ -202,6 +202,7 @@ const pickles: BadCase[] = [
   { what: "a string without quotes", file: zipOf("Sabc\n"), says: /without quotes/ },
   { what: "a mark that is missing", file: zipOf("t"), says: /lacks a mark/ },
   { what: "a value taken through a mark", file: zipOf("](a"), says: /empty stack/ },
+  { what: "values below a mark", file: zipOf("]](a"), says: /empty stack/ },
   { what: "a memo that was never written", file: zipOf("h\x07"), says: /recalls value 7/ },
   { what: "a memo with a negative number", file: zipOf("]p-1\n"), says: /not a number/ },
   { what: "an append to a tuple", file: zipOf(")Na"), says: /appends to a tuple/ },

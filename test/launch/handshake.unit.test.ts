@@ -44,6 +44,9 @@ describe("a hello", () => {
       { worldSize: 5 },
       { nonce: makeNonce() },
       { proof: "0".repeat(64) },
+      { proof: `${hello.proof.slice(0, 62)}${hello.proof.endsWith("00") ? "01" : "00"}` },
+      { proof: hello.proof.slice(0, 62) },
+      { proof: "" },
     ];
     for (const change of changes)
       assert.equal(isTrueHello(secret, banner, { ...hello, ...change }), false, `${Object.keys(change)}`);
@@ -236,6 +239,24 @@ describe("a wire", () => {
     const { wire, peer } = await open(1000);
     peer.write("x".repeat(1001));
     await assert.rejects(wire.read(), /more than 1000 bytes/);
+    await wire.closed;
+  });
+
+  test("has room again for as much as was read", async () => {
+    const { wire, peer } = await open(20);
+    for (let i = 0; i < 10; i++) {
+      peer.write(`${"x".repeat(15)}\n`);
+      assert.equal((await wire.read()).length, 15);
+    }
+    peer.destroy();
+    await wire.closed;
+  });
+
+  test("tells a reader that waits of the end", { timeout: 20_000 }, async () => {
+    const { wire, peer } = await open();
+    const waiting = wire.read();
+    peer.end();
+    await assert.rejects(waiting, /closed/);
     await wire.closed;
   });
 

@@ -102,6 +102,11 @@ describe("the key file of one host", () => {
     assert.throws(() => read(), isConfigError(/secret: its mode is 640.*chmod 600/));
     chmodSync(file(), 0o600);
     assert.equal(read().toString("hex"), key);
+    for (const mode of [0o604, 0o602, 0o601, 0o620, 0o610]) {
+      chmodSync(file(), mode);
+      assert.throws(() => read(), isConfigError(/secret: its mode is 6/), mode.toString(8));
+    }
+    chmodSync(file(), 0o600);
     chmodSync(path.dirname(file()), 0o755);
     assert.throws(() => read(), isConfigError(/shardspeed: its mode is 755.*chmod 700/));
   });

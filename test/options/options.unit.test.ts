@@ -5,10 +5,16 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Logger } from "../../dist/base/logger.js";
 import { loadGenerationDefaults } from "../../dist/engine/generation_config.js";
-import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
+import { checkTokenIds, resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { resolveInitOptions } from "../../dist/loading/options.js";
 
 const invalid = (message: RegExp) => ({ name: "ShardspeedError", code: "ERR_INVALID_ARGUMENT", message });
+
+test("token ids are those of the vocabulary", () => {
+  checkTokenIds([0, 99], 100, "ids");
+  for (const id of [100, -1, 0.5, "1", null, Number.NaN])
+    assert.throws(() => checkTokenIds([5, id], 100, "ids"), invalid(/ids\[1\] to be a token id from 0 to 99/));
+});
 
 test("dtype and tpSize of initInference", () => {
   assert.deepEqual([resolveInitOptions({}).dtype, resolveInitOptions({}).tpSize], [undefined, undefined]);
