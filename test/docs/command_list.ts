@@ -38,6 +38,8 @@ export const commands: Record<string, Treatment> = {
   "npm run test:cuda": { because: "test/native/cuda.test.ts runs the same programs" },
   "npm run test:sanitizers": { because: "npm test runs the same tests" },
   "npm run test:coverage": { because: compilesAgain },
+  "npm run test:mutants": { because: "it takes an hour; test/scripts/mutants.unit.test.ts checks the faults" },
+  "npm run test:mutants -- FILE": { because: "it takes minutes; test/scripts/mutants.unit.test.ts checks the faults" },
   "npm run test:node -- 24": { because: ".ci/run runs a part of it" },
   "npm install": { because: "the pages say not to" },
   "npm run build:debug": { because: compilesAgain },
