@@ -13,6 +13,8 @@ import { createTestFinder, isUnitTest, problemOf, readSeeds } from "./mutants/se
 
 const leastShare = 95;
 const buildSeconds = 3600;
+/** What a test that ends gets at least, on a busy machine too. */
+const leastSeconds = 30;
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -98,7 +100,7 @@ async function sow(seed, usual) {
     // A mistake in the seed, not a fault that was found.
     if (problem !== undefined) return { result: "does not build", problem };
     const [command, ...args] = testCommand(seed);
-    const { status, timedOut, seconds } = await runInScratch(command, args, Math.max(60, 10 * usual));
+    const { status, timedOut, seconds } = await runInScratch(command, args, Math.max(leastSeconds, 10 * usual));
     return { result: status === 0 ? "survived" : "found", timedOut, seconds };
   } finally {
     writeFileSync(file, sound);

@@ -1,7 +1,7 @@
 // A copy of the checkout in .cache/mutants, in which faults are sown: the checkout itself is never changed, whatever ends
 // the run. The copy and its build folders stay, so that the next run compiles what has changed only.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { root } from "./seeds.mjs";
 
@@ -47,7 +47,9 @@ function listFiles() {
   const args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
   const { status, stdout, stderr } = spawnSync("git", args, { cwd: root, encoding: "utf8", maxBuffer: 1 << 28 });
   if (status !== 0) throw new Error(`git ls-files failed: ${stderr}`);
-  return stdout.split("\0").filter((name) => name !== "" && !leftOut.has(name) && existsSync(path.join(root, name)));
+  // A file that was deleted is still listed, and so is a link to another checkout's node_modules.
+  const isFile = (name) => lstatSync(path.join(root, name), { throwIfNoEntry: false })?.isFile();
+  return stdout.split("\0").filter((name) => name !== "" && !leftOut.has(name) && isFile(name));
 }
 
 /** The files of the copy, without what was built in it. */

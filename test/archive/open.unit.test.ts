@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { openArchive } from "../../dist/index.js";
@@ -61,6 +61,23 @@ describe("openArchive", () => {
     scratch.assertNothingLeft();
     await (await openArchive(file))[Symbol.asyncDispose]();
     scratch.assertNothingLeft();
+  });
+
+  test("leaves no file open, whole archives or not", { skip: process.platform !== "linux" }, async () => {
+    const count = () => readdirSync("/proc/self/fd").length;
+    const { path: whole } = await pack(scratch.make());
+    const damaged = scratch.write("x.mar", readFileSync(whole).subarray(0, -1));
+    const open = async () => {
+      await (await openArchive(whole)).close();
+      await (await openArchive(path.join(archives, "opt.tar.gz"))).close();
+      await failure(openArchive(damaged));
+    };
+    await open();
+    const before = count();
+    for (let i = 0; i < 10; i++) await open();
+    // Streams that have been destroyed close their files a moment later.
+    for (let i = 0; i < 100 && count() > before; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.ok(count() <= before, `${count()} > ${before}`);
   });
 
   test("does not go by the name", async () => {

@@ -60,6 +60,21 @@ TEST(thread_group, memory_is_one_zeroed_and_outlives_the_group) {
   for (const auto& memory : held) CHECK_EQ(static_cast<int>(memory.get()[2]), 11);
 }
 
+// One after the other without anything between: everybody has the same memory in each round.
+TEST(thread_group, memory_is_not_replaced_before_all_have_it) {
+  constexpr size_t kRounds = 2000;
+  auto groups = makeThreadGroup(3);
+  std::vector<std::vector<std::shared_ptr<uint8_t>>> held(3);
+  runRanks(groups, [&](Group& group) {
+    for (size_t round = 0; round < kRounds; ++round)
+      held[static_cast<size_t>(group.rank())].push_back(group.shareMemory(1));
+  });
+  int64_t different = 0;
+  for (size_t round = 0; round < kRounds; ++round)
+    for (const auto& own : held) different += own[round] != held[0][round];
+  CHECK_EQ(different, 0);
+}
+
 // Rank 0 sends a message before the group ends, or rank 2 has ended it by then.
 TEST(thread_group, ends_once_for_all) {
   enum class Ending { kProper, kFailureAfterSend, kFailureBeforeSend };

@@ -137,6 +137,31 @@ TEST(thread_pool, all_workers_take_part) {
   }
 }
 
+// The caller has done all its items while a worker is still at one: it waits for it.
+TEST(thread_pool, waits_for_everyone_inside) {
+  ThreadPool pool(2);
+  for (int round = 0; round < 10; ++round) {
+    std::atomic<bool> entered{false}, waited{false};
+    std::atomic<int> finished{0};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    pool.forEach(2, [&](int64_t, int worker) {
+      if (worker == 0) {
+        while (!entered && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+        waited = true;
+      } else {
+        entered = true;
+        while (!waited && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+      ++finished;
+    });
+    CHECK_EQ(finished.load(), 2);
+    CHECK(entered.load());
+    if (finished != 2)
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));  // what is captured lives until then
+  }
+}
+
 TEST(thread_pool, ends_whatever_its_workers_do) {
   Random random(10);
   for (int round = 0; round < (kReduced ? 60 : 600); ++round) {
