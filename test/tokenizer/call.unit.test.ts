@@ -76,7 +76,7 @@ describe("a tokenizer that is a function", () => {
     [undefined, {}, /texts/],
     [["a", 5], {}, /texts\[1\]/],
     [[["a"]], {}, /texts\[0\]/],
-    ["a", 5, /options of a tokenizer call/],
+    ["a", 5, /the tokenizer call options/],
     ["a", { maxlength: 5 }, /maxlength.*Did you mean maxLength\?/],
     ["a", { returnTensors: "pt" }, /returnTensors/],
     ["a", { maxLength: 0 }, /maxLength/],

@@ -6,7 +6,8 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { AutoTokenizer, ShardspeedError } from "../../dist/index.js";
-import { readJson } from "../support/fixtures.js";
+import { byteCharacters, spellBytes } from "../../dist/tokenizer/byte_level.js";
+import { demoModel, readJson } from "../support/fixtures.js";
 import { kinds, tokenizersFolder } from "./fixtures.js";
 
 let folder: string;
@@ -158,6 +159,32 @@ test("60,000 special tokens", async () => {
   const tokenizer = await AutoTokenizer.fromPretrained(await write({ "tokenizer.json": JSON.stringify(json) }));
   const id = tokenizer.tokenToId("<extra_id_59999>") as number;
   assert.deepEqual(tokenizer.encode("<extra_id_59999><extra_id_5>"), [id, id - 59_994]);
+});
+
+test("encodeAsync gives way within long runs of tokens and long words", async (t) => {
+  const tokenizer = await AutoTokenizer.fromPretrained(demoModel);
+  for (const [what, text] of [
+    ["tokens", "</s>".repeat(32_000)],
+    ["one word", "漢字かな交じり文".repeat(4000)],
+    ["spaces", " ".repeat(50_000)],
+    ["words", "hello ".repeat(32_000)],
+  ] as const) {
+    // Each look at the clock is a place where other work may come between.
+    const clock = t.mock.method(performance, "now", () => 0);
+    const ids = await tokenizer.encodeAsync(text);
+    const looks = clock.mock.callCount();
+    clock.mock.restore();
+    assert.deepEqual(ids, tokenizer.encode(text));
+    assert.ok(looks > ids.length / 512, `${what}: ${looks} of ${ids.length} ids`);
+  }
+});
+
+test("bytes are spelled alike in short and long words", () => {
+  const text = Array.from({ length: 0x3000 }, (_, code) => String.fromCharCode(code)).join("");
+  for (let length = 0; length < text.length; length += length < 200 ? 1 : 997) {
+    const bytes = [...new TextEncoder().encode(text.slice(0, length))];
+    assert.equal(spellBytes(text.slice(0, length)), bytes.map((byte) => byteCharacters[byte]).join(""));
+  }
 });
 
 test("encodeAsync gives encode's ids", async () => {

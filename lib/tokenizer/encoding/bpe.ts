@@ -61,7 +61,10 @@ export class Bpe {
       return;
     }
     const found = yield* this.#mergeAll(yield* this.#spell(word));
-    for (const id of found) ids.push(id);
+    for (let i = 0; i < found.length; i++) {
+      ids.push(found[i] as number);
+      if ((i & 16383) === 16383) yield;
+    }
     if (word.length <= longestKept) {
       if (this.#kept.size >= mostKept) this.#kept.clear();
       this.#kept.set(word, found);
@@ -101,7 +104,7 @@ export class Bpe {
     if (ids.length < 2) return ids;
     if (ids.length <= 24) return this.#mergeFew(ids);
     // A chain of the ids that are left: -1 ends it, and is the id of what has been merged into its neighbour.
-    const chain = Int32Array.from(ids);
+    const chain = new Int32Array(ids);
     const previous = new Int32Array(ids.length);
     const next = new Int32Array(ids.length);
     for (let i = 0; i < ids.length; i++) {
@@ -133,7 +136,12 @@ export class Bpe {
       offer(previous[place] as number);
       offer(place);
     }
-    return Array.from(chain.filter((id) => id >= 0));
+    const left: number[] = [];
+    for (let i = 0; i < chain.length; i++) {
+      if ((chain[i] as number) >= 0) left.push(chain[i] as number);
+      if ((i & 16383) === 16383) yield;
+    }
+    return left;
   }
 
   /** For words of usual length looking through all pairs is quicker than a queue. */

@@ -47,6 +47,7 @@ export class Encoder {
     for (const part of this.#added.split(text)) {
       if ("token" in part) {
         ids.push(part.token.id);
+        if ((++words & 255) === 0) yield;
         continue;
       }
       for (const word of this.#preTokenizer(part.text, part.first)) {

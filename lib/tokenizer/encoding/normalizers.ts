@@ -1,4 +1,4 @@
-import { byteCharacters } from "../byte_level.js";
+import { spellBytes } from "../byte_level.js";
 import { flattenSequence, type JsonObject, stringOf } from "./json.js";
 import { Pattern } from "./pattern.js";
 import { createCharsMap } from "./precompiled.js";
@@ -43,7 +43,7 @@ function createStep(config: JsonObject): Normalizer {
     case "BertNormalizer":
       return createBert(config);
     case "ByteLevel":
-      return (text) => Array.from(new TextEncoder().encode(text), (byte) => byteCharacters[byte]).join("");
+      return spellBytes;
   }
   throw new Error(`normalizer type ${JSON.stringify(config.type)} is not known`);
 }

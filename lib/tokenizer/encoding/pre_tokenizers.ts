@@ -1,4 +1,4 @@
-import { byteCharacters } from "../byte_level.js";
+import { spellBytes } from "../byte_level.js";
 import { flattenSequence, type JsonObject, stringOf } from "./json.js";
 import { createDelimiter } from "./normalizers.js";
 import { Pattern } from "./pattern.js";
@@ -82,16 +82,10 @@ function createStep(config: JsonObject): Splitter {
 
 function createByteLevel(config: JsonObject): Splitter {
   const words = config.use_regex === false ? undefined : createSplit(new Pattern(gpt2Words), "Isolated", false);
-  const encoder = new TextEncoder();
-  const spell = (text: string): string => {
-    let spelled = "";
-    for (const byte of encoder.encode(text)) spelled += byteCharacters[byte];
-    return spelled;
-  };
   return function* ({ text, first }) {
     const prefixed = config.add_prefix_space === true && !text.startsWith(" ") ? ` ${text}` : text;
-    if (words === undefined) yield spell(prefixed);
-    else for (const word of words({ text: prefixed, first })) yield spell(word);
+    if (words === undefined) yield spellBytes(prefixed);
+    else for (const word of words({ text: prefixed, first })) yield spellBytes(word);
   };
 }
 
