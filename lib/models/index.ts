@@ -20,9 +20,11 @@ import { glm4 } from "./architectures/glm4.js";
 import { gptBigcode } from "./architectures/gpt_bigcode.js";
 import { gptNeo } from "./architectures/gpt_neo.js";
 import { gptNeox } from "./architectures/gpt_neox.js";
+import { gptOss } from "./architectures/gpt_oss.js";
 import { gpt2 } from "./architectures/gpt2.js";
 import { gptj } from "./architectures/gptj.js";
 import { granite } from "./architectures/granite.js";
+import { graniteMoe } from "./architectures/granitemoe.js";
 import { helium } from "./architectures/helium.js";
 import { hunyuan } from "./architectures/hunyuan.js";
 import { internlm2 } from "./architectures/internlm2.js";
@@ -31,17 +33,22 @@ import { llama4 } from "./architectures/llama4.js";
 import { ministral } from "./architectures/ministral.js";
 import { ministral3 } from "./architectures/ministral3.js";
 import { mistral } from "./architectures/mistral.js";
+import { mixtral } from "./architectures/mixtral.js";
 import { mpt } from "./architectures/mpt.js";
 import { nemotron } from "./architectures/nemotron.js";
 import { olmo } from "./architectures/olmo.js";
 import { olmo2 } from "./architectures/olmo2.js";
 import { olmo3 } from "./architectures/olmo3.js";
+import { olmoe } from "./architectures/olmoe.js";
 import { opt } from "./architectures/opt.js";
 import { persimmon } from "./architectures/persimmon.js";
 import { phi } from "./architectures/phi.js";
 import { phi3 } from "./architectures/phi3.js";
+import { phimoe } from "./architectures/phimoe.js";
 import { qwen2 } from "./architectures/qwen2.js";
+import { qwen2Moe } from "./architectures/qwen2_moe.js";
 import { qwen3 } from "./architectures/qwen3.js";
+import { qwen3Moe } from "./architectures/qwen3_moe.js";
 import { seedOss } from "./architectures/seed_oss.js";
 import { smollm3 } from "./architectures/smollm3.js";
 import { stablelm } from "./architectures/stablelm.js";
@@ -62,6 +69,7 @@ const descriptors: readonly ModelDescriptor[] = [
   ...[mistral, ministral, ministral3, qwen2, qwen3, phi3, stablelm, starcoder2, olmo, olmo2, olmo3, granite],
   ...[cohere, cohere2, gemma, gemma2, gemma3, glm, glm4, smollm3, nemotron, helium, exaone4, arcee, apertus],
   ...[ernie4_5, hunyuan, seedOss, llama4, internlm2, baichuan],
+  ...[mixtral, qwen2Moe, qwen3Moe, olmoe, graniteMoe, phimoe, gptOss],
 ];
 
 /** What can be run, for docs and `inspect`. */

@@ -2,6 +2,7 @@ import type { AttentionMask, AttentionSpec, FeedForwardSpec, LayerSpec, NormSpec
 import type { ConfigReader } from "./config.js";
 import {
   type ArchitectureDescription,
+  inLayer,
   linear,
   type ModelDescriptor,
   norm,
@@ -61,7 +62,7 @@ export interface Differences {
   rotaryLayout?: "half" | "interleaved";
   attention?: Partial<AttentionSpec>;
   /** Where config.json does not say, by attention_bias and mlp_bias, what has biases. */
-  bias?: { qkv?: boolean; output?: boolean; feedForward?: boolean };
+  bias?: { qkv?: boolean; output?: boolean; feedForward?: boolean; head?: boolean };
   /** Places of queries, keys, values and output where they are not four matrices. */
   attentionPlaces?: WeightPlace[];
   /** More places of a layer. */
@@ -156,7 +157,7 @@ function describeDecoder(
       ...layers.flatMap(({ places }, layer) => inLayer(layer, names.layers, places)),
       ...normPlaces("norm", names.norm, hidden, differences),
     ],
-    head: linear("head", names.head, vocabSize, hidden, false),
+    head: linear("head", names.head, vocabSize, hidden, differences.bias?.head ?? false),
   };
 }
 
@@ -260,12 +261,4 @@ function normPlaces(
   { normTensors = "weight" }: Differences,
 ): WeightPlace[] {
   return normTensors === "none" ? [] : norm(role, tensor, width, normTensors === "weight and bias");
-}
-
-function inLayer(layer: number, stem: string, places: readonly WeightPlace[]): WeightPlace[] {
-  return places.map((place) => ({
-    ...place,
-    role: `layers.${layer}.${place.role}`,
-    tensor: `${stem}.${layer}.${place.tensor}`,
-  }));
 }

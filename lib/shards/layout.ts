@@ -1,6 +1,7 @@
+import { ShardspeedError } from "../base/errors.js";
 import type { WeightPlace } from "../models/descriptor.js";
 import type { ModelDescription } from "../models/index.js";
-import { contiguous, rowsOf } from "../models/weights/tiles.js";
+import { bytesOf, contiguous, rowsOf } from "../models/weights/tiles.js";
 import type { ModelSpec, WeightView } from "../native/spec.js";
 import { cutOf, type Range, shareOf } from "./cut.js";
 import { cutTiles, type SourceTile, toTiles, transposeTile } from "./source.js";
@@ -44,8 +45,12 @@ export function layOutShards(
   const result: ShardLayout = { whole: [], ranks: Array.from({ length: size }, () => []) };
   for (const [name, places] of groups) {
     const tilesOf = ({ role }: WeightPlace) => toTiles(sources.get(role) as WeightView[]);
-    const isCut = places.every(({ role }) => shareOf(spec, role, 0, size) !== undefined);
-    if (!isCut) result.whole.push(makeTensor(name, places, tilesOf, undefined));
+    // A tensor of all experts stays whole: it has a dimension more than those that are cut.
+    const holdsExperts = places.some(({ role, shape }) => shape.length > (role.endsWith(".bias") ? 1 : 2));
+    const isCut = !holdsExperts && places.every(({ role }) => shareOf(spec, role, 0, size) !== undefined);
+    const source = holdsExperts ? wholeSource(name, places[0] as WeightPlace, sources) : undefined;
+    if (source) result.whole.push(source);
+    else if (!isCut) result.whole.push(makeTensor(name, places, tilesOf, undefined));
     else {
       for (const [rank, tensors] of result.ranks.entries()) {
         tensors.push(makeTensor(name, places, tilesOf, (role) => shareOf(spec, role, rank, size) as Range));
@@ -53,6 +58,22 @@ export function layOutShards(
     }
   }
   return result;
+}
+
+/** The tensor that a place is a part of, as it lies in its file; undefined where its elements do not lie as the place says. */
+function wholeSource(
+  name: string,
+  place: WeightPlace,
+  sources: ReadonlyMap<string, WeightView[]>,
+): ShardTensor | undefined {
+  const [view, ...others] = sources.get(place.role) ?? [];
+  const { offset, strides } = roleView(place, place.shape);
+  if (!view || others.length > 0 || strides.some((stride, at) => stride !== view.strides[at])) return undefined;
+  const shape = [...place.shape];
+  const [cols = 1] = shape.slice(-1);
+  const byteOffset = view.byteOffset - offset * bytesOf(view.dtype);
+  const tile = { ...view, byteOffset, shape: [rowsOf(shape), cols], strides: [cols, 1] };
+  return { name, shape, views: toTiles([tile]) };
 }
 
 function makeTensor(
@@ -119,7 +140,10 @@ function placeRole(
     const [top, left] = isVector ? [0, block.offset] : [Math.floor(block.offset / width), block.offset % width];
     const turned = block.down === 1 && !isVector && Math.max(width, block.cols) > 1;
     if (!turned && !isVector && block.rows > 1 && block.down !== width) {
-      throw new TypeError(`the rows of ${place.role} do not lie side by side in ${place.tensor}`);
+      throw new ShardspeedError(
+        "ERR_UNSUPPORTED_MODEL",
+        `Shards of this model cannot be saved: the rows of ${place.role} do not lie side by side in ${place.tensor}.`,
+      );
     }
     for (const tile of turned ? part.map(transposeTile) : part) {
       placed.push({ ...tile, firstRow: tile.firstRow + top, firstCol: tile.firstCol + left });

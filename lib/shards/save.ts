@@ -167,7 +167,7 @@ function toWritePlan(
     header: encodeHeader(header),
     files,
     tensors: tensors.map(({ shape, views }) => ({
-      rows: shape.length === 1 ? 1 : (shape[0] as number),
+      rows: shape.slice(0, -1).reduce((product, size) => product * size, 1),
       cols: shape.at(-1) as number,
       dtype,
       views,

@@ -9,7 +9,7 @@ import { run } from "../cli/command.js";
 import { device, runWithEmulator, useEmulator } from "../support/emulator.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
-import { compareDemoModel, compareWithGolden, forms, readGolden, variants } from "../support/golden.js";
+import { compareDemoModel, compareWithGolden, cudaVariants, forms, mixtures, readGolden } from "../support/golden.js";
 import { generateMixed, makePoisonedModel, mixedPrompts } from "../support/requests.js";
 
 // The CUDA backend, kernels and host code, compiled against an emulator of the CUDA runtime and run through the whole package:
@@ -30,18 +30,28 @@ const fp16 = { device, dtype: "fp16", relative: 3e-3 };
 const bf16 = { device, dtype: "bf16", relative: 1e-2 };
 
 describe("goldens in fp16", () => {
-  for (const name of variants)
+  for (const name of cudaVariants)
     test(name, () => compareWithGolden(fixture("golden", name), fixture("golden", name), fp16));
 });
 
 describe("goldens stored as bf16", () => {
-  for (const name of variants.filter((one) => readGolden(one).weightsDtype === "bfloat16"))
+  for (const name of cudaVariants.filter((one) => readGolden(one).weightsDtype === "bfloat16"))
     test(name, () => compareWithGolden(fixture("golden", name), fixture("golden", name), bf16));
 });
 
 describe("checkpoint forms", () => {
   for (const { form, base } of forms)
     test(form, () => compareWithGolden(fixture("forms", form), fixture("golden", base), fp16));
+});
+
+describe("mixtures of experts are refused by name", () => {
+  for (const name of mixtures)
+    test(name, () =>
+      assert.rejects(
+        open(fixture("golden", name), { dtype: "float16" }),
+        hasCode("ERR_UNSUPPORTED_MODEL", /mixtures of experts|attention sinks|norms of queries/),
+      ),
+    );
 });
 
 test("the demo model writes the golden texts", () => compareDemoModel(device, "fp16", 2e-2));

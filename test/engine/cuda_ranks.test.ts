@@ -3,7 +3,7 @@ import { before, describe, test } from "node:test";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
 import { device, useEmulator } from "../support/emulator.js";
 import { fixture, hasCode } from "../support/fixtures.js";
-import { compareWithGolden, readGolden, variants } from "../support/golden.js";
+import { compareWithGolden, cudaVariants, readGolden } from "../support/golden.js";
 import { generateMixed, mostRanksOf } from "../support/requests.js";
 
 // A model divided among emulated GPUs, each of which a thread of this process works with: the sums between them are pushed.
@@ -22,7 +22,7 @@ function open(model: string, tpSize: number, options: InitOptions = {}): Promise
 }
 
 describe("goldens with tp_size 2", () => {
-  for (const name of variants)
+  for (const name of cudaVariants)
     test(name, () =>
       compareWithGolden(fixture("golden", name), fixture("golden", name), {
         ...{ device, dtype: "fp16", relative: 3e-3, tpSize: 2 },
@@ -31,7 +31,7 @@ describe("goldens with tp_size 2", () => {
 });
 
 describe("the same tokens for every tp_size", () => {
-  for (const name of variants) {
+  for (const name of cudaVariants) {
     test(name, async () => {
       const ids = readGolden(name).prompts[1]?.ids.slice(0, 7) ?? [];
       const options = { maxNewTokens: 5, ignoreEos: true };

@@ -24,7 +24,7 @@ function othersOf(value: unknown): unknown[] {
   if (typeof value === "boolean") return [!value];
   if (typeof value === "number") return [2 * value + 2, Math.max(1, Math.floor(value / 2)), value / 3 + 0.1];
   if (typeof value === "string") return ["relu", "something else"];
-  if (Array.isArray(value)) return [[], [...value, ...value], value.map(() => "something else")];
+  if (Array.isArray(value)) return [[], [...value, ...value], ["something else", ...value].slice(0, value.length || 1)];
   if (value === null) return [1, true, "something else"];
   const entries = Object.entries(value as object);
   const inside = entries.filter(([, part]) => typeof part === "object" && part !== null);

@@ -230,7 +230,30 @@ describe("what is special in each golden case", () => {
   };
 
   const none = undefined;
+  const mixture = { ...llama, experts: "2 of 4", scoring: "softmax", normalised: false, sharedExpert: none } as const;
   Object.assign(expected, {
+    llama4_text: {
+      ...{ ...llama, family: "llama4_text", normEpsilon: 1e-5, layers: 4, ffnSize: 48 },
+      positions: ["rotary", "rotary", "rotary", "none"],
+      ...{ experts: [none, "1 of 4", none, "1 of 4"], scoring: [none, "sigmoid", none, "sigmoid"] },
+      sharedExpert: [none, { size: 24 }, none, { size: 24 }],
+    },
+    mixtral: { ...mixture, family: "mixtral", normEpsilon: 1e-5, normalised: true, windows: none, ffnSize: 96 },
+    qwen2_moe: { ...mixture, family: "qwen2_moe", sharedExpert: { size: 40, gate: "sigmoid" }, windows: none },
+    qwen3_moe: {
+      ...{ ...mixture, family: "qwen3_moe", qkNorm: "head", layers: 3, ffnSize: 112 },
+      ...{ experts: [none, "2 of 6", "2 of 6"], scoring: [none, "softmax", "softmax"], normalised: [none, true, true] },
+    },
+    olmoe: { ...mixture, family: "olmoe", normEpsilon: 1e-5, experts: "2 of 6", qkNorm: "row", clamp: none },
+    granitemoe: {
+      ...{ ...mixture, family: "granitemoe", scoring: "topk-softmax", attentionScales: 0.2, embeddingScale: 4 },
+      ...{ residualScale: 0.5, logitScale: 1 / 1.5 },
+    },
+    phimoe: { ...mixture, family: "phimoe", norm: "layer", normEpsilon: 1e-5, scoring: "sparsemixer" },
+    gpt_oss: {
+      ...{ ...mixture, family: "gpt_oss", normEpsilon: 1e-5, scoring: "topk-softmax", windows: [8, none] },
+      ...{ maxPositions: 128 },
+    },
     mistral: { ...llama, family: "mistral", kvHeads: 2, ffnSize: 160, windows: 8 },
     ministral: { ...llama, family: "ministral", windows: [8, none, 8], layers: 3 },
     ministral3: {
@@ -489,6 +512,7 @@ describe("classes", () => {
         ...["stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "granite", "cohere", "cohere2", "gemma", "gemma2"],
         ...["gemma3_text", "glm", "glm4", "smollm3", "nemotron", "helium", "exaone4", "arcee", "apertus", "ernie4_5"],
         ...["hunyuan_v1_dense", "seed_oss", "llama4_text", "internlm2", "baichuan"],
+        ...["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "phimoe", "gpt_oss"],
       ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);

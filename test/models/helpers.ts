@@ -65,6 +65,12 @@ export function traitsOf(spec: ModelSpec) {
     finalNorm: output.norm !== undefined,
     activation: each(({ feedForward }) => feedForward.activation),
     gatedFfn: each(({ feedForward }) => feedForward.gated),
+    experts: each(({ feedForward }) =>
+      feedForward.kind === "experts" ? `${feedForward.perToken} of ${feedForward.count}` : undefined,
+    ),
+    scoring: each(({ feedForward }) => (feedForward.kind === "experts" ? feedForward.router.scoring : undefined)),
+    normalised: each(({ feedForward }) => (feedForward.kind === "experts" ? feedForward.router.normalise : undefined)),
+    sharedExpert: each(({ feedForward }) => (feedForward.kind === "experts" ? feedForward.shared : undefined)),
     rotary: spec.rotaryTables[0],
     turned: each(({ attention: { positions } }) =>
       positions.kind === "rotary" ? `${positions.dims} ${positions.layout}` : undefined,

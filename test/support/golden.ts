@@ -29,6 +29,10 @@ export const refusedGoldens: Readonly<Record<string, string>> = {
   olmo3: "norms of queries and keys",
   phi3_longrope: "other rotary frequencies for long sequences",
   qwen3: "norms of queries and keys",
+  qwen3_moe: "norms of queries and keys",
+  olmoe: "norms of queries and keys",
+  gpt_oss: "attention sinks",
+  llama4_text: "norms of queries and keys",
 };
 
 /** Names of the golden models that the engine computes. */
@@ -42,12 +46,18 @@ const alike: ReadonlySet<string> = new Set(
     "arcee biogpt biogpt_unscaled codegen ernie4_5 exaone4 gemma glm4 gpt_bigcode " +
     "gpt_bigcode_heads gpt_neo gpt_neo_local gpt_neox gpt_neox_sequential gptj helium " +
     "ministral mpt olmo3 persimmon_plain phi phi3 qwen2 qwen3 seed_oss smollm3 " +
-    "starcoder2 xglm_unscaled"
+    "starcoder2 xglm_unscaled olmoe qwen3_moe phimoe"
   ).split(" "),
 );
 
 /** One golden model of each variant, for such tests. */
 export const variants = goldens.filter((name) => !alike.has(name));
+
+/** Those with experts, which the CUDA backend refuses. */
+export const mixtures: ReadonlySet<string> = new Set(["mixtral", "qwen2_moe", "granitemoe", "gpt_oss", "llama4_text"]);
+
+/** The variants that the CUDA backend computes. */
+export const cudaVariants = variants.filter((name) => !mixtures.has(name));
 
 /** The model's weights in other storage: name, and the name of the golden model. */
 export const forms = readdirSync(fixture("forms")).map((form) => ({

@@ -106,13 +106,25 @@ export interface MixtureOptions {
   clamped?: ExpertsFeedForward["clamped"];
 }
 
-/** A mixture of num_experts with gates, num_experts_per_tok of them for a token. */
+/** How many experts there are, under any of the names of it; "num_experts" has the default. */
+function readCount(config: ConfigReader): number {
+  const [key = "num_experts", ...others] = ["num_local_experts", "num_experts", "n_routed_experts"].filter((name) =>
+    config.has(name),
+  );
+  const count = config.integer(key, { maximum: limits.experts });
+  for (const other of others) {
+    if (config.raw(other) !== count) throw config.wrong(other, `${count}, as ${key}, which is the same setting`);
+  }
+  return count;
+}
+
+/** A mixture of experts with gates, num_experts_per_tok of them for a token. */
 export function readMixture(
   config: ConfigReader,
   hidden: number,
   { names, sizeKey, router, shared, clamped }: MixtureOptions,
 ): { spec: ExpertsFeedForward; places: WeightPlace[] } {
-  const count = config.integer("num_experts", { maximum: limits.experts });
+  const count = readCount(config);
   const perToken = config.integer("num_experts_per_tok", { maximum: count });
   const size = config.integer(sizeKey, { maximum: limits.ffn });
   const spec: ExpertsFeedForward = {
@@ -151,13 +163,14 @@ function fusedPlaces(
   return fusedExpertPlaces(spec, hidden, fused).map((place, at) => ({ ...place, instead: others[at] }));
 }
 
+/** Llama's names of the matrices of a network. */
+export function gatedNames(stem: string): ExpertNames {
+  return { gate: `${stem}.gate_proj`, up: `${stem}.up_proj`, down: `${stem}.down_proj` };
+}
+
 /** Names that most families have: `mlp.experts.N.gate_proj`, or as transformers 5 holds them. */
 export const commonExperts = {
-  expert: (expert: number) => ({
-    gate: `mlp.experts.${expert}.gate_proj`,
-    up: `mlp.experts.${expert}.up_proj`,
-    down: `mlp.experts.${expert}.down_proj`,
-  }),
+  expert: (expert: number) => gatedNames(`mlp.experts.${expert}`),
   fused: { gateUp: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj", rows: "outputs" },
 } as const;
 

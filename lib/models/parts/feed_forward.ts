@@ -26,7 +26,12 @@ export function feedForwardPlaces(
 }
 
 /** The same with a gate in one matrix with `up`, ahead of it (Phi-3, GLM). */
-export function stackedGate({ size }: Pick<FeedForwardSpec, "size">, hidden: number, gateUp: string, down: string): WeightPlace[] {
+export function stackedGate(
+  { size }: Pick<FeedForwardSpec, "size">,
+  hidden: number,
+  gateUp: string,
+  down: string,
+): WeightPlace[] {
   return [
     ...stackedLinear(
       [
