@@ -102,7 +102,7 @@ test("a failure is told once, then nothing is taken or asked any more", async ()
   const listener = recorder();
   const id = session.submit(request(), listener);
   const fault = { kind: "failed", code: "ERR_CUDA", message: "lost" } as const;
-  emit({ kind: "ready", loadMs: 1 }, fault, fault, { kind: "token", id, token: 1 });
+  emit({ kind: "ready", loadMs: 1, overflows: [] }, fault, fault, { kind: "token", id, token: 1 });
   assert.deepEqual(listener.told, ["ERR_CUDA"]);
   await session.close();
   assert.deepEqual(listener.told, ["ERR_CUDA"]);
