@@ -2,6 +2,7 @@ import type { Stats } from "node:fs";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { isError } from "../base/errors.js";
 import { kindOfFile, systemCode } from "../base/system_errors.js";
 import { openInput } from "./content.js";
 import { archiveError, checkAborted, toArchiveError } from "./errors.js";
@@ -109,7 +110,7 @@ async function readStart(file: string, most: number): Promise<Buffer> {
 /** What the libraries and the readers throw says how the archive is damaged. */
 function asUnpackError(source: string, error: unknown, signal: AbortSignal | undefined): Error {
   checkAborted(signal);
-  if (!(error instanceof Error) || "syscall" in error) return toArchiveError(source, error, signal);
+  if (!isError(error) || "syscall" in error) return toArchiveError(source, error, signal);
   const ours = toArchiveError(source, error, signal);
   return ours === error ? ours : archiveError(source, `is damaged: ${error.message.slice(0, 300)}`, error);
 }

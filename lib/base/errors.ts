@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { showValue } from "./text.js";
 
 /** The stable codes and their meanings. docs/errors.md has the details; a test keeps the two equal. */
@@ -63,6 +64,11 @@ export class ShardspeedError extends Error {
   static isInstance(error: unknown): error is ShardspeedError {
     return typeof error === "object" && error !== null && marker in error;
   }
+}
+
+/** Whether a value is an error: also one of another realm, such as Node's own where a test runner runs this package in a context of its own. */
+export function isError(value: unknown): value is Error {
+  return types.isNativeError(value) || value instanceof Error;
 }
 
 /** An error of the native side, as it throws it or reports it. */

@@ -42,7 +42,9 @@ export function readLogger(value: unknown): Logger {
 export function settleLogger(logger: Logger): Logger {
   const settled = (level: keyof Logger) => (message: string) => {
     const result: unknown = logger[level](message);
-    if (result instanceof Promise) result.catch(() => {});
+    // Of whatever realm or library the promise is.
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function")
+      Promise.resolve(result as PromiseLike<unknown>).catch(() => {});
   };
   return { debug: settled("debug"), info: settled("info"), warn: settled("warn"), error: settled("error") };
 }

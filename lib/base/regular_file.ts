@@ -2,7 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSy
 import { type FileHandle, open, stat } from "node:fs/promises";
 import path from "node:path";
 import { orAborted, throwIfAborted } from "./abort.js";
-import { type ErrorCode, ShardspeedError } from "./errors.js";
+import { type ErrorCode, isError, ShardspeedError } from "./errors.js";
 import { describeSystemError, kindOfFile, systemCode } from "./system_errors.js";
 import { escapeControls } from "./text.js";
 
@@ -74,7 +74,7 @@ async function readWhole(file: string, rules: FileRules): Promise<Buffer | undef
   let opened: FileHandle | undefined;
   try {
     const { handle, stats } = await openRegularFile(file, (reason, cause) =>
-      cause instanceof Error ? cause : problem(file, reason, rules),
+      isError(cause) ? cause : problem(file, reason, rules),
     );
     opened = handle;
     const content = new Content(file, stats.size, rules);

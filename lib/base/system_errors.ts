@@ -1,4 +1,5 @@
 import type { Stats } from "node:fs";
+import { isError } from "./errors.js";
 
 /** What the system's codes say about a file or folder, for messages. */
 const reasons: Readonly<Record<string, string>> = {
@@ -21,13 +22,13 @@ const reasons: Readonly<Record<string, string>> = {
 
 /** The system's code of an error: "ENOENT". Empty where it has none. */
 export function systemCode(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
+  return isError(error) && "code" in error ? String(error.code) : "";
 }
 
 /** Why something could not be done with a file: "no permission (EACCES)". */
 export function describeSystemError(error: unknown): string {
   const code = systemCode(error);
-  const reason = reasons[code] ?? (error instanceof Error ? error.message.slice(0, 300) : String(error));
+  const reason = reasons[code] ?? (isError(error) ? error.message.slice(0, 300) : String(error));
   return code === "" ? reason : `${reason} (${code})`;
 }
 

@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type yauzl from "yauzl";
+import { isError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { openZip } from "../base/zip_library.js";
 import { checkpointError, listed, quote } from "./errors.js";
@@ -218,7 +219,7 @@ function checkOverlaps(file: string, spans: Span[]): void {
 
 /** yauzl's own errors have no code; those of reading the file have, and are told elsewhere. */
 function zipError(file: string, error: unknown, where = "") {
-  if (!(error instanceof Error) || "code" in error) return error;
+  if (!isError(error) || "code" in error) return error;
   return checkpointError({ file }, `is not a whole zip archive${where}: ${error.message.slice(0, 300)}`, error);
 }
 

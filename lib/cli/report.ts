@@ -1,4 +1,4 @@
-import { ShardspeedError } from "../base/errors.js";
+import { isError, ShardspeedError } from "../base/errors.js";
 
 /** What the process exits with; docs/cli.md and --help say the same. */
 export const exitCodes = { done: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
@@ -28,7 +28,7 @@ function describe(error: unknown): { code: string; message: string; exitCode: nu
   const { code, syscall, message: reason } = error as NodeJS.ErrnoException;
   if (code !== undefined && syscall !== undefined) return { code, message: reason, exitCode: exitCodes.failed };
   // Not foreseen: here the stack is what helps.
-  const message = `Unexpected failure, please report it: ${error instanceof Error ? error.stack : error}`;
+  const message = `Unexpected failure, please report it: ${isError(error) ? error.stack : error}`;
   return { code: "ERR_UNEXPECTED", message, exitCode: exitCodes.failed };
 }
 

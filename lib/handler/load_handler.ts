@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { invalidArgument, isError, ShardspeedError } from "../base/errors.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import { BaseHandler } from "./base_handler.js";
 import { makePackageFindable } from "./module_hooks.js";
@@ -63,7 +63,7 @@ async function importModule(file: string): Promise<Record<string, unknown>> {
 }
 
 async function describeImportFailure(file: string, error: unknown): Promise<string> {
-  if (!(error instanceof Error)) return `threw ${String(error)} while it was loaded`;
+  if (!isError(error)) return `threw ${String(error)} while it was loaded`;
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ERR_UNKNOWN_FILE_EXTENSION") {
     return describeMissingTypeScript();

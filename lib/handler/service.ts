@@ -1,4 +1,4 @@
-import { httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
+import { httpStatuses, invalidArgument, isError, ShardspeedError } from "../base/errors.js";
 import { settleLogger } from "../base/logger.js";
 import { runInModelFolder } from "../base/model_folder_scope.js";
 import { OptionReader } from "../base/option_reader.js";
@@ -220,12 +220,12 @@ function isOutOfResources(error: unknown): boolean {
 /** A handler may throw anything. */
 function messageOf(error: unknown): string {
   try {
-    return error instanceof Error ? String(error.message) : String(error);
+    return isError(error) ? String(error.message) : String(error);
   } catch {
     return "something that cannot be shown";
   }
 }
 
 function stackOf(error: unknown): string {
-  return error instanceof Error ? String(error.stack ?? error.message) : messageOf(error);
+  return isError(error) ? String(error.stack ?? error.message) : messageOf(error);
 }

@@ -1,5 +1,5 @@
 import { onAbort, throwIfAborted } from "../base/abort.js";
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { invalidArgument, isError, ShardspeedError } from "../base/errors.js";
 import { guardLogger, type Logger } from "../base/logger.js";
 import { readPackageInfo } from "../base/package_info.js";
 import type { LaunchEnvironment } from "./environment.js";
@@ -81,7 +81,7 @@ async function meet(given: Meeting, timeoutMs: number, signal: AbortSignal | und
     return met;
   } catch (error) {
     const cancelled = ShardspeedError.isInstance(error) && error.code === "ERR_ABORTED";
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = isError(error) ? error.message : String(error);
     await side.leave(cancelled ? "it was cancelled there" : reason);
     throw error;
   } finally {

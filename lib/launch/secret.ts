@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import path from "node:path";
-import { ShardspeedError } from "../base/errors.js";
+import { isError, ShardspeedError } from "../base/errors.js";
 import type { LaunchEnvironment } from "./environment.js";
 
 const leastLength = 16;
@@ -64,9 +64,9 @@ function readKeyFile(env: NodeJS.ProcessEnv): Buffer {
   }
   throw new ShardspeedError(
     "ERR_CONFIG",
-    `There is no place for the key file that the ranks of one host share: ${failure instanceof Error ? failure.message : failure}. Set ` +
+    `There is no place for the key file that the ranks of one host share: ${isError(failure) ? failure.message : failure}. Set ` +
       "SHARDSPEED_SECRET to the same value on all ranks",
-    failure instanceof Error ? { cause: failure } : undefined,
+    isError(failure) ? { cause: failure } : undefined,
   );
 }
 

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import nodeModule from "node:module";
 import { homedir } from "node:os";
 import path from "node:path";
-import { nativeError, ShardspeedError } from "../base/errors.js";
+import { isError, nativeError, ShardspeedError } from "../base/errors.js";
 import { packageRequire, packageRoot, readPackageInfo } from "../base/package_info.js";
 import type { NativeBinding } from "./binding.js";
 
@@ -112,7 +112,7 @@ function placesWithoutAddon(): Attempt[] {
 
 /** What a failed dlopen says, and what it means. */
 function explain(file: string, cause: unknown): string {
-  const message = cause instanceof Error ? (cause.message.split("\nRequire stack:")[0] ?? "") : String(cause);
+  const message = isError(cause) ? (cause.message.split("\nRequire stack:")[0] ?? "") : String(cause);
   const meaning = meaningOf(file, message, codeOf(cause));
   return meaning === undefined ? message : `${message}\n      ${meaning}`;
 }

@@ -4,9 +4,11 @@ import { appendFileSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, describe, test } from "node:test";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { parseJson } from "../../dist/base/json.js";
 import { readRegularFile, readRegularFileSync } from "../../dist/base/regular_file.js";
+import { describeSystemError, systemCode } from "../../dist/base/system_errors.js";
 import { showValue } from "../../dist/base/text.js";
 
 const folder = mkdtempSync(path.join(tmpdir(), "shardspeed-files-"));
@@ -113,4 +115,12 @@ describe("nested JSON", () => {
     assert.equal(showValue([deep]), "[...]");
     assert.equal(showValue({ a: [1, { b: 2 }] }), '{"a":[1,{"b":2}]}');
   });
+});
+
+test("errors of another realm count, as Node's own do where a test runner has a context of its own", () => {
+  const foreign: unknown = runInNewContext('Object.assign(new Error("gone"), { code: "ENOENT" })');
+  assert.ok(!(foreign instanceof Error));
+  assert.equal(systemCode(foreign), "ENOENT");
+  assert.match(describeSystemError(foreign), /^there is no such file or folder .*\(ENOENT\)$/);
+  assert.equal(systemCode({ code: "ENOENT" }), "");
 });
