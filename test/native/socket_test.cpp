@@ -180,6 +180,29 @@ TEST(socket, a_link_takes_no_more_than_it_can_hold) {
   CHECK(empty < 10'000'000);
 }
 
+// What was sent makes room again, to the last byte: in each round a link takes as many messages as in the first.
+TEST(socket, a_link_has_room_again_for_what_was_sent) {
+  auto [one, other] = connectedPair();
+  Link writer(std::move(one), 1), reader(std::move(other), 0);
+  const auto large = std::make_shared<const std::vector<uint8_t>>(9 << 20);
+  int first = 0;
+  for (int round = 0; round < (kReduced ? 2 : 4); ++round) {
+    // Behind a message that is under way, so that those counted here all wait.
+    CHECK(writer.write(FrameKind::kMessage, large));
+    int taken = 0;
+    while (taken < 100 && writer.write(FrameKind::kMessage, large)) ++taken;
+    if (round == 0) first = taken;
+    CHECK_EQ(taken, first);
+    std::vector<Frame> frames;
+    for (int step = 0; step < 1'000'000 && frames.size() <= static_cast<size_t>(taken); ++step) {
+      writer.flush();
+      CHECK(reader.read(frames) == Link::State::kOpen);
+    }
+    CHECK_EQ(frames.size(), static_cast<size_t>(taken) + 1);
+    CHECK(!writer.waiting());
+  }
+}
+
 // The frame that has been begun is sent to its end, others give way to an urgent one.
 TEST(socket, the_last_frame_may_be_urgent) {
   for (const bool urgent : {false, true}) {

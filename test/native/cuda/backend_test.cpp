@@ -199,10 +199,10 @@ TEST(cuda_backend, steps_that_nobody_waits_for) {
   CHECK_BITS(results[0].data(), results[1].data(), static_cast<int64_t>(results[1].size()));
 }
 
-// Sequences that grow past the length of one split, and sequences of both lengths in turn: each has its own graph.
+// A sequence that grows from one split to two and to three, and a short one in turn with it: each has its own graph.
 TEST(cuda_backend, splits_grow_while_steps_are_replayed) {
   TinyModel model(longSpec(), DType::kF16, 86);
-  const std::vector<int32_t> tokens = someTokens(model.spec(), 150, 87);
+  const std::vector<int32_t> tokens = someTokens(model.spec(), 270, 87);
   std::vector<float> results[2];
   for (const bool graphs : {false, true}) {
     setenv("SHARDSPEED_CUDA_GRAPHS", graphs ? "1" : "0", 1);
@@ -212,12 +212,19 @@ TEST(cuda_backend, splits_grow_while_steps_are_replayed) {
       const auto logits = runner.step({{sequence, {token}, true}});
       results[graphs].insert(results[graphs].end(), logits.begin(), logits.end());
     };
-    for (int64_t first = 0; first < 120; first += 40)
-      runner.step({{0, {tokens.begin() + first, tokens.begin() + first + 40}}});
+    const auto prompt = [&](int64_t first, int64_t last) {
+      for (; first < last; first += 40)
+        runner.step({{0, {tokens.begin() + first, tokens.begin() + std::min(first + 40, last)}}});
+    };
     runner.step({{1, {1, 2, 3}}});
-    for (size_t i = 120; i < 150; ++i) {
-      decode(0, tokens[i]);
-      if (i % 4 == 0) decode(1, tokens[i]);
+    int64_t length = 0;
+    for (const auto& [promptEnd, end] : {std::pair<int64_t, int64_t>{120, 136}, {248, 270}}) {
+      prompt(length, promptEnd);
+      for (int64_t i = promptEnd; i < end; ++i) {
+        decode(0, tokens[static_cast<size_t>(i)]);
+        if (i % 4 == 0) decode(1, tokens[static_cast<size_t>(i)]);
+      }
+      length = end;
     }
   }
   CHECK_BITS(results[1].data(), results[0].data(), static_cast<int64_t>(results[0].size()));
