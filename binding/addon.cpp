@@ -51,6 +51,12 @@ static Napi::Value shardShapes(const Napi::CallbackInfo& info) {
         shapes.Set(part.role, shape);
       }
     }
+    for (const VectorLayout& layout : vectorLayouts(options.spec, shard)) {
+      auto shape = Napi::Array::New(info.Env(), 2);
+      shape.Set(0u, 1.0);
+      shape.Set(1u, static_cast<double>(layout.held.count));
+      shapes.Set(layout.role, shape);
+    }
     return shapes;
   });
 }

@@ -300,6 +300,11 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
   prepareRow(a, block, shared);
 
   WarpSums<T, kDim> sums;
+  // The sink counts once: with the first page.
+  if (a.sinks != nullptr && blockIdx.x == 0 && threadIdx.x < 32 && head < block.heads) {
+    sums.largest = a.sink(block.firstHead + head);
+    sums.total = threadIdx.x % 4 == 0 ? 1 : 0;
+  }
   while (walk.more()) walk.step(shared, slope, sums);
   pdlTrigger();
   sums.store(shared, a.rule.weight);

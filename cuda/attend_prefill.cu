@@ -300,11 +300,17 @@ __global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args,
   const int firstId = copy.idOf(firstBlock);
   int nextId = copy.idOf(firstBlock + 1);
   const float slope = args.slope(head);
+  const float sink = args.sink(head);
   pdlWait();
 
   loadQueries<T, kDim>(args, tile, head, shared.queries());
   copy.start(firstBlock, firstId, shared.stages[0]);
   WarpRows<T, kDim> rows;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    rows.largest[r] = sink;
+    rows.total[r] = sink > -INFINITY && threadIdx.x % 4 == 0 ? 1 : 0;
+  }
   cpAsyncWait<1>();
   __syncwarp();
   if constexpr (!S::kWide) {

@@ -31,6 +31,7 @@ struct AttentionParams {
   // -window tokens, a power of two; 0 = all before it.
   int32_t window = 0;
   const float* alibiSlopes = nullptr;  // (heads): adds slope * (key position - query position); null = off
+  const float* sinks = nullptr;        // (heads): a logit more in each softmax, whose value is zero; null = none
   int32_t rotaryHalf = 0;              // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary
   RotaryLayout rotaryLayout = RotaryLayout::kHalf;
   float rotaryAmplitude = 1;  // multiplies cos and sin

@@ -59,6 +59,7 @@ struct AttentionArgs {
   float rotaryAmplitude;
   ScoreRule rule;
   const float* alibiSlopes;
+  const float* sinks;
   T* qkv;
   int64_t qkvStride;
   T* out;
@@ -83,6 +84,10 @@ struct AttentionArgs {
   __device__ __forceinline__ float slope(int head) const {
     return alibiSlopes != nullptr ? alibiSlopes[head] * kLog2E : 0.0f;
   }
+  // The sink's logit, as scores are: what the largest score begins with. Its weight is 1 then, else there is none yet.
+  __device__ __forceinline__ float sink(int head) const {
+    return sinks != nullptr ? sinks[head] * kLog2E / rule.weight : -INFINITY;
+  }
 };
 
 template <typename T>
@@ -101,6 +106,7 @@ AttentionArgs<T> attentionArgs(const AttentionParams& params, const StepView& st
   args.rotaryAmplitude = params.rotaryAmplitude;
   args.rule = scoreRule(params);
   args.alibiSlopes = params.alibiSlopes;
+  args.sinks = params.sinks;
   args.qkv = static_cast<T*>(params.qkv);
   args.qkvStride = params.qkvStride;
   args.out = static_cast<T*>(params.out);

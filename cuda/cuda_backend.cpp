@@ -10,6 +10,7 @@
 #include "cuda/devices.h"
 #include "cuda/error.h"
 #include "cuda/graph_cache.h"
+#include "cuda/prepare.h"
 #include "cuda/products.h"
 #include "cuda/projection.h"
 #include "cuda/rows.h"
@@ -110,6 +111,11 @@ class CudaBackend final : public Backend {
     addNormalized(rows, x.cols(), streamOf(part), norm ? &params : nullptr, scale, streamOf(x), of(x).stride(),
                   stream_.get());
   }
+  void squareHeads(const AttentionCall& call, int64_t rows, const Activations& qkv, Activations& squares) override {
+    const auto& [heads, kvHeads, dim] = call.shape;
+    cuda::squareHeads(options_.dtype, rows, of(qkv).data(), of(qkv).stride(), heads * dim,
+                      call.countsKeys ? kvHeads * dim : 0, streamOf(squares), of(squares).stride(), stream_.get());
+  }
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
   std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
     return unsupportedCudaAttention(call, 1);
@@ -139,6 +145,8 @@ class CudaBackend final : public Backend {
     if (collectives_) options_.group->check();
   }
   void finishPart();
+  // Norms, limits and temperature of a call, where it has any. What is done here is taken out of params.
+  void prepare(const AttentionCall& call, int64_t rows, const StepView& view, AttentionParams& params);
   void sumRanks(int64_t rows, const float* in, const float* bias, bool residual, const Norm* next, Activations& x);
 
   DeviceLease device_;  // ahead of all that allocates
@@ -241,7 +249,8 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
   params.out = of(out).data();
   params.outKind = of(out).kind();
   params.outStride = of(out).stride();
-  params.activation = projection.activation;
+  const bool isXielu = projection.activation == ActivationKind::kXielu;
+  params.activation = isXielu ? ActivationKind::kNone : projection.activation;
   params.gated = projection.gated;
   params.residual = projection.residual;
   params.scratch = scratch_.as();
@@ -253,6 +262,8 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
     params.out = collectives_->partial();
   }
   products_.run(params);
+  if (isXielu)
+    applyXielu(options_.dtype, rows, out.cols(), projection.xielu, of(out).data(), of(out).stride(), stream_.get());
   if (projection.scale != 1 || projection.softCap != 0)
     scaleLogits(rows, out.cols(), projection.scale, projection.softCap, streamOf(out), of(out).stride(), stream_.get());
   if (summed)
@@ -284,7 +295,33 @@ void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activation
   if (!inStep_) finishPart();
 }
 
-void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) {
+void CudaBackend::prepare(const AttentionCall& call, int64_t rows, const StepView& view, AttentionParams& params) {
+  if (!call.queryNorm && call.clamp == 0 && !call.temperature) return;
+  PrepareParams prepared;
+  prepared.attention = params;
+  prepared.clamp = call.clamp;
+  prepared.temperature = call.temperature;
+  HeadNorms& norms = prepared.norms;
+  norms.on = call.queryNorm != nullptr;
+  if (norms.on) {
+    norms.ofRows = call.normSpan == QkNormSpan::kRow;
+    norms.apart = call.normsHeadsApart;
+    norms.after = call.normsAfterPositions;
+    norms.query = normParams(*call.queryNorm);
+    norms.key = normParams(*call.keyNorm);
+    norms.allHeads = static_cast<int>(call.allHeads);
+    norms.allKvHeads = static_cast<int>(call.allKvHeads);
+    if (call.squares) {
+      norms.squares = streamOf(*call.squares);
+      norms.squaresStride = of(*call.squares).stride();
+    }
+  }
+  prepareHeads(prepared, view, rows, stream_.get());
+  if (norms.after) params.rotaryHalf = 0;  // q and k are turned
+}
+
+void CudaBackend::attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
+                         Activations& out) {
   AttentionParams params;
   params.dtype = options_.dtype;
   params.shape = call.shape;
@@ -304,6 +341,8 @@ void CudaBackend::attend(const Step&, const AttentionCall& call, Activations& qk
   params.out = of(out).data();
   params.outStride = of(out).stride();
   params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
+  params.sinks = dataOf(call.sinks);
+  prepare(call, step.rows, view, params);
   // A window has the same size in every step, so a captured step may rely on it.
   const int64_t splits = std::min(splits_, decodeSplits(std::numeric_limits<int32_t>::max(), params.window));
   for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
@@ -337,7 +376,7 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 
 }  // namespace
 
-std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int /*ranks*/) {
+std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {
   if (call.shape.headDim > kMostHeadDim)
     return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
            std::to_string(kMostHeadDim);
@@ -345,10 +384,7 @@ std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, i
   if (const auto* chunk = std::get_if<ChunkMask>(&call.mask);
       chunk && !std::has_single_bit(static_cast<uint64_t>(chunk->size)))
     return "chunks of " + std::to_string(chunk->size) + " tokens, which is not a power of two";
-  if (call.clamp != 0) return "clamped queries, keys and values";
-  if (call.sinks) return "attention sinks";
-  if (call.queryNorm || call.keyNorm) return "norms of queries and keys";
-  return {};
+  return unsupportedRowNorms(call, ranks);
 }
 
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options) {

@@ -144,6 +144,19 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 template <typename T>
+__global__ void __launch_bounds__(kMostThreads) xieluKernel(int64_t cols, XieluNumbers numbers, T* x, int64_t stride) {
+  pdlWait();
+  pdlTrigger();
+  const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (col >= cols) return;
+  T& element = x[blockIdx.y * stride + col];
+  const float value = toFloat(element);
+  const float bent = value > 0 ? __fmul_rn(numbers.positive, __fmul_rn(value, value))
+                               : __fmul_rn(numbers.negative, __fsub_rn(expm1f(value), value));
+  element = fromFloat<T>(fmaf(0.5f, value, bent));
+}
+
+template <typename T>
 __global__ void __launch_bounds__(kMostThreads)
     addPositionsKernel(StepView step, int64_t cols, const T* table, int64_t tableStride, int64_t offset, float* out,
                        int64_t outStride) {
@@ -214,6 +227,17 @@ void scaleLogits(int64_t rows, int64_t cols, float scale, float softCap, float* 
   if (rows == 0) return;
   const dim3 grid(static_cast<unsigned>((cols + kMostThreads - 1) / kMostThreads), static_cast<unsigned>(rows));
   launch(scaleLogitsKernel, {"scaling logits", grid, dim3(kMostThreads), 0, stream}, cols, scale, softCap, x, stride);
+}
+
+void applyXielu(DType dtype, int64_t rows, int64_t cols, XieluNumbers numbers, void* x, int64_t stride,
+                cudaStream_t stream) {
+  if (rows == 0) return;
+  const dim3 grid(static_cast<unsigned>((cols + kMostThreads - 1) / kMostThreads), static_cast<unsigned>(rows));
+  const LaunchConfig config{"xIELU", grid, dim3(kMostThreads), 0, stream};
+  if (dtype == DType::kF16)
+    launch(xieluKernel<__half>, config, cols, numbers, static_cast<__half*>(x), stride);
+  else
+    launch(xieluKernel<__nv_bfloat16>, config, cols, numbers, static_cast<__nv_bfloat16*>(x), stride);
 }
 
 void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,

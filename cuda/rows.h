@@ -6,6 +6,7 @@
 
 #include "base/dtype.h"
 #include "cuda/step_view.h"
+#include "model/spec.h"
 
 // Copies of rows: embeddings, and the rows whose logits are wanted.
 
@@ -34,6 +35,9 @@ void gatherRows(const int32_t* indices, int64_t count, int64_t cols, const float
                 int64_t outStride, cudaStream_t stream);
 // x[i] = softCap tanh(scale x[i] / softCap), or scale x[i] where softCap is 0; fp32
 void scaleLogits(int64_t rows, int64_t cols, float scale, float softCap, float* x, int64_t stride, cudaStream_t stream);
+// x[i] = xIELU(x[i]), T
+void applyXielu(DType dtype, int64_t rows, int64_t cols, XieluNumbers numbers, void* x, int64_t stride,
+                cudaStream_t stream);
 // out[i] = fp32(in[i]): for reading rows of T back (tests)
 void widenRows(DType dtype, int64_t rows, int64_t cols, const void* in, int64_t inStride, float* out, int64_t outStride,
                cudaStream_t stream);

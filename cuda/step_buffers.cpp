@@ -33,10 +33,15 @@ void StepBuffers::setRotary(const std::vector<RotarySpec>& tables) {
   };
   tableStarts_.resize(tables.size());
   for (size_t i = 0; i < tables.size(); ++i) {
-    if (tables[i].dynamicOriginalPositions == 0) {
+    if (tables[i].dynamicOriginalPositions == 0 && !tables[i].longer) {
       add(i);
     } else {
-      if (isDynamic()) throw Error("ERR_NATIVE", "the CUDA backend takes one dynamic rotary table, found several");
+      if (isDynamic())
+        throw Error("ERR_UNSUPPORTED_MODEL",
+                    "The CUDA backend takes one rotary table whose frequencies depend on the length, found several.");
+      if (tables[i].longer && tables[i].longer->amplitude != tables[i].amplitude)
+        throw Error("ERR_UNSUPPORTED_MODEL",
+                    "The CUDA backend does not compute another amplitude of rotary positions for long sequences.");
       dynamic_ = tables[i];
       dynamicTable_ = static_cast<int64_t>(i);
     }
@@ -67,9 +72,10 @@ StepView StepBuffers::view(const RotaryPositions& rotary) const {
 
 // Every sequence past the original length has frequencies of its own, behind the fixed ones.
 int32_t StepBuffers::rotaryOffsetOf(const SequenceSlice& slice) {
-  const int64_t original = dynamic_.dynamicOriginalPositions;
+  const int64_t original = dynamic_.longer ? dynamic_.longer->originalPositions : dynamic_.dynamicOriginalPositions;
   if (original == 0 || slice.totalLength <= original) return 0;
-  const std::vector<float> frequencies = dynamicInverseFrequencies(dynamic_, slice.totalLength);
+  const std::vector<float> frequencies =
+      dynamic_.longer ? dynamic_.longer->inverseFrequencies : dynamicInverseFrequencies(dynamic_, slice.totalLength);
   const auto offset = static_cast<int32_t>(packedFrequencies_.size());
   packedFrequencies_.insert(packedFrequencies_.end(), frequencies.begin(), frequencies.end());
   return offset;

@@ -19,7 +19,8 @@ class StepBuffers {
   static int64_t paddedRows(int64_t rows);
 
   StepBuffers(int64_t maxRows, int64_t kvPages);
-  // Before the first upload of a model with rotary positions. At most one of the tables may be dynamic.
+  // Before the first upload of a model with rotary positions. At most one of the tables may be dynamic or have other
+  // frequencies for long sequences.
   void setRotary(const std::vector<RotarySpec>& tables);
 
   // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none.
@@ -56,7 +57,7 @@ class StepBuffers {
   void packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed);
   void packTiles(int32_t* packed);
   int32_t rotaryOffsetOf(const SequenceSlice& slice);
-  bool isDynamic() const { return dynamic_.dynamicOriginalPositions > 0; }
+  bool isDynamic() const { return dynamicTable_ >= 0; }
 
   struct HostBuffer {
     PinnedMemory packed;

@@ -86,6 +86,7 @@ struct Projection {
   const Matrix* weight = nullptr;
   const Vector* bias = nullptr;  // (weight rows)
   ActivationKind activation = ActivationKind::kNone;
+  XieluNumbers xielu;  // of that activation, which is not gated
   bool gated = false;
   bool residual = false;
   bool summed = false;
@@ -141,11 +142,19 @@ struct AttentionCall {
   AttentionPositions positions = NoPositions{};
   const Vector* slopes = nullptr;  // (heads) of this rank, where positions are ALiBi
   float softCap = 0;               // score = softCap tanh(score / softCap), before ALiBi; 0 = off
-  float clamp = 0;                 // q, k and v are first limited to [-clamp, clamp]; 0 = off
-  const Vector* sinks = nullptr;   // (heads): a logit more in each softmax, whose value is zero; null = none
+  float clamp = 0;                // q, k and v are limited to [-clamp, clamp], behind norms ahead of positions; 0 = off
+  const Vector* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
   QkNormSpan normSpan = QkNormSpan::kHead;
-  const Norm* queryNorm = nullptr;  // before positions are applied; null = none
+  const Norm* queryNorm = nullptr;  // null = none
   const Norm* keyNorm = nullptr;
+  bool normsHeadsApart = false;      // of a head's span: the norms' vectors are (heads headDim), else (headDim)
+  bool normsAfterPositions = false;  // else before positions are applied
+  // Where rows are normalised whose heads several ranks hold: squareHeads(), summed over the ranks, of so many heads.
+  const Activations* squares = nullptr;
+  int64_t allHeads = 0;
+  int64_t allKvHeads = 0;
+  bool countsKeys = true;  // false: another rank counts the squares of these keys
+  std::optional<QueryTemperature> temperature;
 };
 
 // One layer's experts on one rank. Matrices of all experts have those of one behind another: each takes expertRows()
@@ -177,6 +186,15 @@ struct ExpertShape {
 
   bool operator==(const ExpertShape&) const = default;
 };
+
+// Of norms over the heads of several ranks only sums of squares are exchanged.
+inline std::optional<std::string> unsupportedRowNorms(const AttentionCall& call, int ranks) {
+  if (!call.queryNorm || call.normSpan != QkNormSpan::kRow || ranks == 1) return {};
+  if (call.queryNorm->kind == NormKind::kLayer)
+    return "layer norms over all heads of queries and keys on several ranks";
+  if (call.normsAfterPositions) return "norms over all heads of queries and keys behind positions on several ranks";
+  return {};
+}
 
 class Backend {
  public:
@@ -221,9 +239,12 @@ class Backend {
   virtual void normalize(const Norm& norm, int64_t rows, Activations& x) = 0;
   // x += scale norm(part); norm null = none
   virtual void addPart(const Norm* norm, float scale, int64_t rows, const Activations& part, Activations& x) = 0;
-  // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Turns q and k where positions are rotary,
-  // appends k and v to the layer's pages, then out (rows, heads * headDim) = softmax(scale q k^T, masked) v for each
-  // head, without a score matrix. qkv may be changed.
+  // squares (rows, 2), wide = the sums of the squares of a row's queries, and of its keys where call.countsKeys, else
+  // 0.
+  virtual void squareHeads(const AttentionCall& call, int64_t rows, const Activations& qkv, Activations& squares) = 0;
+  // qkv (rows, (heads + 2 kvHeads) headDim) = q heads | k heads | v heads. Norms, clamps and turns q and k as the call
+  // says, appends k and v to the layer's pages, then out (rows, heads * headDim) = softmax(scale q k^T, masked) v for
+  // each head, without a score matrix. qkv may be changed.
   virtual void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
                       Activations& out) = 0;
   // The first thing of a call that attend() cannot compute, in words for an error; nothing where it computes all of it.

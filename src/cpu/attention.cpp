@@ -1,6 +1,7 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace shardspeed {
 
@@ -49,30 +50,86 @@ void CpuAttention::placeRows(const Step& step, const AttentionCall& call) {
   }
 }
 
-void CpuAttention::normHeads(const Norm& norm, QkNormSpan span, int64_t heads, int64_t headDim, float* x, int worker) {
-  const int64_t cols = span == QkNormSpan::kRow ? heads * headDim : headDim;
+void CpuAttention::normHeads(const Norm& norm, const AttentionCall& call, int64_t heads, float* x, int worker) {
+  const int64_t headDim = call.shape.headDim;
+  const int64_t cols = call.normSpan == QkNormSpan::kRow ? heads * headDim : headDim;
+  const int64_t padded = roundUp(cols, kLanes);
   // Norms work on whole vectors, which would reach into the neighbours of a head.
-  float* own = scratch(worker, roundUp(cols, kLanes));
+  float* own = scratch(worker, 3 * padded);
+  const auto vectorOf = [&](const Vector* vector, int64_t at, float* copy) -> const float* {
+    if (!vector || !call.normsHeadsApart) return dataOf(vector);
+    std::copy_n(dataOf(vector) + at, cols, copy);
+    return copy;
+  };
   for (int64_t at = 0; at < heads * headDim; at += cols) {
     std::copy_n(x + at, cols, own);
-    kernels_.normRow({norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias), cols, own, own});
+    const float* weight = vectorOf(norm.weight, at, own + padded);
+    const float* bias = vectorOf(norm.bias, at, own + 2 * padded);
+    kernels_.normRow({norm.kind, norm.epsilon, weight, bias, cols, own, own});
     std::copy_n(own, cols, x + at);
   }
 }
 
-// Clamps, norms and turns q and k.
-void CpuAttention::prepareRow(const AttentionCall& call, const Place& place, float* row, int worker) {
+// By the squares of all ranks' heads: RMS norms of rows.
+static void scaleRow(const Norm& norm, float square, int64_t allCols, int64_t cols, float* x) {
+  const float scale = 1.0f / std::sqrt(square / static_cast<float>(allCols) + norm.epsilon);
+  const float* weight = dataOf(norm.weight);
+  const float* bias = dataOf(norm.bias);
+  for (int64_t k = 0; k < cols; ++k) x[k] = x[k] * scale * (weight ? weight[k] : 1) + (bias ? bias[k] : 0);
+}
+
+void CpuAttention::normRow(const AttentionCall& call, int64_t index, float* row, int worker) {
   const auto& [heads, kvHeads, dim] = call.shape;
-  if (call.clamp != 0)
-    for (int64_t i = 0; i < (heads + 2 * kvHeads) * dim; ++i) row[i] = std::clamp(row[i], -call.clamp, call.clamp);
-  if (call.queryNorm) normHeads(*call.queryNorm, call.normSpan, heads, dim, row, worker);
-  if (call.keyNorm) normHeads(*call.keyNorm, call.normSpan, kvHeads, dim, row + heads * dim, worker);
+  float* keys = row + heads * dim;
+  if (call.squares) {
+    const float* squares = static_cast<const CpuActivations*>(call.squares)->row(index);
+    scaleRow(*call.queryNorm, squares[0], call.allHeads * dim, heads * dim, row);
+    scaleRow(*call.keyNorm, squares[1], call.allKvHeads * dim, kvHeads * dim, keys);
+    return;
+  }
+  if (call.queryNorm) normHeads(*call.queryNorm, call, heads, row, worker);
+  if (call.keyNorm) normHeads(*call.keyNorm, call, kvHeads, keys, worker);
+}
+
+void CpuAttention::squareHeads(const AttentionCall& call, int64_t rows, const CpuActivations& qkv,
+                               CpuActivations& squares) {
+  const auto& [heads, kvHeads, dim] = call.shape;
+  const int64_t queries = heads * dim, keys = call.countsKeys ? kvHeads * dim : 0;
+  pool_.forEach(rows, [&](int64_t index, int) {
+    const float* row = qkv.row(index);
+    const auto sum = [](const float* x, int64_t count) {
+      double total = 0;
+      for (int64_t k = 0; k < count; ++k) total += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+      return static_cast<float>(total);
+    };
+    float* out = squares.row(index);
+    std::fill_n(out, squares.stride(), 0.0f);
+    out[0] = sum(row, queries);
+    out[1] = sum(row + queries, keys);
+  });
+}
+
+void CpuAttention::turnRow(const AttentionCall& call, const Place& place, float* row) const {
   if (!place.table) return;
+  const auto& [heads, kvHeads, dim] = call.shape;
   const auto& [dims, layout, table] = std::get<RotaryPositions>(call.positions);
   const int64_t at = place.position * dims / 2;
   const float* cosines = place.table->cosines.data() + at;
   const float* sines = place.table->sines.data() + at;
   for (int64_t head = 0; head < heads + kvHeads; ++head) rotateHead(row + head * dim, cosines, sines, dims / 2, layout);
+}
+
+// Norms, clamps and turns q and k, and clamps v.
+void CpuAttention::prepareRow(const AttentionCall& call, const Place& place, int64_t index, float* row, int worker) {
+  const auto& [heads, kvHeads, dim] = call.shape;
+  if (!call.normsAfterPositions) normRow(call, index, row, worker);
+  if (call.clamp != 0)
+    for (int64_t i = 0; i < (heads + 2 * kvHeads) * dim; ++i) row[i] = std::clamp(row[i], -call.clamp, call.clamp);
+  turnRow(call, place, row);
+  if (call.normsAfterPositions) normRow(call, index, row, worker);
+  if (!call.temperature) return;
+  const float factor = factorOf(*call.temperature, place.position);
+  for (int64_t i = 0; i < heads * dim; ++i) row[i] *= factor;
 }
 
 void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
@@ -117,7 +174,7 @@ void CpuAttention::attend(const Step& step, const AttentionCall& call, CpuActiva
   const auto appendRow = [&, heads = heads, kvHeads = kvHeads, dim = dim](int64_t index, int worker) {
     const Place& place = places_[static_cast<size_t>(index)];
     float* row = qkv.row(index);
-    prepareRow(call, place, row, worker);
+    prepareRow(call, place, index, row, worker);
     const int64_t slot = place.position % kPageTokens;
     for (int64_t head = 0; head < kvHeads; ++head) {
       float* keys =

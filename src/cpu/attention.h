@@ -18,6 +18,8 @@ class CpuAttention {
       : pool_(pool), kernels_(kernels), scratch_(static_cast<size_t>(pool.threads())) {}
 
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions);
+  // Backend::squareHeads
+  void squareHeads(const AttentionCall& call, int64_t rows, const CpuActivations& qkv, CpuActivations& squares);
   void attend(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache, CpuActivations& out);
 
  private:
@@ -35,8 +37,10 @@ class CpuAttention {
   };
 
   void placeRows(const Step& step, const AttentionCall& call);
-  void prepareRow(const AttentionCall& call, const Place& place, float* row, int worker);
-  void normHeads(const Norm& norm, QkNormSpan span, int64_t heads, int64_t headDim, float* x, int worker);
+  void prepareRow(const AttentionCall& call, const Place& place, int64_t index, float* row, int worker);
+  void turnRow(const AttentionCall& call, const Place& place, float* row) const;
+  void normRow(const AttentionCall& call, int64_t index, float* row, int worker);
+  void normHeads(const Norm& norm, const AttentionCall& call, int64_t heads, float* x, int worker);
   void attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
                   CpuActivations& out, int worker);
   float* scratch(int worker, int64_t count);

@@ -117,6 +117,9 @@ class CpuBackend final : public Backend {
       for (int64_t k = 0; k < cols; ++k) target[k] += scale * values[k];
     });
   }
+  void squareHeads(const AttentionCall& call, int64_t rows, const Activations& qkv, Activations& squares) override {
+    attention_.squareHeads(call, rows, cpu(qkv), cpu(squares));
+  }
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
               Activations& out) override {
     attention_.attend(step, call, cpu(qkv), static_cast<CpuKvCache&>(cache), cpu(out));
@@ -247,6 +250,7 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
   epilogue.chains = chains;
   epilogue.bias = bias ? bias + panel * kLanes : nullptr;
   epilogue.activation = projection.activation;
+  epilogue.xielu = projection.xielu;
   epilogue.residual = projection.residual;
   epilogue.scale = projection.scale;
   epilogue.softCap = projection.softCap;
@@ -302,9 +306,7 @@ void CpuBackend::gatherLogits(int64_t rows, const Activations& part, Activations
 }  // namespace
 
 std::optional<std::string> unsupportedCpuAttention(const AttentionCall& call, int ranks) {
-  const bool wholeRows = (call.queryNorm || call.keyNorm) && call.normSpan == QkNormSpan::kRow;
-  if (wholeRows && ranks > 1) return "norms over all heads of queries or keys with several ranks";
-  return {};
+  return unsupportedRowNorms(call, ranks);
 }
 
 std::unique_ptr<Backend> makeCpuBackend(ThreadPool& pool, Group* group) {

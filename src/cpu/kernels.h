@@ -31,6 +31,7 @@ struct Epilogue {
   const float* bias = nullptr;      // (kLanes) or null
   const float* upBias = nullptr;
   ActivationKind activation = ActivationKind::kNone;
+  XieluNumbers xielu;
   bool clamped = false;  // ClampedGate in place of activation(gate) * up
   float limit = 0;
   float alpha = 1;

@@ -28,15 +28,17 @@ class RotaryTables {
   void forgetDynamic() { dynamic_.clear(); }
   // Of the tables that are made at once.
   static size_t bytesOf(const RotarySpec& spec, int64_t maxPositions) {
-    return 2 * static_cast<size_t>(maxPositions) * spec.inverseFrequencies.size() * sizeof(float);
+    const bool both = spec.longer && maxPositions > spec.longer->originalPositions;
+    return (both ? 2 : 1) * 2 * static_cast<size_t>(maxPositions) * spec.inverseFrequencies.size() * sizeof(float);
   }
   int64_t half() const { return static_cast<int64_t>(spec_.inverseFrequencies.size()); }
 
  private:
-  void fill(const std::vector<float>& inverseFrequencies, int64_t positions, Table& table) const;
+  static void fill(const std::vector<float>& inverseFrequencies, float amplitude, int64_t positions, Table& table);
 
   RotarySpec spec_;
   Table fixed_;
+  Table long_;                        // of sequences past the original length, where they have frequencies of their own
   std::map<int64_t, Table> dynamic_;  // by length
 };
 

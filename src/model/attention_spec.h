@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <variant>
 #include <vector>
@@ -48,5 +49,11 @@ struct QueryTemperature {
   int64_t period = 1;
   int64_t offset = 0;
 };
+
+// By what it multiplies the query at a position.
+inline float factorOf(const QueryTemperature& temperature, int64_t position) {
+  const auto periods = static_cast<double>((position + temperature.offset) / temperature.period);
+  return static_cast<float>(1 + static_cast<double>(temperature.scale) * std::log1p(periods));
+}
 
 }  // namespace shardspeed

@@ -45,6 +45,42 @@ AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t
   return {held.heads.count, held.kvHeads.count, spec.layer(layer).attention.headDim};
 }
 
+static VectorLayout headsNormLayout(const AttentionSpec& attention, const std::string& role, int64_t heads,
+                                    Range held) {
+  const int64_t dim = attention.headDim;
+  if (attention.qkNorm->span == QkNormSpan::kHead && !attention.qkNorm->headWeights) return {role, dim, {0, dim}};
+  return {role, heads * dim, times(held, dim)};
+}
+
+VectorLayout queryNormLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const AttentionSpec& attention = spec.layer(layer).attention;
+  return headsNormLayout(attention, layerRole(layer, "attn.q_norm"), attention.heads,
+                         layerShard(spec, shard, layer).heads);
+}
+
+VectorLayout keyNormLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const AttentionSpec& attention = spec.layer(layer).attention;
+  return headsNormLayout(attention, layerRole(layer, "attn.k_norm"), attention.kvHeads,
+                         layerShard(spec, shard, layer).kvHeads);
+}
+
+VectorLayout sinksLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  return {layerRole(layer, "attn.sinks"), spec.layer(layer).attention.heads, layerShard(spec, shard, layer).heads};
+}
+
+std::vector<VectorLayout> vectorLayouts(const ModelSpec& spec, const Shard& shard) {
+  std::vector<VectorLayout> layouts;
+  for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
+    const AttentionSpec& attention = spec.layer(layer).attention;
+    if (attention.qkNorm) {
+      layouts.push_back(queryNormLayout(spec, shard, layer));
+      layouts.push_back(keyNormLayout(spec, shard, layer));
+    }
+    if (attention.sinks) layouts.push_back(sinksLayout(spec, shard, layer));
+  }
+  return layouts;
+}
+
 MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
   const AttentionSpec& attention = spec.layer(layer).attention;
   const int64_t dim = attention.headDim;

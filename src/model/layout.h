@@ -54,6 +54,18 @@ MatrixLayout sharedDownLayout(const ModelSpec& spec, const Shard& shard, int64_t
 // Rows of one expert in a matrix of all of them: whole blocks of kGateBlock.
 int64_t expertRows(int64_t outputs, bool gated);
 
+// A vector that is divided by heads: elements `held` of a role of `size`.
+struct VectorLayout {
+  std::string role;
+  int64_t size = 0;
+  Range held;
+};
+VectorLayout queryNormLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+VectorLayout keyNormLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+VectorLayout sinksLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+// All of a rank: norms of queries and keys, and sinks.
+std::vector<VectorLayout> vectorLayouts(const ModelSpec& spec, const Shard& shard);
+
 // The heads of a layer that the rank computes.
 AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t layer);
 

@@ -1,6 +1,7 @@
 #include "model/loader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -98,13 +99,15 @@ class Loader {
     const auto& [norm, input, output] = kind.norms;
     const bool behindSums = kind.residual == Residual::kPostNorm;
     if (input || behindSums) fillNorm(layer.attentionNorm, norm, layerRole(n, "attn.norm"));
-    layer.attention = {linear(qkvLayout(spec_, shard_, n)), linear(outputLayout(spec_, shard_, n))};
+    layer.attention.qkv = linear(qkvLayout(spec_, shard_, n));
+    layer.attention.output = linear(outputLayout(spec_, shard_, n));
+    fillAttentionVectors(layer.attention, kind.attention, n);
     if ((input || behindSums) && kind.residual != Residual::kSharedNormParallel)
       fillNorm(layer.feedForwardNorm, norm, layerRole(n, "mlp.norm"));
     if (const auto* experts = std::get_if<ExpertsFeedForward>(&kind.feedForward))
       layer.feedForward = buildExperts(*experts, n);
     else
-      layer.feedForward = DenseWeights{linear(upLayout(spec_, shard_, n)), linear(downLayout(spec_, shard_, n))};
+      layer.feedForward = denseWeights(std::get<DenseFeedForward>(kind.feedForward), n);
     if (!output) return;
     fillNorm(layer.attentionOutputNorm, norm, layerRole(n, "attn.out_norm"));
     fillNorm(layer.feedForwardOutputNorm, norm, layerRole(n, "mlp.out_norm"));
@@ -113,12 +116,32 @@ class Loader {
   ExpertsWeights buildExperts(const ExpertsFeedForward& spec, int64_t n) {
     ExpertsWeights experts;
     experts.router = linear(routerLayout(spec_, n));
-    if (spec.router.correction) experts.correction = vector(layerRole(n, "mlp.router.correction.weight"), spec.count);
+    if (spec.router.correction)
+      experts.correction = vector(layerRole(n, "mlp.router.correction.weight"), spec.count, {0, spec.count});
     experts.up = linear(expertsUpLayout(spec_, shard_, n));
     experts.down = linear(expertsDownLayout(spec_, shard_, n));
     if (spec.shared)
       experts.shared = {linear(sharedUpLayout(spec_, shard_, n)), linear(sharedDownLayout(spec_, shard_, n))};
     return experts;
+  }
+
+  DenseWeights denseWeights(const DenseFeedForward& dense, int64_t n) {
+    DenseWeights weights{linear(upLayout(spec_, shard_, n)), linear(downLayout(spec_, shard_, n)), {}};
+    if (dense.activation == ActivationKind::kXielu) weights.xielu = xieluNumbers(layerRole(n, "mlp.xielu.weight"));
+    return weights;
+  }
+
+  // Of what is stored softplus is taken; 0.5 stands for the constant beta of both terms.
+  XieluNumbers xieluNumbers(const std::string& role) {
+    float stored[2] = {0, 0};
+    const auto rows = options_.plan ? reader(role, 1, 2, {0, 1}, {0, 2}) : nullptr;
+    if (options_.plan && !rows) throw Error("ERR_CHECKPOINT", "the weight role " + role + " is missing");
+    if (rows) {
+      rows->read(0, 1, DType::kF32, stored);
+      vectorBytes_ += rows->storedRowBytes();
+    }
+    const auto softplus = [](float x) { return static_cast<float>(std::log1p(std::exp(static_cast<double>(x)))); };
+    return {softplus(stored[0]), 0.5f + softplus(stored[1])};
   }
 
   // The table of learned positions, or that of sinusoidal ones, which is computed.
@@ -190,21 +213,36 @@ class Loader {
 
   Linear linear(const MatrixLayout& layout) { return {matrix(layout), bias(layout)}; }
 
-  // offset: added to what is stored
-  std::unique_ptr<Vector> vector(const std::string& role, int64_t size, float offset = 0) {
-    const auto rows = options_.plan ? reader(role, 1, size, {0, 1}, {0, size}) : nullptr;
+  // Null where the checkpoint has none. offset: added to what is stored.
+  std::unique_ptr<Vector> vector(const std::string& role, int64_t size, Range held, float offset = 0) {
+    const auto rows = options_.plan ? reader(role, 1, size, {0, 1}, held) : nullptr;
     if (!rows) return nullptr;
-    std::vector<float> values(static_cast<size_t>(size));
+    std::vector<float> values(static_cast<size_t>(held.count));
     rows->read(0, 1, DType::kF32, values.data());
     vectorBytes_ += rows->storedRowBytes();
     for (float& value : values) value += offset;
-    return backend_.makeVector(values.data(), size);
+    return backend_.makeVector(values.data(), held.count);
   }
 
-  void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role) {
-    norm.weight = vector(role + ".weight", spec_.hiddenSize, spec.weightOffset);
-    norm.bias = vector(role + ".bias", spec_.hiddenSize);
+  void fillNorm(NormWeights& norm, const NormSpec& spec, const VectorLayout& layout) {
+    norm.weight = vector(layout.role + ".weight", layout.size, layout.held, spec.weightOffset);
+    norm.bias = vector(layout.role + ".bias", layout.size, layout.held);
     norm.norm = {spec.kind, spec.epsilon, norm.weight.get(), norm.bias.get()};
+  }
+  void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role) {
+    fillNorm(norm, spec, {role, spec_.hiddenSize, {0, spec_.hiddenSize}});
+  }
+
+  void fillAttentionVectors(AttentionWeights& attention, const AttentionSpec& spec, int64_t n) {
+    if (spec.qkNorm) {
+      fillNorm(attention.queryNorm, spec.qkNorm->norm, queryNormLayout(spec_, shard_, n));
+      fillNorm(attention.keyNorm, spec.qkNorm->norm, keyNormLayout(spec_, shard_, n));
+    }
+    if (!spec.sinks) return;
+    const VectorLayout layout = sinksLayout(spec_, shard_, n);
+    attention.sinks = vector(layout.role + ".weight", layout.size, layout.held);
+    if (options_.plan && !attention.sinks)
+      throw Error("ERR_CHECKPOINT", "the weight role " + layout.role + ".weight is missing");
   }
 
   void runJobs() {

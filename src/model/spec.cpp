@@ -19,6 +19,13 @@ std::vector<float> dynamicInverseFrequencies(const RotarySpec& spec, int64_t tot
   return inverseFrequencies;
 }
 
+std::vector<int64_t> longOriginalPositions(const ModelSpec& spec) {
+  std::vector<int64_t> all;
+  for (const RotarySpec& table : spec.rotaryTables)
+    if (table.longer) all.push_back(table.longer->originalPositions);
+  return all;
+}
+
 int64_t dynamicOriginalPositions(const ModelSpec& spec) {
   int64_t least = 0;
   for (const RotarySpec& table : spec.rotaryTables)

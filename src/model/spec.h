@@ -24,7 +24,13 @@ enum class ActivationKind : uint8_t {
   kSilu,
   kTanh,
   kSigmoid,
-  kXielu  // x > 0: p x^2 + x / 2, else n (e^x - 1 - x) + x / 2, by two learned numbers of each layer (Apertus)
+  kXielu  // by two learned numbers of each layer (Apertus): XieluNumbers
+};
+
+// What xIELU has learned, as it is applied: positive x^2 + x / 2 where x > 0, else negative (e^x - 1 - x) + x / 2.
+struct XieluNumbers {
+  float positive = 0;
+  float negative = 0;
 };
 
 struct NormSpec {
@@ -211,5 +217,7 @@ struct ModelSpec {
 // Past so many tokens the rotary frequencies depend on a sequence's length, and what was computed for a shorter one is
 // of no use; 0 = never.
 int64_t dynamicOriginalPositions(const ModelSpec& spec);
+// The same of frequencies for long sequences, of all tables that have them.
+std::vector<int64_t> longOriginalPositions(const ModelSpec& spec);
 
 }  // namespace shardspeed

@@ -24,11 +24,14 @@ struct Linear {
 struct AttentionWeights {
   Linear qkv;     // ((heads + 2 kvHeads) headDim, hidden)
   Linear output;  // (hidden, heads headDim)
+  NormWeights queryNorm, keyNorm;
+  std::unique_ptr<Vector> sinks;  // (heads), null where there are none
 };
 
 struct DenseWeights {
   Linear up;    // (neurons, hidden), or gate and up interleaved
   Linear down;  // (hidden, neurons)
+  XieluNumbers xielu;
 };
 struct ExpertsWeights {
   Linear router;                       // (experts, hidden), and a row for the shared expert's gate

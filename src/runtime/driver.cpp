@@ -11,7 +11,8 @@ Driver::Driver(const EngineOptions& options, Rank& rank, const EventSink& sink)
     : options_(options),
       rank_(rank),
       sink_(sink),
-      scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec)}) {
+      scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec),
+                  longOriginalPositions(options.spec)}) {
   outputs_.sink = [this](int64_t first, int64_t count, float* logits) { takeLogits(first, count, logits); };
   stats_.kvPagesTotal = options.kvCachePages;
   stats_.memory = rank.memory();

@@ -52,12 +52,18 @@ void Scheduler::next(ScheduledStep& step) {
 }
 
 // Dynamic NTK rotates the keys of a sequence by a base that depends on the sequence's length. Beyond the original
-// length each new token changes the base, so all cached keys of the sequence become invalid.
+// length each new token changes the base, so all cached keys of the sequence become invalid. So does the token with
+// which a sequence becomes a long one, where those have frequencies of their own.
 void Scheduler::refreshRotary(Sequence& sequence) const {
-  if (limits_.dynamicOriginalPositions == 0) return;
-  const int64_t length = std::max(sequence.length(), limits_.dynamicOriginalPositions);
-  if (sequence.computed > 0 && sequence.rotaryLength != length) sequence.computed = 0;
-  sequence.rotaryLength = length;
+  const int64_t length = sequence.length();
+  // The length that frequencies were last changed by.
+  int64_t changed = 0;
+  for (const int64_t original : limits_.longOriginalPositions)
+    if (length > original) changed = std::max(changed, original + 1);
+  const int64_t dynamic = limits_.dynamicOriginalPositions;
+  if (dynamic > 0 && length > dynamic) changed = length;
+  if (sequence.computed > 0 && sequence.rotaryLength != changed) sequence.computed = 0;
+  sequence.rotaryLength = changed;
 }
 
 bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {

@@ -11,9 +11,10 @@
 namespace shardspeed {
 
 struct SchedulerLimits {
-  int64_t maxBatchTokens = 512;          // rows of a step
-  int64_t pages = 0;                     // of the KV cache
-  int64_t dynamicOriginalPositions = 0;  // RotarySpec's; 0 = the rotary base never changes
+  int64_t maxBatchTokens = 512;                     // rows of a step
+  int64_t pages = 0;                                // of the KV cache
+  int64_t dynamicOriginalPositions = 0;             // RotarySpec's; 0 = the rotary base never changes
+  std::vector<int64_t> longOriginalPositions = {};  // LongRotary's of all tables
 };
 
 // A step and the sequences behind its slices.

@@ -22,7 +22,7 @@ struct Sequence {
   int64_t maxNewTokens;
   Sampler sampler;
   int64_t computed = 0;        // tokens in the KV cache
-  int64_t rotaryLength = 0;    // length whose rotary base the cache was filled with (dynamic NTK only)
+  int64_t rotaryLength = 0;    // length by which the rotary frequencies of the cache changed last, 0 = never
   std::vector<int32_t> pages;  // page table
   bool forward = false;        // logits at all positions instead of new tokens
   std::vector<float> logits;   // (promptLength, vocab), if forward

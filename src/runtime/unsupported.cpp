@@ -17,11 +17,8 @@ bool isAlike(const AttentionSpec& one, const AttentionSpec& other) {
 Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
   const bool isPostNorm = layer.residual == Residual::kPostNorm;
   if (!isAlike(layer.attention, first.attention)) return "layers whose heads differ in number or width";
-  if (layer.attention.qkNorm) return "norms of queries and keys";
-  if (layer.attention.sinks) return "attention sinks";
-  if (layer.attention.temperature) return "a temperature of queries";
   const auto* dense = std::get_if<DenseFeedForward>(&layer.feedForward);
-  if (dense && dense->activation == ActivationKind::kXielu) return "xIELU";
+  if (dense && dense->gated && dense->activation == ActivationKind::kXielu) return "xIELU with a gate";
   const auto* experts = std::get_if<ExpertsFeedForward>(&layer.feedForward);
   if (experts && experts->activation == ActivationKind::kXielu) return "xIELU in experts";
   if (isPostNorm && layer.norms.input) return "norms both ahead of a part and behind its sum";
@@ -32,8 +29,6 @@ Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
 Found unsupportedByEngine(const ModelSpec& spec) {
   for (const LayerSpec& kind : spec.kinds)
     if (const Found found = unsupportedLayer(kind, spec.kinds[0])) return found;
-  for (const RotarySpec& table : spec.rotaryTables)
-    if (table.longer) return "other rotary frequencies for long sequences";
   return {};
 }
 

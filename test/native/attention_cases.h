@@ -25,6 +25,9 @@ struct AttentionCase {
   bool sinks = false;
   std::optional<NormKind> qkNorm = {};
   QkNormSpan normSpan = QkNormSpan::kHead;
+  bool normsHeadsApart = false;
+  bool normsAfterPositions = false;
+  std::optional<QueryTemperature> temperature = {};
   float amplitude = 1;         // of rotary positions
   int64_t rotaryTable = 1;     // of two; the first is never dynamic
   double dynamicFactor = 0;    // of rotary positions, beyond 20 tokens; 0: frequencies are fixed
@@ -103,12 +106,11 @@ inline void addScores(std::vector<AttentionCase>& cases) {
   add("equal scores", CausalMask{}, NoPositions{}, 0, 1e-30f);
   add("full ALiBi", FullMask{}, AlibiPositions{}, 0, 0).onCpuOnly = true;
   AttentionCase& sinks = add("sinks", CausalMask{}, NoPositions{}, 0, 0);
-  sinks.sinks = sinks.onCpuOnly = true;
+  sinks.sinks = true;
   AttentionCase& sinksInWindow = add("sinks in a window", WindowMask{20}, RotaryPositions{32}, 0, 0);
-  sinksInWindow.sinks = sinksInWindow.onCpuOnly = true;
+  sinksInWindow.sinks = true;
   AttentionCase& clamp = add("clamp", CausalMask{}, RotaryPositions{32}, 0, 0);
   clamp.clamp = 0.7f;
-  clamp.onCpuOnly = true;
 }
 
 inline void addPositions(std::vector<AttentionCase>& cases) {
@@ -143,9 +145,23 @@ inline void addPositions(std::vector<AttentionCase>& cases) {
         if (dim % 2 == 0) norms.positions = RotaryPositions{dim / 2};
         norms.qkNorm = kind;
         norms.normSpan = span;
-        norms.onCpuOnly = true;
+        cases.push_back(norms);
+        norms.name += " behind positions";
+        norms.normsAfterPositions = true;
+        cases.push_back(norms);
+        if (span == QkNormSpan::kRow) continue;
+        norms.name = "norms of each head";
+        norms.normsAfterPositions = false;
+        norms.normsHeadsApart = true;
+        norms.clamp = 1.2f;
         cases.push_back(norms);
       }
+  for (const bool turned : {true, false}) {
+    AttentionCase warm{turned ? "a temperature of turned queries" : "a temperature of queries", {4, 2, 24}, lengths};
+    if (turned) warm.positions = RotaryPositions{24};
+    warm.temperature = QueryTemperature{0.4f, 7, turned ? 1 : 0};
+    cases.push_back(warm);
+  }
 }
 
 inline const std::vector<AttentionCase>& attentionCases() {

@@ -33,6 +33,9 @@ class OwnedCall {
     call_.softCap = attention.softCap;
     call_.clamp = attention.clamp;
     call_.normSpan = attention.normSpan;
+    call_.normsHeadsApart = attention.normsHeadsApart;
+    call_.normsAfterPositions = attention.normsAfterPositions;
+    call_.temperature = attention.temperature;
     if (std::holds_alternative<AlibiPositions>(attention.positions)) {
       std::vector<float> slopes;
       for (int64_t head = 0; head < shape.heads; ++head)
@@ -46,11 +49,13 @@ class OwnedCall {
     }
     if (attention.sinks) call_.sinks = add(random.normals(shape.heads, 2));
     if (!attention.qkNorm) return;
-    const bool rows = attention.normSpan == QkNormSpan::kRow;
+    const bool rows = attention.normSpan == QkNormSpan::kRow || attention.normsHeadsApart;
     const auto norm = [&](int64_t heads) {
       std::vector<float> weight = random.normals((rows ? heads : 1) * shape.headDim, 0.2f);
       for (float& value : weight) value += 1;
-      return Norm{*attention.qkNorm, 1e-5f, add(weight), nullptr};
+      const bool biased = attention.qkNorm == NormKind::kLayer;
+      const Vector* bias = biased ? add(random.normals(static_cast<int64_t>(weight.size()), 0.2f)) : nullptr;
+      return Norm{*attention.qkNorm, 1e-5f, add(weight), bias};
     };
     queryNorm_ = norm(shape.heads);
     keyNorm_ = norm(shape.kvHeads);

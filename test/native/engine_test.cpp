@@ -8,6 +8,7 @@
 #include "engine_harness.h"
 #include "test_threads.h"
 #include "tiny_model.h"
+#include "variant_specs.h"
 
 namespace shardspeed::test {
 
@@ -38,6 +39,24 @@ TEST(engine, greedy_tokens_are_those_of_the_model_whatever_the_limits) {
           }
         }
       }
+  }
+}
+
+// In small batches, with so few pages that sequences are computed again.
+TEST(engine, greedy_tokens_of_every_variant) {
+  for (const Variant& variant : variants()) {
+    const Note note(variant.name);
+    TinyModel model(variant.spec, DType::kF32, 80);
+    Random random(81);
+    Harness harness(optionsFor(model, 2, 5, 4));
+    std::vector<std::vector<int32_t>> expected;
+    for (const int64_t length : {1, 13, 30}) {
+      const std::vector<int32_t> prompt = promptOf(random, variant.spec, length);
+      expected.push_back(model.continuation(prompt, 12));
+      harness.submit(static_cast<int64_t>(expected.size()), prompt, 12);
+    }
+    for (size_t i = 0; i < expected.size(); ++i)
+      CHECK(harness.result(static_cast<int64_t>(i) + 1).tokens == expected[i]);
   }
 }
 

@@ -128,9 +128,9 @@ static double activationTolerance(ActivationKind kind, double x) {
 }
 
 static const std::vector<ActivationKind> kActivations = {
-    ActivationKind::kNone, ActivationKind::kRelu,     ActivationKind::kReluSquared,
-    ActivationKind::kGelu, ActivationKind::kGeluTanh, ActivationKind::kQuickGelu,
-    ActivationKind::kSilu, ActivationKind::kTanh,     ActivationKind::kSigmoid};
+    ActivationKind::kNone,     ActivationKind::kRelu,      ActivationKind::kReluSquared, ActivationKind::kGelu,
+    ActivationKind::kGeluTanh, ActivationKind::kQuickGelu, ActivationKind::kSilu,        ActivationKind::kTanh,
+    ActivationKind::kSigmoid,  ActivationKind::kXielu};
 
 static std::vector<float> activationInputs() {
   std::vector<float> inputs = {0.0f,  -0.0f,  100.0f, -100.0f, 87.0f,  -87.0f,  88.5f,  -88.5f,  90.0f,   -90.0f,
@@ -155,6 +155,7 @@ KERNEL_TEST(kernels, activations) {
     Epilogue epilogue;
     epilogue.chains = chains.data();
     epilogue.activation = kind;
+    epilogue.xielu = {0.7f, 1.3f};
     epilogue.rows = rows;
     epilogue.out = out.data();
     epilogue.outStride = kLanes;

@@ -18,7 +18,7 @@ namespace shardspeed::test {
 
 // What the operations of backend.h mean, in fp64, one number after another: nothing fused, nothing tiled, no threads.
 
-inline double activationOf(ActivationKind kind, double x) {
+inline double activationOf(ActivationKind kind, double x, XieluNumbers xielu = {0.7f, 1.3f}) {
   switch (kind) {
     case ActivationKind::kNone:
       return x;
@@ -38,8 +38,9 @@ inline double activationOf(ActivationKind kind, double x) {
       return std::tanh(x);
     case ActivationKind::kSigmoid:
       return 1 / (1 + std::exp(-x));
-    case ActivationKind::kXielu:  // needs what it has learned
-      break;
+    case ActivationKind::kXielu:
+      return 0.5 * x + (x > 0 ? static_cast<double>(xielu.positive) * x * x
+                              : static_cast<double>(xielu.negative) * (std::expm1(x) - x));
   }
   return NAN;
 }
@@ -63,8 +64,10 @@ inline void rotate(const RotarySpec& rotary, int64_t position, int64_t totalLeng
                    RotaryLayout layout = RotaryLayout::kHalf) {
   const size_t half = rotary.inverseFrequencies.size();
   const int64_t original = rotary.dynamicOriginalPositions;
+  const bool isLong = rotary.longer && totalLength > rotary.longer->originalPositions;
+  const auto amplitude = static_cast<double>(isLong ? rotary.longer->amplitude : rotary.amplitude);
   for (size_t j = 0; j < half; ++j) {
-    float frequency = rotary.inverseFrequencies[j];
+    float frequency = isLong ? rotary.longer->inverseFrequencies[j] : rotary.inverseFrequencies[j];
     if (original > 0 && totalLength > original) {
       const double dim = 2 * static_cast<double>(half);
       const double ratio = static_cast<double>(totalLength) / static_cast<double>(original);
@@ -73,8 +76,8 @@ inline void rotate(const RotarySpec& rotary, int64_t position, int64_t totalLeng
       frequency = static_cast<float>(std::pow(base, -2 * static_cast<double>(j) / dim));
     }
     const auto angle = static_cast<double>(static_cast<float>(position) * frequency);
-    const double cosine = std::cos(angle) * static_cast<double>(rotary.amplitude);
-    const double sine = std::sin(angle) * static_cast<double>(rotary.amplitude);
+    const double cosine = std::cos(angle) * amplitude;
+    const double sine = std::sin(angle) * amplitude;
     double& one = layout == RotaryLayout::kHalf ? head[j] : head[2 * j];
     double& other = layout == RotaryLayout::kHalf ? head[j + half] : head[2 * j + 1];
     const double first = one, second = other;
@@ -231,7 +234,7 @@ class ReferenceBackend final : public Backend {
       };
       for (int64_t column = 0; column < out.cols(); ++column) {
         const int64_t gate = column / kGateBlock * 2 * kGateBlock + column % kGateBlock;
-        double value = activationOf(projection.activation, dot(projection.gated ? gate : column));
+        double value = activationOf(projection.activation, dot(projection.gated ? gate : column), projection.xielu);
         if (projection.gated) value *= dot(gate + kGateBlock);
         value *= static_cast<double>(projection.scale);
         const auto cap = static_cast<double>(projection.softCap);
@@ -257,6 +260,7 @@ class ReferenceBackend final : public Backend {
     }
   }
 
+  void squareHeads(const AttentionCall&, int64_t, const Activations&, Activations&) override {}  // of one rank alone
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& kvCache,
               Activations& out) override {
     const auto& [heads, kvHeads, dim] = call.shape;
@@ -395,29 +399,48 @@ class ReferenceBackend final : public Backend {
     return slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens;
   }
 
-  // Clamps, norms and turns.
+  // Norms, clamps and turns.
   void prepareRow(const AttentionCall& call, const SequenceSlice& slice, int64_t position, double* row) const {
     const auto& [heads, kvHeads, dim] = call.shape;
+    if (!call.normsAfterPositions) normQueriesAndKeys(call, row);
     if (call.clamp > 0)
       for (int64_t i = 0; i < (heads + 2 * kvHeads) * dim; ++i)
         row[i] = std::clamp(row[i], -static_cast<double>(call.clamp), static_cast<double>(call.clamp));
+    const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
+    for (int64_t head = 0; rotary && head < heads + kvHeads; ++head)
+      rotate(rotary_.at(static_cast<size_t>(rotary->table)), position, slice.totalLength, row + head * dim,
+             rotary->layout);
+    if (call.normsAfterPositions) normQueriesAndKeys(call, row);
+    if (const auto& heat = call.temperature)
+      for (int64_t i = 0; i < heads * dim; ++i)
+        row[i] *= 1 + static_cast<double>(heat->scale) *
+                          std::log(1 + std::floor(static_cast<double>(position + heat->offset) /
+                                                  static_cast<double>(heat->period)));
+    if (rotary && keptAs_ != DType::kF32)
+      for (int64_t i = 0; i < (heads + kvHeads) * dim; ++i)
+        row[i] = static_cast<double>(roundedTo(keptAs_, static_cast<float>(row[i])));
+  }
+  static void normQueriesAndKeys(const AttentionCall& call, double* row) {
+    const auto& [heads, kvHeads, dim] = call.shape;
+    const auto part = [](const Vector* vector, int64_t first, int64_t size) -> std::vector<double> {
+      if (!vector) return {};
+      const auto begin = static_cast<const ReferenceVector*>(vector)->values.begin() + first;
+      return {begin, begin + size};
+    };
     const auto normHeads = [&, dim = dim](const Norm* norm, double* first, int64_t count) {
+      if (!norm) return;
       const int64_t size = call.normSpan == QkNormSpan::kRow ? count * dim : dim;
-      for (double* at = first; norm && at < first + count * dim; at += size) {
-        const std::vector<double> values = normed(*norm, {at, at + size});
-        std::copy(values.begin(), values.end(), at);
+      for (int64_t at = 0; at < count * dim; at += size) {
+        const int64_t own = call.normsHeadsApart ? at : 0;
+        const std::vector<double> weight = part(norm->weight, own, size), bias = part(norm->bias, own, size);
+        const std::vector<double> values =
+            normOf(norm->kind, static_cast<double>(norm->epsilon), weight.empty() ? nullptr : weight.data(),
+                   bias.empty() ? nullptr : bias.data(), {first + at, first + at + size});
+        std::copy(values.begin(), values.end(), first + at);
       }
     };
     normHeads(call.queryNorm, row, heads);
     normHeads(call.keyNorm, row + heads * dim, kvHeads);
-    const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
-    if (!rotary) return;
-    for (int64_t head = 0; head < heads + kvHeads; ++head)
-      rotate(rotary_.at(static_cast<size_t>(rotary->table)), position, slice.totalLength, row + head * dim,
-             rotary->layout);
-    if (keptAs_ != DType::kF32)
-      for (int64_t i = 0; i < (heads + kvHeads) * dim; ++i)
-        row[i] = static_cast<double>(roundedTo(keptAs_, static_cast<float>(row[i])));
   }
   // The first key that a query sees, and one behind the last.
   static std::pair<int64_t, int64_t> visible(const AttentionMask& mask, int64_t position, int64_t known) {

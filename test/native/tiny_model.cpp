@@ -373,11 +373,16 @@ std::vector<double> TinyModel::network(const std::string& stem, const std::vecto
                                        bool gated, const std::optional<ClampedGate>& clamped, DType engine) const {
   std::vector<double> inner = linear(stem + (gated ? "gate" : "up"), x, engine);
   const std::vector<double> up = gated ? linear(stem + "up", x, engine) : std::vector<double>{};
+  XieluNumbers xielu;
+  if (activation == ActivationKind::kXielu) {
+    const std::vector<float>& stored = values(stem + "xielu.weight");
+    xielu = {std::log1p(std::exp(stored[0])), 0.5f + std::log1p(std::exp(stored[1]))};
+  }
   for (size_t i = 0; i < inner.size(); ++i) {
     if (clamped)
       inner[i] = clampedGate(*clamped, inner[i], up[i]);
     else
-      inner[i] = activationOf(activation, inner[i]) * (gated ? up[i] : 1);
+      inner[i] = activationOf(activation, inner[i], xielu) * (gated ? up[i] : 1);
   }
   return linear(stem + "down", inner, engine);
 }

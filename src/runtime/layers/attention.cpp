@@ -6,6 +6,21 @@
 
 namespace shardspeed {
 
+// Of a norm, whose weights are not there yet.
+static const Norm* standIn(NormKind kind) {
+  static const Norm layer{NormKind::kLayer}, rms{NormKind::kRms};
+  return kind == NormKind::kLayer ? &layer : &rms;
+}
+
+static void sayNorms(const QkNormSpec& spec, const Shard& shard, const LayerShard& held, AttentionCall& call) {
+  call.normSpan = spec.span;
+  call.queryNorm = call.keyNorm = standIn(spec.norm.kind);
+  call.normsHeadsApart = spec.headWeights;
+  call.normsAfterPositions = spec.afterPositions;
+  // Of the ranks that share a KV head, the one with its first query heads.
+  call.countsKeys = shard.size <= call.allKvHeads || held.heads.first % (call.allHeads / call.allKvHeads) == 0;
+}
+
 AttentionCall attentionCall(const ModelSpec& spec, const Shard& shard, int64_t layer) {
   const AttentionSpec& attention = spec.layer(layer).attention;
   AttentionCall call;
@@ -16,6 +31,10 @@ AttentionCall attentionCall(const ModelSpec& spec, const Shard& shard, int64_t l
   call.positions = attention.positions;
   call.softCap = attention.softCap;
   call.clamp = attention.clamp;
+  call.temperature = attention.temperature;
+  call.allHeads = attention.heads;
+  call.allKvHeads = attention.kvHeads;
+  if (attention.qkNorm) sayNorms(*attention.qkNorm, shard, shard.kinds[spec.kindOf(layer)], call);
   return call;
 }
 
@@ -35,6 +54,10 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache) : conte
   }
   qkv_ = backend.makeActivations(maxRows, mostQkv, Width::kNarrow);
   mixed_ = backend.makeActivations(maxRows, mostQueries, Width::kNarrow);
+  const bool sharesRows = std::any_of(calls_.begin(), calls_.end(), [&](const AttentionCall& call) {
+    return shard.size > 1 && call.queryNorm && call.normSpan == QkNormSpan::kRow;
+  });
+  if (sharesRows) squares_ = backend.makeActivations(maxRows, 2, Width::kWide);
 }
 
 void AttentionPart::read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden) {
@@ -43,8 +66,19 @@ void AttentionPart::read(const Step& step, int64_t layer, const Norm* norm, cons
 }
 
 void AttentionPart::add(const Step& step, int64_t layer, const Norm* next, Activations& hidden) {
-  context_.backend.attend(step, calls_[static_cast<size_t>(layer)], *qkv_, cache_, *mixed_);
   const LayerWeights& weights = context_.layer(layer);
+  AttentionCall& call = calls_[static_cast<size_t>(layer)];
+  call.sinks = weights.attention.sinks.get();
+  if (call.queryNorm) {
+    call.queryNorm = &weights.attention.queryNorm.norm;
+    call.keyNorm = &weights.attention.keyNorm.norm;
+  }
+  if (squares_ && call.queryNorm && call.normSpan == QkNormSpan::kRow) {
+    context_.backend.squareHeads(call, step.rows, *qkv_, *squares_);
+    context_.backend.sumRanks(step.rows, nullptr, *squares_);
+    call.squares = squares_.get();
+  }
+  context_.backend.attend(step, call, *qkv_, cache_, *mixed_);
   context_.addPart(step, layer, weights.attention.output, weights.attentionOutputNorm, next, *mixed_, hidden);
 }
 

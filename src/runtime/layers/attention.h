@@ -25,6 +25,7 @@ class AttentionPart {
   std::vector<AttentionCall> calls_;             // (layers)
   std::unique_ptr<Activations> qkv_;             // (rows, (heads + 2 kvHeads) headDim)
   std::unique_ptr<Activations> mixed_;           // (rows, heads headDim)
+  std::unique_ptr<Activations> squares_;         // (rows, 2), where rows are normalised whose heads several ranks hold
 };
 
 // The call of a layer, but for its vectors.

@@ -38,9 +38,10 @@ static Projection upward(const Linear& linear, const Norm* norm, ActivationKind 
 void FeedForwardPart::read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden) {
   const auto* dense = std::get_if<DenseFeedForward>(&context_.spec.layer(layer).feedForward);
   if (!dense) return readExperts(step, layer, norm, hidden);
-  const Linear& up = std::get<DenseWeights>(context_.layer(layer).feedForward).up;
-  context_.backend.project(upward(up, norm, dense->activation, dense->gated), step.rows, hidden,
-                           *buffersOf(layer).inner);
+  const auto& weights = std::get<DenseWeights>(context_.layer(layer).feedForward);
+  Projection projection = upward(weights.up, norm, dense->activation, dense->gated);
+  projection.xielu = weights.xielu;
+  context_.backend.project(projection, step.rows, hidden, *buffersOf(layer).inner);
 }
 
 void FeedForwardPart::add(const Step& step, int64_t layer, const Norm* next, Activations& hidden) {

@@ -107,14 +107,6 @@ TEST(cuda_attention_table, refusals) {
   attention.mask = ChunkMask{48};
   CHECK_EQ(refusalOf(attention), "chunks of 48 tokens, which is not a power of two");
   attention.mask = CausalMask{};
-  attention.clamp = 8;
-  CHECK_EQ(refusalOf(attention), "clamped queries, keys and values");
-  attention.clamp = 0;
-  attention.sinks = true;
-  CHECK_EQ(refusalOf(attention), "attention sinks");
-  attention.sinks = false;
-  attention.qkNorm = NormKind::kRms;
-  CHECK_EQ(refusalOf(attention), "norms of queries and keys");
   attention.shape = {1, 1, 264};
   CHECK_EQ(refusalOf(attention), "attention heads of 264 elements, more than 256");
 }
