@@ -138,6 +138,8 @@ def write_transformers4_config(out):
     rope = config.pop("rope_parameters", None)
     if rope is None:
         return
+    if "full_attention" in rope:        # Of layers with a window transformers 4 knows no more than a base.
+        rope = rope["full_attention"]
     config["rope_theta"] = rope.pop("rope_theta")
     kind = rope.pop("rope_type")
     if "partial_rotary_factor" in rope:

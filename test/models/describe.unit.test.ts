@@ -322,6 +322,22 @@ describe("what is special in each golden case", () => {
     ernie4_5: { ...llama, family: "ernie4_5", normEpsilon: 1e-5, tiedHead: true, turned: "16 interleaved" },
     hunyuan_v1_dense: { ...llama, family: "hunyuan_v1_dense", normEpsilon: 1e-5, qkNorm: "head" },
     seed_oss: { ...llama, family: "seed_oss", headDim: 24 },
+    llama_longrope: { ...llama, maxPositions: 64 },
+    qwen2_window: { ...llama, family: "qwen2", windows: [none, 5, 5], maxPositions: 48 },
+    phi3_partial: { ...llama, family: "phi3", normEpsilon: 1e-5, turned: "18 half", maxPositions: 48 },
+    stablelm_qk_norm: {
+      ...{ ...llama, family: "stablelm", norm: "layer", normEpsilon: 1e-5, turned: "6 half", qkNorm: "head" },
+      ...{ residual: "shared-norm parallel", maxPositions: 48 },
+    },
+    cohere_qk_norm: {
+      ...{ ...llama, family: "cohere", norm: "layer", normEpsilon: 1e-5, residual: "shared-norm parallel" },
+      ...{ tiedHead: true, logitScale: 2, turned: "8 interleaved", qkNorm: "head", heads: 6, kvHeads: 3 },
+    },
+    hunyuan_alpha: { ...llama, family: "hunyuan_v1_dense", normEpsilon: 1e-5, qkNorm: "head", headDim: 20 },
+    olmo3_yarn: {
+      ...{ ...llama, family: "olmo3", normEpsilon: 1e-5, norms: "output", qkNorm: "row" },
+      ...{ windows: [5, none, 5], tables: [1, 0, 1], maxPositions: 64 },
+    },
   } satisfies Record<string, Traits>);
 
   test("every case is in the table", () => assert.deepEqual(Object.keys(expected).sort(), goldens.sort()));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, type TestContext, test } from "node:test";
 import { openCheckpoint } from "../../dist/checkpoint/index.js";
 import { describeModel, resolveWeights } from "../../dist/models/index.js";
-import { fixture, hasCode } from "../support/fixtures.js";
+import { fixture, hasCode, readJson } from "../support/fixtures.js";
 import { goldenWeights, run, type Tensor, type Tensors, takeRows, writeSafetensors } from "../support/shard_writer.js";
 import { type Config, collectWarnings, readConfig, traitsOf } from "./helpers.js";
 import { ReferenceModel } from "./reference.js";
@@ -111,6 +111,15 @@ describe("which layers have windows and positions", () => {
       hasCode("ERR_UNSUPPORTED_MODEL", /no moe_layers, expected no layers with experts/),
     );
   });
+});
+
+describe("a key that is absent has the value of the class in transformers", () => {
+  for (const config of readJson<Config[]>(fixture("models", "defaults.json"))) {
+    test(String(config.model_type), () => {
+      const { spec } = describeModel({ model_type: config.model_type });
+      assert.deepEqual(spec, describeModel(config).spec);
+    });
+  }
 });
 
 describe("settings of families", () => {

@@ -33,6 +33,12 @@ export const refusedGoldens: Readonly<Record<string, string>> = {
   olmoe: "norms of queries and keys",
   gpt_oss: "attention sinks",
   llama4_text: "norms of queries and keys",
+  cohere_qk_norm: "norms of queries and keys",
+  hunyuan_alpha: "norms of queries and keys",
+  llama_longrope: "other rotary frequencies for long sequences",
+  olmo3_yarn: "norms of queries and keys",
+  phi3_partial: "other rotary frequencies for long sequences",
+  stablelm_qk_norm: "norms of queries and keys",
 };
 
 /** Names of the golden models that the engine computes. */
@@ -43,10 +49,10 @@ export const goldens = readdirSync(fixture("golden")).filter(
 /** Families whose arithmetic another golden model has as well: tests that take seconds for each model leave them out. */
 const alike: ReadonlySet<string> = new Set(
   (
-    "arcee biogpt biogpt_unscaled codegen ernie4_5 exaone4 gemma glm4 gpt_bigcode " +
-    "gpt_bigcode_heads gpt_neo gpt_neo_local gpt_neox gpt_neox_sequential gptj helium " +
+    "arcee biogpt biogpt_unscaled codegen cohere2 ernie4_5 exaone4 gemma glm4 gpt_bigcode " +
+    "gpt_bigcode_heads gpt_neo gpt_neo_local gpt_neox gpt_neox_sequential gptj helium hunyuan_alpha llama_longrope " +
     "ministral mpt olmo3 persimmon_plain phi phi3 qwen2 qwen3 seed_oss smollm3 " +
-    "starcoder2 xglm_unscaled olmoe qwen3_moe phimoe"
+    "stablelm starcoder2 xglm_unscaled olmoe qwen3_moe phimoe"
   ).split(" "),
 );
 

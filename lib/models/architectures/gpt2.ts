@@ -18,21 +18,11 @@ export const gpt2: ModelDescriptor = {
     num_attention_heads: "n_head",
     num_hidden_layers: "n_layer",
   },
-  ignoredKeys: [
-    "attn_pdrop",
-    "embd_pdrop",
-    "gradient_checkpointing",
-    "initializer_range",
-    "n_ctx",
-    // In fp32, where attention is computed here, the order of scaling and the upcast change nothing.
-    "reorder_and_upcast_attn",
-    "resid_pdrop",
-    "summary_activation",
-    "summary_first_dropout",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
-  ],
+  // reorder_and_upcast_attn: in fp32, where attention is computed here, the order of scaling and the upcast change nothing.
+  ignoredKeys: (
+    "attn_pdrop embd_pdrop gradient_checkpointing initializer_range n_ctx reorder_and_upcast_attn resid_pdrop " +
+    "summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj"
+  ).split(" "),
   fixedKeys: {},
   bodyPrefixes: ["transformer.", ""],
   ignoredTensors: [/(^|\.)h\.\d+\.attn\.(bias|masked_bias)$/],

@@ -65,11 +65,7 @@ export const opt: ModelDescriptor = {
         ...(projected ? linear("embed.projection", "project_in", hidden, embedding, false) : []),
         ...everyLayer(layers, "layers", [
           ...layerNorm("attn.norm", "self_attn_layer_norm"),
-          ...separateQkv(
-            sizes,
-            ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"],
-            bias,
-          ),
+          ...separateQkv(sizes, matrices, bias),
           ...layerNorm("mlp.norm", "final_layer_norm"),
           ...feedForwardPlaces(feedForward, hidden, { up: "fc1", down: "fc2" }, bias),
         ]),
@@ -80,3 +76,5 @@ export const opt: ModelDescriptor = {
     };
   },
 };
+
+const matrices = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"] as const;
