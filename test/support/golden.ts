@@ -17,29 +17,7 @@ export interface Comparison {
  * Golden models that the engine refuses so far, with what it says: golden.test.ts fails where it says anything else, and where it computes
  * one. What they mean is checked all the same, by test/models/golden.unit.test.ts.
  */
-export const refusedGoldens: Readonly<Record<string, string>> = {
-  persimmon: "norms of queries and keys",
-  phi_qk_norm: "norms of queries and keys",
-  apertus: "norms of queries and keys",
-  exaone4: "norms of queries and keys",
-  gemma3_text: "norms of queries and keys",
-  hunyuan_v1_dense: "norms of queries and keys",
-  ministral3: "a temperature of queries",
-  olmo2: "norms of queries and keys",
-  olmo3: "norms of queries and keys",
-  phi3_longrope: "other rotary frequencies for long sequences",
-  qwen3: "norms of queries and keys",
-  qwen3_moe: "norms of queries and keys",
-  olmoe: "norms of queries and keys",
-  gpt_oss: "attention sinks",
-  llama4_text: "norms of queries and keys",
-  cohere_qk_norm: "norms of queries and keys",
-  hunyuan_alpha: "norms of queries and keys",
-  llama_longrope: "other rotary frequencies for long sequences",
-  olmo3_yarn: "norms of queries and keys",
-  phi3_partial: "other rotary frequencies for long sequences",
-  stablelm_qk_norm: "norms of queries and keys",
-};
+export const refusedGoldens: Readonly<Record<string, string>> = {};
 
 /** Names of the golden models that the engine computes. */
 export const goldens = readdirSync(fixture("golden")).filter(
