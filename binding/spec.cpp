@@ -134,6 +134,26 @@ QueryTemperature readTemperature(const ValueReader& value) {
   return read;
 }
 
+// Of attention with so many heads of so many elements, which turn by these positions.
+LatentAttention readLatent(const ValueReader& value, const AttentionSpec& attention) {
+  ObjectReader object(value);
+  LatentAttention latent;
+  const ValueReader queryRank = object["queryRank"];
+  latent.queryRank = queryRank.absent() ? 0 : queryRank.integer(1, kMostWidth);
+  latent.rank = object["rank"].integer(1, kMostWidth);
+  const ValueReader dims = object["positionDims"];
+  latent.positionDims = dims.integer(1, attention.headDim - 1);
+  const auto* rotary = std::get_if<RotaryPositions>(&attention.positions);
+  if (rotary && rotary->dims != latent.positionDims)
+    dims.refuse(std::to_string(rotary->dims) + ", the elements that turn");
+  latent.valueDim = object["valueDim"].integer(1, attention.headDim);
+  latent.norm = readNorm(object["norm"]);
+  object.finish();
+  if (attention.kvHeads != attention.heads) value.refuse("nothing where heads share keys and values");
+  if (attention.qkNorm) value.refuse("nothing where queries and keys have norms");
+  return latent;
+}
+
 AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& tables) {
   AttentionSpec attention;
   attention.heads = object["heads"].integer(1, kMostHeads);
@@ -150,6 +170,7 @@ AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& 
   attention.qkNorm = optional(object["qkNorm"], readQkNorm);
   attention.sinks = flagOr(object["sinks"], false);
   attention.temperature = optional(object["temperature"], readTemperature);
+  attention.latent = optional(object["latent"], [&](const ValueReader& value) { return readLatent(value, attention); });
   object.finish();
   return attention;
 }

@@ -377,6 +377,7 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 }  // namespace
 
 std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {
+  if (call.latent) return "latent attention";
   if (call.shape.headDim > kMostHeadDim)
     return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
            std::to_string(kMostHeadDim);

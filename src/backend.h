@@ -144,6 +144,7 @@ struct AttentionCall {
   float softCap = 0;               // score = softCap tanh(score / softCap), before ALiBi; 0 = off
   float clamp = 0;                // q, k and v are limited to [-clamp, clamp], behind norms ahead of positions; 0 = off
   const Vector* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
+  bool latent = false;            // heads are joined and narrowed: joinHeads, narrowHeads
   QkNormSpan normSpan = QkNormSpan::kHead;
   const Norm* queryNorm = nullptr;  // null = none
   const Norm* keyNorm = nullptr;
@@ -155,6 +156,15 @@ struct AttentionCall {
   int64_t allKvHeads = 0;
   bool countsKeys = true;  // false: another rank counts the squares of these keys
   std::optional<QueryTemperature> temperature;
+};
+
+// Heads of latent attention on one rank. The first positionDims elements of a key are the same for all heads; values
+// have valueDim elements.
+struct LatentHeads {
+  int64_t heads = 0;
+  int64_t headDim = 0;
+  int64_t positionDims = 0;
+  int64_t valueDim = 0;
 };
 
 // One layer's experts on one rank. Matrices of all experts have those of one behind another: each takes expertRows()
@@ -247,6 +257,14 @@ class Backend {
   // each head, without a score matrix. qkv may be changed.
   virtual void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
                       Activations& out) = 0;
+  // qkv as attend() reads it, of queries (rows, heads headDim), the shared elements of keys (rows, positionDims), and
+  // keysValues (rows, heads (headDim - positionDims) + heads valueDim). Of queries the last positionDims elements of a
+  // head come first; values end in zeros. Not called, nor the next, where unsupportedAttention() refuses such a call.
+  virtual void joinHeads(const LatentHeads& /*shape*/, int64_t /*rows*/, const Activations& /*queries*/,
+                         const Activations& /*sharedKeys*/, const Activations& /*keysValues*/, Activations& /*qkv*/) {}
+  // The first valueDim elements of each head.
+  virtual void narrowHeads(const LatentHeads& /*shape*/, int64_t /*rows*/, const Activations& /*in*/,
+                           Activations& /*out*/) {}
   // The first thing of a call that attend() cannot compute, in words for an error; nothing where it computes all of it.
   // Answers before weights are loaded: vectors and norms of the call may be stand-ins that are only compared with null.
   virtual std::optional<std::string> unsupportedAttention(const AttentionCall& /*call*/) const { return {}; }

@@ -49,6 +49,11 @@ class MemoryCounter : public Backend {
   void addPart(const Norm*, float, int64_t, const Activations&, Activations&) final { refuse(); }
   void squareHeads(const AttentionCall&, int64_t, const Activations&, Activations&) final { refuse(); }
   void attend(const Step&, const AttentionCall&, Activations&, KvCache&, Activations&) final { refuse(); }
+  void joinHeads(const LatentHeads&, int64_t, const Activations&, const Activations&, const Activations&,
+                 Activations&) final {
+    refuse();
+  }
+  void narrowHeads(const LatentHeads&, int64_t, const Activations&, Activations&) final { refuse(); }
   void gatherRows(const Step&, int64_t, int64_t, const Activations&, Activations&) final { refuse(); }
   void readRows(const Activations&, int64_t, float*) final { refuse(); }
 

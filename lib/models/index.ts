@@ -9,6 +9,8 @@ import { bloom } from "./architectures/bloom.js";
 import { codegen } from "./architectures/codegen.js";
 import { cohere } from "./architectures/cohere.js";
 import { cohere2 } from "./architectures/cohere2.js";
+import { deepseekV2 } from "./architectures/deepseek_v2.js";
+import { deepseekV3 } from "./architectures/deepseek_v3.js";
 import { ernie4_5 } from "./architectures/ernie4_5.js";
 import { exaone4 } from "./architectures/exaone4.js";
 import { falcon } from "./architectures/falcon.js";
@@ -69,7 +71,7 @@ const descriptors: readonly ModelDescriptor[] = [
   ...[mistral, ministral, ministral3, qwen2, qwen3, phi3, stablelm, starcoder2, olmo, olmo2, olmo3, granite],
   ...[cohere, cohere2, gemma, gemma2, gemma3, glm, glm4, smollm3, nemotron, helium, exaone4, arcee, apertus],
   ...[ernie4_5, hunyuan, seedOss, llama4, internlm2, baichuan],
-  ...[mixtral, qwen2Moe, qwen3Moe, olmoe, graniteMoe, phimoe, gptOss],
+  ...[mixtral, qwen2Moe, qwen3Moe, olmoe, graniteMoe, phimoe, gptOss, deepseekV2, deepseekV3],
 ];
 
 /** What can be run, for docs and `inspect`. */

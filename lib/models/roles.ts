@@ -25,7 +25,9 @@ export interface Role {
 }
 
 const queryRows = ({ attention: { heads, headDim } }: LayerSpec) => heads * headDim;
-const keyRows = ({ attention: { kvHeads, headDim } }: LayerSpec) => kvHeads * headDim;
+/** Elements of a value, and of a key that belong to its head alone. */
+const valueDim = ({ attention: { headDim, latent } }: LayerSpec) => latent?.valueDim ?? headDim;
+const keyDim = ({ attention: { headDim, latent } }: LayerSpec) => headDim - (latent?.positionDims ?? 0);
 const hiddenNorm: Role = { shape: ({ hiddenSize }) => [1, hiddenSize], division: "whole", isVector: true };
 /** Of queries or keys: one head's weights for all of them, or weights of their own. */
 const headsNorm = (unit: "heads" | "kvHeads"): Role => {
@@ -36,10 +38,23 @@ const headsNorm = (unit: "heads" | "kvHeads"): Role => {
     isVector: true,
   };
 };
-const keys: Role = {
-  shape: ({ hiddenSize }, layer) => [keyRows(layer), hiddenSize],
+const ofKvHeads = (width: (layer: LayerSpec) => number): Role => ({
+  shape: ({ hiddenSize }, layer) => [
+    layer.attention.kvHeads * width(layer),
+    layer.attention.latent?.rank ?? hiddenSize,
+  ],
   division: { by: "rows", unit: "kvHeads" },
-};
+});
+/** Of latent attention: rows of lower rank, and their norm. */
+const ofRank = (key: "queryRank" | "rank" | "positionDims"): Role => ({
+  shape: ({ hiddenSize }, { attention: { latent } }) => [latent?.[key] ?? 0, hiddenSize],
+  division: "whole",
+});
+const rankNorm = (key: "queryRank" | "rank"): Role => ({
+  shape: (_, { attention: { latent } }) => [1, latent?.[key] ?? 0],
+  division: "whole",
+  isVector: true,
+});
 const upward: Role = {
   shape: ({ hiddenSize }, { feedForward }) => [feedForward.size, hiddenSize],
   division: { by: "rows", unit: "neurons" },
@@ -81,13 +96,13 @@ export const modelRoles = {
 export const layerRoles = {
   "attn.norm": hiddenNorm,
   "attn.q": {
-    shape: ({ hiddenSize }, layer) => [queryRows(layer), hiddenSize],
+    shape: ({ hiddenSize }, layer) => [queryRows(layer), layer.attention.latent?.queryRank ?? hiddenSize],
     division: { by: "rows", unit: "heads" },
   },
-  "attn.k": keys,
-  "attn.v": keys,
+  "attn.k": ofKvHeads(keyDim),
+  "attn.v": ofKvHeads(valueDim),
   "attn.o": {
-    shape: ({ hiddenSize }, layer) => [hiddenSize, queryRows(layer)],
+    shape: ({ hiddenSize }, layer) => [hiddenSize, layer.attention.heads * valueDim(layer)],
     division: { by: "columns", unit: "heads" },
   },
   "attn.q_norm": headsNorm("heads"),
@@ -98,6 +113,11 @@ export const layerRoles = {
     isVector: true,
   },
   "attn.out_norm": hiddenNorm,
+  "attn.q_latent": ofRank("queryRank"),
+  "attn.q_latent_norm": rankNorm("queryRank"),
+  "attn.kv_latent": ofRank("rank"),
+  "attn.kv_latent_norm": rankNorm("rank"),
+  "attn.k_shared": ofRank("positionDims"),
   "mlp.norm": hiddenNorm,
   "mlp.gate": upward,
   "mlp.up": upward,

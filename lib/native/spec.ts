@@ -92,6 +92,21 @@ export interface QkNormSpec {
   afterPositions?: boolean;
 }
 
+/**
+ * Queries, keys and values from rows of lower rank (DeepSeek-V2): keys and values of all heads from one row of `rank` elements, and the first
+ * positionDims elements of each key, which alone turn with positions, from a row that all heads have in common.
+ */
+export interface LatentAttention {
+  /** Absent: queries come from the residual stream. */
+  queryRank?: number;
+  rank: number;
+  positionDims: number;
+  /** Of a value, at most headDim. */
+  valueDim: number;
+  /** Of the rows of lower rank. */
+  norm: NormSpec;
+}
+
 export interface AttentionSpec {
   heads: number;
   kvHeads: number;
@@ -109,6 +124,7 @@ export interface AttentionSpec {
   sinks?: boolean;
   /** Queries, behind all else: q *= 1 + scale ln(1 + floor((position + offset) / period)) (Llama 4, Ministral 3). */
   temperature?: { scale: number; period: number; offset: number };
+  latent?: LatentAttention;
 }
 
 /** down(activation(up(x))); gated: down(activation(gate(x)) * up(x)). */

@@ -31,9 +31,11 @@ export function shareOf(spec: ModelSpec, name: string, rank: number, size: numbe
   if (typeof division === "string") return undefined;
   if (division.unit === "neurons" || division.unit === "sharedNeurons")
     return deal(countUnits(spec, kind, division.unit), rank, size);
-  const { heads, kvHeads, headDim } = kind.attention;
+  const { heads, kvHeads } = kind.attention;
+  const [rows, cols] = role.shape(spec, kind);
+  const width = (division.by === "rows" ? rows : cols) / countUnits(spec, kind, division.unit);
   const isKeyOrValue = division.unit === "kvHeads";
-  if (size > kvHeads) return isKeyOrValue ? undefined : times(deal(heads, rank, size), headDim);
-  const own = times(deal(kvHeads, rank, size), headDim);
+  if (size > kvHeads) return isKeyOrValue ? undefined : times(deal(heads, rank, size), width);
+  const own = times(deal(kvHeads, rank, size), width);
   return isKeyOrValue ? own : times(own, heads / kvHeads);
 }

@@ -128,6 +128,36 @@ class CpuBackend final : public Backend {
     return unsupportedCpuAttention(call, group_ ? group_->size() : 1);
   }
 
+  void joinHeads(const LatentHeads& shape, int64_t rows, const Activations& queries, const Activations& sharedKeys,
+                 const Activations& keysValues, Activations& qkv) override {
+    const auto& [heads, dim, shared, valueDim] = shape;
+    const int64_t own = dim - shared;
+    pool_.forEach(rows, [&, heads = heads, dim = dim, shared = shared, valueDim = valueDim](int64_t row, int) {
+      const float* query = cpu(queries).row(row);
+      const float* key = cpu(keysValues).row(row);
+      const float* value = key + heads * own;
+      float* out = cpu(qkv).row(row);
+      for (int64_t head = 0; head < heads; ++head, out += dim, query += dim) {
+        std::copy_n(query + own, shared, out);
+        std::copy_n(query, own, out + shared);
+      }
+      for (int64_t head = 0; head < heads; ++head, out += dim, key += own) {
+        std::copy_n(cpu(sharedKeys).row(row), shared, out);
+        std::copy_n(key, own, out + shared);
+      }
+      for (int64_t head = 0; head < heads; ++head, out += dim, value += valueDim) {
+        std::copy_n(value, valueDim, out);
+        std::fill_n(out + valueDim, dim - valueDim, 0.0f);
+      }
+    });
+  }
+  void narrowHeads(const LatentHeads& shape, int64_t rows, const Activations& in, Activations& out) override {
+    pool_.forEach(rows, [&](int64_t row, int) {
+      for (int64_t head = 0; head < shape.heads; ++head)
+        std::copy_n(cpu(in).row(row) + head * shape.headDim, shape.valueDim, cpu(out).row(row) + head * shape.valueDim);
+    });
+  }
+
   std::unique_ptr<ExpertRows> makeExpertRows(int64_t capacity, const ExpertShape& shape) override {
     return std::make_unique<CpuExpertRows>(capacity, shape);
   }

@@ -98,8 +98,42 @@ MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer)
 
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
   const AttentionSpec& attention = spec.layer(layer).attention;
-  return colsOf(layerRole(layer, "attn.o"), spec.hiddenSize, attention.heads * attention.headDim,
+  const int64_t width = attention.latent ? attention.latent->valueDim : attention.headDim;
+  return colsOf(layerRole(layer, "attn.o"), spec.hiddenSize, attention.heads * width,
+                times(layerShard(spec, shard, layer).heads, width));
+}
+
+MatrixLayout queryLatentLayout(const ModelSpec& spec, int64_t layer) {
+  return plainLayout(layerRole(layer, "attn.q_latent"), spec.layer(layer).attention.latent->queryRank, spec.hiddenSize);
+}
+
+MatrixLayout queryLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const AttentionSpec& attention = spec.layer(layer).attention;
+  const int64_t rank = attention.latent->queryRank;
+  return rowsOf(layerRole(layer, "attn.q"), attention.heads * attention.headDim, rank > 0 ? rank : spec.hiddenSize,
                 times(layerShard(spec, shard, layer).heads, attention.headDim));
+}
+
+MatrixLayout latentLayout(const ModelSpec& spec, int64_t layer) {
+  return plainLayout(layerRole(layer, "attn.kv_latent"), spec.layer(layer).attention.latent->rank, spec.hiddenSize);
+}
+
+MatrixLayout sharedKeyLayout(const ModelSpec& spec, int64_t layer) {
+  return plainLayout(layerRole(layer, "attn.k_shared"), spec.layer(layer).attention.latent->positionDims,
+                     spec.hiddenSize);
+}
+
+MatrixLayout keysValuesLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const AttentionSpec& attention = spec.layer(layer).attention;
+  const LatentAttention& latent = *attention.latent;
+  const int64_t keyDim = attention.headDim - latent.positionDims;
+  const Range heads = layerShard(spec, shard, layer).heads;
+  const Range keys = times(heads, keyDim), values = times(heads, latent.valueDim);
+  MatrixLayout layout = rowsOf(layerRole(layer, "attn.k"), attention.heads * keyDim, latent.rank, keys);
+  layout.parts.push_back(
+      {layerRole(layer, "attn.v"), values, attention.heads * latent.valueDim, keys.count, kGateBlock});
+  layout.rows += values.count;
+  return layout;
 }
 
 int64_t expertRows(int64_t outputs, bool gated) {
@@ -207,7 +241,14 @@ std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard
   }
   for (int64_t n = 0; n < spec.layerCount(); ++n) {
     const auto* experts = std::get_if<ExpertsFeedForward>(&spec.layer(n).feedForward);
-    for (auto make : {qkvLayout, outputLayout}) layouts.push_back(make(spec, shard, n));
+    layouts.push_back(outputLayout(spec, shard, n));
+    if (const auto& latent = spec.layer(n).attention.latent) {
+      if (latent->queryRank > 0) layouts.push_back(queryLatentLayout(spec, n));
+      for (auto make : {queryLayout, keysValuesLayout}) layouts.push_back(make(spec, shard, n));
+      for (auto make : {latentLayout, sharedKeyLayout}) layouts.push_back(make(spec, n));
+    } else {
+      layouts.push_back(qkvLayout(spec, shard, n));
+    }
     for (auto make : {experts ? expertsUpLayout : upLayout, experts ? expertsDownLayout : downLayout})
       layouts.push_back(make(spec, shard, n));
     if (experts) layouts.push_back(routerLayout(spec, n));

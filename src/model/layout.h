@@ -44,6 +44,13 @@ MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t lay
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 
+// Of latent attention, in place of qkvLayout.
+MatrixLayout queryLatentLayout(const ModelSpec& spec, int64_t layer);
+MatrixLayout queryLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+MatrixLayout latentLayout(const ModelSpec& spec, int64_t layer);
+MatrixLayout sharedKeyLayout(const ModelSpec& spec, int64_t layer);
+MatrixLayout keysValuesLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+
 // Of a layer with experts. The router's matrix has a row more for a gated shared expert, the last.
 MatrixLayout routerLayout(const ModelSpec& spec, int64_t layer);
 // One matrix for all experts: each takes expertRows() of its rows, the last of them padding.

@@ -21,6 +21,10 @@ size_t ModelWeights::bytes() const {
     add(*matrix);
   for (const LayerWeights& layer : layers) {
     for (const auto* linear : {&layer.attention.qkv, &layer.attention.output}) add(linear->weight);
+    if (const LatentWeights* latent = layer.attention.latent.get())
+      for (const auto* linear :
+           {&latent->queryLatent, &latent->query, &latent->latent, &latent->sharedKey, &latent->keysValues})
+        add(linear->weight);
     if (const auto* dense = std::get_if<DenseWeights>(&layer.feedForward)) {
       for (const auto* linear : {&dense->up, &dense->down}) add(linear->weight);
     } else {
@@ -99,7 +103,10 @@ class Loader {
     const auto& [norm, input, output] = kind.norms;
     const bool behindSums = kind.residual == Residual::kPostNorm;
     if (input || behindSums) fillNorm(layer.attentionNorm, norm, layerRole(n, "attn.norm"));
-    layer.attention.qkv = linear(qkvLayout(spec_, shard_, n));
+    if (const auto& latent = kind.attention.latent)
+      layer.attention.latent = buildLatent(*latent, n);
+    else
+      layer.attention.qkv = linear(qkvLayout(spec_, shard_, n));
     layer.attention.output = linear(outputLayout(spec_, shard_, n));
     fillAttentionVectors(layer.attention, kind.attention, n);
     if ((input || behindSums) && kind.residual != Residual::kSharedNormParallel)
@@ -111,6 +118,20 @@ class Loader {
     if (!output) return;
     fillNorm(layer.attentionOutputNorm, norm, layerRole(n, "attn.out_norm"));
     fillNorm(layer.feedForwardOutputNorm, norm, layerRole(n, "mlp.out_norm"));
+  }
+
+  std::unique_ptr<LatentWeights> buildLatent(const LatentAttention& spec, int64_t n) {
+    auto latent = std::make_unique<LatentWeights>();
+    if (spec.queryRank > 0) {
+      latent->queryLatent = linear(queryLatentLayout(spec_, n));
+      fillNorm(latent->queryNorm, spec.norm, {layerRole(n, "attn.q_latent_norm"), spec.queryRank, {0, spec.queryRank}});
+    }
+    latent->query = linear(queryLayout(spec_, shard_, n));
+    latent->latent = linear(latentLayout(spec_, n));
+    latent->sharedKey = linear(sharedKeyLayout(spec_, n));
+    fillNorm(latent->latentNorm, spec.norm, {layerRole(n, "attn.kv_latent_norm"), spec.rank, {0, spec.rank}});
+    latent->keysValues = linear(keysValuesLayout(spec_, shard_, n));
+    return latent;
   }
 
   ExpertsWeights buildExperts(const ExpertsFeedForward& spec, int64_t n) {

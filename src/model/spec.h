@@ -89,6 +89,17 @@ struct QkNormSpec {
   bool afterPositions = false;  // behind the turning of rotary positions (HunYuan, Llama 4), else ahead of it
 };
 
+// Queries, keys and values from rows of lower rank (DeepSeek-V2): keys and values of all heads from one row of `rank`
+// elements, and the first positionDims elements of each key, which alone turn with positions, from a row that all heads
+// have in common. Values have valueDim elements.
+struct LatentAttention {
+  int64_t queryRank = 0;  // 0 = queries come from the residual stream
+  int64_t rank = 0;
+  int64_t positionDims = 0;
+  int64_t valueDim = 0;
+  NormSpec norm;  // of the rows of lower rank
+};
+
 struct AttentionSpec {
   int64_t heads = 0;
   int64_t kvHeads = 0;
@@ -101,6 +112,7 @@ struct AttentionSpec {
   std::optional<QkNormSpec> qkNorm;
   bool sinks = false;  // each head has one logit more, which is learned and whose value is zero (GPT-OSS)
   std::optional<QueryTemperature> temperature;
+  std::optional<LatentAttention> latent;
 };
 
 // down(activation(up(x))); gated: down(activation(gate(x)) * up(x)).

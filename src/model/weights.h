@@ -21,11 +21,23 @@ struct Linear {
   std::unique_ptr<Vector> bias;  // null = none
 };
 
+// Of latent attention, in place of one matrix of queries, keys and values.
+struct LatentWeights {
+  Linear queryLatent;  // (query rank, hidden), null where queries come from the residual stream
+  NormWeights queryNorm;
+  Linear query;      // (heads headDim, query rank or hidden)
+  Linear latent;     // (rank, hidden)
+  Linear sharedKey;  // (positionDims, hidden)
+  NormWeights latentNorm;
+  Linear keysValues;  // (heads (headDim - positionDims) + heads valueDim, rank)
+};
+
 struct AttentionWeights {
   Linear qkv;     // ((heads + 2 kvHeads) headDim, hidden)
-  Linear output;  // (hidden, heads headDim)
+  Linear output;  // (hidden, heads headDim), of values where they are narrower
   NormWeights queryNorm, keyNorm;
-  std::unique_ptr<Vector> sinks;  // (heads), null where there are none
+  std::unique_ptr<Vector> sinks;          // (heads), null where there are none
+  std::unique_ptr<LatentWeights> latent;  // null = none
 };
 
 struct DenseWeights {

@@ -49,7 +49,7 @@ describe("mixtures of experts are refused by name", () => {
     test(name, () =>
       assert.rejects(
         open(fixture("golden", name), { dtype: "float16" }),
-        hasCode("ERR_UNSUPPORTED_MODEL", /mixtures of experts|attention sinks|norms of queries/),
+        hasCode("ERR_UNSUPPORTED_MODEL", /mixtures of experts|attention sinks|norms of queries|latent attention/),
       ),
     );
 });

@@ -90,6 +90,7 @@ describe("every field of every golden config.json", () => {
     const dependent = new Set([
       ...["architectures", "dtype", "model_type", "torch_dtype", "max_window_layers", "no_rope_layer_interval"],
       ...["sliding_window", "use_sliding_window", "attention_chunk_size", "sliding_window_pattern", "attention_types"],
+      ...["n_group", "topk_group"],
     ]);
     for (const [type, names] of byType) {
       for (const key of expected[type]?.used ?? []) {

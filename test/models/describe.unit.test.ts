@@ -249,6 +249,16 @@ describe("what is special in each golden case", () => {
       ...{ ...mixture, family: "granitemoe", scoring: "topk-softmax", attentionScales: 0.2, embeddingScale: 4 },
       ...{ residualScale: 0.5, logitScale: 1 / 1.5 },
     },
+    deepseek_v2: {
+      ...{ ...llama, family: "deepseek_v2", headDim: 24, attentionScales: 24 ** -0.5, turned: "8 interleaved" },
+      ...{ experts: [none, "2 of 4"], scoring: [none, "softmax"], sharedExpert: [none, { size: 24 }] },
+      latent: { rank: 24, positionDims: 8, valueDim: 16, norm: { kind: "rms", epsilon: 1e-6 } },
+    },
+    deepseek_v3: {
+      ...{ ...llama, family: "deepseek_v3", headDim: 24, attentionScales: 24 ** -0.5, turned: "8 interleaved" },
+      ...{ experts: [none, "2 of 8"], scoring: [none, "sigmoid"], normalised: [none, true] },
+      latent: { queryRank: 32, rank: 24, positionDims: 8, valueDim: 16, norm: { kind: "rms", epsilon: 1e-6 } },
+    },
     phimoe: { ...mixture, family: "phimoe", norm: "layer", normEpsilon: 1e-5, scoring: "sparsemixer" },
     gpt_oss: {
       ...{ ...mixture, family: "gpt_oss", normEpsilon: 1e-5, scoring: "topk-softmax", windows: [8, none] },
@@ -528,7 +538,17 @@ describe("classes", () => {
         ...["stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "granite", "cohere", "cohere2", "gemma", "gemma2"],
         ...["gemma3_text", "glm", "glm4", "smollm3", "nemotron", "helium", "exaone4", "arcee", "apertus", "ernie4_5"],
         ...["hunyuan_v1_dense", "seed_oss", "llama4_text", "internlm2", "baichuan"],
-        ...["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "phimoe", "gpt_oss"],
+        ...[
+          "mixtral",
+          "qwen2_moe",
+          "qwen3_moe",
+          "olmoe",
+          "granitemoe",
+          "phimoe",
+          "gpt_oss",
+          "deepseek_v2",
+          "deepseek_v3",
+        ],
       ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);

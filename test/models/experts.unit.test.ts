@@ -102,6 +102,14 @@ describe("settings of experts", () => {
     ["qwen2_moe", { mlp_only_layers: "all" }, /mlp_only_layers = "all"/],
     ["qwen3_moe", { decoder_sparse_step: 0 }, /decoder_sparse_step = 0/],
     ["llama4_text", { moe_layers: [0.5] }, /moe_layers/],
+    ["deepseek_v2", { norm_topk_prob: true }, /norm_topk_prob = true, expected false/],
+    ["deepseek_v2", { topk_method: "noaux_tc" }, /topk_method = "noaux_tc"/],
+    ["deepseek_v2", { v_head_dim: 25 }, /v_head_dim = 25, expected at most 24/],
+    ["deepseek_v2", { num_key_value_heads: 2 }, /num_key_value_heads = 2, expected the number of attention heads, 4/],
+    ["deepseek_v3", { n_group: 3 }, /n_group = 3, expected a divisor of the number of experts, 8/],
+    ["deepseek_v3", { n_group: 8 }, /n_group = 8, expected groups of at least 2 experts/],
+    ["deepseek_v3", { num_experts_per_tok: 5 }, /topk_group = 2, expected groups with 5 experts or more/],
+    ["deepseek_v3", { head_dim: 9 }, /head_dim = 9, expected 8 or 24/],
     ["gpt_oss", { quantization_config: { quant_method: "mxfp4" } }, /mxfp4/],
   ];
   for (const [name, change, message] of refused) {
@@ -121,6 +129,27 @@ describe("settings of experts", () => {
     assert.deepEqual(experts("qwen2_moe", { mlp_only_layers: [1] }), [true, false]);
     assert.deepEqual(experts("llama4_text", { moe_layers: null }), [false, true, false, true]);
     assert.deepEqual(experts("llama4_text", { moe_layers: [] }), [false, false, false, false]);
+  });
+
+  test("DeepSeek-V2 chooses from groups, and scales scores as YaRN does", () => {
+    const config = readConfig(fixture("golden", "deepseek_v2", "config.json"));
+    const grouped = { topk_method: "group_limited_greedy", n_group: 2, topk_group: 1, routed_scaling_factor: 16 };
+    const yarn = {
+      type: "yarn",
+      factor: 40,
+      original_max_position_embeddings: 32,
+      mscale: 0.8,
+      mscale_all_dim: 0.8,
+    };
+    const { spec } = describeModel({ ...config, ...grouped, rope_parameters: undefined, rope_scaling: yarn });
+    const feedForward = spec.kinds[1]?.feedForward;
+    assert.ok(feedForward?.kind === "experts");
+    assert.deepEqual(feedForward.router, {
+      ...{ normalise: false, scoring: "softmax", scale: 16, groups: { count: 2, chosen: 1, best: 1 } },
+    });
+    const scale = 0.1 * 0.8 * Math.log(40) + 1;
+    assert.ok(Math.abs((spec.kinds[0]?.attention.scale ?? 0) - 24 ** -0.5 * scale ** 2) < 1e-12);
+    assert.equal(spec.rotaryTables[0]?.amplitude, 1);
   });
 
   test("the scaled frequencies of Phi-3.5-MoE have multipliers of their own", () => {

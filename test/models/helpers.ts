@@ -65,6 +65,7 @@ export function traitsOf(spec: ModelSpec) {
     finalNorm: output.norm !== undefined,
     activation: each(({ feedForward }) => feedForward.activation),
     gatedFfn: each(({ feedForward }) => feedForward.gated),
+    latent: each(({ attention }) => attention.latent),
     experts: each(({ feedForward }) =>
       feedForward.kind === "experts" ? `${feedForward.perToken} of ${feedForward.count}` : undefined,
     ),

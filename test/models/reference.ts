@@ -144,6 +144,25 @@ export class ReferenceModel {
     return this.#project(product, `${role}.down`);
   }
 
+  /** Heads of latent attention, each with the elements that turn first, and filled up with zeros. */
+  #latentHeads(x: Rows, role: string, name: "q" | "k" | "v", { heads, headDim, latent }: AttentionSpec): Rows {
+    if (!latent) return x;
+    const ranked = (from: string) =>
+      this.#normalize(this.#project(x, `${role}.${from}`), `${role}.${from}_norm`, latent.norm);
+    const queries = latent.queryRank === undefined ? x : ranked("q_latent");
+    const rows = this.#project(name === "q" ? queries : ranked("kv_latent"), `${role}.${name}`);
+    const shared = name === "k" ? this.#project(x, `${role}.k_shared`) : [];
+    return rows.map((row, at) => {
+      const width = row.length / heads;
+      return Array.from({ length: heads }, (_, head) => {
+        const own = row.slice(head * width, (head + 1) * width);
+        const turned = name === "q" ? own.splice(headDim - latent.positionDims) : (shared[at] ?? []);
+        const filled = [...turned, ...own];
+        return [...filled, ...Array<number>(headDim - filled.length).fill(0)];
+      }).flat();
+    });
+  }
+
   #attend(x: Rows, { attention }: LayerSpec, role: string): Rows {
     const { heads, kvHeads, headDim, scale, positions, mask, softCap, clamp, sinks } = attention;
     const clamped = (rows: Rows) =>
@@ -151,13 +170,13 @@ export class ReferenceModel {
     const prepared = (name: "q" | "k", count: number) => {
       const after = attention.qkNorm?.afterPositions === true;
       const normed = (rows: Rows) => this.#normalizeHeads(rows, `${role}.${name}_norm`, attention, count);
-      const read = this.#project(x, `${role}.${name}`);
+      const read = attention.latent ? this.#latentHeads(x, role, name, attention) : this.#project(x, `${role}.${name}`);
       const turned = this.#turn(clamped(after ? read : normed(read)), attention, count);
       return after ? normed(turned) : turned;
     };
     const q = prepared("q", heads).map((row, at) => row.map((value) => value * heat(attention, at)));
     const k = prepared("k", kvHeads);
-    const v = clamped(this.#project(x, `${role}.v`));
+    const v = attention.latent ? this.#latentHeads(x, role, "v", attention) : clamped(this.#project(x, `${role}.v`));
     const sinkLogits = sinks ? this.#row(`${role}.sinks.weight`, 0) : undefined;
     const out = q.map((row, at) => {
       const parts: number[] = [];
@@ -172,7 +191,7 @@ export class ReferenceModel {
         );
         // The sink's share is of a value that is zero.
         const shares = softmax(sinkLogits ? [...scores, sinkLogits[head] as number] : scores);
-        for (let j = from; j < from + headDim; j++) {
+        for (let j = from; j < from + (attention.latent?.valueDim ?? headDim); j++) {
           parts.push(v.reduce((sum, value, i) => sum + (shares[i] as number) * (value[j] as number), 0));
         }
       }

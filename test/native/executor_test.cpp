@@ -195,6 +195,18 @@ TEST(executor, every_variant) {
   for (const Variant& variant : variants()) checkSpec(variant.name.c_str(), variant.spec);
 }
 
+TEST(executor, latent_attention) {
+  checkSpec("latent attention", latentSpec());
+  checkSpec("without biases and norm weights", latentSpec(), DType::kF32, DType::kF32, false, false);
+  checkSpec("in fp16", latentSpec(), DType::kF32, DType::kF16);
+  ModelSpec spec = latentSpec();
+  for (LayerSpec& kind : spec.kinds) kind.attention.latent->valueDim = 20;
+  checkSpec("values as wide as keys", spec);
+  spec.kinds[1].attention.latent->rank = 5;
+  setOutputNorms(spec, true);
+  checkSpec("of two ranks, with norms of what it computes", spec);
+}
+
 TEST(executor, mixtures_of_experts) {
   checkSpec("experts and a shared one", expertsSpec());
   checkSpec("without biases", expertsSpec(), DType::kF32, DType::kF32, false);

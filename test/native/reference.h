@@ -301,6 +301,31 @@ class ReferenceBackend final : public Backend {
       }
   }
 
+  void joinHeads(const LatentHeads& shape, int64_t rows, const Activations& queries, const Activations& sharedKeys,
+                 const Activations& keysValues, Activations& qkv) override {
+    const auto& [heads, dim, shared, valueDim] = shape;
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t head = 0; head < heads; ++head)
+        for (int64_t d = 0; d < dim; ++d) {
+          const auto in = [&](const Activations& from, int64_t col) {
+            return of(from).rows.at(static_cast<size_t>(row)).at(static_cast<size_t>(col));
+          };
+          const bool isShared = d < shared;
+          at(qkv, row, head * dim + d) = in(queries, head * dim + (isShared ? dim - shared + d : d - shared));
+          at(qkv, row, (heads + head) * dim + d) =
+              isShared ? in(sharedKeys, d) : in(keysValues, head * (dim - shared) + d - shared);
+          at(qkv, row, (2 * heads + head) * dim + d) =
+              d < valueDim ? in(keysValues, heads * (dim - shared) + head * valueDim + d) : 0;
+        }
+  }
+  void narrowHeads(const LatentHeads& shape, int64_t rows, const Activations& in, Activations& out) override {
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t col = 0; col < shape.heads * shape.valueDim; ++col)
+        at(out, row, col) = of(in)
+                                .rows.at(static_cast<size_t>(row))
+                                .at(static_cast<size_t>(col / shape.valueDim * shape.headDim + col % shape.valueDim));
+  }
+
   std::unique_ptr<ExpertRows> makeExpertRows(int64_t, const ExpertShape&) override {
     return std::make_unique<ReferenceExpertRows>();
   }

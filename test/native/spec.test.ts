@@ -192,6 +192,29 @@ describe("every value of every union crosses", () => {
     assertRefused(`${place}.clamped`, { limit: 7, alpha: 1 }, /nothing where experts have no gate/, plain);
   });
 
+  test("latent attention", () => {
+    const place = `${layer}.attention.latent`;
+    const norm = { kind: "rms", epsilon: 1e-6 };
+    const latent = { rank: 6, positionDims: 2, valueDim: 3, norm };
+    const still = changed(llama, `${layer}.attention.positions`, { kind: "none" }) as ModelSpec;
+    assertCrosses(place, latent, still);
+    assertCrosses(place, { ...latent, queryRank: 5 }, still);
+    const base = changed(still, place, { ...latent, queryRank: 5 }) as ModelSpec;
+    for (const key of ["rank", "positionDims", "valueDim", "norm"])
+      assertRefused(`${place}.${key}`, undefined, /is missing/, base);
+    for (const key of ["rank", "queryRank", "positionDims", "valueDim"])
+      for (const value of [0, 1.5, 1e9]) assertRefused(`${place}.${key}`, value, /an integer from 1 to/, base);
+    assertRefused(`${place}.positionDims`, 4, /an integer from 1 to 3/, base);
+    assertRefused(`${place}.telepathy`, 1, /no such key/, base);
+    assertRefused(`${place}.positionDims`, 2, /expected 4, the elements that turn/, {
+      ...(changed(llama, place, { ...latent, positionDims: 2 }) as ModelSpec),
+    });
+    const shared = changed(still, `${layer}.attention.kvHeads`, 1) as ModelSpec;
+    assertRefused(place, latent, /nothing where heads share keys and values/, shared);
+    const normed = changed(still, `${layer}.attention.qkNorm`, { span: "head", norm }) as ModelSpec;
+    assertRefused(place, latent, /nothing where queries and keys have norms/, normed);
+  });
+
   test("devices", () => {
     for (const device of ["", "cpu:0", "cuda", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999", "telepathy"]) {
       assert.throws(

@@ -115,6 +115,19 @@ ModelSpec expertsSpec() {
   return spec;
 }
 
+ModelSpec latentSpec() {
+  ModelSpec spec = llamaSpec();
+  spec.family = "latent";
+  setHeads(spec, 4, 4);
+  for (LayerSpec& kind : spec.kinds) {
+    kind.attention.headDim = 20;
+    kind.attention.latent = LatentAttention{0, 17, 12, 9, kind.norms.norm};
+    kind.attention.positions = RotaryPositions{12, RotaryLayout::kInterleaved, 0};
+  }
+  spec.kinds[0].attention.latent->queryRank = 14;
+  return spec;
+}
+
 std::vector<ModelSpec> variedSpecs() {
   std::vector<ModelSpec> result = {llamaSpec(), optSpec()};
   ModelSpec uneven = llamaSpec();
@@ -141,6 +154,7 @@ std::vector<ModelSpec> variedSpecs() {
   denseOf(sharedNorm.kinds[1]).size = 21;
   result.push_back(sharedNorm);
   for (const Variant& variant : variants()) result.push_back(variant.spec);
+  result.push_back(latentSpec());
   ModelSpec experts = expertsSpec();
   expertsOf(experts.kinds[0]).shared.reset();
   expertsOf(experts.kinds[1]).size = 50;
@@ -188,10 +202,14 @@ void TinyModel::addLayer(const std::string& layer, const LayerSpec& spec) {
     addNorm(layer + "attn.out_norm", spec.norms.norm, spec_.hiddenSize);
     addNorm(layer + "mlp.out_norm", spec.norms.norm, spec_.hiddenSize);
   }
-  addLinear(layer + "attn.q", attention.heads * attention.headDim, spec_.hiddenSize);
-  addLinear(layer + "attn.k", attention.kvHeads * attention.headDim, spec_.hiddenSize);
-  addLinear(layer + "attn.v", attention.kvHeads * attention.headDim, spec_.hiddenSize);
-  addLinear(layer + "attn.o", spec_.hiddenSize, attention.heads * attention.headDim);
+  if (attention.latent) {
+    addLatent(layer + "attn.", attention);
+  } else {
+    addLinear(layer + "attn.q", attention.heads * attention.headDim, spec_.hiddenSize);
+    addLinear(layer + "attn.k", attention.kvHeads * attention.headDim, spec_.hiddenSize);
+    addLinear(layer + "attn.v", attention.kvHeads * attention.headDim, spec_.hiddenSize);
+    addLinear(layer + "attn.o", spec_.hiddenSize, attention.heads * attention.headDim);
+  }
   if (const auto& norm = attention.qkNorm) {
     const bool shared = norm->span == QkNormSpan::kHead && !norm->headWeights;
     const int64_t heads = shared ? 1 : attention.heads, kvHeads = shared ? 1 : attention.kvHeads;
@@ -315,6 +333,43 @@ void TinyModel::normHeads(const std::string& role, const QkNormSpec& spec, int64
   }
 }
 
+void TinyModel::addLatent(const std::string& stem, const AttentionSpec& spec) {
+  const LatentAttention& latent = *spec.latent;
+  if (latent.queryRank > 0) {
+    addLinear(stem + "q_latent", latent.queryRank, spec_.hiddenSize);
+    addNorm(stem + "q_latent_norm", latent.norm, latent.queryRank);
+  }
+  addLinear(stem + "q", spec.heads * spec.headDim, latent.queryRank > 0 ? latent.queryRank : spec_.hiddenSize);
+  addLinear(stem + "kv_latent", latent.rank, spec_.hiddenSize);
+  addLinear(stem + "k_shared", latent.positionDims, spec_.hiddenSize);
+  addNorm(stem + "kv_latent_norm", latent.norm, latent.rank);
+  addLinear(stem + "k", spec.heads * (spec.headDim - latent.positionDims), latent.rank);
+  addLinear(stem + "v", spec.heads * latent.valueDim, latent.rank);
+  addLinear(stem + "o", spec_.hiddenSize, spec.heads * latent.valueDim);
+}
+
+// All heads of queries, keys or values of latent attention, each with what turns first, and filled up with zeros.
+std::vector<double> TinyModel::latentHeads(const std::string& stem, const std::string& name, const AttentionSpec& spec,
+                                           const std::vector<double>& x, DType engine) const {
+  const LatentAttention& latent = *spec.latent;
+  const auto dim = static_cast<size_t>(spec.headDim), turned = static_cast<size_t>(latent.positionDims);
+  const auto ranked = [&](const std::string& role) {
+    return norm(stem + role + "_norm", latent.norm, linear(stem + role, x, engine));
+  };
+  const bool isQuery = name == "q";
+  const std::vector<double> row =
+      linear(stem + name, isQuery ? (latent.queryRank > 0 ? ranked("q_latent") : x) : ranked("kv_latent"), engine);
+  const std::vector<double> shared = linear(stem + "k_shared", x, engine);
+  std::vector<double> heads;
+  const size_t width = row.size() / static_cast<size_t>(spec.heads);
+  for (size_t head = 0; head < row.size(); head += width) {
+    if (name == "k") heads.insert(heads.end(), shared.begin(), shared.end());
+    for (size_t d = 0; d < width; ++d) heads.push_back(row[head + (isQuery ? (d + dim - turned) % dim : d)]);
+    heads.resize((head / width + 1) * dim);
+  }
+  return heads;
+}
+
 std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t totalLength,
                                       const std::vector<double>& x, std::vector<std::vector<double>>& keys,
                                       std::vector<std::vector<double>>& values, DType engine) const {
@@ -328,7 +383,8 @@ std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t t
     return row;
   };
   const auto prepared = [&](const std::string& name) {
-    std::vector<double> row = linear(layer + name, x, engine);
+    std::vector<double> row =
+        attention.latent ? latentHeads(layer, name, attention, x, engine) : linear(layer + name, x, engine);
     const auto& norm = attention.qkNorm;
     if (norm && !norm->afterPositions) normHeads(layer + name + "_norm", *norm, attention.headDim, row);
     row = limited(std::move(row));
@@ -345,7 +401,8 @@ std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t t
           1 + static_cast<double>(heat->scale) * std::log(1 + std::floor(static_cast<double>(position + heat->offset) /
                                                                          static_cast<double>(heat->period)));
   keys.push_back(prepared("k"));
-  values.push_back(limited(linear(layer + "v", x, engine)));
+  values.push_back(attention.latent ? latentHeads(layer, "v", attention, x, engine)
+                                    : limited(linear(layer + "v", x, engine)));
   std::vector<double> mixed;
   const size_t first = firstVisible(attention.mask, position);
   for (int64_t head = 0; head < attention.heads; ++head) {
@@ -364,7 +421,8 @@ std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t t
       terms.sink = static_cast<double>(tensors_.at(layer + "sinks.weight").values[static_cast<size_t>(head)]);
     const std::vector<double> result = attentionOf(&query[static_cast<size_t>(head) * dim], headKeys, headValues, dim,
                                                    static_cast<double>(attention.scale), terms);
-    mixed.insert(mixed.end(), result.begin(), result.end());
+    const int64_t width = attention.latent ? attention.latent->valueDim : attention.headDim;
+    mixed.insert(mixed.end(), result.begin(), result.begin() + width);
   }
   return linear(layer + "o", mixed, engine);
 }

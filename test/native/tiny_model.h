@@ -19,6 +19,8 @@ ModelSpec llamaSpec();
 ModelSpec optSpec();
 // A Llama's kind with experts: 2 of 5 a token in both layers, and a shared one that is gated.
 ModelSpec expertsSpec();
+// A Llama's kind with latent attention: queries of lower rank in the first layer, none in the second.
+ModelSpec latentSpec();
 // Models that differ in what is divided: heads and KV heads that come out even and do not, odd sizes, every option.
 std::vector<ModelSpec> variedSpecs();
 
@@ -66,6 +68,9 @@ class TinyModel {
   std::vector<double> attend(int64_t index, int64_t position, int64_t totalLength, const std::vector<double>& x,
                              std::vector<std::vector<double>>& keys, std::vector<std::vector<double>>& values,
                              DType engine) const;
+  void addLatent(const std::string& stem, const AttentionSpec& spec);
+  std::vector<double> latentHeads(const std::string& stem, const std::string& name, const AttentionSpec& spec,
+                                  const std::vector<double>& x, DType engine) const;
   void addFeedForward(const std::string& stem, int64_t size, bool gated, ActivationKind activation);
   std::vector<double> network(const std::string& stem, const std::vector<double>& x, ActivationKind activation,
                               bool gated, const std::optional<ClampedGate>& clamped, DType engine) const;

@@ -30,7 +30,7 @@ const alike: ReadonlySet<string> = new Set(
     "arcee biogpt biogpt_unscaled codegen cohere2 ernie4_5 exaone4 gemma glm4 gpt_bigcode " +
     "gpt_bigcode_heads gpt_neo gpt_neo_local gpt_neox gpt_neox_sequential gptj helium hunyuan_alpha llama_longrope " +
     "ministral mpt olmo3 persimmon_plain phi phi3 qwen2 qwen3 seed_oss smollm3 " +
-    "stablelm starcoder2 xglm_unscaled olmoe qwen3_moe phimoe"
+    "stablelm starcoder2 xglm_unscaled olmoe qwen3_moe phimoe deepseek_v2"
   ).split(" "),
 );
 
@@ -38,7 +38,14 @@ const alike: ReadonlySet<string> = new Set(
 export const variants = goldens.filter((name) => !alike.has(name));
 
 /** Those with experts, which the CUDA backend refuses. */
-export const mixtures: ReadonlySet<string> = new Set(["mixtral", "qwen2_moe", "granitemoe", "gpt_oss", "llama4_text"]);
+export const mixtures: ReadonlySet<string> = new Set([
+  "mixtral",
+  "qwen2_moe",
+  "granitemoe",
+  "gpt_oss",
+  "llama4_text",
+  "deepseek_v3",
+]);
 
 /** The variants that the CUDA backend computes. */
 export const cudaVariants = variants.filter((name) => !mixtures.has(name));

@@ -34,11 +34,13 @@ AttentionCall attentionCall(const ModelSpec& spec, const Shard& shard, int64_t l
   call.temperature = attention.temperature;
   call.allHeads = attention.heads;
   call.allKvHeads = attention.kvHeads;
+  call.latent = attention.latent.has_value();
   if (attention.qkNorm) sayNorms(*attention.qkNorm, shard, shard.kinds[spec.kindOf(layer)], call);
   return call;
 }
 
-AttentionPart::AttentionPart(const PartContext& context, KvCache& cache) : context_(context), cache_(cache) {
+AttentionPart::AttentionPart(const PartContext& context, KvCache& cache)
+    : context_(context), cache_(cache), latent_(context) {
   const auto& [spec, shard, weights, backend, maxRows, part] = context;
   for (size_t kind = 0; kind < spec.kinds.size(); ++kind) {
     const auto* alibi = std::get_if<AlibiPositions>(&spec.kinds[kind].attention.positions);
@@ -61,6 +63,7 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache) : conte
 }
 
 void AttentionPart::read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden) {
+  if (context_.layer(layer).attention.latent) return latent_.read(step, layer, norm, hidden, *qkv_);
   const Linear& qkv = context_.layer(layer).attention.qkv;
   context_.backend.project(PartContext::columns(qkv, norm), step.rows, hidden, *qkv_);
 }
@@ -79,7 +82,8 @@ void AttentionPart::add(const Step& step, int64_t layer, const Norm* next, Activ
     call.squares = squares_.get();
   }
   context_.backend.attend(step, call, *qkv_, cache_, *mixed_);
-  context_.addPart(step, layer, weights.attention.output, weights.attentionOutputNorm, next, *mixed_, hidden);
+  const Activations& heads = weights.attention.latent ? latent_.narrow(step, layer, *mixed_) : *mixed_;
+  context_.addPart(step, layer, weights.attention.output, weights.attentionOutputNorm, next, heads, hidden);
 }
 
 }  // namespace shardspeed

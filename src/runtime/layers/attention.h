@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/layers/latent_attention.h"
 #include "runtime/layers/part.h"
 
 namespace shardspeed {
@@ -21,6 +22,7 @@ class AttentionPart {
  private:
   const PartContext& context_;
   KvCache& cache_;
+  LatentHeadsPart latent_;
   std::vector<std::unique_ptr<Vector>> slopes_;  // (heads of the rank) of each kind of layer, null = none
   std::vector<AttentionCall> calls_;             // (layers)
   std::unique_ptr<Activations> qkv_;             // (rows, (heads + 2 kvHeads) headDim)
