@@ -93,7 +93,7 @@ class CudaBackend final : public Backend {
                       of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
   }
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
-    cuda::addPositions(options_.dtype, buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
+    cuda::addPositions(table.dtype(), buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
                        offset, streamOf(out), of(out).stride(), stream_.get());
   }
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;

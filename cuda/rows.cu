@@ -244,7 +244,10 @@ void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols,
                   int64_t offset, float* out, int64_t outStride, cudaStream_t stream) {
   if (rows == 0) return;
   const LaunchConfig config = perRow("addPositions", rows, cols, stream);
-  if (dtype == DType::kF16)
+  if (dtype == DType::kF32)
+    launch(addPositionsKernel<float>, config, step, cols, static_cast<const float*>(table), tableStride, offset, out,
+           outStride);
+  else if (dtype == DType::kF16)
     launch(addPositionsKernel<__half>, config, step, cols, static_cast<const __half*>(table), tableStride, offset, out,
            outStride);
   else

@@ -29,7 +29,11 @@ MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard) {
 }
 
 MatrixLayout positionsLayout(const ModelSpec& spec) {
-  return plainLayout("embed.positions", spec.maxPositions + positionOffset(*spec.embedding.positions), spec.hiddenSize);
+  const EmbeddingPositions& positions = *spec.embedding.positions;
+  MatrixLayout layout = plainLayout("embed.positions", spec.maxPositions + positionOffset(positions), spec.hiddenSize);
+  // Nothing says that the model was trained with sines of 16 bits.
+  layout.exact = std::holds_alternative<SinusoidalPositions>(positions);
+  return layout;
 }
 
 static const LayerShard& layerShard(const ModelSpec& spec, const Shard& shard, int64_t layer) {
