@@ -18,23 +18,35 @@ export const maxManifestBytes = 1024 * 1024;
 export interface ArchiveManifest {
   /** DD/MM/YYYY HH:MM:SS */
   createdOn?: string;
+  /** As torch-model-archiver writes it: "python", "python3" or "LSP". */
   runtime: ArchiveRuntime;
+  /** The model's names and files. */
   model: ManifestModel;
+  /** Version of the archiver that wrote it. */
   archiverVersion?: string;
+  /** A text for people. */
   description?: string;
 }
 
 /** The model in a manifest. Files are named by their paths in the archive. */
 export interface ManifestModel {
+  /** Name that the model is served under. */
   modelName: string;
+  /** Path of the weights in the archive, where they are in it. */
   serializedFile?: string;
   /** A file, `module:name`, or the name of a handler that needs no file. */
   handler?: string;
+  /** Path of a file with the model's architecture, for Python handlers. */
   modelFile?: string;
+  /** Version of the model, such as "1.0". */
   modelVersion: string;
+  /** Path of Python requirements. Without effect here. */
   requirementsFile?: string;
+  /** Path of its model-config.yaml in the archive. */
   configFile?: string;
+  /** A text for people. */
   description?: string;
+  /** TorchServe's request envelope. Without effect here. */
   envelope?: string;
 }
 

@@ -18,7 +18,9 @@ export interface ModelArchive {
   readonly folder: string;
   /** The manifest; without one, the values that TorchServe assumes. */
   readonly manifest: ArchiveManifest;
+  /** Name that the model is served under: of the manifest, else of the file or folder. */
   readonly modelName: string;
+  /** Version of the model: of the manifest, else "1.0". */
   readonly version: string;
   /** A file in the folder, `module:name`, or the name of a handler that needs no file. */
   readonly handler: string;

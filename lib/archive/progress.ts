@@ -1,6 +1,8 @@
 /** Progress of work on an archive, in bytes: of the inputs when packing, of the archive when unpacking. */
 export interface ArchiveProgress {
+  /** Bytes that have been packed or unpacked. */
   doneBytes: number;
+  /** Bytes of all of it. */
   totalBytes: number;
 }
 

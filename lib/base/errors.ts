@@ -21,6 +21,7 @@ export const errorCodes = {
   ERR_NATIVE: "The native addon could not be loaded, or failed inside.",
 } as const;
 
+/** What a failure is. docs/errors.md describes each. */
 export type ErrorCode = keyof typeof errorCodes;
 
 /**
@@ -50,6 +51,7 @@ const marker = Symbol.for("shardspeed.error");
 
 /** Every failure that shardspeed reports, with a stable `code`, and a message that names what was found, what was expected and what to do. */
 export class ShardspeedError extends Error {
+  /** Stable: programs may depend on it. docs/errors.md describes each. */
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {

@@ -2,9 +2,13 @@ import { invalidArgument } from "./errors.js";
 
 /** Receives messages: `console`, pino and similar loggers fit. */
 export interface Logger {
+  /** What helps to find a fault. */
   debug(message: string): void;
+  /** What went well, such as a loaded model. */
   info(message: string): void;
+  /** What may not be meant, with what to do. */
   warn(message: string): void;
+  /** What went wrong and rejects no call. */
   error(message: string): void;
 }
 

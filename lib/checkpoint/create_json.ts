@@ -12,6 +12,7 @@ import { isWeightName, statPath, systemError } from "./weight_file.js";
 
 /** A DeepSpeed checkpoint index. */
 export interface CheckpointsJson {
+  /** DeepSpeed's name of this form. */
   type: "ds_model";
   /** Paths of the weight files, sorted. */
   checkpoints: string[];

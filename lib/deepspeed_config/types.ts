@@ -10,6 +10,7 @@ export interface ResolvedDeepSpeedConfig {
   replace_with_kernel_inject: boolean;
   /** Default "torch.float16". An engine uses the dtype of the checkpoint if the config names none. */
   dtype: ConfigDtype;
+  /** How the model is divided among ranks. */
   tensor_parallel: {
     /** Default true; with false, tp_size is 1. */
     enabled: boolean;
@@ -30,6 +31,7 @@ export interface ResolvedDeepSpeedConfig {
   triton_autotune: boolean;
   /** Default true. */
   triangular_masking: boolean;
+  /** Without effect: the model's config.json describes experts. */
   moe: {
     /** Default true. */
     enabled: boolean;
@@ -46,6 +48,7 @@ export interface ResolvedDeepSpeedConfig {
   };
   /** Default false. */
   keep_module_on_host: boolean;
+  /** Without effect: weights are not quantized. */
   quant: {
     /** Default true. */
     enabled: boolean;
@@ -69,6 +72,7 @@ export interface ResolvedDeepSpeedConfig {
   set_empty_params: boolean;
   /** Folder to write the sharded checkpoint to. Default null: none is written. */
   save_mp_checkpoint_path: string | null;
+  /** Without effect: its keys stand at the top level. */
   checkpoint_config: {
     /** Default null. */
     checkpoint_dir: string | null;
@@ -97,6 +101,7 @@ export interface ResolvedDeepSpeedConfig {
   transposed_mode: boolean;
 }
 
+/** What would be quantized, and how. Without effect. */
 export interface QuantTarget {
   /** Default true. */
   enabled: boolean;

@@ -19,6 +19,7 @@ export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
 
 /** The loaded and sharded model. */
 export interface EngineModule {
+  /** Family and sizes of the model. */
   info: ModelInfo;
   /** @deprecated The same object as `info`. */
   spec: ModelInfo;
@@ -28,6 +29,7 @@ export interface EngineModule {
   devices: string[];
   /** Role, checkpoint name and shape of every tensor of this process; of its first rank if it has several. */
   tensors: { role: string; name: string; shape: number[] }[];
+  /** Logits of every position, as Engine.forward(). */
   forward(inputs: ForwardInputs): Promise<ForwardResult>;
   /**
    * Generates with the option names and defaults of `generate()` in transformers: greedy unless doSample is true.
@@ -42,11 +44,15 @@ export interface EngineModule {
 
 /** Counters of an engine, and its memory. */
 export interface EngineStats {
+  /** Sequences that are computed, and those that wait for room in the KV cache. */
   requests: { running: number; waiting: number };
+  /** Tokens since the model was loaded: of prompts, and generated. */
   tokens: { prompt: number; generated: number };
+  /** Pages of the KV cache; a page holds pageTokens tokens. */
   kvCache: { pagesTotal: number; pagesUsed: number; pagesFree: number; pageTokens: number };
   /** One per rank, in bytes. */
   memory: { device: string; weightBytes: number; kvCacheBytes: number; activationBytes: number }[];
+  /** Steps since the model was loaded. */
   steps: number;
   /** Milliseconds of all steps; of these in all-reduces and gathering on rank 0, including waits for slower ranks (CPU ranks only, else 0). */
   timings: { stepMs: number; allReduceMs: number };
@@ -70,7 +76,9 @@ export interface EngineParts {
 
 /** A loaded model. Made by initInference(). Any number of calls may run at once; they share the engine's steps. */
 export class Engine {
+  /** The model: what it is, and `generate` and `forward` as in transformers. */
   readonly module: EngineModule;
+  /** The model's tokenizer; undefined where its folder has none. */
   readonly tokenizer: Tokenizer | undefined;
   /** Maximum number of tokens of a sequence, prompt and new tokens together. */
   readonly contextTokens: number;
@@ -175,6 +183,7 @@ export class Engine {
     return runForward(this.#session, inputs, this.module.info.vocabSize, this.contextTokens);
   }
 
+  /** Counts and sizes of this moment. */
   stats(): EngineStats {
     this.#checkAlive();
     return toEngineStats(this.#session.stats(), this.module.devices);

@@ -8,6 +8,7 @@ import { toForwardRequest } from "./generation.js";
 import { checkTokenIds } from "./generation_options.js";
 import type { Session } from "./session.js";
 
+/** What forward() takes. */
 export interface ForwardInputs {
   /** (batch, sequence): token ids. Rows of equal length. */
   inputIds: readonly (readonly number[])[];
@@ -17,6 +18,7 @@ export interface ForwardInputs {
   tokenTypeIds?: readonly (readonly number[])[];
 }
 
+/** A matrix of logits for each row of the batch. */
 export interface Logits {
   /** Row-major. */
   data: Float32Array;
@@ -24,7 +26,9 @@ export interface Logits {
   dims: [number, number, number];
 }
 
+/** What forward() gives. */
 export interface ForwardResult {
+  /** Logits of every position. */
   logits: Logits;
 }
 

@@ -11,7 +11,9 @@ export type FinishReason = "stop" | "length";
 
 /** A token that could have come, with its natural-log probability under the model's distribution, before penalties and temperature. */
 export interface LikelyToken {
+  /** A token. */
   id: number;
+  /** Natural logarithm of its probability. */
   logprob: number;
   /** The token's text, special tokens too; U+FFFD for part of a character. Absent for a model without a tokenizer. */
   token?: string;
@@ -29,7 +31,9 @@ export interface GeneratedLogprob extends LikelyToken {
 export interface GenerationChunk {
   /** May be empty: an incomplete character, or the possible beginning of a stop string, is held back. */
   text: string;
+  /** New tokens since the chunk before. */
   ids: number[];
+  /** One for each of `ids`, where they were asked for. */
   logprobs?: GeneratedLogprob[];
   /** On the last chunk. */
   finishReason?: FinishReason;
@@ -39,14 +43,19 @@ export interface GenerationChunk {
   usage?: GenerationUsage;
 }
 
+/** How many tokens a generation took. */
 export interface GenerationUsage {
+  /** Tokens of the prompt. */
   promptTokens: number;
+  /** Tokens that were generated. */
   newTokens: number;
 }
 
+/** How long a generation took. */
 export interface GenerationTimings {
   /** Time from the call to the first new token, including the wait in the queue. */
   firstTokenMs: number;
+  /** Time from the call to the end. */
   totalMs: number;
   /** Rate of the new tokens after the first chunk; absent if there are none. */
   tokensPerSecond?: number;
@@ -58,11 +67,15 @@ export interface GenerationResult {
   text: string;
   /** Includes the stop token, if one ended the sequence. */
   ids: number[];
+  /** Why it ended. */
   finishReason: FinishReason;
   /** With the finishReason "stop": the stop string, or the id of the stop token. */
   stopReason?: string | number;
+  /** How many tokens it took. */
   usage: GenerationUsage;
+  /** How long it took. */
   timings: GenerationTimings;
+  /** One for each of `ids`, where they were asked for. */
   logprobs?: GeneratedLogprob[];
 }
 

@@ -6,6 +6,7 @@ import type { LayerSpec, ModelSpec } from "../native/spec.js";
 export interface ModelInfo {
   /** config.json's model_type: "opt", "llama". */
   family: string;
+  /** Number of layers. */
   layers: number;
   /** Width of the residual stream. */
   hiddenSize: number;
@@ -13,9 +14,11 @@ export interface ModelInfo {
   heads: number;
   /** Of keys and values. */
   kvHeads: number;
+  /** Elements of an attention head. */
   headDim: number;
   /** Neurons of a feed-forward network. */
   ffnSize: number;
+  /** Token ids are below it. */
   vocabSize: number;
   /** Longest sequence that the model is made for, prompt and new tokens; engine.contextTokens is what it runs with. */
   maxPositions: number;

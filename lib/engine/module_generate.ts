@@ -11,7 +11,9 @@ export type ModuleGenerateInputs =
   | readonly (readonly number[])[]
   | readonly number[]
   | {
+      /** Rows of token ids, or one row. */
       inputIds: readonly (readonly number[])[] | readonly number[];
+      /** Same shape: 1 for tokens, 0 for padding. */
       attentionMask?: readonly (readonly number[])[] | readonly number[];
     };
 

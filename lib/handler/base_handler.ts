@@ -18,13 +18,19 @@ export class BaseHandler {
   mapping: Untyped;
   /** "cpu" or "cuda:N"; in a BaseDeepSpeedHandler the local rank. */
   device: Untyped;
+  /** Whether initialize() has been done. */
   initialized = false;
+  /** What initialize() was given. */
   context: Context | undefined;
+  /** The archive's manifest, from the context. */
   manifest: Untyped;
+  /** Path of the manifest's serialized file. */
   modelPtPath: string | undefined;
+  /** "cuda" or "cpu", by the context's GPU. */
   mapLocation: string | undefined;
   /** Whether the batch requests an explanation. */
   explain = false;
+  /** Used by explanations in Python. Without effect here. */
   target: Untyped = 0;
 
   /**

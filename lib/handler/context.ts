@@ -11,6 +11,7 @@ import { createSystemProperties, type SystemProperties } from "./system_properti
 
 /** Arguments of a context. Only the model's name and folder are required. */
 export interface ContextOptions {
+  /** Name that the model is served under. */
   modelName: string;
   /** Folder of the extracted archive. */
   modelDir: string;
@@ -87,20 +88,29 @@ const positionalNames = [
  * batches run, that is ERR_HANDLER.
  */
 export class Context {
+  /** Name that the model is served under. */
   readonly modelName: string;
+  /** The archive's manifest. */
   readonly manifest: Untyped;
+  /** model-config.yaml, parsed. */
   readonly modelYamlConfig: Untyped;
+  /** Where the model is and what it runs on. */
   declare readonly systemProperties: SystemProperties;
+  /** Receives messages of the handler and about it. */
   readonly logger: Logger;
   /** Aborts when loading of the model is cancelled. */
   readonly signal: AbortSignal | undefined;
+  /** Collects metrics of the handler. */
   readonly metrics: Metrics;
   /** The batch of the calling code. */
   readonly #current = new AsyncLocalStorage<Batch>();
   readonly #running = new Set<Batch>();
   #last = Batch.ofOneRequest();
+  /** Name of the header with the id of a sequence of requests. */
   readonly headerKeySequenceId = process.env.TS_REQUEST_SEQUENCE_ID ?? "ts_request_sequence_id";
+  /** Name of the header that begins a sequence of requests. */
   readonly headerKeySequenceStart = process.env.TS_REQUEST_SEQUENCE_START ?? "ts_request_sequence_start";
+  /** Name of the header that ends a sequence of requests. */
   readonly headerKeySequenceEnd = process.env.TS_REQUEST_SEQUENCE_END ?? "ts_request_sequence_end";
 
   /** @throws ShardspeedError ERR_INVALID_ARGUMENT */
@@ -220,10 +230,12 @@ export class Context {
     return this.#request(idx).getRequestProperty(key);
   }
 
+  /** Headers of a request of the batch, by name. */
   getAllRequestHeader(idx: number): Record<string, RequestHeader> {
     return this.#request(idx).getRequestProperties();
   }
 
+  /** Sets the content type of the response to a request of the batch. */
   setResponseContentType(idx: number, value: string): void {
     this.setResponseHeader(idx, "content-type", value);
   }
@@ -238,6 +250,7 @@ export class Context {
     if (this.requestProcessor.length > 0) this.#request(idx).reportStatus(code, phrase);
   }
 
+  /** Sets the status of all responses of the batch. */
   setAllResponseStatus(code = 200, phrase: string | null = ""): void {
     for (const request of this.requestProcessor) request.reportStatus(code, phrase);
   }
@@ -253,6 +266,7 @@ export class Context {
     this.#request(idx).addResponseProperty(key, value);
   }
 
+  /** Headers of the response to a request of the batch. */
   getResponseHeaders(idx: number): Record<string, string> {
     return this.#request(idx).getResponseHeaders();
   }

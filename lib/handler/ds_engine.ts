@@ -13,10 +13,15 @@ import type { InitOptions } from "../loading/options.js";
 
 /** The part of a Context that getDsEngine() reads. */
 export interface DsEngineContext {
+  /** For messages. */
   readonly modelName: string;
+  /** With the folder that relative paths start from. */
   readonly systemProperties: { readonly model_dir: string };
+  /** model-config.yaml, parsed. */
   readonly modelYamlConfig: unknown;
+  /** Receives messages. */
   readonly logger?: Logger;
+  /** Cancels loading. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -1,16 +1,22 @@
 /** One measured value. */
 export interface Metric {
+  /** Such as "PredictionTime". */
   name: string;
+  /** A number, or the text of an error. */
   value: number | string;
   /** "ms", "MB", "percent", "count", or a unit of the handler. */
   unit: string;
   /** Id of the request; undefined: the whole batch. */
   requestId: string | undefined;
+  /** What tells it from others of its name. */
   dimensions: readonly MetricDimension[];
 }
 
+/** What tells a metric from others of its name. */
 export interface MetricDimension {
+  /** Such as "ModelName". */
   name: string;
+  /** Such as the model's name. */
   value: string;
 }
 
@@ -49,6 +55,7 @@ export class Metrics {
     this.#kept.push({ name, value, unit, requestId, dimensions });
   }
 
+  /** Counts up by a value. */
   addCounter(name: string, value: number, idx?: number, dimensions?: readonly MetricDimension[]): void {
     this.addMetric(name, value, "count", idx, dimensions);
   }
@@ -63,10 +70,12 @@ export class Metrics {
     this.addMetric(name, value, unit, idx, dimensions);
   }
 
+  /** Notes a share in percent. */
   addPercent(name: string, value: number, idx?: number, dimensions?: readonly MetricDimension[]): void {
     this.addMetric(name, value, "percent", idx, dimensions);
   }
 
+  /** Notes an error, as text. */
   addError(name: string, value: string, dimensions?: readonly MetricDimension[]): void {
     this.addMetric(name, value, "", undefined, dimensions);
   }

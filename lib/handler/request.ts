@@ -11,9 +11,11 @@ export type Untyped = any;
 
 /** One undecoded parameter of a request: the body ("body"), or a field of a form. */
 export interface RequestPart {
+  /** "body", or the name of the field. */
   name: string;
   /** Without parameters such as charset; undefined if none was sent. */
   contentType?: string | undefined;
+  /** Its bytes or text. */
   value: Uint8Array | string;
 }
 

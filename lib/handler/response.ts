@@ -2,6 +2,7 @@ import { pythonJson } from "../base/python_json.js";
 
 /** The response to one request of a batch. */
 export interface RequestResponse {
+  /** The request that it answers. */
   requestId: string;
   /** HTTP status. */
   status: number;
@@ -19,12 +20,15 @@ export interface RequestResponse {
 export interface IntermediateResponse {
   /** Index of the request in its batch. */
   index: number;
+  /** The request that it belongs to. */
   requestId: string;
   /** HTTP status. */
   status: number;
+  /** As the handler gave it. */
   message: string;
   /** Contains `ts_stream_next: "true"`. */
   headers: Record<string, string>;
+  /** A part of the response. */
   body: Buffer;
 }
 

@@ -12,7 +12,9 @@ import { encodeOutput, type IntermediateResponse, type RequestResponse, streamNe
 
 /** A handler as an object. Only `handle` is required. */
 export interface HandlerObject {
+  /** Called once, before the first batch. */
   initialize?(context: Context): unknown;
+  /** Answers a batch: an array with an output for each request, or a promise of one. */
   handle(data: HandlerRequest[], context: Context): unknown;
   /** Called when the service ends, to free resources such as an engine. */
   dispose?(): unknown;
@@ -23,10 +25,13 @@ export type HandlerFunction = (data: HandlerRequest[] | undefined, context: Cont
 
 /** A request of a batch. */
 export interface BatchRequest {
+  /** Comes back in its response. */
   id: string;
   /** Its undecoded parameters; or `data`, the decoded ones. */
   parts?: readonly RequestPart[];
+  /** Decoded parameters; they count in place of `parts`. */
   data?: HandlerRequest;
+  /** HTTP headers of the request. */
   headers?: Readonly<Record<string, string>>;
   /** Aborts when the client disconnects; handlers may observe it. */
   signal?: AbortSignal | undefined;
@@ -34,7 +39,9 @@ export interface BatchRequest {
 
 /** Outcome of a batch (ts/service.py): 200, or the reason why all of its requests failed. */
 export interface BatchOutcome {
+  /** 200, or the status of the failure. */
   code: number;
+  /** "Prediction success", or what a client may know of the failure. */
   message: string;
   /** One per request, in the same order. */
   responses: RequestResponse[];
@@ -42,11 +49,13 @@ export interface BatchOutcome {
   error?: unknown;
 }
 
+/** Options of HandlerService.predict(). */
 export interface PredictOptions {
   /** Receives the parts of responses before their last ones. */
   onIntermediateResponse?: ((responses: IntermediateResponse[]) => void) | undefined;
 }
 
+/** Options of a HandlerService. */
 export interface ServiceOptions {
   /** Whether batches may overlap. Default: continuousBatching of the context's model-config.yaml. */
   overlaps?: boolean;
@@ -57,6 +66,7 @@ export interface ServiceOptions {
  * them together.
  */
 export class HandlerService {
+  /** What the handler gets beside each batch. */
   readonly context: Context;
   /** Whether batches may overlap. */
   readonly overlaps: boolean;

@@ -37,6 +37,7 @@ const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed"
  * with `stream: true` it is sent in parts, if possible. An invalid request gets status 400; the other requests of the batch are answered.
  */
 export class TextGenerationHandler extends BaseDeepSpeedHandler {
+  /** Loaded by initialize(). */
   engine: Engine | undefined;
   #defaults: readonly (readonly [string, unknown])[] = [];
   #seed: GenerationOptions["seed"];

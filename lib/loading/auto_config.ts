@@ -11,6 +11,7 @@ import { fileLimits } from "../base/regular_file.js";
 
 /** The content of a model's config.json. */
 export interface ModelConfig {
+  /** The model's family, such as "opt". */
   model_type?: string;
   [key: string]: unknown;
 }

@@ -15,6 +15,7 @@ export class MetaModel {
   readonly dtype: WeightDtype | undefined;
   /** The model folder of the config, if AutoConfig read it. */
   readonly folder: string | undefined;
+  /** As torch calls a device without memory. */
   readonly device = "meta";
   /** @internal */
   readonly description: ModelDescription;
@@ -33,6 +34,7 @@ export class MetaModel {
     Object.defineProperty(this, marker, { value: true });
   }
 
+  /** Family and sizes of the model. */
   get info(): ModelInfo {
     return modelInfo(this.description.spec);
   }
@@ -53,6 +55,7 @@ export class MetaModel {
   }
 }
 
+/** Options of modelFromConfig(). */
 export interface ModelFromConfigOptions {
   /** In the spelling of torch or DeepSpeed: "float16", "torch.float16", "fp16", "half", "bf16", "fp32" ... Default: that of the config. */
   dtype?: string;

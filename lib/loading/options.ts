@@ -9,9 +9,28 @@ import { readDeviceName } from "./device.js";
 
 /** Argument of `onProgress`: "save" events if the config has a save_mp_checkpoint_path, then "load" events, then one "ready" event. */
 export type LoadProgress =
-  | { phase: "save"; savedBytes: number; totalBytes: number }
-  | { phase: "load"; loadedBytes: number; totalBytes: number }
-  | { phase: "ready"; loadMs: number };
+  | {
+      /** The divided checkpoint is written. */
+      phase: "save";
+      /** Bytes that have been written. */
+      savedBytes: number;
+      /** Bytes of all of it. */
+      totalBytes: number;
+    }
+  | {
+      /** Weights are read. */
+      phase: "load";
+      /** Bytes that have been read. */
+      loadedBytes: number;
+      /** Bytes of all of it. */
+      totalBytes: number;
+    }
+  | {
+      /** The engine can generate. */
+      phase: "ready";
+      /** Milliseconds that loading took. */
+      loadMs: number;
+    };
 
 /** How to load a model. All options are optional. */
 export interface InitOptions {

@@ -187,8 +187,11 @@ export interface NativeStats {
   preemptions: number;
 }
 
+/** A token and the logarithm of its probability. */
 export interface TokenLogprob {
+  /** A token. */
   id: number;
+  /** Natural logarithm of its probability. */
   logprob: number;
 }
 

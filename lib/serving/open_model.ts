@@ -36,13 +36,17 @@ export interface OpenModelOptions {
 
 /** A model that answers batches. */
 export interface OpenModel extends AsyncDisposable {
+  /** Name that the model is served under. */
   readonly name: string;
+  /** Version of the model. */
   readonly version: string;
   /** The archive with its files. The weights are usually elsewhere, see `handler.model_path` in model-config.yaml. */
   readonly folder: string;
+  /** The archive's manifest; of a folder without one, an equivalent. */
   readonly manifest: ArchiveManifest;
   /** The effective settings of model-config.yaml. */
   readonly settings: ModelConfigYaml;
+  /** What the handler gets beside each batch. */
   readonly context: Context;
   /** Runs batches. */
   readonly service: HandlerService;

@@ -1,3 +1,4 @@
+/** Options of encode(). */
 export interface EncodeOptions {
   /** Add the special tokens of the tokenizer's post-processor (a BOS token, say). Default true. */
   addSpecialTokens?: boolean;
@@ -42,6 +43,7 @@ export interface BatchEncoding {
   attentionMask: number[][];
 }
 
+/** Options of decode(). */
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean;
@@ -54,11 +56,14 @@ export interface DecodeOptions {
 
 /** One message of a conversation. Templates may read other fields too (`tool_calls`, `name`, `reasoning_content`). */
 export interface ChatMessage {
+  /** "user", "assistant", "system" or what else the template knows. */
   role: string;
+  /** A text, or parts as in OpenAI's API, whose texts are joined. */
   content?: unknown;
   [field: string]: unknown;
 }
 
+/** Options of applyChatTemplate(). */
 export interface ChatTemplateOptions {
   /** End with the opening of the assistant's turn, so that the model answers. Default false, as in transformers. */
   addGenerationPrompt?: boolean;
@@ -114,27 +119,40 @@ export interface Tokenizer extends TokenizerCall {
   paddingSide: Side;
   /** Where truncation cuts. Default: tokenizer_config.json's truncation_side, else "right". May be set. */
   truncationSide: Side;
+  /** Begins a sequence; undefined where there is none. */
   bosToken: string | undefined;
+  /** Ends a sequence; undefined where there is none. */
   eosToken: string | undefined;
+  /** Fills rows up to one length; undefined where there is none. */
   padToken: string | undefined;
+  /** Stands for what the vocabulary lacks; undefined where there is none. */
   unkToken: string | undefined;
+  /** Id of bosToken. */
   bosTokenId: number | undefined;
+  /** Id of eosToken. */
   eosTokenId: number | undefined;
+  /** Id of padToken. */
   padTokenId: number | undefined;
+  /** Id of unkToken. */
   unkTokenId: number | undefined;
   /** What skipSpecialTokens leaves out. */
   readonly specialTokenIds: ReadonlySet<number>;
   /** The Jinja source of the default chat template. */
   readonly chatTemplate: string | undefined;
 
+  /** Token ids of a text. */
   encode(text: string, options?: EncodeOptions): number[];
   /** As encode(), but a long text gives way to other work every few milliseconds. */
   encodeAsync(text: string, options?: EncodeOptions): Promise<number[]>;
   /** Ids that the vocabulary does not have (the padding rows of an embedding) decode to nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string;
+  /** decode() of each. */
   batchDecode(batch: readonly (readonly number[])[], options?: DecodeOptions): string[];
+  /** Decodes tokens that come one after another. */
   decodeStream(options?: DecodeOptions): DecodeStream;
+  /** Id of a token's text; undefined for what is none. */
   tokenToId(token: string): number | undefined;
+  /** A token's text, as the vocabulary has it; undefined for an id of none. */
   idToToken(id: number): string | undefined;
   /** The bytes that a token adds to a text: UTF-8, or some of a character's where it takes several tokens. undefined for an unknown id. */
   tokenBytes(id: number): Uint8Array | undefined;

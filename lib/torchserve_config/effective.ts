@@ -13,6 +13,7 @@ export interface EffectiveValue {
   key: string;
   /** undefined: no value. */
   value: unknown;
+  /** Where the value is from; the first of these that has one counts. */
   source: "option" | "model-config.yaml" | "server" | "default";
   /** `model-config.yaml:4:1`, if that file is the source. */
   place?: string;
@@ -21,9 +22,11 @@ export interface EffectiveValue {
 /** Values by dotted name; undefined counts as not given. */
 export type Settings = Readonly<Record<string, unknown>>;
 
+/** What may set a value of the configuration. */
 export interface ConfigSources {
   /** Options of a request or a command line. */
   options?: Settings | undefined;
+  /** A parsed model-config.yaml. */
   yaml?: Pick<ParsedModelConfig, "given"> | undefined;
   /** Configuration of a server for all its models. */
   server?: Settings | undefined;

@@ -21,6 +21,7 @@ export {
 export type { DeepSpeedSection, GivenKey, ModelConfigYaml, ParsedModelConfig, TorchrunSettings } from "./types.js";
 export { ranksPerWorker } from "./values.js";
 
+/** Options of readModelConfigYaml() and parseModelConfigYaml(). */
 export interface ModelConfigOptions {
   /** Receives the warnings, which are also in the result. Default: none does. */
   logger?: Logger;

@@ -20,6 +20,7 @@ export interface ModelConfigYaml {
   parallelType: "none" | "tp" | "custom";
   /** Ranks of a worker; 0, the default: from the DeepSpeed config. Used only with a parallelType. */
   parallelLevel: number;
+  /** The section `torchrun`. */
   torchrun: TorchrunSettings;
   /** Seconds in which a dead worker is restarted; 0: never. Default 300. */
   maxRetryTimeoutInSec: number;
@@ -45,6 +46,7 @@ export interface ModelConfigYaml {
   maxSequenceJobQueueSize: number;
   /** No effect: there is no Python environment. Default false. */
   useVenv: boolean;
+  /** The section `deepspeed`. */
   deepspeed: DeepSpeedSection;
   /** Settings of the handler, or the name of a shipped handler. Default {}. */
   handler: string | Record<string, unknown>;
@@ -80,6 +82,7 @@ export interface DeepSpeedSection {
 
 /** A key in a file. */
 export interface GivenKey {
+  /** As checked: "4" is 4 for a key that is an integer. */
   value: unknown;
   /** `model-config.yaml:4:1`: file, line and column of the key. */
   place: string;
@@ -87,6 +90,7 @@ export interface GivenKey {
 
 /** A parsed `model-config.yaml`. */
 export interface ParsedModelConfig {
+  /** Every key, with its default where the file has none. */
   values: ModelConfigYaml;
   /** The whole file as plain data with unknown keys, as handlers get it. */
   raw: Record<string, unknown>;
