@@ -1,7 +1,16 @@
 // A copy of the checkout in .cache/mutants, in which faults are sown: the checkout itself is never changed, whatever ends
 // the run. The copy and its build folders stay, so that the next run compiles what has changed only.
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { root } from "./seeds.mjs";
 
