@@ -132,7 +132,8 @@ function placeRole(
   const isVector = shape.length === 1;
   const width = shape.at(-1) as number;
   let { first: row, first: col } = share ?? { first: place.firstCol ?? 0 };
-  if (isVector || cutOf(place.role) === "columns") row = 0;
+  // A place with a first column is a part of a vector, also where its tensor is none.
+  if (isVector || place.firstCol !== undefined || cutOf(place.role) === "columns") row = 0;
   else col = 0;
   const placed: SourceTile[] = [];
   for (const block of blocksOf(roleView(place, shape), isVector)) {

@@ -2,7 +2,7 @@ import type { AttentionMask, AttentionPositions, AttentionSpec, NormSpec, QkNorm
 import type { ConfigReader } from "../config.js";
 import { linear, norm as normPlaces, stackedLinear, stored, type WeightPlace } from "../descriptor.js";
 import { limits } from "../limits.js";
-import { flatten, narrow, select, unflatten, type ViewStep } from "../weights/views.js";
+import { narrow, select, unflatten, type ViewStep } from "../weights/views.js";
 
 /** The sizes of an attention part. */
 export interface AttentionSizes {
@@ -109,12 +109,14 @@ export function headWeightNorms(
   q: string,
   k: string,
 ): QueryKeyNorms {
+  const eachHead = (role: string, tensor: string, count: number) =>
+    Array.from({ length: count }, (_, head) => ({
+      ...stored(`${role}.weight`, `${tensor}.weight`, [count, headDim], narrow(0, head, 1)),
+      firstCol: head * headDim,
+    }));
   return {
     attention: { qkNorm: { span: "head", norm, headWeights: true } },
-    layerPlaces: [
-      stored("attn.q_norm.weight", `${q}.weight`, [heads, headDim], flatten),
-      stored("attn.k_norm.weight", `${k}.weight`, [kvHeads, headDim], flatten),
-    ],
+    layerPlaces: [...eachHead("attn.q_norm", q, heads), ...eachHead("attn.k_norm", k, kvHeads)],
   };
 }
 

@@ -80,13 +80,6 @@ export function unflatten(dimension: number, given: readonly number[]): ViewStep
   };
 }
 
-/** All dimensions as one, of a tensor that lies in one piece. */
-export const flatten: ViewStep = ({ shape, strides, offset }) => {
-  const isWhole = strides.every((stride, at) => stride === (strides[at + 1] ?? 1) * (shape[at + 1] ?? 1));
-  if (!isWhole) throw new RangeError(`flatten() of strides [${strides.join(", ")}]`);
-  return { shape: [shape.reduce((product, size) => product * size, 1)], strides: [1], offset };
-};
-
 function dimensionOf(values: readonly number[], index: number): number {
   const value = values[index];
   if (value === undefined) throw new RangeError(`no dimension ${index} in a tensor of ${values.length}`);
