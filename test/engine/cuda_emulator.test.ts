@@ -9,7 +9,15 @@ import { run } from "../cli/command.js";
 import { device, runWithEmulator, useEmulator } from "../support/emulator.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
-import { compareDemoModel, compareWithGolden, cudaVariants, forms, mixtures, readGolden } from "../support/golden.js";
+import {
+  compareDemoModel,
+  compareWithGolden,
+  cudaTolerance,
+  cudaVariants,
+  forms,
+  mixtures,
+  readGolden,
+} from "../support/golden.js";
 import { generateMixed, makePoisonedModel, mixedPrompts } from "../support/requests.js";
 
 // The CUDA backend, kernels and host code, compiled against an emulator of the CUDA runtime and run through the whole package:
@@ -31,7 +39,9 @@ const bf16 = { device, dtype: "bf16", relative: 1e-2 };
 
 describe("goldens in fp16", () => {
   for (const name of cudaVariants)
-    test(name, () => compareWithGolden(fixture("golden", name), fixture("golden", name), fp16));
+    test(name, () =>
+      compareWithGolden(fixture("golden", name), fixture("golden", name), { ...fp16, relative: cudaTolerance(name) }),
+    );
 });
 
 describe("goldens stored as bf16", () => {

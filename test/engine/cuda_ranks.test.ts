@@ -3,7 +3,7 @@ import { before, describe, test } from "node:test";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
 import { device, useEmulator } from "../support/emulator.js";
 import { fixture, hasCode } from "../support/fixtures.js";
-import { compareWithGolden, cudaVariants, readGolden } from "../support/golden.js";
+import { compareWithGolden, cudaTolerance, cudaVariants, readGolden } from "../support/golden.js";
 import { generateMixed, mostRanksOf } from "../support/requests.js";
 
 // A model divided among emulated GPUs, each of which a thread of this process works with: the sums between them are pushed.
@@ -25,7 +25,7 @@ describe("goldens with tp_size 2", () => {
   for (const name of cudaVariants)
     test(name, () =>
       compareWithGolden(fixture("golden", name), fixture("golden", name), {
-        ...{ device, dtype: "fp16", relative: 3e-3, tpSize: 2 },
+        ...{ device, dtype: "fp16", relative: cudaTolerance(name), tpSize: 2 },
       }),
     );
 });

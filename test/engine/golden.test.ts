@@ -16,11 +16,8 @@ describe("goldens in fp32", () => {
   }
 });
 
-// Of sinusoidal positions the engine makes a table in its dtype, which is another than that of a checkpoint: it has none.
-const computedTables: ReadonlySet<string> = new Set(["xglm", "xglm_unscaled"]);
-
 describe("goldens in their stored dtype", () => {
-  for (const name of goldens.filter((one) => !computedTables.has(one))) {
+  for (const name of goldens) {
     const dtype = readGolden(name).weightsDtype;
     // The CPU backend keeps activations and cache in fp32, so storage that loses nothing costs nothing.
     test(`${name} as ${dtype}`, () =>

@@ -50,6 +50,14 @@ export const mixtures: ReadonlySet<string> = new Set([
 /** The variants that the CUDA backend computes. */
 export const cudaVariants = variants.filter((name) => !mixtures.has(name));
 
+/**
+ * How far fp16 logits may be from the golden ones on CUDA, which rounds activations: of Gemma-3, with four layers of six norms, those of
+ * transformers in fp16 are off by 5.8e-3, of Gemma-2 by 2.5e-3.
+ */
+export function cudaTolerance(name: string): number {
+  return name === "gemma3_text" ? 5e-3 : 3e-3;
+}
+
 /** The model's weights in other storage: name, and the name of the golden model. */
 export const forms = readdirSync(fixture("forms")).map((form) => ({
   form,
