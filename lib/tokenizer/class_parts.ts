@@ -307,11 +307,12 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
 
 function buildDebertaV2({ model, config }: Given): ClassParts {
   const unknown = contentOf(config.unk_token) ?? "[UNK]";
+  const unset = Number.isSafeInteger(config.unk_id) ? config.unk_id : 1;
   const found = (model.vocab as unknown[][]).findIndex((entry) => entry[0] === unknown && entry[1] === 0);
   const prefixed = { type: "Metaspace", prepend_scheme: config.add_prefix_space === false ? "first" : "always" };
   return {
     tokenizer: {
-      model: { type: "Unigram", vocab: model.vocab, unk_id: found >= 0 ? found : (model.unk_id ?? 1) },
+      model: { type: "Unigram", vocab: model.vocab, unk_id: found >= 0 ? found : unset },
       normalizer: sequenceOf("normalizers", [
         ...(config.do_lower_case === true ? [{ type: "Lowercase" }] : []),
         replace({ Regex: "\\s{2,}|[\\n\\r\\t]" }, " "),

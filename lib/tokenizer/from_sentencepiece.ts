@@ -31,7 +31,8 @@ export function buildFromSentencePiece(
   if (ofClass !== undefined) {
     const normalizer =
       model.charsMap.length === 0 ? null : { type: "Precompiled", precompiled_charsmap: model.charsMap };
-    const rebuilt = rebuildForClass(tokenizerClass, { model: ofClass, normalizer }, config);
+    const given = { ...config, unk_id: model.unknownId };
+    const rebuilt = rebuildForClass(tokenizerClass, { model: ofClass, normalizer }, given);
     const extraTokens = [...controls, ...(rebuilt.extraTokens ?? [])];
     return { ...rebuilt, addsByFlags: rebuilt.around === undefined, extraTokens };
   }
@@ -64,9 +65,8 @@ function modelOfClass(
   ];
   switch (tokenizerClass) {
     case "AlbertTokenizer":
-      return { type: "Unigram", vocab: pieces };
     case "DebertaV2Tokenizer":
-      return { type: "Unigram", vocab: pieces, unk_id: model.unknownId };
+      return { type: "Unigram", vocab: pieces };
     case "T5Tokenizer":
       return { type: "Unigram", vocab: [...pieces, ...zero(sentinels(config))] };
     case "XLMRobertaTokenizer":
