@@ -285,8 +285,8 @@ static void addTo(std::vector<double>& target, const std::vector<double>& values
   for (size_t i = 0; i < target.size(); ++i) target[i] += values[i];
 }
 
-// As the engine keeps the table.
-static std::vector<double> sinusoid(int64_t row, int64_t width, DType engine) {
+// In fp32 whatever the engine's dtype.
+static std::vector<double> sinusoid(int64_t row, int64_t width) {
   const int64_t half = width / 2;
   std::vector<double> values(static_cast<size_t>(width));
   for (int64_t j = 0; j < half; ++j) {
@@ -295,8 +295,8 @@ static std::vector<double> sinusoid(int64_t row, int64_t width, DType engine) {
         static_cast<float>(j) * static_cast<float>(-std::log(10000.0) / static_cast<double>(half - 1));
     const auto frequency = static_cast<float>(std::exp(static_cast<double>(exponent)));
     const auto angle = static_cast<double>(static_cast<float>(row) * frequency);
-    values[static_cast<size_t>(j)] = static_cast<double>(roundedTo(engine, static_cast<float>(std::sin(angle))));
-    values[static_cast<size_t>(half + j)] = static_cast<double>(roundedTo(engine, static_cast<float>(std::cos(angle))));
+    values[static_cast<size_t>(j)] = static_cast<double>(static_cast<float>(std::sin(angle)));
+    values[static_cast<size_t>(half + j)] = static_cast<double>(static_cast<float>(std::cos(angle)));
   }
   return values;
 }
@@ -539,7 +539,7 @@ std::vector<double> TinyModel::logits(const std::vector<int32_t>& tokens, DType 
     if (const auto& positions = spec_.embedding.positions) {
       const int64_t row = position + positionOffset(*positions);
       const bool learned = std::holds_alternative<LearnedPositions>(*positions);
-      addTo(hidden, learned ? rowOf("embed.positions.weight", row) : sinusoid(row, spec_.hiddenSize, engine));
+      addTo(hidden, learned ? rowOf("embed.positions.weight", row) : sinusoid(row, spec_.hiddenSize));
     }
     if (spec_.embedding.norm) hidden = norm("embed.norm", *spec_.embedding.norm, hidden);
     for (size_t n = 0; n < layers; ++n) {
