@@ -193,6 +193,8 @@ EngineOptions toRankOptions(const Napi::Value& value) {
 EngineOptions toEngineOptions(const Napi::Value& value) {
   ObjectReader plan(value, "plan");
   EngineOptions options = readRankPlan(plan);
+  if (seesLater(options.spec) && options.maxBatchTokens < options.maxSequenceTokens)
+    plan["maxBatchTokens"].refuse("maxSequenceTokens or more, where tokens see later ones");
   const ValueReader weights = plan["weights"], group = plan["group"];
   if (!weights.absent()) options.plan = readWeightPlan(weights);
   if (!group.absent()) options.processes = readProcessGroup(group, options);
@@ -203,7 +205,26 @@ EngineOptions toEngineOptions(const Napi::Value& value) {
   return options;
 }
 
-std::unique_ptr<Sequence> toSequence(const Napi::Value& value, int64_t vocabSize, int64_t maxTokens) {
+static void checkIds(const ValueReader& value, const std::vector<int32_t>& ids, int64_t count) {
+  if (!std::all_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= 0 && id < count; }))
+    value.refuse("ids from 0 to " + std::to_string(count - 1));
+}
+
+// Of so many tokens; none where all are of type 0.
+static std::vector<int32_t> readTokenTypes(const ValueReader& value, int64_t tokens, int64_t count) {
+  if (value.absent()) return {};
+  std::vector<int32_t> types = value.int32Array();
+  if (count == 0) value.refuse("null: the model has no token types");
+  if (static_cast<int64_t>(types.size()) != tokens) value.refuse(std::to_string(tokens) + " types, one for each token");
+  checkIds(value, types, count);
+  return types;
+}
+
+static bool makesTokens(const ModelSpec& spec) {
+  return std::holds_alternative<LogitsOutput>(spec.output) && !seesLater(spec);
+}
+
+std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& spec, int64_t maxTokens) {
   ObjectReader request(value, "request");
   SamplingParams params;
   params.temperature = real(request["temperature"]);
@@ -218,18 +239,34 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, int64_t vocabSize
   params.minNewTokens = static_cast<int32_t>(request["minNewTokens"].integer(0, kLargestInt32));
   params.stopTokens = request["stopTokens"].int32Array();
   params.logprobs = static_cast<int32_t>(request["logprobs"].integer(-1, kLargestInt32));
-  const bool forward = request["forward"].flag();
+  const ValueReader wants = request["wanted"];
+  const auto wanted = wants.choice<Wanted>({{"tokens", Wanted::kTokens},
+                                            {"head", Wanted::kHead},
+                                            {"hidden", Wanted::kHidden},
+                                            {"hidden and head", Wanted::kHiddenAndHead}});
+  if (wanted == Wanted::kTokens && !makesTokens(spec)) wants.refuse("outputs, of a model that makes no tokens");
+  const auto pooling = request["pooling"].choice<Pooling>({{"none", Pooling::kNone},
+                                                           {"first", Pooling::kFirst},
+                                                           {"last", Pooling::kLast},
+                                                           {"mean", Pooling::kMean},
+                                                           {"max", Pooling::kMax},
+                                                           {"mean sqrt length", Pooling::kMeanSqrtLength},
+                                                           {"weighted mean", Pooling::kWeightedMean}});
   const int64_t id = request["id"].integer(0, kLargest);
   const ValueReader tokens = request["tokens"], newTokens = request["maxNewTokens"];
   std::vector<int32_t> prompt = tokens.int32Array();
   const auto length = static_cast<int64_t>(prompt.size());
   if (length == 0 || length > maxTokens) tokens.refuse("1 to " + std::to_string(maxTokens) + " tokens");
-  if (!std::all_of(prompt.begin(), prompt.end(), [&](int32_t token) { return token >= 0 && token < vocabSize; }))
-    tokens.refuse("token ids from 0 to " + std::to_string(vocabSize - 1));
-  const int64_t most = newTokens.integer(0, forward ? kLargest : maxTokens - length);
+  checkIds(tokens, prompt, spec.vocabSize);
+  const int64_t most = newTokens.integer(0, wanted == Wanted::kTokens ? maxTokens - length : kLargest);
+  std::vector<int32_t> types = readTokenTypes(request["tokenTypes"], length, spec.embedding.tokenTypes);
+  const int64_t poolFrom = request["poolFrom"].integer(0, length - 1);
   request.finish();
   auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
-  sequence->forward = forward;
+  sequence->wanted = wanted;
+  sequence->pooling = pooling;
+  sequence->poolFrom = poolFrom;
+  sequence->tokenTypes = std::move(types);
   return sequence;
 }
 
@@ -267,9 +304,10 @@ Napi::Object toObject(Napi::Env env, Event& event) {
       object.Set("kind", "done");
       object.Set("reason", reasonName(event.reason));
       break;
-    case EventKind::kLogits:
-      object.Set("kind", "logits");
-      object.Set("logits", toFloat32Array(env, std::move(event.logits)));
+    case EventKind::kOutputs:
+      object.Set("kind", "outputs");
+      object.Set("outputs", toFloat32Array(env, std::move(event.outputs)));
+      object.Set("hidden", toFloat32Array(env, std::move(event.hidden)));
       break;
   }
   return object;

@@ -15,8 +15,8 @@ namespace shardspeed {
 EngineOptions toEngineOptions(const Napi::Value& plan);
 // Reads the part of a RankPlan that memory depends on.
 EngineOptions toRankOptions(const Napi::Value& plan);
-// For an engine with so many tokens in its vocabulary, and so many at most in a sequence.
-std::unique_ptr<Sequence> toSequence(const Napi::Value& request, int64_t vocabSize, int64_t maxTokens);
+// For an engine of this model, with so many tokens at most in a sequence.
+std::unique_ptr<Sequence> toSequence(const Napi::Value& request, const ModelSpec& spec, int64_t maxTokens);
 WritePlan toWritePlan(const Napi::Value& plan);
 // Moves the event's contents.
 Napi::Object toObject(Napi::Env env, Event& event);

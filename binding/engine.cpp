@@ -88,7 +88,7 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
       Event& event = (*batch)[i];
       const bool failed = event.kind == EventKind::kFailed;
       const bool settles = event.kind == EventKind::kReady || event.kind == EventKind::kDone ||
-                           event.kind == EventKind::kRejected || event.kind == EventKind::kLogits ||
+                           event.kind == EventKind::kRejected || event.kind == EventKind::kOutputs ||
                            event.kind == EventKind::kEnded;
       events.Set(i, toObject(env, event));
       if (failed)
@@ -148,7 +148,7 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
   guarded(info.Env(), [&] {
     EngineOptions options = toEngineOptions(info[0]);
     if (!info[1].IsFunction()) throw Error("ERR_NATIVE", "createEngine needs a function that takes its events");
-    vocabSize_ = options.spec.vocabSize;
+    spec_ = options.spec;
     maxTokens_ = options.maxSequenceTokens;
     channel_ = EventChannel::open(info.Env(), info[1].As<Napi::Function>(), std::move(options));
     return info.Env().Undefined();
@@ -161,7 +161,7 @@ NativeEngine::~NativeEngine() {
 
 void NativeEngine::submit(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
-    if (channel_->engine()) channel_->submit(toSequence(info[0], vocabSize_, maxTokens_));
+    if (channel_->engine()) channel_->submit(toSequence(info[0], spec_, maxTokens_));
     return info.Env().Undefined();
   });
 }

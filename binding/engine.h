@@ -24,7 +24,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   Napi::Value close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<EventChannel> channel_;
-  int64_t vocabSize_ = 0;
+  ModelSpec spec_;
   int64_t maxTokens_ = 0;  // of a sequence
 };
 

@@ -57,6 +57,18 @@ NormSpec readNorm(const ValueReader& value) {
   return norm;
 }
 
+bool flagOr(const ValueReader& value, bool off) {
+  return value.absent() ? off : value.flag();
+}
+
+// Of token types.
+int64_t readCount(const ValueReader& value) {
+  ObjectReader object(value);
+  const int64_t count = object["count"].integer(1, kMostVocabulary);
+  object.finish();
+  return count;
+}
+
 EmbeddingSpec readEmbedding(ObjectReader object) {
   EmbeddingSpec embedding;
   embedding.width = object["width"].integer(1, kMostWidth);
@@ -67,7 +79,9 @@ EmbeddingSpec readEmbedding(ObjectReader object) {
         {{"learned", [&](ObjectReader& positions) { return LearnedPositions{offset(positions)}; }},
          {"sinusoidal", [&](ObjectReader& positions) { return SinusoidalPositions{offset(positions)}; }}});
   });
+  embedding.tokenTypes = optional(object["tokenTypes"], readCount).value_or(0);
   embedding.norm = optional(object["norm"], readNorm);
+  embedding.projectsLast = flagOr(object["projectsLast"], false);
   object.finish();
   return embedding;
 }
@@ -77,7 +91,18 @@ AttentionMask readMask(ObjectReader object) {
       {{"causal", [](ObjectReader&) { return CausalMask{}; }},
        {"window", [](ObjectReader& mask) { return WindowMask{size(mask, kMostPositions)}; }},
        {"chunk", [](ObjectReader& mask) { return ChunkMask{size(mask, kMostPositions)}; }},
-       {"full", [](ObjectReader&) { return FullMask{}; }}});
+       {"full", [](ObjectReader&) { return FullMask{}; }},
+       {"band", [](ObjectReader& mask) { return BandMask{size(mask, kMostPositions)}; }}});
+}
+
+AttentionPositions readBuckets(ObjectReader& positions) {
+  BucketPositions read;
+  read.buckets = positions["buckets"].integer(1, kMostHeads);
+  const ValueReader bucketOf = positions["bucketOf"];
+  for (const ValueReader& bucket : bucketOf.list())
+    read.bucketOf.push_back(static_cast<int32_t>(bucket.integer(0, read.buckets - 1)));
+  if (read.bucketOf.size() % 2 == 0) bucketOf.refuse("an odd number of buckets, the middle one of distance 0");
+  return read;
 }
 
 // Of attention with so many heads, of so many elements.
@@ -103,12 +128,10 @@ AttentionPositions readPositions(ObjectReader object, const AttentionSpec& atten
       slopes.refuse(std::to_string(attention.heads) + " numbers, one for each head");
     return read;
   };
-  return object.variant<AttentionPositions>(
-      {{"none", [](ObjectReader&) { return NoPositions{}; }}, {"rotary", rotary}, {"alibi", alibi}});
-}
-
-bool flagOr(const ValueReader& value, bool off) {
-  return value.absent() ? off : value.flag();
+  return object.variant<AttentionPositions>({{"none", [](ObjectReader&) { return NoPositions{}; }},
+                                             {"rotary", rotary},
+                                             {"alibi", alibi},
+                                             {"buckets", readBuckets}});
 }
 
 QkNormSpec readQkNorm(const ValueReader& value) {
@@ -269,6 +292,7 @@ LayerSpec readLayer(const ValueReader& value, const std::vector<RotarySpec>& tab
   layer.norms.norm = readNorm(norms["norm"]);
   layer.norms.input = norms["input"].flag();
   layer.norms.output = norms["output"].flag();
+  layer.norms.skipsAttention = flagOr(norms["skipsAttention"], false);
   norms.finish();
   layer.residual = object["residual"].choice<Residual>({{"sequential", Residual::kSequential},
                                                         {"parallel", Residual::kParallel},
@@ -315,6 +339,15 @@ RotarySpec readRotary(const ValueReader& value) {
   return rotary;
 }
 
+TransformSpec readTransform(const ValueReader& value) {
+  ObjectReader object(value);
+  TransformSpec transform;
+  transform.activation = readActivation(object["activation"]);
+  transform.norm = optional(object["norm"], readNorm);
+  object.finish();
+  return transform;
+}
+
 OutputSpec readOutput(ObjectReader object) {
   const auto logits = [](ObjectReader& form) -> OutputSpec {
     LogitsOutput output;
@@ -322,9 +355,33 @@ OutputSpec readOutput(ObjectReader object) {
     output.norm = optional(form["norm"], readNorm);
     output.scale = numberOr(form["scale"], 1);
     output.softCap = notNegativeOr(form["softCap"], 0);
+    output.transform = optional(form["transform"], readTransform);
     return output;
   };
-  return object.variant<OutputSpec>({{"logits", logits}});
+  const auto hidden = [](ObjectReader& form) -> OutputSpec {
+    HiddenOutput output;
+    output.norm = optional(form["norm"], readNorm);
+    output.pooler = optional(form["pooler"], readTransform);
+    return output;
+  };
+  const auto classes = [](ObjectReader& form) -> OutputSpec {
+    ClassesOutput output;
+    output.pick = form["pick"].choice<PickedRow>(
+        {{"first", PickedRow::kFirst}, {"last", PickedRow::kLast}, {"mean", PickedRow::kMean}});
+    output.count = form["count"].integer(1, kMostVocabulary);
+    output.norm = optional(form["norm"], readNorm);
+    output.transform = optional(form["transform"], readTransform);
+    return output;
+  };
+  const auto tokenClasses = [](ObjectReader& form) -> OutputSpec {
+    TokenClassesOutput output;
+    output.count = form["count"].integer(1, kMostVocabulary);
+    output.norm = optional(form["norm"], readNorm);
+    output.transform = optional(form["transform"], readTransform);
+    return output;
+  };
+  return object.variant<OutputSpec>(
+      {{"logits", logits}, {"hidden", hidden}, {"classes", classes}, {"token-classes", tokenClasses}});
 }
 
 }  // namespace
@@ -336,6 +393,33 @@ DType readDType(const ValueReader& value) {
 DType readStoredDType(const ValueReader& value) {
   return value.choice<DType>(
       {{"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}, {"float64", DType::kF64}});
+}
+
+// A layer has the weights of one that is like it.
+static void readWeightLayers(const ValueReader& value, ModelSpec& spec) {
+  if (value.absent()) return;
+  const std::vector<ValueReader> list = value.list();
+  if (list.size() != spec.layers.size())
+    value.refuse(std::to_string(spec.layers.size()) + " numbers, one for each layer");
+  for (size_t layer = 0; layer < list.size(); ++layer) {
+    const int64_t other = list[layer].integer(0, static_cast<int64_t>(layer));
+    const bool isFirst = other == static_cast<int64_t>(layer) || spec.weightLayers[static_cast<size_t>(other)] == other;
+    if (!isFirst || spec.layers[static_cast<size_t>(other)] != spec.layers[layer])
+      list[layer].refuse("a layer of the same kind, which has weights of its own");
+    spec.weightLayers.push_back(static_cast<int32_t>(other));
+  }
+}
+
+// All kinds of layers have one table of scores together.
+static void checkBuckets(const ValueReader& kinds, const ModelSpec& spec) {
+  const LayerSpec* first = bucketKind(spec);
+  if (!first) return;
+  const auto& known = std::get<BucketPositions>(first->attention.positions);
+  for (const LayerSpec& kind : spec.kinds) {
+    const auto* other = std::get_if<BucketPositions>(&kind.attention.positions);
+    if (other && (other->buckets != known.buckets || other->bucketOf != known.bucketOf))
+      kinds.list()[static_cast<size_t>(&kind - spec.kinds.data())].refuse("buckets as those of the other kinds");
+  }
 }
 
 ModelSpec readSpec(ObjectReader object) {
@@ -350,11 +434,13 @@ ModelSpec readSpec(ObjectReader object) {
   for (const ValueReader& kind : kinds.list()) spec.kinds.push_back(readLayer(kind, spec.rotaryTables));
   if (spec.kinds.empty() || spec.kinds.size() > kMostLayers)
     kinds.refuse("1 to " + std::to_string(kMostLayers) + " kinds of layers");
+  checkBuckets(kinds, spec);
   const ValueReader layers = object["layers"];
   for (const ValueReader& layer : layers.list())
     spec.layers.push_back(static_cast<int32_t>(layer.integer(0, static_cast<int64_t>(spec.kinds.size()) - 1)));
   if (spec.layers.empty() || spec.layers.size() > kMostLayers)
     layers.refuse("1 to " + std::to_string(kMostLayers) + " layers");
+  readWeightLayers(object["weightLayers"], spec);
   spec.output = readOutput(object.object("output"));
   object.finish();
   return spec;

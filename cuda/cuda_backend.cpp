@@ -381,7 +381,8 @@ std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, i
   if (call.shape.headDim > kMostHeadDim)
     return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
            std::to_string(kMostHeadDim);
-  if (std::holds_alternative<FullMask>(call.mask)) return "attention to later tokens";
+  if (seesLater(call.mask)) return "attention to later tokens";
+  if (std::holds_alternative<BucketPositions>(call.positions)) return "learned scores of distances";
   if (const auto* chunk = std::get_if<ChunkMask>(&call.mask);
       chunk && !std::has_single_bit(static_cast<uint64_t>(chunk->size)))
     return "chunks of " + std::to_string(chunk->size) + " tokens, which is not a power of two";

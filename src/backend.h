@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/error.h"
 #include "model/attention_spec.h"
 #include "model/spec.h"
 #include "sampling.h"
@@ -122,9 +123,13 @@ struct SequenceSlice {
 // A ragged step: any mix of prompt chunks and single decode tokens.
 struct Step {
   int64_t rows = 0;
-  const int32_t* tokenIds = nullptr;  // (rows)
+  const int32_t* tokenIds = nullptr;    // (rows)
+  const int32_t* tokenTypes = nullptr;  // (rows), of models that have token types
   std::vector<SequenceSlice> sequences;
-  std::vector<int32_t> wantedRows;  // whose logits are wanted
+  std::vector<int32_t> wantedRows;  // whose logits, or other outputs of the head, are wanted; then:
+  int64_t hiddenRows = 0;           // the last of them, of which only the hidden states are wanted
+
+  int64_t headRows() const { return static_cast<int64_t>(wantedRows.size()) - hiddenRows; }
 };
 
 struct AttentionShape {
@@ -140,9 +145,11 @@ struct AttentionCall {
   float scale = 1;       // multiplies q k^T
   AttentionMask mask = CausalMask{};
   AttentionPositions positions = NoPositions{};
-  const Vector* slopes = nullptr;  // (heads) of this rank, where positions are ALiBi
-  float softCap = 0;               // score = softCap tanh(score / softCap), before ALiBi; 0 = off
-  float clamp = 0;                // q, k and v are limited to [-clamp, clamp], behind norms ahead of positions; 0 = off
+  const Vector* slopes = nullptr;          // (heads) of this rank, where positions are ALiBi
+  const Vector* distanceScores = nullptr;  // (heads, 2 reach) of this rank, where positions are buckets
+  int64_t reach = 0;  // the score of distance d is element d + reach of a head's; more than any distance of a sequence
+  float softCap = 0;  // score = softCap tanh(score / softCap), before ALiBi; 0 = off
+  float clamp = 0;    // q, k and v are limited to [-clamp, clamp], behind norms ahead of positions; 0 = off
   const Vector* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
   bool latent = false;            // heads are joined and narrowed: joinHeads, narrowHeads
   QkNormSpan normSpan = QkNormSpan::kHead;
@@ -235,6 +242,8 @@ class Backend {
   // out[row] += table[position of row + offset]
   virtual void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) = 0;
   virtual void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) = 0;
+  // out[row] += table[tokenTypes[row]]. A backend without it is asked for none: runtime/unsupported.cpp.
+  virtual void addTokenTypes(const Step& /*step*/, const Matrix& /*table*/, Activations& /*out*/) { refuse(); }
   // Called once, before the first step, where the model is divided among ranks: by all of them, since it makes what
   // they share.
   virtual void prepareGroup(const GroupShapes& /*shapes*/) {}
@@ -281,6 +290,12 @@ class Backend {
                           Activations& /*out*/) {}
   // out[i] = in[step.wantedRows[first + i]]
   virtual void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) = 0;
+  // The same with the mean of norm(in) over the sequence that each of the rows is of, which is in the step as a whole;
+  // norm may be null. A backend without it is asked for none.
+  virtual void averageRows(const Step& /*step*/, int64_t /*first*/, int64_t /*count*/, const Norm* /*norm*/,
+                           const Activations& /*in*/, Activations& /*out*/) {
+    refuse();
+  }
   // Chooses the next token of the first `count` rows of logits, which it may change, as runtime/sampler.h does. False
   // where the backend leaves that to the host: the logits are as they were then.
   virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const SamplingState* const* /*states*/,
@@ -292,6 +307,11 @@ class Backend {
   virtual void finish() noexcept {}
   // Copies the first rows to the host as fp32, (rows, cols), and waits for all work that they depend on.
   virtual void readRows(const Activations& in, int64_t rows, float* host) = 0;
+
+ private:
+  [[noreturn]] static void refuse() {
+    throw Error("ERR_NATIVE", "this backend was asked for what it does not compute");
+  }
 };
 
 }  // namespace shardspeed

@@ -1,4 +1,4 @@
-import type { AttentionMask, AttentionPositions, LayerSpec, ModelSpec } from "../native/spec.js";
+import type { AttentionMask, AttentionPositions, LayerSpec, ModelSpec, OutputSpec } from "../native/spec.js";
 
 export type PartName = "layers" | "attention" | "feed-forward" | "norm" | "positions" | "vocabulary";
 
@@ -7,14 +7,13 @@ export function describeParts(spec: ModelSpec): Record<PartName, string> {
   const { hiddenSize, embedding, output } = spec;
   const each = (describe: (kind: LayerSpec) => string) => [...new Set(spec.kinds.map(describe))].join("; ");
   const width = embedding.width === hiddenSize ? "" : `, embeddings of ${embedding.width}`;
-  const tied = output.tied ? "is the embedding" : "of its own";
   return {
     layers: `${spec.layers.length} of ${hiddenSize}${width}`,
     attention: each(describeAttention),
     "feed-forward": each(describeFeedForward),
     norm: each(describeNorm) + (embedding.norm ? ", one behind the embedding" : ""),
     positions: `${describePositions(spec, each)}, up to ${spec.maxPositions.toLocaleString("en-US")} tokens`,
-    vocabulary: `${spec.vocabSize.toLocaleString("en-US")} tokens, head ${tied}`,
+    vocabulary: `${spec.vocabSize.toLocaleString("en-US")} tokens, ${describeHead(output)}`,
   };
 }
 
@@ -23,7 +22,21 @@ const masks: Readonly<Record<AttentionMask["kind"], (size: number) => string>> =
   window: (size) => `, each token sees ${size}`,
   chunk: (size) => `, in chunks of ${size}`,
   full: () => ", all tokens see all",
+  band: (size) => `, each token sees ${size} on both sides`,
 };
+
+function describeHead(output: OutputSpec): string {
+  switch (output.kind) {
+    case "logits":
+      return output.tied ? "head is the embedding" : "head of its own";
+    case "hidden":
+      return output.pooler ? "no head, a pooler" : "no head";
+    case "classes":
+      return `head of ${output.count} classes`;
+    case "token-classes":
+      return `head of ${output.count} classes for each token`;
+  }
+}
 
 function describeAttention({ attention: { heads, kvHeads, headDim, mask }, residual }: LayerSpec): string {
   const keys = kvHeads === heads ? "" : `, ${kvHeads} of keys and values`;
@@ -50,7 +63,10 @@ function describeNorm({ norms: { norm, input, output }, residual }: LayerSpec): 
 }
 
 function describePositions(spec: ModelSpec, each: (describe: (kind: LayerSpec) => string) => string): string {
-  const names: Readonly<Record<AttentionPositions["kind"], string>> = { none: "", rotary: "rotary", alibi: "ALiBi" };
+  const names: Readonly<Record<AttentionPositions["kind"], string>> = {
+    ...{ none: "", rotary: "rotary", alibi: "ALiBi" },
+    buckets: "scores of distances",
+  };
   const changes = spec.rotaryTables.some((table) => table.dynamic) ? " (dynamic)" : "";
   const dynamic = spec.rotaryTables.some((table) => table.long) ? " (other frequencies for long sequences)" : changes;
   const inLayers = each(({ attention }) => names[attention.positions.kind]);

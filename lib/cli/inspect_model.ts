@@ -58,14 +58,14 @@ export async function examineModel(model: string, logger: Logger, signal: AbortS
   const warn = (message: string) => logger.warn(message);
   const description = describeModel(await readModelConfig(model, signal), { logger });
   const checkpoint = await openCheckpoint(model, { logger, signal });
-  const { files, weights, storedDtype } = resolveWeights(description, checkpoint, { logger });
+  const { files, weights, storedDtype, spec: resolved } = resolveWeights(description, checkpoint, { logger });
   const { spec } = description;
   const { eosTokenIds } = await loadGenerationDefaults(model).catch(
     tolerate(warn, { eosTokenIds: [] as number[] } as GenerationDefaults),
   );
   return {
     model,
-    spec: modelInfo(spec),
+    spec: modelInfo(resolved, description.labels),
     details: describeParts(spec),
     ignoredKeys: [...description.keys.ignored, ...description.keys.neutral, ...description.keys.unknown].sort(),
     parameters: weights.reduce((sum, { shape }) => sum + elements(shape), 0),

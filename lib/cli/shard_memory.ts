@@ -1,3 +1,4 @@
+import { seesLater } from "../engine/model_info.js";
 import { largestTpSize } from "../loading/sharding.js";
 import { heldShape, shapeOf, unitsOf } from "../models/roles.js";
 import type { ModelSpec, WeightView } from "../native/spec.js";
@@ -32,6 +33,9 @@ function elementsOf(spec: ModelSpec, weights: readonly WeightView[], rank: numbe
   });
   return {
     weights: Math.round(weights.reduce((sum, { role, shape }) => sum + product(shape) * share(role), 0)),
-    kvPerToken: spec.layers.reduce((sum, kind) => sum + (keys[kind] as number), 0),
+    kvPerToken: (seesLater(spec) ? spec.layers.slice(0, 1) : spec.layers).reduce(
+      (sum, kind) => sum + (keys[kind] as number),
+      0,
+    ),
   };
 }

@@ -180,7 +180,7 @@ export class Engine {
    */
   async forward(inputs: ForwardInputs): Promise<ForwardResult> {
     this.#checkDriver();
-    return runForward(this.#session, inputs, this.module.info.vocabSize, this.contextTokens);
+    return runForward(this.#session, inputs, this.module.info, this.contextTokens);
   }
 
   /** Counts and sizes of this moment. */

@@ -2,7 +2,8 @@ import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
-import { neutralSampling, type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
+import { type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
+import { noOutputs } from "./outputs.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
 
@@ -93,21 +94,7 @@ export function toNativeRequest(
     seedHigh: Number(options.seed >> 32n),
     stopTokens: Int32Array.from(options.stopTokenIds),
     logprobs: options.logprobs ?? -1,
-    forward: false,
-  };
-}
-
-/** A request that needs no token choice: logits at all positions. */
-export function toForwardRequest(tokens: number[]): Omit<NativeRequest, "id"> {
-  return {
-    tokens: Int32Array.from(tokens),
-    maxNewTokens: 0,
-    ...neutralSampling,
-    seedLow: 0,
-    seedHigh: 0,
-    stopTokens: new Int32Array(0),
-    logprobs: -1,
-    forward: true,
+    ...noOutputs,
   };
 }
 
@@ -227,7 +214,7 @@ class Inbox {
     this.#notify();
   }
 
-  onLogits(): void {}
+  onOutputs(): void {}
 
   onFailure(error: ShardspeedError): void {
     this.failure ??= error;

@@ -1,4 +1,5 @@
-import type { LayerSpec, ModelSpec } from "../native/spec.js";
+import type { ModelLabels, Task } from "../models/index.js";
+import type { LayerSpec, ModelSpec, OutputSpec } from "../native/spec.js";
 
 /**
  * What a model is, in a few numbers. These keys stay; a later version may add others. Where layers differ, a number is that of the largest.
@@ -24,9 +25,29 @@ export interface ModelInfo {
   maxPositions: number;
   /** Whether the head is the token embedding. */
   tiedHead: boolean;
+  /** What config.json's class is for: "causal-lm", "sequence-classification" or another task; "base" without a head. */
+  task: Task;
+  /** What stands behind the last layer: a head that makes logits of tokens, classes of the sequence or of each token, or none. */
+  head: OutputSpec["kind"];
+  /** Whether generate() works: a head of logits, and tokens that see no later ones. */
+  generates: boolean;
+  /** Of a head of classes, else 0. */
+  classes: number;
+  /** Their names, by index. */
+  labels: readonly string[];
+  /** Number of token types, 0 where the model has none. */
+  tokenTypes: number;
+  /** Whether forward() gives a poolerOutput. */
+  pooler: boolean;
 }
 
-export function modelInfo(spec: ModelSpec): ModelInfo {
+/** Whether some layer's tokens see later ones: a sequence is computed as a whole then. */
+export function seesLater(spec: ModelSpec): boolean {
+  return spec.kinds.some(({ attention: { mask } }) => mask.kind === "full" || mask.kind === "band");
+}
+
+export function modelInfo(spec: ModelSpec, labels?: ModelLabels): ModelInfo {
+  const { output } = spec;
   const most = (count: (layer: LayerSpec) => number) => Math.max(...spec.kinds.map(count));
   return {
     family: spec.family,
@@ -38,6 +59,13 @@ export function modelInfo(spec: ModelSpec): ModelInfo {
     ffnSize: most(({ feedForward }) => feedForward.size),
     vocabSize: spec.vocabSize,
     maxPositions: spec.maxPositions,
-    tiedHead: spec.output.tied,
+    tiedHead: output.kind === "logits" && output.tied,
+    task: labels?.task ?? "causal-lm",
+    head: output.kind,
+    generates: output.kind === "logits" && !seesLater(spec),
+    classes: "count" in output ? output.count : 0,
+    labels: labels?.names ?? [],
+    tokenTypes: spec.embedding.tokenTypes?.count ?? 0,
+    pooler: output.kind === "hidden" && output.pooler !== undefined,
   };
 }

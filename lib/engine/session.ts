@@ -13,7 +13,7 @@ import type {
 export interface RequestListener {
   onToken(event: Extract<EngineEvent, { kind: "token" }>): void;
   onDone(reason: "stop" | "length" | "cancelled"): void;
-  onLogits(logits: Float32Array): void;
+  onOutputs(outputs: Float32Array, hidden: Float32Array): void;
   /** The engine failed or was disposed; no event follows. */
   onFailure(error: ShardspeedError): void;
 }
@@ -131,8 +131,8 @@ export class Session {
       case "rejected":
         this.#forget(event.id)?.onFailure(nativeError(event));
         break;
-      case "logits":
-        this.#forget(event.id)?.onLogits(event.logits);
+      case "outputs":
+        this.#forget(event.id)?.onOutputs(event.outputs, event.hidden);
         break;
     }
   }

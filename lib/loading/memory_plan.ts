@@ -1,6 +1,7 @@
 import { ShardspeedError } from "../base/errors.js";
 import { availableMemoryBytes, readMachineLimits } from "../base/machine.js";
 import { formatBytes } from "../base/memory.js";
+import { seesLater } from "../engine/model_info.js";
 import type { CudaReport, MemoryEstimate, NativeBinding, RankPlan } from "../native/binding.js";
 import { mostThreads, pageTokens } from "../native/limits.js";
 import { type Device, describeUnusable, toPlanDevice } from "./device.js";
@@ -52,7 +53,7 @@ export function planMemory(
   const ranks: RankPlan = {
     ...{ spec, dtype, tpSize, firstRank, threads, maxSequenceTokens },
     devices: devices.map(toPlanDevice),
-    maxBatchTokens: options.maxBatchTokens,
+    maxBatchTokens: seesLater(spec) ? Math.max(options.maxBatchTokens, maxSequenceTokens) : options.maxBatchTokens,
   };
   const problem = binding.unsupported(ranks);
   if (problem !== null) {

@@ -7,9 +7,17 @@ import { openCheckpoint } from "../checkpoint/index.js";
 import type { ResolvedConfig } from "../deepspeed_config/engine_config.js";
 import { loadGenerationDefaults } from "../engine/generation_config.js";
 import type { GenerationDefaults } from "../engine/generation_defaults.js";
-import { describeModel, type ModelDescription, type ResolvedWeights, resolveWeights } from "../models/index.js";
+import { seesLater } from "../engine/model_info.js";
+import {
+  describeModel,
+  type ModelDescription,
+  type ModelLabels,
+  type ResolvedWeights,
+  resolveWeights,
+} from "../models/index.js";
 import { readAsMegatron } from "../models/weights/megatron.js";
 import type { RankPlan } from "../native/binding.js";
+import { mostBatchTokens } from "../native/limits.js";
 import type { ModelSpec, WeightPlan } from "../native/spec.js";
 import { layOutShards, type ShardLayout } from "../shards/layout.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
@@ -33,6 +41,7 @@ export interface ModelSource {
 /** What is to be loaded: everything of a model but its weights. */
 export interface ModelPlan {
   readonly spec: ModelSpec;
+  readonly labels: ModelLabels;
   /** Null: random weights. */
   readonly weights: WeightPlan | null;
   readonly dtype: RankPlan["dtype"];
@@ -76,10 +85,16 @@ export async function planModel(
   const [tokenizer, generationDefaults] = await orAborted(reading, options.signal, "Reading the tokenizer");
   return {
     spec,
+    labels: own.labels,
     weights: { files, weights },
     dtype: chooseDtype(config.dtype, source.dtype ?? storedDtype, device, logger),
     tpSize,
-    maxSequenceTokens: Math.min(spec.maxPositions, config.maxOutTokens ?? Number.POSITIVE_INFINITY),
+    maxSequenceTokens: Math.min(
+      spec.maxPositions,
+      config.maxOutTokens ?? Number.POSITIVE_INFINITY,
+      // A sequence that is computed as a whole has to fit into a step.
+      seesLater(spec) ? mostBatchTokens : Number.POSITIVE_INFINITY,
+    ),
     minSequenceTokens: config.minOutTokens,
     tokenizer,
     tokenizerFiles:

@@ -27,7 +27,7 @@ export async function openEngine(
     options.logger.info(describeLoaded(session, plan, devices));
     const { tokenizer, tokenizerFiles, generationDefaults } = model;
     const { spec, dtype, maxSequenceTokens: contextTokens, firstRank: rank } = plan;
-    const module = { info: modelInfo(spec), dtype, devices, tensors: listTensors(plan, binding) };
+    const module = { info: modelInfo(spec, model.labels), dtype, devices, tensors: listTensors(plan, binding) };
     return new Engine({
       session,
       module,

@@ -20,6 +20,15 @@ export interface WeightPlace {
   instead?: WeightPlace | undefined;
 }
 
+/** What a model is for, by the class that config.json names: which head stands behind its body. */
+export type Task =
+  | "causal-lm"
+  | "masked-lm"
+  | "sequence-classification"
+  | "token-classification"
+  | "question-answering"
+  | "base";
+
 /** What a descriptor makes of one config. */
 export interface ArchitectureDescription {
   spec: ModelSpec;
@@ -38,10 +47,12 @@ export interface ModelDescriptor {
   modelType: string;
   /** One line for `inspect` and the docs. */
   summary: string;
-  /** Names in config.json's `architectures` that this describes. */
+  /** Names in config.json's `architectures` that this describes; of the first where it names none. */
   classes: readonly string[];
   /** Classes without a head: they do where the head is the token embedding. */
   bodyClasses: readonly string[];
+  /** What these classes are for, of those that do not generate text. */
+  tasks?: Readonly<Record<string, Task>>;
   /** Other names of config keys. */
   aliases: Readonly<Record<string, string>>;
   /** Values of config keys that are absent, as the reference's class has them. */
@@ -54,7 +65,18 @@ export interface ModelDescriptor {
   bodyPrefixes: readonly string[];
   /** Tensors that carry no weights: buffers that older versions stored. */
   ignoredTensors: readonly RegExp[];
-  describe(config: ConfigReader): ArchitectureDescription;
+  /** Names of tensors that older versions wrote, and what stands for each. */
+  renames?: readonly (readonly [found: RegExp, name: string])[];
+  describe(config: ConfigReader, task: Task): ArchitectureDescription;
+}
+
+/** The classes that a model tells apart, as config.json has them. */
+export interface ModelLabels {
+  task: Task;
+  /** Names by their index; LABEL_0 and so on where config.json has none. */
+  names: readonly string[];
+  /** How scores are made of outputs: undefined where config.json leaves it to their number. */
+  problemType: "regression" | "single_label_classification" | "multi_label_classification" | undefined;
 }
 
 /** The keys of one config, each in one list. */
@@ -76,12 +98,14 @@ export interface ModelDescription {
   storedDtype: WeightDtype | undefined;
   /** What became of each key of config.json. */
   keys: KeyReport;
+  labels: ModelLabels;
   /** What resolveWeights matches with a checkpoint. */
   layout: {
     body: readonly WeightPlace[];
     head: readonly WeightPlace[];
     bodyPrefixes: readonly string[];
     ignoredTensors: readonly RegExp[];
+    renames: readonly (readonly [found: RegExp, name: string])[];
   };
 }
 

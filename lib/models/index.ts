@@ -1,9 +1,11 @@
 import { type Logger, silentLogger } from "../base/logger.js";
 import { isObject } from "../base/objects.js";
 import type { ModelSpec, WeightDtype } from "../native/spec.js";
+import { albert } from "./architectures/albert.js";
 import { apertus } from "./architectures/apertus.js";
 import { arcee } from "./architectures/arcee.js";
 import { baichuan } from "./architectures/baichuan.js";
+import { bert } from "./architectures/bert.js";
 import { biogpt } from "./architectures/biogpt.js";
 import { bloom } from "./architectures/bloom.js";
 import { codegen } from "./architectures/codegen.js";
@@ -11,6 +13,8 @@ import { cohere } from "./architectures/cohere.js";
 import { cohere2 } from "./architectures/cohere2.js";
 import { deepseekV2 } from "./architectures/deepseek_v2.js";
 import { deepseekV3 } from "./architectures/deepseek_v3.js";
+import { distilbert } from "./architectures/distilbert.js";
+import { electra } from "./architectures/electra.js";
 import { ernie4_5 } from "./architectures/ernie4_5.js";
 import { exaone4 } from "./architectures/exaone4.js";
 import { falcon } from "./architectures/falcon.js";
@@ -36,8 +40,11 @@ import { ministral } from "./architectures/ministral.js";
 import { ministral3 } from "./architectures/ministral3.js";
 import { mistral } from "./architectures/mistral.js";
 import { mixtral } from "./architectures/mixtral.js";
+import { modernbert } from "./architectures/modernbert.js";
+import { mpnet } from "./architectures/mpnet.js";
 import { mpt } from "./architectures/mpt.js";
 import { nemotron } from "./architectures/nemotron.js";
+import { nomicBert } from "./architectures/nomic_bert.js";
 import { olmo } from "./architectures/olmo.js";
 import { olmo2 } from "./architectures/olmo2.js";
 import { olmo3 } from "./architectures/olmo3.js";
@@ -51,27 +58,32 @@ import { qwen2 } from "./architectures/qwen2.js";
 import { qwen2Moe } from "./architectures/qwen2_moe.js";
 import { qwen3 } from "./architectures/qwen3.js";
 import { qwen3Moe } from "./architectures/qwen3_moe.js";
+import { camembert, roberta, xlmRoberta } from "./architectures/roberta.js";
 import { seedOss } from "./architectures/seed_oss.js";
 import { smollm3 } from "./architectures/smollm3.js";
 import { stablelm } from "./architectures/stablelm.js";
 import { starcoder2 } from "./architectures/starcoder2.js";
 import { xglm } from "./architectures/xglm.js";
 import { ConfigReader, show, unsupportedKey } from "./config.js";
-import type { ModelDescription, ModelDescriptor } from "./descriptor.js";
+import type { ModelDescription, ModelDescriptor, Task } from "./descriptor.js";
 import { judgeKeys } from "./keys.js";
+import { readLabels, withClassifier } from "./parts/heads.js";
 
 export type { ModelSpec, WeightDtype, WeightPlan, WeightView } from "../native/spec.js";
-export type { ModelDescription } from "./descriptor.js";
+export type { ModelDescription, ModelLabels, Task } from "./descriptor.js";
 export { type ResolvedWeights, resolveWeights, roleTensors } from "./weights/resolve.js";
 
 /** Every architecture there is. Adding one is its file and its line here. */
 const descriptors: readonly ModelDescriptor[] = [
-  ...[opt, gpt2, llama, bloom, falcon],
-  ...[gptj, codegen, gptNeox, gptNeo, gptBigcode, mpt, phi, persimmon, xglm, biogpt],
-  ...[mistral, ministral, ministral3, qwen2, qwen3, phi3, stablelm, starcoder2, olmo, olmo2, olmo3, granite],
-  ...[cohere, cohere2, gemma, gemma2, gemma3, glm, glm4, smollm3, nemotron, helium, exaone4, arcee, apertus],
-  ...[ernie4_5, hunyuan, seedOss, llama4, internlm2, baichuan],
-  ...[mixtral, qwen2Moe, qwen3Moe, olmoe, graniteMoe, phimoe, gptOss, deepseekV2, deepseekV3],
+  ...[
+    ...[opt, gpt2, llama, bloom, falcon],
+    ...[gptj, codegen, gptNeox, gptNeo, gptBigcode, mpt, phi, persimmon, xglm, biogpt],
+    ...[mistral, ministral, ministral3, qwen2, qwen3, phi3, stablelm, starcoder2, olmo, olmo2, olmo3, granite],
+    ...[cohere, cohere2, gemma, gemma2, gemma3, glm, glm4, smollm3, nemotron, helium, exaone4, arcee, apertus],
+    ...[ernie4_5, hunyuan, seedOss, llama4, internlm2, baichuan],
+    ...[mixtral, qwen2Moe, qwen3Moe, olmoe, graniteMoe, phimoe, gptOss, deepseekV2, deepseekV3],
+  ].map(withClassifier),
+  ...[bert, roberta, xlmRoberta, camembert, distilbert, electra, mpnet, albert, modernbert, nomicBert],
 ];
 
 /** What can be run, for docs and `inspect`. */
@@ -101,16 +113,25 @@ export function describeModel(config: unknown, options: { logger?: Logger } = {}
   const reader = plain.withAliases(descriptor.aliases).withDefaults(descriptor.defaults ?? {});
   const storedDtype = readDtype(reader);
   reader.raw("model_type");
-  const { spec, body, head } = descriptor.describe(reader);
+  const task = chooseTask(reader, descriptor);
+  const { spec, body, head } = descriptor.describe(reader, task);
   checkClasses(reader, descriptor, spec);
+  const labels = readLabels(reader, task, spec);
   const keys = judgeKeys(reader, descriptor, spec);
   if (keys.unknown.length > 0) {
     const names = keys.unknown.join(", ");
     logger.warn(`config.json has keys that are not known here, and that transformers ignores: ${names}`);
   }
   for (const note of reader.notes) logger.warn(`config.json: ${note}`);
-  const { bodyPrefixes, ignoredTensors } = descriptor;
-  return { spec, storedDtype, keys, layout: { body, head, bodyPrefixes, ignoredTensors } };
+  const { bodyPrefixes, ignoredTensors, renames = [] } = descriptor;
+  return { spec, storedDtype, keys, labels, layout: { body, head, bodyPrefixes, ignoredTensors, renames } };
+}
+
+/** By the first class that config.json names, else by the descriptor's first. */
+function chooseTask(config: ConfigReader, { classes, tasks = {} }: ModelDescriptor): Task {
+  const named: unknown = config.peek("architectures");
+  const [found = classes[0]] = Array.isArray(named) ? named : [];
+  return typeof found === "string" && Object.hasOwn(tasks, found) ? (tasks[found] as Task) : "causal-lm";
 }
 
 function chooseDescriptor(config: ConfigReader): ModelDescriptor {
@@ -140,9 +161,9 @@ function checkClasses(config: ConfigReader, descriptor: ModelDescriptor, spec: M
     if (descriptor.classes.includes(name)) continue;
     const expected = `one of ${descriptor.classes.join(", ")}`;
     if (!descriptor.bodyClasses.includes(name)) {
-      throw unsupportedKey("architectures", found, expected, `${show(name)} is not a model that generates text here.`);
+      throw unsupportedKey("architectures", found, expected, `${show(name)} is not a model that is computed here.`);
     }
-    if (!spec.output.tied)
+    if (spec.output.kind === "logits" && !spec.output.tied)
       throw unsupportedKey("architectures", found, expected, `${name} has no head to make logits with.`);
   }
 }

@@ -1,4 +1,4 @@
-import type { AttentionMask, AttentionSpec, FeedForwardSpec, LayerSpec, NormSpec, OutputSpec } from "../native/spec.js";
+import type { AttentionMask, AttentionSpec, FeedForwardSpec, LayerSpec, LogitsSpec, NormSpec } from "../native/spec.js";
 import type { ConfigReader } from "./config.js";
 import {
   type ArchitectureDescription,
@@ -72,7 +72,7 @@ export interface Differences {
   residual?: LayerSpec["residual"];
   residualScale?: number;
   embeddingScale?: number;
-  logits?: Pick<OutputSpec, "scale" | "softCap">;
+  logits?: Pick<LogitsSpec, "scale" | "softCap">;
   layers?: LayerDifferences[];
   /** Default: the longest sequence that the rotary tables are for. */
   maxPositions?: number;

@@ -19,7 +19,7 @@ export interface Role {
    * What each rank keeps of it. By rows: its own rows, also of the bias (a column-parallel product). By columns: its own columns and the
    * whole bias, which is added once to the sum (a row-parallel product). Of a vector: its own elements, of the bias as well.
    */
-  division: Division | ((layer: LayerSpec) => Division);
+  division: Division | ((layer: LayerSpec, spec: ModelSpec) => Division);
   /** A norm's weight and bias, or a vector of other numbers; it is whole in checkpoints in shards. */
   isVector?: true;
 }
@@ -75,6 +75,14 @@ const vocabularyRows: Role = {
   division: { by: "rows", unit: "vocabulary" },
 };
 
+/** Of positions, token types and the norm behind them. */
+const embeddedWidth = ({ embedding, hiddenSize }: ModelSpec) => (embedding.projectsLast ? embedding.width : hiddenSize);
+/** Of what a head's matrix reads. */
+const headWidth = ({ output, embedding, hiddenSize }: ModelSpec) =>
+  output.kind === "hidden" || (output.kind !== "logits" && embedding.projectsLast) ? hiddenSize : embedding.width;
+/** Of scores of distances. */
+const buckets = ({ attention: { positions } }: LayerSpec) => (positions.kind === "buckets" ? positions.buckets : 0);
+
 /**
  * Every weight role, without `.weight` or `.bias`. Those of a layer are `layers.N.` and one of layerRoles, in which N is the index of an expert.
  * A head that is the token embedding has no weight. src/model/layout.cpp and shard.cpp divide by the same rules: test/models/roles.test.ts compares the two.
@@ -83,14 +91,27 @@ export const modelRoles = {
   "embed.tokens": vocabularyRows,
   "embed.positions": {
     // Learned ones; sinusoidal ones are computed.
-    shape: ({ maxPositions, embedding, hiddenSize }) => [maxPositions + (embedding.positions?.offset ?? 0), hiddenSize],
+    shape: (spec) => [spec.maxPositions + (spec.embedding.positions?.offset ?? 0), embeddedWidth(spec)],
+    division: "rank 0 only",
+  },
+  "embed.token_types": {
+    shape: (spec) => [spec.embedding.tokenTypes?.count ?? 0, embeddedWidth(spec)],
     division: "rank 0 only",
   },
   "embed.projection": { shape: ({ hiddenSize, embedding }) => [hiddenSize, embedding.width], division: "whole" },
-  "embed.norm": hiddenNorm,
+  "embed.norm": { shape: (spec) => [1, embeddedWidth(spec)], division: "whole", isVector: true },
+  "positions.scores": {
+    shape: ({ kinds }) => [Math.max(...kinds.map(buckets)), kinds[0]?.attention.heads ?? 0],
+    division: { by: "columns", unit: "heads" },
+  },
   norm: hiddenNorm,
   "head.projection": { shape: ({ hiddenSize, embedding }) => [embedding.width, hiddenSize], division: "whole" },
-  head: vocabularyRows,
+  "head.dense": { shape: (spec) => [headWidth(spec), spec.hiddenSize], division: "whole" },
+  "head.norm": { shape: (spec) => [1, headWidth(spec)], division: "whole", isVector: true },
+  head: {
+    shape: (spec) => ["count" in spec.output ? spec.output.count : spec.vocabSize, headWidth(spec)],
+    division: (_, { output }) => (output.kind === "logits" ? { by: "rows", unit: "vocabulary" } : "whole"),
+  },
 } as const satisfies Record<string, Role>;
 
 export const layerRoles = {
@@ -165,8 +186,8 @@ export function layerOf(spec: ModelSpec, layer: number | undefined): LayerSpec {
   return spec.kinds[spec.layers[layer ?? 0] ?? 0] as LayerSpec;
 }
 
-export function divisionOf({ division }: Role, layer: LayerSpec): Division {
-  return typeof division === "function" ? division(layer) : division;
+export function divisionOf({ division }: Role, layer: LayerSpec, spec: ModelSpec): Division {
+  return typeof division === "function" ? division(layer, spec) : division;
 }
 
 /** Rows and columns of a role's matrix, of all ranks together; of a bias, 1 row. */
@@ -237,7 +258,7 @@ export function heldShape(
   const { role, isBias, layer } = parseRole(name);
   const [rows, cols] = shapeOf(spec, name);
   const kind = layerOf(spec, layer);
-  const division = divisionOf(role, kind);
+  const division = divisionOf(role, kind, spec);
   if (division === "rank 0 only") return rank === 0 ? [rows, cols] : undefined;
   if (division === "whole" || (isBias && !role.isVector && division.by === "columns")) return [rows, cols];
   const { count } = unitsOf(spec, kind, division.unit, rank, size);

@@ -142,6 +142,8 @@ export interface SamplingParameters {
   frequencyPenalty: number;
 }
 
+export type Pooling = "none" | "first" | "last" | "mean" | "max" | "mean sqrt length" | "weighted mean";
+
 export interface NativeRequest extends SamplingParameters {
   id: number;
   tokens: Int32Array;
@@ -152,8 +154,14 @@ export interface NativeRequest extends SamplingParameters {
   stopTokens: Int32Array;
   /** -1: none; n: the chosen token's and the n largest. */
   logprobs: number;
-  /** Logits at all positions, no new token. */
-  forward: boolean;
+  /** New tokens; or what the head makes (of each token, or of the one that it picks), hidden states, or both of these. */
+  wanted: "tokens" | "head" | "hidden" | "hidden and head";
+  /** (tokens) or null: all 0. */
+  tokenTypes: Int32Array | null;
+  /** How hidden states become one row of them. */
+  pooling: Pooling;
+  /** Tokens before it are left out of pooling. */
+  poolFrom: number;
 }
 
 export interface NativeEngine {
@@ -217,6 +225,7 @@ export type EngineEvent =
       top?: TokenLogprob[];
     }
   | { kind: "done"; id: number; reason: "stop" | "length" | "cancelled" }
-  | { kind: "logits"; id: number; logits: Float32Array }
+  /** Rows of the head, and of hidden states; empty where they were not wanted. */
+  | { kind: "outputs"; id: number; outputs: Float32Array; hidden: Float32Array }
   /** One request failed; the engine goes on. */
   | { kind: "rejected"; id: number; code: string; message: string };

@@ -53,8 +53,12 @@ export interface EmbeddingSpec {
   /** Multiplies tokens' rows, before positions are added (Gemma, Granite). */
   scale?: number;
   positions?: EmbeddingPositions;
+  /** A learned table of so many rows, of which each token's is added (BERT). */
+  tokenTypes?: { count: number };
   /** Behind the embedding (BLOOM). */
   norm?: NormSpec;
+  /** The projection stands behind positions, token types and norm, which are of its width then (ELECTRA, ALBERT); else ahead of them (OPT). */
+  projectsLast?: boolean;
 }
 
 /** Which keys a query at position p sees. */
@@ -66,7 +70,9 @@ export type AttentionMask =
   /** [p - p % size, p] (Llama 4) */
   | { kind: "chunk"; size: number }
   /** All of the sequence (encoders). */
-  | { kind: "full" };
+  | { kind: "full" }
+  /** [p - size, p + size] (ModernBERT) */
+  | { kind: "band"; size: number };
 
 /** Which element of a head turns with element j: j + dims / 2 (Llama, GPT-NeoX), or its neighbour (GPT-J, Cohere). */
 export const rotaryLayouts = ["half", "interleaved"] as const;
@@ -77,7 +83,13 @@ export type AttentionPositions =
   /** The first `dims` elements of each query and key head turn, by the frequencies of ModelSpec.rotaryTables[table]. */
   | { kind: "rotary"; dims: number; layout: (typeof rotaryLayouts)[number]; table: number }
   /** Adds slope * (key position - query position) to the scaled score of each head (Press et al. 2022). */
-  | { kind: "alibi"; slopes: number[] };
+  | { kind: "alibi"; slopes: number[] }
+  /**
+   * Adds a learned score of each head and bucket of distances to the scaled score (MPNet): role positions.scores, one table for all layers.
+   * The distance key position - query position is in bucket bucketOf[distance + n], n = (bucketOf.length - 1) / 2; what is farther away in the
+   * bucket of that end.
+   */
+  | { kind: "buckets"; buckets: number; bucketOf: number[] };
 
 /** What a norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2). */
 export const qkNormSpans = ["head", "row"] as const;
@@ -204,6 +216,8 @@ export interface NormPlacementSpec {
   input: boolean;
   /** Of what a part computes, before it is added (OLMo-2; Gemma-2 has both): roles attn.out_norm and mlp.out_norm. */
   output: boolean;
+  /** Attention reads its input as it is, although `input` is set (the first layer of ModernBERT). */
+  skipsAttention?: boolean;
 }
 
 export interface LayerSpec {
@@ -215,18 +229,38 @@ export interface LayerSpec {
   residualScale?: number;
 }
 
+/** A dense layer ahead of a head, norm(activation(W x + b)): roles head.dense and head.norm. */
+export interface TransformSpec {
+  activation: Activation;
+  norm?: NormSpec;
+}
+
+/** Whose hidden states classes of a sequence are read from: its first token, its last, or the mean of all. */
+export const pickedRows = ["first", "last", "mean"] as const;
+
 /** Scores of all tokens of the vocabulary. */
-export type OutputSpec = {
+export interface LogitsSpec {
   kind: "logits";
   /** The head is the token embedding. */
   tied: boolean;
-  /** Ahead of the head. */
   norm?: NormSpec;
   /** Multiplies logits, behind the head's bias. */
   scale?: number;
   /** logit = softCap tanh(logit / softCap) */
   softCap?: number;
-};
+  /** To the width of the embedding (masked language models). */
+  transform?: TransformSpec;
+}
+
+/** What a model makes of its hidden states; `norm` is theirs, whatever is made of them. */
+export type OutputSpec =
+  | LogitsSpec
+  /** Nothing, or what a pooler makes of the first token's. */
+  | { kind: "hidden"; norm?: NormSpec; pooler?: TransformSpec }
+  /** Scores of classes, of a whole sequence. */
+  | { kind: "classes"; pick: (typeof pickedRows)[number]; count: number; norm?: NormSpec; transform?: TransformSpec }
+  /** Scores of classes, of each token. Where an answer begins and ends is two of them. */
+  | { kind: "token-classes"; count: number; norm?: NormSpec; transform?: TransformSpec };
 
 export interface ModelSpec {
   /** The descriptor's name: "opt", "gpt2", "llama". */
@@ -241,6 +275,8 @@ export interface ModelSpec {
   kinds: LayerSpec[];
   /** layers[i] = index of its kind. */
   layers: number[];
+  /** weightLayers[i] = the layer whose weights layer i has, itself or an earlier one of its kind (ALBERT). Absent: each has its own. */
+  weightLayers?: number[];
   rotaryTables: RotarySpec[];
   output: OutputSpec;
 }

@@ -27,7 +27,7 @@ export function shareOf(spec: ModelSpec, name: string, rank: number, size: numbe
   if (cutOf(name) === "none") return undefined;
   const { role, layer } = parseRole(name);
   const kind = layerOf(spec, layer);
-  const division = divisionOf(role, kind);
+  const division = divisionOf(role, kind, spec);
   if (typeof division === "string") return undefined;
   if (division.unit === "neurons" || division.unit === "sharedNeurons")
     return deal(countUnits(spec, kind, division.unit), rank, size);

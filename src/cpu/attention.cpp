@@ -22,6 +22,8 @@ Range visibleTo(const AttentionMask& mask, int64_t position, int64_t known) {
   if (const auto* window = std::get_if<WindowMask>(&mask))
     return {std::max<int64_t>(0, position - window->size + 1), position + 1};
   if (const auto* chunk = std::get_if<ChunkMask>(&mask)) return {position - position % chunk->size, position + 1};
+  if (const auto* band = std::get_if<BandMask>(&mask))
+    return {std::max<int64_t>(0, position - band->size), std::min(known, position + band->size + 1)};
   return {0, std::holds_alternative<FullMask>(mask) ? known : position + 1};
 }
 
@@ -146,6 +148,7 @@ void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuAc
   attention.scale = call.scale;
   attention.softCap = call.softCap;
   attention.alibi = std::holds_alternative<AlibiPositions>(call.positions);
+  attention.buckets = call.distanceScores != nullptr;
   attention.sinks = call.sinks != nullptr;
   attention.scratch = scratch(worker, 2 * kQueryTile * attention.headDimPadded);
   attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
@@ -159,6 +162,7 @@ void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuAc
     attention.limits[q] = visible.end;
     attention.positions[q] = position;
     if (attention.alibi) attention.slopes[q] = dataOf(call.slopes)[head];
+    if (attention.buckets) attention.distanceScores[q] = dataOf(call.distanceScores) + (2 * head + 1) * call.reach;
     if (attention.sinks) attention.sink[q] = dataOf(call.sinks)[head];
     attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
   }

@@ -96,6 +96,18 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void addTokenTypes(const Step& step, const Matrix& table, Activations& out) override {
+    const int64_t cols = table.cols();
+    std::vector<float> rows(static_cast<size_t>(table.rows() * cols));
+    for (int64_t type = 0; type < table.rows(); ++type)
+      cpu(table).readRow(type, &rows[static_cast<size_t>(type * cols)]);
+    pool_.forEach(step.rows, [&](int64_t row, int) {
+      const float* type = &rows[static_cast<size_t>(step.tokenTypes[row] * cols)];
+      float* target = cpu(out).row(row);
+      for (int64_t k = 0; k < cols; ++k) target[k] += type[k];
+    });
+  }
+
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
   void prepareGroup(const GroupShapes& shapes) override;
   void sumRanks(int64_t rows, const Norm* next, Activations& x) override;
@@ -174,6 +186,28 @@ class CpuBackend final : public Backend {
   void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     for (int64_t i = 0; i < count; ++i)
       std::copy_n(cpu(in).row(step.wantedRows[static_cast<size_t>(first + i)]), cpu(in).stride(), cpu(out).row(i));
+  }
+  void averageRows(const Step& step, int64_t first, int64_t count, const Norm* norm, const Activations& in,
+                   Activations& out) override {
+    const int64_t cols = in.cols(), stride = cpu(in).stride();
+    pool_.forEach(count, [&](int64_t i, int worker) {
+      const int64_t wanted = step.wantedRows[static_cast<size_t>(first + i)];
+      const auto slice = std::find_if(step.sequences.begin(), step.sequences.end(), [&](const SequenceSlice& one) {
+        return wanted >= one.firstRow && wanted < one.firstRow + one.rowCount;
+      });
+      float* normed = Scratch::take(scratch_[static_cast<size_t>(worker)].normed, kFewRows * stride);
+      float* mean = cpu(out).row(i);
+      std::fill_n(mean, cols, 0.0f);
+      for (int64_t row = slice->firstRow; row < slice->firstRow + slice->rowCount; ++row) {
+        const float* source = cpu(in).row(row);
+        if (norm) {
+          normRow(*norm, cols, source, normed);
+          source = normed;
+        }
+        for (int64_t k = 0; k < cols; ++k) mean[k] += source[k];
+      }
+      for (int64_t k = 0; k < cols; ++k) mean[k] /= static_cast<float>(slice->rowCount);
+    });
   }
   void readRows(const Activations& in, int64_t rows, float* host) override {
     pool_.forEach(rows, [&](int64_t row, int) { std::copy_n(cpu(in).row(row), in.cols(), host + row * in.cols()); });

@@ -76,7 +76,8 @@ struct SumRows {
 constexpr int64_t kQueryTile = 6;
 
 // Queries of one KV head that see tokens [firsts[q], limits[q]) of a sequence, one at least.
-// out[q] = softmax(f(scale q k^T)) v, f(score) = softCap tanh(score / softCap) + slopes[q] (token - positions[q]).
+// out[q] = softmax(f(scale q k^T)) v, f(score) = softCap tanh(score / softCap) + slopes[q] (token - positions[q]), or
+// with distanceScores[q][token - positions[q]] as the last term.
 struct PagedAttention {
   const float* cache =
       nullptr;             // pages of this layer and KV head: K (headDimPadded, kLanes), then V (kLanes, headDimPadded)
@@ -84,15 +85,17 @@ struct PagedAttention {
   const int32_t* pages = nullptr;  // page table
   int64_t headDimPadded = 0;
   float scale = 1;
-  float softCap = 0;    // 0 = off
-  bool alibi = false;   // whether there are slopes
-  bool sinks = false;   // whether each softmax has one weight more, e^sink, of a value that is zero
-  int64_t queries = 0;  // <= kQueryTile
+  float softCap = 0;     // 0 = off
+  bool alibi = false;    // whether there are slopes
+  bool buckets = false;  // whether there are distanceScores
+  bool sinks = false;    // whether each softmax has one weight more, e^sink, of a value that is zero
+  int64_t queries = 0;   // <= kQueryTile
   const float* query[kQueryTile] = {};
   int64_t firsts[kQueryTile] = {};
   int64_t limits[kQueryTile] = {};
   int64_t positions[kQueryTile] = {};
   float slopes[kQueryTile] = {};
+  const float* distanceScores[kQueryTile] = {};  // of distance 0; those of all tokens of a page may be read
   float sink[kQueryTile] = {};
   float* out[kQueryTile] = {};  // (headDim)
   int64_t headDim = 0;

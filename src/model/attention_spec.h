@@ -21,7 +21,16 @@ struct ChunkMask {
 };
 // All of the sequence (encoders).
 struct FullMask {};
-using AttentionMask = std::variant<CausalMask, WindowMask, ChunkMask, FullMask>;
+// [p - size, p + size] (ModernBERT).
+struct BandMask {
+  int64_t size = 0;
+};
+using AttentionMask = std::variant<CausalMask, WindowMask, ChunkMask, FullMask, BandMask>;
+
+// Whether queries see later tokens: a sequence has to be in a step as a whole then.
+inline bool seesLater(const AttentionMask& mask) {
+  return std::holds_alternative<FullMask>(mask) || std::holds_alternative<BandMask>(mask);
+}
 
 // Which element of a head turns with element j: j + dims / 2 (Llama, GPT-NeoX) or its neighbour (GPT-J, Cohere).
 enum class RotaryLayout : uint8_t { kHalf, kInterleaved };
@@ -38,7 +47,14 @@ struct RotaryPositions {
 struct AlibiPositions {
   std::vector<float> slopes;  // (heads) of the whole model
 };
-using AttentionPositions = std::variant<NoPositions, RotaryPositions, AlibiPositions>;
+// Adds a learned score of each head and bucket of distances to the scaled score (Raffel et al. 2020; MPNet). The
+// distance key position - query position is in bucket bucketOf[distance + bucketOf.size() / 2]; what is farther away
+// than the table reaches is in the bucket of its end.
+struct BucketPositions {
+  int64_t buckets = 0;
+  std::vector<int32_t> bucketOf;  // an odd number
+};
+using AttentionPositions = std::variant<NoPositions, RotaryPositions, AlibiPositions, BucketPositions>;
 
 // What the norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2).
 enum class QkNormSpan : uint8_t { kHead, kRow };

@@ -25,15 +25,32 @@ MatrixLayout tokensLayout(const ModelSpec& spec, const Shard& shard) {
 }
 
 MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard) {
-  return rowsOf("head", spec.vocabSize, spec.embedding.width, shard.vocab);
+  const HeadSpec head = spec.head();
+  return rowsOf("head", head.columns, head.width, head.isVocabulary ? shard.vocab : Range{0, head.columns});
+}
+
+MatrixLayout transformLayout(const ModelSpec& spec) {
+  return plainLayout("head.dense", spec.head().width, spec.hiddenSize);
+}
+
+MatrixLayout scoresLayout(const ModelSpec& spec, const Shard& shard) {
+  const LayerSpec* kind = bucketKind(spec);
+  const LayerShard& held = shard.kinds[static_cast<size_t>(kind - spec.kinds.data())];
+  return colsOf("positions.scores", std::get<BucketPositions>(kind->attention.positions).buckets, kind->attention.heads,
+                held.heads);
 }
 
 MatrixLayout positionsLayout(const ModelSpec& spec) {
   const EmbeddingPositions& positions = *spec.embedding.positions;
-  MatrixLayout layout = plainLayout("embed.positions", spec.maxPositions + positionOffset(positions), spec.hiddenSize);
+  MatrixLayout layout =
+      plainLayout("embed.positions", spec.maxPositions + positionOffset(positions), spec.embeddedWidth());
   // Nothing says that the model was trained with sines of 16 bits.
   layout.exact = std::holds_alternative<SinusoidalPositions>(positions);
   return layout;
+}
+
+MatrixLayout tokenTypesLayout(const ModelSpec& spec) {
+  return plainLayout("embed.token_types", spec.embedding.tokenTypes, spec.embeddedWidth());
 }
 
 static const LayerShard& layerShard(const ModelSpec& spec, const Shard& shard, int64_t layer) {
@@ -234,16 +251,24 @@ bool holdsPositions(const ModelSpec& spec, const Shard& shard) {
   return spec.embedding.positions.has_value() && shard.rank == 0;
 }
 
+bool holdsTokenTypes(const ModelSpec& spec, const Shard& shard) {
+  return spec.embedding.tokenTypes > 0 && shard.rank == 0;
+}
+
 std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard) {
   std::vector<MatrixLayout> layouts = {tokensLayout(spec, shard)};
-  if (!spec.logits().tied) layouts.push_back(headLayout(spec, shard));
+  const HeadSpec head = spec.head();
+  if (head.hasMatrix && !head.isTied) layouts.push_back(headLayout(spec, shard));
+  if (head.transform) layouts.push_back(transformLayout(spec));
   if (holdsPositions(spec, shard) && std::holds_alternative<LearnedPositions>(*spec.embedding.positions))
     layouts.push_back(positionsLayout(spec));
-  if (spec.projectsEmbedding()) {
+  if (holdsTokenTypes(spec, shard)) layouts.push_back(tokenTypesLayout(spec));
+  if (bucketKind(spec)) layouts.push_back(scoresLayout(spec, shard));
+  if (spec.projectsEmbedding())
     layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embedding.width));
-    layouts.push_back(plainLayout("head.projection", spec.embedding.width, spec.hiddenSize));
-  }
+  if (spec.projectsHead()) layouts.push_back(plainLayout("head.projection", spec.embedding.width, spec.hiddenSize));
   for (int64_t n = 0; n < spec.layerCount(); ++n) {
+    if (spec.weightLayer(n) != n) continue;
     const auto* experts = std::get_if<ExpertsFeedForward>(&spec.layer(n).feedForward);
     layouts.push_back(outputLayout(spec, shard, n));
     if (const auto& latent = spec.layer(n).attention.latent) {

@@ -39,6 +39,10 @@ MatrixLayout plainLayout(const std::string& role, int64_t rows, int64_t cols);
 MatrixLayout tokensLayout(const ModelSpec& spec, const Shard& shard);
 MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard);
 MatrixLayout positionsLayout(const ModelSpec& spec);
+MatrixLayout tokenTypesLayout(const ModelSpec& spec);
+MatrixLayout transformLayout(const ModelSpec& spec);
+// Of a model with learned scores of distances.
+MatrixLayout scoresLayout(const ModelSpec& spec, const Shard& shard);
 MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
@@ -78,6 +82,7 @@ AttentionShape attentionShape(const ModelSpec& spec, const Shard& shard, int64_t
 
 // Whether the rank holds the table of positions: one does, since embeddings are summed over ranks.
 bool holdsPositions(const ModelSpec& spec, const Shard& shard);
+bool holdsTokenTypes(const ModelSpec& spec, const Shard& shard);
 
 // All matrices of a rank.
 std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard);

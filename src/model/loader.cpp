@@ -17,7 +17,8 @@ namespace shardspeed {
 size_t ModelWeights::bytes() const {
   size_t total = 0;
   auto add = [&](const std::unique_ptr<Matrix>& matrix) { total += matrix ? matrix->bytes() : 0; };
-  for (const auto* matrix : {&tokens, &positions, &embedProjection.weight, &headProjection.weight, &head.weight})
+  for (const auto* matrix : {&tokens, &positions, &tokenTypes, &embedProjection.weight, &headProjection.weight,
+                             &transform.weight, &head.weight})
     add(*matrix);
   for (const LayerWeights& layer : layers) {
     for (const auto* linear : {&layer.attention.qkv, &layer.attention.output}) add(linear->weight);
@@ -84,25 +85,63 @@ class Loader {
       weights.positions = positions();
     else if (spec_.embedding.positions)
       used_.insert("embed.positions.weight");  // rank 0's
-    if (spec_.projectsEmbedding()) {
+    if (holdsTokenTypes(spec_, shard_))
+      weights.tokenTypes = matrix(tokenTypesLayout(spec_));
+    else if (spec_.embedding.tokenTypes > 0)
+      used_.insert("embed.token_types.weight");
+    if (spec_.projectsEmbedding())
       weights.embedProjection = linear(plainLayout("embed.projection", spec_.hiddenSize, spec_.embedding.width));
-      weights.headProjection = linear(plainLayout("head.projection", spec_.embedding.width, spec_.hiddenSize));
-    }
-    if (spec_.embedding.norm) fillNorm(weights.embeddingNorm, *spec_.embedding.norm, "embed.norm");
-    const LogitsOutput& logits = spec_.logits();
-    if (logits.norm) fillNorm(weights.finalNorm, *logits.norm, "norm");
-    const MatrixLayout head = headLayout(spec_, shard_);
-    if (!logits.tied) weights.head.weight = matrix(head);
-    weights.head.bias = bias(head);
+    if (spec_.embedding.norm)
+      fillNorm(weights.embeddingNorm, *spec_.embedding.norm, "embed.norm", spec_.embeddedWidth());
+    buildHead(weights, spec_.head());
+    weights.distanceScores = distanceScores();
     weights.layers.resize(spec_.layers.size());
-    for (int64_t n = 0; n < spec_.layerCount(); ++n) buildLayer(weights.layers[static_cast<size_t>(n)], n);
+    for (int64_t n = 0; n < spec_.layerCount(); ++n)
+      if (spec_.weightLayer(n) == n) buildLayer(weights.layers[static_cast<size_t>(n)], n);
+  }
+
+  void buildHead(ModelWeights& weights, const HeadSpec& head) {
+    if (spec_.projectsHead())
+      weights.headProjection = linear(plainLayout("head.projection", spec_.embedding.width, spec_.hiddenSize));
+    if (head.norm) fillNorm(weights.finalNorm, *head.norm, "norm", spec_.hiddenSize);
+    if (head.transform) {
+      weights.transform = linear(transformLayout(spec_));
+      if (head.transform->norm) fillNorm(weights.transformNorm, *head.transform->norm, "head.norm", head.width);
+    }
+    if (!head.hasMatrix) return;
+    const MatrixLayout layout = headLayout(spec_, shard_);
+    if (!head.isTied) weights.head.weight = matrix(layout);
+    weights.head.bias = bias(layout);
+  }
+
+  // The score of each distance, of the rank's heads.
+  std::unique_ptr<Vector> distanceScores() {
+    const LayerSpec* kind = bucketKind(spec_);
+    if (!kind) return nullptr;
+    const auto& [buckets, bucketOf] = std::get<BucketPositions>(kind->attention.positions);
+    const MatrixLayout layout = scoresLayout(spec_, shard_);
+    const Range held = layout.source;
+    const auto rows = reader("positions.scores.weight", layout.rows, layout.roleCols, {0, layout.rows}, held);
+    if (!rows) throw Error("ERR_CHECKPOINT", "the weight role positions.scores.weight is missing");
+    std::vector<float> scores(static_cast<size_t>(buckets * held.count));
+    rows->read(0, buckets, DType::kF32, scores.data());
+    vectorBytes_ += buckets * rows->storedRowBytes();
+    const int64_t reach = distanceReach(spec_), farthest = static_cast<int64_t>(bucketOf.size()) / 2;
+    std::vector<float> values;
+    for (int64_t head = 0; head < held.count; ++head)
+      for (int64_t distance = -reach; distance < reach; ++distance) {
+        const int64_t known = std::clamp(distance, -farthest, farthest);
+        const int64_t bucket = bucketOf[static_cast<size_t>(known + farthest)];
+        values.push_back(scores[static_cast<size_t>(bucket * held.count + head)]);
+      }
+    return backend_.makeVector(values.data(), static_cast<int64_t>(values.size()));
   }
 
   void buildLayer(LayerWeights& layer, int64_t n) {
     const LayerSpec& kind = spec_.layer(n);
-    const auto& [norm, input, output] = kind.norms;
+    const auto& [norm, input, output, skipsAttention] = kind.norms;
     const bool behindSums = kind.residual == Residual::kPostNorm;
-    if (input || behindSums) fillNorm(layer.attentionNorm, norm, layerRole(n, "attn.norm"));
+    if ((input || behindSums) && !skipsAttention) fillNorm(layer.attentionNorm, norm, layerRole(n, "attn.norm"));
     if (const auto& latent = kind.attention.latent)
       layer.attention.latent = buildLatent(*latent, n);
     else
@@ -142,7 +181,7 @@ class Loader {
     experts.up = linear(expertsUpLayout(spec_, shard_, n));
     experts.down = linear(expertsDownLayout(spec_, shard_, n));
     if (spec.shared)
-      experts.shared = {linear(sharedUpLayout(spec_, shard_, n)), linear(sharedDownLayout(spec_, shard_, n))};
+      experts.shared = {linear(sharedUpLayout(spec_, shard_, n)), linear(sharedDownLayout(spec_, shard_, n)), {}};
     return experts;
   }
 
@@ -251,7 +290,10 @@ class Loader {
     norm.norm = {spec.kind, spec.epsilon, norm.weight.get(), norm.bias.get()};
   }
   void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role) {
-    fillNorm(norm, spec, {role, spec_.hiddenSize, {0, spec_.hiddenSize}});
+    fillNorm(norm, spec, role, spec_.hiddenSize);
+  }
+  void fillNorm(NormWeights& norm, const NormSpec& spec, const std::string& role, int64_t width) {
+    fillNorm(norm, spec, VectorLayout{role, width, {0, width}});
   }
 
   void fillAttentionVectors(AttentionWeights& attention, const AttentionSpec& spec, int64_t n) {

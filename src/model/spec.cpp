@@ -34,4 +34,56 @@ int64_t dynamicOriginalPositions(const ModelSpec& spec) {
   return least;
 }
 
+namespace {
+
+template <typename Output>
+HeadSpec headOf(const Output& output, const ModelSpec& spec, bool hasMatrix, int64_t columns, bool isVocabulary,
+                const std::optional<TransformSpec>& transform) {
+  HeadSpec head;
+  head.columns = columns;
+  head.hasMatrix = hasMatrix;
+  head.isVocabulary = isVocabulary;
+  head.norm = output.norm ? &*output.norm : nullptr;
+  head.transform = transform ? &*transform : nullptr;
+  head.width = isVocabulary || !spec.embedding.projectsLast ? spec.embedding.width : spec.hiddenSize;
+  if (!hasMatrix) head.width = spec.hiddenSize;
+  return head;
+}
+
+}  // namespace
+
+HeadSpec ModelSpec::head() const {
+  if (const auto* hidden = std::get_if<HiddenOutput>(&output))
+    return headOf(*hidden, *this, false, hidden->pooler ? hiddenSize : 0, false, hidden->pooler);
+  if (const auto* classes = std::get_if<ClassesOutput>(&output))
+    return headOf(*classes, *this, true, classes->count, false, classes->transform);
+  if (const auto* classes = std::get_if<TokenClassesOutput>(&output))
+    return headOf(*classes, *this, true, classes->count, false, classes->transform);
+  const auto& logits = std::get<LogitsOutput>(output);
+  HeadSpec head = headOf(logits, *this, true, vocabSize, true, logits.transform);
+  head.isTied = logits.tied;
+  return head;
+}
+
+bool ModelSpec::projectsHead() const {
+  return projectsEmbedding() && !embedding.projectsLast && head().hasMatrix && !head().transform;
+}
+
+const LayerSpec* bucketKind(const ModelSpec& spec) {
+  for (const LayerSpec& kind : spec.kinds)
+    if (std::holds_alternative<BucketPositions>(kind.attention.positions)) return &kind;
+  return nullptr;
+}
+
+int64_t distanceReach(const ModelSpec& spec) {
+  constexpr int64_t kWhole = 64;
+  return (spec.maxPositions + kWhole) / kWhole * kWhole;
+}
+
+bool seesLater(const ModelSpec& spec) {
+  for (const LayerSpec& kind : spec.kinds)
+    if (seesLater(kind.attention.mask)) return true;
+  return false;
+}
+
 }  // namespace shardspeed

@@ -78,7 +78,9 @@ struct EmbeddingSpec {
   int64_t width = 0;  // of a row; another than hiddenSize means a projection behind it and one before the head
   float scale = 1;    // multiplies tokens' rows, before positions are added (Gemma, Granite)
   std::optional<EmbeddingPositions> positions;
+  int64_t tokenTypes = 0;        // rows of a learned table of which each token's is added (BERT); 0 = none
   std::optional<NormSpec> norm;  // behind it (BLOOM)
+  bool projectsLast = false;     // behind positions, token types and norm, which are of its width then (ELECTRA)
 };
 
 // Norms of queries and keys.
@@ -187,8 +189,9 @@ enum class Residual : uint8_t {
 
 struct NormPlacementSpec {
   NormSpec norm;
-  bool input = true;    // ahead of each part
-  bool output = false;  // of what a part computes, before it is added (OLMo-2; Gemma-2 has both)
+  bool input = true;            // ahead of each part
+  bool output = false;          // of what a part computes, before it is added (OLMo-2; Gemma-2 has both)
+  bool skipsAttention = false;  // attention reads its input as it is, although input is set (ModernBERT's first layer)
 };
 
 struct LayerSpec {
@@ -199,14 +202,51 @@ struct LayerSpec {
   float residualScale = 1;  // multiplies what a part computes, behind its output norm (Granite)
 };
 
+// A dense layer ahead of a head: norm(activation(W x + b)).
+struct TransformSpec {
+  ActivationKind activation = ActivationKind::kNone;
+  std::optional<NormSpec> norm;
+};
+
 // Scores of all tokens of the vocabulary.
 struct LogitsOutput {
-  bool tied = false;             // the head is the token embedding
-  std::optional<NormSpec> norm;  // ahead of the head
-  float scale = 1;               // multiplies logits, behind the head's bias
-  float softCap = 0;             // logit = softCap tanh(logit / softCap); 0 = off
+  bool tied = false;                       // the head is the token embedding
+  std::optional<NormSpec> norm;            // ahead of the head
+  float scale = 1;                         // multiplies logits, behind the head's bias
+  float softCap = 0;                       // logit = softCap tanh(logit / softCap); 0 = off
+  std::optional<TransformSpec> transform;  // to the width of the embedding (masked language models)
 };
-using OutputSpec = std::variant<LogitsOutput>;
+// Hidden states alone. What a pooler makes of the first token's is a head of its own.
+struct HiddenOutput {
+  std::optional<NormSpec> norm;
+  std::optional<TransformSpec> pooler;
+};
+enum class PickedRow : uint8_t { kFirst, kLast, kMean };
+// Scores of classes for the whole sequence, of one of its tokens or of the mean of all.
+struct ClassesOutput {
+  PickedRow pick = PickedRow::kFirst;
+  int64_t count = 0;
+  std::optional<NormSpec> norm;
+  std::optional<TransformSpec> transform;
+};
+// Scores of classes for each token.
+struct TokenClassesOutput {
+  int64_t count = 0;
+  std::optional<NormSpec> norm;
+  std::optional<TransformSpec> transform;
+};
+using OutputSpec = std::variant<LogitsOutput, HiddenOutput, ClassesOutput, TokenClassesOutput>;
+
+// What the kinds of outputs have in common.
+struct HeadSpec {
+  int64_t columns = 0;                       // of a row of output; 0 = there is none but the hidden states
+  bool hasMatrix = false;                    // and not only a transform
+  bool isTied = false;                       // the matrix is the token embedding
+  bool isVocabulary = false;                 // its rows are divided among ranks
+  const NormSpec* norm = nullptr;            // of the hidden states, null = none
+  const TransformSpec* transform = nullptr;  // null = none
+  int64_t width = 0;                         // of what the matrix reads
+};
 
 struct ModelSpec {
   std::string family;
@@ -216,15 +256,33 @@ struct ModelSpec {
   EmbeddingSpec embedding;
   std::vector<LayerSpec> kinds;
   std::vector<int32_t> layers;           // layers[i] = index of its kind
+  std::vector<int32_t> weightLayers;     // the layer whose weights layer i has, i or an earlier one; empty = its own
   std::vector<RotarySpec> rotaryTables;  // RotaryPositions::table is an index into these
   OutputSpec output;
 
   int64_t layerCount() const { return static_cast<int64_t>(layers.size()); }
   size_t kindOf(int64_t layer) const { return static_cast<size_t>(layers[static_cast<size_t>(layer)]); }
   const LayerSpec& layer(int64_t index) const { return kinds[kindOf(index)]; }
+  int64_t weightLayer(int64_t index) const {
+    return weightLayers.empty() ? index : weightLayers[static_cast<size_t>(index)];
+  }
   bool projectsEmbedding() const { return embedding.width != hiddenSize; }
+  // Of positions, token types and norm.
+  int64_t embeddedWidth() const { return embedding.projectsLast ? embedding.width : hiddenSize; }
+  bool projectsHead() const;
+  // Of a model that makes tokens.
   const LogitsOutput& logits() const { return std::get<LogitsOutput>(output); }
+  HeadSpec head() const;
 };
+
+// The layer kind whose learned scores of distances all kinds with such positions share; null = there are none.
+const LayerSpec* bucketKind(const ModelSpec& spec);
+// More than any distance in a sequence, with the rest of a page.
+int64_t distanceReach(const ModelSpec& spec);
+
+// Whether some layer's queries see later tokens: sequences are computed in one step each then, and nothing is kept of
+// their keys and values.
+bool seesLater(const ModelSpec& spec);
 
 // Past so many tokens the rotary frequencies depend on a sequence's length, and what was computed for a shorter one is
 // of no use; 0 = never.

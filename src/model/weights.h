@@ -64,14 +64,19 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  std::unique_ptr<Matrix> tokens;     // (vocab, embedding)
-  std::unique_ptr<Matrix> positions;  // (positions + offset, hidden), null where none are added
-  Linear embedProjection;             // (hidden, embedding), null where embedding = hidden
-  Linear headProjection;              // (embedding, hidden), likewise
+  std::unique_ptr<Matrix> tokens;      // (vocab, embedding)
+  std::unique_ptr<Matrix> positions;   // (positions + offset, hidden), null where none are added
+  std::unique_ptr<Matrix> tokenTypes;  // (types, hidden), null where there are none
+  Linear embedProjection;              // (hidden, embedding), null where embedding = hidden
+  Linear headProjection;               // (embedding, hidden), likewise
   NormWeights embeddingNorm;
   NormWeights finalNorm;
+  Linear transform;  // (width of the head, hidden), null where the head has none
+  NormWeights transformNorm;
   Linear head;  // (vocab, embedding); null weight = tied to tokens
-  std::vector<LayerWeights> layers;
+  // (heads of the rank, 2 distanceReach()), see AttentionCall; null where positions are no buckets.
+  std::unique_ptr<Vector> distanceScores;
+  std::vector<LayerWeights> layers;  // those that share another layer's are empty
 
   const Matrix& headMatrix() const { return head.weight ? *head.weight : *tokens; }
   size_t bytes() const;

@@ -2,18 +2,32 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <string>
 #include <utility>
 
+#include "runtime/pooling.h"
+
 namespace shardspeed {
+
+HeadRows headRows(const ModelSpec& spec) {
+  if (std::holds_alternative<HiddenOutput>(spec.output)) return HeadRows::kFirst;
+  const auto* classes = std::get_if<ClassesOutput>(&spec.output);
+  if (!classes) return HeadRows::kAll;
+  return classes->pick == PickedRow::kFirst ? HeadRows::kFirst : HeadRows::kLast;
+}
 
 Driver::Driver(const EngineOptions& options, Rank& rank, const EventSink& sink)
     : options_(options),
+      head_(options.spec.head()),
+      headRows_(headRows(options.spec)),
       rank_(rank),
       sink_(sink),
       scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec),
-                  longOriginalPositions(options.spec)}) {
-  outputs_.sink = [this](int64_t first, int64_t count, float* logits) { takeLogits(first, count, logits); };
+                  longOriginalPositions(options.spec), seesLater(options.spec),
+                  options.spec.embedding.tokenTypes > 0}) {
+  outputs_.sink = [this](int64_t first, int64_t count, float* rows) { takeHead(first, count, rows); };
+  outputs_.hiddenSink = [this](int64_t first, int64_t count, float* rows) { takeHidden(first, count, rows); };
   stats_.kvPagesTotal = options.kvCachePages;
   stats_.memory = rank.memory();
 }
@@ -58,7 +72,7 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
 
 // False if the engine was stopped meanwhile.
 bool Driver::compute() {
-  wantLogits();
+  wantRows();
   sampled_.assign(outputs_.samplers.size(), {});
   sound_.assign(owners_.size(), 1);
   outputs_.sampled = sampled_.data();
@@ -69,7 +83,8 @@ bool Driver::compute() {
   for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
   rejectUnsound();
   for (Sequence* sequence : scheduled_.sequences)
-    if (sequence->forward && sequence->pending() == 0 && !isFinished(*sequence)) finishForward(*sequence);
+    if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
+      finishOutputs(*sequence);
   // Removed last, since the step points to them.
   for (const int64_t id : finished_) scheduler_.remove(id);
   finished_.clear();
@@ -77,45 +92,79 @@ bool Driver::compute() {
   return true;
 }
 
-// Rows to sample from come first, then the rows of forward().
-void Driver::wantLogits() {
+// Rows to sample from come first, then other outputs of the head, then hidden states.
+void Driver::wantRows() {
   owners_.clear();
   outputs_.samplers.clear();
-  scheduled_.step.wantedRows.clear();
-  for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
-    Sequence* sequence = scheduled_.sequences[i];
-    const SequenceSlice& slice = scheduled_.step.sequences[i];
-    if (sequence->forward || sequence->pending() > 0) continue;
+  Step& step = scheduled_.step;
+  step.wantedRows.clear();
+  const auto each = [&](auto&& use) {
+    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) use(scheduled_.sequences[i], step.sequences[i]);
+  };
+  each([&](Sequence* sequence, const SequenceSlice& slice) {
+    if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0) return;
     outputs_.samplers.push_back(&sequence->sampler.state());
-    want(slice.firstRow + slice.rowCount - 1, sequence, sequence->length() - 1);
-  }
-  for (size_t i = 0; i < scheduled_.sequences.size(); ++i) {
-    Sequence* sequence = scheduled_.sequences[i];
-    const SequenceSlice& slice = scheduled_.step.sequences[i];
-    if (!sequence->forward) continue;
-    sequence->logits.resize(static_cast<size_t>(sequence->promptLength * options_.spec.vocabSize));
-    for (int64_t row = 0; row < slice.rowCount; ++row) want(slice.firstRow + row, sequence, slice.contextLength + row);
-  }
+    want(slice, slice.rowCount - 1, sequence);
+  });
+  each([&](Sequence* sequence, const SequenceSlice& slice) {
+    if (sequence->wantsHead() && head_.columns > 0) wantHeadRows(sequence, slice);
+  });
+  const size_t headRows = step.wantedRows.size();
+  each([&](Sequence* sequence, const SequenceSlice& slice) {
+    if (sequence->wantsHidden()) wantHiddenRows(sequence, slice);
+  });
+  step.hiddenRows = static_cast<int64_t>(step.wantedRows.size() - headRows);
 }
 
-void Driver::want(int64_t row, Sequence* sequence, int64_t position) {
-  scheduled_.step.wantedRows.push_back(static_cast<int32_t>(row));
-  owners_.push_back({sequence, position});
+void Driver::wantHeadRows(Sequence* sequence, const SequenceSlice& slice) {
+  const int64_t rows = headRows_ == HeadRows::kAll ? sequence->promptLength : 1;
+  sequence->outputs.resize(static_cast<size_t>(rows * head_.columns));
+  if (headRows_ == HeadRows::kFirst && slice.contextLength == 0) want(slice, 0, sequence);
+  if (headRows_ == HeadRows::kLast && sequence->pending() == 0) want(slice, slice.rowCount - 1, sequence);
+  for (int64_t row = 0; headRows_ == HeadRows::kAll && row < slice.rowCount; ++row) want(slice, row, sequence);
 }
 
-void Driver::takeLogits(int64_t first, int64_t count, float* logits) {
-  const int64_t vocab = options_.spec.vocabSize;
+void Driver::wantHiddenRows(Sequence* sequence, const SequenceSlice& slice) {
+  const int64_t rows = sequence->pooling == Pooling::kNone ? sequence->promptLength : 1;
+  sequence->hidden.resize(static_cast<size_t>(rows * options_.spec.hiddenSize));
+  for (int64_t row = 0; row < slice.rowCount; ++row)
+    if (isPooled(*sequence, slice.contextLength + row)) want(slice, row, sequence);
+}
+
+void Driver::want(const SequenceSlice& slice, int64_t row, Sequence* sequence) {
+  scheduled_.step.wantedRows.push_back(static_cast<int32_t>(slice.firstRow + row));
+  owners_.push_back({sequence, slice.contextLength + row});
+}
+
+void Driver::takeHead(int64_t first, int64_t count, float* rows) {
+  const int64_t columns = head_.columns;
   rank_.pool().forEach(count, [&](int64_t i, int) {
     const auto index = static_cast<size_t>(first + i);
-    const Owner& owner = owners_[index];
-    float* row = logits + i * vocab;
-    if (owner.sequence->forward) {
-      sound_[index] = canChoose(row, vocab) ? 1 : 0;
-      std::copy(row, row + vocab, owner.sequence->logits.begin() + owner.position * vocab);
-    } else {
-      sampled_[index] = owner.sequence->sampler.sample(row, vocab);
+    const auto& [sequence, position] = owners_[index];
+    float* row = rows + i * columns;
+    if (sequence->wanted == Wanted::kTokens) {
+      sampled_[index] = sequence->sampler.sample(row, columns);
+      return;
     }
+    sound_[index] = canChoose(row, columns) ? 1 : 0;
+    const int64_t at = headRows_ == HeadRows::kAll ? position : 0;
+    std::copy(row, row + columns, sequence->outputs.begin() + at * columns);
   });
+}
+
+// One row after another: what is pooled adds up in the order of the tokens.
+void Driver::takeHidden(int64_t first, int64_t count, const float* rows) {
+  const int64_t columns = options_.spec.hiddenSize;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto index = static_cast<size_t>(scheduled_.step.headRows() + first + i);
+    const auto& [sequence, position] = owners_[index];
+    const float* row = rows + i * columns;
+    sound_[index] = std::all_of(row, row + columns, [](float value) { return std::isfinite(value); }) ? 1 : 0;
+    if (sequence->pooling == Pooling::kNone)
+      std::copy(row, row + columns, sequence->hidden.begin() + position * columns);
+    else
+      addPooled(*sequence, position, row, columns);
+  }
 }
 
 void Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
@@ -137,7 +186,7 @@ void Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
   finished_.push_back(sequence.id);
 }
 
-// Sequences of forward() whose rows of this step hold NaN or infinity, each once.
+// Sequences whose outputs of this step hold NaN or infinity, each once.
 void Driver::rejectUnsound() {
   for (size_t i = sampled_.size(); i < owners_.size(); ++i)
     if (sound_[i] == 0 && !isFinished(*owners_[i].sequence)) reject(*owners_[i].sequence, owners_[i].position + 1);
@@ -151,16 +200,18 @@ void Driver::reject(const Sequence& sequence, int64_t tokens) {
   Event event{EventKind::kRejected};
   event.id = sequence.id;
   event.code = "ERR_NUMERIC";
-  event.message = "The model computed infinity or NaN as a logit behind " + std::to_string(tokens) +
+  event.message = "The model computed infinity or NaN behind " + std::to_string(tokens) +
                   " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
   emit(std::move(event));
   finished_.push_back(sequence.id);
 }
 
-void Driver::finishForward(Sequence& sequence) {
-  Event event{EventKind::kLogits};
+void Driver::finishOutputs(Sequence& sequence) {
+  Event event{EventKind::kOutputs};
   event.id = sequence.id;
-  event.logits = std::move(sequence.logits);
+  finishPooling(sequence);
+  event.outputs = std::move(sequence.outputs);
+  event.hidden = std::move(sequence.hidden);
   emit(std::move(event));
   finished_.push_back(sequence.id);
 }

@@ -10,6 +10,10 @@
 
 namespace shardspeed {
 
+// Of which tokens of a sequence the head makes something.
+enum class HeadRows : uint8_t { kAll, kFirst, kLast };
+HeadRows headRows(const ModelSpec& spec);
+
 // Rank 0's work beside computing: chooses the sequences of each step and the next tokens, and reports events.
 class Driver {
  public:
@@ -35,16 +39,21 @@ class Driver {
   void emit(Event&& event) { events_.push_back(std::move(event)); }
   void emitDone(int64_t id, FinishReason reason);
   bool compute();
-  void wantLogits();
-  void want(int64_t row, Sequence* sequence, int64_t position);
-  void takeLogits(int64_t first, int64_t count, float* logits);
+  void wantRows();
+  void wantHeadRows(Sequence* sequence, const SequenceSlice& slice);
+  void wantHiddenRows(Sequence* sequence, const SequenceSlice& slice);
+  void want(const SequenceSlice& slice, int64_t row, Sequence* sequence);
+  void takeHead(int64_t first, int64_t count, float* rows);
+  void takeHidden(int64_t first, int64_t count, const float* rows);
   void deliver(Sequence& sequence, SampledToken&& sampled);
   void rejectUnsound();
   bool isFinished(const Sequence& sequence) const;
   void reject(const Sequence& sequence, int64_t tokens);
-  void finishForward(Sequence& sequence);
+  void finishOutputs(Sequence& sequence);
 
   const EngineOptions& options_;
+  const HeadSpec head_;
+  const HeadRows headRows_;
   Rank& rank_;
   const EventSink& sink_;
   Scheduler scheduler_;
@@ -53,7 +62,7 @@ class Driver {
   Executor::Outputs outputs_;
   std::vector<Owner> owners_;  // of the wanted rows
   std::vector<SampledToken> sampled_;
-  std::vector<uint8_t> sound_;     // by row, 0 = a row of forward() holds NaN or infinity
+  std::vector<uint8_t> sound_;     // by row, 0 = a row that is an output holds NaN or infinity
   std::vector<int64_t> finished_;  // sequences that end with this step
   std::vector<Event> events_;
   EngineStats stats_;

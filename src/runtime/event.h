@@ -14,7 +14,7 @@
 namespace shardspeed {
 
 // kEnded: rank 0, which this process followed, has finished.
-enum class EventKind : uint8_t { kProgress, kReady, kFailed, kEnded, kToken, kDone, kLogits, kRejected };
+enum class EventKind : uint8_t { kProgress, kReady, kFailed, kEnded, kToken, kDone, kOutputs, kRejected };
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
 // An event that the engine reports to its owner. Which fields are set depends on the kind (lib/native/binding.ts,
@@ -25,7 +25,8 @@ struct Event {
   SampledToken sampled{};
   bool hasLogprob = false;
   FinishReason reason = FinishReason::kStop;
-  std::vector<float> logits{};
+  std::vector<float> outputs{};
+  std::vector<float> hidden{};
   int64_t loadedBytes = 0;
   int64_t totalBytes = 0;
   double loadMs = 0;

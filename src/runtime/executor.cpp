@@ -19,14 +19,14 @@ Executor::Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights
       embedding_(context_),
       attention_(context_, cache),
       feedForward_(context_),
-      logits_(context_) {
+      output_(context_) {
   if (shard.size > 1) backend.prepareGroup(groupShapes(spec, shard.size, maxRows));
-  backend.prepareSampling(spec.vocabSize, logits_.rows());
+  backend.prepareSampling(spec.vocabSize, output_.rows());
   if (!spec.rotaryTables.empty()) backend.prepareRotary(spec.rotaryTables, maxTokens);
 }
 
 GroupShapes Executor::groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows) {
-  GroupShapes shapes{maxRows, spec.hiddenSize, std::min(maxRows, kLogitRows), {}};
+  GroupShapes shapes{maxRows, std::max(spec.hiddenSize, spec.embeddedWidth()), std::min(maxRows, kLogitRows), {}};
   for (int rank = 0; rank < ranks; ++rank) shapes.logitCols.push_back(shardOf(spec, rank, ranks).vocab.count);
   return shapes;
 }
@@ -38,28 +38,32 @@ bool Executor::run(const Step& step, const Outputs& outputs, const std::atomic<b
       if (stop.load(std::memory_order_relaxed)) return false;
       runLayer(computed, layer);
     }
-    logits_.compute(computed, 0, *hidden_);
+    output_.compute(computed, 0, *hidden_);
     return true;
   });
   if (!finished) return false;
-  const auto wanted = static_cast<int64_t>(step.wantedRows.size());
-  for (int64_t first = 0; first < wanted; first += logits_.rows()) {
-    if (first > 0) logits_.compute(step, first, *hidden_);
-    if (shard_.rank == 0) logits_.deliver(first, std::min(logits_.rows(), wanted - first), outputs);
+  const int64_t wanted = step.headRows();
+  for (int64_t first = 0; first < wanted; first += output_.rows()) {
+    if (first > 0) output_.compute(step, first, *hidden_);
+    if (shard_.rank == 0) output_.deliver(first, std::min(output_.rows(), wanted - first), outputs);
   }
+  if (shard_.rank == 0 && step.hiddenRows > 0) output_.deliverHidden(step, *hidden_, outputs);
   return true;
 }
 
 // The norm that the first projection of a layer begins with; null = none.
 const Norm* Executor::normAhead(int64_t layer) const {
-  if (layer == context_.spec.layerCount() || !context_.spec.layer(layer).norms.input) return nullptr;
+  if (layer == context_.spec.layerCount()) return nullptr;
+  const NormPlacementSpec& norms = context_.spec.layer(layer).norms;
+  if (!norms.input || norms.skipsAttention) return nullptr;
   return &context_.layer(layer).attentionNorm.norm;
 }
 
 void Executor::runLayer(const Step& step, int64_t index) {
   const LayerWeights& layer = context_.layer(index);
   const Norm* attentionNorm = normAhead(index);
-  const Norm* feedForwardNorm = attentionNorm ? &layer.feedForwardNorm.norm : nullptr;
+  const bool isNormed = context_.spec.layer(index).norms.input;
+  const Norm* feedForwardNorm = isNormed ? &layer.feedForwardNorm.norm : nullptr;
   const Norm* next = normAhead(index + 1);
   switch (context_.spec.layer(index).residual) {
     case Residual::kSequential:

@@ -20,9 +20,8 @@ namespace shardspeed {
 // ranks run the same steps, and meet in the sums and in the gathering of logits.
 class Executor {
  public:
-  static constexpr int64_t kLogitRows = LogitsPart::kRows;
-  using LogitSink = shardspeed::LogitSink;
-  using Outputs = LogitOutputs;
+  static constexpr int64_t kLogitRows = OutputPart::kRows;
+  using Outputs = WantedOutputs;
 
   // maxRows: of a step; maxTokens: of a sequence.
   Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights& weights, Backend& backend, KvCache& cache,
@@ -47,7 +46,7 @@ class Executor {
   EmbeddingPart embedding_;
   AttentionPart attention_;
   FeedForwardPart feedForward_;
-  LogitsPart logits_;
+  OutputPart output_;
 };
 
 }  // namespace shardspeed

@@ -9,7 +9,8 @@ namespace shardspeed {
 RankParts makeRankParts(const ModelSpec& spec, const Shard& shard, const ModelWeights& weights, Backend& backend,
                         const RankSizes& sizes) {
   RankParts parts;
-  parts.cache = backend.makeKvCache(spec.layerCount(), sizes.kvPages, attentionShape(spec, shard, 0));  // all have one
+  const int64_t cachedLayers = seesLater(spec) ? 1 : spec.layerCount();
+  parts.cache = backend.makeKvCache(cachedLayers, sizes.kvPages, attentionShape(spec, shard, 0));  // all have one
   parts.executor =
       std::make_unique<Executor>(spec, shard, weights, backend, *parts.cache, sizes.maxRows, sizes.maxTokens);
   return parts;

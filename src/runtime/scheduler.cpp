@@ -36,6 +36,7 @@ void Scheduler::next(ScheduledStep& step) {
   step.step.rows = 0;
   step.step.sequences.clear();
   step.tokenIds.clear();
+  step.tokenTypes.clear();
   step.sequences.clear();
   for (const auto& sequence : running_) refreshRotary(*sequence);
   // Decoding sequences go first: they need one row each, and a user waits for each next token.
@@ -48,6 +49,7 @@ void Scheduler::next(ScheduledStep& step) {
   }
   admitWaiting(step);
   step.step.tokenIds = step.tokenIds.data();
+  step.step.tokenTypes = limits_.tokenTypes ? step.tokenTypes.data() : nullptr;
   for (size_t i = 0; i < step.sequences.size(); ++i) step.step.sequences[i].pages = step.sequences[i]->pages.data();
 }
 
@@ -101,6 +103,9 @@ void Scheduler::addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows) 
   step.sequences.push_back(&sequence);
   const auto first = sequence.tokens.begin() + sequence.computed;
   step.tokenIds.insert(step.tokenIds.end(), first, first + rows);
+  if (limits_.tokenTypes)
+    for (int64_t at = sequence.computed; at < sequence.computed + rows; ++at)
+      step.tokenTypes.push_back(sequence.tokenTypes.empty() ? 0 : sequence.tokenTypes[static_cast<size_t>(at)]);
   step.step.rows += rows;
   sequence.computed += rows;
 }
@@ -125,9 +130,11 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
   while (!waiting_.empty() && step.step.rows < limits_.maxBatchTokens && runningCount() < limits_.maxBatchTokens) {
     Sequence& sequence = *waiting_.front();
     refreshRotary(sequence);
+    const int64_t budget = limits_.maxBatchTokens - step.step.rows;
+    if (limits_.wholeSequences && sequence.pending() > budget) break;
     // A sequence starts only when all its tokens have pages: half a prompt in the cache would only block others.
     if (!reserve(sequence, sequence.length())) break;
-    addSlice(step, sequence, std::min(sequence.pending(), limits_.maxBatchTokens - step.step.rows));
+    addSlice(step, sequence, std::min(sequence.pending(), budget));
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }

@@ -15,12 +15,15 @@ struct SchedulerLimits {
   int64_t pages = 0;                                // of the KV cache
   int64_t dynamicOriginalPositions = 0;             // RotarySpec's; 0 = the rotary base never changes
   std::vector<int64_t> longOriginalPositions = {};  // LongRotary's of all tables
+  bool wholeSequences = false;                      // tokens see later ones: a sequence is computed in one step
+  bool tokenTypes = false;                          // whether steps have them
 };
 
 // A step and the sequences behind its slices.
 struct ScheduledStep {
   Step step;
   std::vector<int32_t> tokenIds;     // (rows), step.tokenIds points here
+  std::vector<int32_t> tokenTypes;   // (rows), or none; step.tokenTypes points here
   std::vector<Sequence*> sequences;  // one a slice
 };
 

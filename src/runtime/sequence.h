@@ -7,6 +7,17 @@
 
 namespace shardspeed {
 
+// What a request wants.
+enum class Wanted : uint8_t {
+  kTokens,        // new tokens
+  kHead,          // what the head makes: of all positions, or of the one that it picks
+  kHidden,        // hidden states, pooled or not
+  kHiddenAndHead  // both
+};
+
+// How the hidden states of a sequence become one row.
+enum class Pooling : uint8_t { kNone, kFirst, kLast, kMean, kMax, kMeanSqrtLength, kWeightedMean };
+
 // A request in progress: its tokens, how many of them are in the KV cache, and the pages that hold them.
 struct Sequence {
   Sequence(int64_t sequenceId, std::vector<int32_t> prompt, int64_t mostNewTokens, SamplingParams params)
@@ -21,11 +32,19 @@ struct Sequence {
   int64_t promptLength;
   int64_t maxNewTokens;
   Sampler sampler;
-  int64_t computed = 0;        // tokens in the KV cache
-  int64_t rotaryLength = 0;    // length by which the rotary frequencies of the cache changed last, 0 = never
-  std::vector<int32_t> pages;  // page table
-  bool forward = false;        // logits at all positions instead of new tokens
-  std::vector<float> logits;   // (promptLength, vocab), if forward
+  int64_t computed = 0;             // tokens in the KV cache
+  int64_t rotaryLength = 0;         // length by which the rotary frequencies of the cache changed last, 0 = never
+  std::vector<int32_t> pages;       // page table
+  std::vector<int32_t> tokenTypes;  // (promptLength), or empty: all 0
+  Wanted wanted = Wanted::kTokens;
+  Pooling pooling = Pooling::kNone;
+  int64_t poolFrom = 0;        // tokens before it are left out of pooling: an instruction
+  std::vector<float> outputs;  // (rows, columns of the head), if wanted
+  std::vector<float> hidden;   // (promptLength or 1, hidden), if wanted
+  std::vector<double> pooled;  // (hidden): sums so far
+
+  bool wantsHead() const { return wanted == Wanted::kHead || wanted == Wanted::kHiddenAndHead; }
+  bool wantsHidden() const { return wanted == Wanted::kHidden || wanted == Wanted::kHiddenAndHead; }
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
   int64_t pending() const { return length() - computed; }

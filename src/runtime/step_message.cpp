@@ -66,6 +66,9 @@ Group::Bytes encodeStep(const Step& step) {
   Writer writer(message);
   writer.number(step.rows);
   writer.numbers(step.tokenIds, static_cast<size_t>(step.rows));
+  const bool typed = step.tokenTypes != nullptr;
+  writer.number(typed ? step.rows : 0);
+  if (typed) writer.numbers(step.tokenTypes, static_cast<size_t>(step.rows));
   writer.number(static_cast<int64_t>(step.sequences.size()));
   for (const SequenceSlice& slice : step.sequences) {
     writer.number(slice.firstRow);
@@ -79,6 +82,7 @@ Group::Bytes encodeStep(const Step& step) {
   }
   writer.number(static_cast<int64_t>(step.wantedRows.size()));
   writer.numbers(step.wantedRows.data(), step.wantedRows.size());
+  writer.number(step.hiddenRows);
   return message;
 }
 
@@ -88,6 +92,8 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
   reader.numbers(received.tokenIds);
   step.rows = static_cast<int64_t>(received.tokenIds.size());
   step.tokenIds = received.tokenIds.data();
+  reader.numbers(received.tokenTypes);
+  step.tokenTypes = received.tokenTypes.empty() ? nullptr : received.tokenTypes.data();
   const int32_t sequences = reader.number();
   step.sequences.clear();
   for (int32_t i = 0; i < sequences; ++i) {
@@ -104,6 +110,7 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
     step.sequences.push_back(slice);
   }
   reader.numbers(step.wantedRows);
+  step.hiddenRows = reader.number();
   reader.finish();
 }
 

@@ -14,6 +14,7 @@ Group::Bytes encodeStep(const Step& step);
 struct ReceivedStep {
   Step step;
   std::vector<int32_t> tokenIds;
+  std::vector<int32_t> tokenTypes;
   std::vector<std::vector<int32_t>> pages;
 };
 

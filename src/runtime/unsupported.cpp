@@ -45,6 +45,8 @@ Found unsupported(const ModelSpec& spec, int ranks, const std::string& device) {
     if (const auto& ask = opened.kind.unsupportedFeedForward)
       if (const Found found = ask(kind.feedForward))
         return "The backend of " + device + " does not compute " + *found + ".";
+  if (device.rfind("cpu", 0) != 0 && spec.embedding.tokenTypes > 0)
+    return "The backend of " + device + " does not compute token types.";
   return {};
 }
 

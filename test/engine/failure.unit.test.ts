@@ -18,6 +18,7 @@ import { hasCode } from "../support/fixtures.js";
 
 const model: ModelPlan = {
   spec: describeModel({ ...smallest.opt, vocab_size: 100 }).spec,
+  labels: { task: "causal-lm", names: [], problemType: undefined },
   weights: null,
   dtype: "float16",
   tpSize: 1,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { runSequence, toForwardRequest, toNativeRequest } from "../../dist/engine/generation.js";
+import { runSequence, toNativeRequest } from "../../dist/engine/generation.js";
 import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { Session } from "../../dist/engine/session.js";
 import type { EngineEvent, EnginePlan, NativeBinding, NativeRequest } from "../../dist/native/binding.js";
@@ -46,13 +46,13 @@ function recorder() {
     told,
     onToken: ({ token }: { token: number }) => void told.push(`token ${token}`),
     onDone: (reason: string) => void told.push(`done ${reason}`),
-    onLogits: (logits: Float32Array) => void told.push(`logits ${logits.length}`),
+    onOutputs: (head: Float32Array, hidden: Float32Array) => void told.push(`outputs ${head.length} ${hidden.length}`),
     onFailure: ({ code }: { code: string }) => void told.push(code),
   };
 }
 
 const options = (given: object = {}) => resolveGenerationOptions({ seed: 1, ...given });
-const request = () => toForwardRequest([1]);
+const request = () => toNativeRequest([1], 1, options());
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
 
 test("a request has the options, and all bits of the seed in two halves", () => {
@@ -62,7 +62,7 @@ test("a request has the options, and all bits of the seed in two halves", () => 
   assert.deepEqual([...native.tokens], [1, 2]);
   assert.deepEqual([...native.stopTokens], [9]);
   assert.deepEqual([native.maxNewTokens, native.temperature, native.topK, native.logprobs], [7, 0.5, 3, 2]);
-  assert.equal(native.forward, false);
+  assert.equal(native.wanted, "tokens");
   const plain = toNativeRequest([1], 1, options({ seed: 5 }));
   assert.deepEqual([plain.seedLow, plain.seedHigh, plain.logprobs], [5, 0, -1]);
 });
@@ -80,10 +80,10 @@ test("each request is told of its own events, and of none after its end", () => 
   emit({ kind: "token", id: one, token: 4 }, { kind: "token", id: two, token: 5 });
   emit({ kind: "done", id: one, reason: "stop" }, { kind: "token", id: one, token: 6 });
   emit({ kind: "rejected", id: two, code: "ERR_NUMERIC", message: "NaN" }, { kind: "done", id: two, reason: "stop" });
-  emit({ kind: "logits", id: three, logits: new Float32Array(2) }, { kind: "done", id: three, reason: "length" });
+  emit({ kind: "outputs", id: three, outputs: new Float32Array(2), hidden: new Float32Array(3) }, { kind: "done", id: three, reason: "length" });
   assert.deepEqual(first.told, ["token 4", "done stop"]);
   assert.deepEqual(second.told, ["token 5", "ERR_NUMERIC"]);
-  assert.deepEqual(third.told, ["logits 2"]);
+  assert.deepEqual(third.told, ["outputs 2 3"]);
 });
 
 test("a request that was cancelled is told nothing, and cancelled once", () => {

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 import { architectures, describeModel, type ModelSpec } from "../../dist/models/index.js";
 import { demoModel, fixture } from "../support/fixtures.js";
-import { type Config, collectWarnings, readConfig, smallest, traitsOf } from "./helpers.js";
+import { type Config, collectWarnings, isTied, readConfig, smallest, traitsOf } from "./helpers.js";
 
 type Traits = Partial<ReturnType<typeof traitsOf>>;
 
@@ -460,7 +460,7 @@ describe("config forms", () => {
       },
       { logger },
     );
-    assert.deepEqual([traitsOf(gpt2.spec).ffnSize, gpt2.spec.output.tied, gpt2.storedDtype], [3072, true, undefined]);
+    assert.deepEqual([traitsOf(gpt2.spec).ffnSize, isTied(gpt2.spec), gpt2.storedDtype], [3072, true, undefined]);
     const llama31 = describeModel(
       {
         architectures: ["LlamaForCausalLM"],
@@ -549,6 +549,8 @@ describe("classes", () => {
           "deepseek_v2",
           "deepseek_v3",
         ],
+        ...["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "albert", "modernbert"],
+        "nomic_bert",
       ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);

@@ -45,6 +45,7 @@ export function readConfig(path: string): Config {
 /** What is chosen in a spec, flat: of layers that differ a list with the value of each. */
 export function traitsOf(spec: ModelSpec) {
   const { embedding, output } = spec;
+  const logits = output.kind === "logits" ? output : undefined;
   const each = <T>(value: (kind: LayerSpec) => T): T | T[] => {
     const [first, ...others] = spec.kinds.map(value);
     return others.some((other) => !isDeepStrictEqual(other, first))
@@ -81,14 +82,19 @@ export function traitsOf(spec: ModelSpec) {
     chunks: each(({ attention: { mask } }) => (mask.kind === "chunk" ? mask.size : undefined)),
     qkNorm: each(({ attention }) => attention.qkNorm?.span),
     clamp: each(({ attention }) => attention.clamp),
-    softCaps: [spec.kinds[0]?.attention.softCap, output.softCap],
+    softCaps: [spec.kinds[0]?.attention.softCap, logits?.softCap],
     temperature: each(({ attention }) => attention.temperature),
     norms: each(({ norms: { input, output } }) => [...(input ? ["input"] : []), ...(output ? ["output"] : [])].join()),
     weightOffset: each(({ norms }) => norms.norm.weightOffset),
     embeddingScale: embedding.scale,
     residualScale: each(({ residualScale }) => residualScale),
-    logitScale: output.scale,
+    logitScale: logits?.scale,
   };
+}
+
+/** Whether the head is the token embedding. */
+export function isTied({ output }: ModelSpec): boolean {
+  return output.kind === "logits" && output.tied;
 }
 
 /** A checkpoint of contiguous tensors that exists in memory only: names to shapes. */

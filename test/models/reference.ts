@@ -43,36 +43,58 @@ export class ReferenceModel {
 
   /** Logits at every position. */
   logits(ids: readonly number[]): Rows {
-    const { layers, embedding, hiddenSize, output } = this.#spec;
-    let x = this.#embed(ids);
+    return this.head(this.hidden(ids));
+  }
+
+  /** What the layers make of a sequence. */
+  hidden(ids: readonly number[], types: readonly number[] = ids.map(() => 0)): Rows {
+    const { layers, output } = this.#spec;
+    let x = this.#embed(ids, types);
     for (let layer = 0; layer < layers.length; layer++) x = this.#layer(x, layer);
-    if (output.norm) x = this.#normalize(x, "norm", output.norm);
-    if (embedding.width !== hiddenSize) x = this.#project(x, "head.projection");
+    return output.norm ? this.#normalize(x, "norm", output.norm) : x;
+  }
+
+  /** What the head makes of that: rows of all tokens, or one. */
+  head(hidden: Rows): Rows {
+    const { embedding, hiddenSize, output } = this.#spec;
+    let x = hidden;
+    if (output.kind === "hidden") x = x.slice(0, 1);
+    if (output.kind === "classes") x = picked(x, output.pick);
+    const transform = output.kind === "hidden" ? output.pooler : output.transform;
+    if (transform) {
+      x = this.#project(x, "head.dense").map((row) => row.map((value) => activate(transform.activation, value)));
+      if (transform.norm) x = this.#normalize(x, "head.norm", transform.norm);
+    } else if (embedding.width !== hiddenSize && !embedding.projectsLast) x = this.#project(x, "head.projection");
+    if (output.kind === "hidden") return x;
+    if (output.kind !== "logits") return this.#project(x, "head");
     // A tied head may have a bias of its own (GPT-J).
     const head = this.#weights.has("head.weight") ? "head" : "embed.tokens";
     const logits = scaleRows(this.#project(x, head, "head"), output.scale);
     return logits.map((row) => row.map((logit) => capped(logit, output.softCap)));
   }
 
-  #embed(ids: readonly number[]): Rows {
+  #embed(ids: readonly number[], types: readonly number[]): Rows {
     const { embedding, hiddenSize } = this.#spec;
-    const { width, scale, positions, norm } = embedding;
+    const { width, scale, positions, tokenTypes, norm, projectsLast } = embedding;
     let x = scaleRows(
       ids.map((id) => this.#row("embed.tokens.weight", id)),
       scale,
     );
-    if (width !== hiddenSize) x = this.#project(x, "embed.projection");
+    const project = (rows: Rows) => (width === hiddenSize ? rows : this.#project(rows, "embed.projection"));
+    if (!projectsLast) x = project(x);
     if (positions?.kind === "learned")
       x = x.map((row, at) => add(row, this.#row("embed.positions.weight", at + positions.offset)));
     if (positions?.kind === "sinusoidal") x = x.map((row, at) => add(row, sinusoid(at + positions.offset, hiddenSize)));
-    return norm ? this.#normalize(x, "embed.norm", norm) : x;
+    if (tokenTypes) x = x.map((row, at) => add(row, this.#row("embed.token_types.weight", types[at] as number)));
+    if (norm) x = this.#normalize(x, "embed.norm", norm);
+    return projectsLast ? project(x) : x;
   }
 
   #layer(x: Rows, index: number): Rows {
     const kind = layerOf(this.#spec, index);
-    const { norm, input, output } = kind.norms;
-    const role = `layers.${index}`;
-    const attentionNorm = (rows: Rows) => this.#normalize(rows, `${role}.attn.norm`, norm);
+    const { norm, input, output, skipsAttention } = kind.norms;
+    const role = `layers.${this.#spec.weightLayers?.[index] ?? index}`;
+    const attentionNorm = (rows: Rows) => (skipsAttention ? rows : this.#normalize(rows, `${role}.attn.norm`, norm));
     const feedForwardNorm = (rows: Rows) => this.#normalize(rows, `${role}.mlp.norm`, norm);
     const outputOf = (rows: Rows, part: string) =>
       scaleRows(output ? this.#normalize(rows, `${role}.${part}.out_norm`, norm) : rows, kind.residualScale);
@@ -186,7 +208,9 @@ export class ReferenceModel {
         const slope = positions.kind === "alibi" ? (positions.slopes[head] as number) : 0;
         const scores = k.map((key, keyAt) =>
           sees(mask, at, keyAt)
-            ? capped(scale * dot(query, key.slice(from, from + headDim)), softCap) + slope * (keyAt - at)
+            ? capped(scale * dot(query, key.slice(from, from + headDim)), softCap) +
+              slope * (keyAt - at) +
+              this.#distanceScore(attention, head, keyAt - at)
             : Number.NEGATIVE_INFINITY,
         );
         // The sink's share is of a value that is zero.
@@ -198,6 +222,14 @@ export class ReferenceModel {
       return parts;
     });
     return this.#project(out, `${role}.o`);
+  }
+
+  /** Of models that learn scores of distances. */
+  #distanceScore({ positions }: AttentionSpec, head: number, distance: number): number {
+    if (positions.kind !== "buckets") return 0;
+    const { bucketOf } = positions;
+    const index = Math.min(Math.max(distance + (bucketOf.length - 1) / 2, 0), bucketOf.length - 1);
+    return this.#row("positions.scores.weight", bucketOf[index] as number)[head] as number;
   }
 
   /** Queries or keys by the norm that a layer has for them. */
@@ -304,7 +336,16 @@ function sees(mask: AttentionMask, at: number, keyAt: number): boolean {
       return keyAt <= at && Math.floor(keyAt / mask.size) === Math.floor(at / mask.size);
     case "full":
       return true;
+    case "band":
+      return Math.abs(keyAt - at) <= mask.size;
   }
+}
+
+/** The row that classes are read from. */
+function picked(x: Rows, pick: "first" | "last" | "mean"): Rows {
+  if (pick === "first") return x.slice(0, 1);
+  if (pick === "last") return x.slice(-1);
+  return [(x[0] as number[]).map((_, column) => average(x.map((row) => row[column] as number)))];
 }
 
 function capped(value: number, cap: number | undefined): number {

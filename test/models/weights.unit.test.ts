@@ -5,7 +5,16 @@ import { openCheckpoint } from "../../dist/checkpoint/index.js";
 import type { Checkpoint, StorageDtype } from "../../dist/checkpoint/types.js";
 import { describeModel, resolveWeights, type WeightView } from "../../dist/models/index.js";
 import { demoModel, fixture, hasCode, readFloatTensors } from "../support/fixtures.js";
-import { type Config, collectWarnings, makeCheckpoint, readConfig, readView, rename, smallest } from "./helpers.js";
+import {
+  type Config,
+  collectWarnings,
+  isTied,
+  makeCheckpoint,
+  readConfig,
+  readView,
+  rename,
+  smallest,
+} from "./helpers.js";
 
 const goldens = readdirSync(fixture("golden")).filter((name) => existsSync(fixture("golden", name, "config.json")));
 
@@ -169,7 +178,7 @@ describe("every role is filled, every tensor used", () => {
       const matrices = weights.filter(({ role }) => role.endsWith(".weight"));
       assert.equal(new Set(matrices.map(({ role }) => role)).size, matrices.length, "no role twice");
       assert.deepEqual(new Set(weights.map(({ tensor }) => tensor)), new Set(Object.keys(shapes[family])));
-      assert.equal(spec.output.tied, family !== "llama");
+      assert.equal(isTied(spec), family !== "llama");
       for (const { shape, strides } of weights) assert.equal(shape.length, strides.length);
     });
   }
@@ -574,7 +583,7 @@ describe("tied heads", () => {
   test("no head in the checkpoint", () => {
     const { roles, spec, warnings } = resolve(tied, makeCheckpoint(headless));
     assert.ok(!roles.has("head.weight"));
-    assert.equal(spec.output.tied, true);
+    assert.equal(isTied(spec), true);
     assert.deepEqual(warnings, []);
   });
 
@@ -585,14 +594,14 @@ describe("tied heads", () => {
     checkpoint.tensors.set("lm_head.weight", { ...embedding, name: "lm_head.weight" });
     const { roles, spec, warnings } = resolve(tied, checkpoint);
     assert.ok(!roles.has("head.weight"));
-    assert.equal(spec.output.tied, true);
+    assert.equal(isTied(spec), true);
     assert.deepEqual(warnings, []);
   });
 
   test("a head of its own is used and named, as in transformers 5", () => {
     const { roles, spec, warnings } = resolve(tied, makeCheckpoint(shapes.llama));
     assert.equal(roles.get("head.weight")?.tensor, "lm_head.weight");
-    assert.equal(spec.output.tied, false);
+    assert.equal(isTied(spec), false);
     assert.equal(warnings.length, 1);
     assert.match(warnings[0] as string, /ties the head.*lm_head\.weight of its own/);
   });
@@ -604,14 +613,14 @@ describe("tied heads", () => {
     const { roles, spec, warnings } = resolve(tied, checkpoint);
     assert.equal(roles.get("embed.tokens.weight")?.tensor, "lm_head.weight");
     assert.ok(!roles.has("head.weight"));
-    assert.equal(spec.output.tied, true);
+    assert.equal(isTied(spec), true);
     assert.deepEqual(warnings, []);
   });
 
   test("the description is left as it was", () => {
     const description = describeModel(tied);
     resolveWeights(description, makeCheckpoint(shapes.llama));
-    assert.equal(description.spec.output.tied, true);
+    assert.equal(isTied(description.spec), true);
   });
 });
 

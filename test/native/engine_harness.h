@@ -20,7 +20,8 @@ class Harness {
     std::vector<int32_t> tokens;
     std::vector<float> logprobs;
     std::vector<float> logits;
-    int done = 0;  // kDone, kLogits and kRejected events
+    std::vector<float> hidden;
+    int done = 0;  // kDone, kOutputs and kRejected events
     std::string code;
     FinishReason reason = FinishReason::kStop;
   };
@@ -37,9 +38,10 @@ class Harness {
   void submit(int64_t id, std::vector<int32_t> prompt, int64_t newTokens, SamplingParams params = {},
               bool forward = false) {
     auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, std::move(params));
-    sequence->forward = forward;
+    if (forward) sequence->wanted = Wanted::kHead;
     engine_->submit(std::move(sequence));
   }
+  void submit(std::unique_ptr<Sequence> sequence) { engine_->submit(std::move(sequence)); }
 
   template <typename Condition>
   void wait(const char* what, Condition&& condition) {
@@ -109,8 +111,9 @@ class Harness {
           result.reason = event.reason;
           ++result.done;
           break;
-        case EventKind::kLogits:
-          result.logits = std::move(event.logits);
+        case EventKind::kOutputs:
+          result.logits = std::move(event.outputs);
+          result.hidden = std::move(event.hidden);
           ++result.done;
           break;
         case EventKind::kRejected:

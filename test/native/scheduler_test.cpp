@@ -23,7 +23,7 @@ class Simulation {
     std::vector<int32_t> prompt;
     for (int64_t i = 0; i < promptLength; ++i) prompt.push_back(static_cast<int32_t>((id * 31 + i) % 997));
     auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, SamplingParams{});
-    sequence->forward = forward;
+    if (forward) sequence->wanted = Wanted::kHead;
     alive_[id] = sequence.get();
     scheduler_.add(std::move(sequence));
   }
@@ -61,15 +61,18 @@ class Simulation {
       row = checkSlice(step.sequences[i], *scheduled_.sequences[i], row);
     CHECK_EQ(row, step.rows);
     for (const int64_t id : decoding) checkDecodes(id);
+    for (const Sequence* sequence : scheduled_.sequences)
+      if (limits_.wholeSequences) CHECK_EQ(sequence->pending(), 0);
     // The cache is written before it is read: all rows of a step first.
     std::vector<int64_t> finished;
     for (Sequence* sequence : scheduled_.sequences) {
       if (sequence->pending() > 0) continue;
-      if (!sequence->forward) {
+      const bool forward = sequence->wanted != Wanted::kTokens;
+      if (!forward) {
         sequence->tokens.push_back(static_cast<int32_t>(sequence->length() % 501));
         ++generated_[sequence->id];
       }
-      if (sequence->forward || generated_[sequence->id] == sequence->maxNewTokens) finished.push_back(sequence->id);
+      if (forward || generated_[sequence->id] == sequence->maxNewTokens) finished.push_back(sequence->id);
     }
     for (const int64_t id : finished) {
       cancel(id);
@@ -308,6 +311,14 @@ TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
   CHECK(simulation.scheduler().idle());
   simulation.step();
   CHECK_EQ(simulation.scheduled().step.rows, 0);
+}
+
+TEST(scheduler, sequences_that_see_later_tokens_are_in_one_step) {
+  Random random(61);
+  SchedulerLimits limits{40, 30, 0, true, true};
+  Simulation simulation(limits);
+  for (int i = 0; i < 100; ++i) simulation.submit(random.between(1, 40), 0, true);
+  simulation.drain();
 }
 
 }  // namespace shardspeed::test

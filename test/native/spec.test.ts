@@ -15,6 +15,7 @@ import {
   type ModelSpec,
   normKinds,
   type OutputSpec,
+  pickedRows,
   qkNormSpans,
   residualKinds,
   rotaryLayouts,
@@ -95,11 +96,13 @@ describe("every value of every union crosses", () => {
     window: { kind: "window", size: 4 },
     chunk: { kind: "chunk", size: 4 },
     full: { kind: "full" },
+    band: { kind: "band", size: 4 },
   };
   const positions: Record<AttentionPositions["kind"], AttentionPositions> = {
     none: { kind: "none" },
     rotary: { kind: "rotary", dims: 4, layout: "half", table: 0 },
     alibi: { kind: "alibi", slopes: [0.5, 0.25] },
+    buckets: { kind: "buckets", buckets: 3, bucketOf: [2, 0, 1] },
   };
   const feedForwards: Record<FeedForwardSpec["kind"], FeedForwardSpec> = {
     dense: { kind: "dense", size: 12, activation: "relu", gated: false },
@@ -109,7 +112,12 @@ describe("every value of every union crosses", () => {
     learned: { kind: "learned", offset: 2 },
     sinusoidal: { kind: "sinusoidal", offset: 2 },
   };
-  const outputs: Record<OutputSpec["kind"], OutputSpec> = { logits: { kind: "logits", tied: true } };
+  const outputs: Record<OutputSpec["kind"], OutputSpec> = {
+    logits: { kind: "logits", tied: true },
+    hidden: { kind: "hidden" },
+    classes: { kind: "classes", pick: "first", count: 3 },
+    "token-classes": { kind: "token-classes", count: 3 },
+  };
   const variants: [path: string, table: Record<string, object>][] = [
     [`${layer}.attention.mask`, masks],
     [`${layer}.attention.positions`, positions],
@@ -305,6 +313,50 @@ describe("numbers and flags", () => {
       assertCrosses(`kinds.0.attention.${key}`, true, normed);
       assertRefused(`kinds.0.attention.${key}`, 1, /true or false/, normed);
     }
+  });
+
+  test("of encoders", () => {
+    const counts = changed(llama, "embedding.tokenTypes", { count: 2 }) as ModelSpec;
+    assertCrosses("embedding.tokenTypes.count", 1, counts);
+    for (const value of [0, -1, 1.5, "2", undefined])
+      assertRefused("embedding.tokenTypes.count", value, /an integer from 1 to/, counts);
+    for (const path of ["embedding.projectsLast", "kinds.0.norms.skipsAttention"]) {
+      assertCrosses(path, true);
+      assertRefused(path, 1, /true or false/);
+    }
+    const buckets = { kind: "buckets", buckets: 3, bucketOf: [2, 0, 1] };
+    const scored = changed(llama, "kinds.0.attention.positions", buckets) as ModelSpec;
+    assertRefused("kinds.0.attention.positions.bucketOf", [0, 1], /an odd number of buckets/, scored);
+    assertRefused("kinds.0.attention.positions.bucketOf.1", 3, /an integer from 0 to 2/, scored);
+    assertRefused("kinds.0.attention.positions.buckets", 0, /an integer from 1 to/, scored);
+    const other = { ...scored, kinds: [...scored.kinds, ...structuredClone(scored.kinds)] } as ModelSpec;
+    assert.throws(() => ask("kinds.1.attention.positions.bucketOf", [2, 1, 0], other), /buckets as those of the other/);
+    for (const output of [
+      { kind: "logits", tied: true },
+      { kind: "classes", pick: "mean", count: 2 },
+      { kind: "token-classes", count: 2 },
+    ]) {
+      const transform = { activation: "tanh", norm: { kind: "layer", epsilon: 1e-5 } };
+      assertCrosses("output.transform", transform, changed(llama, "output", output) as ModelSpec);
+      const base = changed(llama, "output", { ...output, transform }) as ModelSpec;
+      assertRefused("output.transform.activation", "telepathy", /one of none, relu/, base);
+      assertRefused("output.transform.norm.kind", "telepathy", /one of layer, rms/, base);
+    }
+    const pooled = changed(llama, "output", { kind: "hidden", pooler: { activation: "tanh" } }) as ModelSpec;
+    assertCrosses("output.pooler.activation", "relu", pooled);
+    assertRefused("output.pooler.activation", 1, /a string/, pooled);
+    const classes = changed(llama, "output", { kind: "classes", pick: "first", count: 2 }) as ModelSpec;
+    for (const pick of pickedRows) assertCrosses("output.pick", pick, classes);
+    assertRefused("output.pick", "telepathy", /one of first, last, mean/, classes);
+    assertRefused("output.count", 0, /an integer from 1 to/, classes);
+  });
+
+  test("layers that share weights", () => {
+    assertCrosses("weightLayers", [0, 0]);
+    assertRefused("weightLayers", [0], /2 numbers, one for each layer/);
+    assertRefused("weightLayers.0", 1, /an integer from 0 to 0/, changed(llama, "weightLayers", [0, 0]) as ModelSpec);
+    const three = { ...llama, layers: [0, 0, 0], weightLayers: [0, 0, 1] } as ModelSpec;
+    assertRefused("weightLayers.2", 1, /a layer of the same kind, which has weights of its own/, three);
   });
 
   test("what must fit together", () => {

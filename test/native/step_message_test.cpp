@@ -10,7 +10,7 @@ TEST(step_message, comes_back_as_it_was) {
   ReceivedStep received;
   for (int round = 0; round < 200; ++round) {
     Step step;
-    std::vector<int32_t> tokens;
+    std::vector<int32_t> tokens, types;
     std::vector<std::vector<int32_t>> pages(static_cast<size_t>(random.below(6)));
     for (auto& table : pages) {
       SequenceSlice slice;
@@ -27,11 +27,17 @@ TEST(step_message, comes_back_as_it_was) {
     for (int64_t i = 0; i < step.rows; ++i) tokens.push_back(static_cast<int32_t>(random.below(1 << 30)));
     for (int64_t i = random.below(5); i > 0; --i) step.wantedRows.push_back(static_cast<int32_t>(random.below(99)));
     step.tokenIds = tokens.data();
+    for (int64_t i = 0; i < step.rows; ++i) types.push_back(static_cast<int32_t>(random.below(2)));
+    if (round % 2 && step.rows > 0) step.tokenTypes = types.data();
+    step.hiddenRows = random.below(static_cast<int64_t>(step.wantedRows.size()) + 1);
     const Group::Bytes message = encodeStep(step);
     decodeStep(message, received);
     CHECK_EQ(received.step.rows, step.rows);
     CHECK(std::equal(tokens.begin(), tokens.end(), received.step.tokenIds));
     CHECK(received.step.wantedRows == step.wantedRows);
+    CHECK_EQ(received.step.hiddenRows, step.hiddenRows);
+    CHECK_EQ(received.step.tokenTypes != nullptr, step.tokenTypes != nullptr);
+    if (step.tokenTypes) CHECK(std::equal(types.begin(), types.end(), received.step.tokenTypes));
     REQUIRE(received.step.sequences.size() == step.sequences.size());
     for (size_t i = 0; i < step.sequences.size(); ++i) {
       const SequenceSlice &found = received.step.sequences[i], &expected = step.sequences[i];

@@ -110,6 +110,7 @@ export function readAsMegatron(
       ...description,
       layout: {
         ...megatronPlaces(spec, version),
+        renames: [],
         bodyPrefixes: [""],
         ignoredTensors: [/^layers\.\d+\.attention\.(bias|masked_bias)$/, /(^|\.)word_embeddings_for_head\.weight$/],
       },

@@ -3,6 +3,7 @@ import { type Logger, silentLogger } from "../../base/logger.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
 import type { ModelSpec, StoredWeightDtype, WeightDtype, WeightPlan, WeightView } from "../../native/spec.js";
 import type { ModelDescription, WeightPlace } from "../descriptor.js";
+import { adapt } from "./adapt.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
 import { bytesOf, findJoint, isStoredWeightDtype, type Joint, makeTiles, rowsOf } from "./tiles.js";
 
@@ -35,11 +36,12 @@ interface Placed {
  * @throws ShardspeedError ERR_CHECKPOINT for missing tensors (all are listed), wrong shapes, types that are no weights
  */
 export function resolveWeights(
-  description: ModelDescription,
-  checkpoint: Checkpoint,
+  given: ModelDescription,
+  opened: Checkpoint,
   options: { logger?: Logger } = {},
 ): ResolvedWeights {
   const logger = options.logger ?? silentLogger;
+  const { description, checkpoint } = adapt(given, opened);
   const prefixes = choosePrefixes(description, checkpoint);
   const { matches, tiedHead } = matchPlaces(description, checkpoint, prefixes, logger);
   const faults: string[] = [];
@@ -66,8 +68,16 @@ export function resolveWeights(
     files: checkpoint.files.map(({ path, bytes }) => ({ path, bytes })),
     weights: views,
     storedDtype: dominantDtype(views),
-    spec: { ...description.spec, output: { ...description.spec.output, tied: tiedHead } },
+    spec: withHead(description.spec, tiedHead),
   };
+}
+
+function isTied({ output }: ModelSpec): boolean {
+  return output.kind === "logits" && output.tied;
+}
+
+function withHead(spec: ModelSpec, tied: boolean): ModelSpec {
+  return spec.output.kind === "logits" ? { ...spec, output: { ...spec.output, tied } } : spec;
 }
 
 function choosePrefixes(description: ModelDescription, checkpoint: Checkpoint): CheckpointPrefixes {
@@ -88,14 +98,19 @@ function choosePrefixes(description: ModelDescription, checkpoint: Checkpoint): 
   throw missing(
     description,
     checkpoint,
-    [...body, ...(description.spec.output.tied ? [] : head)].map(
+    [...body, ...(isTied(description.spec) ? [] : head)].map(
       ({ tensor }) => (head.some((place) => place.tensor === tensor) ? "" : bodyPrefixes[0]) + tensor,
     ),
     near,
   );
 }
 
-function missing(description: ModelDescription, checkpoint: Checkpoint, names: string[], why: string): ShardspeedError {
+function missing(
+  description: Pick<ModelDescription, "spec" | "layout">,
+  checkpoint: Checkpoint,
+  names: string[],
+  why: string,
+): ShardspeedError {
   const unique = [...new Set(names)];
   const promised = unique.find((name) => checkpoint.promised?.has(name));
   const broken =
@@ -120,7 +135,7 @@ function matchPlaces(
   const absent: string[] = [];
   const head = new Map(layout.head.map((place) => [place.role, tensors.get(prefixes.head + place.tensor)]));
   const headWeight = head.get("head.weight");
-  let tiedHead = spec.output.tied;
+  let tiedHead = isTied(spec);
   for (const place of layout.body) {
     const entry = tensors.get(prefixes.body + place.tensor);
     const other = place.instead && tensors.get(prefixes.body + place.instead.tensor);

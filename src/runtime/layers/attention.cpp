@@ -24,7 +24,8 @@ static void sayNorms(const QkNormSpec& spec, const Shard& shard, const LayerShar
 AttentionCall attentionCall(const ModelSpec& spec, const Shard& shard, int64_t layer) {
   const AttentionSpec& attention = spec.layer(layer).attention;
   AttentionCall call;
-  call.layer = layer;
+  // Where no step reads what an earlier one left, one layer's keys and values take the place of the last's.
+  call.layer = seesLater(spec) ? 0 : layer;
   call.shape = attentionShape(spec, shard, layer);
   call.scale = attention.scale;
   call.mask = attention.mask;
@@ -51,6 +52,10 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache)
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
     AttentionCall& call = calls_.emplace_back(attentionCall(spec, shard, layer));
     call.slopes = slopes_[spec.kindOf(layer)].get();
+    if (std::holds_alternative<BucketPositions>(call.positions)) {
+      call.distanceScores = weights.distanceScores.get();
+      call.reach = distanceReach(spec);
+    }
     mostQueries = std::max(mostQueries, call.shape.heads * call.shape.headDim);
     mostQkv = std::max(mostQkv, (call.shape.heads + 2 * call.shape.kvHeads) * call.shape.headDim);
   }

@@ -6,8 +6,8 @@
 
 namespace shardspeed {
 
-// Tokens to rows of the residual stream: the table's rows, a projection where they are narrower, learned positions, and
-// a norm behind them.
+// Tokens to rows of the residual stream: the table's rows, a projection where they are narrower, learned positions,
+// token types, and a norm behind them.
 class EmbeddingPart {
  public:
   explicit EmbeddingPart(const PartContext& context);
@@ -16,6 +16,10 @@ class EmbeddingPart {
   void run(const Step& step, const Norm* next, Activations& hidden);
 
  private:
+  void embedTokens(const Step& step, Activations& rows);
+  // Positions, token types, the sum over ranks and the norm.
+  void finish(const Step& step, const Norm* next, Activations& rows);
+
   const PartContext& context_;
   std::unique_ptr<Activations> embedded_;  // (rows, embedding), where embedding != hidden
 };

@@ -4,46 +4,89 @@
 
 namespace shardspeed {
 
-LogitsPart::LogitsPart(const PartContext& context) : context_(context), rows_(std::min(context.maxRows, kRows)) {
+OutputPart::OutputPart(const PartContext& context)
+    : context_(context), head_(context.spec.head()), rows_(std::min(context.maxRows, kRows)) {
   const auto& [spec, shard, weights, backend, maxRows, part] = context;
   gathered_ = backend.makeActivations(rows_, spec.hiddenSize, Width::kWide);
-  if (shard.rank == 0) logits_ = backend.makeActivations(rows_, spec.vocabSize, Width::kWide);
-  if (shard.size > 1) part_ = backend.makeActivations(rows_, shard.vocab.count, Width::kWide);
-  if (spec.projectsEmbedding()) projected_ = backend.makeActivations(rows_, spec.embedding.width, Width::kNarrow);
+  if (head_.transform) transformed_ = backend.makeActivations(rows_, head_.width, Width::kWide);
+  if (spec.projectsHead()) projected_ = backend.makeActivations(rows_, spec.embedding.width, Width::kNarrow);
+  if (!head_.hasMatrix) return;
+  if (shard.rank == 0) logits_ = backend.makeActivations(rows_, head_.columns, Width::kWide);
+  if (shard.size > 1 && head_.isVocabulary) part_ = backend.makeActivations(rows_, shard.vocab.count, Width::kWide);
 }
 
-void LogitsPart::compute(const Step& step, int64_t first, const Activations& hidden) {
-  const int64_t count = std::min(rows_, static_cast<int64_t>(step.wantedRows.size()) - first);
-  if (count <= 0) return;
+const Norm* OutputPart::finalNorm() const {
+  return head_.norm ? &context_.weights.finalNorm.norm : nullptr;
+}
+
+bool OutputPart::averages() const {
+  const auto* classes = std::get_if<ClassesOutput>(&context_.spec.output);
+  return classes && classes->pick == PickedRow::kMean;
+}
+
+void OutputPart::compute(const Step& step, int64_t first, const Activations& hidden) {
+  const int64_t count = std::min(rows_, step.headRows() - first);
   const auto& [spec, shard, weights, backend, maxRows, part] = context_;
-  backend.gatherRows(step, first, count, hidden, *gathered_);
-  const Norm* norm = spec.logits().norm ? &weights.finalNorm.norm : nullptr;
+  // What is not divided among ranks is rank 0's alone.
+  if (count <= 0 || head_.columns == 0 || (shard.rank != 0 && !head_.isVocabulary)) return;
+  const Norm* norm = finalNorm();
+  if (averages()) {
+    backend.averageRows(step, first, count, norm, hidden, *gathered_);
+    norm = nullptr;
+  } else {
+    backend.gatherRows(step, first, count, hidden, *gathered_);
+  }
   const Activations* in = gathered_.get();
+  if (transformed_) {
+    Projection transform = PartContext::columns(weights.transform, norm);
+    transform.activation = head_.transform->activation;
+    backend.project(transform, count, *gathered_, *transformed_);
+    if (head_.transform->norm) backend.normalize(weights.transformNorm.norm, count, *transformed_);
+    norm = nullptr;
+    in = transformed_.get();
+  }
   if (projected_) {
     backend.project(PartContext::columns(weights.headProjection, norm), count, *gathered_, *projected_);
     norm = nullptr;
     in = projected_.get();
   }
+  if (!head_.hasMatrix) return;
   Projection head;
   head.norm = norm;
   head.weight = &weights.headMatrix();
   head.bias = weights.head.bias.get();
-  head.scale = spec.logits().scale;
-  head.softCap = spec.logits().softCap;
+  if (const auto* logits = std::get_if<LogitsOutput>(&spec.output)) {
+    head.scale = logits->scale;
+    head.softCap = logits->softCap;
+  }
   backend.project(head, count, *in, part_ ? *part_ : *logits_);
   if (part_) backend.gatherLogits(count, *part_, logits_.get());
 }
 
-void LogitsPart::deliver(int64_t first, int64_t count, const LogitOutputs& outputs) {
+void OutputPart::deliver(int64_t first, int64_t count, const WantedOutputs& outputs) {
+  if (head_.columns == 0) return;
   Backend& backend = context_.backend;
-  const int64_t vocab = context_.spec.vocabSize;
+  const int64_t columns = head_.columns;
   int64_t sampled = std::clamp<int64_t>(static_cast<int64_t>(outputs.samplers.size()) - first, 0, count);
   if (sampled > 0 && !backend.sample(*logits_, sampled, outputs.samplers.data() + first, outputs.sampled + first))
     sampled = 0;
   if (sampled == count) return;
-  host_.resize(static_cast<size_t>(rows_ * vocab));
-  backend.readRows(*logits_, count, host_.data());
-  outputs.sink(first + sampled, count - sampled, host_.data() + sampled * vocab);
+  host_.resize(static_cast<size_t>(rows_ * columns));
+  backend.readRows(logits_ ? *logits_ : *transformed_, count, host_.data());
+  outputs.sink(first + sampled, count - sampled, host_.data() + sampled * columns);
+}
+
+void OutputPart::deliverHidden(const Step& step, const Activations& hidden, const WantedOutputs& outputs) {
+  Backend& backend = context_.backend;
+  const int64_t columns = context_.spec.hiddenSize;
+  host_.resize(static_cast<size_t>(rows_ * std::max(columns, head_.columns)));
+  for (int64_t first = 0; first < step.hiddenRows; first += rows_) {
+    const int64_t count = std::min(rows_, step.hiddenRows - first);
+    backend.gatherRows(step, step.headRows() + first, count, hidden, *gathered_);
+    if (const Norm* norm = finalNorm()) backend.normalize(*norm, count, *gathered_);
+    backend.readRows(*gathered_, count, host_.data());
+    outputs.hiddenSink(first, count, host_.data());
+  }
 }
 
 }  // namespace shardspeed

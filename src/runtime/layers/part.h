@@ -17,7 +17,9 @@ struct PartContext {
   int64_t maxRows;              // of a step
   Activations* part = nullptr;  // (rows, hidden) for what a part computes, where it is not added as it comes
 
-  const LayerWeights& layer(int64_t index) const { return weights.layers[static_cast<size_t>(index)]; }
+  const LayerWeights& layer(int64_t index) const {
+    return weights.layers[static_cast<size_t>(spec.weightLayer(index))];
+  }
   const LayerShard& layerShard(int64_t index) const { return shard.kinds[spec.kindOf(index)]; }
   bool isDivided() const { return shard.size > 1; }
 

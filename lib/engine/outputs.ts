@@ -1,0 +1,43 @@
+import type { NativeRequest, Pooling } from "../native/binding.js";
+import { neutralSampling } from "./generation_options.js";
+import type { Session } from "./session.js";
+
+/** Of a request for new tokens. */
+export const noOutputs = { wanted: "tokens", tokenTypes: null, pooling: "none", poolFrom: 0 } as const;
+
+/** A sequence whose outputs are wanted. */
+export interface OutputRequest {
+  tokens: readonly number[];
+  tokenTypes?: readonly number[] | undefined;
+  wanted: Exclude<NativeRequest["wanted"], "tokens">;
+  /** Default "none". */
+  pooling?: Pooling;
+  poolFrom?: number;
+}
+
+export interface Outputs {
+  /** What the head makes: of each token, or of the one that it picks. */
+  head: Float32Array;
+  /** (tokens, hidden), or one row where they are pooled. */
+  hidden: Float32Array;
+}
+
+/** Computes outputs of one sequence; no token is chosen. */
+export function computeOutputs(session: Session, request: OutputRequest): Promise<Outputs> {
+  const { tokens, tokenTypes, wanted, pooling = "none", poolFrom = 0 } = request;
+  return new Promise((resolve, reject) => {
+    session.submit(
+      {
+        ...{ tokens: Int32Array.from(tokens), maxNewTokens: 0, ...neutralSampling, seedLow: 0, seedHigh: 0 },
+        ...{ stopTokens: new Int32Array(0), logprobs: -1, wanted, pooling, poolFrom },
+        tokenTypes: tokenTypes === undefined ? null : Int32Array.from(tokenTypes),
+      },
+      {
+        onOutputs: (head, hidden) => resolve({ head, hidden }),
+        onFailure: reject,
+        onToken() {},
+        onDone() {},
+      },
+    );
+  });
+}

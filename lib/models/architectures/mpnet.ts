@@ -1,0 +1,65 @@
+import { everyLayer, type ModelDescriptor, stored } from "../descriptor.js";
+import { limits } from "../limits.js";
+import { distanceBuckets } from "../parts/buckets.js";
+import {
+  embeddingPlaces,
+  encoderClasses,
+  encoderLayer,
+  encoderSpec,
+  layerPlaces,
+  readEncoder,
+  trainingKeys,
+} from "../parts/encoder.js";
+import { chooseHead } from "../parts/heads.js";
+
+const tasks = encoderClasses("MPNet");
+
+/** MPNet (Song et al. 2020, arXiv:2004.09297), as transformers/models/mpnet computes it. */
+export const mpnet: ModelDescriptor = {
+  modelType: "mpnet",
+  summary: "MPNet: learned scores of distances beside learned positions, one table for all layers",
+  classes: Object.keys(tasks),
+  bodyClasses: [],
+  tasks,
+  aliases: {},
+  ignoredKeys: trainingKeys,
+  fixedKeys: { type_vocab_size: 0 },
+  bodyPrefixes: ["mpnet.", ""],
+  // The head of pre-training, and the pooler of classes that do not use it.
+  ignoredTensors: [/embeddings\.position_ids$/, /^lm_head\./, /^(mpnet\.)?pooler\./],
+
+  describe(config, task) {
+    const sizes = readEncoder(config, {
+      ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary: 30_527, positions: 512, tokenTypes: 0 },
+      countsFromPadding: 1,
+    });
+    const buckets = config.integer("relative_attention_num_buckets", { minimum: 4, maximum: limits.heads, unset: 32 });
+    const { layerNorm: spec } = sizes;
+    const head = chooseHead(config, task, sizes, {
+      pooler: { tensor: "pooler.dense", activation: "tanh", inBody: true },
+      classes: { dense: { tensor: "classifier.dense", activation: "tanh" }, out: "classifier.out_proj" },
+      tokenClasses: { out: "classifier" },
+      answers: { out: "qa_outputs" },
+      masked: {
+        dense: { tensor: "lm_head.dense", activation: "gelu", norm: { tensor: "lm_head.layer_norm", spec } },
+        decoder: "lm_head.decoder",
+        bias: "lm_head.bias",
+      },
+    });
+    const layer = layerPlaces(sizes, {
+      attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
+      attentionNorm: "attention.LayerNorm",
+      ...{ up: "intermediate.dense", down: "output.dense", outputNorm: "output.LayerNorm" },
+    });
+    return {
+      spec: encoderSpec("mpnet", sizes, encoderLayer(sizes, distanceBuckets(buckets, 128)), head),
+      body: [
+        ...embeddingPlaces(sizes),
+        stored("positions.scores.weight", "encoder.relative_attention_bias.weight", [buckets, sizes.heads]),
+        ...everyLayer(sizes.layers, "encoder.layer", layer),
+        ...head.body,
+      ],
+      head: head.head,
+    };
+  },
+};

@@ -1,0 +1,85 @@
+import { everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import {
+  encoderClasses,
+  encoderKeys,
+  encoderLayer,
+  encoderSpec,
+  plainRotary,
+  readEncoder,
+  readPlainBase,
+  rowsInOne,
+  trainingKeys,
+} from "../parts/encoder.js";
+import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
+import { chooseHead } from "../parts/heads.js";
+import { wholeRotary } from "../parts/rope.js";
+
+const { NomicBertForQuestionAnswering: _, ...tasks } = encoderClasses("NomicBert");
+
+/** Nomic BERT (Nussbaum et al. 2024, arXiv:2402.01613), as transformers/models/nomic_bert computes it. */
+export const nomicBert: ModelDescriptor = {
+  modelType: "nomic_bert",
+  summary: "Nomic BERT: rotary positions, gated feed-forward networks, token types",
+  classes: Object.keys(tasks),
+  bodyClasses: [],
+  tasks,
+  aliases: {},
+  ignoredKeys: trainingKeys,
+  fixedKeys: encoderKeys,
+  bodyPrefixes: ["nomic_bert.", "bert.", ""],
+  ignoredTensors: [],
+
+  describe(config, task) {
+    const sizes = readEncoder(config, {
+      ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary: 30_528, positions: 2048, activation: "silu" },
+    });
+    const { hidden, headDim, activation, layerNorm: spec, vocabulary, tokenTypes } = sizes;
+    if (config.integer("head_dim", { maximum: hidden, nullable: true, unset: headDim }) !== headDim)
+      throw config.wrong("head_dim", `${headDim}, hidden_size divided by the number of heads`);
+    const positions = wholeRotary(config, "hidden_size", headDim);
+    const base = readPlainBase(config.section("rope_parameters"), 1000);
+    const feedForward = gatedFeedForward(sizes.ffn, activation);
+    const head = chooseHead(config, task, sizes, {
+      classes: { dense: { tensor: "pooler.dense", activation: "tanh", inBody: true }, out: "classifier" },
+      tokenClasses: { out: "classifier" },
+      answers: { out: "qa_outputs" },
+      masked: {
+        dense: {
+          ...{ tensor: "cls.predictions.transform.dense", activation },
+          norm: { tensor: "cls.predictions.transform.layer_norm", spec },
+        },
+        ...{ decoder: "cls.predictions.decoder", bias: "cls.predictions.bias" },
+      },
+    });
+    const plan = encoderSpec("nomic_bert", sizes, { ...encoderLayer(sizes, positions), feedForward }, head);
+    const { positions: _learned, ...embedding } = plan.embedding;
+    return {
+      spec: { ...plan, embedding, rotaryTables: [plainRotary(base, headDim)] },
+      body: [
+        stored("embed.tokens.weight", "embeddings.word_embeddings.weight", [vocabulary, hidden]),
+        ...(tokenTypes > 0
+          ? [stored("embed.token_types.weight", "embeddings.token_type_embeddings.weight", [tokenTypes, hidden])]
+          : []),
+        ...norm("embed.norm", "emb_ln", hidden, true),
+        ...everyLayer(sizes.layers, "encoder.layers", [
+          ...rowsInOne(
+            [
+              ["attn.q", hidden],
+              ["attn.k", hidden],
+              ["attn.v", hidden],
+            ],
+            "attn.Wqkv",
+            hidden,
+            false,
+          ),
+          ...linear("attn.o", "attn.out_proj", hidden, hidden, false),
+          ...norm("attn.norm", "norm1", hidden, true),
+          ...feedForwardPlaces(feedForward, hidden, { gate: "mlp.fc12", up: "mlp.fc11", down: "mlp.fc2" }, false),
+          ...norm("mlp.norm", "norm2", hidden, true),
+        ]),
+        ...head.body,
+      ],
+      head: head.head,
+    };
+  },
+};
