@@ -28,8 +28,10 @@ export type {
 } from "./deepspeed_config/config_input.js";
 export { DeepSpeedInferenceConfig } from "./deepspeed_config/inference_config.js";
 export type { ConfigDtype, QuantTarget, ResolvedDeepSpeedConfig } from "./deepspeed_config/types.js";
+export type { Classification, ClassifiedLabel, ClassifyOptions, TextOrPair } from "./engine/classify.js";
+export type { Embeddings, EmbedOptions, PoolingName } from "./engine/embed.js";
 export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";
-export type { ForwardInputs, ForwardResult, Logits } from "./engine/forward.js";
+export type { ForwardInputs, ForwardResult, Logits, Tensor } from "./engine/forward.js";
 export type {
   FinishReason,
   GeneratedLogprob,
@@ -81,6 +83,7 @@ export {
   type DecodeStream,
   type EncodeOptions,
   type Encoding,
+  type PairEncoding,
   type Side,
   type Tokenizer,
   type TokenizerCall,

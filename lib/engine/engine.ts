@@ -4,7 +4,10 @@ import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { NativeStats } from "../native/binding.js";
 import { pageTokens } from "../native/limits.js";
+import type { ModelLabels } from "../native/spec.js";
 import type { Tokenizer } from "../tokenizer/index.js";
+import { type Classification, type ClassifyOptions, classifyTexts, type TextOrPair } from "./classify.js";
+import { type Embeddings, type EmbedOptions, embedTexts } from "./embed.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
 import type { GenerationDefaults } from "./generation_defaults.js";
@@ -12,7 +15,9 @@ import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from 
 import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import { SamplingNotices } from "./sampling_notices.js";
+import { noSentenceSettings, type SentenceSettings } from "./sentence_settings.js";
 import type { Session } from "./session.js";
+import type { TextReader } from "./texts.js";
 
 /** A prompt: text or token ids. */
 export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
@@ -67,6 +72,10 @@ export interface EngineParts {
   tokenizer: Tokenizer | undefined;
   /** Why there is no tokenizer, as a clause with the files that are there. */
   tokenizerFiles?: string | undefined;
+  /** What a sentence-transformers folder says about embeddings. */
+  sentenceSettings?: SentenceSettings;
+  /** How scores of classes are made. */
+  problemType?: ModelLabels["problemType"];
   generationDefaults: GenerationDefaults;
   logger?: Logger;
   contextTokens: number;
@@ -87,6 +96,8 @@ export class Engine {
   readonly #session: Session;
   readonly #generationDefaults: GenerationDefaults;
   readonly #tokenizerFiles: string;
+  readonly #sentenceSettings: SentenceSettings;
+  readonly #problemType: ModelLabels["problemType"];
   readonly #notices: SamplingNotices;
   /** Whether a call of the user has rejected, or will reject, with the failure that ended the engine. */
   #failureTold = false;
@@ -98,6 +109,8 @@ export class Engine {
     this.#generationDefaults = parts.generationDefaults;
     this.tokenizer = parts.tokenizer;
     this.#notices = new SamplingNotices(parts.generationDefaults, parts.logger);
+    this.#sentenceSettings = parts.sentenceSettings ?? noSentenceSettings;
+    this.#problemType = parts.problemType;
     this.#tokenizerFiles = parts.tokenizerFiles ?? "The model has none";
     this.contextTokens = parts.contextTokens;
     const { vocabSize } = parts.module.info;
@@ -172,15 +185,63 @@ export class Engine {
   }
 
   /**
-   * Computes the logits at every position of every row.
+   * Computes a batch: logits at every position of every row, or what the head of an encoder or a classifier makes.
    *
-   * @param inputs inputIds: rows of token ids; attentionMask: rows of 0 (padding, at either end) and 1, needed for texts of unequal length.
-   * @returns logits with dims [batch, sequence, vocab]; zeros at padding.
+   * @param inputs inputIds: rows of token ids; attentionMask: rows of 0 (padding, at either end) and 1, needed for texts of unequal length;
+   * tokenTypeIds: for models that have token types.
+   * @returns logits with dims [batch, sequence, vocab], or of classes; of models without a head lastHiddenState and poolerOutput. Zeros at padding.
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_OUT_OF_MEMORY before work starts; ERR_DISPOSED.
    */
   async forward(inputs: ForwardInputs): Promise<ForwardResult> {
     this.#checkDriver();
     return runForward(this.#session, inputs, this.module.info, this.contextTokens);
+  }
+
+  /**
+   * Embeds texts: pools the hidden states of each, as a sentence-transformers folder says or as the options do. Each text is a sequence of its
+   * own, nothing is padded.
+   *
+   * @param texts A text, token ids, or an array of either.
+   * @returns Embeddings with dims [texts, width], and the tokens that they took.
+   * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH, ERR_TOKENIZER and ERR_UNSUPPORTED_MODEL before work starts; ERR_ABORTED,
+   * ERR_DISPOSED.
+   */
+  async embed(texts: Prompt | readonly Prompt[], options?: EmbedOptions): Promise<Embeddings> {
+    this.#checkDriver();
+    const { hiddenSize, generates } = this.module.info;
+    const list = isBatch(texts) ? texts : [texts];
+    const context = { session: this.#session, settings: this.#sentenceSettings, hiddenSize, generates };
+    return embedTexts({ ...context, ...this.#textReader() }, list, options);
+  }
+
+  /**
+   * Classifies texts, or pairs of texts, by a model for sequence classification.
+   *
+   * @returns The likeliest label of a text, with its score; for an array of texts an array of these.
+   * @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a model of another kind; ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before
+   * work starts; ERR_ABORTED, ERR_DISPOSED.
+   */
+  classify(text: TextOrPair, options?: ClassifyOptions): Promise<Classification>;
+  classify(texts: readonly TextOrPair[], options?: ClassifyOptions): Promise<Classification[]>;
+  classify(
+    texts: TextOrPair | readonly TextOrPair[],
+    options?: ClassifyOptions,
+  ): Promise<Classification | Classification[]>;
+  async classify(
+    texts: TextOrPair | readonly TextOrPair[],
+    options?: ClassifyOptions,
+  ): Promise<Classification | Classification[]> {
+    this.#checkDriver();
+    const list = Array.isArray(texts) ? texts : [texts];
+    const context = { session: this.#session, info: this.module.info, problemType: this.#problemType };
+    const results = await classifyTexts({ ...context, ...this.#textReader() }, list, options);
+    return Array.isArray(texts) ? results : (results[0] as Classification);
+  }
+
+  #textReader(): TextReader {
+    const { tokenizer, contextTokens } = this;
+    const { vocabSize } = this.module.info;
+    return { tokenizer, tokenizerFiles: this.#tokenizerFiles, vocabSize, contextTokens };
   }
 
   /** Counts and sizes of this moment. */
@@ -237,6 +298,7 @@ export class Engine {
 
   async #prepare(prompt: Prompt, options: GenerationOptions | undefined, name: string, startedAt: number) {
     this.#checkDriver();
+    checkGenerates(this.module.info);
     const resolved = resolveGenerationOptions(options, this.#generationDefaults);
     throwIfAborted(resolved.signal);
     this.#notices.tellBeforeGenerate(options);
@@ -306,6 +368,21 @@ function copyTokenIds(prompt: unknown, name: string): number[] {
   if (prompt instanceof Int32Array || prompt instanceof Uint32Array) return Array.from(prompt);
   if (!Array.isArray(prompt)) throw invalidArgument(name, "text, token ids or an array of either", prompt);
   return [...prompt];
+}
+
+/** @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a model that makes no text. */
+function checkGenerates({ generates, family, head, task }: ModelInfo): void {
+  if (generates) return;
+  const other = {
+    classes: "classify()",
+    hidden: "embed()",
+    logits: "forward()",
+    "token-classes": "forward()",
+  } as const;
+  throw new ShardspeedError(
+    "ERR_UNSUPPORTED_MODEL",
+    `Found a ${family} model for ${task}, which generates no text. Call ${other[head]}.`,
+  );
 }
 
 /** Text or arrays in an array are prompts; where anything else stands beside them, the error names the one that is wrong. */

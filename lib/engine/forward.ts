@@ -23,9 +23,11 @@ export interface ForwardInputs {
 export interface Tensor {
   /** Row-major. */
   data: Float32Array;
+  /** Sizes, the outermost first. */
   dims: number[];
 }
 
+/** Logits of a batch. */
 export interface Logits extends Tensor {
   /**
    * [batch, sequence, vocab]; [batch, sequence, classes] where each token has classes. Of classes of the whole sequence there are two numbers at
@@ -44,6 +46,7 @@ export interface ForwardResult {
   poolerOutput: Tensor;
   /** Of models that answer questions: [batch, sequence], the two columns of the logits. */
   startLogits: Tensor;
+  /** The second column. */
   endLogits: Tensor;
 }
 
@@ -79,8 +82,9 @@ export async function runForward(
   const perToken = model.head !== "classes";
   checkMemory(rows.length, perToken ? sequence : 1, columns);
   const wanted = !isHidden ? "head" : model.pooler ? "hidden and head" : "hidden";
-  const computed = await Promise.all(
-    rows.map(({ tokens, types }) => computeOutputs(session, { tokens, tokenTypes: types, wanted })),
+  const computed = await computeOutputs(
+    session,
+    rows.map(({ tokens, types }) => ({ tokens, tokenTypes: types, wanted })),
   );
   const main = perToken
     ? join(rows, computed, { key: isHidden ? "hidden" : "head", sequence, columns })

@@ -1,5 +1,4 @@
-import type { ModelLabels, Task } from "../models/index.js";
-import type { LayerSpec, ModelSpec, OutputSpec } from "../native/spec.js";
+import type { LayerSpec, ModelLabels, ModelSpec, OutputSpec, Task } from "../native/spec.js";
 
 /**
  * What a model is, in a few numbers. These keys stay; a later version may add others. Where layers differ, a number is that of the largest.

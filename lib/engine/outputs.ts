@@ -1,3 +1,4 @@
+import { onAbort, throwIfAborted } from "../base/abort.js";
 import type { NativeRequest, Pooling } from "../native/binding.js";
 import { neutralSampling } from "./generation_options.js";
 import type { Session } from "./session.js";
@@ -22,11 +23,34 @@ export interface Outputs {
   hidden: Float32Array;
 }
 
-/** Computes outputs of one sequence; no token is chosen. */
-export function computeOutputs(session: Session, request: OutputRequest): Promise<Outputs> {
+/** Computes outputs of sequences, each by itself; no token is chosen. A signal that aborts takes what is left out of the engine. */
+export async function computeOutputs(
+  session: Session,
+  requests: readonly OutputRequest[],
+  signal?: AbortSignal,
+): Promise<Outputs[]> {
+  throwIfAborted(signal);
+  const ids: number[] = [];
+  const work = Promise.all(requests.map((request) => submit(session, request, ids)));
+  let stopListening = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    // A signal of its own, since callers' signals may serve hundreds of calls, of which Node warns.
+    stopListening = onAbort(signal && AbortSignal.any([signal]), (error) => {
+      for (const id of ids) session.cancel(id);
+      reject(error);
+    });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    stopListening();
+  }
+}
+
+function submit(session: Session, request: OutputRequest, ids: number[]): Promise<Outputs> {
   const { tokens, tokenTypes, wanted, pooling = "none", poolFrom = 0 } = request;
   return new Promise((resolve, reject) => {
-    session.submit(
+    const id = session.submit(
       {
         ...{ tokens: Int32Array.from(tokens), maxNewTokens: 0, ...neutralSampling, seedLow: 0, seedHigh: 0 },
         ...{ stopTokens: new Int32Array(0), logprobs: -1, wanted, pooling, poolFrom },
@@ -39,5 +63,6 @@ export function computeOutputs(session: Session, request: OutputRequest): Promis
         onDone() {},
       },
     );
+    ids.push(id);
   });
 }

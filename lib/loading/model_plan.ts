@@ -8,6 +8,7 @@ import type { ResolvedConfig } from "../deepspeed_config/engine_config.js";
 import { loadGenerationDefaults } from "../engine/generation_config.js";
 import type { GenerationDefaults } from "../engine/generation_defaults.js";
 import { seesLater } from "../engine/model_info.js";
+import { loadSentenceSettings, type SentenceSettings } from "../engine/sentence_settings.js";
 import {
   describeModel,
   type ModelDescription,
@@ -55,6 +56,8 @@ export interface ModelPlan {
   /** Where there is no tokenizer, the files that are there in place of one. */
   readonly tokenizerFiles: string | undefined;
   readonly generationDefaults: GenerationDefaults;
+  /** What the files of a sentence-transformers folder say. */
+  readonly sentenceSettings: SentenceSettings;
   /** To be written before the model is loaded: save_mp_checkpoint_path. */
   readonly shards: { readonly folder: string; readonly layout: ShardLayout } | undefined;
 }
@@ -81,8 +84,13 @@ export async function planModel(
   const reading = Promise.all([
     about === undefined ? undefined : loadTokenizer(about),
     loadGenerationDefaults(about, source.config as { [key: string]: unknown }), // an object: it was described
+    loadSentenceSettings(about),
   ]);
-  const [tokenizer, generationDefaults] = await orAborted(reading, options.signal, "Reading the tokenizer");
+  const [tokenizer, generationDefaults, sentenceSettings] = await orAborted(
+    reading,
+    options.signal,
+    "Reading the tokenizer",
+  );
   return {
     spec,
     labels: own.labels,
@@ -100,6 +108,7 @@ export async function planModel(
     tokenizerFiles:
       tokenizer !== undefined || about === undefined ? undefined : await describeTokenizerFiles(resolve(about)),
     generationDefaults,
+    sentenceSettings,
     shards:
       saveMpCheckpointPath === undefined
         ? undefined

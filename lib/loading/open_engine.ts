@@ -33,6 +33,8 @@ export async function openEngine(
       module,
       tokenizer,
       tokenizerFiles,
+      sentenceSettings: model.sentenceSettings,
+      problemType: model.labels.problemType,
       generationDefaults,
       logger: options.logger,
       contextTokens,

@@ -1,6 +1,8 @@
-import type { ModelSpec, WeightDtype } from "../native/spec.js";
+import type { ModelLabels, ModelSpec, Task, WeightDtype } from "../native/spec.js";
 import type { ConfigReader } from "./config.js";
 import { share, transpose, type ViewStep } from "./weights/views.js";
+
+export type { ModelLabels, Task } from "../native/spec.js";
 
 /** Where a weight role lies in a checkpoint: the tensor's name and shape there, and the way from it to the role's rows. */
 export interface WeightPlace {
@@ -19,15 +21,6 @@ export interface WeightPlace {
   /** Where the weight is in checkpoints that do not have `tensor`: these keep several in one. */
   instead?: WeightPlace | undefined;
 }
-
-/** What a model is for, by the class that config.json names: which head stands behind its body. */
-export type Task =
-  | "causal-lm"
-  | "masked-lm"
-  | "sequence-classification"
-  | "token-classification"
-  | "question-answering"
-  | "base";
 
 /** What a descriptor makes of one config. */
 export interface ArchitectureDescription {
@@ -68,15 +61,6 @@ export interface ModelDescriptor {
   /** Names of tensors that older versions wrote, and what stands for each. */
   renames?: readonly (readonly [found: RegExp, name: string])[];
   describe(config: ConfigReader, task: Task): ArchitectureDescription;
-}
-
-/** The classes that a model tells apart, as config.json has them. */
-export interface ModelLabels {
-  task: Task;
-  /** Names by their index; LABEL_0 and so on where config.json has none. */
-  names: readonly string[];
-  /** How scores are made of outputs: undefined where config.json leaves it to their number. */
-  problemType: "regression" | "single_label_classification" | "multi_label_classification" | undefined;
 }
 
 /** The keys of one config, each in one list. */

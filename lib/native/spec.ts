@@ -281,6 +281,24 @@ export interface ModelSpec {
   output: OutputSpec;
 }
 
+/** What a model is for, by the class that config.json names: which head stands behind its body. */
+export type Task =
+  | "causal-lm"
+  | "masked-lm"
+  | "sequence-classification"
+  | "token-classification"
+  | "question-answering"
+  | "base";
+
+/** The classes that a model tells apart, as config.json has them. */
+export interface ModelLabels {
+  task: Task;
+  /** Names by their index; LABEL_0 and so on where config.json has none. */
+  names: readonly string[];
+  /** How scores are made of outputs: undefined where config.json leaves it to their number. */
+  problemType: "regression" | "single_label_classification" | "multi_label_classification" | undefined;
+}
+
 /** Types that an engine holds its weights in. */
 export const weightDtypes = ["float32", "float16", "bfloat16"] as const;
 export type WeightDtype = (typeof weightDtypes)[number];

@@ -9,6 +9,7 @@ import { Encoder } from "./encoding/encoder.js";
 import type { JsonObject } from "./encoding/json.js";
 import type { Vocabulary } from "./encoding/models.js";
 import type { AddedIds } from "./encoding/post_processor.js";
+import { joinPair } from "./pairs.js";
 import { type NamedToken, TokenizerSettings } from "./settings.js";
 import { createTokenBytes, type TokenBytes } from "./token_bytes.js";
 import type {
@@ -19,6 +20,7 @@ import type {
   DecodeStream,
   EncodeOptions,
   Encoding,
+  PairEncoding,
   Tokenizer,
   TokenizerCallOptions,
 } from "./types.js";
@@ -104,6 +106,16 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     if (typeof text !== "string" || text.length <= shortText) return this.encode(text, options);
     try {
       return this.#withAddedIds(await this.#encoder.encodeInSlices(text, slice), options.addSpecialTokens ?? true);
+    } catch (error) {
+      throw encodingError(error);
+    }
+  }
+
+  encodePair(first: string, second: string, { maxLength }: { maxLength?: number } = {}): PairEncoding {
+    for (const [name, text] of Object.entries({ first, second }))
+      if (typeof text !== "string") throw invalidArgument(name, "a string", text);
+    try {
+      return joinPair(this.#encoder.pairPieces, this.#encoder.encode(first), this.#encoder.encode(second), maxLength);
     } catch (error) {
       throw encodingError(error);
     }

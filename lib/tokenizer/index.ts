@@ -16,6 +16,7 @@ export type {
   DecodeStream,
   EncodeOptions,
   Encoding,
+  PairEncoding,
   Side,
   Tokenizer,
   TokenizerCall,

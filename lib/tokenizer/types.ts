@@ -43,6 +43,14 @@ export interface BatchEncoding {
   attentionMask: number[][];
 }
 
+/** Two texts as a model takes them together: a question and where its answer is, say. */
+export interface PairEncoding {
+  /** The row. */
+  inputIds: number[];
+  /** Which of the two each token is of, as the tokenizer tells them apart; all 0 for models that do not. */
+  tokenTypeIds: number[];
+}
+
 /** Options of decode(). */
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
@@ -144,6 +152,12 @@ export interface Tokenizer extends TokenizerCall {
   encode(text: string, options?: EncodeOptions): number[];
   /** As encode(), but a long text gives way to other work every few milliseconds. */
   encodeAsync(text: string, options?: EncodeOptions): Promise<number[]>;
+  /**
+   * Two texts as one row, with special tokens as the tokenizer's post-processor puts them.
+   *
+   * @param options maxLength: the longer of the two loses tokens at its end until there are no more, as with transformers' "longest_first".
+   */
+  encodePair(first: string, second: string, options?: { maxLength?: number }): PairEncoding;
   /** Ids that the vocabulary does not have (the padding rows of an embedding) decode to nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string;
   /** decode() of each. */

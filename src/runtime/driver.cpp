@@ -200,7 +200,8 @@ void Driver::reject(const Sequence& sequence, int64_t tokens) {
   Event event{EventKind::kRejected};
   event.id = sequence.id;
   event.code = "ERR_NUMERIC";
-  event.message = "The model computed infinity or NaN behind " + std::to_string(tokens) +
+  event.message = std::string("The model computed infinity or NaN as ") +
+                  (head_.isVocabulary ? "a logit" : "an output") + " behind " + std::to_string(tokens) +
                   " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
   emit(std::move(event));
   finished_.push_back(sequence.id);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { noSentenceSettings } from "../../dist/engine/sentence_settings.js";
 import type { Engine } from "../../dist/index.js";
 import { planEngine } from "../../dist/loading/engine_plan.js";
 import { planMemory } from "../../dist/loading/memory_plan.js";
@@ -26,6 +27,7 @@ const model: ModelPlan = {
   minSequenceTokens: 1,
   tokenizer: undefined,
   tokenizerFiles: undefined,
+  sentenceSettings: noSentenceSettings,
   generationDefaults: { eosTokenIds: [], bosTokenId: undefined, padTokenId: undefined },
   shards: undefined,
 };

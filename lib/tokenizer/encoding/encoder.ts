@@ -2,13 +2,14 @@ import { type AddedToken, AddedTokens } from "./added_tokens.js";
 import type { JsonObject } from "./json.js";
 import { createModel, type Model, modelOf, readVocabulary, type Vocabulary } from "./models.js";
 import { createNormalizer } from "./normalizers.js";
-import { type AddedIds, createAddedIds } from "./post_processor.js";
+import { type AddedIds, createAddedIds, createPairPieces, type PairPiece } from "./post_processor.js";
 import { createPreTokenizer, type PreTokenizer } from "./pre_tokenizers.js";
 import { nextTurn } from "./turns.js";
 
 /** Text to ids by a tokenizer.json, as the Rust tokenizers package does it. */
 export class Encoder {
   readonly addedIds: AddedIds;
+  readonly pairPieces: readonly PairPiece[];
   readonly #added: AddedTokens;
   readonly #preTokenizer: PreTokenizer;
   readonly #model: Model;
@@ -20,6 +21,7 @@ export class Encoder {
     this.#preTokenizer = createPreTokenizer(tokenizer.pre_tokenizer);
     this.#model = createModel(model, vocabulary ?? readVocabulary(model));
     this.addedIds = createAddedIds(tokenizer.post_processor);
+    this.pairPieces = createPairPieces(tokenizer.post_processor);
   }
 
   encode(text: string): number[] {

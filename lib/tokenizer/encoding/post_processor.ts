@@ -18,6 +18,58 @@ export function createAddedIds(config: unknown): AddedIds {
   return { before, behind };
 }
 
+/** What stands in a pair of texts: ids that are added, or one of the texts; and the type of its tokens. */
+export type PairPiece = { ids: readonly number[]; type: number } | { text: "first" | "second"; type: number };
+
+/** Reads the `post_processor` of a tokenizer.json, as far as it is about two texts. The last part that says something of them counts. */
+export function createPairPieces(config: unknown): PairPiece[] {
+  let pieces: PairPiece[] = [
+    { text: "first", type: 0 },
+    { text: "second", type: 1 },
+  ];
+  for (const part of flattenSequence(config, "processors", "post_processor")) pieces = readPairPart(part) ?? pieces;
+  return pieces;
+}
+
+function readPairPart(part: JsonObject): PairPiece[] | undefined {
+  if (part.type === "TemplateProcessing") return readPairTemplate(part);
+  if (part.type !== "BertProcessing" && part.type !== "RobertaProcessing") return undefined;
+  const [start, end] = [[pairId(part.cls, "cls")], [pairId(part.sep, "sep")]];
+  const isBert = part.type === "BertProcessing";
+  return [
+    { ids: start, type: 0 },
+    { text: "first", type: 0 },
+    { ids: end, type: 0 },
+    ...(isBert ? [] : [{ ids: end, type: 0 }]),
+    { text: "second", type: isBert ? 1 : 0 },
+    { ids: end, type: isBert ? 1 : 0 },
+  ];
+}
+
+function readPairTemplate(part: JsonObject): PairPiece[] {
+  const specials = objectOf(part.special_tokens ?? {}, "post_processor.special_tokens");
+  return arrayOf(part.pair, "post_processor.pair").map((item) => {
+    const { SpecialToken: special, Sequence: sequence } = objectOf(item, "an item of post_processor.pair");
+    const { id, type_id: type } = objectOf(special ?? sequence, "an item of post_processor.pair");
+    if (!Number.isSafeInteger(type) || (type as number) < 0)
+      throw new Error("a type_id of post_processor is no integer");
+    if (special === undefined) return { text: id === "B" ? "second" : "first", type: type as number };
+    return { ids: specialIds(specials, String(id)), type: type as number };
+  });
+}
+
+function specialIds(specials: JsonObject, name: string): number[] {
+  const { ids } = objectOf(
+    Object.hasOwn(specials, name) ? specials[name] : undefined,
+    `post_processor.special_tokens of ${JSON.stringify(name)}`,
+  );
+  return arrayOf(ids, "the ids of a special token").map((id) => {
+    if (!Number.isSafeInteger(id) || (id as number) < 0)
+      throw new Error(`an id of ${JSON.stringify(name)} is no integer`);
+    return id as number;
+  });
+}
+
 function readPart(part: JsonObject): AddedIds {
   switch (part.type) {
     case "ByteLevel":
@@ -49,15 +101,7 @@ function readTemplate(part: JsonObject): AddedIds {
       continue;
     }
     const name = String(objectOf(special, "a SpecialToken").id);
-    const { ids } = objectOf(
-      Object.hasOwn(specials, name) ? specials[name] : undefined,
-      `post_processor.special_tokens of ${JSON.stringify(name)}`,
-    );
-    for (const id of arrayOf(ids, "the ids of a special token")) {
-      if (!Number.isSafeInteger(id) || (id as number) < 0)
-        throw new Error(`an id of ${JSON.stringify(name)} is no integer`);
-      (inText ? behind : before).push(id as number);
-    }
+    (inText ? behind : before).push(...specialIds(specials, name));
   }
   return { before, behind };
 }
