@@ -48,6 +48,8 @@ function readPairPart(part: JsonObject): PairPiece[] | undefined {
 
 function readPairTemplate(part: JsonObject): PairPiece[] {
   const specials = objectOf(part.special_tokens ?? {}, "post_processor.special_tokens");
+  // A template that says nothing of pairs, as it is made of a vocab.txt: each text ends as one alone does (BERT, T5).
+  if (part.pair === undefined || part.pair === null) return pairOfSingle(readTemplate(part));
   return arrayOf(part.pair, "post_processor.pair").map((item) => {
     const { SpecialToken: special, Sequence: sequence } = objectOf(item, "an item of post_processor.pair");
     const { id, type_id: type } = objectOf(special ?? sequence, "an item of post_processor.pair");
@@ -56,6 +58,16 @@ function readPairTemplate(part: JsonObject): PairPiece[] {
     if (special === undefined) return { text: id === "B" ? "second" : "first", type: type as number };
     return { ids: specialIds(specials, String(id)), type: type as number };
   });
+}
+
+function pairOfSingle({ before, behind }: AddedIds): PairPiece[] {
+  return [
+    { ids: before, type: 0 },
+    { text: "first", type: 0 },
+    { ids: behind, type: 0 },
+    { text: "second", type: 1 },
+    { ids: behind, type: 1 },
+  ];
 }
 
 function specialIds(specials: JsonObject, name: string): number[] {
