@@ -127,6 +127,8 @@ export const commands: Record<string, Treatment> = {
     because: "needs two hosts",
   },
   "npx shardspeed inspect models/demo": { in: "project", says: /^Memory of a rank/m },
+  "hf download facebook/opt-125m --local-dir models/opt-125m": { because: "it needs the Hub" },
+  "hf download facebook/opt-125m": { because: "it needs the Hub" },
   "shardspeed inspect models/demo": { because: "the same with npx is run" },
   "shardspeed inspect FOLDER": { because: "the same with a folder is run" },
   "npx shardspeed archive --model-name opt --version 1.0 --handler opt_handler.mjs --extra-files ds-config.json --config-file model-config.yaml --archive-format tgz":

@@ -15,6 +15,7 @@ const require = createRequire(import.meta.url);
 const outputs: Record<string, RegExp> = {
   "README.md 1": /^ to it\. It is a very small thing/,
   "docs/handlers.md 1": /^200 Prediction success Call me/,
+  "docs/http.md 1": /^200 data: \[DONE\]$/m,
   "docs/launch.md 1": /\w/,
   "docs/sampling.md 2": /^true$/m,
   "docs/streaming.md 1": /^end: length/m,
