@@ -52,6 +52,7 @@ const empty: Neutral = (value) =>
 const arithmeticKeys: Readonly<Record<string, Neutral>> = {
   add_cross_attention: off,
   alibi: off,
+  attention_bias: off,
   attention_chunk_size: unset,
   attention_multiplier: unset,
   attn_logit_softcapping: zeroOrOff,
@@ -71,6 +72,7 @@ const arithmeticKeys: Readonly<Record<string, Neutral>> = {
   lm_head_multiplier: one,
   logit_scale: one,
   logits_scaling: one,
+  mlp_bias: off,
   moe_num_experts: atMostOne,
   multi_query: off,
   n_routed_experts: atMostOne,

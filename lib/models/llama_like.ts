@@ -105,7 +105,8 @@ export function llamaLike({ differences, evenHeads, ...own }: LlamaLike): ModelD
     bodyPrefixes: ["model.", ""],
     ignoredTensors: [/(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$/],
     ...own,
-    ignoredKeys: ["attention_dropout", "initializer_range", ...(own.ignoredKeys ?? [])],
+    // pretraining_tp only cut the same products into pieces, in transformers 4.
+    ignoredKeys: ["attention_dropout", "initializer_range", "pretraining_tp", ...(own.ignoredKeys ?? [])],
     describe(config) {
       const sizes = readSizes(config, evenHeads ?? false);
       return describeDecoder(own.modelType, config, sizes, differences?.(config, sizes) ?? {});

@@ -124,6 +124,15 @@ describe("settings of families", () => {
     assert.deepEqual([traits.residual, traits.qkNorm], ["shared-norm parallel", "head"]);
   });
 
+  test("keys of Llama that a family has no use for are accepted where they say nothing", () => {
+    const unused = { attention_bias: false, mlp_bias: false, pretraining_tp: 2 };
+    for (const name of ["mistral", "phi3", "qwen2", "starcoder2"]) describeQuietly(changed(name, unused));
+    assert.throws(
+      () => describeModel(changed("mistral", { attention_bias: true })),
+      hasCode("ERR_UNSUPPORTED_MODEL", /attention_bias = true/),
+    );
+  });
+
   test("Gemma's gelu is its approximation", () => {
     for (const changes of [{ hidden_act: "gelu" }, { hidden_act: "gelu", hidden_activation: "gelu_pytorch_tanh" }])
       assert.equal(describeQuietly(changed("gemma", changes)).activation, "gelu_tanh");

@@ -17,7 +17,7 @@ export const hunyuan = llamaLike({
     ...{ hidden_size: 4096, num_hidden_layers: 32, num_attention_heads: 32, intermediate_size: 11_008 },
     ...{ vocab_size: 290_943, max_position_embeddings: 2048, rms_norm_eps: 1e-5 },
   },
-  ignoredKeys: ["eod_token_id", "pretraining_tp"],
+  ignoredKeys: ["eod_token_id"],
   differences(config, sizes) {
     const norm = readNorm(config, "rms", "rms_norm_eps", 1e-5);
     const heads = headNorms(norm, sizes, "self_attn.query_layernorm", "self_attn.key_layernorm", true);

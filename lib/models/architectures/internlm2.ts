@@ -11,7 +11,6 @@ export const internlm2 = llamaLike({
     ...{ hidden_size: 4096, num_hidden_layers: 32, num_attention_heads: 32, intermediate_size: 11_008 },
     ...{ vocab_size: 103_168, max_position_embeddings: 2048 },
   },
-  ignoredKeys: ["pretraining_tp"],
   differences(config, sizes) {
     const { hidden, heads, headDim } = sizes;
     const hasBias = config.flag("bias", true);

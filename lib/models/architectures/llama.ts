@@ -6,8 +6,7 @@ export const llama = llamaLike({
   summary: "Llama: MHA, GQA and MQA, all rope types, biases, tied or not; also Yi, DeepSeek-LLM, Vicuna",
   classes: ["LlamaForCausalLM", "LLaMAForCausalLM"],
   bodyClasses: ["LlamaModel"],
-  // pretraining_tp only cut the same products into pieces, in transformers 4.
-  ignoredKeys: ["max_sequence_length", "pretraining_tp"],
+  ignoredKeys: ["max_sequence_length"],
   // The reference insists on this even where head_dim is given.
   evenHeads: true,
 });
