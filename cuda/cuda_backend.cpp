@@ -386,6 +386,8 @@ std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, i
   if (const auto* chunk = std::get_if<ChunkMask>(&call.mask);
       chunk && !std::has_single_bit(static_cast<uint64_t>(chunk->size)))
     return "chunks of " + std::to_string(chunk->size) + " tokens, which is not a power of two";
+  if (call.queryNorm && call.normSpan == QkNormSpan::kRow && call.normsAfterPositions)
+    return "norms over all heads of queries and keys behind positions";
   return unsupportedRowNorms(call, ranks);
 }
 

@@ -148,6 +148,7 @@ inline void addPositions(std::vector<AttentionCase>& cases) {
         cases.push_back(norms);
         norms.name += " behind positions";
         norms.normsAfterPositions = true;
+        norms.onCpuOnly = span == QkNormSpan::kRow;
         cases.push_back(norms);
         if (span == QkNormSpan::kRow) continue;
         norms.name = "norms of each head";

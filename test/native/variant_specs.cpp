@@ -83,7 +83,7 @@ ModelSpec lateNormsSpec() {
 // Chunks, and layers that know no positions, with a temperature (Llama 4).
 ModelSpec temperedSpec() {
   ModelSpec spec = llamaSpec();
-  spec.kinds[0].attention.mask = ChunkMask{10};
+  spec.kinds[0].attention.mask = ChunkMask{8};
   spec.kinds[0].attention.qkNorm = normOfHeads(NormKind::kRms);
   spec.kinds[1].attention.positions = NoPositions{};
   spec.kinds[1].attention.temperature = QueryTemperature{0.3f, 6, 1};

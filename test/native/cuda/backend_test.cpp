@@ -18,6 +18,12 @@ static double relativeError(const std::vector<float>& found, const std::vector<d
   return std::sqrt(error / size);
 }
 
+// A sequence that becomes long must be computed again where it has other frequencies then, which is the scheduler's
+// part.
+static size_t promptTokens(const ModelSpec& spec, size_t all) {
+  return spec.rotaryTables.empty() || !spec.rotaryTables[0].longer ? 17 : all;
+}
+
 // The prompt in one step, then one generated token after another, twice and more so that steps are replayed.
 static void checkModel(const char* title, const ModelSpec& spec, DType dtype = DType::kF16, bool biases = true) {
   const Note note(title, dtypeName(dtype));
@@ -25,8 +31,9 @@ static void checkModel(const char* title, const ModelSpec& spec, DType dtype = D
   const std::vector<int32_t> tokens = someTokens(spec, 24, 82);
   const std::vector<double> expected = model.logits(tokens, dtype);
   CudaRunner runner(model, dtype);
-  std::vector<float> found = runner.step({{0, {tokens.begin(), tokens.begin() + 17}}});
-  for (size_t i = 17; i < tokens.size(); ++i) {
+  const size_t prompt = promptTokens(spec, tokens.size());
+  std::vector<float> found = runner.step({{0, {tokens.begin(), tokens.begin() + static_cast<int64_t>(prompt)}}});
+  for (size_t i = prompt; i < tokens.size(); ++i) {
     const std::vector<float> next = runner.step({{0, {tokens[i]}, true}});
     found.insert(found.end(), next.begin(), next.end());
   }
@@ -85,6 +92,20 @@ TEST(cuda_backend, dynamic_rotary) {
   const std::vector<double> more = model.logits(shortTokens, DType::kF16);
   expected.insert(expected.end(), more.begin(), more.end());
   CHECK_NEAR(relativeError(found, expected), 0.0, 2e-3);
+}
+
+TEST(cuda_backend, one_rotary_table_depends_on_the_length) {
+  RotarySpec longer;
+  longer.inverseFrequencies = {1, 0.1f};
+  longer.longer = LongRotary{8, {0.5f, 0.01f}, 1.0f};
+  ThreadPool pool(1);
+  const auto prepare = [&](const std::vector<RotarySpec>& tables) {
+    cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 4, nullptr})->prepareRotary(tables, 16);
+  };
+  prepare({longer});
+  CHECK_THROWS("ERR_UNSUPPORTED_MODEL", "found several", prepare({longer, longer}));
+  longer.longer->amplitude = 1.5f;
+  CHECK_THROWS("ERR_UNSUPPORTED_MODEL", "another amplitude", prepare({longer}));
 }
 
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.

@@ -23,9 +23,12 @@ double relativeError(const std::vector<float>& found, const std::vector<double>&
 }
 
 // The prompt in one step, then one generated token after another, so that steps are captured and replayed.
+// Where a long sequence has frequencies of its own, all in one: to compute it again is the scheduler's part.
 std::vector<float> logitsOf(CudaRunner& runner, const std::vector<int32_t>& tokens) {
-  std::vector<float> logits = runner.step({{0, {tokens.begin(), tokens.begin() + 17}}});
-  for (size_t i = 17; i < tokens.size(); ++i) {
+  const auto& tables = runner.spec.rotaryTables;
+  const size_t prompt = tables.empty() || !tables[0].longer ? 17 : tokens.size();
+  std::vector<float> logits = runner.step({{0, {tokens.begin(), tokens.begin() + static_cast<int64_t>(prompt)}}});
+  for (size_t i = prompt; i < tokens.size(); ++i) {
     const std::vector<float> next = runner.step({{0, {tokens[i]}, true}});
     logits.insert(logits.end(), next.begin(), next.end());
   }
