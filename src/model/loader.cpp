@@ -180,8 +180,10 @@ class Loader {
       experts.correction = vector(layerRole(n, "mlp.router.correction.weight"), spec.count, {0, spec.count});
     experts.up = linear(expertsUpLayout(spec_, shard_, n));
     experts.down = linear(expertsDownLayout(spec_, shard_, n));
-    if (spec.shared)
-      experts.shared = {linear(sharedUpLayout(spec_, shard_, n)), linear(sharedDownLayout(spec_, shard_, n)), {}};
+    if (spec.shared) {
+      experts.shared.up = linear(sharedUpLayout(spec_, shard_, n));
+      experts.shared.down = linear(sharedDownLayout(spec_, shard_, n));
+    }
     return experts;
   }
 

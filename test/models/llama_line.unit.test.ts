@@ -106,6 +106,8 @@ describe("which layers have windows and positions", () => {
     assert.deepEqual(traits.temperature, [none, none, none, { scale: 0.1, period: 8192, offset: 1 }]);
     assert.equal(traits.ffnSize, 12);
     assert.deepEqual(describeQuietly({ ...llama4, attention_chunk_size: null }).chunks, none);
+    assert.equal(traits.experts, none);
+    assert.equal(describeQuietly({ ...llama4, moe_layers: none }).experts, "1 of 16");
   });
 });
 

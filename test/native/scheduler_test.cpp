@@ -315,7 +315,7 @@ TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
 
 TEST(scheduler, sequences_that_see_later_tokens_are_in_one_step) {
   Random random(61);
-  SchedulerLimits limits{40, 30, 0, true, true};
+  SchedulerLimits limits{40, 30, 0, {}, true, true};
   Simulation simulation(limits);
   for (int i = 0; i < 100; ++i) simulation.submit(random.between(1, 40), 0, true);
   simulation.drain();
