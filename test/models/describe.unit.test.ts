@@ -259,6 +259,28 @@ describe("what is special in each golden case", () => {
       ...{ experts: [none, "2 of 8"], scoring: [none, "sigmoid"], normalised: [none, true] },
       latent: { queryRank: 32, rank: 24, positionDims: 8, valueDim: 16, norm: { kind: "rms", epsilon: 1e-6 } },
     },
+    deepseek_v2_groups: {
+      ...{ family: "deepseek_v2", experts: [none, "2 of 8"], sharedExpert: [none, { size: 48 }] },
+      latent: { queryRank: 20, rank: 24, positionDims: 8, valueDim: 12, norm: { kind: "rms", epsilon: 1e-6 } },
+    },
+    deepseek_v3_ungrouped: { family: "deepseek_v3", experts: [none, "2 of 6"], turned: "8 half", headDim: 24 },
+    gpt_oss_limits: {
+      ...mixture,
+      family: "gpt_oss",
+      normEpsilon: 1e-5,
+      experts: "3 of 5",
+      scoring: "topk-softmax",
+      windows: [none, 6],
+    },
+    phimoe_longrope: {
+      ...mixture,
+      family: "phimoe",
+      norm: "layer",
+      normEpsilon: 1e-5,
+      scoring: "sparsemixer",
+      windows: 9,
+      experts: "2 of 6",
+    },
     phimoe: { ...mixture, family: "phimoe", norm: "layer", normEpsilon: 1e-5, scoring: "sparsemixer" },
     gpt_oss: {
       ...{ ...mixture, family: "gpt_oss", normEpsilon: 1e-5, scoring: "topk-softmax", windows: [8, none] },

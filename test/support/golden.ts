@@ -30,7 +30,8 @@ const alike: ReadonlySet<string> = new Set(
     "arcee biogpt biogpt_unscaled codegen cohere2 ernie4_5 exaone4 gemma glm4 gpt_bigcode " +
     "gpt_bigcode_heads gpt_neo gpt_neo_local gpt_neox gpt_neox_sequential gptj helium hunyuan_alpha llama_longrope " +
     "ministral mpt olmo3 persimmon_plain phi phi3 qwen2 qwen3 seed_oss smollm3 " +
-    "stablelm starcoder2 xglm_unscaled olmoe qwen3_moe phimoe deepseek_v2"
+    "stablelm starcoder2 xglm_unscaled olmoe qwen3_moe phimoe deepseek_v2 " +
+    "phimoe_longrope deepseek_v2_groups deepseek_v3_ungrouped gpt_oss_limits"
   ).split(" "),
 );
 

@@ -39,15 +39,19 @@ export const phimoe = llamaLike({
   },
 });
 
-/** Of scaled frequencies, short_mscale and long_mscale multiply cosines and sines in place of what other models derive. */
+/**
+ * Of scaled frequencies, short_mscale and long_mscale multiply cosines and sines in place of what other models derive. The frequencies of
+ * longrope are the short ones for sequences of any length, as transformers 5 has them here: its class asks for them without a length.
+ */
 function readScaledRope(config: ConfigReader, sizes: DecoderSizes) {
   const rope = readRope(config, sizes);
   const parameters = config.section("rope_scaling") ?? config.section("rope_parameters");
   const type = parameters?.peek("rope_type") ?? parameters?.peek("type") ?? "default";
   if (!parameters || type === "default") return rope;
   const short = parameters.number("short_mscale", { above: 0 });
-  const long = parameters.number("long_mscale", { above: 0 });
+  const amplitude = parameters.number("long_mscale", { above: 0 });
   const { rotary } = rope;
-  const longer = rotary.long ? { long: { ...rotary.long, amplitude: long } } : {};
+  const { inverseFrequencies } = rotary;
+  const longer = rotary.long ? { long: { ...rotary.long, inverseFrequencies, amplitude } } : {};
   return { ...rope, rotary: { ...rotary, amplitude: short, ...longer } };
 }
