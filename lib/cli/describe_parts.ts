@@ -38,8 +38,9 @@ function describeHead(output: OutputSpec): string {
   }
 }
 
-function describeAttention({ attention: { heads, kvHeads, headDim, mask }, residual }: LayerSpec): string {
-  const keys = kvHeads === heads ? "" : `, ${kvHeads} of keys and values`;
+function describeAttention({ attention: { heads, kvHeads, headDim, mask, latent }, residual }: LayerSpec): string {
+  const lower = latent ? `, keys and values from rows of ${latent.rank}` : "";
+  const keys = kvHeads === heads ? lower : `, ${kvHeads} of keys and values`;
   const beside = residual === "parallel" || residual === "shared-norm parallel" ? ", beside the feed-forward" : "";
   return `${heads} heads of ${headDim}${keys}${masks[mask.kind]("size" in mask ? mask.size : 0)}${beside}`;
 }

@@ -66,6 +66,12 @@ describe("inspect", () => {
     assert.equal(status, 0, stderr);
   });
 
+  test("a mixture of experts, and latent attention", async () => {
+    const { stdout } = await run(["inspect", golden("deepseek_v3")]);
+    assert.match(stdout, /attention +4 heads of 24, keys and values from rows of 24\n/);
+    assert.match(stdout, /80, gated silu; 2 of 8 experts of 24, gated silu, one of 24 for all tokens\n/);
+  });
+
   for (const family of ["opt", "gpt2", "llama"]) {
     test(`the tiny ${family} of the golden data, which has no tokenizer`, async () => {
       const { status, stdout, stderr } = await run(["inspect", golden(family), "--json"]);

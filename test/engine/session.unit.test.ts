@@ -80,7 +80,10 @@ test("each request is told of its own events, and of none after its end", () => 
   emit({ kind: "token", id: one, token: 4 }, { kind: "token", id: two, token: 5 });
   emit({ kind: "done", id: one, reason: "stop" }, { kind: "token", id: one, token: 6 });
   emit({ kind: "rejected", id: two, code: "ERR_NUMERIC", message: "NaN" }, { kind: "done", id: two, reason: "stop" });
-  emit({ kind: "outputs", id: three, outputs: new Float32Array(2), hidden: new Float32Array(3) }, { kind: "done", id: three, reason: "length" });
+  emit(
+    { kind: "outputs", id: three, outputs: new Float32Array(2), hidden: new Float32Array(3) },
+    { kind: "done", id: three, reason: "length" },
+  );
   assert.deepEqual(first.told, ["token 4", "done stop"]);
   assert.deepEqual(second.told, ["token 5", "ERR_NUMERIC"]);
   assert.deepEqual(third.told, ["outputs 2 3"]);
