@@ -43,6 +43,16 @@ constexpr bool kReduced =
     false;
 #endif
 
+// True under ThreadSanitizer. Which barriers order two accesses depends on the code that runs, not on values and hardly
+// on sizes: there one case of each kernel variant is enough, and AddressSanitizer and the released build run the
+// others.
+constexpr bool kRaces =
+#ifdef SHARDSPEED_RACES
+    true;
+#else
+    false;
+#endif
+
 // How values are printed. Few types and all in main.cpp: instances of templates would be most of what is compiled.
 std::string show(int64_t value);
 std::string show(uint64_t value);

@@ -196,7 +196,7 @@ TEST(all_reduce, pushed_sums_match_the_host) {
         const int64_t stride = padTo(cols, kColumnStep);
         // Each width with each number of rows somewhere, not each with all of them, and on the emulator little that
         // takes long.
-        if (turn++ % 3 != 0 || rows * stride > kCapacity) continue;
+        if (turn++ % (kRaces ? 9 : 3) != 0 || rows * stride > kCapacity) continue;
         if (kEmulated && rows * stride * ranks * ranks > (kReduced ? 10'000 : 200'000) && rows > 2) continue;
         Shape shape{turn % 2 ? DType::kBF16 : DType::kF16, rows, cols};
         shape.bias = turn % 5 != 0;
@@ -389,7 +389,7 @@ TEST(all_reduce, received_sums_match_the_host) {
   checkReceived(2, {DType::kF16, 3, 1030}, 51);
   checkReceived(3, {DType::kBF16, 40, 20, false}, 52);
   checkReceived(4, {DType::kF16, 2, 130, true, false, false}, 53);
-  checkReceived(8, {DType::kF16, 5, 100, true, true, true, NormKind::kRms}, 54);
+  if (!kRaces) checkReceived(8, {DType::kF16, 5, 100, true, true, true, NormKind::kRms}, 54);
   underAllSchedules([] { checkReceived(3, {DType::kF16, 2, 1100}, 55); });
 }
 

@@ -39,6 +39,7 @@ void checkAppend(const AttentionOptions& options) {
 
 TEST(cuda_attention_append, headDims) {
   for (const int64_t dim : {1, 8, 12, 16, 20, 40, 64, 256}) {
+    if (kRaces && dim != 20 && dim != 64) continue;  // pieces of 16 bytes and smaller ones
     AttentionOptions options;
     options.dtype = dim % 16 == 0 ? DType::kF16 : DType::kBF16;
     options.shape = {6, 2, dim};

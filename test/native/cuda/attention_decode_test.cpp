@@ -57,6 +57,7 @@ TEST(cuda_attention_decode, longest) {
 // within a 16-byte piece and elsewhere, in every form of positions.
 TEST(cuda_attention_decode, cache) {
   for (const int64_t dim : {2, 20, 64, 136, 250}) {
+    if (kRaces && dim != 20 && dim != 64) continue;
     for (const RotaryLayout layout : {RotaryLayout::kHalf, RotaryLayout::kInterleaved}) {
       AttentionOptions options;
       options.dtype = dim % 16 == 0 ? DType::kBF16 : DType::kF16;

@@ -73,6 +73,7 @@ TEST(cuda_backend_host, every_failing_call_is_an_error) {
         "cudaEventCreateWithFlags", "cudaEventRecord", "cudaEventSynchronize", "cudaStreamSynchronize",
         "cudaLaunchKernelEx", "cudaGraphLaunch"})
     for (const int nth : {1, 2, 5, 9}) {
+      if (kRaces && nth != 2) continue;
       const Note note(function, "call", nth);
       emulator::reset();
       emulator::failCall(function, nth, cudaErrorInvalidValue);
@@ -89,7 +90,7 @@ TEST(cuda_backend_host, every_failing_call_is_an_error) {
       const size_t said = heard.find(": cudaErrorInvalidValue, ");
       CHECK(said != std::string::npos && said > 0);
     }
-  CHECK(failures >= 30);
+  CHECK(failures >= (kRaces ? 5 : 30));
   // A step that cannot be captured runs as it is.
   for (const char* function : {"cudaStreamBeginCapture", "cudaGraphInstantiate"}) {
     const Note note(function);
@@ -133,7 +134,7 @@ TEST(cuda_backend_host, steps_of_generated_tokens_are_replayed) {
   const std::vector<const char*> functions = {"cudaGraphLaunch",       "cudaLaunchKernelEx", "cudaMalloc",
                                               "cudaHostAlloc",         "cudaMemcpyAsync",    "cudaStreamSynchronize",
                                               "cudaDeviceSynchronize", "cudaMemcpy",         "cudaGraphInstantiate"};
-  for (int step = 0; step < 20; ++step) {
+  for (int step = 0; step < (kReduced ? 5 : 20); ++step) {
     const Note note("step", step);
     std::map<std::string, uint64_t> before;
     for (const char* function : functions) before[function] = emulator::calls(function);
