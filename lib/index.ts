@@ -42,7 +42,7 @@ export type {
   LikelyToken,
 } from "./engine/generation.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
-export type { ModelInfo } from "./engine/model_info.js";
+export type { ModelInfo, Task } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";

@@ -1,5 +1,7 @@
 import type { LayerSpec, ModelLabels, ModelSpec, OutputSpec, Task } from "../native/spec.js";
 
+export type { Task };
+
 /**
  * What a model is, in a few numbers. These keys stay; a later version may add others. Where layers differ, a number is that of the largest.
  */

@@ -33,7 +33,7 @@ test("a name or a part of a file name that nothing has is a failure", () => {
 });
 
 test("--unit leaves out the files that need the addon", () => {
-  const { status, output } = runTests("--unit", "engine/golden");
+  const { status, output } = runTests("--unit", "engine/lifecycle");
   assert.equal(status, 1);
   assert.match(output, /No test file/);
 });
