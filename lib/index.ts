@@ -49,6 +49,12 @@ export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";
 export { Context, type ContextOptions } from "./handler/context.js";
 export { type DsEngineContext, getDsEngine } from "./handler/ds_engine.js";
+export {
+  EmbeddingHandler,
+  QuestionAnsweringHandler,
+  SequenceClassificationHandler,
+  TokenClassificationHandler,
+} from "./handler/encoder_handlers.js";
 export { sendIntermediatePredictResponse } from "./handler/intermediate.js";
 export { loadHandler } from "./handler/load_handler.js";
 export { type Metric, type MetricDimension, Metrics } from "./handler/metrics.js";

@@ -6,6 +6,12 @@ import { promisify } from "node:util";
 import { invalidArgument, isError, ShardspeedError } from "../base/errors.js";
 import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import { BaseHandler } from "./base_handler.js";
+import {
+  EmbeddingHandler,
+  QuestionAnsweringHandler,
+  SequenceClassificationHandler,
+  TokenClassificationHandler,
+} from "./encoder_handlers.js";
 import { makePackageFindable } from "./module_hooks.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
 import type { ShippedHandlerName } from "./shipped_names.js";
@@ -18,7 +24,13 @@ export const moduleEndings = [".mjs", ".js", ".cjs", ".mts", ".ts"] as const;
 type HandlerClass = new () => HandlerObject;
 
 /** The handlers that come with the package. */
-export const shippedHandlers: Readonly<Record<ShippedHandlerName, HandlerClass>> = { TextGenerationHandler };
+export const shippedHandlers: Readonly<Record<ShippedHandlerName, HandlerClass>> = {
+  TextGenerationHandler,
+  SequenceClassificationHandler,
+  TokenClassificationHandler,
+  QuestionAnsweringHandler,
+  EmbeddingHandler,
+};
 
 /**
  * Loads a handler module, which exports a function `handle`, or exactly one class with a method `handle`, as default or by name.

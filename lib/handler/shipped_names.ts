@@ -1,5 +1,11 @@
 /** The handlers that come with the package, by the names of their classes. What is listed here is known to archives, yaml and --handler-map alike. */
-export const shippedHandlerNames = ["TextGenerationHandler"] as const;
+export const shippedHandlerNames = [
+  "TextGenerationHandler",
+  "SequenceClassificationHandler",
+  "TokenClassificationHandler",
+  "QuestionAnsweringHandler",
+  "EmbeddingHandler",
+] as const;
 
 export type ShippedHandlerName = (typeof shippedHandlerNames)[number];
 

@@ -56,11 +56,15 @@ describe("embeddings", () => {
     }
   });
 
-  test("of a tp_size above 1 are the same", async (t) => {
-    const folder = makeSentenceModel(t, "mpnet");
+  test("of a tp_size above 1 are the same", async () => {
+    const folder = encoderFolder("mpnet");
+    const ids = [
+      [0, 5, 6, 2],
+      [0, 9, 8, 7, 6, 5, 2],
+    ];
     await using one = await initInference(folder, options);
     await using two = await initInference(folder, { ...options, tpSize: 2, threads: 1 });
-    const [expected, found] = [await one.embed(texts), await two.embed(texts)];
+    const [expected, found] = [await one.embed(ids), await two.embed(ids)];
     assertNear(found.embeddings.data, [...expected.embeddings.data], "two ranks");
   });
 
