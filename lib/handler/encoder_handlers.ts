@@ -20,7 +20,9 @@ type Answer = { value: unknown } | { error: ShardspeedError };
  * refused). A request is text, or JSON; an invalid one gets status 400, and the others of its batch are answered.
  */
 abstract class EncoderHandler extends BaseDeepSpeedHandler {
+  /** The engine, once initialized. */
   engine: Engine | undefined;
+  /** max_length of the yaml. */
   protected maxLength: number | undefined;
   readonly #init: InitEngine<Engine>;
 
@@ -30,6 +32,7 @@ abstract class EncoderHandler extends BaseDeepSpeedHandler {
     this.#init = init;
   }
 
+  /** @throws ShardspeedError ERR_CONFIG for an invalid yaml, and the errors of initInference(). */
   override async initialize(ctx: Context): Promise<void> {
     await super.initialize(ctx);
     this.context = ctx;
@@ -53,10 +56,12 @@ abstract class EncoderHandler extends BaseDeepSpeedHandler {
     await this.engine?.dispose();
   }
 
+  /** What each request says, or why it says nothing. */
   override preprocess(requests: HandlerRequest[]): (Input | ShardspeedError)[] {
     return requests.map((row) => keep(() => readInput(row)));
   }
 
+  /** The answer to each, or why there is none. */
   override async inference(inputs: (Input | ShardspeedError)[]): Promise<Answer[]> {
     return Promise.all(
       inputs.map(async (input) => {
@@ -71,6 +76,7 @@ abstract class EncoderHandler extends BaseDeepSpeedHandler {
     );
   }
 
+  /** Answers as they are; of a wrong request status 400 and a message. */
   override postprocess(answers: Answer[]): unknown[] {
     return answers.map((answer, place) => {
       if ("value" in answer) return answer.value;
@@ -79,8 +85,10 @@ abstract class EncoderHandler extends BaseDeepSpeedHandler {
     });
   }
 
+  /** Answers one request. */
   protected abstract answer(input: Input): Promise<unknown>;
 
+  /** The engine and its tokenizer. */
   protected get opened(): { engine: Engine; tokenizer: Tokenizer } {
     const { engine } = this;
     if (engine === undefined) throw new ShardspeedError("ERR_HANDLER", "The handler has not been initialised.");
@@ -99,6 +107,7 @@ abstract class EncoderHandler extends BaseDeepSpeedHandler {
 
 /** Answers with the name of a text's class: the example's `sequence_classification`. */
 export class SequenceClassificationHandler extends EncoderHandler {
+  /** Answers one request. */
   protected override async answer(input: Input): Promise<unknown> {
     const { engine } = this.opened;
     const { logits } = await engine.forward({ inputIds: [this.encode(textOf(input))] });
@@ -108,6 +117,7 @@ export class SequenceClassificationHandler extends EncoderHandler {
 
 /** Answers with a pair of token and class for each token, special ones included: the example's `token_classification`. */
 export class TokenClassificationHandler extends EncoderHandler {
+  /** Answers one request. */
   protected override async answer(input: Input): Promise<unknown> {
     const { engine, tokenizer } = this.opened;
     const ids = this.encode(textOf(input));
@@ -123,6 +133,7 @@ export class TokenClassificationHandler extends EncoderHandler {
 
 /** Answers a question from a text, `{ question, context }`, with the part of it that the model names: the example's `question_answering`. */
 export class QuestionAnsweringHandler extends EncoderHandler {
+  /** Answers one request. */
   protected override async answer(input: Input): Promise<unknown> {
     const { engine, tokenizer } = this.opened;
     const { question, context } = isObject(input)
@@ -141,6 +152,7 @@ export class QuestionAnsweringHandler extends EncoderHandler {
 
 /** Answers with the embedding of a text, as engine.embed() makes it from the model folder's settings. */
 export class EmbeddingHandler extends EncoderHandler {
+  /** Answers one request. */
   protected override async answer(input: Input): Promise<unknown> {
     const { engine } = this.opened;
     const { embeddings } = await engine.embed(textOf(input), this.maxLength === undefined ? {} : { truncate: true });

@@ -138,6 +138,12 @@ function chooseDescriptor(config: ConfigReader): ModelDescriptor {
   const found = config.raw("model_type");
   const descriptor = descriptors.find(({ modelType }) => modelType === found);
   if (descriptor) return descriptor;
+  if (config.peek("is_encoder_decoder") === true) {
+    const advice =
+      "Models of an encoder and a decoder are not computed: their decoders read what the encoder made of another text, which would take attention " +
+      "between the two and a cache of its own.";
+    throw unsupportedKey("model_type", found, "a model of a decoder or an encoder alone", advice);
+  }
   const inside = isObject(config.peek("text_config"))
     ? (config.peek("text_config") as { model_type?: unknown })
     : undefined;

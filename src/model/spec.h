@@ -210,11 +210,11 @@ struct TransformSpec {
 
 // Scores of all tokens of the vocabulary.
 struct LogitsOutput {
-  bool tied = false;                       // the head is the token embedding
-  std::optional<NormSpec> norm;            // ahead of the head
-  float scale = 1;                         // multiplies logits, behind the head's bias
-  float softCap = 0;                       // logit = softCap tanh(logit / softCap); 0 = off
-  std::optional<TransformSpec> transform;  // to the width of the embedding (masked language models)
+  bool tied = false;                         // the head is the token embedding
+  std::optional<NormSpec> norm;              // ahead of the head
+  float scale = 1;                           // multiplies logits, behind the head's bias
+  float softCap = 0;                         // logit = softCap tanh(logit / softCap); 0 = off
+  std::optional<TransformSpec> transform{};  // to the width of the embedding (masked language models)
 };
 // Hidden states alone. What a pooler makes of the first token's is a head of its own.
 struct HiddenOutput {

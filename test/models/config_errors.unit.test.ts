@@ -33,6 +33,11 @@ describe("configs that are refused", () => {
     ["a name of Object", { ...opt, model_type: "__proto__" }, /model_type = "__proto__"/],
     ["a head for answers", { ...opt, architectures: ["OPTForQuestionAnswering"] }, /OPTForQuestionAnswering/],
     ["classes of tokens", { ...llama, architectures: ["LlamaForTokenClassification"] }, /LlamaForTokenClass/],
+    [
+      "an encoder with a decoder",
+      { model_type: "t5", is_encoder_decoder: true },
+      /model_type = "t5".*encoder and a decoder/,
+    ],
     ["two heads", { ...gpt2, architectures: ["GPT2DoubleHeadsModel"] }, /GPT2DoubleHeadsModel/],
     ["another family's class", { ...gpt2, architectures: ["LlamaForCausalLM"] }, /expected one of GPT2LMHeadModel/],
     ["a body without a head", { ...llama, architectures: ["LlamaModel"] }, /LlamaModel has no head/],
