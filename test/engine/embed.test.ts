@@ -215,7 +215,7 @@ describe("encoders", () => {
     await using engine = await initInference(makeSentenceModel(t, "bert_base"), options);
     const controller = new AbortController();
     const many = engine.embed(Array<string>(2000).fill("a b c d e f g"), { signal: controller.signal });
-    setTimeout(() => controller.abort(), 5);
+    controller.abort();
     await assert.rejects(many, hasCode("ERR_ABORTED"));
     assert.equal((await engine.embed("a")).embeddings.dims[0], 1);
   });
