@@ -1,4 +1,5 @@
 import { type ErrorCode, ShardspeedError } from "./errors.js";
+import { parseLenientJson } from "./lenient_json.js";
 import { isObject, type JsonObject } from "./objects.js";
 import { decodeText, type FileRules, readRegularFile } from "./regular_file.js";
 
@@ -9,7 +10,7 @@ const mostLevels = 1000;
 export function parseJson(text: string, where: string, code: ErrorCode): unknown {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseLenientJson(text);
   } catch (error) {
     throw new ShardspeedError(code, `${where} is not JSON: ${describeJsonError(text, error)}`, { cause: error });
   }

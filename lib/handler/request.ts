@@ -1,5 +1,6 @@
 import { isUint8Array } from "node:util/types";
 import { invalidArgument } from "../base/errors.js";
+import { parseLenientJson } from "../base/lenient_json.js";
 import { type RequestHeader, setOwn } from "./request_processor.js";
 
 /**
@@ -58,7 +59,9 @@ export function requestHeaders(
 
 function decodeValue(contentType: string, bytes: Buffer): Untyped {
   try {
-    if (contentType === "application/json") return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    if (contentType === "application/json") {
+      return parseLenientJson(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    }
     if (contentType.startsWith("text")) return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     // The handler sees what was sent, and may know better.

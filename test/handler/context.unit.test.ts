@@ -209,6 +209,11 @@ describe("a request decoded", () => {
       [{ name: "body", contentType: "application/json", value: bytes('{"a": [1, null]}') }],
       { body: { a: [1, null] } },
     ],
+    [
+      "floats that only Python's JSON has",
+      [{ name: "body", contentType: "application/json", value: bytes('{"a": [NaN, -Infinity, "NaN"]}') }],
+      { body: { a: [Number.NaN, Number.NEGATIVE_INFINITY, "NaN"] } },
+    ],
     ["JSON of any type", [{ name: "body", contentType: "application/json", value: bytes("7") }], { body: 7 }],
     [
       "JSON with parameters of the type",

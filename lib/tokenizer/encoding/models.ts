@@ -26,7 +26,7 @@ export function readVocabulary(model: JsonObject): Vocabulary {
   if (Array.isArray(vocab)) {
     for (const [id, entry] of vocab.entries()) {
       const token: unknown = Array.isArray(entry) ? entry[0] : undefined;
-      if (typeof token !== "string" || typeof entry[1] !== "number")
+      if (typeof token !== "string" || !Number.isFinite(entry[1]))
         throw new Error(`model.vocab[${id}] is no [token, score]`);
       tokens[id] = token;
       // Of two that are equal the first one's id counts in a search, the last one's for the Rust package.
