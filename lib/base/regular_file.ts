@@ -116,6 +116,15 @@ export function readRegularFileSync(file: string, rules: Omit<FileRules, "signal
   }
 }
 
+/** For messages: "is ...". */
+export const gitLfsPointer =
+  "a git-lfs pointer instead of the file itself: run `git lfs pull` in its folder, or download it again";
+
+/** Whether a file begins as git leaves it where git-lfs did not fetch it. */
+export function isGitLfsPointer(head: Buffer): boolean {
+  return head.toString("latin1", 0, 42).startsWith("version https://git-lfs.github.com/spec/");
+}
+
 /** UTF-8 text without the byte order mark that some editors write. */
 export function decodeText(bytes: Buffer): string {
   const text = bytes.toString("utf8");
@@ -150,8 +159,11 @@ class Content {
     if (this.#length > this.rules.limitBytes) throw this.#tooLong("longer");
   }
 
+  /** @throws What a git-lfs pointer is: read as a vocabulary or as JSON it would be one of three lines, or a riddle. */
   bytes(): Buffer {
-    return this.#buffer.subarray(0, this.#length);
+    const bytes = this.#buffer.subarray(0, this.#length);
+    if (isGitLfsPointer(bytes)) throw problem(this.file, `is ${gitLfsPointer}`, this.rules);
+    return bytes;
   }
 
   #tooLong(found: string): ShardspeedError {

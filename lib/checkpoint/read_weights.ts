@@ -1,4 +1,5 @@
 import type { Logger } from "../base/logger.js";
+import { gitLfsPointer, isGitLfsPointer } from "../base/regular_file.js";
 import { checkpointError } from "./errors.js";
 import { readSafetensors } from "./safetensors.js";
 import { readTorchLegacy } from "./torch_legacy.js";
@@ -37,10 +38,8 @@ function looksLikeSafetensors(head: Buffer): boolean {
 /** What a file holds that is known not to be weights; undefined where it may be. */
 export function nameForeignContent(head: Buffer): string | undefined {
   if (head.length === 0) return "empty: its download or copy did not finish";
+  if (isGitLfsPointer(head)) return gitLfsPointer;
   const text = head.toString("latin1");
-  if (text.startsWith("version https://git-lfs.github.com/spec/")) {
-    return "a git-lfs pointer instead of the file itself: run `git lfs pull` in its folder, or download it again";
-  }
   if (/^\s*<(!doctype html|html|\?xml)/i.test(text)) return "a web page instead of a weights file: download it again";
   if (text.startsWith("GGUF")) return "a GGUF file, expected safetensors or a torch file: take the original checkpoint";
   if (text.startsWith("\x89HDF")) return "an HDF5 file (Keras), expected safetensors or a torch file";

@@ -55,6 +55,14 @@ describe("small files of strangers", () => {
     }
   });
 
+  test("a git-lfs pointer in the place of a file is named, whatever the file would be", async () => {
+    const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    writeFileSync(at("pointer"), pointer);
+    await refused(at("pointer"), /pointer: is a git-lfs pointer.*git lfs pull/);
+    writeFileSync(at("about"), `# ${pointer}`);
+    assert.equal(String(await readRegularFile(at("about"), rules)), `# ${pointer}`);
+  });
+
   test("a link that leads in a circle is an error with an absolute path", async () => {
     symlinkSync(at("circle"), at("circle"));
     await refused(path.relative(process.cwd(), at("circle")), /^\/.*circle: its links go round in a circle \(ELOOP\)$/);

@@ -105,6 +105,7 @@ describe("files", () => {
     await assert.rejects(AutoTokenizer.fromPretrained(target), { code: "ERR_TOKENIZER", message: /tokenizer\.json/ });
   });
 
+  const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
   const broken: [string, Record<string, unknown>, RegExp][] = [
     ["not JSON", { "tokenizer.json": '{"model": {' }, /tokenizer\.json is not JSON: line 1, column/],
     ["an array", { "tokenizer.json": [] }, /no JSON object/],
@@ -128,6 +129,13 @@ describe("files", () => {
       /tokenizer\.json/,
     ],
     ["id", { "tokenizer.json": { ...minimal, model: { ...minimal.model, vocab: { a: "x" } } } }, /"a"/],
+    ["a git-lfs pointer", { "tokenizer.json": pointer }, /tokenizer\.json: is a git-lfs pointer/],
+    ["a git-lfs pointer for a vocabulary", { "vocab.txt": pointer }, /vocab\.txt: is a git-lfs pointer/],
+    [
+      "a score that is not finite",
+      { "tokenizer.json": '{"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["a", NaN]]}}' },
+      /model\.vocab\[1\] is no \[token, score\]/,
+    ],
     ["config", { "tokenizer.json": minimal, "tokenizer_config.json": "{,}" }, /tokenizer_config\.json is not JSON/],
   ];
   for (const [name, files, message] of broken) {
