@@ -222,6 +222,14 @@ describe("encoders", () => {
 });
 
 describe("classes", () => {
+  test("are named by the numbers that id2label has, whatever the order of its keys", async (t) => {
+    const folder = makeSentenceModel(t, "bert_classifier", {}, { id2label: { 2: 5, 0: 1, 1: "three" } });
+    await using engine = await initInference(folder, options);
+    assert.deepEqual(engine.module.info.labels, ["1", "three", "5"]);
+    const { logits, label } = await engine.classify("a b c");
+    assert.equal(label, engine.module.info.labels?.[logits.indexOf(Math.max(...logits))]);
+  });
+
   test("are named, with the scores of transformers' pipeline", async (t) => {
     const id2label = { 0: "bad", 1: "fair", 2: "good" };
     const softmax = (values: number[]) => {

@@ -47,7 +47,8 @@ export function readLabels(config: ConfigReader, task: Task, { output }: ModelSp
   const given: unknown = config.peek("id2label");
   const names = Array.from({ length: count }, (_, index) => {
     const name: unknown = isObject(given) ? given[String(index)] : undefined;
-    return typeof name === "string" ? name : `LABEL_${index}`;
+    // Data sets whose classes are numbers (stars, say) leave numbers here, and transformers names them so.
+    return ["string", "number", "boolean"].includes(typeof name) ? String(name) : `LABEL_${index}`;
   });
   const problemType = config.peek("problem_type") ?? undefined;
   const known = ["regression", "single_label_classification", "multi_label_classification"] as const;
