@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { decodeText } from "../base/regular_file.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
@@ -188,7 +189,7 @@ async function readPrompt(flags: GenerateFlags, signal: AbortSignal): Promise<st
   stderrLogger(flags).debug(`Reading the prompt from ${file === "-" ? "the standard input" : file}`);
   let text: string;
   try {
-    text = file === "-" ? await readStdin(signal) : await readFile(file, { encoding: "utf8", signal });
+    text = decodeText(file === "-" ? await readStdin(signal) : await readFile(file, { signal }));
   } catch (error) {
     throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Cannot read the prompt: ${(error as Error).message}`, {
       cause: error,
@@ -203,12 +204,12 @@ async function readPrompt(flags: GenerateFlags, signal: AbortSignal): Promise<st
   return text.replace(/\r?\n$/, "");
 }
 
-async function readStdin(signal: AbortSignal): Promise<string> {
+async function readStdin(signal: AbortSignal): Promise<Buffer> {
   signal.addEventListener("abort", () => process.stdin.destroy(), { once: true });
   const chunks: Buffer[] = [];
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
   signal.throwIfAborted();
-  return Buffer.concat(chunks).toString("utf8");
+  return Buffer.concat(chunks);
 }
 
 async function toPrompt(source: string | number[], flags: GenerateFlags, engine: Engine): Promise<Prompt> {
@@ -223,9 +224,10 @@ async function toPrompt(source: string | number[], flags: GenerateFlags, engine:
 }
 
 async function readTemplate(file: string): Promise<string> {
-  return readFile(file, "utf8").catch((error: Error) => {
+  const bytes = await readFile(file).catch((error: Error) => {
     throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Cannot read the chat template: ${error.message}`, {
       cause: error,
     });
   });
+  return decodeText(bytes);
 }

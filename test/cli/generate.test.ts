@@ -35,6 +35,7 @@ describe("text on the standard output, statistics on the standard error", () => 
       [["--prompt-file", file], ""],
       [["--prompt-file", "-"], `${row.prompt}\n`],
       [[], row.prompt],
+      [[], `\uFEFF${row.prompt}\r\n`],
       [["--prompt-ids", row.ids.join(",")], ""],
     ] as [string[], string][]) {
       const { status, stdout, stderr } = await run(["generate", demo, ...args, ...length], input);
@@ -66,7 +67,7 @@ describe("text on the standard output, statistics on the standard error", () => 
 
   test("--chat-template, and --system, which is for a chat as well", async () => {
     const template = path.join(folder, "template.jinja");
-    await writeFile(template, "{% for m in messages %}{{ m.content }}{% endfor %}");
+    await writeFile(template, "\uFEFF{% for m in messages %}{{ m.content }}{% endfor %}");
     const args = ["--chat-template", template, "--prompt", row.prompt.slice(4), "--system", row.prompt.slice(0, 4)];
     const { stdout, stderr } = await run(["generate", demo, ...args, ...length]);
     assert.equal(stdout, `${row.text}\n`, stderr);
