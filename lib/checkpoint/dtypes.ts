@@ -1,6 +1,6 @@
 import type { StorageDtype } from "./types.js";
 
-/** Bytes an element. */
+/** Bytes an element: less than one where elements are packed. */
 export const dtypeBytes: Readonly<Record<StorageDtype, number>> = {
   float32: 4,
   float16: 2,
@@ -8,6 +8,12 @@ export const dtypeBytes: Readonly<Record<StorageDtype, number>> = {
   float64: 8,
   float8_e4m3fn: 1,
   float8_e5m2: 1,
+  float8_e4m3fnuz: 1,
+  float8_e5m2fnuz: 1,
+  float8_e8m0fnu: 1,
+  float6_e2m3: 0.75,
+  float6_e3m2: 0.75,
+  float4_e2m1: 0.5,
   int8: 1,
   int16: 2,
   int32: 4,
@@ -29,6 +35,12 @@ export const safetensorsDtypes: ReadonlyMap<string, StorageDtype> = new Map([
   ["F64", "float64"],
   ["F8_E4M3", "float8_e4m3fn"],
   ["F8_E5M2", "float8_e5m2"],
+  ["F8_E4M3FNUZ", "float8_e4m3fnuz"],
+  ["F8_E5M2FNUZ", "float8_e5m2fnuz"],
+  ["F8_E8M0", "float8_e8m0fnu"],
+  ["F6_E2M3", "float6_e2m3"],
+  ["F6_E3M2", "float6_e3m2"],
+  ["F4", "float4_e2m1"],
   ["I8", "int8"],
   ["I16", "int16"],
   ["I32", "int32"],
@@ -39,16 +51,6 @@ export const safetensorsDtypes: ReadonlyMap<string, StorageDtype> = new Map([
   ["U64", "uint64"],
   ["BOOL", "bool"],
   ["C64", "complex64"],
-]);
-
-/** Names that safetensors knows and shardspeed has no element type for: packed below a byte, scales, or with another zero. */
-export const unreadableSafetensorsDtypes: ReadonlySet<string> = new Set([
-  "F4",
-  "F6_E2M3",
-  "F6_E3M2",
-  "F8_E8M0",
-  "F8_E4M3FNUZ",
-  "F8_E5M2FNUZ",
 ]);
 
 /** torch's typed storage classes, by class name; `torch.cuda` has the same ones. */

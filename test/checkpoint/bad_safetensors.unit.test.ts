@@ -82,9 +82,10 @@ const cases: BadCase[] = [
   { what: "no dtype", file: tensor([2], 0, 8, null), says: /tensor "a".*unknown dtype "null"/ },
   { what: "an unknown dtype", file: tensor([2], 0, 8, "F99"), says: /tensor "a".*unknown dtype "F99"/ },
   { what: "a dtype in small letters", file: tensor([2], 0, 8, "f32"), says: /tensor "a".*unknown dtype "f32"/ },
-  { what: "a dtype of 4 bits", file: tensor([16], 0, 8, "F4"), says: /tensor "a".*"F4".*cannot read/ },
-  { what: "a dtype of 6 bits", file: tensor([8], 0, 6, "F6_E2M3"), says: /tensor "a".*"F6_E2M3".*cannot read/ },
-  { what: "a dtype of scales", file: tensor([8], 0, 8, "F8_E8M0"), says: /tensor "a".*"F8_E8M0".*cannot read/ },
+  { what: "too many bytes of 4 bits", file: tensor([14], 0, 8, "F4"), says: /tensor "a".*8 bytes.*needs 7$/ },
+  { what: "half a byte of 4 bits", file: tensor([15], 0, 8, "F4"), says: /tensor "a".*8 bytes.*needs 7\.5$/ },
+  { what: "too few bytes of 6 bits", file: tensor([8], 0, 5, "F6_E2M3"), says: /tensor "a".*5 bytes.*needs 6$/ },
+  { what: "too few bytes of scales", file: tensor([8], 0, 7, "F8_E8M0"), says: /tensor "a".*7 bytes.*needs 8$/ },
   { what: "a dtype named as a property of objects", file: tensor([2], 0, 8, "constructor"), says: /unknown dtype/ },
   {
     what: "no shape",

@@ -189,10 +189,33 @@ const names: Record<string, StorageDtype> = {
   U8: "uint8",
   BOOL: "bool",
   F8_E4M3: "float8_e4m3fn",
+  F8_E4M3FNUZ: "float8_e4m3fnuz",
+  F8_E5M2FNUZ: "float8_e5m2fnuz",
+  F8_E8M0: "float8_e8m0fnu",
   C64: "complex64",
 };
 
 describe("good files of random tensors", () => {
+  it("and of elements below a byte, which a quantized checkpoint has beside what is read", async () => {
+    const header = {
+      a: entry([3, 4], 0, 6, "F4"),
+      b: entry([0], 6, 6, "F4"),
+      c: entry([2, 4], 6, 12, "F6_E2M3"),
+      d: entry([4], 12, 15, "F6_E3M2"),
+      e: entry([2], 15, 23, "F32"),
+    };
+    const checkpoint = await openCheckpoint(scratch.file("packed.safetensors", safetensorsFile(header, 23)));
+    const found = [...checkpoint.tensors.values()].map(({ name, dtype }) => [name, dtype]);
+    assert.deepEqual(found, [
+      ["a", "float4_e2m1"],
+      ["b", "float4_e2m1"],
+      ["c", "float6_e2m3"],
+      ["d", "float6_e3m2"],
+      ["e", "float32"],
+    ]);
+    assert.equal(checkpoint.tensors.get("e")?.byteOffset, (checkpoint.tensors.get("a")?.byteOffset ?? 0) + 15);
+  });
+
   const shape = fc.array(fc.nat({ max: 4 }), { maxLength: 4 });
 
   it("in safetensors come back as they were written", async () => {
