@@ -17,6 +17,7 @@ constexpr int64_t kMostNeurons = 1 << 22;
 constexpr int64_t kMostExperts = 4096;
 constexpr int64_t kMostVocabulary = 1 << 24;
 constexpr int64_t kMostPositions = 1 << 27;
+constexpr int64_t kMostRelativeRows = 1 << 18;
 
 template <typename Read>
 auto optional(const ValueReader& value, Read read) -> std::optional<decltype(read(value))> {
@@ -105,6 +106,10 @@ AttentionPositions readBuckets(ObjectReader& positions) {
   return read;
 }
 
+AttentionPositions readRelative(ObjectReader& positions) {
+  return RelativePositions{positions["queries"].flag(), positions["keys"].flag()};
+}
+
 // Of attention with so many heads, of so many elements.
 AttentionPositions readPositions(ObjectReader object, const AttentionSpec& attention,
                                  const std::vector<RotarySpec>& tables) {
@@ -131,7 +136,8 @@ AttentionPositions readPositions(ObjectReader object, const AttentionSpec& atten
   return object.variant<AttentionPositions>({{"none", [](ObjectReader&) { return NoPositions{}; }},
                                              {"rotary", rotary},
                                              {"alibi", alibi},
-                                             {"buckets", readBuckets}});
+                                             {"buckets", readBuckets},
+                                             {"relative", readRelative}});
 }
 
 QkNormSpec readQkNorm(const ValueReader& value) {
@@ -194,6 +200,10 @@ AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& 
   attention.sinks = flagOr(object["sinks"], false);
   attention.temperature = optional(object["temperature"], readTemperature);
   attention.latent = optional(object["latent"], [&](const ValueReader& value) { return readLatent(value, attention); });
+  const bool isPlain = attention.kvHeads == attention.heads && !attention.qkNorm && !attention.latent &&
+                       attention.clamp == 0 && !attention.temperature;
+  if (std::holds_alternative<RelativePositions>(attention.positions) && !isPlain)
+    object["positions"].refuse("other positions where queries and keys are more than products");
   object.finish();
   return attention;
 }
@@ -422,6 +432,26 @@ static void checkBuckets(const ValueReader& kinds, const ModelSpec& spec) {
   }
 }
 
+static RelativeTable readRelativeTable(const ValueReader& value) {
+  ObjectReader object(value);
+  RelativeTable read;
+  read.rows = object["rows"].integer(1, kMostRelativeRows);
+  const ValueReader rowOf = object["rowOf"];
+  for (const ValueReader& row : rowOf.list()) read.rowOf.push_back(static_cast<int32_t>(row.integer(0, read.rows - 1)));
+  if (read.rowOf.size() % 2 == 0) rowOf.refuse("an odd number of rows, the middle one of distance 0");
+  read.norm = optional(object["norm"], readNorm);
+  object.finish();
+  return read;
+}
+
+// Layers with relative positions need the table that they are made of.
+static void checkRelative(const ValueReader& kinds, const ModelSpec& spec) {
+  for (const LayerSpec& kind : spec.kinds)
+    if (std::holds_alternative<RelativePositions>(kind.attention.positions) && !spec.relativeTable)
+      kinds.list()[static_cast<size_t>(&kind - spec.kinds.data())].refuse(
+          "no relative positions without relativeTable");
+}
+
 ModelSpec readSpec(ObjectReader object) {
   ModelSpec spec;
   spec.family = object["family"].text();
@@ -435,6 +465,8 @@ ModelSpec readSpec(ObjectReader object) {
   if (spec.kinds.empty() || spec.kinds.size() > kMostLayers)
     kinds.refuse("1 to " + std::to_string(kMostLayers) + " kinds of layers");
   checkBuckets(kinds, spec);
+  spec.relativeTable = optional(object["relativeTable"], readRelativeTable);
+  checkRelative(kinds, spec);
   const ValueReader layers = object["layers"];
   for (const ValueReader& layer : layers.list())
     spec.layers.push_back(static_cast<int32_t>(layer.integer(0, static_cast<int64_t>(spec.kinds.size()) - 1)));

@@ -383,6 +383,7 @@ std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, i
            std::to_string(kMostHeadDim);
   if (seesLater(call.mask)) return "attention to later tokens";
   if (std::holds_alternative<BucketPositions>(call.positions)) return "learned scores of distances";
+  if (std::holds_alternative<RelativePositions>(call.positions)) return "products with relative positions";
   if (const auto* chunk = std::get_if<ChunkMask>(&call.mask);
       chunk && !std::has_single_bit(static_cast<uint64_t>(chunk->size)))
     return "chunks of " + std::to_string(chunk->size) + " tokens, which is not a power of two";

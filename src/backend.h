@@ -148,8 +148,12 @@ struct AttentionCall {
   const Vector* slopes = nullptr;          // (heads) of this rank, where positions are ALiBi
   const Vector* distanceScores = nullptr;  // (heads, 2 reach) of this rank, where positions are buckets
   int64_t reach = 0;  // the score of distance d is element d + reach of a head's; more than any distance of a sequence
-  float softCap = 0;  // score = softCap tanh(score / softCap), before ALiBi; 0 = off
-  float clamp = 0;    // q, k and v are limited to [-clamp, clamp], behind norms ahead of positions; 0 = off
+  // Where positions are relative: what the layer's queries, keys and values are of each row of the table, as in
+  // attend().
+  const Activations* relativeRows = nullptr;
+  const RelativeTable* relativeTable = nullptr;
+  float softCap = 0;              // score = softCap tanh(score / softCap), before ALiBi; 0 = off
+  float clamp = 0;                // q, k and v are limited to [-clamp, clamp], behind norms ahead of positions; 0 = off
   const Vector* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
   bool latent = false;            // heads are joined and narrowed: joinHeads, narrowHeads
   QkNormSpan normSpan = QkNormSpan::kHead;

@@ -67,6 +67,7 @@ function describePositions(spec: ModelSpec, each: (describe: (kind: LayerSpec) =
   const names: Readonly<Record<AttentionPositions["kind"], string>> = {
     ...{ none: "", rotary: "rotary", alibi: "ALiBi" },
     buckets: "scores of distances",
+    relative: "products with relative positions",
   };
   const changes = spec.rotaryTables.some((table) => table.dynamic) ? " (dynamic)" : "";
   const dynamic = spec.rotaryTables.some((table) => table.long) ? " (other frequencies for long sequences)" : changes;

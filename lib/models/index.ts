@@ -11,6 +11,7 @@ import { bloom } from "./architectures/bloom.js";
 import { codegen } from "./architectures/codegen.js";
 import { cohere } from "./architectures/cohere.js";
 import { cohere2 } from "./architectures/cohere2.js";
+import { debertaV2 } from "./architectures/deberta_v2.js";
 import { deepseekV2 } from "./architectures/deepseek_v2.js";
 import { deepseekV3 } from "./architectures/deepseek_v3.js";
 import { distilbert } from "./architectures/distilbert.js";
@@ -84,6 +85,7 @@ const descriptors: readonly ModelDescriptor[] = [
     ...[mixtral, qwen2Moe, qwen3Moe, olmoe, graniteMoe, phimoe, gptOss, deepseekV2, deepseekV3],
   ].map(withClassifier),
   ...[bert, roberta, xlmRoberta, camembert, distilbert, electra, mpnet, albert, modernbert, nomicBert],
+  debertaV2,
 ];
 
 /** What can be run, for docs and `inspect`. */

@@ -104,6 +104,11 @@ export const modelRoles = {
     shape: ({ kinds }) => [Math.max(...kinds.map(buckets)), kinds[0]?.attention.heads ?? 0],
     division: { by: "columns", unit: "heads" },
   },
+  "positions.relative": {
+    shape: ({ relativeTable, hiddenSize }) => [relativeTable?.rows ?? 0, hiddenSize],
+    division: "whole",
+  },
+  "positions.relative_norm": hiddenNorm,
   norm: hiddenNorm,
   "head.projection": { shape: ({ hiddenSize, embedding }) => [embedding.width, hiddenSize], division: "whole" },
   "head.dense": { shape: (spec) => [headWidth(spec), spec.hiddenSize], division: "whole" },

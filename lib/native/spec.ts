@@ -89,7 +89,23 @@ export type AttentionPositions =
    * The distance key position - query position is in bucket bucketOf[distance + n], n = (bucketOf.length - 1) / 2; what is farther away in the
    * bucket of that end.
    */
-  | { kind: "buckets"; buckets: number; bucketOf: number[] };
+  | { kind: "buckets"; buckets: number; bucketOf: number[] }
+  /**
+   * Adds products with rows of ModelSpec.relativeTable, as the layer's own queries and keys are made of them, to q k^T (DeBERTa): of the query
+   * with the row of their distance as a key (`queries`), and of the key with that row as a query (`keys`).
+   */
+  | { kind: "relative"; queries: boolean; keys: boolean };
+
+/**
+ * Learned rows of distances, of the model's width: role positions.relative. The distance key position - query position has row
+ * rowOf[distance + n], n = (rowOf.length - 1) / 2; what is farther away has the row of that end.
+ */
+export interface RelativeTable {
+  rows: number;
+  rowOf: number[];
+  /** Of each row: role positions.relative_norm. */
+  norm?: NormSpec;
+}
 
 /** What a norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2). */
 export const qkNormSpans = ["head", "row"] as const;
@@ -278,6 +294,8 @@ export interface ModelSpec {
   /** weightLayers[i] = the layer whose weights layer i has, itself or an earlier one of its kind (ALBERT). Absent: each has its own. */
   weightLayers?: number[];
   rotaryTables: RotarySpec[];
+  /** Of layers whose positions are relative. */
+  relativeTable?: RelativeTable;
   output: OutputSpec;
 }
 

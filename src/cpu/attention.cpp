@@ -134,6 +134,74 @@ void CpuAttention::prepareRow(const AttentionCall& call, const Place& place, int
   for (int64_t i = 0; i < heads * dim; ++i) row[i] *= factor;
 }
 
+namespace {
+
+// The rows of the table that keys [first, end) have for queries at positions [firstPosition, lastPosition].
+Range relativeRows(const RelativeTable& table, int64_t first, int64_t end, int64_t firstPosition,
+                   int64_t lastPosition) {
+  Range rows{table.rows, 0};
+  for (int64_t distance = first - lastPosition; distance < end - firstPosition; ++distance) {
+    const int64_t row = table.row(distance);
+    rows = {std::min(rows.first, row), std::max(rows.end, row + 1)};
+  }
+  return rows;
+}
+
+}  // namespace
+
+// Floats that scoreDistances() needs for a sequence with so many tokens in the cache: scores of all tokens, the queries
+// as a panel, products of rows with these, and with a page of keys.
+static int64_t distanceFloats(const AttentionCall& call, int64_t known) {
+  return kQueryTile * roundUp(known, kPageTokens) + (call.shape.headDim + 4 * call.relativeTable->rows) * kLanes;
+}
+
+// What relative positions add to the scores of a tile, which has as many keys as queries: each token's in a row that
+// the kernel takes for learned scores of distances. What is added for a query and a key depends on these two alone.
+void CpuAttention::scoreDistances(const AttentionCall& call, const Tile& tile, PagedAttention& attention,
+                                  float* scratch) const {
+  static_assert(kQueryTile <= kLanes, "a tile's queries are one panel");
+  const auto& [queries, keys] = std::get<RelativePositions>(call.positions);
+  const auto& [heads, kvHeads, dim] = call.shape;
+  const RelativeTable& table = *call.relativeTable;
+  const auto& relative = static_cast<const CpuActivations&>(*call.relativeRows);
+  const int64_t queryAt = tile.kvHead * dim, keyAt = (heads + tile.kvHead) * dim, count = attention.queries;
+  const int64_t first = *std::min_element(attention.firsts, attention.firsts + count) / kPageTokens * kPageTokens;
+  const int64_t end = roundUp(*std::max_element(attention.limits, attention.limits + count), kPageTokens);
+  const int64_t from = attention.positions[0], to = attention.positions[count - 1];
+  float* panel = scratch + kQueryTile * end;
+  float* ofQueries = panel + dim * kLanes;
+  float* ofKeys = ofQueries + 2 * table.rows * kLanes;
+  const auto multiply = [&, dim = dim](const float* lanes, Range rows, int64_t column, float* chains) {
+    kernels_.panelDot(
+        {lanes, DType::kF32, dim, relative.row(rows.first) + column, relative.stride(), rows.end - rows.first, chains});
+  };
+  const auto productOf = [](const float* chains, Range rows, int64_t row, int64_t lane) {
+    const float* chain = chains + 2 * (row - rows.first) * kLanes + lane;
+    return chain[0] + chain[kLanes];
+  };
+  const Range all = relativeRows(table, first, end, from, to);
+  if (queries) {
+    std::fill_n(panel, dim * kLanes, 0.0f);
+    for (int64_t q = 0; q < count; ++q)
+      for (int64_t d = 0; d < dim; ++d) panel[d * kLanes + q] = attention.query[q][d];
+    multiply(panel, all, keyAt, ofQueries);
+  }
+  for (int64_t page = first; page < end; page += kPageTokens) {
+    const Range rows = relativeRows(table, page, page + kPageTokens, from, to);
+    if (keys)
+      multiply(attention.cache + attention.pages[page / kPageTokens] * attention.pageStride, rows, queryAt, ofKeys);
+    for (int64_t q = 0; q < count; ++q)
+      for (int64_t lane = 0; lane < kPageTokens; ++lane) {
+        const int64_t row = table.row(page + lane - attention.positions[q]);
+        const float ofQuery = queries ? productOf(ofQueries, all, row, q) : 0;
+        const float ofKey = keys ? productOf(ofKeys, rows, row, lane) : 0;
+        scratch[q * end + page + lane] = call.scale * (ofQuery + ofKey);
+      }
+  }
+  attention.buckets = true;
+  for (int64_t q = 0; q < count; ++q) attention.distanceScores[q] = scratch + q * end + attention.positions[q];
+}
+
 void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
                               CpuActivations& out, int worker) {
   const AttentionShape& shape = call.shape;
@@ -150,13 +218,15 @@ void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuAc
   attention.alibi = std::holds_alternative<AlibiPositions>(call.positions);
   attention.buckets = call.distanceScores != nullptr;
   attention.sinks = call.sinks != nullptr;
-  attention.scratch = scratch(worker, 2 * kQueryTile * attention.headDimPadded);
+  const int64_t own = 2 * kQueryTile * attention.headDimPadded;
+  const int64_t known = slice.contextLength + slice.rowCount;
+  attention.scratch = scratch(worker, own + (call.relativeRows ? distanceFloats(call, known) : 0));
   attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
   for (int64_t q = 0; q < attention.queries; ++q) {
     const int64_t row = (tile.firstQuery + q) / group;
     const int64_t head = tile.kvHead * group + (tile.firstQuery + q) % group;
     const int64_t position = slice.contextLength + row;
-    const Range visible = visibleTo(call.mask, position, slice.contextLength + slice.rowCount);
+    const Range visible = visibleTo(call.mask, position, known);
     attention.query[q] = qkv.row(slice.firstRow + row) + head * shape.headDim;
     attention.firsts[q] = visible.first;
     attention.limits[q] = visible.end;
@@ -166,6 +236,7 @@ void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuAc
     if (attention.sinks) attention.sink[q] = dataOf(call.sinks)[head];
     attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
   }
+  if (call.relativeRows) scoreDistances(call, tile, attention, attention.scratch + own);
   kernels_.attend(attention);
 }
 

@@ -43,6 +43,7 @@ class CpuAttention {
   void normHeads(const Norm& norm, const AttentionCall& call, int64_t heads, float* x, int worker);
   void attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
                   CpuActivations& out, int worker);
+  void scoreDistances(const AttentionCall& call, const Tile& tile, PagedAttention& attention, float* scratch) const;
   float* scratch(int worker, int64_t count);
 
   ThreadPool& pool_;

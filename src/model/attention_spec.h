@@ -54,7 +54,15 @@ struct BucketPositions {
   int64_t buckets = 0;
   std::vector<int32_t> bucketOf;  // an odd number
 };
-using AttentionPositions = std::variant<NoPositions, RotaryPositions, AlibiPositions, BucketPositions>;
+// Adds products with rows of ModelSpec::relativeTable, as the layer's own queries and keys are made of them, to the
+// product of a query and a key (He et al. 2020; DeBERTa): of the query with the row of their distance as a key
+// (queries), and of the key with that row as a query (keys).
+struct RelativePositions {
+  bool queries = false;
+  bool keys = false;
+};
+using AttentionPositions =
+    std::variant<NoPositions, RotaryPositions, AlibiPositions, BucketPositions, RelativePositions>;
 
 // What the norm of queries and keys spans: each head for itself (Qwen3), or all heads of a token (OLMo-2).
 enum class QkNormSpan : uint8_t { kHead, kRow };

@@ -40,6 +40,10 @@ MatrixLayout scoresLayout(const ModelSpec& spec, const Shard& shard) {
                 held.heads);
 }
 
+MatrixLayout relativeTableLayout(const ModelSpec& spec) {
+  return plainLayout("positions.relative", spec.relativeTable->rows, spec.hiddenSize);
+}
+
 MatrixLayout positionsLayout(const ModelSpec& spec) {
   const EmbeddingPositions& positions = *spec.embedding.positions;
   MatrixLayout layout =
@@ -264,6 +268,7 @@ std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard
     layouts.push_back(positionsLayout(spec));
   if (holdsTokenTypes(spec, shard)) layouts.push_back(tokenTypesLayout(spec));
   if (bucketKind(spec)) layouts.push_back(scoresLayout(spec, shard));
+  if (spec.relativeTable) layouts.push_back(relativeTableLayout(spec));
   if (spec.projectsEmbedding())
     layouts.push_back(plainLayout("embed.projection", spec.hiddenSize, spec.embedding.width));
   if (spec.projectsHead()) layouts.push_back(plainLayout("head.projection", spec.embedding.width, spec.hiddenSize));

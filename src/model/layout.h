@@ -43,6 +43,8 @@ MatrixLayout tokenTypesLayout(const ModelSpec& spec);
 MatrixLayout transformLayout(const ModelSpec& spec);
 // Of a model with learned scores of distances.
 MatrixLayout scoresLayout(const ModelSpec& spec, const Shard& shard);
+// Of a model with learned rows of distances.
+MatrixLayout relativeTableLayout(const ModelSpec& spec);
 MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);

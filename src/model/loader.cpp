@@ -17,8 +17,8 @@ namespace shardspeed {
 size_t ModelWeights::bytes() const {
   size_t total = 0;
   auto add = [&](const std::unique_ptr<Matrix>& matrix) { total += matrix ? matrix->bytes() : 0; };
-  for (const auto* matrix : {&tokens, &positions, &tokenTypes, &embedProjection.weight, &headProjection.weight,
-                             &transform.weight, &head.weight})
+  for (const auto* matrix : {&tokens, &positions, &tokenTypes, &relativeTable, &embedProjection.weight,
+                             &headProjection.weight, &transform.weight, &head.weight})
     add(*matrix);
   for (const LayerWeights& layer : layers) {
     for (const auto* linear : {&layer.attention.qkv, &layer.attention.output}) add(linear->weight);
@@ -95,6 +95,10 @@ class Loader {
       fillNorm(weights.embeddingNorm, *spec_.embedding.norm, "embed.norm", spec_.embeddedWidth());
     buildHead(weights, spec_.head());
     weights.distanceScores = distanceScores();
+    if (const auto& table = spec_.relativeTable) {
+      weights.relativeTable = matrix(relativeTableLayout(spec_));
+      if (table->norm) fillNorm(weights.relativeNorm, *table->norm, "positions.relative_norm");
+    }
     weights.layers.resize(spec_.layers.size());
     for (int64_t n = 0; n < spec_.layerCount(); ++n)
       if (spec_.weightLayer(n) == n) buildLayer(weights.layers[static_cast<size_t>(n)], n);

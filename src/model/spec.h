@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -248,6 +249,19 @@ struct HeadSpec {
   int64_t width = 0;                         // of what the matrix reads
 };
 
+// Learned rows of distances, of the model's width. The distance key position - query position has row rowOf[distance +
+// rowOf.size() / 2]; what is farther away than rowOf reaches has the row of its end.
+struct RelativeTable {
+  int64_t rows = 0;
+  std::vector<int32_t> rowOf;    // an odd number
+  std::optional<NormSpec> norm;  // of each row
+
+  int32_t row(int64_t distance) const {
+    const int64_t farthest = static_cast<int64_t>(rowOf.size()) / 2;
+    return rowOf[static_cast<size_t>(std::clamp(distance, -farthest, farthest) + farthest)];
+  }
+};
+
 struct ModelSpec {
   std::string family;
   int64_t vocabSize = 0;
@@ -258,6 +272,7 @@ struct ModelSpec {
   std::vector<int32_t> layers;           // layers[i] = index of its kind
   std::vector<int32_t> weightLayers;     // the layer whose weights layer i has, i or an earlier one; empty = its own
   std::vector<RotarySpec> rotaryTables;  // RotaryPositions::table is an index into these
+  std::optional<RelativeTable> relativeTable;  // of layers with RelativePositions
   OutputSpec output;
 
   int64_t layerCount() const { return static_cast<int64_t>(layers.size()); }

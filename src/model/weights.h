@@ -76,6 +76,8 @@ struct ModelWeights {
   Linear head;  // (vocab, embedding); null weight = tied to tokens
   // (heads of the rank, 2 distanceReach()), see AttentionCall; null where positions are no buckets.
   std::unique_ptr<Vector> distanceScores;
+  std::unique_ptr<Matrix> relativeTable;  // (rows of ModelSpec::relativeTable, hidden), null where there is none
+  NormWeights relativeNorm;
   std::vector<LayerWeights> layers;  // those that share another layer's are empty
 
   const Matrix& headMatrix() const { return head.weight ? *head.weight : *tokens; }

@@ -572,7 +572,7 @@ describe("classes", () => {
           "deepseek_v3",
         ],
         ...["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "albert", "modernbert"],
-        "nomic_bert",
+        ...["nomic_bert", "deberta-v2"],
       ],
     );
     for (const { classes, summary } of architectures()) assert.ok(classes.length > 0 && summary.length > 0);

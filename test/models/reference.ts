@@ -199,6 +199,7 @@ export class ReferenceModel {
     const q = prepared("q", heads).map((row, at) => row.map((value) => value * heat(attention, at)));
     const k = prepared("k", kvHeads);
     const v = attention.latent ? this.#latentHeads(x, role, "v", attention) : clamped(this.#project(x, `${role}.v`));
+    const relative = positions.kind === "relative" ? this.#relativeRows(role) : undefined;
     const sinkLogits = sinks ? this.#row(`${role}.sinks.weight`, 0) : undefined;
     const out = q.map((row, at) => {
       const parts: number[] = [];
@@ -210,7 +211,8 @@ export class ReferenceModel {
           sees(mask, at, keyAt)
             ? capped(scale * dot(query, key.slice(from, from + headDim)), softCap) +
               slope * (keyAt - at) +
-              this.#distanceScore(attention, head, keyAt - at)
+              this.#distanceScore(attention, head, keyAt - at) +
+              scale * this.#relativeScore(attention, head, keyAt - at, query, key, relative)
             : Number.NEGATIVE_INFINITY,
         );
         // The sink's share is of a value that is zero.
@@ -230,6 +232,33 @@ export class ReferenceModel {
     const { bucketOf } = positions;
     const index = Math.min(Math.max(distance + (bucketOf.length - 1) / 2, 0), bucketOf.length - 1);
     return this.#row("positions.scores.weight", bucketOf[index] as number)[head] as number;
+  }
+
+  /** What a layer's queries and keys are of the rows of distances. */
+  #relativeRows(role: string): { q: Rows; k: Rows } {
+    const { rows = 0, norm } = this.#spec.relativeTable ?? {};
+    const table = Array.from({ length: rows }, (_, row) => this.#row("positions.relative.weight", row));
+    const normed = norm ? this.#normalize(table, "positions.relative_norm", norm) : table;
+    return { q: this.#project(normed, `${role}.q`), k: this.#project(normed, `${role}.k`) };
+  }
+
+  /** Of models whose queries and keys meet those rows. */
+  #relativeScore(
+    { positions, headDim }: AttentionSpec,
+    head: number,
+    distance: number,
+    query: number[],
+    key: number[],
+    relative: { q: Rows; k: Rows } | undefined,
+  ): number {
+    const rowOf = this.#spec.relativeTable?.rowOf;
+    if (positions.kind !== "relative" || !relative || !rowOf) return 0;
+    const row = rowOf[Math.min(Math.max(distance + (rowOf.length - 1) / 2, 0), rowOf.length - 1)] as number;
+    const own = (values: number[] | undefined) => (values ?? []).slice(head * headDim, (head + 1) * headDim);
+    return (
+      (positions.queries ? dot(query, own(relative.k[row])) : 0) +
+      (positions.keys ? dot(own(key), own(relative.q[row])) : 0)
+    );
   }
 
   /** Queries or keys by the norm that a layer has for them. */

@@ -26,6 +26,12 @@ std::vector<ModelSpec> encoderSpecs() {
   for (LayerSpec& kind : scored.kinds) kind.attention.positions = BucketPositions{4, {3, 2, 0, 1, 1}};
   scored.output = TokenClassesOutput{.count = 2, .norm = {}, .transform = {}};
   specs.push_back(scored);
+  ModelSpec relative = encoderSpec();
+  for (LayerSpec& kind : relative.kinds) kind.attention.positions = RelativePositions{true, true};
+  relative.relativeTable = RelativeTable{6, {5, 5, 4, 4, 3, 2, 1, 1, 0}, NormSpec{}};
+  relative.layers = {0, 1, 0};
+  relative.weightLayers = {0, 1, 0};
+  specs.push_back(relative);
   ModelSpec narrow = encoderSpec();
   narrow.embedding.width = 20;
   narrow.embedding.projectsLast = true;
@@ -147,6 +153,48 @@ TEST(encoder, pooling_makes_one_row_of_the_rows) {
       }
       CHECK(isNear(run(id++, pooling, from), expected));
     }
+}
+
+// Against what the definition gives, token by token; of a causal mask, for which there is one. Sequences come in
+// chunks, whose keys of earlier ones are in the cache.
+TEST(encoder, relative_positions_are_those_of_the_definition) {
+  for (const auto& [queries, keys] : {std::pair{true, true}, {true, false}, {false, true}}) {
+    const Note note("queries", queries, "keys", keys);
+    ModelSpec spec = optSpec();
+    spec.embedding.positions.reset();
+    spec.kinds[0].attention.positions = RelativePositions{queries, keys};
+    spec.kinds[1].attention.positions = RelativePositions{keys, queries};
+    spec.kinds[1].attention.mask = WindowMask{19};
+    // Not in order, and with a step of more than a page of rows.
+    spec.relativeTable = RelativeTable{40, {}, NormSpec{}};
+    for (int32_t distance = 0; distance < 49; ++distance) spec.relativeTable->rowOf.push_back(distance * 17 % 40);
+    if (!keys) spec.relativeTable->norm.reset();
+    for (const DType dtype : {DType::kF32, DType::kF16})
+      for (const int tpSize : {1, 2, 3}) {
+        TinyModel model(spec, DType::kF32, 97);
+        Random random(98);
+        EngineOptions options = optionsFor(model, 2, tpSize == 1 ? 64 : 23);
+        options.tpSize = tpSize;
+        options.dtype = dtype;
+        options.devices.assign(static_cast<size_t>(tpSize), "cpu");
+        Harness harness(std::move(options));
+        std::vector<std::vector<int32_t>> prompts;
+        for (const int64_t length : {1, 7, 40, 61}) prompts.push_back(promptOf(random, spec, length));
+        for (size_t i = 0; i < prompts.size(); ++i)
+          harness.submit(static_cast<int64_t>(i) + 1, prompts[i], 0, {}, true);
+        for (size_t i = 0; i < prompts.size(); ++i) {
+          const std::vector<float> found = harness.result(static_cast<int64_t>(i) + 1).logits;
+          const std::vector<double> expected = model.logits(prompts[i], dtype);
+          REQUIRE(found.size() == expected.size());
+          double largest = 0, error = 0;
+          for (size_t k = 0; k < found.size(); ++k) {
+            largest = std::max(largest, std::abs(expected[k]));
+            error = std::max(error, std::abs(expected[k] - static_cast<double>(found[k])));
+          }
+          CHECK(error < 1e-5 * largest);
+        }
+      }
+  }
 }
 
 // Decoders are pooled in as many steps as their prompts take.

@@ -92,6 +92,7 @@ struct ScoreTerms {
   double slope = 0;          // times the distance of the key
   double firstDistance = 0;  // of the first key given: its position - the query's
   double sink = -INFINITY;
+  std::vector<double> others;  // one a key, added at last; empty = none
 };
 
 // softmax(scale q k^T) v of one query over all keys given, which are neighbours.
@@ -106,6 +107,7 @@ inline std::vector<double> attentionOf(const double* query, const std::vector<co
     score *= scale;
     if (terms.softCap > 0) score = terms.softCap * std::tanh(score / terms.softCap);
     score += terms.slope * (terms.firstDistance + static_cast<double>(scores.size()));
+    if (!terms.others.empty()) score += terms.others[scores.size()];
     scores.push_back(score);
     largest = std::max(largest, score);
   }

@@ -37,6 +37,8 @@ const mixture: FeedForwardSpec = {
 // By way of JSON: an object that stands in two places would be changed in both.
 const specOf = (config: Config): ModelSpec => JSON.parse(JSON.stringify(describeModel(config).spec));
 const llama = specOf(smallest.llama);
+/** With a table of rows of distances, which layers need whose positions are relative. */
+const tabled: ModelSpec = { ...llama, relativeTable: { rows: 4, rowOf: [3, 0, 2] } };
 const opt = specOf(smallest.opt);
 
 const qkNorm = { span: "head", norm: { kind: "rms", epsilon: 1e-6 } };
@@ -103,6 +105,7 @@ describe("every value of every union crosses", () => {
     rotary: { kind: "rotary", dims: 4, layout: "half", table: 0 },
     alibi: { kind: "alibi", slopes: [0.5, 0.25] },
     buckets: { kind: "buckets", buckets: 3, bucketOf: [2, 0, 1] },
+    relative: { kind: "relative", queries: true, keys: false },
   };
   const feedForwards: Record<FeedForwardSpec["kind"], FeedForwardSpec> = {
     dense: { kind: "dense", size: 12, activation: "relu", gated: false },
@@ -128,10 +131,10 @@ describe("every value of every union crosses", () => {
   for (const [path, table] of variants) {
     for (const [kind, value] of Object.entries(table)) {
       test(`${path} ${kind}`, () => {
-        assertCrosses(path, value);
+        assertCrosses(path, value, tabled);
         for (const key of Object.keys(value).filter((name) => name !== "kind"))
-          assertRefused(`${path}.${key}`, undefined, /is missing/, changed(llama, path, value) as ModelSpec);
-        assertRefused(`${path}.telepathy`, 1, /no such key/, changed(llama, path, value) as ModelSpec);
+          assertRefused(`${path}.${key}`, undefined, /is missing/, changed(tabled, path, value) as ModelSpec);
+        assertRefused(`${path}.telepathy`, 1, /no such key/, changed(tabled, path, value) as ModelSpec);
       });
     }
     test(`${path} of no known kind`, () => {
@@ -331,6 +334,26 @@ describe("numbers and flags", () => {
     assertRefused("kinds.0.attention.positions.buckets", 0, /an integer from 1 to/, scored);
     const other = { ...scored, kinds: [...scored.kinds, ...structuredClone(scored.kinds)] } as ModelSpec;
     assert.throws(() => ask("kinds.1.attention.positions.bucketOf", [2, 1, 0], other), /buckets as those of the other/);
+    const row = changed(tabled, "relativeTable.norm", { kind: "layer", epsilon: 1e-5 }) as ModelSpec;
+    assertCrosses("relativeTable.norm.epsilon", 1e-7, row);
+    assertRefused("relativeTable.rowOf", [0, 1], /an odd number of rows/, tabled);
+    assertRefused("relativeTable.rowOf.1", 4, /an integer from 0 to 3/, tabled);
+    for (const rows of [0, 1 << 19, "4", undefined])
+      assertRefused("relativeTable.rows", rows, /an integer from 1 to/, tabled);
+    assertRefused("relativeTable.telepathy", 1, /no such key/, tabled);
+    const relative = changed(tabled, "kinds.0.attention.positions", {
+      ...{ kind: "relative", queries: true, keys: true },
+    }) as ModelSpec;
+    for (const key of ["queries", "keys"])
+      assertRefused(`kinds.0.attention.positions.${key}`, 1, /true or false/, relative);
+    assert.throws(() => ask("relativeTable", undefined, relative), /kinds\[0\].*no relative positions without/);
+    for (const [key, value] of [
+      ["kvHeads", 1],
+      ["clamp", 2],
+      ["qkNorm", qkNorm],
+      ["temperature", temperature],
+    ] as const)
+      assert.throws(() => ask(`kinds.0.attention.${key}`, value, relative), /positions.*more than products/, key);
     for (const output of [
       { kind: "logits", tied: true },
       { kind: "classes", pick: "mean", count: 2 },

@@ -168,6 +168,10 @@ TinyModel::TinyModel(ModelSpec spec, DType stored, uint64_t seed, bool biases, b
   if (spec_.embedding.positions && std::holds_alternative<LearnedPositions>(*spec_.embedding.positions))
     add("embed.positions.weight", spec_.maxPositions + positionOffset(*spec_.embedding.positions), spec_.hiddenSize,
         0.5f);
+  if (const auto& table = spec_.relativeTable) {
+    add("positions.relative.weight", table->rows, spec_.hiddenSize, 1);
+    if (table->norm) addNorm("positions.relative_norm", *table->norm, spec_.hiddenSize);
+  }
   if (spec_.projectsEmbedding()) {
     addLinear("embed.projection", spec_.hiddenSize, spec_.embedding.width);
     addLinear("head.projection", spec_.embedding.width, spec_.hiddenSize);
@@ -370,6 +374,34 @@ std::vector<double> TinyModel::latentHeads(const std::string& stem, const std::s
   return heads;
 }
 
+std::vector<double> TinyModel::relativeTerms(const std::string& layer, const AttentionSpec& spec, int64_t head,
+                                             int64_t firstDistance, const double* query,
+                                             const std::vector<const double*>& keys, DType engine) const {
+  const auto* positions = std::get_if<RelativePositions>(&spec.positions);
+  if (!positions) return {};
+  const RelativeTable& table = *spec_.relativeTable;
+  const std::vector<float>& stored = values("positions.relative.weight");
+  std::vector<double> terms;
+  for (const double* key : keys) {
+    const int64_t distance = firstDistance + static_cast<int64_t>(terms.size());
+    const auto farthest = static_cast<int64_t>(table.rowOf.size() / 2);
+    const int64_t at = std::min(std::max(distance + farthest, int64_t{0}), 2 * farthest);
+    std::vector<double> row;
+    for (int64_t k = 0; k < spec_.hiddenSize; ++k)
+      row.push_back(static_cast<double>(
+          roundedTo(engine, stored[static_cast<size_t>(table.rowOf[static_cast<size_t>(at)] * spec_.hiddenSize + k)])));
+    if (table.norm) row = norm("positions.relative_norm", *table.norm, row);
+    double sum = 0;
+    const std::vector<double> asQuery = linear(layer + "q", row, engine), asKey = linear(layer + "k", row, engine);
+    for (int64_t d = 0; d < spec.headDim; ++d) {
+      const auto own = static_cast<size_t>(head * spec.headDim + d);
+      sum += (positions->queries ? query[d] * asKey[own] : 0) + (positions->keys ? key[d] * asQuery[own] : 0);
+    }
+    terms.push_back(static_cast<double>(spec.scale) * sum);
+  }
+  return terms;
+}
+
 std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t totalLength,
                                       const std::vector<double>& x, std::vector<std::vector<double>>& keys,
                                       std::vector<std::vector<double>>& values, DType engine) const {
@@ -419,6 +451,9 @@ std::vector<double> TinyModel::attend(int64_t index, int64_t position, int64_t t
       terms.slope = static_cast<double>(alibi->slopes[static_cast<size_t>(head)]);
     if (attention.sinks)
       terms.sink = static_cast<double>(tensors_.at(layer + "sinks.weight").values[static_cast<size_t>(head)]);
+    if (spec_.relativeTable)
+      terms.others = relativeTerms(layer, attention, head, static_cast<int64_t>(first) - position,
+                                   &query[static_cast<size_t>(head) * dim], headKeys, engine);
     const std::vector<double> result = attentionOf(&query[static_cast<size_t>(head) * dim], headKeys, headValues, dim,
                                                    static_cast<double>(attention.scale), terms);
     const int64_t width = attention.latent ? attention.latent->valueDim : attention.headDim;

@@ -68,6 +68,10 @@ class TinyModel {
   std::vector<double> attend(int64_t index, int64_t position, int64_t totalLength, const std::vector<double>& x,
                              std::vector<std::vector<double>>& keys, std::vector<std::vector<double>>& values,
                              DType engine) const;
+  // What relative positions add to the scores of a query and neighbouring keys, the first of which is so far from it.
+  std::vector<double> relativeTerms(const std::string& layer, const AttentionSpec& spec, int64_t head,
+                                    int64_t firstDistance, const double* query, const std::vector<const double*>& keys,
+                                    DType engine) const;
   void addLatent(const std::string& stem, const AttentionSpec& spec);
   std::vector<double> latentHeads(const std::string& stem, const std::string& name, const AttentionSpec& spec,
                                   const std::vector<double>& x, DType engine) const;

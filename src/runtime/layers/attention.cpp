@@ -1,6 +1,7 @@
 #include "runtime/layers/attention.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "model/layout.h"
 
@@ -59,6 +60,7 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache)
     mostQueries = std::max(mostQueries, call.shape.heads * call.shape.headDim);
     mostQkv = std::max(mostQkv, (call.shape.heads + 2 * call.shape.kvHeads) * call.shape.headDim);
   }
+  makeRelativeRows();
   qkv_ = backend.makeActivations(maxRows, mostQkv, Width::kNarrow);
   mixed_ = backend.makeActivations(maxRows, mostQueries, Width::kNarrow);
   const bool sharesRows = std::any_of(calls_.begin(), calls_.end(), [&](const AttentionCall& call) {
@@ -67,7 +69,42 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache)
   if (sharesRows) squares_ = backend.makeActivations(maxRows, 2, Width::kWide);
 }
 
+void AttentionPart::makeRelativeRows() {
+  const auto& [spec, shard, weights, backend, maxRows, part] = context_;
+  if (!spec.relativeTable) return;
+  const int64_t rows = spec.relativeTable->rows;
+  relativeTable_ = backend.makeActivations(rows, spec.hiddenSize, Width::kWide);
+  relativeRows_.resize(calls_.size());
+  for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
+    AttentionCall& call = calls_[static_cast<size_t>(layer)];
+    if (!std::holds_alternative<RelativePositions>(call.positions)) continue;
+    const int64_t owner = spec.weightLayer(layer);
+    auto& own = relativeRows_[static_cast<size_t>(owner)];
+    const auto& [heads, kvHeads, dim] = call.shape;
+    if (owner == layer) own = backend.makeActivations(rows, (heads + 2 * kvHeads) * dim, Width::kWide);
+    call.relativeRows = own.get();
+    call.relativeTable = &*spec.relativeTable;
+  }
+}
+
+void AttentionPart::fillRelativeRows() {
+  const auto& [spec, shard, weights, backend, maxRows, part] = context_;
+  std::vector<int32_t> rows(static_cast<size_t>(spec.relativeTable->rows));
+  std::iota(rows.begin(), rows.end(), 0);
+  Step all;
+  all.rows = spec.relativeTable->rows;
+  all.tokenIds = rows.data();
+  backend.embedTokens(all, *weights.relativeTable, 0, 1, *relativeTable_);
+  if (spec.relativeTable->norm) backend.normalize(weights.relativeNorm.norm, all.rows, *relativeTable_);
+  for (int64_t layer = 0; layer < spec.layerCount(); ++layer)
+    if (const auto& own = relativeRows_[static_cast<size_t>(layer)])
+      backend.project(PartContext::columns(context_.layer(layer).attention.qkv, nullptr), all.rows, *relativeTable_,
+                      *own);
+  relativeTable_.reset();
+}
+
 void AttentionPart::read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden) {
+  if (relativeTable_) fillRelativeRows();
   if (context_.layer(layer).attention.latent) return latent_.read(step, layer, norm, hidden, *qkv_);
   const Linear& qkv = context_.layer(layer).attention.qkv;
   context_.backend.project(PartContext::columns(qkv, norm), step.rows, hidden, *qkv_);

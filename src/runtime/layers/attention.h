@@ -20,6 +20,9 @@ class AttentionPart {
   void add(const Step& step, int64_t layer, const Norm* next, Activations& hidden);
 
  private:
+  void makeRelativeRows();
+  void fillRelativeRows();
+
   const PartContext& context_;
   KvCache& cache_;
   LatentHeadsPart latent_;
@@ -28,6 +31,10 @@ class AttentionPart {
   std::unique_ptr<Activations> qkv_;             // (rows, (heads + 2 kvHeads) headDim)
   std::unique_ptr<Activations> mixed_;           // (rows, heads headDim)
   std::unique_ptr<Activations> squares_;         // (rows, 2), where rows are normalised whose heads several ranks hold
+  // Of relative positions: the model's table, and what layers with weights of their own make of it, which is computed
+  // once, in the first step. Null where there is none.
+  std::unique_ptr<Activations> relativeTable_;              // (rows, hidden)
+  std::vector<std::unique_ptr<Activations>> relativeRows_;  // (layers)
 };
 
 // The call of a layer, but for its vectors.

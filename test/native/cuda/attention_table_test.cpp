@@ -141,6 +141,11 @@ TEST(cuda_attention_table, refusals) {
   attention.mask = ChunkMask{48};
   CHECK_EQ(refusalOf(attention), "chunks of 48 tokens, which is not a power of two");
   attention.mask = CausalMask{};
+  attention.positions = BucketPositions{1, {0}};
+  CHECK_EQ(refusalOf(attention), "learned scores of distances");
+  attention.positions = RelativePositions{true, true};
+  CHECK_EQ(refusalOf(attention), "products with relative positions");
+  attention.positions = NoPositions{};
   attention.shape = {1, 1, 264};
   CHECK_EQ(refusalOf(attention), "attention heads of 264 elements, more than 256");
 }
