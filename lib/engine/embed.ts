@@ -33,10 +33,12 @@ export interface EmbedOptions {
   /** A prompt of config_sentence_transformers.json: "query", say. Default: its default_prompt_name, else none. */
   promptName?: string;
   /**
-   * Cut texts that are too long, at the tokenizer's truncationSide; else they are ERR_CONTEXT_LENGTH. Default: true where the model folder's
-   * sentence_bert_config.json has a max_seq_length, to which they are cut.
+   * Cut texts that are longer than maxTokens or than the model takes, at the tokenizer's truncationSide; else what the model does not take is
+   * ERR_CONTEXT_LENGTH. Default: true where there is a maxTokens.
    */
   truncate?: boolean;
+  /** Tokens to which texts are cut, special ones included. Default: max_seq_length of sentence_bert_config.json, else none. */
+  maxTokens?: number;
   /** Ends waiting with ERR_ABORTED. */
   signal?: AbortSignal;
 }
@@ -50,7 +52,7 @@ export interface Embeddings {
 }
 
 const optionNames: readonly (keyof EmbedOptions)[] = [
-  ...(["pooling", "normalize", "prompt", "promptName", "truncate", "signal"] as const),
+  ...(["pooling", "normalize", "prompt", "promptName", "truncate", "maxTokens", "signal"] as const),
 ];
 
 /** What embedding needs of an engine. */
@@ -108,12 +110,13 @@ function planEmbedding({ settings, generates, contextTokens }: EmbedContext, giv
   if (name !== undefined && (typeof name !== "string" || !Object.hasOwn(poolings, name)))
     throw invalidArgument("pooling", `one of ${Object.keys(poolings).join(", ")}`, name);
   const chosen = name === undefined ? settings.pooling : [poolings[name as PoolingName]];
-  const truncate = reader.boolean("truncate", settings.maxTokens !== undefined);
+  const most = reader.integer("maxTokens", 1, Number.MAX_SAFE_INTEGER, settings.maxTokens);
+  const truncate = reader.boolean("truncate", most !== undefined);
   return {
     poolings: chosen ?? [generates ? "last" : "mean"],
     normalize: reader.boolean("normalize", settings.normalize),
     prompt: choosePrompt(settings, reader.get("prompt"), reader.get("promptName")),
-    limit: truncate ? Math.min(settings.maxTokens ?? contextTokens, contextTokens) : undefined,
+    limit: truncate ? Math.min(most ?? contextTokens, contextTokens) : undefined,
     signal: reader.signal("signal"),
   };
 }

@@ -1,16 +1,10 @@
-import { stat } from "node:fs/promises";
-import path from "node:path";
-import { type ErrorCode, httpStatuses, invalidArgument, ShardspeedError } from "../base/errors.js";
-import { settleLogger } from "../base/logger.js";
-import { nearestKey } from "../base/nearest.js";
+import { ShardspeedError } from "../base/errors.js";
 import type { Engine, Prompt } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
-import { initInference } from "../loading/init.js";
 import type { ChatMessage } from "../tokenizer/types.js";
-import { BaseDeepSpeedHandler } from "./base_deepspeed_handler.js";
 import type { Context } from "./context.js";
-import { deviceOption, type InitEngine, openDsEngine } from "./ds_engine.js";
+import { EngineHandler, keepIfOwn } from "./engine_handler.js";
 import { fromText } from "./generation_parameters.js";
 import { sendIntermediatePredictResponse } from "./intermediate.js";
 import type { HandlerRequest } from "./request.js";
@@ -21,8 +15,6 @@ type Prepared = TextRequest | { error: unknown };
 
 /** An output for a request, or why there is none. */
 type Generated = { request: TextRequest; result: GenerationResult } | { text: string } | { error: unknown };
-
-const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed", "profile"];
 
 /**
  * Serves a causal language model without any code: the handler of TorchServe's OPT-30B example
@@ -36,36 +28,9 @@ const ownKeys = ["type", "model_path", "model_name", "max_length", "manual_seed"
  * A request is text, JSON or a form, with `prompt` or `messages` and these parameters. The response is the new text; with `details: true` an object;
  * with `stream: true` it is sent in parts, if possible. An invalid request gets status 400; the other requests of the batch are answered.
  */
-export class TextGenerationHandler extends BaseDeepSpeedHandler {
-  /** Loaded by initialize(). */
-  engine: Engine | undefined;
+export class TextGenerationHandler extends EngineHandler {
   #defaults: readonly (readonly [string, unknown])[] = [];
   #seed: GenerationOptions["seed"];
-  #maxLength: number | undefined;
-  readonly #init: InitEngine<Engine>;
-
-  /** @param init Function that opens the engine. Default initInference(). */
-  constructor(init: InitEngine<Engine> = initInference) {
-    super();
-    this.#init = init;
-  }
-
-  /** @throws ShardspeedError ERR_CONFIG for an invalid yaml, and the errors of getDsEngine() and initInference(). */
-  override async initialize(ctx: Context): Promise<void> {
-    await super.initialize(ctx);
-    this.context = ctx;
-    this.manifest = ctx.manifest;
-    const section = readSection(ctx);
-    this.#readSettings(ctx, section);
-    this.engine = await this.#openEngine(ctx, section);
-    this.model = this.engine.module;
-    this.initialized = true;
-  }
-
-  /** Disposes of the engine. */
-  async dispose(): Promise<void> {
-    await this.engine?.dispose();
-  }
 
   override preprocess(requests: HandlerRequest[]): Promise<Prepared[]> {
     const prepare = async (row: HandlerRequest): Promise<Prepared> => {
@@ -93,7 +58,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
 
   override postprocess(outputs: Generated[]): unknown[] {
     return outputs.map((output, i) => {
-      if ("error" in output) return this.#refuse(output.error, i);
+      if ("error" in output) return this.refuse(output.error, i);
       const answer = "text" in output ? output.text : shape(output.request, output.result);
       const type = typeof answer === "string" ? "text/plain; charset=utf-8" : "application/json";
       this.context?.requestProcessor[i]?.addResponseProperty("content-type", type);
@@ -101,48 +66,24 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     });
   }
 
-  #readSettings(ctx: Context, section: Record<string, unknown>): void {
-    const entries = Object.entries(section);
-    for (const [name] of entries) {
-      if (ownKeys.includes(name) || isTextParameter(name)) continue;
-      const near = nearestKey(name, [...ownKeys, ...textParameters]);
-      settleLogger(ctx.logger).warn(
-        `The model config yaml has an unknown key handler.${name}.${near ? ` Did you mean ${near}?` : ""}`,
-      );
-    }
-    this.#defaults = entries.filter(([name]) => isTextParameter(name));
-    try {
-      this.#seed = fromText(section.manual_seed ?? undefined, "integer") as GenerationOptions["seed"];
-      resolveGenerationOptions({ ...readParameters(this.#defaults).options });
-      resolveGenerationOptions(this.#seed === undefined ? {} : { seed: this.#seed });
-      this.#maxLength = readMaxLength(section.max_length);
-    } catch (error) {
-      if (!ShardspeedError.isInstance(error)) throw error;
-      throw new ShardspeedError("ERR_CONFIG", `The model config yaml, handler: ${error.message}`, { cause: error });
-    }
+  protected override settings(): readonly string[] {
+    return ["manual_seed", ...textParameters];
   }
 
-  async #openEngine(ctx: Context, section: Record<string, unknown>): Promise<Engine> {
-    const { model_dir: modelDir } = ctx.systemProperties;
-    const modelPath = section.model_path ?? (await ownFolder(modelDir));
-    if (typeof modelPath !== "string" || modelPath === "") {
-      throw new ShardspeedError(
-        "ERR_CONFIG",
-        "The model config yaml has no handler.model_path, expected the path of a model folder, and the archive holds no model itself.",
-      );
-    }
-    const folder = path.resolve(modelDir, modelPath);
-    const { modelName, systemProperties, modelYamlConfig: yaml, logger, signal } = ctx;
-    if (yaml === null || !Object.hasOwn(yaml, "deepspeed")) {
-      return this.#init(folder, { ...deviceOption(yaml), logger, ...(signal ? { signal } : {}) });
-    }
-    const modelYamlConfig = { ...yaml, handler: { ...section, model_path: modelPath } };
-    return openDsEngine(folder, { modelName, systemProperties, logger, signal, modelYamlConfig }, this.#init);
+  protected override isSetting(name: string): boolean {
+    return super.isSetting(name) || isTextParameter(name);
+  }
+
+  protected override readSettings(section: Record<string, unknown>): void {
+    this.#defaults = Object.entries(section).filter(([name]) => isTextParameter(name));
+    this.#seed = fromText(section.manual_seed ?? undefined, "integer") as GenerationOptions["seed"];
+    resolveGenerationOptions({ ...readParameters(this.#defaults).options });
+    resolveGenerationOptions(this.#seed === undefined ? {} : { seed: this.#seed });
   }
 
   /** A prompt of no more than max_length tokens. */
   async #cut(given: TextRequest["prompt"]): Promise<TextRequest["prompt"]> {
-    const most = this.#maxLength;
+    const most = this.maxLength;
     const prompt = isConversation(given) ? this.#applyTemplate(given) : given;
     if (most === undefined) return prompt;
     if (typeof prompt !== "string") return prompt.slice(0, most);
@@ -159,8 +100,7 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
   }
 
   async #answer(request: TextRequest, place: number, together: AbortSignal): Promise<Generated> {
-    const { engine, context } = this;
-    if (engine === undefined) throw new ShardspeedError("ERR_HANDLER", "The handler has not been initialised.");
+    const { opened: engine, context } = this;
     const own = context?.requestSignals[place];
     const options: GenerationOptions = {
       ...(this.#seed === undefined ? {} : { seed: this.#seed }),
@@ -173,56 +113,10 @@ export class TextGenerationHandler extends BaseDeepSpeedHandler {
     }
     return { request, result: await engine.generate(prompt, options) };
   }
-
-  #refuse(error: unknown, place: number): unknown {
-    const { code, message } = error as ShardspeedError;
-    const status = httpStatuses[code];
-    this.context?.setResponseStatus(status, null, place);
-    this.context?.requestProcessor[place]?.addResponseProperty("content-type", "application/json");
-    return { code: status, type: status === 400 ? "BadRequestException" : "InternalServerException", message };
-  }
 }
 
 function isConversation(prompt: TextRequest["prompt"]): prompt is readonly ChatMessage[] {
   return typeof prompt !== "string" && typeof prompt[0] === "object";
-}
-
-function readSection({ modelYamlConfig: yaml }: Context): Record<string, unknown> {
-  const section = yaml?.handler ?? {};
-  if (typeof section === "string") return {}; // the handler's name alone
-  if (typeof section === "object" && !Array.isArray(section)) return section;
-  const { message } = invalidArgument("handler", "a map", section);
-  throw new ShardspeedError("ERR_CONFIG", `The model config yaml is wrong. ${message}`);
-}
-
-function readMaxLength(given: unknown): number | undefined {
-  const value = fromText(given ?? undefined, "integer");
-  if (value === undefined) return undefined;
-  if (!Number.isSafeInteger(value) || (value as number) < 1)
-    throw invalidArgument("max_length", "an integer of at least 1", value);
-  return value as number;
-}
-
-async function ownFolder(modelDir: string): Promise<string | undefined> {
-  return stat(path.join(modelDir, "config.json")).then(
-    () => modelDir,
-    () => undefined,
-  );
-}
-
-/** What ends one request only. Anything else is the whole batch's. */
-const ownCodes: readonly ErrorCode[] = [
-  "ERR_INVALID_ARGUMENT",
-  "ERR_CONTEXT_LENGTH",
-  "ERR_TOKENIZER",
-  "ERR_ABORTED",
-  "ERR_NUMERIC",
-  "ERR_OUT_OF_MEMORY",
-];
-
-function keepIfOwn(error: unknown): { error: unknown } {
-  if (ShardspeedError.isInstance(error) && ownCodes.includes(error.code)) return { error };
-  throw error;
 }
 
 /** Sends the text as it is made, and returns its end. */

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import {
   Context,
@@ -14,8 +16,8 @@ import { makeSentenceModel } from "../support/sentence_model.js";
 
 // The answers of TorchServe's Huggingface_Transformers example, from what engine.forward() and engine.embed() give.
 
-async function serve(t: TestContext, handler: object, modelDir: string, settings: object = {}) {
-  const modelYamlConfig = { deviceType: "cpu", handler: settings };
+async function serve(t: TestContext, handler: object, modelDir: string, settings: object = {}, others: object = {}) {
+  const modelYamlConfig = { deviceType: "cpu", handler: settings, ...others };
   const service = new HandlerService(handler as never, new Context({ modelName: "enc", modelDir, modelYamlConfig }));
   await service.initialize();
   t.after(() => service.dispose());
@@ -74,7 +76,8 @@ test("QuestionAnsweringHandler answers with a part of the two texts", async (t) 
       { status: 200, body },
     ]);
   }
-  for (const body of ["no JSON", { question: "who?" }]) assert.equal((await answers(body))[0]?.status, 400);
+  for (const body of ["no JSON", "null", "7", "[]", { question: "who?" }])
+    assert.equal((await answers(body))[0]?.status, 400);
 });
 
 test("EmbeddingHandler answers with the numbers of an embedding", async (t) => {
@@ -86,8 +89,28 @@ test("EmbeddingHandler answers with the numbers of an embedding", async (t) => {
   assert.deepEqual(JSON.parse(answer?.body ?? ""), [...data]);
 });
 
+test("max_length cuts texts to so many tokens", async (t) => {
+  const folder = makeSentenceModel(t, "bert_base");
+  await using engine = await open(folder);
+  const answers = await serve(t, new EmbeddingHandler(), folder, { max_length: 4 });
+  const { data } = (await engine.embed("a b")).embeddings;
+  const [answer] = await answers("a b c d e f");
+  assert.deepEqual(JSON.parse(answer?.body ?? ""), [...data]);
+});
+
+test("a DeepSpeed config of the yaml is followed", async (t) => {
+  const folder = makeSentenceModel(t, "bert_base");
+  writeFileSync(join(folder, "ds-config.json"), JSON.stringify({ dtype: "fp32", tensor_parallel: { tp_size: 2 } }));
+  const handler = new EmbeddingHandler();
+  await serve(t, handler, folder, { model_path: "." }, { deepspeed: { config: "ds-config.json" } });
+  assert.equal(handler.engine?.module.devices.length, 2);
+});
+
 test("settings that are wrong are errors of the yaml", async (t) => {
   const folder = makeSentenceModel(t, "bert_base");
   for (const settings of [{ model_path: 7 }, { max_length: 0 }, { max_length: "long" }])
-    await assert.rejects(serve(t, new EmbeddingHandler(), folder, settings), hasCode("ERR_CONFIG", /handler\.m/));
+    await assert.rejects(
+      serve(t, new EmbeddingHandler(), folder, settings),
+      hasCode("ERR_CONFIG", /handler\.model_path|handler: .*max_length/),
+    );
 });
