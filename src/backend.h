@@ -148,8 +148,8 @@ struct AttentionCall {
   const Vector* slopes = nullptr;          // (heads) of this rank, where positions are ALiBi
   const Vector* distanceScores = nullptr;  // (heads, 2 reach) of this rank, where positions are buckets
   int64_t reach = 0;  // the score of distance d is element d + reach of a head's; more than any distance of a sequence
-  // Where positions are relative: what the layer's queries, keys and values are of each row of the table, as in
-  // attend().
+  // The layer's queries, keys and values of each row of the table, laid out as qkv of attend(). Set where positions are
+  // relative.
   const Activations* relativeRows = nullptr;
   const RelativeTable* relativeTable = nullptr;
   float softCap = 0;              // score = softCap tanh(score / softCap), before ALiBi; 0 = off
@@ -161,7 +161,8 @@ struct AttentionCall {
   const Norm* keyNorm = nullptr;
   bool normsHeadsApart = false;      // of a head's span: the norms' vectors are (heads headDim), else (headDim)
   bool normsAfterPositions = false;  // else before positions are applied
-  // Where rows are normalised whose heads several ranks hold: squareHeads(), summed over the ranks, of so many heads.
+  // The result of squareHeads(), summed over the ranks, and the heads that it counts. Set where several ranks hold the
+  // heads of a row that is normalised as a whole.
   const Activations* squares = nullptr;
   int64_t allHeads = 0;
   int64_t allKvHeads = 0;
@@ -193,7 +194,7 @@ struct ExpertsCall {
   const Vector* downBias = nullptr;  // of one rank only, since what they compute is summed over ranks
 };
 
-// What a step's rows are to their experts: which these are, by what weights, and what they have computed so far.
+// The experts of each row of a step, their weights, and their results so far.
 class ExpertRows {
  public:
   virtual ~ExpertRows() = default;
@@ -208,7 +209,7 @@ struct ExpertShape {
   bool operator==(const ExpertShape&) const = default;
 };
 
-// Of norms over the heads of several ranks only sums of squares are exchanged.
+// Ranks exchange only sums of squares, so norms that need more than these have to find all heads on one rank.
 inline std::optional<std::string> unsupportedRowNorms(const AttentionCall& call, int ranks) {
   if (!call.queryNorm || call.normSpan != QkNormSpan::kRow || ranks == 1) return {};
   if (call.queryNorm->kind == NormKind::kLayer)
@@ -246,7 +247,7 @@ class Backend {
   // out[row] += table[position of row + offset]
   virtual void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) = 0;
   virtual void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) = 0;
-  // out[row] += table[tokenTypes[row]]. A backend without it is asked for none: runtime/unsupported.cpp.
+  // out[row] += table[tokenTypes[row]]. Not called where runtime/unsupported.cpp refuses token types.
   virtual void addTokenTypes(const Step& /*step*/, const Matrix& /*table*/, Activations& /*out*/) { refuse(); }
   // Called once, before the first step, where the model is divided among ranks: by all of them, since it makes what
   // they share.
@@ -274,28 +275,36 @@ class Backend {
   // keysValues (rows, heads (headDim - positionDims) + heads valueDim). Of queries the last positionDims elements of a
   // head come first; values end in zeros. Not called, nor the next, where unsupportedAttention() refuses such a call.
   virtual void joinHeads(const LatentHeads& /*shape*/, int64_t /*rows*/, const Activations& /*queries*/,
-                         const Activations& /*sharedKeys*/, const Activations& /*keysValues*/, Activations& /*qkv*/) {}
+                         const Activations& /*sharedKeys*/, const Activations& /*keysValues*/, Activations& /*qkv*/) {
+    refuse();
+  }
   // The first valueDim elements of each head.
   virtual void narrowHeads(const LatentHeads& /*shape*/, int64_t /*rows*/, const Activations& /*in*/,
-                           Activations& /*out*/) {}
+                           Activations& /*out*/) {
+    refuse();
+  }
   // The first thing of a call that attend() cannot compute, in words for an error; nothing where it computes all of it.
   // Answers before weights are loaded: vectors and norms of the call may be stand-ins that are only compared with null.
   virtual std::optional<std::string> unsupportedAttention(const AttentionCall& /*call*/) const { return {}; }
   // The three that follow are not called where DeviceKind::unsupportedFeedForward refuses experts.
-  virtual std::unique_ptr<ExpertRows> makeExpertRows(int64_t /*capacity*/, const ExpertShape& /*shape*/) { return {}; }
+  virtual std::unique_ptr<ExpertRows> makeExpertRows(int64_t /*capacity*/, const ExpertShape& /*shape*/) { refuse(); }
   // Routes each row of `in` to its experts, and computes what these do up to their downward product; by the rows that
   // an expert has, and not by the experts that there are. The router computes in fp32. Of a gated shared expert, whose
   // inner rows are `shared` (else null), each row is multiplied by the sigmoid of its gate.
   virtual void readExperts(const ExpertsCall& /*call*/, int64_t /*rows*/, const Activations& /*in*/,
-                           ExpertRows& /*state*/, Activations* /*shared*/) {}
+                           ExpertRows& /*state*/, Activations* /*shared*/) {
+    refuse();
+  }
   // out = what the experts of each row compute of what was read, added up by their weights in the order of the experts'
   // indices; or out += it.
   virtual void addExperts(const ExpertsCall& /*call*/, int64_t /*rows*/, ExpertRows& /*state*/, bool /*residual*/,
-                          Activations& /*out*/) {}
+                          Activations& /*out*/) {
+    refuse();
+  }
   // out[i] = in[step.wantedRows[first + i]]
   virtual void gatherRows(const Step& step, int64_t first, int64_t count, const Activations& in, Activations& out) = 0;
   // The same with the mean of norm(in) over the sequence that each of the rows is of, which is in the step as a whole;
-  // norm may be null. A backend without it is asked for none.
+  // norm may be null. Not called where no token sees later ones: binding/spec.cpp.
   virtual void averageRows(const Step& /*step*/, int64_t /*first*/, int64_t /*count*/, const Norm* /*norm*/,
                            const Activations& /*in*/, Activations& /*out*/) {
     refuse();
