@@ -1,6 +1,8 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 
 #include "backend.h"
@@ -23,7 +25,7 @@ class MemoryCounter : public Backend {
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) final {
     const size_t bytes = matrixBytes(rows, cols, dtype);
-    counted_.weightBytes += static_cast<int64_t>(bytes);
+    add(bytes, counted_.weightBytes);
     return std::make_unique<CountedMatrix>(rows, cols, dtype, bytes);
   }
   std::unique_ptr<Vector> makeVector(const float*, int64_t size) final { return std::make_unique<CountedVector>(size); }
@@ -49,11 +51,6 @@ class MemoryCounter : public Backend {
   void addPart(const Norm*, float, int64_t, const Activations&, Activations&) final { refuse(); }
   void squareHeads(const AttentionCall&, int64_t, const Activations&, Activations&) final { refuse(); }
   void attend(const Step&, const AttentionCall&, Activations&, KvCache&, Activations&) final { refuse(); }
-  void joinHeads(const LatentHeads&, int64_t, const Activations&, const Activations&, const Activations&,
-                 Activations&) final {
-    refuse();
-  }
-  void narrowHeads(const LatentHeads&, int64_t, const Activations&, Activations&) final { refuse(); }
   void gatherRows(const Step&, int64_t, int64_t, const Activations&, Activations&) final { refuse(); }
   void readRows(const Activations&, int64_t, float*) final { refuse(); }
 
@@ -62,11 +59,17 @@ class MemoryCounter : public Backend {
   virtual void countActivations(int64_t capacity, int64_t cols, Width width) = 0;
   // What attention takes beside the cache.
   virtual void countAttention(const AttentionShape& /*shape*/) {}
-  // What ExpertRows take.
   virtual void countExperts(int64_t /*capacity*/, const ExpertShape& /*shape*/) {}
-  void count(size_t bytes) { counted_.activationBytes += static_cast<int64_t>(bytes); }
+  void count(size_t bytes) { add(bytes, counted_.activationBytes); }
 
  private:
+  // Stays at the largest number instead of passing it: the limits of binding/spec_parts.h keep one matrix below it, but
+  // not all layers together.
+  static void add(size_t bytes, int64_t& total) {
+    const auto left = static_cast<size_t>(std::numeric_limits<int64_t>::max() - total);
+    total += static_cast<int64_t>(std::min(bytes, left));
+  }
+
   struct CountedMatrix final : Matrix {
     CountedMatrix(int64_t rows, int64_t cols, DType dtype, size_t bytes)
         : rows_(rows), cols_(cols), dtype_(dtype), bytes_(bytes) {}

@@ -42,10 +42,16 @@ namespace {
 constexpr int64_t kJobBytes = 4 << 20;  // of one job's rows as they are kept: small enough for caches and even threads
 constexpr int64_t kJobRowStep = 2 * kGateBlock;  // jobs never share a block of rows
 
+// A matrix and the readers of its parts.
+struct Filling {
+  Matrix* matrix;
+  std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>> sources;
+  int64_t rowsAJob;
+};
+
 // A run of rows of one matrix, filled by one thread.
 struct Job {
-  Matrix* matrix;
-  std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>* sources;
+  const Filling* filling;
   int64_t firstRow;
   int64_t lastRow;  // one past
 };
@@ -197,7 +203,7 @@ class Loader {
     return weights;
   }
 
-  // Of what is stored softplus is taken; 0.5 stands for the constant beta of both terms.
+  // The checkpoint holds numbers whose softplus is applied. 0.5 stands for the constant beta of both terms.
   XieluNumbers xieluNumbers(const std::string& role) {
     float stored[2] = {0, 0};
     const auto rows = options_.plan ? reader(role, 1, 2, {0, 1}, {0, 2}) : nullptr;
@@ -238,7 +244,7 @@ class Loader {
   std::unique_ptr<Matrix> matrix(const MatrixLayout& layout, std::shared_ptr<RowReader> computed = nullptr) {
     const DType dtype = layout.exact ? DType::kF32 : options_.dtype;
     std::unique_ptr<Matrix> result = backend_.makeMatrix(layout.rows, layout.cols(), dtype);
-    auto sources = std::make_unique<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>();
+    Filling filling{result.get(), {}, 0};
     bool scattered = false;
     for (const MatrixPart& part : layout.parts) {
       std::shared_ptr<RowReader> rows =
@@ -246,27 +252,24 @@ class Loader {
                    : reader(part.role + ".weight", part.roleRows, layout.roleCols, part.source, layout.source);
       if (!rows) throw Error("ERR_CHECKPOINT", "the weight role " + part.role + ".weight is missing");
       scattered = scattered || rows->scattered();
-      sources->emplace_back(part, std::move(rows));
+      filling.sources.emplace_back(part, std::move(rows));
     }
     const int64_t rowBytes = layout.cols() * static_cast<int64_t>(dtypeSize(dtype));
     // Reading some rows of a scattered tensor costs as much as reading all: then each is read by one job.
-    const int64_t rowsAJob = !scattered ? std::max(kJobRowStep, kJobBytes / rowBytes / kJobRowStep * kJobRowStep)
-                             : layout.stackRows ? layout.stackRows
-                                                : layout.rows;
-    for (int64_t row = 0; row < layout.rows; row += rowsAJob)
-      jobs_.push_back({result.get(), sources.get(), row, std::min(layout.rows, row + rowsAJob)});
-    sources_.push_back(std::move(sources));
+    filling.rowsAJob = !scattered         ? std::max(kJobRowStep, kJobBytes / rowBytes / kJobRowStep * kJobRowStep)
+                       : layout.stackRows ? layout.stackRows
+                                          : layout.rows;
+    fillings_.push_back(std::move(filling));
     return result;
   }
 
   std::unique_ptr<Vector> bias(const MatrixLayout& layout) {
-    std::vector<float> values(static_cast<size_t>(layout.rows));
-    bool any = false;
     if (!options_.plan) return nullptr;  // random models have none
+    std::vector<float> values;           // empty until a part has a bias: of experts there are many, without any
     for (const MatrixPart& part : layout.parts) {
       const auto rows = reader(part.role + ".bias", 1, part.roleRows, {0, 1}, part.source);
       if (!rows) continue;
-      any = true;
+      values.resize(static_cast<size_t>(layout.rows));
       std::vector<float> partValues(static_cast<size_t>(part.source.count));
       rows->read(0, 1, DType::kF32, partValues.data());
       vectorBytes_ += rows->storedRowBytes();
@@ -274,7 +277,7 @@ class Loader {
         values[static_cast<size_t>(part.firstRow + r / kGateBlock * part.blockStride + r % kGateBlock)] =
             partValues[static_cast<size_t>(r)];
     }
-    return any ? backend_.makeVector(values.data(), layout.rows) : nullptr;
+    return values.empty() ? nullptr : backend_.makeVector(values.data(), layout.rows);
   }
 
   Linear linear(const MatrixLayout& layout) { return {matrix(layout), bias(layout)}; }
@@ -314,19 +317,30 @@ class Loader {
       throw Error("ERR_CHECKPOINT", "the weight role " + layout.role + ".weight is missing");
   }
 
+  std::vector<Job> makeJobs() const {
+    std::vector<Job> jobs;
+    for (const Filling& filling : fillings_) {
+      const int64_t rows = filling.matrix->rows();
+      for (int64_t row = 0; row < rows; row += filling.rowsAJob)
+        jobs.push_back({&filling, row, std::min(rows, row + filling.rowsAJob)});
+    }
+    return jobs;
+  }
+
   void runJobs() {
+    const std::vector<Job> jobs = makeJobs();
     if (options_.onPlanned) options_.onPlanned(totalBytes_);
     if (options_.onLoaded) options_.onLoaded(vectorBytes_, 0);
     std::atomic<bool> failed{false};
     std::mutex mutex;
     std::exception_ptr failure;
-    pool_.forEach(static_cast<int64_t>(jobs_.size()), [&](int64_t index, int worker) {
+    pool_.forEach(static_cast<int64_t>(jobs.size()), [&](int64_t index, int worker) {
       if (failed.load(std::memory_order_relaxed)) return;
       try {
         if (options_.stop && options_.stop->load(std::memory_order_relaxed))
           throw Error("ERR_ABORTED", "loading was cancelled");
         if (options_.check) options_.check();
-        const int64_t bytes = fill(jobs_[static_cast<size_t>(index)]);
+        const int64_t bytes = fill(jobs[static_cast<size_t>(index)]);
         if (options_.onLoaded) options_.onLoaded(bytes, worker);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(mutex);
@@ -340,8 +354,9 @@ class Loader {
   int64_t fill(const Job& job) {
     int64_t bytes = 0;
     std::vector<uint8_t> staging;
-    const DType dtype = job.matrix->dtype();
-    for (const auto& [part, rows] : *job.sources) {
+    Matrix& matrix = *job.filling->matrix;
+    const DType dtype = matrix.dtype();
+    for (const auto& [part, rows] : job.filling->sources) {
       const int64_t rowBytes = rows->cols() * static_cast<int64_t>(dtypeSize(dtype));
       const auto read = [&, &rows = rows](int64_t first, int64_t count) {
         staging.resize(static_cast<size_t>(count * rowBytes));
@@ -353,7 +368,7 @@ class Loader {
         const int64_t last = std::min(job.lastRow, part.firstRow + part.source.count);
         if (first >= last) continue;
         read(first - part.firstRow, last - first);
-        job.matrix->write(first, last - first, staging.data());
+        matrix.write(first, last - first, staging.data());
         continue;
       }
       const int64_t blocks = (part.source.count + kGateBlock - 1) / kGateBlock;
@@ -364,8 +379,8 @@ class Loader {
       const int64_t count = std::min(part.source.count, end * kGateBlock) - row;
       read(row, count);
       for (int64_t done = 0; done < count; done += kGateBlock)
-        job.matrix->write(part.firstRow + (row + done) / kGateBlock * part.blockStride,
-                          std::min(kGateBlock, count - done), staging.data() + done * rowBytes);
+        matrix.write(part.firstRow + (row + done) / kGateBlock * part.blockStride, std::min(kGateBlock, count - done),
+                     staging.data() + done * rowBytes);
     }
     return bytes;
   }
@@ -378,8 +393,7 @@ class Loader {
   std::vector<std::shared_ptr<const WeightReader>> files_;
   std::map<std::string, std::vector<const WeightView*>> views_;
   std::set<std::string> used_;
-  std::vector<std::unique_ptr<std::vector<std::pair<MatrixPart, std::shared_ptr<RowReader>>>>> sources_;
-  std::vector<Job> jobs_;
+  std::vector<Filling> fillings_;
   int64_t totalBytes_ = 0;
   int64_t vectorBytes_ = 0;  // read while the jobs were made
 };

@@ -1,3 +1,4 @@
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -104,6 +105,19 @@ TEST(memory_counter, rotary_tables_are_as_large_as_counted) {
   const RotaryTables::Table& table = tables.forLength(1);
   CHECK_EQ((table.cosines.size() + table.sines.size()) * sizeof(float),
            RotaryTables::bytesOf(spec.rotaryTables[0], spec.maxPositions));
+}
+
+// The largest sizes that binding/spec.cpp lets through: nothing of that size is allocated, and the sum does not wrap.
+TEST(memory_counter, sums_of_absurd_models_do_not_wrap) {
+  ModelSpec spec = optSpec();
+  spec.hiddenSize = spec.embedding.width = 1 << 18;
+  spec.layers.assign(4096, 0);
+  AttentionSpec& attention = spec.kinds[0].attention;
+  attention.heads = attention.kvHeads = 1 << 14;
+  attention.headDim = 1 << 16;
+  const MemoryEstimate estimate =
+      estimateMemory(cpuDeviceKind(), spec, wholeModel(spec), DType::kF32, {kRows, spec.maxPositions, kPages});
+  CHECK_EQ(estimate.weightBytes, std::numeric_limits<int64_t>::max());
 }
 
 TEST(memory_counter, computes_nothing) {
