@@ -88,24 +88,11 @@ class CpuBackend final : public Backend {
 
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
     const std::vector<int64_t> positions = positionsOf(step);
-    pool_.forEach(step.rows, [&](int64_t row, int worker) {
-      float* position = Scratch::take(scratch_[static_cast<size_t>(worker)].chains, table.cols());
-      cpu(table).readRow(positions[static_cast<size_t>(row)] + offset, position);
-      float* target = cpu(out).row(row);
-      for (int64_t k = 0; k < table.cols(); ++k) target[k] += position[k];
-    });
+    addTableRows(step.rows, table, cpu(out), [&](int64_t row) { return positions[static_cast<size_t>(row)] + offset; });
   }
 
   void addTokenTypes(const Step& step, const Matrix& table, Activations& out) override {
-    const int64_t cols = table.cols();
-    std::vector<float> rows(static_cast<size_t>(table.rows() * cols));
-    for (int64_t type = 0; type < table.rows(); ++type)
-      cpu(table).readRow(type, &rows[static_cast<size_t>(type * cols)]);
-    pool_.forEach(step.rows, [&](int64_t row, int) {
-      const float* type = &rows[static_cast<size_t>(step.tokenTypes[row] * cols)];
-      float* target = cpu(out).row(row);
-      for (int64_t k = 0; k < cols; ++k) target[k] += type[k];
-    });
+    addTableRows(step.rows, table, cpu(out), [&](int64_t row) { return step.tokenTypes[row]; });
   }
 
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
@@ -216,6 +203,16 @@ class CpuBackend final : public Backend {
  private:
   void normRow(const Norm& norm, int64_t cols, const float* x, float* out) const {
     kernels_.normRow({norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias), cols, x, out});
+  }
+  // out[row] += table[indexOf(row)]
+  template <typename IndexOf>
+  void addTableRows(int64_t rows, const Matrix& table, CpuActivations& out, IndexOf indexOf) {
+    pool_.forEach(rows, [&](int64_t row, int worker) {
+      float* added = Scratch::take(scratch_[static_cast<size_t>(worker)].chains, table.cols());
+      cpu(table).readRow(indexOf(row), added);
+      float* target = out.row(row);
+      for (int64_t k = 0; k < table.cols(); ++k) target[k] += added[k];
+    });
   }
   // All rows, or what the sum ahead has left of them; in either case they may be read once.
   const float* normedRows(const Norm& norm, int64_t rows, const CpuActivations& in) {

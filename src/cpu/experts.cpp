@@ -47,9 +47,9 @@ void CpuExpertRows::sort(int64_t rows) {
   }
   rowOf.resize(slots);
   weightOf.resize(slots);
-  std::vector<int64_t> next(starts.begin(), starts.end() - 1);
+  next_.assign(starts.begin(), starts.end() - 1);
   for (size_t i = 0; i < slots; ++i) {
-    const auto slot = static_cast<size_t>(next[static_cast<size_t>(chosen[i])]++);
+    const auto slot = static_cast<size_t>(next_[static_cast<size_t>(chosen[i])]++);
     rowOf[slot] = static_cast<int32_t>(static_cast<int64_t>(i) / shape.perToken);
     weightOf[slot] = weights[i];
   }

@@ -38,6 +38,7 @@ class CpuExpertRows final : public ExpertRows {
  private:
   Memory memory_;
   float* inner_;
+  std::vector<int64_t> next_;  // (experts): the slot of an expert's next row
 };
 
 // Mixtures of experts: rows that are routed to one expert are gathered and computed together. Sums have one order for

@@ -81,21 +81,20 @@ void Router::leaveGroups() {
   const auto& [count, chosen, best] = *spec_.router.groups;
   const int64_t size = spec_.count / count;
   groups_.clear();
+  taken_.resize(static_cast<size_t>(std::max(best, chosen)));
   for (int64_t group = 0; group < count; ++group) {
-    std::vector<int32_t> taken(static_cast<size_t>(best));
     const float* scores = ranking_.data() + group * size;
     float sum = 0;
     for (int64_t i = 0; i < best; ++i) {
-      taken[static_cast<size_t>(i)] = largestOf(scores, size, taken.data(), i);
-      sum += scores[taken[static_cast<size_t>(i)]];
+      taken_[static_cast<size_t>(i)] = largestOf(scores, size, taken_.data(), i);
+      sum += scores[taken_[static_cast<size_t>(i)]];
     }
     groups_.push_back(sum);
   }
-  std::vector<int32_t> kept;
-  for (int64_t i = 0; i < chosen; ++i)
-    kept.push_back(largestOf(groups_.data(), count, kept.data(), static_cast<int64_t>(kept.size())));
+  const auto kept = taken_.begin();
+  for (int64_t i = 0; i < chosen; ++i) kept[i] = largestOf(groups_.data(), count, taken_.data(), i);
   for (int64_t group = 0; group < count; ++group)
-    if (std::find(kept.begin(), kept.end(), static_cast<int32_t>(group)) == kept.end())
+    if (std::find(kept, kept + chosen, static_cast<int32_t>(group)) == kept + chosen)
       std::fill_n(ranking_.begin() + group * size, size, kNever);
 }
 

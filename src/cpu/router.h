@@ -25,7 +25,8 @@ class Router {
   const ExpertsFeedForward& spec_;
   const float* correction_;
   std::vector<float> ranking_;  // what experts are chosen by
-  std::vector<float> groups_;
+  std::vector<float> groups_;   // a score for each group
+  std::vector<int32_t> taken_;  // experts of a group, then groups
 };
 
 }  // namespace shardspeed
