@@ -45,9 +45,10 @@ class Reader {
     values.resize(count);
     numbers(values.data(), count);
   }
-  void finish() const {
-    if (at_ != bytes_.size()) fail();
+  void require(bool sound) const {
+    if (!sound) fail();
   }
+  void finish() const { require(at_ == bytes_.size()); }
 
  private:
   [[noreturn]] static void fail() {
@@ -93,6 +94,7 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
   step.rows = static_cast<int64_t>(received.tokenIds.size());
   step.tokenIds = received.tokenIds.data();
   reader.numbers(received.tokenTypes);
+  reader.require(received.tokenTypes.empty() || received.tokenTypes.size() == received.tokenIds.size());
   step.tokenTypes = received.tokenTypes.empty() ? nullptr : received.tokenTypes.data();
   const int32_t sequences = reader.number();
   step.sequences.clear();
@@ -111,6 +113,7 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
   }
   reader.numbers(step.wantedRows);
   step.hiddenRows = reader.number();
+  reader.require(step.hiddenRows >= 0 && step.headRows() >= 0);
   reader.finish();
 }
 

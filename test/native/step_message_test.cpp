@@ -60,6 +60,25 @@ TEST(step_message, comes_back_as_it_was) {
   }
 }
 
+TEST(step_message, counts_must_fit_together) {
+  ReceivedStep received;
+  const std::vector<int32_t> ids = {7, 8};
+  Step step;
+  step.rows = 2;
+  step.tokenIds = step.tokenTypes = ids.data();
+  step.wantedRows = {0, 1};
+  step.hiddenRows = 2;
+  decodeStep(encodeStep(step), received);
+  for (const int64_t hiddenRows : {-1, 3}) {
+    step.hiddenRows = hiddenRows;
+    CHECK_THROWS("ERR_COMM", "no description of a step", decodeStep(encodeStep(step), received));
+  }
+  // Rows, two tokens, one type, no sequences, no wanted rows, no hidden rows.
+  const int32_t numbers[] = {2, 7, 8, 1, 0, 0, 0, 0};
+  const auto* bytes = reinterpret_cast<const uint8_t*>(numbers);
+  CHECK_THROWS("ERR_COMM", "no description of a step", decodeStep({bytes, bytes + sizeof numbers}, received));
+}
+
 TEST(step_message, noise_is_refused_or_read) {
   Random random(201);
   ReceivedStep received;
