@@ -96,6 +96,7 @@ VectorLayout sinksLayout(const ModelSpec& spec, const Shard& shard, int64_t laye
 std::vector<VectorLayout> vectorLayouts(const ModelSpec& spec, const Shard& shard) {
   std::vector<VectorLayout> layouts;
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
+    if (spec.weightLayer(layer) != layer) continue;
     const AttentionSpec& attention = spec.layer(layer).attention;
     if (attention.qkNorm) {
       layouts.push_back(queryNormLayout(spec, shard, layer));
@@ -166,7 +167,7 @@ int64_t expertRows(int64_t outputs, bool gated) {
   return (gated ? 2 : 1) * blocks * kGateBlock;
 }
 
-// Some of the `size` neurons of an upward product: of the role up, or of gate and up interleaved.
+// The upward product of the neurons `held`, out of `size`: rows of the role up, or of gate and up interleaved.
 static MatrixLayout upwardLayout(const std::string& stem, int64_t size, int64_t cols, Range held, bool gated) {
   if (!gated) return rowsOf(stem + "up", size, cols, held);
   return {expertRows(held.count, true),
