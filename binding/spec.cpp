@@ -2,51 +2,9 @@
 
 #include <string>
 
-#include "base/error.h"
+#include "binding/spec_parts.h"
 
 namespace shardspeed {
-
-namespace {
-
-// As lib/models/limits.ts has them: products of them fit into 64 bits.
-constexpr int64_t kMostLayers = 4096;
-constexpr int64_t kMostHeads = 16384;
-constexpr int64_t kMostHeadDim = 65536;
-constexpr int64_t kMostWidth = 1 << 18;
-constexpr int64_t kMostNeurons = 1 << 22;
-constexpr int64_t kMostExperts = 4096;
-constexpr int64_t kMostVocabulary = 1 << 24;
-constexpr int64_t kMostPositions = 1 << 27;
-constexpr int64_t kMostRelativeRows = 1 << 18;
-
-template <typename Read>
-auto optional(const ValueReader& value, Read read) -> std::optional<decltype(read(value))> {
-  if (value.absent()) return std::nullopt;
-  return read(value);
-}
-
-float number(const ValueReader& value) {
-  return static_cast<float>(value.number());
-}
-
-// Absent: off, for which C++ has a value.
-float numberOr(const ValueReader& value, float off) {
-  return value.absent() ? off : number(value);
-}
-
-float notNegativeOr(const ValueReader& value, float off) {
-  return value.absent() ? off : static_cast<float>(value.number(0));
-}
-
-std::vector<float> numbers(const ValueReader& value) {
-  std::vector<float> result;
-  for (const ValueReader& one : value.list()) result.push_back(number(one));
-  return result;
-}
-
-int64_t size(ObjectReader& object, int64_t most) {
-  return object["size"].integer(1, most);
-}
 
 NormSpec readNorm(const ValueReader& value) {
   ObjectReader object(value);
@@ -58,12 +16,22 @@ NormSpec readNorm(const ValueReader& value) {
   return norm;
 }
 
-bool flagOr(const ValueReader& value, bool off) {
-  return value.absent() ? off : value.flag();
+ActivationKind readActivation(const ValueReader& value) {
+  return value.choice<ActivationKind>({{"none", ActivationKind::kNone},
+                                       {"relu", ActivationKind::kRelu},
+                                       {"relu_squared", ActivationKind::kReluSquared},
+                                       {"gelu", ActivationKind::kGelu},
+                                       {"gelu_tanh", ActivationKind::kGeluTanh},
+                                       {"quick_gelu", ActivationKind::kQuickGelu},
+                                       {"silu", ActivationKind::kSilu},
+                                       {"tanh", ActivationKind::kTanh},
+                                       {"sigmoid", ActivationKind::kSigmoid},
+                                       {"xielu", ActivationKind::kXielu}});
 }
 
-// Of token types.
-int64_t readCount(const ValueReader& value) {
+namespace {
+
+int64_t readTokenTypes(const ValueReader& value) {
   ObjectReader object(value);
   const int64_t count = object["count"].integer(1, kMostVocabulary);
   object.finish();
@@ -80,217 +48,11 @@ EmbeddingSpec readEmbedding(ObjectReader object) {
         {{"learned", [&](ObjectReader& positions) { return LearnedPositions{offset(positions)}; }},
          {"sinusoidal", [&](ObjectReader& positions) { return SinusoidalPositions{offset(positions)}; }}});
   });
-  embedding.tokenTypes = optional(object["tokenTypes"], readCount).value_or(0);
+  embedding.tokenTypes = optional(object["tokenTypes"], readTokenTypes).value_or(0);
   embedding.norm = optional(object["norm"], readNorm);
   embedding.projectsLast = flagOr(object["projectsLast"], false);
   object.finish();
   return embedding;
-}
-
-AttentionMask readMask(ObjectReader object) {
-  return object.variant<AttentionMask>(
-      {{"causal", [](ObjectReader&) { return CausalMask{}; }},
-       {"window", [](ObjectReader& mask) { return WindowMask{size(mask, kMostPositions)}; }},
-       {"chunk", [](ObjectReader& mask) { return ChunkMask{size(mask, kMostPositions)}; }},
-       {"full", [](ObjectReader&) { return FullMask{}; }},
-       {"band", [](ObjectReader& mask) { return BandMask{size(mask, kMostPositions)}; }}});
-}
-
-AttentionPositions readBuckets(ObjectReader& positions) {
-  BucketPositions read;
-  read.buckets = positions["buckets"].integer(1, kMostHeads);
-  const ValueReader bucketOf = positions["bucketOf"];
-  for (const ValueReader& bucket : bucketOf.list())
-    read.bucketOf.push_back(static_cast<int32_t>(bucket.integer(0, read.buckets - 1)));
-  if (read.bucketOf.size() % 2 == 0) bucketOf.refuse("an odd number of buckets, the middle one of distance 0");
-  return read;
-}
-
-AttentionPositions readRelative(ObjectReader& positions) {
-  return RelativePositions{positions["queries"].flag(), positions["keys"].flag()};
-}
-
-// Of attention with so many heads, of so many elements.
-AttentionPositions readPositions(ObjectReader object, const AttentionSpec& attention,
-                                 const std::vector<RotarySpec>& tables) {
-  const auto rotary = [&](ObjectReader& positions) -> AttentionPositions {
-    RotaryPositions read;
-    const ValueReader dims = positions["dims"];
-    read.dims = dims.integer(2, attention.headDim);
-    read.layout = positions["layout"].choice<RotaryLayout>(
-        {{"half", RotaryLayout::kHalf}, {"interleaved", RotaryLayout::kInterleaved}});
-    const ValueReader table = positions["table"];
-    if (tables.empty()) table.refuse("no rotary positions without rotaryTables");
-    read.table = table.integer(0, static_cast<int64_t>(tables.size()) - 1);
-    const auto pairs = static_cast<int64_t>(tables[static_cast<size_t>(read.table)].inverseFrequencies.size());
-    if (read.dims != 2 * pairs) dims.refuse(std::to_string(2 * pairs) + ", two for each frequency of its table");
-    return read;
-  };
-  const auto alibi = [&](ObjectReader& positions) -> AttentionPositions {
-    const ValueReader slopes = positions["slopes"];
-    AlibiPositions read{numbers(slopes)};
-    if (static_cast<int64_t>(read.slopes.size()) != attention.heads)
-      slopes.refuse(std::to_string(attention.heads) + " numbers, one for each head");
-    return read;
-  };
-  return object.variant<AttentionPositions>({{"none", [](ObjectReader&) { return NoPositions{}; }},
-                                             {"rotary", rotary},
-                                             {"alibi", alibi},
-                                             {"buckets", readBuckets},
-                                             {"relative", readRelative}});
-}
-
-QkNormSpec readQkNorm(const ValueReader& value) {
-  ObjectReader object(value);
-  QkNormSpec read;
-  read.span = object["span"].choice<QkNormSpan>({{"head", QkNormSpan::kHead}, {"row", QkNormSpan::kRow}});
-  read.norm = readNorm(object["norm"]);
-  const ValueReader headWeights = object["headWeights"];
-  read.headWeights = flagOr(headWeights, false);
-  if (read.headWeights && read.span != QkNormSpan::kHead) headWeights.refuse("false where the span is a row");
-  read.afterPositions = flagOr(object["afterPositions"], false);
-  object.finish();
-  return read;
-}
-
-QueryTemperature readTemperature(const ValueReader& value) {
-  ObjectReader object(value);
-  QueryTemperature read;
-  read.scale = number(object["scale"]);
-  read.period = object["period"].integer(1, kMostPositions);
-  read.offset = object["offset"].integer(0, kMostPositions);
-  object.finish();
-  return read;
-}
-
-// Of attention with so many heads of so many elements, which turn by these positions.
-LatentAttention readLatent(const ValueReader& value, const AttentionSpec& attention) {
-  ObjectReader object(value);
-  LatentAttention latent;
-  const ValueReader queryRank = object["queryRank"];
-  latent.queryRank = queryRank.absent() ? 0 : queryRank.integer(1, kMostWidth);
-  latent.rank = object["rank"].integer(1, kMostWidth);
-  const ValueReader dims = object["positionDims"];
-  latent.positionDims = dims.integer(1, attention.headDim - 1);
-  const auto* rotary = std::get_if<RotaryPositions>(&attention.positions);
-  if (rotary && rotary->dims != latent.positionDims)
-    dims.refuse(std::to_string(rotary->dims) + ", the elements that turn");
-  latent.valueDim = object["valueDim"].integer(1, attention.headDim);
-  latent.norm = readNorm(object["norm"]);
-  object.finish();
-  if (attention.kvHeads != attention.heads) value.refuse("nothing where heads share keys and values");
-  if (attention.qkNorm) value.refuse("nothing where queries and keys have norms");
-  return latent;
-}
-
-AttentionSpec readAttention(ObjectReader object, const std::vector<RotarySpec>& tables) {
-  AttentionSpec attention;
-  attention.heads = object["heads"].integer(1, kMostHeads);
-  const ValueReader kvHeads = object["kvHeads"];
-  attention.kvHeads = kvHeads.integer(1, attention.heads);
-  if (attention.heads % attention.kvHeads != 0)
-    kvHeads.refuse("a divisor of heads, which is " + std::to_string(attention.heads));
-  attention.headDim = object["headDim"].integer(1, kMostHeadDim);
-  attention.scale = number(object["scale"]);
-  attention.mask = readMask(object.object("mask"));
-  attention.positions = readPositions(object.object("positions"), attention, tables);
-  attention.softCap = notNegativeOr(object["softCap"], 0);
-  attention.clamp = notNegativeOr(object["clamp"], 0);
-  attention.qkNorm = optional(object["qkNorm"], readQkNorm);
-  attention.sinks = flagOr(object["sinks"], false);
-  attention.temperature = optional(object["temperature"], readTemperature);
-  attention.latent = optional(object["latent"], [&](const ValueReader& value) { return readLatent(value, attention); });
-  const bool isPlain = attention.kvHeads == attention.heads && !attention.qkNorm && !attention.latent &&
-                       attention.clamp == 0 && !attention.temperature;
-  if (std::holds_alternative<RelativePositions>(attention.positions) && !isPlain)
-    object["positions"].refuse("other positions where queries and keys are more than products");
-  object.finish();
-  return attention;
-}
-
-ActivationKind readActivation(const ValueReader& value) {
-  return value.choice<ActivationKind>({{"none", ActivationKind::kNone},
-                                       {"relu", ActivationKind::kRelu},
-                                       {"relu_squared", ActivationKind::kReluSquared},
-                                       {"gelu", ActivationKind::kGelu},
-                                       {"gelu_tanh", ActivationKind::kGeluTanh},
-                                       {"quick_gelu", ActivationKind::kQuickGelu},
-                                       {"silu", ActivationKind::kSilu},
-                                       {"tanh", ActivationKind::kTanh},
-                                       {"sigmoid", ActivationKind::kSigmoid},
-                                       {"xielu", ActivationKind::kXielu}});
-}
-
-RouterSpec readRouter(ObjectReader object, const ExpertsFeedForward& experts) {
-  RouterSpec router;
-  router.scoring = object["scoring"].choice<RouterScoring>({{"softmax", RouterScoring::kSoftmax},
-                                                            {"topk-softmax", RouterScoring::kTopkSoftmax},
-                                                            {"sigmoid", RouterScoring::kSigmoid},
-                                                            {"sparsemixer", RouterScoring::kSparseMixer}});
-  router.normalise = object["normalise"].flag();
-  router.scale = numberOr(object["scale"], 1);
-  const bool isSparse = router.scoring == RouterScoring::kSparseMixer;
-  const ValueReader correction = object["correction"], groupsValue = object["groups"];
-  router.correction = flagOr(correction, false);
-  if (isSparse && router.correction) correction.refuse("no correction where the scoring is sparsemixer");
-  if (isSparse && !groupsValue.absent()) groupsValue.refuse("no groups where the scoring is sparsemixer");
-  router.groups = optional(groupsValue, [&](const ValueReader& value) {
-    ObjectReader form(value);
-    RouterGroups groups;
-    const ValueReader count = form["count"];
-    groups.count = count.integer(1, experts.count);
-    if (experts.count % groups.count != 0)
-      count.refuse("a divisor of the number of experts, which is " + std::to_string(experts.count));
-    const int64_t size = experts.count / groups.count;
-    groups.chosen = form["chosen"].integer((experts.perToken + size - 1) / size, groups.count);
-    groups.best = form["best"].integer(1, size);
-    form.finish();
-    return groups;
-  });
-  router.jitter = notNegativeOr(object["jitter"], 0);
-  router.weighsInput = flagOr(object["weighsInput"], false);
-  object.finish();
-  return router;
-}
-
-SharedExpert readShared(const ValueReader& value) {
-  ObjectReader object(value);
-  SharedExpert shared;
-  shared.size = size(object, kMostNeurons);
-  shared.gated = optional(object["gate"], [](const ValueReader& gate) {
-                   return gate.choice<bool>({{"sigmoid", true}});
-                 }).value_or(false);
-  object.finish();
-  return shared;
-}
-
-FeedForwardSpec readExperts(ObjectReader& form) {
-  ExpertsFeedForward experts;
-  experts.count = form["count"].integer(1, kMostExperts);
-  experts.perToken = form["perToken"].integer(1, experts.count);
-  experts.size = size(form, kMostNeurons);
-  experts.activation = readActivation(form["activation"]);
-  experts.gated = form["gated"].flag();
-  const ValueReader clamped = form["clamped"];
-  experts.clamped = optional(clamped, [](const ValueReader& value) {
-    ObjectReader object(value);
-    ClampedGate gate{static_cast<float>(object["limit"].number(0)), number(object["alpha"])};
-    object.finish();
-    return gate;
-  });
-  if (experts.clamped && !experts.gated) clamped.refuse("nothing where experts have no gate");
-  experts.router = readRouter(form.object("router"), experts);
-  experts.shared = optional(form["shared"], readShared);
-  return experts;
-}
-
-FeedForwardSpec readFeedForward(ObjectReader object) {
-  const auto dense = [](ObjectReader& form) -> FeedForwardSpec {
-    const int64_t neurons = size(form, kMostNeurons);
-    const ActivationKind activation = readActivation(form["activation"]);
-    return DenseFeedForward{neurons, activation, form["gated"].flag()};
-  };
-  return object.variant<FeedForwardSpec>({{"dense", dense}, {"experts", readExperts}});
 }
 
 LayerSpec readLayer(const ValueReader& value, const std::vector<RotarySpec>& tables) {
