@@ -182,11 +182,14 @@ static void readWeightLayers(const ValueReader& value, ModelSpec& spec) {
   }
 }
 
-// All kinds of layers have one table of scores together.
+// All kinds of layers have one table of scores together, which is expanded to a score of each head and distance.
 static void checkBuckets(const ValueReader& kinds, const ModelSpec& spec) {
   const LayerSpec* first = bucketKind(spec);
   if (!first) return;
   const auto& known = std::get<BucketPositions>(first->attention.positions);
+  if (2 * distanceReach(spec) * first->attention.heads > kMostDistanceScores)
+    kinds.list()[static_cast<size_t>(first - spec.kinds.data())].refuse(
+        "fewer heads or positions, where each head has a score of each distance");
   for (const LayerSpec& kind : spec.kinds) {
     const auto* other = std::get_if<BucketPositions>(&kind.attention.positions);
     if (other && (other->buckets != known.buckets || other->bucketOf != known.bucketOf))
@@ -214,6 +217,13 @@ static void checkRelative(const ValueReader& kinds, const ModelSpec& spec) {
           "no relative positions without relativeTable");
 }
 
+// The mean is taken in one step, and only sequences whose tokens see later ones are in a step as a whole.
+static void checkMean(const ValueReader& output, const ModelSpec& spec) {
+  const auto* classes = std::get_if<ClassesOutput>(&spec.output);
+  if (classes && classes->pick == PickedRow::kMean && !seesLater(spec))
+    ObjectReader(output)["pick"].refuse("first or last, where no token sees later ones");
+}
+
 ModelSpec readSpec(ObjectReader object) {
   ModelSpec spec;
   spec.family = object["family"].text();
@@ -235,7 +245,9 @@ ModelSpec readSpec(ObjectReader object) {
   if (spec.layers.empty() || spec.layers.size() > kMostLayers)
     layers.refuse("1 to " + std::to_string(kMostLayers) + " layers");
   readWeightLayers(object["weightLayers"], spec);
-  spec.output = readOutput(object.object("output"));
+  const ValueReader output = object["output"];
+  spec.output = readOutput(ObjectReader(output));
+  checkMean(output, spec);
   object.finish();
   return spec;
 }

@@ -19,6 +19,7 @@ constexpr int64_t kMostNeurons = 1 << 22;
 constexpr int64_t kMostExperts = 4096;
 constexpr int64_t kMostVocabulary = 1 << 24;
 constexpr int64_t kMostPositions = 1 << 27;
+constexpr int64_t kMostDistanceScores = 1 << 28;
 constexpr int64_t kMostRelativeRows = 1 << 18;
 
 template <typename Read>

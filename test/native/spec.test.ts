@@ -40,6 +40,7 @@ const llama = specOf(smallest.llama);
 /** With a table of rows of distances, which layers need whose positions are relative. */
 const tabled: ModelSpec = { ...llama, relativeTable: { rows: 4, rowOf: [3, 0, 2] } };
 const opt = specOf(smallest.opt);
+const encoder = changed(llama, "kinds.0.attention.mask", { kind: "full" }) as ModelSpec;
 
 const qkNorm = { span: "head", norm: { kind: "rms", epsilon: 1e-6 } };
 const temperature = { scale: 0.1, period: 8, offset: 1 };
@@ -334,6 +335,7 @@ describe("numbers and flags", () => {
     assertRefused("kinds.0.attention.positions.buckets", 0, /an integer from 1 to/, scored);
     const other = { ...scored, kinds: [...scored.kinds, ...structuredClone(scored.kinds)] } as ModelSpec;
     assert.throws(() => ask("kinds.1.attention.positions.bucketOf", [2, 1, 0], other), /buckets as those of the other/);
+    assert.throws(() => ask("maxPositions", limits.positions, scored), /kinds\[0\].*fewer heads or positions/);
     const row = changed(tabled, "relativeTable.norm", { kind: "layer", epsilon: 1e-5 }) as ModelSpec;
     assertCrosses("relativeTable.norm.epsilon", 1e-7, row);
     assertRefused("relativeTable.rowOf", [0, 1], /an odd number of rows/, tabled);
@@ -360,18 +362,20 @@ describe("numbers and flags", () => {
       { kind: "token-classes", count: 2 },
     ]) {
       const transform = { activation: "tanh", norm: { kind: "layer", epsilon: 1e-5 } };
-      assertCrosses("output.transform", transform, changed(llama, "output", output) as ModelSpec);
-      const base = changed(llama, "output", { ...output, transform }) as ModelSpec;
+      assertCrosses("output.transform", transform, changed(encoder, "output", output) as ModelSpec);
+      const base = changed(encoder, "output", { ...output, transform }) as ModelSpec;
       assertRefused("output.transform.activation", "telepathy", /one of none, relu/, base);
       assertRefused("output.transform.norm.kind", "telepathy", /one of layer, rms/, base);
     }
     const pooled = changed(llama, "output", { kind: "hidden", pooler: { activation: "tanh" } }) as ModelSpec;
     assertCrosses("output.pooler.activation", "relu", pooled);
     assertRefused("output.pooler.activation", 1, /a string/, pooled);
-    const classes = changed(llama, "output", { kind: "classes", pick: "first", count: 2 }) as ModelSpec;
+    const classes = changed(encoder, "output", { kind: "classes", pick: "first", count: 2 }) as ModelSpec;
     for (const pick of pickedRows) assertCrosses("output.pick", pick, classes);
     assertRefused("output.pick", "telepathy", /one of first, last, mean/, classes);
     assertRefused("output.count", 0, /an integer from 1 to/, classes);
+    const causal = changed(classes, "kinds.0.attention.mask", { kind: "causal" }) as ModelSpec;
+    assertRefused("output.pick", "mean", /first or last, where no token sees later ones/, causal);
   });
 
   test("layers that share weights", () => {
