@@ -1,9 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { describeModel } from "../../dist/models/index.js";
 import { limits } from "../../dist/models/limits.js";
-import type { RankPlan } from "../../dist/native/binding.js";
-import { loadNative } from "../../dist/native/load.js";
 import {
   type Activation,
   type AttentionMask,
@@ -22,75 +19,25 @@ import {
   routerScorings,
   weightDtypes,
 } from "../../dist/native/spec.js";
-import { type Config, smallest } from "../models/helpers.js";
 import { hasCode } from "../support/fixtures.js";
+import {
+  ask,
+  assertCrosses,
+  assertRefused,
+  binding,
+  changed,
+  encoder,
+  llama,
+  mixture,
+  normed,
+  planOf,
+  qkNorm,
+  tabled,
+  temperature,
+} from "./spec_border.js";
 
 // The border to C++: every value of every union of the spec crosses it, and nothing else does. A union that grows without binding/spec.cpp
 // fails here: its table below does not compile, or its value is refused.
-
-const binding = loadNative();
-/** The least that a mixture of experts says. */
-const mixture: FeedForwardSpec = {
-  ...{ kind: "experts", count: 4, perToken: 2, size: 12, activation: "silu", gated: true },
-  router: { scoring: "softmax", normalise: true },
-};
-// By way of JSON: an object that stands in two places would be changed in both.
-const specOf = (config: Config): ModelSpec => JSON.parse(JSON.stringify(describeModel(config).spec));
-const llama = specOf(smallest.llama);
-/** With a table of rows of distances, which layers need whose positions are relative. */
-const tabled: ModelSpec = { ...llama, relativeTable: { rows: 4, rowOf: [3, 0, 2] } };
-const opt = specOf(smallest.opt);
-const encoder = changed(llama, "kinds.0.attention.mask", { kind: "full" }) as ModelSpec;
-
-const qkNorm = { span: "head", norm: { kind: "rms", epsilon: 1e-6 } };
-const temperature = { scale: 0.1, period: 8, offset: 1 };
-const long = { originalPositions: 8, inverseFrequencies: [1, 0.5], amplitude: 1.5 };
-/** With norms of queries and keys, a temperature and frequencies of long sequences. */
-const normed = [
-  ["kinds.0.attention.qkNorm", qkNorm],
-  ["kinds.0.attention.temperature", temperature],
-  ["rotaryTables.0.long", long],
-].reduce<object>((spec, [path, value]) => changed(spec, path as string, value), llama) as ModelSpec;
-
-function planOf(spec: unknown): RankPlan {
-  return {
-    ...{ spec: spec as ModelSpec, dtype: "float32", tpSize: 1, firstRank: 0, devices: ["cpu"] },
-    ...{ threads: 1, maxSequenceTokens: 16, maxBatchTokens: 16 },
-  };
-}
-
-/** A copy with one value changed; undefined takes the key away. */
-function changed(object: object, path: string, value: unknown): object {
-  const copy = structuredClone(object) as Record<string, unknown>;
-  const keys = path.split(".");
-  let at = copy;
-  for (const key of keys.slice(0, -1)) at = at[key] as Record<string, unknown>;
-  if (value === undefined) delete at[keys.at(-1) as string];
-  else at[keys.at(-1) as string] = value;
-  return copy;
-}
-
-/** What the native side answers to a spec with one value changed: null, or why no backend computes it. */
-const ask = (path: string, value: unknown, base: ModelSpec = llama) =>
-  binding.unsupported(planOf(changed(base, path, value)));
-
-function assertCrosses(path: string, value: unknown, base: ModelSpec = llama): void {
-  const answer = ask(path, value, base);
-  assert.ok(answer === null || /does not compute/.test(answer), `${path}: ${answer}`);
-}
-
-function assertRefused(path: string, value: unknown, expected: RegExp, base: ModelSpec = llama): void {
-  const place = path.replace(/\.(\d+)(?=\.|$)/g, "[$1]");
-  assert.throws(
-    () => ask(path, value, base),
-    (error: Error & { code: string }) => {
-      assert.equal(error.code, "ERR_NATIVE", error.message);
-      assert.ok(error.message.startsWith(`plan.spec.${place}`), `${error.message} names plan.spec.${place}`);
-      assert.match(error.message, expected);
-      return true;
-    },
-  );
-}
 
 describe("every value of every union crosses", () => {
   const layer = "kinds.0";
@@ -417,33 +364,6 @@ describe("numbers and flags", () => {
   });
 });
 
-describe("keys", () => {
-  test("every required key is missed", () => {
-    for (const base of [llama, opt, normed])
-      for (const path of requiredPaths(base)) assertRefused(path, undefined, /is missing/, base);
-  });
-
-  test("a key that nobody knows is refused wherever it stands; undefined is as if it were not there", () => {
-    for (const base of [llama, opt, normed]) {
-      for (const path of objectPaths(base)) {
-        assertRefused(
-          path === "" ? "telepathy" : `${path}.telepathy`,
-          1,
-          /is 1, but the engine knows no such key/,
-          base,
-        );
-        const spec = changed(base, path === "" ? "telepathy" : `${path}.telepathy`, null) as Record<string, unknown>;
-        assert.throws(() => binding.unsupported(planOf(spec)), hasCode("ERR_NATIVE"));
-      }
-    }
-    assert.equal(binding.unsupported(planOf({ ...llama, telepathy: undefined })), null);
-    assert.throws(
-      () => binding.unsupported({ ...planOf(llama), telepathy: 1 } as RankPlan),
-      hasCode("ERR_NATIVE", /plan\.telepathy/),
-    );
-  });
-});
-
 test("what the layer loop does not compute is named before anything is loaded", () => {
   const answers: [path: string, value: unknown, answer: RegExp][] = [
     ["kinds.0.residual", "post-norm", /both ahead of a part and behind/],
@@ -458,121 +378,3 @@ test("what the layer loop does not compute is named before anything is loaded", 
   assert.match(binding.unsupported(planOf(spec)) ?? "nothing", /heads differ/);
   assert.equal(binding.unsupported(planOf(llama)), null);
 });
-
-describe("junk does not crash", () => {
-  const junk = [
-    undefined,
-    null,
-    0,
-    -1,
-    1e308,
-    Number.NaN,
-    1n,
-    "",
-    "x",
-    true,
-    [],
-    {},
-    () => {},
-    Symbol("x"),
-    new Date(),
-    new Uint8Array(3),
-    new Map(),
-  ];
-  // Objects that fight back.
-  const hostile = {
-    get spec() {
-      throw new Error("a getter that throws");
-    },
-  };
-  const proxy = new Proxy(
-    {},
-    {
-      ownKeys: () => {
-        throw new Error("a trap that throws");
-      },
-      get: () => 1,
-    },
-  );
-
-  test("as a plan", () => {
-    for (const plan of [...junk, hostile, proxy]) {
-      for (const call of [binding.unsupported, binding.estimateMemory, binding.shardShapes])
-        assert.throws(() => call(plan as unknown as RankPlan), hasCode("ERR_NATIVE"));
-      assert.throws(() => binding.createEngine(plan as never, () => {}), hasCode("ERR_NATIVE"));
-      assert.throws(() => binding.writeTensors(plan as never), hasCode("ERR_NATIVE"));
-    }
-    assert.throws(() => binding.unsupported(hostile as unknown as RankPlan), /a getter that throws/);
-  });
-
-  test("as any value of a plan", () => {
-    const plan = { ...planOf(llama), weights: null, group: null, kvCachePages: 4 };
-    for (const key of Object.keys(plan)) {
-      for (const value of junk) {
-        if (value === null && (key === "weights" || key === "group")) continue;
-        if (value === undefined && (key === "weights" || key === "group")) continue;
-        if (key === "firstRank" || key === "kvCachePages" || key === "threads") if (value === 0) continue;
-        assert.throws(
-          () => binding.createEngine({ ...plan, [key]: value } as never, () => {}),
-          hasCode("ERR_NATIVE"),
-          `${key} = ${String(value)}`,
-        );
-      }
-    }
-    for (const callback of junk.filter((value) => typeof value !== "function"))
-      assert.throws(() => binding.createEngine(plan, callback as never), hasCode("ERR_NATIVE"));
-  });
-
-  test("as any value of a spec", () => {
-    for (const base of [llama, opt, normed]) {
-      for (const path of [...requiredPaths(base), ...objectPaths(base).filter((one) => one !== "")]) {
-        for (const value of junk) {
-          try {
-            binding.unsupported(planOf(withValue(base, path, value)));
-          } catch (error) {
-            assert.equal((error as { code: string }).code, "ERR_NATIVE", `${path}: ${error}`);
-          }
-        }
-      }
-    }
-  });
-});
-
-/** As changed(), for values that structuredClone() cannot copy. */
-function withValue(base: ModelSpec, path: string, value: unknown): object {
-  const copy = structuredClone(base) as unknown as Record<string, unknown>;
-  const keys = path.split(".");
-  let at = copy;
-  for (const key of keys.slice(0, -1)) at = at[key] as Record<string, unknown>;
-  at[keys.at(-1) as string] = value;
-  return copy;
-}
-
-/** Paths of all values that are there and must be, outside arrays of numbers. */
-function requiredPaths(value: unknown, path = ""): string[] {
-  const optional = new Set([
-    "embedding.positions",
-    "embedding.norm",
-    "output.norm",
-    "kinds.0.attention.qkNorm",
-    "kinds.0.attention.temperature",
-    "rotaryTables.0.long",
-  ]);
-  if (typeof value !== "object" || value === null) return [path];
-  if (Array.isArray(value) && typeof value[0] !== "object") return [path];
-  const below = Object.entries(value).flatMap(([key, child]) => {
-    const place = path === "" ? key : `${path}.${key}`;
-    return requiredPaths(child, place);
-  });
-  const itself = path === "" || optional.has(path) || /\.\d+$/.test(path) ? [] : [path];
-  return [...itself, ...below];
-}
-
-/** Paths of all objects, the whole one first. */
-function objectPaths(value: unknown, path = ""): string[] {
-  if (typeof value !== "object" || value === null) return [];
-  const below = Object.entries(value).flatMap(([key, child]) =>
-    objectPaths(child, path === "" ? key : `${path}.${key}`),
-  );
-  return Array.isArray(value) ? below : [path, ...below];
-}
