@@ -34,6 +34,10 @@ void CpuAttention::prepareRotary(const std::vector<RotarySpec>& tables, int64_t 
   for (const RotarySpec& table : tables) rotary_.emplace_back(table, maxPositions);
 }
 
+void CpuAttention::beginStep() {
+  for (RotaryTables& tables : rotary_) tables.forgetDynamic();
+}
+
 float* CpuAttention::scratch(int worker, int64_t count) {
   std::vector<float>& buffer = scratch_[static_cast<size_t>(worker)];
   if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
@@ -43,8 +47,6 @@ float* CpuAttention::scratch(int worker, int64_t count) {
 void CpuAttention::placeRows(const Step& step, const AttentionCall& call) {
   const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
   places_.clear();
-  if (call.layer == 0)
-    for (RotaryTables& tables : rotary_) tables.forgetDynamic();
   for (const SequenceSlice& slice : step.sequences) {
     const RotaryTables::Table* table =
         rotary ? &rotary_[static_cast<size_t>(rotary->table)].forLength(slice.totalLength) : nullptr;
@@ -72,7 +74,7 @@ void CpuAttention::normHeads(const Norm& norm, const AttentionCall& call, int64_
   }
 }
 
-// By the squares of all ranks' heads: RMS norms of rows.
+// The RMS norm of a row whose heads several ranks hold, by the sum of the squares of all heads.
 static void scaleRow(const Norm& norm, float square, int64_t allCols, int64_t cols, float* x) {
   const float scale = 1.0f / std::sqrt(square / static_cast<float>(allCols) + norm.epsilon);
   const float* weight = dataOf(norm.weight);
@@ -155,8 +157,9 @@ static int64_t distanceFloats(const AttentionCall& call, int64_t known) {
   return kQueryTile * roundUp(known, kPageTokens) + (call.shape.headDim + 4 * call.relativeTable->rows) * kLanes;
 }
 
-// What relative positions add to the scores of a tile, which has as many keys as queries: each token's in a row that
-// the kernel takes for learned scores of distances. What is added for a query and a key depends on these two alone.
+// Computes what relative positions add to a tile's scores: a row of numbers for each query, one for each token, which
+// the kernel takes for learned scores of distances. A number depends on its query and its key alone. Heads do not share
+// keys.
 void CpuAttention::scoreDistances(const AttentionCall& call, const Tile& tile, PagedAttention& attention,
                                   float* scratch) const {
   static_assert(kQueryTile <= kLanes, "a tile's queries are one panel");

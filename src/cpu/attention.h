@@ -18,6 +18,8 @@ class CpuAttention {
       : pool_(pool), kernels_(kernels), scratch_(static_cast<size_t>(pool.threads())) {}
 
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions);
+  // Drops what only the last step needed.
+  void beginStep();
   // Backend::squareHeads
   void squareHeads(const AttentionCall& call, int64_t rows, const CpuActivations& qkv, CpuActivations& squares);
   void attend(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache, CpuActivations& out);

@@ -73,6 +73,11 @@ class CpuBackend final : public Backend {
     attention_.prepareRotary(tables, maxPositions);
   }
 
+  bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override {
+    attention_.beginStep();
+    return body(step);
+  }
+
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {
     pool_.forEach(step.rows, [&](int64_t row, int) {
       const int64_t index = step.tokenIds[row] - firstToken;

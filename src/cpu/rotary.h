@@ -21,8 +21,8 @@ class RotaryTables {
   RotaryTables() = default;
   RotaryTables(const RotarySpec& spec, int64_t maxPositions);
 
-  // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until the next
-  // call.
+  // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until
+  // forgetDynamic().
   const Table& forLength(int64_t totalLength);
   // Drops the tables of single lengths: a sequence that grows needs another one every step.
   void forgetDynamic() { dynamic_.clear(); }
