@@ -210,7 +210,7 @@ static void checkIds(const ValueReader& value, const std::vector<int32_t>& ids, 
     value.refuse("ids from 0 to " + std::to_string(count - 1));
 }
 
-// Of so many tokens; none where all are of type 0.
+// The types of a request's tokens. Empty where the request says nothing: all tokens have type 0.
 static std::vector<int32_t> readTokenTypes(const ValueReader& value, int64_t tokens, int64_t count) {
   if (value.absent()) return {};
   std::vector<int32_t> types = value.int32Array();

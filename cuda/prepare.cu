@@ -34,7 +34,7 @@ struct PrepareArgs {
   int heatOffset;
 };
 
-// What becomes of an element of a head, or of all heads of a row.
+// Scales and shifts the elements of one head, or those of all heads of a row, as a norm says.
 struct Factors {
   float mean = 0;
   float scale = 1;

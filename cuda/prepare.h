@@ -9,7 +9,7 @@
 #include "cuda/projection.h"
 #include "cuda/step_view.h"
 
-// What some models do with queries, keys and values ahead of attention: norms, limits, a temperature.
+// Some models change queries, keys and values ahead of attention: by norms, limits and a temperature.
 
 namespace shardspeed::cuda {
 
@@ -20,7 +20,8 @@ struct HeadNorms {
   bool after = false;   // behind the turning of rotary positions, which is done here then
   NormParams query;
   NormParams key;
-  // Of rows whose heads several ranks hold: (rows, squaresStride), the sums of squares of all queries, and of all keys.
+  // (rows, squaresStride): the sum of the squares of a row's queries, then that of its keys. Set where several ranks
+  // hold the heads of a row that is normalised as a whole.
   const float* squares = nullptr;
   int64_t squaresStride = 0;
   int allHeads = 0;

@@ -74,7 +74,7 @@ struct QueryTemperature {
   int64_t offset = 0;
 };
 
-// By what it multiplies the query at a position.
+// The number that multiplies the query at a position.
 inline float factorOf(const QueryTemperature& temperature, int64_t position) {
   const auto periods = static_cast<double>((position + temperature.offset) / temperature.period);
   return static_cast<float>(1 + static_cast<double>(temperature.scale) * std::log1p(periods));

@@ -41,23 +41,24 @@ MatrixLayout headLayout(const ModelSpec& spec, const Shard& shard);
 MatrixLayout positionsLayout(const ModelSpec& spec);
 MatrixLayout tokenTypesLayout(const ModelSpec& spec);
 MatrixLayout transformLayout(const ModelSpec& spec);
-// Of a model with learned scores of distances.
+// For models with BucketPositions.
 MatrixLayout scoresLayout(const ModelSpec& spec, const Shard& shard);
-// Of a model with learned rows of distances.
+// For models with a RelativeTable.
 MatrixLayout relativeTableLayout(const ModelSpec& spec);
 MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 
-// Of latent attention, in place of qkvLayout.
+// A layer with latent attention has these five in place of qkvLayout.
 MatrixLayout queryLatentLayout(const ModelSpec& spec, int64_t layer);
 MatrixLayout queryLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout latentLayout(const ModelSpec& spec, int64_t layer);
 MatrixLayout sharedKeyLayout(const ModelSpec& spec, int64_t layer);
 MatrixLayout keysValuesLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 
-// Of a layer with experts. The router's matrix has a row more for a gated shared expert, the last.
+// A layer with experts has these five. The last row of the router's matrix is the gate of the shared expert, where that
+// is gated.
 MatrixLayout routerLayout(const ModelSpec& spec, int64_t layer);
 // One matrix for all experts: each takes expertRows() of its rows, the last of them padding.
 MatrixLayout expertsUpLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);

@@ -354,7 +354,7 @@ class SinusoidalRowReader : public RowReader {
 
   void read(int64_t first, int64_t count, DType dtype, void* out) const override {
     const int64_t half = cols_ / 2;
-    // As transformers rounds them: frequencies and angles are fp32 numbers.
+    // transformers rounds frequencies and angles to fp32.
     const auto step = static_cast<float>(-std::log(10000.0) / static_cast<double>(std::max<int64_t>(half - 1, 1)));
     auto* target = static_cast<uint8_t*>(out);
     for (int64_t row = first; row < first + count; ++row)

@@ -44,7 +44,7 @@ Shard shardOf(const ModelSpec& spec, int rank, int size);
 int64_t largestGroup(const ModelSpec& spec);
 // The units of a feed-forward part that are divided among ranks: of one expert.
 int64_t neurons(const FeedForwardSpec& spec);
-// Of the shared expert; 0 where there is none.
+// The neurons of the shared expert; 0 where there is none.
 int64_t sharedNeurons(const FeedForwardSpec& spec);
 
 }  // namespace shardspeed

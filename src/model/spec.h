@@ -28,7 +28,7 @@ enum class ActivationKind : uint8_t {
   kXielu  // by two learned numbers of each layer (Apertus): XieluNumbers
 };
 
-// What xIELU has learned, as it is applied: positive x^2 + x / 2 where x > 0, else negative (e^x - 1 - x) + x / 2.
+// xIELU(x) = positive x^2 + x / 2 where x > 0, else negative (e^x - 1 - x) + x / 2.
 struct XieluNumbers {
   float positive = 0;
   float negative = 0;
@@ -125,7 +125,8 @@ struct DenseFeedForward {
   bool gated = false;
 };
 
-// What a router makes of its logits, one an expert. Of equal scores the lower index counts as the larger.
+// How a router turns its logits, one for each expert, into scores, and chooses experts by these. Where scores are equal
+// the lower index counts as the larger.
 enum class RouterScoring : uint8_t {
   kSoftmax,      // over all experts; the largest are chosen
   kTopkSoftmax,  // the largest logits are chosen, and the softmax is over those (GPT-OSS, GraniteMoE)
@@ -238,7 +239,7 @@ struct TokenClassesOutput {
 };
 using OutputSpec = std::variant<LogitsOutput, HiddenOutput, ClassesOutput, TokenClassesOutput>;
 
-// What the kinds of outputs have in common.
+// The head of a model, whatever the kind of its output.
 struct HeadSpec {
   int64_t columns = 0;                       // of a row of output; 0 = there is none but the hidden states
   bool hasMatrix = false;                    // and not only a transform
@@ -282,10 +283,10 @@ struct ModelSpec {
     return weightLayers.empty() ? index : weightLayers[static_cast<size_t>(index)];
   }
   bool projectsEmbedding() const { return embedding.width != hiddenSize; }
-  // Of positions, token types and norm.
+  // Width of the rows that positions, token types and the embedding's norm apply to.
   int64_t embeddedWidth() const { return embedding.projectsLast ? embedding.width : hiddenSize; }
   bool projectsHead() const;
-  // Of a model that makes tokens.
+  // Only for models that make tokens.
   const LogitsOutput& logits() const { return std::get<LogitsOutput>(output); }
   HeadSpec head() const;
 };

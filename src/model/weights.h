@@ -21,7 +21,7 @@ struct Linear {
   std::unique_ptr<Vector> bias;  // null = none
 };
 
-// Of latent attention, in place of one matrix of queries, keys and values.
+// A layer with latent attention has these in place of one matrix of queries, keys and values.
 struct LatentWeights {
   Linear queryLatent;  // (query rank, hidden), null where queries come from the residual stream
   NormWeights queryNorm;

@@ -10,7 +10,7 @@
 
 namespace shardspeed {
 
-// Of which tokens of a sequence the head makes something.
+// The tokens of a sequence that the head computes.
 enum class HeadRows : uint8_t { kAll, kFirst, kLast };
 HeadRows headRows(const ModelSpec& spec);
 

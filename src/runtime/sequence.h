@@ -7,10 +7,9 @@
 
 namespace shardspeed {
 
-// What a request wants.
 enum class Wanted : uint8_t {
   kTokens,        // new tokens
-  kHead,          // what the head makes: of all positions, or of the one that it picks
+  kHead,          // outputs of the head: for all positions, or for the one that it picks
   kHidden,        // hidden states, pooled or not
   kHiddenAndHead  // both
 };

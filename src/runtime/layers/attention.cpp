@@ -7,7 +7,7 @@
 
 namespace shardspeed {
 
-// Of a norm, whose weights are not there yet.
+// Stands for a norm whose weights are not there yet.
 static const Norm* standIn(NormKind kind) {
   static const Norm layer{NormKind::kLayer}, rms{NormKind::kRms};
   return kind == NormKind::kLayer ? &layer : &rms;
@@ -18,7 +18,7 @@ static void sayNorms(const QkNormSpec& spec, const Shard& shard, const LayerShar
   call.queryNorm = call.keyNorm = standIn(spec.norm.kind);
   call.normsHeadsApart = spec.headWeights;
   call.normsAfterPositions = spec.afterPositions;
-  // Of the ranks that share a KV head, the one with its first query heads.
+  // Where ranks share a KV head, the one with its first query heads counts its keys.
   call.countsKeys = shard.size <= call.allKvHeads || held.heads.first % (call.allHeads / call.allKvHeads) == 0;
 }
 

@@ -17,7 +17,7 @@ class FeedForwardPart {
   void add(const Step& step, int64_t layer, const Norm* next, Activations& hidden);
 
  private:
-  // What a kind of layer computes in; kinds whose sizes are alike share it.
+  // The buffers of a kind of layer; kinds of the same sizes share them.
   struct Buffers {
     Activations* inner = nullptr;  // (rows, neurons of the rank), of the shared expert where there are experts
     ExpertRows* experts = nullptr;

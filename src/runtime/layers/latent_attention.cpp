@@ -9,7 +9,7 @@ LatentHeadsPart::LatentHeadsPart(const PartContext& context) : context_(context)
     if (!attention.latent) continue;
     const LatentAttention& latent = *attention.latent;
     const int64_t heads = context.shard.kinds[kind].heads.count;
-    // What a norm is computed of is as wide as the residual stream.
+    // Norms read rows of the same width as the residual stream's.
     if (latent.queryRank > 0) buffers.queryLatent = bufferOf(latent.queryRank, Width::kWide, 0);
     buffers.queries = bufferOf(heads * attention.headDim, Width::kNarrow, 1);
     buffers.latent = bufferOf(latent.rank, Width::kWide, 2);

@@ -20,7 +20,7 @@ class LatentHeadsPart {
   const Activations& narrow(const Step& step, int64_t layer, const Activations& mixed);
 
  private:
-  // What a kind of layer computes in.
+  // The buffers of a kind of layer; kinds of the same sizes share them.
   struct Buffers {
     Activations* queryLatent = nullptr;  // (rows, query rank), null = none
     Activations* queries = nullptr;      // (rows, heads headDim)

@@ -27,7 +27,7 @@ bool OutputPart::averages() const {
 void OutputPart::compute(const Step& step, int64_t first, const Activations& hidden) {
   const int64_t count = std::min(rows_, step.headRows() - first);
   const auto& [spec, shard, weights, backend, maxRows, part] = context_;
-  // What is not divided among ranks is rank 0's alone.
+  // Rank 0 alone computes a head that is not divided among ranks.
   if (count <= 0 || head_.columns == 0 || (shard.rank != 0 && !head_.isVocabulary)) return;
   const Norm* norm = finalNorm();
   if (averages()) {

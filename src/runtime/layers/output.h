@@ -13,18 +13,18 @@ namespace shardspeed {
 // again.
 using RowSink = std::function<void(int64_t first, int64_t count, float* rows)>;
 
-// What becomes of what is computed of step.wantedRows.
+// Where the results for step.wantedRows go.
 struct WantedOutputs {
-  // Of the first samplers.size() wanted rows the next tokens are wanted. Where the backend chooses them they go to
-  // `sampled`; else the sink gets these rows too.
+  // The first samplers.size() wanted rows are logits to choose the next tokens from. Where the backend chooses these,
+  // they go to `sampled`; else the sink gets these rows too.
   std::vector<const SamplingState*> samplers;
   SampledToken* sampled = nullptr;
   RowSink sink{};        // of logits, or of other outputs of the head
   RowSink hiddenSink{};  // of hidden states; rows are counted from the first of which they are wanted
 };
 
-// What the head makes of the wanted rows, in tiles of some rows: logits, scores of classes, or what a pooler makes. The
-// hidden states that it reads may be had themselves.
+// Computes the head for the wanted rows, in tiles of some rows: logits, scores of classes, or the output of a pooler.
+// Also delivers the hidden states that the head reads.
 class OutputPart {
  public:
   // Of a tile, at most: this bounds the buffer whatever the vocabulary.
