@@ -35,6 +35,7 @@ struct DeviceKind {
   std::optional<std::string> (*unsupportedAttention)(const AttentionCall& call, int ranks);
   // The same of what lies behind attention; null where it computes all there is.
   std::optional<std::string> (*unsupportedFeedForward)(const FeedForwardSpec& spec) = nullptr;
+  bool addsTokenTypes = false;  // Backend::addTokenTypes
 };
 
 }  // namespace shardspeed

@@ -45,7 +45,7 @@ Found unsupported(const ModelSpec& spec, int ranks, const std::string& device) {
     if (const auto& ask = opened.kind.unsupportedFeedForward)
       if (const Found found = ask(kind.feedForward))
         return "The backend of " + device + " does not compute " + *found + ".";
-  if (device.rfind("cpu", 0) != 0 && spec.embedding.tokenTypes > 0)
+  if (spec.embedding.tokenTypes > 0 && !opened.kind.addsTokenTypes)
     return "The backend of " + device + " does not compute token types.";
   return {};
 }
