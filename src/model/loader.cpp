@@ -187,7 +187,7 @@ class Loader {
     ExpertsWeights experts;
     experts.router = linear(routerLayout(spec_, n));
     if (spec.router.correction)
-      experts.correction = vector(layerRole(n, "mlp.router.correction.weight"), spec.count, {0, spec.count});
+      experts.correction = neededVector({layerRole(n, "mlp.router.correction"), spec.count, {0, spec.count}});
     experts.up = linear(expertsUpLayout(spec_, shard_, n));
     experts.down = linear(expertsDownLayout(spec_, shard_, n));
     if (spec.shared) {
@@ -293,6 +293,14 @@ class Loader {
     return backend_.makeVector(values.data(), held.count);
   }
 
+  // Null only where no checkpoint is read.
+  std::unique_ptr<Vector> neededVector(const VectorLayout& layout) {
+    const std::string role = layout.role + ".weight";
+    std::unique_ptr<Vector> result = vector(role, layout.size, layout.held);
+    if (options_.plan && !result) throw Error("ERR_CHECKPOINT", "the weight role " + role + " is missing");
+    return result;
+  }
+
   void fillNorm(NormWeights& norm, const NormSpec& spec, const VectorLayout& layout) {
     norm.weight = vector(layout.role + ".weight", layout.size, layout.held, spec.weightOffset);
     norm.bias = vector(layout.role + ".bias", layout.size, layout.held);
@@ -310,11 +318,7 @@ class Loader {
       fillNorm(attention.queryNorm, spec.qkNorm->norm, queryNormLayout(spec_, shard_, n));
       fillNorm(attention.keyNorm, spec.qkNorm->norm, keyNormLayout(spec_, shard_, n));
     }
-    if (!spec.sinks) return;
-    const VectorLayout layout = sinksLayout(spec_, shard_, n);
-    attention.sinks = vector(layout.role + ".weight", layout.size, layout.held);
-    if (options_.plan && !attention.sinks)
-      throw Error("ERR_CHECKPOINT", "the weight role " + layout.role + ".weight is missing");
+    if (spec.sinks) attention.sinks = neededVector(sinksLayout(spec_, shard_, n));
   }
 
   std::vector<Job> makeJobs() const {

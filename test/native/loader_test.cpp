@@ -126,6 +126,23 @@ TEST(loader, any_number_of_threads_writes_the_same_bytes) {
   }
 }
 
+// Biases and weights of norms may be missing. Nothing else may.
+TEST(loader, missing_roles_are_named) {
+  ModelSpec spec = expertsSpec();
+  for (LayerSpec& kind : spec.kinds) {
+    kind.attention.sinks = true;
+    expertsOf(kind).router.correction = true;
+  }
+  ThreadPool pool(1);
+  const auto backend = makeCpuBackend(pool);
+  for (const std::string role : {"embed.tokens", "layers.1.attn.sinks", "layers.1.mlp.router.correction",
+                                 "layers.1.mlp.experts.3.up", "layers.1.mlp.shared.router"}) {
+    TinyModel model(spec, DType::kF32, 64);
+    std::erase_if(model.plan().weights, [&](const WeightView& view) { return view.role == role + ".weight"; });
+    CHECK_THROWS("ERR_CHECKPOINT", "the weight role " + role + ".weight is missing", load(model, *backend, pool));
+  }
+}
+
 TEST(loader, random_weights_need_no_checkpoint) {
   ModelSpec spec = llamaSpec();
   std::vector<std::vector<uint8_t>> loaded;
