@@ -21,7 +21,9 @@ Executor::Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights
       feedForward_(context_),
       output_(context_) {
   if (shard.size > 1) backend.prepareGroup(groupShapes(spec, shard.size, maxRows));
-  backend.prepareSampling(spec.vocabSize, output_.rows());
+  // Where there are no logits to sample from, the host still gets rows of outputs and hidden states.
+  const HeadSpec head = spec.head();
+  backend.prepareSampling(head.isVocabulary ? spec.vocabSize : std::max(head.columns, spec.hiddenSize), output_.rows());
   if (!spec.rotaryTables.empty()) backend.prepareRotary(spec.rotaryTables, maxTokens);
 }
 

@@ -99,6 +99,21 @@ TEST(memory_counter, cpu_ranks_take_what_was_counted) {
     }
 }
 
+TEST(memory_counter, models_without_logits_need_no_rows_of_them) {
+  for (const OutputSpec& output : {OutputSpec{HiddenOutput{}}, OutputSpec{TokenClassesOutput{7, {}, {}}}}) {
+    int64_t bytes[2];
+    for (const bool isLarge : {false, true}) {
+      ModelSpec spec = optSpec();
+      spec.output = output;
+      spec.vocabSize = isLarge ? 100'000 : 100;
+      bytes[isLarge] =
+          estimateMemory(cpuDeviceKind(), spec, wholeModel(spec), DType::kF32, {kRows, spec.maxPositions, kPages})
+              .activationBytes;
+    }
+    CHECK_EQ(bytes[0], bytes[1]);
+  }
+}
+
 TEST(memory_counter, rotary_tables_are_as_large_as_counted) {
   const ModelSpec spec = llamaSpec();
   RotaryTables tables(spec.rotaryTables[0], spec.maxPositions);
