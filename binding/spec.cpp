@@ -224,6 +224,13 @@ static void checkMean(const ValueReader& output, const ModelSpec& spec) {
     ObjectReader(output)["pick"].refuse("first or last, where no token sees later ones");
 }
 
+// The head reads rows of the embedding's width. Where the stream is not projected back, only a transform makes these.
+static void checkLogits(const ValueReader& output, const ModelSpec& spec) {
+  const auto* logits = std::get_if<LogitsOutput>(&spec.output);
+  if (logits && !logits->transform && spec.projectsEmbedding() && spec.embedding.projectsLast)
+    output.refuse("a transform, where an embedding of another width is projected last");
+}
+
 ModelSpec readSpec(ObjectReader object) {
   ModelSpec spec;
   spec.family = object["family"].text();
@@ -248,6 +255,7 @@ ModelSpec readSpec(ObjectReader object) {
   const ValueReader output = object["output"];
   spec.output = readOutput(ObjectReader(output));
   checkMean(output, spec);
+  checkLogits(output, spec);
   object.finish();
   return spec;
 }

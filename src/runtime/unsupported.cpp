@@ -22,6 +22,8 @@ Found unsupportedLayer(const LayerSpec& layer, const LayerSpec& first) {
   const auto* experts = std::get_if<ExpertsFeedForward>(&layer.feedForward);
   if (experts && experts->activation == ActivationKind::kXielu) return "xIELU in experts";
   if (isPostNorm && layer.norms.input) return "norms both ahead of a part and behind its sum";
+  if (layer.norms.skipsAttention && (isPostNorm || layer.residual == Residual::kSharedNormParallel))
+    return "attention without the norm that its layer has behind sums or for both parts";
   if (isPostNorm && layer.norms.output) return "norms both of what a part computes and behind its sum";
   return {};
 }

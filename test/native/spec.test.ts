@@ -321,6 +321,8 @@ describe("numbers and flags", () => {
     for (const pick of pickedRows) assertCrosses("output.pick", pick, classes);
     assertRefused("output.pick", "telepathy", /one of first, last, mean/, classes);
     assertRefused("output.count", 0, /an integer from 1 to/, classes);
+    const narrow = changed(encoder, "embedding.width", 4) as ModelSpec;
+    assert.throws(() => ask("embedding.projectsLast", true, narrow), /plan\.spec\.output.*a transform, where/);
     const causal = changed(classes, "kinds.0.attention.mask", { kind: "causal" }) as ModelSpec;
     assertRefused("output.pick", "mean", /first or last, where no token sees later ones/, causal);
   });
@@ -370,6 +372,12 @@ test("what the layer loop does not compute is named before anything is loaded", 
     ["kinds.0.feedForward.activation", "xielu", /xIELU with a gate/],
   ];
   for (const [path, value, answer] of answers) assert.match(ask(path, value) ?? "nothing", answer, path);
+  for (const residual of ["post-norm", "shared-norm parallel"]) {
+    const base = changed(changed(llama, "kinds.0.residual", residual), "kinds.0.norms.input", residual !== "post-norm");
+    assert.equal(binding.unsupported(planOf(base)), null);
+    const answer = ask("kinds.0.norms.skipsAttention", true, base as ModelSpec);
+    assert.match(answer ?? "nothing", /attention without the norm/, residual);
+  }
   const wider = {
     ...(llama.kinds[0] as LayerSpec),
     attention: { ...(llama.kinds[0] as LayerSpec).attention, kvHeads: 1 },
