@@ -1,5 +1,10 @@
-/** Strings, which are left as they are, and the three words where they are not part of a longer one. */
-const stringOrWord = /"[^"\\]*(?:\\.[^"\\]*)*"|-Infinity\b|\b(?:NaN|Infinity)\b/gs;
+import { randomUUID } from "node:crypto";
+
+/**
+ * The quotes of strings, escaped characters, and the three words where they are not part of a longer one. Not whole strings: of a long one a
+ * pattern needs more memory than it may have, and of one without an end as many attempts as it has quotes.
+ */
+const quoteOrWord = /"|\\.|-Infinity\b|\b(?:NaN|Infinity)\b/gs;
 
 const numbers: ReadonlyMap<unknown, number> = new Map([
   ["NaN", Number.NaN],
@@ -22,10 +27,14 @@ export function parseLenientJson(text: string): unknown {
   }
 }
 
-/** The words become arrays that nothing else in the text is, and those become numbers: JSON.parse has no form for NaN. */
+/** The words become arrays that nobody else can have written, and those become numbers: JSON.parse has no form for NaN. */
 function parseWithWords(text: string, error: unknown): unknown {
-  const mark = freeText(text);
-  const marked = text.replace(stringOrWord, (found) => (found.startsWith('"') ? found : `["${mark}","${found}"]`));
+  const mark = randomUUID();
+  let isInString = false;
+  const marked = text.replace(quoteOrWord, (found) => {
+    if (found === '"') isInString = !isInString;
+    return isInString || !numbers.has(found) ? found : `["${mark}","${found}"]`;
+  });
   const root: { value?: unknown } = {};
   try {
     root.value = JSON.parse(marked);
@@ -46,11 +55,4 @@ function parseWithWords(text: string, error: unknown): unknown {
 /** Sets a property that is there: assigning to one with the name __proto__ would do something else. */
 function replace(object: object, key: string, value: unknown): void {
   Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
-}
-
-/** A text that `text` does not have. */
-function freeText(text: string): string {
-  let mark = "float";
-  while (text.includes(mark)) mark += "_";
-  return mark;
 }

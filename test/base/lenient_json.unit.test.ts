@@ -56,6 +56,24 @@ describe("JSON as Python writes it", () => {
     assert.throws(() => parseJson(text, "x", "ERR_CONFIG"), { message: /nested deeper than 1000/ });
   });
 
+  test("long and hostile texts take time in proportion to their length", () => {
+    const times = 200_000;
+    const startedAt = performance.now();
+    assert.throws(() => parseLenientJson(`[NaN, "${'\\"'.repeat(times)}`), SyntaxError);
+    for (const one of ["_", "\n"]) {
+      const text = `float${one.repeat(times * 20)}`;
+      assert.deepEqual(parseLenientJson(dump([Number.NaN, text])), [Number.NaN, text]);
+    }
+    const takenMs = performance.now() - startedAt;
+    assert.ok(takenMs < 10_000, `took ${takenMs} ms`);
+  });
+
+  test("arrays of such words in a text stay arrays", () => {
+    const text = '[NaN, ["float", "NaN"], ["\\u0066loat", "NaN"], ["", "Infinity"]]';
+    const expected = [Number.NaN, ["float", "NaN"], ["float", "NaN"], ["", "Infinity"]];
+    assert.deepEqual(parseLenientJson(text), expected);
+  });
+
   test("a config.json with an infinite float is read", async (t) => {
     const folder = mkdtempSync(path.join(tmpdir(), "shardspeed-json-"));
     t.after(() => rmSync(folder, { recursive: true }));
