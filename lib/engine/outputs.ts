@@ -23,7 +23,7 @@ export interface Outputs {
   hidden: Float32Array;
 }
 
-/** Computes outputs of sequences, each by itself; no token is chosen. A signal that aborts takes what is left out of the engine. */
+/** Computes outputs of sequences, each by itself; no token is chosen. Where one fails, or the signal aborts, the others leave the engine too. */
 export async function computeOutputs(
   session: Session,
   requests: readonly OutputRequest[],
@@ -35,13 +35,13 @@ export async function computeOutputs(
   let stopListening = () => {};
   const aborted = new Promise<never>((_, reject) => {
     // A signal of its own, since callers' signals may serve hundreds of calls, of which Node warns.
-    stopListening = onAbort(signal && AbortSignal.any([signal]), (error) => {
-      for (const id of ids) session.cancel(id);
-      reject(error);
-    });
+    stopListening = onAbort(signal && AbortSignal.any([signal]), reject);
   });
   try {
     return await Promise.race([work, aborted]);
+  } catch (error) {
+    for (const id of ids) session.cancel(id);
+    throw error;
   } finally {
     stopListening();
   }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runSequence, toNativeRequest } from "../../dist/engine/generation.js";
 import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
+import { computeOutputs } from "../../dist/engine/outputs.js";
 import { Session } from "../../dist/engine/session.js";
 import type { EngineEvent, EnginePlan, NativeBinding, NativeRequest } from "../../dist/native/binding.js";
 import type { Tokenizer } from "../../dist/tokenizer/index.js";
@@ -144,6 +145,23 @@ test("a loop that is left, or whose signal aborts, cancels its sequence", async 
   controller.abort();
   await assert.rejects(aborted, hasCode("ERR_ABORTED"));
   assert.deepEqual(cancelled, [submitted[0]!.id, submitted[1]!.id]);
+});
+
+test("outputs that fail or are aborted are cancelled with all others of their call", async () => {
+  const { session, cancelled, submitted, emit } = startSession();
+  const requests = [1, 2, 3].map((token) => ({ tokens: [token], wanted: "hidden" }) as const);
+  const failing = computeOutputs(session, requests);
+  const [first, second, third] = submitted.map(({ id }) => id) as [number, number, number];
+  emit({ kind: "outputs", id: first, outputs: new Float32Array(), hidden: new Float32Array(2) });
+  emit({ kind: "rejected", id: second, code: "ERR_NUMERIC", message: "NaN" });
+  await assert.rejects(failing, hasCode("ERR_NUMERIC"));
+  assert.deepEqual(cancelled, [third]);
+
+  const controller = new AbortController();
+  const aborted = computeOutputs(session, requests.slice(1), controller.signal);
+  controller.abort();
+  await assert.rejects(aborted, hasCode("ERR_ABORTED"));
+  assert.deepEqual(cancelled, [third, submitted[3]!.id, submitted[4]!.id]);
 });
 
 test("a sequence that has ended by itself is not cancelled", async () => {
