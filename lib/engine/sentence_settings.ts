@@ -40,10 +40,14 @@ const poolingModes: Readonly<Record<string, Pooling>> = {
 };
 
 /** The names of `pooling_mode` in newer configs. */
-const modeNames: Readonly<Record<string, Pooling>> = {
-  ...{ cls: "first", max: "max", mean: "mean", lasttoken: "last" },
-  ...{ mean_sqrt_len_tokens: "mean sqrt length", weightedmean: "weighted mean" },
-};
+const modeNames: ReadonlyMap<unknown, Pooling> = new Map<unknown, Pooling>([
+  ["cls", "first"],
+  ["max", "max"],
+  ["mean", "mean"],
+  ["lasttoken", "last"],
+  ["mean_sqrt_len_tokens", "mean sqrt length"],
+  ["weightedmean", "weighted mean"],
+]);
 
 /**
  * Reads modules.json, the config of the pooling module, sentence_bert_config.json and config_sentence_transformers.json of a folder.
@@ -85,7 +89,7 @@ async function readModules(path: string): Promise<{ type: string; path: string }
     throw new ShardspeedError("ERR_CHECKPOINT", `${path}: expected an array of modules, found ${showValue(value)}.`);
   }
   return value.map(({ type, path: folder }) => ({
-    type: String(type).split(".").at(-1) ?? "",
+    type: typeof type === "string" ? (type.split(".").at(-1) as string) : showValue(type),
     path: typeof folder === "string" ? folder : "",
   }));
 }
@@ -94,7 +98,7 @@ function readPooling(config: JsonObject, path: string): Pooling[] | undefined {
   const named = config.pooling_mode;
   const names = typeof named === "string" ? [named] : Array.isArray(named) ? named : undefined;
   const chosen = names
-    ? names.map((name) => modeNames[String(name)])
+    ? names.map((name) => modeNames.get(name))
     : Object.entries(poolingModes).map(([key, pooling]) => (config[key] === true ? pooling : undefined));
   const known = chosen.filter((pooling) => pooling !== undefined);
   if (known.length > 0 && (names === undefined || known.length === names.length)) return known;

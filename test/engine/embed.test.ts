@@ -158,12 +158,16 @@ describe("a sentence-transformers folder", () => {
     });
     await assert.rejects(engine.embed("a"), hasCode("ERR_UNSUPPORTED_MODEL", /modules\.json has modules .*: Dense\./));
     assert.ok(await engine.forward({ inputIds: [[2, 3]] }));
+    await using nameless = await open(t, { "modules.json": [{ type: { toString: 1 } }] });
+    await assert.rejects(nameless.embed("a"), hasCode("ERR_UNSUPPORTED_MODEL", /not computed here: /));
   });
 
   test("that is damaged names the file", async (t) => {
     for (const [files, message] of [
       [{ "modules.json": { a: 1 } }, /modules\.json: expected an array/],
       [{ "1_Pooling/config.json": {} }, /config\.json: expected one of pooling_mode_cls_token/],
+      [{ "1_Pooling/config.json": { pooling_mode: "constructor" } }, /config\.json: expected one of/],
+      [{ "1_Pooling/config.json": { pooling_mode: ["cls", { toString: 1 }] } }, /config\.json: expected one of/],
     ] as const)
       await assert.rejects(open(t, files), hasCode("ERR_CHECKPOINT", message));
   });
