@@ -78,13 +78,13 @@ export async function embedTexts(context: EmbedContext, texts: unknown, given: u
   throwIfAborted(plan.signal);
   const list = Array.isArray(texts) ? texts : [texts];
   if (list.length === 0) throw invalidArgument("texts", "a text or an array of at least one", texts);
-  const skipped = await countPromptTokens(context, plan.prompt);
+  const ofPrompt = await countPromptTokens(context, plan.prompt);
   const rows = await Promise.all(list.map((text, i) => readOne(context, plan, text, `texts[${i}]`)));
-  const requests = rows.flatMap((tokens) =>
-    plan.poolings.map(
-      (pooling) => ({ tokens, wanted: "hidden", pooling, poolFrom: Math.min(skipped, tokens.length - 1) }) as const,
-    ),
-  );
+  const requests = rows.flatMap((tokens, i) => {
+    // Token ids have no prompt ahead of them.
+    const poolFrom = typeof list[i] === "string" ? Math.min(ofPrompt, tokens.length - 1) : 0;
+    return plan.poolings.map((pooling) => ({ tokens, wanted: "hidden", pooling, poolFrom }) as const);
+  });
   const computed = await computeOutputs(context.session, requests, plan.signal);
   const width = context.hiddenSize * plan.poolings.length;
   const data = new Float32Array(rows.length * width);
@@ -133,20 +133,22 @@ function choosePrompt({ prompts, defaultPrompt }: SentenceSettings, prompt: unkn
   throw invalidArgument("promptName", `one of ${known}`, name);
 }
 
+/** do_lower_case of sentence_bert_config.json. */
+function inCase({ settings }: EmbedContext, text: string): string {
+  return settings.lowerCase ? text.toLowerCase() : text;
+}
+
 /** Tokens of a prompt that do not count in pooling: all but special ones behind it. */
 async function countPromptTokens(context: EmbedContext, prompt: string): Promise<number> {
   if (prompt === "" || context.settings.includePrompt) return 0;
   const tokenizer = requireTokenizer(context);
-  const tokens = await tokenizer.encodeAsync(prompt);
+  const tokens = await tokenizer.encodeAsync(inCase(context, prompt));
   const last = tokens.at(-1);
   return last !== undefined && tokenizer.specialTokenIds.has(last) ? tokens.length - 1 : tokens.length;
 }
 
 async function readOne(context: EmbedContext, plan: EmbedPlan, text: unknown, name: string): Promise<number[]> {
-  if (typeof text === "string") {
-    const whole = plan.prompt + text;
-    return readText(context, context.settings.lowerCase ? whole.toLowerCase() : whole, name, plan.limit);
-  }
+  if (typeof text === "string") return readText(context, inCase(context, plan.prompt + text), name, plan.limit);
   const isIds = Array.isArray(text) || text instanceof Int32Array || text instanceof Uint32Array;
   if (!isIds || text.length === 0) throw invalidArgument(name, "a text, or token ids", text);
   const tokens = Array.from(text as ArrayLike<number>).slice(0, plan.limit);

@@ -136,6 +136,19 @@ describe("a sentence-transformers folder", () => {
       mean(rows.slice(prompt.length - 1)),
       "without its prompt",
     );
+    // Token ids are taken as they are: nothing is put ahead of them, and all of them count.
+    assertNear((await without.embed([ids])).embeddings.data, mean(rows), "token ids");
+  });
+
+  test("has prompts in small letters where texts are read in these", async (t) => {
+    await using engine = await open(t, {
+      // Capitals are unknown then: a word of them is one token.
+      "tokenizer_config.json": { do_lower_case: false },
+      "sentence_bert_config.json": { do_lower_case: true },
+      "1_Pooling/config.json": pooling({ pooling_mode_mean_tokens: true, include_prompt: false }),
+    });
+    const expected = await engine.embed("a cat", { prompt: "query: " });
+    assert.deepEqual(await engine.embed("a cat", { prompt: "QUERY: " }), expected);
   });
 
   test("cuts texts where it says how long they may be", async (t) => {
