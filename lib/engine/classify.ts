@@ -95,7 +95,7 @@ async function readOne(context: ClassifyContext, text: unknown, name: string, li
     text.textPair,
     limit === undefined ? {} : { maxLength: limit },
   );
-  checkSequence(context, pair.inputIds, name);
+  checkSequence(context, pair.inputIds, name, text);
   const isTyped = context.info.tokenTypes > 1;
   return { tokens: pair.inputIds, ...(isTyped ? { tokenTypes: pair.tokenTypeIds } : {}) };
 }

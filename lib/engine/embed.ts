@@ -152,7 +152,7 @@ async function readOne(context: EmbedContext, plan: EmbedPlan, text: unknown, na
   const isIds = Array.isArray(text) || text instanceof Int32Array || text instanceof Uint32Array;
   if (!isIds || text.length === 0) throw invalidArgument(name, "a text, or token ids", text);
   const tokens = Array.from(text as ArrayLike<number>).slice(0, plan.limit);
-  checkSequence(context, tokens, name);
+  checkSequence(context, tokens, name, text);
   return tokens;
 }
 

@@ -30,14 +30,22 @@ export async function readText(
     most === undefined
       ? await tokenizer.encodeAsync(text)
       : tokenizer(text, { truncation: true, maxLength: most }).inputIds;
-  if (tokens.length === 0) throw invalidArgument(name, "at least one token", text);
-  checkSequence(reader, tokens, name);
+  checkSequence(reader, tokens, name, text);
   return tokens;
 }
 
-/** @throws ShardspeedError ERR_CONTEXT_LENGTH, or ERR_INVALID_ARGUMENT for ids that the model does not have. */
-export function checkSequence({ vocabSize, contextTokens }: TextReader, tokens: readonly number[], name: string): void {
-  checkTokenIds([...tokens], vocabSize, name);
+/**
+ * @param given What the tokens are of, for messages.
+ * @throws ShardspeedError ERR_CONTEXT_LENGTH, or ERR_INVALID_ARGUMENT for no tokens and for ids that the model does not have.
+ */
+export function checkSequence(
+  { vocabSize, contextTokens }: TextReader,
+  tokens: readonly number[],
+  name: string,
+  given: unknown,
+): void {
+  if (tokens.length === 0) throw invalidArgument(name, "at least one token", given);
+  checkTokenIds(tokens, vocabSize, name);
   if (tokens.length <= contextTokens) return;
   throw new ShardspeedError(
     "ERR_CONTEXT_LENGTH",

@@ -1,4 +1,5 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { OptionReader } from "../base/option_reader.js";
 import { type ChatSettings, readChatOptions } from "./chat_options.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
@@ -111,7 +112,9 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     }
   }
 
-  encodePair(first: string, second: string, { maxLength }: { maxLength?: number } = {}): PairEncoding {
+  encodePair(first: string, second: string, options?: { maxLength?: number }): PairEncoding {
+    const reader = new OptionReader("encodePair option", options, ["maxLength"]);
+    const maxLength = reader.integer("maxLength", 1, Number.MAX_SAFE_INTEGER, undefined);
     for (const [name, text] of Object.entries({ first, second }))
       if (typeof text !== "string") throw invalidArgument(name, "a string", text);
     try {

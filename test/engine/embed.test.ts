@@ -3,7 +3,7 @@ import { describe, type TestContext, test } from "node:test";
 import { type Engine, initInference } from "../../dist/index.js";
 import { encoderFolder, readEncoder } from "../support/encoders.js";
 import { demoModel, hasCode, relativeError } from "../support/fixtures.js";
-import { makeSentenceModel } from "../support/sentence_model.js";
+import { makeSentenceModel, sentenceTokenizer } from "../support/sentence_model.js";
 
 const options = { config: { dtype: "fp32" }, device: "cpu", threads: 2 } as const;
 const texts = ["one small cat.", "two dogs, and 3 birds!", "x", "where is it? here: a b c d e f g h"];
@@ -303,6 +303,22 @@ describe("classes", () => {
     );
     for (const text of [7, { text: "a" }, { text: "a", textPair: 1 }, null])
       await assert.rejects(engine.classify(text as unknown as string), hasCode("ERR_INVALID_ARGUMENT", /texts\[0\]/));
+    for (const given of [{ maxLength: 0 }, { maxLength: "5" }, { maxLength: Number.NaN }, { maxlength: 8 }, null])
+      assert.throws(
+        () => tokenizer.encodePair("a", "b", given as object),
+        hasCode("ERR_INVALID_ARGUMENT", /encodePair|maxLength/),
+      );
+  });
+
+  test("of pairs without any token name the pair", async (t) => {
+    const { post_processor: _, ...plain } = sentenceTokenizer;
+    const files = { "tokenizer.json": plain, "tokenizer_config.json": { tokenizer_class: "PreTrainedTokenizerFast" } };
+    await using engine = await initInference(makeSentenceModel(t, "bert_classifier", files), options);
+    for (const text of ["", { text: "", textPair: "" }])
+      await assert.rejects(
+        engine.classify(text),
+        hasCode("ERR_INVALID_ARGUMENT", /texts\[0\] to be at least one token/),
+      );
   });
 
   test("of a decoder are read from the last token that is no padding", async () => {

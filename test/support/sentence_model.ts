@@ -14,7 +14,8 @@ const vocabulary = [
 ];
 
 const special = (name: string) => ({ SpecialToken: { id: name, type_id: 0 } });
-const tokenizer = {
+/** As tokenizer.json has it. */
+export const sentenceTokenizer = {
   version: "1.0",
   added_tokens: words.slice(0, 5).map((content, id) => ({
     ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
@@ -61,7 +62,7 @@ export function makeSentenceModel(
   cpSync(encoderFolder(name), folder, { recursive: true });
   const path = join(folder, "config.json");
   const all = {
-    "tokenizer.json": tokenizer,
+    "tokenizer.json": sentenceTokenizer,
     "config.json": { ...JSON.parse(readFileSync(path, "utf8")), ...config },
     ...files,
   };
