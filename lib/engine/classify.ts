@@ -6,7 +6,7 @@ import type { ModelLabels } from "../native/spec.js";
 import type { ModelInfo } from "./model_info.js";
 import { computeOutputs } from "./outputs.js";
 import type { Session } from "./session.js";
-import { checkSequence, readText, requireTokenizer, type TextReader } from "./texts.js";
+import { checkSequence, readText, readTexts, requireTokenizer, type TextReader } from "./texts.js";
 
 /** A text, or two that are classified together: a premise and a hypothesis, a query and a document. */
 export type TextOrPair =
@@ -68,7 +68,7 @@ export async function classifyTexts(
   checkHead(context.info);
   throwIfAborted(signal);
   if (texts.length === 0) throw invalidArgument("texts", "a text or an array of at least one", texts);
-  const rows = await Promise.all(texts.map((text, i) => readOne(context, text, `texts[${i}]`, limit)));
+  const rows = await readTexts(texts, (text, name) => readOne(context, text, name, limit), signal);
   const outputs = await computeOutputs(
     context.session,
     rows.map((row) => ({ ...row, wanted: "head" })),

@@ -5,7 +5,7 @@ import type { Pooling } from "../native/binding.js";
 import { computeOutputs } from "./outputs.js";
 import type { SentenceSettings } from "./sentence_settings.js";
 import type { Session } from "./session.js";
-import { checkSequence, readText, requireTokenizer, type TextReader } from "./texts.js";
+import { checkSequence, readText, readTexts, requireTokenizer, type TextReader } from "./texts.js";
 
 const poolings = {
   cls: "first",
@@ -73,13 +73,16 @@ interface EmbedPlan {
 }
 
 /** Embeds texts, or rows of token ids. */
-export async function embedTexts(context: EmbedContext, texts: unknown, given: unknown): Promise<Embeddings> {
+export async function embedTexts(
+  context: EmbedContext,
+  texts: readonly unknown[],
+  given: unknown,
+): Promise<Embeddings> {
   const plan = planEmbedding(context, given);
   throwIfAborted(plan.signal);
-  const list = Array.isArray(texts) ? texts : [texts];
-  if (list.length === 0) throw invalidArgument("texts", "a text or an array of at least one", texts);
+  const list = [...texts];
   const ofPrompt = await countPromptTokens(context, plan.prompt);
-  const rows = await Promise.all(list.map((text, i) => readOne(context, plan, text, `texts[${i}]`)));
+  const rows = await readTexts(list, (text, name) => readOne(context, plan, text, name), plan.signal);
   const requests = rows.flatMap((tokens, i) => {
     // Token ids have no prompt ahead of them.
     const poolFrom = typeof list[i] === "string" ? Math.min(ofPrompt, tokens.length - 1) : 0;

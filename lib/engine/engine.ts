@@ -17,7 +17,7 @@ import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate }
 import { SamplingNotices } from "./sampling_notices.js";
 import { noSentenceSettings, type SentenceSettings } from "./sentence_settings.js";
 import type { Session } from "./session.js";
-import type { TextReader } from "./texts.js";
+import { checkTextLength, type TextReader } from "./texts.js";
 
 /** A prompt: text or token ids. */
 export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
@@ -349,19 +349,10 @@ export class Engine {
         `Found a prompt of text, and no tokenizer: prompts must be token ids. ${this.#tokenizerFiles}.`,
       );
     }
-    // Encoding takes time on the JavaScript thread: none is spent on what is far too long.
-    if (text.length > this.contextTokens * longestTokenCharacters) {
-      throw new ShardspeedError(
-        "ERR_CONTEXT_LENGTH",
-        `Found ${text.length} characters in ${name}, which cannot be ${this.contextTokens} tokens or fewer. Shorten the prompt.`,
-      );
-    }
+    checkTextLength(text, this.contextTokens, name);
     return this.tokenizer.encodeAsync(text);
   }
 }
-
-/** More than any vocabulary's longest token: runs of spaces and dashes go up to some 128. */
-const longestTokenCharacters = 512;
 
 /** A copy: what is checked must be what is used, whatever becomes of the caller's array. */
 function copyTokenIds(prompt: unknown, name: string): number[] {

@@ -1,4 +1,6 @@
+import { throwIfAborted } from "../base/abort.js";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
+import { nextTurn } from "../tokenizer/encoding/turns.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { checkTokenIds } from "./generation_options.js";
 
@@ -17,6 +19,41 @@ export function requireTokenizer({ tokenizer, tokenizerFiles }: TextReader): Tok
   throw new ShardspeedError("ERR_TOKENIZER", `Found a text, and no tokenizer: pass token ids. ${tokenizerFiles}.`);
 }
 
+/** How long texts are read at a stretch, in milliseconds. */
+const slice = 2;
+
+/** Reads texts one after another, giving way to other work every few milliseconds, and to the signal. */
+export async function readTexts<T>(
+  texts: readonly unknown[],
+  read: (text: unknown, name: string) => Promise<T>,
+  signal: AbortSignal | undefined,
+): Promise<T[]> {
+  const rows: T[] = [];
+  let end = performance.now() + slice;
+  // A copy: the caller may change the array meanwhile.
+  for (const [i, text] of [...texts].entries()) {
+    rows.push(await read(text, `texts[${i}]`));
+    if (performance.now() >= end) {
+      await nextTurn();
+      end = performance.now() + slice;
+    }
+    throwIfAborted(signal);
+  }
+  return rows;
+}
+
+/** More than any vocabulary's longest token: runs of spaces and dashes go up to some 128. */
+const longestTokenCharacters = 512;
+
+/** Encoding takes time on the JavaScript thread: none is spent on what is far too long. */
+export function checkTextLength(text: string, contextTokens: number, name: string): void {
+  if (text.length <= contextTokens * longestTokenCharacters) return;
+  throw new ShardspeedError(
+    "ERR_CONTEXT_LENGTH",
+    `Found ${text.length} characters in ${name}, which cannot be ${contextTokens} tokens or fewer. Shorten the text.`,
+  );
+}
+
 /** Tokens of one text, special ones included. `limit`: it is cut to so many; undefined: what is too long is an error. */
 export async function readText(
   reader: TextReader,
@@ -25,11 +62,9 @@ export async function readText(
   limit: number | undefined,
 ): Promise<number[]> {
   const tokenizer = requireTokenizer(reader);
-  const most = limit === undefined ? undefined : Math.min(limit, reader.contextTokens);
-  const tokens =
-    most === undefined
-      ? await tokenizer.encodeAsync(text)
-      : tokenizer(text, { truncation: true, maxLength: most }).inputIds;
+  if (limit === undefined) checkTextLength(text, reader.contextTokens, name);
+  const cut = limit === undefined ? {} : { maxLength: Math.min(limit, reader.contextTokens) };
+  const tokens = await tokenizer.encodeAsync(text, cut);
   checkSequence(reader, tokens, name, text);
   return tokens;
 }

@@ -9,7 +9,6 @@ export interface TextEncoder {
   readonly modelMaxLength: number;
   readonly padTokenId: number | undefined;
   readonly paddingSide: Side;
-  readonly truncationSide: Side;
   encode(text: string, options: EncodeOptions): number[];
   addedIds(): AddedIds;
 }
@@ -43,7 +42,9 @@ export function encodeTexts(
 ): Encoding | BatchEncoding {
   const plan = planEncoding(encoder, options);
   const list = readTexts(texts);
-  const rows = list.map((text) => encodeText(encoder, text, plan));
+  const { addSpecialTokens, limit } = plan;
+  const encodeOptions = { addSpecialTokens, ...(limit === undefined ? {} : { maxLength: limit }) };
+  const rows = list.map((text) => encoder.encode(text, encodeOptions));
   const longest = rows.reduce((most, row) => Math.max(most, row.length), 0);
   const width = plan.width === "longest" ? longest : (plan.width ?? 0);
   checkSize(rows.length, Math.max(width, longest));
@@ -113,7 +114,8 @@ function readPadding(value: unknown): "longest" | "max_length" | undefined {
   throw invalidArgument("padding", 'true, false, "longest" or "max_length"', value);
 }
 
-function checkRoom(limit: number, { before, behind }: AddedIds): void {
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT where added ids alone are more. */
+export function checkRoom(limit: number, { before, behind }: AddedIds): void {
   const added = before.length + behind.length;
   if (limit >= added) return;
   throw new ShardspeedError(
@@ -131,14 +133,16 @@ function checkSize(rows: number, width: number): void {
   );
 }
 
-function encodeText(encoder: TextEncoder, text: string, { addSpecialTokens, limit }: EncodingPlan): number[] {
-  if (limit === undefined) return encoder.encode(text, { addSpecialTokens });
-  const { before, behind } = addSpecialTokens ? encoder.addedIds() : { before: [], behind: [] };
-  const ids = encoder.encode(text, { addSpecialTokens: false });
-  const room = limit - before.length - behind.length;
-  const excess = Math.max(0, ids.length - room);
-  const kept = encoder.truncationSide === "left" ? ids.slice(excess) : ids.slice(0, ids.length - excess);
-  return [...before, ...kept, ...behind];
+/** Ids of a text within those that are added to it, no more than `limit` together. */
+export function putAround(
+  ids: number[],
+  { before, behind }: AddedIds,
+  limit: number | undefined,
+  side: Side,
+): number[] {
+  const excess = Math.max(0, before.length + ids.length + behind.length - (limit ?? Number.POSITIVE_INFINITY));
+  const kept = excess === 0 ? ids : side === "left" ? ids.slice(excess) : ids.slice(0, ids.length - excess);
+  return before.length === 0 && behind.length === 0 ? kept : [...before, ...kept, ...behind];
 }
 
 function padRow(ids: number[], width: number, padTokenId: number, side: Side): Encoding {

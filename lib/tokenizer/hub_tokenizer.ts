@@ -4,7 +4,7 @@ import { type ChatSettings, readChatOptions } from "./chat_options.js";
 import { renderChat } from "./chat_template.js";
 import { cleanUpSpaces, SpaceCleaner } from "./clean_up.js";
 import { createDecoder, type DecoderFactory } from "./decoder.js";
-import { encodeTexts } from "./encode_texts.js";
+import { checkRoom, encodeTexts, putAround } from "./encode_texts.js";
 import type { AddedToken } from "./encoding/added_tokens.js";
 import { Encoder } from "./encoding/encoder.js";
 import type { JsonObject } from "./encoding/json.js";
@@ -94,10 +94,10 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     this.chatTemplate = templates.get("default");
   }
 
-  encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
+  encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== "string") throw invalidArgument("text", "a string", text);
     try {
-      return this.#withAddedIds(this.#encoder.encode(text), addSpecialTokens);
+      return this.#complete(this.#encoder.encode(text), options);
     } catch (error) {
       throw encodingError(error);
     }
@@ -106,7 +106,7 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   async encodeAsync(text: string, options: EncodeOptions = {}): Promise<number[]> {
     if (typeof text !== "string" || text.length <= shortText) return this.encode(text, options);
     try {
-      return this.#withAddedIds(await this.#encoder.encodeInSlices(text, slice), options.addSpecialTokens ?? true);
+      return this.#complete(await this.#encoder.encodeInSlices(text, slice), options);
     } catch (error) {
       throw encodingError(error);
     }
@@ -124,10 +124,15 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     }
   }
 
-  #withAddedIds(ids: number[], addSpecialTokens: boolean): number[] {
-    if (!addSpecialTokens) return ids;
-    const { before, behind } = this.#addedIds;
-    return before.length === 0 && behind.length === 0 ? ids : [...before, ...ids, ...behind];
+  /** With what is added to every text, cut where that is asked for. */
+  #complete(ids: number[], { addSpecialTokens = true, maxLength }: EncodeOptions): number[] {
+    const added = addSpecialTokens ? this.#addedIds : { before: [], behind: [] };
+    if (maxLength !== undefined) {
+      if (!Number.isSafeInteger(maxLength) || maxLength < 1)
+        throw invalidArgument("maxLength", "an integer of at least 1", maxLength);
+      checkRoom(maxLength, added);
+    }
+    return putAround(ids, added, maxLength, this.truncationSide);
   }
 
   protected encodeTexts(texts: string | readonly string[], options?: TokenizerCallOptions): Encoding | BatchEncoding {

@@ -2,6 +2,8 @@
 export interface EncodeOptions {
   /** Add the special tokens of the tokenizer's post-processor (a BOS token, say). Default true. */
   addSpecialTokens?: boolean;
+  /** Cut to so many ids at the tokenizer's truncationSide; special tokens that are added stay, and count. Default: not cut. */
+  maxLength?: number;
 }
 
 /** Where padding is put, or text is cut off. */

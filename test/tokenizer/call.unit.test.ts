@@ -62,6 +62,20 @@ describe("a tokenizer that is a function", () => {
     assert.equal(tokenizer.padToken, undefined);
   });
 
+  test("encode() and encodeAsync() cut as the call does", async () => {
+    const text = "the quick brown fox ".repeat(200);
+    for (const truncationSide of ["right", "left"] as const) {
+      const one = await AutoTokenizer.fromPretrained(`${tokenizersFolder}byte_fallback`, { truncationSide });
+      const expected = one(text, { truncation: true, maxLength: 5 }).inputIds;
+      assert.equal(expected.length, 5);
+      assert.deepEqual(one.encode(text, { maxLength: 5 }), expected);
+      assert.deepEqual(await one.encodeAsync(text, { maxLength: 5 }), expected);
+      assert.deepEqual(one.encode("a", { maxLength: 500 }), one.encode("a"));
+    }
+    for (const maxLength of [0, -1, 1.5, Number.NaN, "5"] as number[])
+      assert.throws(() => tokenizer.encode("a", { maxLength }), hasCode("ERR_INVALID_ARGUMENT", /maxLength/));
+  });
+
   test("an empty batch is an empty result", () => {
     assert.deepEqual(tokenizer([]), { inputIds: [], attentionMask: [] });
   });
