@@ -21,7 +21,10 @@ export async function readSource(files: TokenizerFiles): Promise<TokenizerSource
   const { folder, tokenizer, names } = files;
   const tokenizerClass = chooseClass(files);
   const at = (name: string) => join(folder, name);
-  if (tokenizer !== undefined) return fromTokenizerJson(at("tokenizer.json"), tokenizer, tokenizerClass, files);
+  if (tokenizer !== undefined)
+    return named(at("tokenizer.json"), async () =>
+      fromTokenizerJson(at("tokenizer.json"), tokenizer, tokenizerClass, files),
+    );
   const model = sentencePieceNames.find((name) => names.includes(name));
   if (model !== undefined) return named(at(model), async () => fromModelFile(files, at(model), tokenizerClass));
   if (names.includes("vocab.json") && names.includes("merges.txt")) {

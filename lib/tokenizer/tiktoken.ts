@@ -6,6 +6,8 @@ const usualWords =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 const mostTokens = 2 ** 22;
+/** Tokens of more bytes are not split, which takes time of the length squared. The longest ones of published files have 128. */
+const longestSplit = 512;
 
 /** A file of lines `base64 rank`, as the tiktoken package reads it. */
 export function isTiktoken(data: Uint8Array): boolean {
@@ -29,7 +31,7 @@ export function buildTiktoken(data: Uint8Array, config: JsonObject): JsonObject 
   }
   if (tokens.length === 0 || Object.keys(tokens).length !== tokens.length) throw new Error("its ranks have gaps");
   const declared = (config.added_tokens_decoder ?? {}) as JsonObject;
-  const last = Math.max(-1, ...Object.keys(declared).map(Number));
+  const last = Object.keys(declared).reduce((most, id) => Math.max(most, Number(id)), -1);
   if (last >= mostTokens) throw new Error(`added_tokens_decoder has the id ${last}`);
   const contents: string[] = [];
   for (let id = tokens.length; id <= last; id++) {
@@ -38,7 +40,8 @@ export function buildTiktoken(data: Uint8Array, config: JsonObject): JsonObject 
   }
   const extra = config.extra_special_tokens ?? config.additional_special_tokens;
   const named = Array.isArray(extra) ? extra : Object.keys((extra ?? {}) as JsonObject);
-  for (const one of named) if (typeof one === "string" && !contents.includes(one)) contents.push(one);
+  const known = new Set(contents);
+  for (const one of new Set(named)) if (typeof one === "string" && !known.has(one)) contents.push(one);
   const added = contents.map((content, i) => ({ id: tokens.length + i, content, special: true, normalized: false }));
   return assemble(tokens, 0, [], usualWords, added);
 }
@@ -88,6 +91,7 @@ function assemble(tokens: string[], first: number, before: string[], words: stri
   const ranks = new Map(tokens.map((token, rank) => [token, rank]));
   const merges: [string, string][] = [];
   for (const token of ranks.keys()) {
+    if (token.length > longestSplit) continue;
     const splits: [left: number, right: number][] = [];
     for (let i = 1; i < token.length; i++) {
       const [left, right] = [ranks.get(token.slice(0, i)), ranks.get(token.slice(i))];

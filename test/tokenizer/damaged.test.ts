@@ -110,6 +110,37 @@ describe("damaged tokenizer files", () => {
     });
   });
 
+  test("a vocabulary that its class does not find its unknown token in", async () => {
+    const model = { type: "Unigram", vocab: [null, ["a", 0]] };
+    const files = { "tokenizer.json": { model }, "tokenizer_config.json": { tokenizer_class: "DebertaV2Tokenizer" } };
+    const written = Object.entries(files).map(([name, content]) => [name, JSON.stringify(content)] as const);
+    const location = await write(Object.fromEntries(written));
+    await assert.rejects(AutoTokenizer.fromPretrained(location), {
+      code: "ERR_TOKENIZER",
+      message: /tokenizer\.json cannot be used/,
+    });
+  });
+
+  test("tiktoken files whose reading could take hours", async () => {
+    const line = (bytes: string, rank: number) => `${Buffer.from(bytes).toString("base64")} ${rank}\n`;
+    const config = (given: object) => ({ "tokenizer_config.json": JSON.stringify(given) });
+    const numbered = (length: number, at: (i: number) => [string, unknown]) =>
+      Object.fromEntries(Array.from({ length }, (_, i) => at(i)));
+    const startedAt = performance.now();
+    await use({ "tiktoken.model": line("a", 0) + line("a".repeat(2_000_000), 1) }, "a long token");
+    const declared = numbered(200_000, (i) => [`${i + 1}`, { content: `x${i}` }]);
+    const many = await write({ "tiktoken.model": line("a", 0), ...config({ added_tokens_decoder: declared }) });
+    assert.equal((await AutoTokenizer.fromPretrained(many)).vocabSize, 200_001);
+    const extra = { 60000: { content: "x" } };
+    const names = Array.from({ length: 60_000 }, (_, i) => `y${i}`);
+    await use(
+      { "tiktoken.model": line("a", 0), ...config({ added_tokens_decoder: extra, extra_special_tokens: names }) },
+      "many names",
+    );
+    const takenMs = performance.now() - startedAt;
+    assert.ok(takenMs < 20_000, `took ${takenMs} ms`);
+  });
+
   test("tiktoken files and tekken.json", async () => {
     const line = "YQ== 0\n";
     const tekken = { config: { pattern: "\\w+" }, vocab: [{ token_bytes: "YQ==" }], special_tokens: [] };
