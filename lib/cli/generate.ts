@@ -34,6 +34,12 @@ interface GenerateFlags {
   jsonLines?: boolean;
 }
 
+/** What the text is generated from. */
+interface Source {
+  prompt: string | number[];
+  chatTemplate?: string;
+}
+
 /** `shardspeed generate`: new text on the standard output as it is made, statistics on the standard error. */
 export async function generate(model: string, given: GenerateFlags): Promise<void> {
   // What only a chat has implies one.
@@ -51,7 +57,7 @@ async function generateText(model: string, flags: GenerateFlags): Promise<void> 
   // Nobody reads the statistics: no reason to fail.
   process.stderr.on("error", () => {});
   await interruptible(async (signal) => {
-    const source = await readPrompt(flags, signal);
+    const source = { ...(await readTemplate(flags, signal)), prompt: await readPrompt(flags, signal) };
     try {
       await run(model, source, flags, options, output, AbortSignal.any([signal, output.closed]));
     } catch (error) {
@@ -64,7 +70,7 @@ async function generateText(model: string, flags: GenerateFlags): Promise<void> 
 
 async function run(
   model: string,
-  source: string | number[],
+  source: Source,
   flags: GenerateFlags,
   options: GenerationOptions,
   output: Output,
@@ -74,7 +80,7 @@ async function run(
   try {
     // Ranks that do not drive compute, and have nothing to say.
     if (!engine.isDriver) return await engine.finished;
-    const prompt = await toPrompt(source, flags, engine);
+    const prompt = toPrompt(source, flags, engine);
     if (flags.jsonLines) {
       for await (const chunk of engine.stream(prompt, { ...options, signal })) {
         await output.write(`${JSON.stringify(chunk)}\n`);
@@ -212,22 +218,23 @@ async function readStdin(signal: AbortSignal): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-async function toPrompt(source: string | number[], flags: GenerateFlags, engine: Engine): Promise<Prompt> {
-  if (!flags.chat || typeof source !== "string") return source;
+function toPrompt({ prompt, ...template }: Source, flags: GenerateFlags, engine: Engine): Prompt {
+  if (!flags.chat || typeof prompt !== "string") return prompt;
   if (!engine.tokenizer)
     throw new ShardspeedError("ERR_TOKENIZER", "--chat needs a tokenizer, and the model folder has none.");
   const system = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
-  return engine.tokenizer.applyChatTemplate([...system, { role: "user", content: source }], {
+  return engine.tokenizer.applyChatTemplate([...system, { role: "user", content: prompt }], {
     addGenerationPrompt: true,
-    ...(flags.chatTemplate === undefined ? {} : { chatTemplate: await readTemplate(flags.chatTemplate) }),
+    ...template,
   });
 }
 
-async function readTemplate(file: string): Promise<string> {
-  const bytes = await readFile(file).catch((error: Error) => {
+async function readTemplate(flags: GenerateFlags, signal: AbortSignal): Promise<Pick<Source, "chatTemplate">> {
+  if (flags.chatTemplate === undefined) return {};
+  const bytes = await readFile(flags.chatTemplate, { signal }).catch((error: Error) => {
     throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Cannot read the chat template: ${error.message}`, {
       cause: error,
     });
   });
-  return decodeText(bytes);
+  return { chatTemplate: decodeText(bytes) };
 }

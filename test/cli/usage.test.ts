@@ -52,7 +52,8 @@ describe("wrong usage ends with 2 and one line that says what is wrong", () => {
     [["generate", demo, "--prompt-ids", "1", "--chat"], /--chat/],
     [["generate", demo, "--prompt-ids", "1", "--system", "y"], /--chat/],
     [
-      ["generate", demo, "-p", "x", "--chat-template", "/nowhere/t.jinja"],
+      // Before the model, whose loading may take long.
+      ["generate", "/nowhere/model", "-p", "x", "--chat-template", "/nowhere/t.jinja"],
       /Cannot read the chat template.*\/nowhere\/t\.jinja/,
     ],
     [["generate", demo, "-p", "x", "--dtype", "fp12"], /--dtype.*fp12.*fp32, fp16, bf16/],
