@@ -129,13 +129,16 @@ export const loadOptions = [
   "kvCacheBytes",
 ] as const satisfies (keyof InitOptions)[];
 
+/** What messages call by names that are flags here. */
+const optionNames = [...generationOptionNames, ...loadOptions];
+
 /** Runs work; errors name the flag in place of the option that it set: --top-p for topP. */
 export async function nameFlags<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (!ShardspeedError.isInstance(error)) throw error;
-    const subject = [...generationOptionNames, ...loadOptions].reduce<string>(
+    const subject = optionNames.reduce<string>(
       // A name of one word is one of the language too: it stands for the option where it is the subject.
       (text, name) => text.replace(new RegExp(`^(Expected |Found )${name}\\b`), `$1--${toFlag(name)}`),
       error.message,
@@ -147,7 +150,7 @@ export async function nameFlags<T>(work: () => Promise<T>): Promise<T> {
 
 /** A message to who has given flags: `generationDefaults: "model"` is `--generation-defaults model` there, and tpSize is --tp-size. */
 export function inFlags(message: string): string {
-  return [...generationOptionNames, ...loadOptions].reduce<string>((text, name) => {
+  return optionNames.reduce<string>((text, name) => {
     const flag = `--${toFlag(name)}`;
     const valued = text.replace(new RegExp(`\\b${name}: "([\\w.:-]+)"`, "g"), `${flag} $1`);
     // Not within a path or a quoted value.
