@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import ts from "typescript";
-import { prepareScratch, runInScratch, scratch, stopRunning } from "./mutants/scratch.mjs";
+import { outputOf, prepareScratch, runInScratch, scratch, stopRunning } from "./mutants/scratch.mjs";
 import { createTestFinder, isUnitTest, problemOf, readSeeds } from "./mutants/seeds.mjs";
 
 const leastShare = 95;
@@ -81,7 +81,7 @@ async function compileFault({ file, suite }, text) {
       verbatimModuleSyntax: true,
     };
     const { outputText, diagnostics } = ts.transpileModule(text, { compilerOptions, reportDiagnostics: true });
-    writeFileSync(path.join(scratch, file.replace(/^lib\//, "dist/").replace(/\.ts$/, ".js")), outputText);
+    writeFileSync(outputOf(file), outputText);
     return diagnostics.length === 0 ? undefined : ts.flattenDiagnosticMessageText(diagnostics[0].messageText, "\n");
   }
   const args = ["--build", path.join(scratch, "build"), "--parallel", "--target", targetOf[suite]];
@@ -103,8 +103,9 @@ async function sow(seed, usual) {
     const { status, timedOut, seconds } = await runInScratch(command, args, Math.max(leastSeconds, 10 * usual));
     return { result: status === 0 ? "survived" : "found", timedOut, seconds };
   } finally {
-    writeFileSync(file, sound);
+    // The source last: where it differs, the next run knows that its output does.
     if (file.endsWith(".ts")) await compileFault(seed, sound);
+    writeFileSync(file, sound);
   }
 }
 

@@ -70,6 +70,12 @@ function filesBelow(folder) {
   });
 }
 
+/** The compiled form of a file of lib/; undefined for others. */
+export function outputOf(name) {
+  const [, module] = /^lib\/(.*)\.ts$/.exec(name) ?? [];
+  return module === undefined ? undefined : path.join(scratch, "dist", `${module}.js`);
+}
+
 /** Writes the files whose bytes differ, and removes those that the checkout does not have: other times stay as they are. */
 export function prepareScratch() {
   takeLock();
@@ -83,6 +89,9 @@ export function prepareScratch() {
     if (existsSync(copy) && readFileSync(copy).equals(content)) continue;
     mkdirSync(path.dirname(copy), { recursive: true });
     writeFileSync(copy, content);
+    // A run that was interrupted has left its fault there too, and tsc does not write an output again whose source it knows.
+    const output = outputOf(name);
+    if (output !== undefined) rmSync(output, { force: true });
   }
   const modules = path.join(scratch, "node_modules");
   if (!existsSync(modules)) symlinkSync(path.join(root, "node_modules"), modules, "dir");
