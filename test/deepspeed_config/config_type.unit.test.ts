@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import { test } from "node:test";
-import { configKeys } from "../../dist/deepspeed_config/keys.js";
+import ts from "typescript";
+import { configKeys, defaultOf } from "../../dist/deepspeed_config/keys.js";
 import type { DeepSpeedConfig, InitOptions } from "../../dist/index.js";
 import { DeepSpeedInferenceConfig } from "../../dist/index.js";
+import { root } from "../package/programs.js";
 import { keysOf, readDeclarations } from "../support/declarations.js";
 
 // The compiler reads this file: a line below @ts-expect-error that compiles is an error of the build.
@@ -59,4 +63,52 @@ test("DeepSpeedConfig has the keys and the other names of lib/deepspeed_config/k
     return [...own, ...(parent ? own.map((key) => key.replace(parent, parentAlias as string)) : [])];
   });
   assert.deepEqual(keysOf(readDeclarations(), "DeepSpeedConfig").sort(), [...new Set(known)].sort());
+});
+
+/** The part of a config that each interface of config_input.ts describes. */
+const parents = new Map([
+  ["DeepSpeedConfig", ""],
+  ["TensorParallelConfig", "tensor_parallel."],
+  ["ExpertsConfig", "moe."],
+  ["QuantConfig", "quant."],
+  ["QuantTargetConfig", "quant.activation."],
+  ["QuantWeightConfig", "quant.weight."],
+  ["QkvQuantConfig", "quant.qkv."],
+  ["CheckpointConfig", "checkpoint_config."],
+]);
+
+/** Names of keys with their comments, which editors show. */
+function readComments(): [name: string, comment: string][] {
+  const file = path.join(root, "lib/deepspeed_config/config_input.ts");
+  const { statements } = ts.createSourceFile(file, readFileSync(file, "utf8"), ts.ScriptTarget.ES2023, true);
+  return statements.filter(ts.isInterfaceDeclaration).flatMap(({ name, members }) =>
+    members.map((member): [string, string] => {
+      const [comment] = ts.getJSDocCommentsAndTags(member).filter(ts.isJSDoc);
+      const tags = (comment?.tags ?? []).map((tag) => tag.comment);
+      return [`${parents.get(name.text)}${member.name?.getText()}`, [comment?.comment, ...tags].join(" ").trim()];
+    }),
+  );
+}
+
+/** With its dot: "moe." of "moe.type". */
+function parentOf(name: string): string {
+  return name.slice(0, name.lastIndexOf(".") + 1);
+}
+
+test("the comments of DeepSpeedConfig say the effects, defaults and other names of lib/deepspeed_config/keys.ts", () => {
+  const comments = readComments();
+  assert.ok(comments.length > 60, `found ${comments.length}`);
+  for (const [name, comment] of comments) {
+    const parent = parentOf(name);
+    const key = configKeys.find((one) => one.name === name);
+    const aliased = configKeys.find((one) => parentOf(one.name) + one.alias === name);
+    const renamed = (key ?? aliased)?.renamedTo;
+    if (renamed !== undefined) assert.equal(comment, `Write ${renamed}.`, name);
+    else if (key === undefined) assert.equal(comment, `Other name of ${aliased?.name.slice(parent.length)}.`, name);
+    else {
+      assert.equal(comment.startsWith("No effect"), key.effect === "none", `${name}: ${comment}`);
+      const [, value] = /Default ("[^"]*"|[^\s.:]+)/.exec(comment) ?? [];
+      if (value !== undefined) assert.deepEqual(JSON.parse(value), defaultOf(key), name);
+    }
+  }
 });
