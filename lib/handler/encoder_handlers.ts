@@ -54,9 +54,9 @@ abstract class EncoderHandler extends EngineHandler {
   }
 
   /** Tokens of a text, cut to max_length. */
-  protected encode(text: string): number[] {
+  protected encode(text: string): Promise<number[]> {
     const { tokenizer, maxLength } = this;
-    return maxLength === undefined ? tokenizer.encode(text) : tokenizer(text, { truncation: true, maxLength }).inputIds;
+    return tokenizer.encodeAsync(text, maxLength === undefined ? {} : { maxLength });
   }
 }
 
@@ -65,7 +65,7 @@ export class SequenceClassificationHandler extends EncoderHandler {
   /** Answers one request. */
   protected override async answer(input: Input): Promise<unknown> {
     const { opened: engine } = this;
-    const { logits } = await engine.forward({ inputIds: [this.encode(textOf(input))] });
+    const { logits } = await engine.forward({ inputIds: [await this.encode(textOf(input))] });
     return engine.module.info.labels[indexOfLargest(logits.data)];
   }
 }
@@ -75,7 +75,7 @@ export class TokenClassificationHandler extends EncoderHandler {
   /** Answers one request. */
   protected override async answer(input: Input): Promise<unknown> {
     const { opened: engine, tokenizer } = this;
-    const ids = this.encode(textOf(input));
+    const ids = await this.encode(textOf(input));
     const { data } = (await engine.forward({ inputIds: [ids] })).logits;
     const { labels } = engine.module.info;
     const classes = data.length / ids.length;
