@@ -121,18 +121,22 @@ export function conv1d(
   ];
 }
 
-/** Several matrices of nn.Linear without a bias in one, behind one another along its rows. */
+/** Several matrices of nn.Linear in one, behind one another along its rows. */
 export function stackedLinear(
   parts: readonly [role: string, rows: number][],
   tensor: string,
   input: number,
+  bias = false,
 ): WeightPlace[] {
   const total = parts.reduce((sum, [, rows]) => sum + rows, 0);
   let first = 0;
-  return parts.map(([role, rows]) => {
-    const place = stored(`${role}.weight`, `${tensor}.weight`, [total, input], share(0, first, rows, total));
+  return parts.flatMap(([role, rows]) => {
+    const own = share(0, first, rows, total);
     first += rows;
-    return place;
+    return [
+      stored(`${role}.weight`, `${tensor}.weight`, [total, input], own),
+      ...(bias ? [stored(`${role}.bias`, `${tensor}.bias`, [total], own)] : []),
+    ];
   });
 }
 

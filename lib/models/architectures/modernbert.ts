@@ -3,9 +3,9 @@ import type { ConfigReader } from "../config.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { attention } from "../parts/attention.js";
-import { encoderClasses, plainRotary, readPlainBase, rowsInOne } from "../parts/encoder.js";
-import { gatedFeedForward } from "../parts/feed_forward.js";
+import { attention, fusedQkv } from "../parts/attention.js";
+import { encoderClasses, plainRotary, readPlainBase } from "../parts/encoder.js";
+import { gatedFeedForward, stackedGate } from "../parts/feed_forward.js";
 import { chooseHead, type DenseLayer } from "../parts/heads.js";
 import { ahead } from "../parts/norms.js";
 import { wholeRotary } from "../parts/rope.js";
@@ -33,6 +33,7 @@ export const modernbert: ModelDescriptor = {
     const hidden = integer("hidden_size", limits.width, 768);
     const heads = integer("num_attention_heads", limits.heads, 12);
     const headDim = evenHeads(config, "hidden_size", hidden, heads);
+    const attentionSizes = { hidden, heads, kvHeads: heads, headDim };
     const vocabulary = integer("vocab_size", limits.vocabulary, 50_368);
     const window = Math.floor(config.integer("local_attention", { maximum: limits.positions, unset: 128 }) / 2);
     const normBias = config.flag("norm_bias", false);
@@ -48,7 +49,7 @@ export const modernbert: ModelDescriptor = {
     wholeRotary(config, "hidden_size", headDim); // refuses heads of odd width
     const kindOf = (local: boolean, first: boolean): LayerSpec => ({
       attention: attention(
-        { heads, kvHeads: heads, headDim },
+        attentionSizes,
         { kind: "rotary", dims: headDim, layout: "half", table: local ? 1 : 0 },
         { mask: local ? { kind: "band", size: window } : { kind: "full" } },
       ),
@@ -87,28 +88,10 @@ export const modernbert: ModelDescriptor = {
         ...norm("embed.norm", "embeddings.norm", hidden, normBias),
         ...everyLayer(locals.length, "layers", [
           ...norm("attn.norm", "attn_norm", hidden, normBias),
-          ...rowsInOne(
-            [
-              ["attn.q", hidden],
-              ["attn.k", hidden],
-              ["attn.v", hidden],
-            ],
-            "attn.Wqkv",
-            hidden,
-            bias,
-          ),
+          ...fusedQkv(attentionSizes, "attn.Wqkv", bias),
           ...linear("attn.o", "attn.Wo", hidden, hidden, bias),
           ...norm("mlp.norm", "mlp_norm", hidden, normBias),
-          ...rowsInOne(
-            [
-              ["mlp.gate", ffn],
-              ["mlp.up", ffn],
-            ],
-            "mlp.Wi",
-            hidden,
-            mlpBias,
-          ),
-          ...linear("mlp.down", "mlp.Wo", hidden, ffn, mlpBias),
+          ...stackedGate(feedForward, hidden, "mlp.Wi", "mlp.Wo", mlpBias),
         ]).filter(({ role }) => !role.startsWith("layers.0.attn.norm.")),
         ...norm("norm", "final_norm", hidden, normBias),
       ],

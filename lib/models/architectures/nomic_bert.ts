@@ -1,4 +1,5 @@
 import { everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import { fusedQkv } from "../parts/attention.js";
 import {
   encoderClasses,
   encoderKeys,
@@ -7,7 +8,6 @@ import {
   plainRotary,
   readEncoder,
   readPlainBase,
-  rowsInOne,
   trainingKeys,
 } from "../parts/encoder.js";
 import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
@@ -62,16 +62,7 @@ export const nomicBert: ModelDescriptor = {
           : []),
         ...norm("embed.norm", "emb_ln", hidden, true),
         ...everyLayer(sizes.layers, "encoder.layers", [
-          ...rowsInOne(
-            [
-              ["attn.q", hidden],
-              ["attn.k", hidden],
-              ["attn.v", hidden],
-            ],
-            "attn.Wqkv",
-            hidden,
-            false,
-          ),
+          ...fusedQkv(sizes, "attn.Wqkv"),
           ...linear("attn.o", "attn.out_proj", hidden, hidden, false),
           ...norm("attn.norm", "norm1", hidden, true),
           ...feedForwardPlaces(feedForward, hidden, { gate: "mlp.fc12", up: "mlp.fc11", down: "mlp.fc2" }, false),

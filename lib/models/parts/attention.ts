@@ -36,8 +36,12 @@ export function separateQkv(
   ];
 }
 
-/** All queries, then all keys, then all values in one matrix (Phi-3, MPT, Baichuan). */
-export function fusedQkv({ hidden, heads, kvHeads, headDim }: AttentionSizes, tensor: string): WeightPlace[] {
+/** All queries, then all keys, then all values in one matrix (Phi-3, MPT, ModernBERT). */
+export function fusedQkv(
+  { hidden, heads, kvHeads, headDim }: AttentionSizes,
+  tensor: string,
+  bias = false,
+): WeightPlace[] {
   const [queryRows, keyRows] = [heads * headDim, kvHeads * headDim];
   return stackedLinear(
     [
@@ -47,6 +51,7 @@ export function fusedQkv({ hidden, heads, kvHeads, headDim }: AttentionSizes, te
     ],
     tensor,
     hidden,
+    bias,
   );
 }
 

@@ -11,7 +11,6 @@ import {
   type WeightPlace,
 } from "../descriptor.js";
 import { limits } from "../limits.js";
-import { share } from "../weights/views.js";
 import { activations } from "./activations.js";
 import { attention, separateQkv } from "./attention.js";
 import { feedForwardPlaces, plainFeedForward } from "./feed_forward.js";
@@ -201,25 +200,6 @@ export function encoderClasses(name: string, masked = `${name}ForMaskedLM`): Rec
     [`${name}ForTokenClassification`]: "token-classification",
     [`${name}ForQuestionAnswering`]: "question-answering",
   };
-}
-
-/** Several matrices in one, behind one another along its rows: queries, keys and values, or gate and up. */
-export function rowsInOne(
-  parts: readonly [role: string, rows: number][],
-  tensor: string,
-  input: number,
-  bias: boolean,
-): WeightPlace[] {
-  const total = parts.reduce((sum, [, rows]) => sum + rows, 0);
-  let first = 0;
-  return parts.flatMap(([role, rows]) => {
-    const own = share(0, first, rows, total);
-    first += rows;
-    return [
-      stored(`${role}.weight`, `${tensor}.weight`, [total, input], own),
-      ...(bias ? [stored(`${role}.bias`, `${tensor}.bias`, [total], own)] : []),
-    ];
-  });
 }
 
 /** Rotary frequencies of the default type, rounded as the reference computes them. */

@@ -25,12 +25,13 @@ export function feedForwardPlaces(
   ];
 }
 
-/** The same with a gate in one matrix with `up`, ahead of it (Phi-3, GLM). */
+/** The same with a gate in one matrix with `up`, ahead of it (Phi-3, GLM, ModernBERT). */
 export function stackedGate(
   { size }: Pick<FeedForwardSpec, "size">,
   hidden: number,
   gateUp: string,
   down: string,
+  bias = false,
 ): WeightPlace[] {
   return [
     ...stackedLinear(
@@ -40,7 +41,8 @@ export function stackedGate(
       ],
       gateUp,
       hidden,
+      bias,
     ),
-    ...linear("mlp.down", down, hidden, size, false),
+    ...linear("mlp.down", down, hidden, size, bias),
   ];
 }
