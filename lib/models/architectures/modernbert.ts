@@ -1,14 +1,15 @@
 import type { LayerSpec } from "../../native/spec.js";
-import type { ConfigReader } from "../config.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
 import { attention, fusedQkv } from "../parts/attention.js";
-import { encoderClasses, plainRotary, readPlainBase } from "../parts/encoder.js";
+import { encoderClasses } from "../parts/encoder.js";
 import { gatedFeedForward, stackedGate } from "../parts/feed_forward.js";
 import { chooseHead, type DenseLayer } from "../parts/heads.js";
-import { ahead } from "../parts/norms.js";
-import { wholeRotary } from "../parts/rope.js";
+import { kindsOf, type LayerType, readLayerTypes } from "../parts/layer_types.js";
+import { ahead, readNorm } from "../parts/norms.js";
+import { readRopeByLayerType, wholeRotary } from "../parts/rope.js";
+import { ropeTypes } from "../parts/rope_types.js";
 
 const tasks = encoderClasses("ModernBert");
 
@@ -39,24 +40,41 @@ export const modernbert: ModelDescriptor = {
     const normBias = config.flag("norm_bias", false);
     const bias = config.flag("attention_bias", false);
     const mlpBias = config.flag("mlp_bias", false);
-    const layerNorm = {
-      kind: "layer",
-      epsilon: config.number("norm_eps", { minimum: 0, maximum: 1, unset: 1e-5 }),
-    } as const;
+    const layerNorm = readNorm(config, "layer", "norm_eps", 1e-5);
     const ffn = integer("intermediate_size", limits.ffn, 1152);
     const feedForward = gatedFeedForward(ffn, config.choice("hidden_activation", activations, "gelu"));
-    const locals = readLayerTypes(config, integer("num_hidden_layers", limits.layers, 22));
-    wholeRotary(config, "hidden_size", headDim); // refuses heads of odd width
-    const kindOf = (local: boolean, first: boolean): LayerSpec => ({
-      attention: attention(
-        attentionSizes,
-        { kind: "rotary", dims: headDim, layout: "half", table: local ? 1 : 0 },
-        { mask: local ? { kind: "band", size: window } : { kind: "full" } },
-      ),
-      feedForward,
-      norms: { ...ahead(layerNorm), ...(first ? { skipsAttention: true } : {}) },
-      residual: "sequential",
-    });
+    const every = integer("global_attn_every_n_layers", limits.layers, 3);
+    const types = readLayerTypes(
+      config,
+      integer("num_hidden_layers", limits.layers, 22),
+      ["full_attention", "sliding_attention"],
+      (layer) => (layer % every === 0 ? "full_attention" : "sliding_attention"),
+    );
+    const layerOf = (type: LayerType, layer: number): LayerSpec => {
+      const isLocal = type === "sliding_attention";
+      const positions = wholeRotary(config, "hidden_size", headDim, isLocal ? 1 : 0);
+      const mask = isLocal ? ({ kind: "band", size: window } as const) : ({ kind: "full" } as const);
+      return {
+        attention: attention(attentionSizes, positions, { mask }),
+        feedForward,
+        norms: { ...ahead(layerNorm), ...(layer === 0 ? { skipsAttention: true } : {}) },
+        residual: "sequential",
+      };
+    };
+    const kinds = kindsOf(types.map(layerOf));
+    const maxPositions = integer("max_position_embeddings", limits.positions, 8192);
+    // The reference adds it to both sets of frequencies.
+    if (config.section("rope_scaling")) throw config.wrong("rope_scaling", "null");
+    const ropes = readRopeByLayerType(
+      config,
+      { headDim, positions: maxPositions },
+      {
+        bases: { full: 160_000, sliding: 10_000 },
+        fullKey: "global_rope_theta",
+        slidingKey: "local_rope_theta",
+        types: { default: ropeTypes.default },
+      },
+    );
     const dense: DenseLayer = {
       tensor: "head.dense",
       activation: config.choice("classifier_activation", activations, "gelu"),
@@ -76,17 +94,16 @@ export const modernbert: ModelDescriptor = {
         family: "modernbert",
         vocabSize: vocabulary,
         hiddenSize: hidden,
-        maxPositions: integer("max_position_embeddings", limits.positions, 8192),
+        maxPositions,
         embedding: { width: hidden, norm: layerNorm },
-        kinds: [kindOf(locals[0] === true, true), kindOf(false, false), kindOf(true, false)],
-        layers: locals.map((local, layer) => (layer === 0 ? 0 : local ? 2 : 1)),
-        rotaryTables: readBases(config).map((base) => plainRotary(base, headDim)),
+        ...kinds,
+        rotaryTables: [ropes.full.rotary, ropes.sliding.rotary],
         output: head.output,
       },
       body: [
         stored("embed.tokens.weight", "embeddings.tok_embeddings.weight", [vocabulary, hidden]),
         ...norm("embed.norm", "embeddings.norm", hidden, normBias),
-        ...everyLayer(locals.length, "layers", [
+        ...everyLayer(types.length, "layers", [
           ...norm("attn.norm", "attn_norm", hidden, normBias),
           ...fusedQkv(attentionSizes, "attn.Wqkv", bias),
           ...linear("attn.o", "attn.Wo", hidden, hidden, bias),
@@ -99,24 +116,3 @@ export const modernbert: ModelDescriptor = {
     };
   },
 };
-
-/** Which layers see a window alone. */
-function readLayerTypes(config: ConfigReader, layers: number): boolean[] {
-  const every = config.integer("global_attn_every_n_layers", { maximum: limits.layers, unset: 3 });
-  const types = config.raw("layer_types") ?? undefined;
-  if (types === undefined) return Array.from({ length: layers }, (_, layer) => layer % every !== 0);
-  const known = ["full_attention", "sliding_attention"];
-  if (!Array.isArray(types) || types.length !== layers || !types.every((type) => known.includes(type)))
-    throw config.wrong("layer_types", `${layers} names, each ${known.join(" or ")}`);
-  return types.map((type) => type === "sliding_attention");
-}
-
-/** Of the layers that see all, and of those that see a window. */
-function readBases(config: ConfigReader): [number, number] {
-  const parameters = config.section("rope_parameters");
-  const older = (key: string, unset: number) => config.number(key, { above: 0, maximum: 1e30, nullable: true, unset });
-  return [
-    readPlainBase(parameters?.section("full_attention"), older("global_rope_theta", 160_000)),
-    readPlainBase(parameters?.section("sliding_attention"), older("local_rope_theta", 10_000)),
-  ];
-}

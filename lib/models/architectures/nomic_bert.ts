@@ -1,18 +1,10 @@
 import { everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { fusedQkv } from "../parts/attention.js";
-import {
-  encoderClasses,
-  encoderKeys,
-  encoderLayer,
-  encoderSpec,
-  plainRotary,
-  readEncoder,
-  readPlainBase,
-  trainingKeys,
-} from "../parts/encoder.js";
+import { encoderClasses, encoderKeys, encoderLayer, encoderSpec, readEncoder, trainingKeys } from "../parts/encoder.js";
 import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
 import { chooseHead } from "../parts/heads.js";
-import { wholeRotary } from "../parts/rope.js";
+import { readRope, wholeRotary } from "../parts/rope.js";
+import { ropeTypes } from "../parts/rope_types.js";
 
 const { NomicBertForQuestionAnswering: _, ...tasks } = encoderClasses("NomicBert");
 
@@ -24,6 +16,7 @@ export const nomicBert: ModelDescriptor = {
   bodyClasses: [],
   tasks,
   aliases: {},
+  defaults: { rope_theta: 1000 },
   ignoredKeys: trainingKeys,
   fixedKeys: encoderKeys,
   bodyPrefixes: ["nomic_bert.", "bert.", ""],
@@ -37,7 +30,8 @@ export const nomicBert: ModelDescriptor = {
     if (config.integer("head_dim", { maximum: hidden, nullable: true, unset: headDim }) !== headDim)
       throw config.wrong("head_dim", `${headDim}, hidden_size divided by the number of heads`);
     const positions = wholeRotary(config, "hidden_size", headDim);
-    const base = readPlainBase(config.section("rope_parameters"), 1000);
+    const types = { default: ropeTypes.default };
+    const { rotary } = readRope(config, { headDim, positions: sizes.maxPositions }, { types });
     const feedForward = gatedFeedForward(sizes.ffn, activation);
     const head = chooseHead(config, task, sizes, {
       classes: { dense: { tensor: "pooler.dense", activation: "tanh", inBody: true }, out: "classifier" },
@@ -54,7 +48,7 @@ export const nomicBert: ModelDescriptor = {
     const plan = encoderSpec("nomic_bert", sizes, { ...encoderLayer(sizes, positions), feedForward }, head);
     const { positions: _learned, ...embedding } = plan.embedding;
     return {
-      spec: { ...plan, embedding, rotaryTables: [plainRotary(base, headDim)] },
+      spec: { ...plan, embedding, rotaryTables: [rotary] },
       body: [
         stored("embed.tokens.weight", "embeddings.word_embeddings.weight", [vocabulary, hidden]),
         ...(tokenTypes > 0

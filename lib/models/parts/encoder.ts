@@ -1,4 +1,4 @@
-import type { Activation, AttentionPositions, LayerSpec, ModelSpec, NormSpec, RotarySpec } from "../../native/spec.js";
+import type { Activation, AttentionPositions, LayerSpec, ModelSpec, NormSpec } from "../../native/spec.js";
 import type { ConfigReader } from "../config.js";
 import {
   type ArchitectureDescription,
@@ -200,23 +200,6 @@ export function encoderClasses(name: string, masked = `${name}ForMaskedLM`): Rec
     [`${name}ForTokenClassification`]: "token-classification",
     [`${name}ForQuestionAnswering`]: "question-answering",
   };
-}
-
-/** Rotary frequencies of the default type, rounded as the reference computes them. */
-export function plainRotary(base: number, dims: number): RotarySpec {
-  const round = Math.fround;
-  const wavelength = (pair: number) => round(round(base) ** round((2 * pair) / dims));
-  return {
-    inverseFrequencies: Array.from({ length: dims / 2 }, (_, pair) => round(1 / wavelength(pair))),
-    amplitude: 1,
-  };
-}
-
-/** The base of one section of rope parameters, of the default type. */
-export function readPlainBase(section: ConfigReader | undefined, unset: number): number {
-  const type = section?.text("rope_type", "default");
-  if (section && type !== "default") throw section.wrong("rope_type", "default");
-  return section?.number("rope_theta", { above: 0, maximum: 1e30, unset }) ?? unset;
 }
 
 /** Names that older versions gave to a norm's weight and bias. */

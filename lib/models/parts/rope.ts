@@ -67,22 +67,24 @@ export function plainRotary(dims: number): RotarySpec {
   return { inverseFrequencies: plainFrequencies({ base: 10_000, dims }), amplitude: 1 };
 }
 
-/** Of an architecture whose layers with a window turn by frequencies of their own (Gemma-3, OLMo-3). */
-export interface RopeByLayerType {
+/** Of an architecture whose layers with a window turn by frequencies of their own (Gemma-3, OLMo-3, ModernBERT). */
+export interface RopeByLayerType extends Pick<RopeOptions, "types"> {
   /** Bases where config.json gives none. */
   bases: { full: number; sliding: number };
+  /** The key of transformers 4 for the base of layers with full attention. Default "rope_theta". */
+  fullKey?: string;
   /** The key of transformers 4 for the base of layers with a window; without one theirs is as above. */
   slidingKey?: string;
 }
 
 /**
  * The same for layers with full attention and for those with a window: `rope_parameters` has a section for each in transformers 5. In
- * transformers 4, `rope_theta` and `rope_scaling` are those of full attention.
+ * transformers 4, `fullKey` and `rope_scaling` are those of full attention.
  */
 export function readRopeByLayerType(
   config: ConfigReader,
   sizes: RopeSizes,
-  { bases: unset, slidingKey }: RopeByLayerType,
+  { bases: unset, fullKey = "rope_theta", slidingKey, ...options }: RopeByLayerType,
 ): { full: ReadRope; sliding: ReadRope } {
   const nested = config.section("rope_parameters");
   const scaling = config.section("rope_scaling");
@@ -95,8 +97,8 @@ export function readRopeByLayerType(
     return parameters.number("rope_theta", { ...bases, unset: outside });
   };
   return {
-    full: computeRope(config, full, baseOf(full, "rope_theta", unset.full), sizes, {}),
-    sliding: computeRope(config, sliding, baseOf(sliding, slidingKey, unset.sliding), sizes, {}),
+    full: computeRope(config, full, baseOf(full, fullKey, unset.full), sizes, options),
+    sliding: computeRope(config, sliding, baseOf(sliding, slidingKey, unset.sliding), sizes, options),
   };
 }
 
@@ -128,14 +130,14 @@ function computeRope(
 }
 
 /**
- * Whole heads that turn by the first rotary table, each element with the one half a head away (Llama, GPT-NeoX).
+ * Whole heads that turn by a rotary table, the first by default, each element with the one half a head away (Llama, GPT-NeoX).
  *
  * @param key Of config.json, that the width of a head comes from.
  * @throws ShardspeedError ERR_UNSUPPORTED_MODEL where the elements of a head make no pairs.
  */
-export function wholeRotary(config: ConfigReader, key: string, headDim: number): AttentionPositions {
+export function wholeRotary(config: ConfigReader, key: string, headDim: number, table = 0): AttentionPositions {
   if (headDim % 2 !== 0) throw config.wrong(key, `heads of even width (rotary positions turn pairs), found ${headDim}`);
-  return { kind: "rotary", dims: headDim, layout: "half", table: 0 };
+  return { kind: "rotary", dims: headDim, layout: "half", table };
 }
 
 function readType(
