@@ -39,9 +39,10 @@ export const debertaV2: ModelDescriptor = {
   ],
 
   describe(config, task) {
-    const sizes = readEncoder(config, {
+    const read = readEncoder(config, {
       ...{ hidden: 1536, layers: 24, heads: 24, ffn: 6144, vocabulary: 128_100, positions: 512, tokenTypes: 0 },
     });
+    const sizes = { ...read, learnsPositions: config.flag("position_biased_input", true) };
     const { hidden, layers, headDim, activation, layerNorm: spec } = sizes;
     const only = (key: string, value: number) => {
       if (config.integer(key, { maximum: limits.width, unset: value }) !== value)
@@ -53,7 +54,6 @@ export const debertaV2: ModelDescriptor = {
     const { positions, table, terms } = readRelative(config, sizes);
     const plain = encoderLayer(sizes, positions);
     const layer = { ...plain, attention: { ...plain.attention, scale: Math.fround((headDim * terms) ** -0.5) } };
-    const isBiased = config.flag("position_biased_input", true);
     const isOld = task !== "masked-lm" || config.flag("legacy", true);
     const stem = isOld ? "cls.predictions" : "lm_predictions.lm_head";
     const transform = isOld ? `${stem}.transform.` : `${stem}.`;
@@ -75,15 +75,10 @@ export const debertaV2: ModelDescriptor = {
       // The newer head has no matrix of its own, whatever the config says.
       output: output.kind === "logits" && !isOld ? { ...output, tied: true } : output,
     });
-    const { positions: learned, ...embedding } = described.embedding;
     return {
-      spec: {
-        ...described,
-        embedding: isBiased && learned ? { ...embedding, positions: learned } : embedding,
-        ...(table ? { relativeTable: table } : {}),
-      },
+      spec: { ...described, ...(table ? { relativeTable: table } : {}) },
       body: [
-        ...embeddingPlaces(sizes).filter(({ role }) => isBiased || role !== "embed.positions.weight"),
+        ...embeddingPlaces(sizes),
         ...(table ? [stored("positions.relative.weight", "encoder.rel_embeddings.weight", [table.rows, hidden])] : []),
         ...(table?.norm ? norm("positions.relative_norm", "encoder.LayerNorm", hidden, true) : []),
         ...everyLayer(layers, "encoder.layer", layerPlaces(sizes, names)),

@@ -1,6 +1,14 @@
-import { everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import { everyLayer, linear, type ModelDescriptor, norm } from "../descriptor.js";
 import { fusedQkv } from "../parts/attention.js";
-import { encoderClasses, encoderKeys, encoderLayer, encoderSpec, readEncoder, trainingKeys } from "../parts/encoder.js";
+import {
+  embeddingPlaces,
+  encoderClasses,
+  encoderKeys,
+  encoderLayer,
+  encoderSpec,
+  readEncoder,
+  trainingKeys,
+} from "../parts/encoder.js";
 import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
 import { chooseHead } from "../parts/heads.js";
 import { readRope, wholeRotary } from "../parts/rope.js";
@@ -23,10 +31,11 @@ export const nomicBert: ModelDescriptor = {
   ignoredTensors: [],
 
   describe(config, task) {
-    const sizes = readEncoder(config, {
+    const read = readEncoder(config, {
       ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary: 30_528, positions: 2048, activation: "silu" },
     });
-    const { hidden, headDim, activation, layerNorm: spec, vocabulary, tokenTypes } = sizes;
+    const sizes = { ...read, learnsPositions: false };
+    const { hidden, headDim, activation, layerNorm: spec } = sizes;
     if (config.integer("head_dim", { maximum: hidden, nullable: true, unset: headDim }) !== headDim)
       throw config.wrong("head_dim", `${headDim}, hidden_size divided by the number of heads`);
     const positions = wholeRotary(config, "hidden_size", headDim);
@@ -46,15 +55,10 @@ export const nomicBert: ModelDescriptor = {
       },
     });
     const plan = encoderSpec("nomic_bert", sizes, { ...encoderLayer(sizes, positions), feedForward }, head);
-    const { positions: _learned, ...embedding } = plan.embedding;
     return {
-      spec: { ...plan, embedding, rotaryTables: [rotary] },
+      spec: { ...plan, rotaryTables: [rotary] },
       body: [
-        stored("embed.tokens.weight", "embeddings.word_embeddings.weight", [vocabulary, hidden]),
-        ...(tokenTypes > 0
-          ? [stored("embed.token_types.weight", "embeddings.token_type_embeddings.weight", [tokenTypes, hidden])]
-          : []),
-        ...norm("embed.norm", "emb_ln", hidden, true),
+        ...embeddingPlaces(sizes, "emb_ln"),
         ...everyLayer(sizes.layers, "encoder.layers", [
           ...fusedQkv(sizes, "attn.Wqkv"),
           ...linear("attn.o", "attn.out_proj", hidden, hidden, false),

@@ -27,6 +27,8 @@ export interface EncoderSizes extends HeadSizes {
   /** Rows of the table of positions that stand before the first position's. */
   offset: number;
   maxPositions: number;
+  /** Positions have rows of their own in the embedding. */
+  learnsPositions: boolean;
   tokenTypes: number;
   layerNorm: NormSpec;
 }
@@ -83,6 +85,7 @@ export function readEncoder(config: ConfigReader, defaults: EncoderDefaults): En
     activation: config.choice("hidden_act", activations, defaults.activation ?? "gelu"),
     offset,
     maxPositions: rows - offset,
+    learnsPositions: true,
     tokenTypes: config.integer("type_vocab_size", {
       minimum: 0,
       maximum: limits.vocabulary,
@@ -102,9 +105,9 @@ export function encoderLayer(sizes: EncoderSizes, positions: AttentionPositions 
   };
 }
 
-/** A spec of BERT's kind: learned positions, token types where there are some, one kind of layers. */
+/** A spec of BERT's kind: learned positions and token types where there are some, one kind of layers. */
 export function encoderSpec(family: string, sizes: EncoderSizes, layer: LayerSpec, head: Head): ModelSpec {
-  const { width, hidden, layers, offset, tokenTypes, layerNorm } = sizes;
+  const { width, hidden, layers, offset, learnsPositions, tokenTypes, layerNorm } = sizes;
   return {
     family,
     vocabSize: sizes.vocabulary,
@@ -112,7 +115,7 @@ export function encoderSpec(family: string, sizes: EncoderSizes, layer: LayerSpe
     maxPositions: sizes.maxPositions,
     embedding: {
       width,
-      positions: { kind: "learned", offset },
+      ...(learnsPositions ? { positions: { kind: "learned", offset } } : {}),
       ...(tokenTypes > 0 ? { tokenTypes: { count: tokenTypes } } : {}),
       norm: layerNorm,
       ...(width === hidden ? {} : { projectsLast: true }),
@@ -124,16 +127,18 @@ export function encoderSpec(family: string, sizes: EncoderSizes, layer: LayerSpe
   };
 }
 
-/** The embeddings under BERT's names. */
-export function embeddingPlaces(sizes: EncoderSizes): WeightPlace[] {
-  const { vocabulary, width, maxPositions, offset, tokenTypes } = sizes;
+/** The embeddings under BERT's names, but for the norm's where it has another. */
+export function embeddingPlaces(sizes: EncoderSizes, normName = "embeddings.LayerNorm"): WeightPlace[] {
+  const { vocabulary, width, maxPositions, offset, learnsPositions, tokenTypes } = sizes;
   return [
     stored("embed.tokens.weight", "embeddings.word_embeddings.weight", [vocabulary, width]),
-    stored("embed.positions.weight", "embeddings.position_embeddings.weight", [maxPositions + offset, width]),
+    ...(learnsPositions
+      ? [stored("embed.positions.weight", "embeddings.position_embeddings.weight", [maxPositions + offset, width])]
+      : []),
     ...(tokenTypes > 0
       ? [stored("embed.token_types.weight", "embeddings.token_type_embeddings.weight", [tokenTypes, width])]
       : []),
-    ...norm("embed.norm", "embeddings.LayerNorm", width, true),
+    ...norm("embed.norm", normName, width, true),
   ];
 }
 
