@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { describeModel } from "../../dist/models/index.js";
-import { relativeRows } from "../../dist/models/parts/buckets.js";
+import { relativeRows } from "../../dist/models/parts/relative_positions.js";
 import { hasCode } from "../support/fixtures.js";
 
 // Rows of distances as transformers' make_log_bucket_position has them, and what config.json says of them.

@@ -1,11 +1,7 @@
-import type { AttentionPositions, RelativeTable } from "../../native/spec.js";
-import type { ConfigReader } from "../config.js";
 import { everyLayer, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { relativeRows } from "../parts/buckets.js";
 import {
-  type EncoderSizes,
   embeddingPlaces,
   encoderClasses,
   encoderLayer,
@@ -15,6 +11,7 @@ import {
   trainingKeys,
 } from "../parts/encoder.js";
 import { chooseHead } from "../parts/heads.js";
+import { readRelative } from "../parts/relative_positions.js";
 
 const tasks = encoderClasses("DebertaV2");
 
@@ -99,56 +96,3 @@ const names = {
   attentionNorm: "attention.output.LayerNorm",
   ...{ up: "intermediate.dense", down: "output.dense", outputNorm: "output.LayerNorm" },
 } as const;
-
-/** Rows up to which tables of distances are taken for undamaged. */
-const mostRows = 1 << 16;
-
-/** Which products with relative positions there are, and by how many terms together scores are scaled. */
-function readRelative(
-  config: ConfigReader,
-  { maxPositions, layerNorm }: EncoderSizes,
-): { positions: AttentionPositions; table?: RelativeTable; terms: number } {
-  const types = readTypes(config);
-  const [queries, keys] = [types.includes("c2p"), types.includes("p2c")];
-  const terms = 1 + Number(queries) + Number(keys);
-  const isRelative = config.flag("relative_attention", false);
-  const isNormed = words(config.text("norm_rel_ebd", "none")).includes("layer_norm");
-  const known = (key: string) =>
-    config.integer(key, { minimum: Number.MIN_SAFE_INTEGER, maximum: mostRows, unset: -1 });
-  const [given, buckets, shares] = [
-    known("max_relative_positions"),
-    known("position_buckets"),
-    config.flag("share_att_key", false),
-  ];
-  if (!isRelative || terms === 1) return { positions: { kind: "none" }, terms };
-  if (!shares) {
-    const advice = "Matrices of their own that make queries and keys of relative positions are not computed.";
-    throw config.wrong("share_att_key", "true", advice);
-  }
-  const maxDistance = given < 1 ? maxPositions : given;
-  if (maxPositions > mostRows) throw config.wrong("max_position_embeddings", `at most ${mostRows}`);
-  if (buckets > 0 && (buckets < 2 || maxDistance - 1 <= Math.floor(buckets / 2)))
-    throw config.wrong("position_buckets", "at least 2, of which half are fewer than there are distances");
-  const table = relativeRows({ buckets: buckets > 0 ? buckets : undefined, maxDistance }, maxPositions);
-  return {
-    positions: { kind: "relative", queries, keys },
-    table: isNormed ? { ...table, norm: layerNorm } : table,
-    terms,
-  };
-}
-
-/** `pos_att_type`, a list or a text of several with bars between. */
-function readTypes(config: ConfigReader): unknown[] {
-  const found: unknown = config.raw("pos_att_type") ?? [];
-  const types: unknown = typeof found === "string" ? words(found) : found;
-  if (!Array.isArray(types) || !types.every((type) => ["c2p", "p2c", ""].includes(type)))
-    throw config.wrong("pos_att_type", "a list of c2p and p2c");
-  return types;
-}
-
-function words(text: string): string[] {
-  return text
-    .toLowerCase()
-    .split("|")
-    .map((word) => word.trim());
-}
