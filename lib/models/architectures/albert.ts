@@ -10,7 +10,7 @@ import {
   readEncoder,
   trainingKeys,
 } from "../parts/encoder.js";
-import { chooseHead } from "../parts/heads.js";
+import { chooseHead, maskedNames } from "../parts/heads.js";
 
 const tasks = { ...encoderClasses("Albert"), AlbertForPreTraining: "masked-lm" } as const;
 
@@ -33,20 +33,14 @@ export const albert: ModelDescriptor = {
       ...{ hidden: 4096, layers: 12, heads: 64, ffn: 16_384, vocabulary: 30_000, positions: 512, width: 128 },
       activation: "gelu_new",
     });
-    const { activation, layerNorm: spec, layers, width, hidden } = sizes;
+    const { layers, width, hidden } = sizes;
     const groups = config.integer("num_hidden_groups", { maximum: layers, unset: 1 });
     const inner = config.integer("inner_group_num", { maximum: Math.floor(limits.layers / layers), unset: 1 });
     const pooler = { tensor: "pooler", activation: "tanh", inBody: true } as const;
     const head = chooseHead(config, task, sizes, {
       pooler,
       classes: { dense: pooler, out: "classifier" },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
-      masked: {
-        dense: { tensor: "predictions.dense", activation, norm: { tensor: "predictions.LayerNorm", spec } },
-        decoder: "predictions.decoder",
-        bias: "predictions.bias",
-      },
+      masked: maskedNames("predictions", sizes),
     });
     // Layer by layer: the group that computes it, as the reference finds it, and the first layer with that group's weights.
     const groupOf = Array.from({ length: layers }, (_, layer) => Math.trunc(layer / (layers / groups)));

@@ -7,7 +7,7 @@ import {
   readEncoder,
   trainingKeys,
 } from "../parts/encoder.js";
-import { chooseHead } from "../parts/heads.js";
+import { bertPooler, chooseHead, maskedNames } from "../parts/heads.js";
 
 const tasks = { ...encoderClasses("Bert"), BertForPreTraining: "masked-lm" } as const;
 
@@ -35,20 +35,10 @@ export const bert: ModelDescriptor = {
     const sizes = readEncoder(config, {
       ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary: 30_522, positions: 512 },
     });
-    const { activation, layerNorm: spec } = sizes;
-    const pooler = { tensor: "pooler.dense", activation: "tanh", inBody: true } as const;
     const head = chooseHead(config, task, sizes, {
-      pooler,
-      classes: { dense: pooler, out: "classifier" },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
-      masked: {
-        dense: {
-          ...{ tensor: "cls.predictions.transform.dense", activation },
-          norm: { tensor: "cls.predictions.transform.LayerNorm", spec },
-        },
-        ...{ decoder: "cls.predictions.decoder", bias: "cls.predictions.bias" },
-      },
+      pooler: bertPooler,
+      classes: { dense: bertPooler, out: "classifier" },
+      masked: maskedNames("cls.predictions", sizes, { transform: "transform." }),
     });
     return encoderDescription("bert", sizes, head);
   },

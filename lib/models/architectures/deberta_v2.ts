@@ -10,7 +10,7 @@ import {
   readEncoder,
   trainingKeys,
 } from "../parts/encoder.js";
-import { chooseHead } from "../parts/heads.js";
+import { chooseHead, maskedNames } from "../parts/heads.js";
 import { readRelative } from "../parts/relative_positions.js";
 
 const tasks = encoderClasses("DebertaV2");
@@ -40,7 +40,7 @@ export const debertaV2: ModelDescriptor = {
       ...{ hidden: 1536, layers: 24, heads: 24, ffn: 6144, vocabulary: 128_100, positions: 512, tokenTypes: 0 },
     });
     const sizes = { ...read, learnsPositions: config.flag("position_biased_input", true) };
-    const { hidden, layers, headDim, activation, layerNorm: spec } = sizes;
+    const { hidden, layers, headDim } = sizes;
     const only = (key: string, value: number) => {
       if (config.integer(key, { maximum: limits.width, unset: value }) !== value)
         throw config.wrong(key, String(value));
@@ -52,19 +52,14 @@ export const debertaV2: ModelDescriptor = {
     const plain = encoderLayer(sizes, positions);
     const layer = { ...plain, attention: { ...plain.attention, scale: Math.fround((headDim * terms) ** -0.5) } };
     const isOld = task !== "masked-lm" || config.flag("legacy", true);
-    const stem = isOld ? "cls.predictions" : "lm_predictions.lm_head";
-    const transform = isOld ? `${stem}.transform.` : `${stem}.`;
     const head = chooseHead(config, task, sizes, {
       classes: {
         dense: { tensor: "pooler.dense", activation: config.choice("pooler_hidden_act", activations, "gelu") },
         out: "classifier",
       },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
-      masked: {
-        dense: { tensor: `${transform}dense`, activation, norm: { tensor: `${transform}LayerNorm`, spec } },
-        ...{ decoder: `${stem}.decoder`, bias: `${stem}.bias` },
-      },
+      masked: maskedNames(isOld ? "cls.predictions" : "lm_predictions.lm_head", sizes, {
+        transform: isOld ? "transform." : "",
+      }),
     });
     const { output } = head;
     const described = encoderSpec("deberta-v2", sizes, layer, {

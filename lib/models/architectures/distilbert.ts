@@ -44,8 +44,6 @@ export const distilbert: ModelDescriptor = {
     const { activation, layerNorm: spec } = sizes;
     const head = chooseHead(config, task, sizes, {
       classes: { dense: { tensor: "pre_classifier", activation: "relu" }, out: "classifier" },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
       masked: {
         dense: { tensor: "vocab_transform", activation, norm: { tensor: "vocab_layer_norm", spec } },
         decoder: "vocab_projector",

@@ -24,8 +24,6 @@ export const electra: ModelDescriptor = {
     });
     const head = chooseHead(config, task, sizes, {
       classes: { dense: { tensor: "classifier.dense", activation: "gelu" }, out: "classifier.out_proj" },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
       masked: {
         dense: {
           tensor: "generator_predictions.dense",

@@ -10,7 +10,7 @@ import {
   readEncoder,
   trainingKeys,
 } from "../parts/encoder.js";
-import { chooseHead } from "../parts/heads.js";
+import { chooseHead, robertaHeads } from "../parts/heads.js";
 
 const tasks = encoderClasses("MPNet");
 
@@ -34,18 +34,7 @@ export const mpnet: ModelDescriptor = {
       countsFromPadding: 1,
     });
     const buckets = config.integer("relative_attention_num_buckets", { minimum: 4, maximum: limits.heads, unset: 32 });
-    const { layerNorm: spec } = sizes;
-    const head = chooseHead(config, task, sizes, {
-      pooler: { tensor: "pooler.dense", activation: "tanh", inBody: true },
-      classes: { dense: { tensor: "classifier.dense", activation: "tanh" }, out: "classifier.out_proj" },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
-      masked: {
-        dense: { tensor: "lm_head.dense", activation: "gelu", norm: { tensor: "lm_head.layer_norm", spec } },
-        decoder: "lm_head.decoder",
-        bias: "lm_head.bias",
-      },
-    });
+    const head = chooseHead(config, task, sizes, robertaHeads(sizes.layerNorm));
     const layer = layerPlaces(sizes, {
       attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
       attentionNorm: "attention.LayerNorm",

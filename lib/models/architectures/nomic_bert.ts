@@ -10,7 +10,7 @@ import {
   trainingKeys,
 } from "../parts/encoder.js";
 import { feedForwardPlaces, gatedFeedForward } from "../parts/feed_forward.js";
-import { chooseHead } from "../parts/heads.js";
+import { bertPooler, chooseHead, maskedNames } from "../parts/heads.js";
 import { readRope, wholeRotary } from "../parts/rope.js";
 import { ropeTypes } from "../parts/rope_types.js";
 
@@ -35,24 +35,16 @@ export const nomicBert: ModelDescriptor = {
       ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary: 30_528, positions: 2048, activation: "silu" },
     });
     const sizes = { ...read, learnsPositions: false };
-    const { hidden, headDim, activation, layerNorm: spec } = sizes;
+    const { hidden, headDim } = sizes;
     if (config.integer("head_dim", { maximum: hidden, nullable: true, unset: headDim }) !== headDim)
       throw config.wrong("head_dim", `${headDim}, hidden_size divided by the number of heads`);
     const positions = wholeRotary(config, "hidden_size", headDim);
     const types = { default: ropeTypes.default };
     const { rotary } = readRope(config, { headDim, positions: sizes.maxPositions }, { types });
-    const feedForward = gatedFeedForward(sizes.ffn, activation);
+    const feedForward = gatedFeedForward(sizes.ffn, sizes.activation);
     const head = chooseHead(config, task, sizes, {
-      classes: { dense: { tensor: "pooler.dense", activation: "tanh", inBody: true }, out: "classifier" },
-      tokenClasses: { out: "classifier" },
-      answers: { out: "qa_outputs" },
-      masked: {
-        dense: {
-          ...{ tensor: "cls.predictions.transform.dense", activation },
-          norm: { tensor: "cls.predictions.transform.layer_norm", spec },
-        },
-        ...{ decoder: "cls.predictions.decoder", bias: "cls.predictions.bias" },
-      },
+      classes: { dense: bertPooler, out: "classifier" },
+      masked: maskedNames("cls.predictions", sizes, { transform: "transform.", norm: "layer_norm" }),
     });
     const plan = encoderSpec("nomic_bert", sizes, { ...encoderLayer(sizes, positions), feedForward }, head);
     return {

@@ -7,7 +7,7 @@ import {
   readEncoder,
   trainingKeys,
 } from "../parts/encoder.js";
-import { chooseHead } from "../parts/heads.js";
+import { chooseHead, robertaHeads } from "../parts/heads.js";
 
 /** RoBERTa (Liu et al. 2019, arXiv:1907.11692) and what differs from it by name and sizes, as transformers computes them. */
 function robertaLike(modelType: string, name: string, summary: string, vocabulary: number): ModelDescriptor {
@@ -31,20 +31,7 @@ function robertaLike(modelType: string, name: string, summary: string, vocabular
         ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary, positions: 512 },
         countsFromPadding: "pad_token_id",
       });
-      const head = chooseHead(config, task, sizes, {
-        pooler: { tensor: "pooler.dense", activation: "tanh", inBody: true },
-        classes: { dense: { tensor: "classifier.dense", activation: "tanh" }, out: "classifier.out_proj" },
-        tokenClasses: { out: "classifier" },
-        answers: { out: "qa_outputs" },
-        masked: {
-          dense: {
-            tensor: "lm_head.dense",
-            activation: "gelu",
-            norm: { tensor: "lm_head.layer_norm", spec: sizes.layerNorm },
-          },
-          ...{ decoder: "lm_head.decoder", bias: "lm_head.bias" },
-        },
-      });
+      const head = chooseHead(config, task, sizes, robertaHeads(sizes.layerNorm));
       return encoderDescription(modelType, sizes, head);
     },
   };

@@ -97,7 +97,11 @@ function classesHead(
 }
 
 /** Classes of each token, or where an answer begins and ends. */
-function tokenClassesHead(config: ConfigReader, sizes: HeadSizes, out: string, dense?: DenseLayer): Head {
+function tokenClassesHead(
+  config: ConfigReader,
+  sizes: HeadSizes,
+  { out, dense }: { out: string; dense?: DenseLayer },
+): Head {
   const count = countLabels(config);
   return {
     output: { kind: "token-classes", count, ...normOf(sizes), ...(dense ? { transform: transformOf(dense) } : {}) },
@@ -110,11 +114,7 @@ function tokenClassesHead(config: ConfigReader, sizes: HeadSizes, out: string, d
 }
 
 /** Scores of all tokens of the vocabulary, for each token: a dense layer, and a matrix that usually is the embedding. */
-function maskedHead(
-  config: ConfigReader,
-  sizes: HeadSizes,
-  names: { dense: DenseLayer; decoder: string; bias: string | undefined },
-): Head {
+function maskedHead(config: ConfigReader, sizes: HeadSizes, names: MaskedNames): Head {
   const { width, vocabulary, hidden } = sizes;
   return {
     output: {
@@ -134,13 +134,48 @@ function maskedHead(
   };
 }
 
+/** How a head of scores of all tokens is called. */
+interface MaskedNames {
+  dense: DenseLayer;
+  decoder: string;
+  bias: string | undefined;
+}
+
 /** How an encoder's heads are called. */
 export interface HeadNames {
   pooler?: DenseLayer;
   classes: { dense?: DenseLayer; out: string; pick?: "first" | "mean" };
-  tokenClasses: { dense?: DenseLayer; out: string };
-  answers: { dense?: DenseLayer; out: string };
-  masked: { dense: DenseLayer; decoder: string; bias: string | undefined };
+  /** Default: "classifier" alone. */
+  tokenClasses?: { dense?: DenseLayer; out: string };
+  /** Default: "qa_outputs" alone. */
+  answers?: { dense?: DenseLayer; out: string };
+  masked: MaskedNames;
+}
+
+/** BERT's pooler, which heads of classes may read as well. */
+export const bertPooler = { tensor: "pooler.dense", activation: "tanh", inBody: true } as const satisfies DenseLayer;
+
+/** The usual names of a head of scores of all tokens; `transform` and a dot may stand ahead of those of its dense layer. */
+export function maskedNames(
+  stem: string,
+  { activation, layerNorm }: { activation: Activation; layerNorm: NormSpec },
+  { transform = "", norm: normName = "LayerNorm" }: { transform?: "" | "transform."; norm?: string } = {},
+): MaskedNames {
+  const inside = `${stem}.${transform}`;
+  return {
+    dense: { tensor: `${inside}dense`, activation, norm: { tensor: inside + normName, spec: layerNorm } },
+    decoder: `${stem}.decoder`,
+    bias: `${stem}.bias`,
+  };
+}
+
+/** RoBERTa's heads, which MPNet has too. */
+export function robertaHeads(layerNorm: NormSpec): HeadNames {
+  return {
+    pooler: bertPooler,
+    classes: { dense: { tensor: "classifier.dense", activation: "tanh" }, out: "classifier.out_proj" },
+    masked: maskedNames("lm_head", { activation: "gelu", layerNorm }, { norm: "layer_norm" }),
+  };
 }
 
 /** The head of an encoder of this task. */
@@ -149,9 +184,9 @@ export function chooseHead(config: ConfigReader, task: Task, sizes: HeadSizes, n
     case "sequence-classification":
       return classesHead(config, sizes, names.classes.out, names.classes);
     case "token-classification":
-      return tokenClassesHead(config, sizes, names.tokenClasses.out, names.tokenClasses.dense);
+      return tokenClassesHead(config, sizes, names.tokenClasses ?? { out: "classifier" });
     case "question-answering":
-      return tokenClassesHead(config, sizes, names.answers.out, names.answers.dense);
+      return tokenClassesHead(config, sizes, names.answers ?? { out: "qa_outputs" });
     case "masked-lm":
       return maskedHead(config, sizes, names.masked);
     default:
