@@ -1,4 +1,5 @@
 import { linear, type ModelDescriptor, stored } from "../descriptor.js";
+import { limits } from "../limits.js";
 import type { AttentionSizes } from "../parts/attention.js";
 import { select, unflatten, type ViewStep } from "../weights/views.js";
 import { describeGptj, gptj } from "./gptj.js";
@@ -16,7 +17,7 @@ export const codegen: ModelDescriptor = {
   ignoredTensors: [/(^|\.)attn\.(bias|masked_bias|causal_mask|scale_attn|embed_positions)$/],
 
   describe(config) {
-    const heads = config.integer("n_head", { maximum: 1 << 14, unset: 16 });
+    const heads = config.integer("n_head", { maximum: limits.heads, unset: 16 });
     if (heads % blocks !== 0) throw config.wrong("n_head", `a multiple of ${blocks}`);
     return describeGptj("codegen", config, (sizes) => [
       ...qkvInBlocks(sizes),

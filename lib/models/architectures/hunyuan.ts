@@ -20,7 +20,9 @@ export const hunyuan = llamaLike({
   ignoredKeys: ["eod_token_id"],
   differences(config, sizes) {
     const norm = readNorm(config, "rms", "rms_norm_eps", 1e-5);
-    const heads = headNorms(norm, sizes, "self_attn.query_layernorm", "self_attn.key_layernorm", true);
+    const heads = headNorms(norm, sizes, "self_attn.query_layernorm", "self_attn.key_layernorm", {
+      afterPositions: true,
+    });
     return { ...heads, bias: { feedForward: false }, rope: { types: { ...ropeTypes, dynamic } } };
   },
 });

@@ -1,7 +1,7 @@
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { attention, groupedQkv } from "../parts/attention.js";
+import { attention, groupedQkv, readHeadNorms } from "../parts/attention.js";
 import { feedForwardPlaces, plainFeedForward } from "../parts/feed_forward.js";
 import { ahead, readNorm } from "../parts/norms.js";
 import { readPartialRope } from "../parts/rope.js";
@@ -30,15 +30,13 @@ export const persimmon: ModelDescriptor = {
     const rope = readPartialRope(config, { headDim, positions: trained }, { share: 0.5 });
     const layerNorm = readNorm(config, "layer", "layer_norm_eps", 1e-5);
     const feedForward = plainFeedForward(ffn, config.choice("hidden_act", activations, "relu2"));
-    const spec = attention(sizes, rope.turned);
-    const normalizes = config.flag("qk_layernorm", true);
-    const qkNorm = { span: "head", norm: layerNorm } as const;
+    const headNorms = readHeadNorms(config, layerNorm, sizes, true);
     const kind = { feedForward, norms: ahead(layerNorm), residual: "sequential" } as const;
     const output = { kind: "logits", tied: config.flag("tie_word_embeddings", false), norm: layerNorm } as const;
     return {
       spec: {
         ...{ family: "persimmon", vocabSize, hiddenSize: hidden, maxPositions: rope.maxPositions },
-        kinds: [{ attention: normalizes ? { ...spec, qkNorm } : spec, ...kind }],
+        kinds: [{ attention: { ...attention(sizes, rope.turned), ...headNorms.attention }, ...kind }],
         ...{ embedding: { width: hidden }, layers: Array<number>(layers).fill(0), rotaryTables: [rope.rotary], output },
       },
       body: [
@@ -46,8 +44,7 @@ export const persimmon: ModelDescriptor = {
         ...everyLayer(layers, "layers", [
           ...norm("attn.norm", "input_layernorm", hidden, true),
           ...groupedQkv(sizes, "self_attn.query_key_value", true),
-          ...(normalizes ? norm("attn.q_norm", "self_attn.q_layernorm", headDim, true) : []),
-          ...(normalizes ? norm("attn.k_norm", "self_attn.k_layernorm", headDim, true) : []),
+          ...headNorms.layerPlaces,
           ...linear("attn.o", "self_attn.dense", hidden, hidden, true),
           ...norm("mlp.norm", "post_attention_layernorm", hidden, true),
           ...feedForwardPlaces(feedForward, hidden, { up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h" }, true),

@@ -1,7 +1,7 @@
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { attention, readKvHeads, separateQkv } from "../parts/attention.js";
+import { attention, readHeadNorms, readKvHeads, separateQkv } from "../parts/attention.js";
 import { feedForwardPlaces, plainFeedForward } from "../parts/feed_forward.js";
 import { ahead, readNorm } from "../parts/norms.js";
 import { readPartialRope } from "../parts/rope.js";
@@ -30,15 +30,13 @@ export const phi: ModelDescriptor = {
     const rope = readPartialRope(config, { headDim, positions: trained }, { share: 0.5 });
     const layerNorm = readNorm(config, "layer", "layer_norm_eps", 1e-5);
     const feedForward = plainFeedForward(ffn, config.choice("hidden_act", activations, "gelu_new"));
-    const spec = attention(sizes, rope.turned);
-    const normalizes = config.flag("qk_layernorm", false);
-    const qkNorm = { span: "head", norm: layerNorm } as const;
+    const headNorms = readHeadNorms(config, layerNorm, sizes, false);
     const kind = { feedForward, norms: ahead(layerNorm), residual: "shared-norm parallel" } as const;
     const output = { kind: "logits", tied: config.flag("tie_word_embeddings", false), norm: layerNorm } as const;
     return {
       spec: {
         ...{ family: "phi", vocabSize, hiddenSize: hidden, maxPositions: rope.maxPositions },
-        kinds: [{ attention: normalizes ? { ...spec, qkNorm } : spec, ...kind }],
+        kinds: [{ attention: { ...attention(sizes, rope.turned), ...headNorms.attention }, ...kind }],
         ...{ embedding: { width: hidden }, layers: Array<number>(layers).fill(0), rotaryTables: [rope.rotary], output },
       },
       body: [
@@ -46,8 +44,7 @@ export const phi: ModelDescriptor = {
         ...everyLayer(layers, "layers", [
           ...norm("attn.norm", "input_layernorm", hidden, true),
           ...separateQkv(sizes, ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.dense"], true),
-          ...(normalizes ? norm("attn.q_norm", "self_attn.q_layernorm", headDim, true) : []),
-          ...(normalizes ? norm("attn.k_norm", "self_attn.k_layernorm", headDim, true) : []),
+          ...headNorms.layerPlaces,
           ...feedForwardPlaces(feedForward, hidden, { up: "mlp.fc1", down: "mlp.fc2" }, true),
         ]),
         ...norm("norm", "final_layernorm", hidden, true),

@@ -1,4 +1,4 @@
-import type { AttentionMask, AttentionPositions, AttentionSpec, NormSpec, QkNormSpec } from "../../native/spec.js";
+import type { AttentionMask, AttentionPositions, AttentionSpec, NormSpec } from "../../native/spec.js";
 import type { ConfigReader } from "../config.js";
 import { linear, norm as normPlaces, stackedLinear, stored, type WeightPlace } from "../descriptor.js";
 import { limits } from "../limits.js";
@@ -89,7 +89,7 @@ export function groupedQkv(
 
 /** Norms of queries and keys, and the places of their weights in a layer. */
 interface QueryKeyNorms {
-  attention: { qkNorm: QkNormSpec };
+  attention: Pick<AttentionSpec, "qkNorm">;
   layerPlaces: WeightPlace[];
 }
 
@@ -99,12 +99,23 @@ export function headNorms(
   { headDim }: AttentionSizes,
   q: string,
   k: string,
-  afterPositions = false,
+  { afterPositions = false, bias = false }: { afterPositions?: boolean; bias?: boolean } = {},
 ): QueryKeyNorms {
   return {
     attention: { qkNorm: { span: "head", norm, ...(afterPositions && { afterPositions }) } },
-    layerPlaces: [...normPlaces("attn.q_norm", q, headDim, false), ...normPlaces("attn.k_norm", k, headDim, false)],
+    layerPlaces: [...normPlaces("attn.q_norm", q, headDim, bias), ...normPlaces("attn.k_norm", k, headDim, bias)],
   };
+}
+
+/** Norms of heads where qk_layernorm asks for them (Phi, Persimmon). */
+export function readHeadNorms(
+  config: ConfigReader,
+  norm: NormSpec,
+  sizes: AttentionSizes,
+  unset: boolean,
+): QueryKeyNorms {
+  if (!config.flag("qk_layernorm", unset)) return { attention: {}, layerPlaces: [] };
+  return headNorms(norm, sizes, "self_attn.q_layernorm", "self_attn.k_layernorm", { bias: true });
 }
 
 /** The same with weights of its own for each head, in one tensor (heads, headDim). */
