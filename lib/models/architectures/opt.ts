@@ -2,8 +2,9 @@ import type { NormSpec } from "../../native/spec.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { attention, separateQkv } from "../parts/attention.js";
-import { feedForwardPlaces, plainFeedForward } from "../parts/feed_forward.js";
+import { attention } from "../parts/attention.js";
+import { fairseqLayer } from "../parts/fairseq.js";
+import { plainFeedForward } from "../parts/feed_forward.js";
 
 /** OPT (Zhang et al. 2022, arXiv:2205.01068), as transformers/models/opt computes it. */
 export const opt: ModelDescriptor = {
@@ -33,7 +34,6 @@ export const opt: ModelDescriptor = {
     const finalNorm = !config.flag("_remove_final_layer_norm", false) && preNorm;
     const projected = embedding !== hidden;
     const epsilon: NormSpec = { kind: "layer", epsilon: 1e-5 };
-    const layerNorm = (role: string, tensor: string) => (affine ? norm(role, tensor, hidden, true) : []);
     const feedForward = plainFeedForward(ffn, config.choice("activation_function", activations, "relu"));
 
     return {
@@ -63,18 +63,11 @@ export const opt: ModelDescriptor = {
         stored("embed.tokens.weight", "embed_tokens.weight", [vocabulary, embedding]),
         stored("embed.positions.weight", "embed_positions.weight", [positions + 2, hidden]),
         ...(projected ? linear("embed.projection", "project_in", hidden, embedding, false) : []),
-        ...everyLayer(layers, "layers", [
-          ...layerNorm("attn.norm", "self_attn_layer_norm"),
-          ...separateQkv(sizes, matrices, bias),
-          ...layerNorm("mlp.norm", "final_layer_norm"),
-          ...feedForwardPlaces(feedForward, hidden, { up: "fc1", down: "fc2" }, bias),
-        ]),
-        ...(finalNorm ? layerNorm("norm", "final_layer_norm") : []),
+        ...everyLayer(layers, "layers", fairseqLayer(sizes, feedForward, { bias, normsHaveWeights: affine })),
+        ...(finalNorm && affine ? norm("norm", "final_layer_norm", hidden, true) : []),
         ...(projected ? linear("head.projection", "project_out", embedding, hidden, false) : []),
       ],
       head: linear("head", "lm_head", vocabulary, embedding, false),
     };
   },
 };
-
-const matrices = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"] as const;

@@ -1,8 +1,9 @@
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
-import { attention, separateQkv } from "../parts/attention.js";
-import { feedForwardPlaces, plainFeedForward } from "../parts/feed_forward.js";
+import { attention } from "../parts/attention.js";
+import { fairseqLayer, readEmbeddingScale } from "../parts/fairseq.js";
+import { plainFeedForward } from "../parts/feed_forward.js";
 import { ahead } from "../parts/norms.js";
 
 /** XGLM (Lin et al. 2021, arXiv:2112.10668), as transformers/models/xglm computes it. */
@@ -31,8 +32,11 @@ export const xglm: ModelDescriptor = {
       throw config.wrong("pad_token_id", "0, 1 or null: at another one a position would have no sines");
     const layerNorm = { kind: "layer", epsilon: 1e-5 } as const;
     const feedForward = plainFeedForward(ffn, config.choice("activation_function", activations, "gelu"));
-    const scale = config.flag("scale_embedding", true) ? { scale: Math.sqrt(hidden) } : {};
-    const embedding = { width: hidden, ...scale, positions: { kind: "sinusoidal", offset: 2 } } as const;
+    const embedding = {
+      width: hidden,
+      ...readEmbeddingScale(config, hidden),
+      positions: { kind: "sinusoidal", offset: 2 },
+    } as const;
     const kind = { feedForward, norms: ahead(layerNorm), residual: "sequential" } as const;
     const kinds = [{ attention: attention(sizes, { kind: "none" }), ...kind }];
     const output = { kind: "logits", tied: config.flag("tie_word_embeddings", true), norm: layerNorm } as const;
@@ -43,16 +47,7 @@ export const xglm: ModelDescriptor = {
       },
       body: [
         stored("embed.tokens.weight", "embed_tokens.weight", [vocabSize, hidden]),
-        ...everyLayer(layers, "layers", [
-          ...norm("attn.norm", "self_attn_layer_norm", hidden, true),
-          ...separateQkv(
-            sizes,
-            ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"],
-            true,
-          ),
-          ...norm("mlp.norm", "final_layer_norm", hidden, true),
-          ...feedForwardPlaces(feedForward, hidden, { up: "fc1", down: "fc2" }, true),
-        ]),
+        ...everyLayer(layers, "layers", fairseqLayer(sizes, feedForward)),
         ...norm("norm", "layer_norm", hidden, true),
       ],
       head: linear("head", "lm_head", vocabSize, hidden, false),
