@@ -1,14 +1,15 @@
-import type { LayerSpec } from "../../native/spec.js";
+import type { LayerSpec, NormSpec, RotarySpec } from "../../native/spec.js";
+import type { ConfigReader } from "../config.js";
 import { evenHeads, everyLayer, linear, type ModelDescriptor, norm, stored } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
 import { attention, fusedQkv } from "../parts/attention.js";
 import { encoderClasses } from "../parts/encoder.js";
 import { gatedFeedForward, stackedGate } from "../parts/feed_forward.js";
-import { chooseHead, type DenseLayer } from "../parts/heads.js";
+import { chooseHead, type DenseLayer, type HeadNames } from "../parts/heads.js";
 import { kindsOf, type LayerType, readLayerTypes } from "../parts/layer_types.js";
 import { ahead, readNorm } from "../parts/norms.js";
-import { readRopeByLayerType, wholeRotary } from "../parts/rope.js";
+import { type RopeSizes, readRopeByLayerType, wholeRotary } from "../parts/rope.js";
 import { ropeTypes } from "../parts/rope_types.js";
 
 const tasks = encoderClasses("ModernBert");
@@ -63,32 +64,8 @@ export const modernbert: ModelDescriptor = {
     };
     const kinds = kindsOf(types.map(layerOf));
     const maxPositions = integer("max_position_embeddings", limits.positions, 8192);
-    // The reference adds it to both sets of frequencies.
-    if (config.section("rope_scaling")) throw config.wrong("rope_scaling", "null");
-    const ropes = readRopeByLayerType(
-      config,
-      { headDim, positions: maxPositions },
-      {
-        bases: { full: 160_000, sliding: 10_000 },
-        fullKey: "global_rope_theta",
-        slidingKey: "local_rope_theta",
-        types: { default: ropeTypes.default },
-      },
-    );
-    const dense: DenseLayer = {
-      tensor: "head.dense",
-      activation: config.choice("classifier_activation", activations, "gelu"),
-      bias: config.flag("classifier_bias", false),
-      norm: { tensor: "head.norm", spec: layerNorm, bias: normBias },
-    };
-    const pick = config.choice("classifier_pooling", { cls: "first", mean: "mean" } as const, "cls");
     const sizes = { hidden, width: hidden, vocabulary, finalNorm: layerNorm };
-    const head = chooseHead(config, task, sizes, {
-      classes: { dense, out: "classifier", pick },
-      tokenClasses: { dense, out: "classifier" },
-      answers: { dense, out: "classifier" },
-      masked: { dense, decoder: "decoder", bias: config.flag("decoder_bias", true) ? "decoder.bias" : undefined },
-    });
+    const head = chooseHead(config, task, sizes, readHeads(config, layerNorm, normBias));
     return {
       spec: {
         family: "modernbert",
@@ -97,7 +74,7 @@ export const modernbert: ModelDescriptor = {
         maxPositions,
         embedding: { width: hidden, norm: layerNorm },
         ...kinds,
-        rotaryTables: [ropes.full.rotary, ropes.sliding.rotary],
+        rotaryTables: readTables(config, { headDim, positions: maxPositions }),
         output: head.output,
       },
       body: [
@@ -116,3 +93,34 @@ export const modernbert: ModelDescriptor = {
     };
   },
 };
+
+/** Frequencies of the layers that see all, and of those that see a band. */
+function readTables(config: ConfigReader, sizes: RopeSizes): RotarySpec[] {
+  // The reference adds it to both.
+  if (config.section("rope_scaling")) throw config.wrong("rope_scaling", "null");
+  const { full, sliding } = readRopeByLayerType(config, sizes, {
+    bases: { full: 160_000, sliding: 10_000 },
+    fullKey: "global_rope_theta",
+    slidingKey: "local_rope_theta",
+    types: { default: ropeTypes.default },
+  });
+  return [full.rotary, sliding.rotary];
+}
+
+/** All heads read what one dense layer makes of the hidden states. */
+function readHeads(config: ConfigReader, layerNorm: NormSpec, normBias: boolean): HeadNames {
+  const dense: DenseLayer = {
+    tensor: "head.dense",
+    activation: config.choice("classifier_activation", activations, "gelu"),
+    bias: config.flag("classifier_bias", false),
+    norm: { tensor: "head.norm", spec: layerNorm, bias: normBias },
+  };
+  const classifier = { dense, out: "classifier" };
+  const pick = config.choice("classifier_pooling", { cls: "first", mean: "mean" } as const, "cls");
+  return {
+    classes: { ...classifier, pick },
+    tokenClasses: classifier,
+    answers: classifier,
+    masked: { dense, decoder: "decoder", bias: config.flag("decoder_bias", true) ? "decoder.bias" : undefined },
+  };
+}
