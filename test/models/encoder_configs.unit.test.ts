@@ -56,3 +56,20 @@ test("ModernBERT's layers see all or a band, by layer_types or each third", () =
   refuses({ model_type: "modernbert", layer_types: [some, all] }, /layer_types/);
   refuses({ model_type: "modernbert", layer_types: [some, all, all, "chunked_attention"] }, /layer_types/);
 });
+
+test("ModernBERT's local_attention is the width of the band on both sides", () => {
+  const modern = { model_type: "modernbert", local_attention: 5 };
+  assert.deepEqual(describeModel({ ...common, ...modern }).spec.kinds[1]?.attention.mask, { kind: "band", size: 2 });
+  refuses({ ...modern, local_attention: 1 }, /local_attention = 1/);
+});
+
+test("MPNet's buckets are as many as leave steps up to the largest distance", () => {
+  const mpnet = { ...common, model_type: "mpnet" };
+  for (const buckets of [4, 32, 511]) {
+    const [kind] = describeModel({ ...mpnet, relative_attention_num_buckets: buckets }).spec.kinds;
+    const positions = kind?.attention.positions;
+    assert.ok(positions?.kind === "buckets");
+    assert.ok(positions.bucketOf.every((bucket) => bucket >= 0 && bucket < buckets));
+  }
+  refuses({ ...mpnet, relative_attention_num_buckets: 512 }, /relative_attention_num_buckets = 512/);
+});

@@ -37,7 +37,7 @@ export const modernbert: ModelDescriptor = {
     const headDim = evenHeads(config, "hidden_size", hidden, heads);
     const attentionSizes = { hidden, heads, kvHeads: heads, headDim };
     const vocabulary = integer("vocab_size", limits.vocabulary, 50_368);
-    const window = Math.floor(config.integer("local_attention", { maximum: limits.positions, unset: 128 }) / 2);
+    const local = config.integer("local_attention", { minimum: 2, maximum: limits.positions, unset: 128 });
     const normBias = config.flag("norm_bias", false);
     const bias = config.flag("attention_bias", false);
     const mlpBias = config.flag("mlp_bias", false);
@@ -54,7 +54,7 @@ export const modernbert: ModelDescriptor = {
     const layerOf = (type: LayerType, layer: number): LayerSpec => {
       const isLocal = type === "sliding_attention";
       const positions = wholeRotary(config, "hidden_size", headDim, isLocal ? 1 : 0);
-      const mask = isLocal ? ({ kind: "band", size: window } as const) : ({ kind: "full" } as const);
+      const mask = isLocal ? ({ kind: "band", size: Math.floor(local / 2) } as const) : ({ kind: "full" } as const);
       return {
         attention: attention(attentionSizes, positions, { mask }),
         feedForward,

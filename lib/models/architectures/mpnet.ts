@@ -1,5 +1,4 @@
 import { everyLayer, type ModelDescriptor, stored } from "../descriptor.js";
-import { limits } from "../limits.js";
 import { distanceBuckets } from "../parts/buckets.js";
 import {
   embeddingPlaces,
@@ -11,6 +10,9 @@ import {
   trainingKeys,
 } from "../parts/encoder.js";
 import { chooseHead, robertaHeads } from "../parts/heads.js";
+
+/** What is farther away is in the last bucket of its side. */
+const maxDistance = 128;
 
 const tasks = encoderClasses("MPNet");
 
@@ -33,7 +35,9 @@ export const mpnet: ModelDescriptor = {
       ...{ hidden: 768, layers: 12, heads: 12, ffn: 3072, vocabulary: 30_527, positions: 512, tokenTypes: 0 },
       countsFromPadding: 1,
     });
-    const buckets = config.integer("relative_attention_num_buckets", { minimum: 4, maximum: limits.heads, unset: 32 });
+    // Buckets of one distance each are a quarter of them, which has to end before maxDistance does.
+    const range = { minimum: 4, maximum: 4 * maxDistance - 1, unset: 32 };
+    const buckets = config.integer("relative_attention_num_buckets", range);
     const head = chooseHead(config, task, sizes, robertaHeads(sizes.layerNorm));
     const layer = layerPlaces(sizes, {
       attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
@@ -41,7 +45,7 @@ export const mpnet: ModelDescriptor = {
       ...{ up: "intermediate.dense", down: "output.dense", outputNorm: "output.LayerNorm" },
     });
     return {
-      spec: encoderSpec("mpnet", sizes, encoderLayer(sizes, distanceBuckets(buckets, 128)), head),
+      spec: encoderSpec("mpnet", sizes, encoderLayer(sizes, distanceBuckets(buckets, maxDistance)), head),
       body: [
         ...embeddingPlaces(sizes),
         stored("positions.scores.weight", "encoder.relative_attention_bias.weight", [buckets, sizes.heads]),
