@@ -73,3 +73,11 @@ test("MPNet's buckets are as many as leave steps up to the largest distance", ()
   }
   refuses({ ...mpnet, relative_attention_num_buckets: 512 }, /relative_attention_num_buckets = 512/);
 });
+
+test("id2label is used where it says how many classes there are, and ignored elsewhere", () => {
+  const keysOf = (name: string) =>
+    describeModel({ ...common, model_type: "bert", architectures: [name], id2label: { 0: "a", 1: "b", 2: "c" } }).keys;
+  assert.ok(keysOf("BertForSequenceClassification").used.includes("id2label"));
+  assert.ok(keysOf("BertForTokenClassification").used.includes("id2label"));
+  assert.ok(keysOf("BertForMaskedLM").ignored.includes("id2label"));
+});

@@ -35,8 +35,8 @@ export interface DenseLayer {
 }
 
 /** Number of classes, as transformers counts them: `id2label` where there is one, else `num_labels`, else 2. */
-export function countLabels(config: ConfigReader): number {
-  const names = config.peek("id2label");
+function countLabels(config: ConfigReader): number {
+  const names = config.raw("id2label");
   if (isObject(names) && Object.keys(names).length > 0) return Object.keys(names).length;
   return config.integer("num_labels", { maximum: limits.vocabulary, nullable: true, unset: 2 });
 }
