@@ -7,7 +7,8 @@ import type { KeyReport, ModelDescriptor } from "./descriptor.js";
 
 /**
  * Keys that any config may have and that do not change what inference computes, by what they are for. Those of transformers are what
- * PreTrainedConfig and GenerationConfig of versions 4 and 5 write, and what older ones wrote.
+ * PreTrainedConfig and GenerationConfig of versions 4 and 5 write, and what older ones wrote. Some count in models that read them:
+ * tie_word_embeddings where there are scores of all tokens, use_sliding_window where there are windows.
  */
 export const bookkeepingKeys: ReadonlySet<string> = new Set(
   Object.values({
@@ -18,8 +19,8 @@ export const bookkeepingKeys: ReadonlySet<string> = new Set(
       _experts_implementation_internal _flash_attn_2_enabled _output_attentions _pre_quantization_dtype attn_implementation
       chunk_size_feed_forward dtype experts_implementation gradient_checkpointing is_decoder max_window_layers
       output_attentions output_hidden_states output_past return_dict return_dict_in_generate tf_legacy_loss
-      tie_encoder_decoder tie_last_hidden_states torch_dtype torchscript use_bfloat16 use_cache use_return_dict
-      use_sliding_window xla_device`,
+      tie_encoder_decoder tie_last_hidden_states tie_word_embeddings torch_dtype torchscript use_bfloat16 use_cache
+      use_return_dict use_sliding_window xla_device`,
     tokens: `bos_token_id decoder_start_token_id eos_token_id forced_bos_token_id forced_eos_token_id mask_token_id
       model_max_length pad_token_id prefix sep_token_id tokenizer_class unk_token_id`,
     classes: "id2label label2id num_labels problem_type task_specific_params",

@@ -4,7 +4,7 @@ import { openCheckpoint } from "../../dist/checkpoint/index.js";
 import { describeModel, resolveWeights } from "../../dist/models/index.js";
 import { encoderFolder, encoders, readEncoder } from "../support/encoders.js";
 import { relativeError } from "../support/fixtures.js";
-import { readConfig } from "./helpers.js";
+import { collectWarnings, readConfig } from "./helpers.js";
 import { ReferenceModel } from "./reference.js";
 
 // As golden.unit.test.ts, of models that make no text: the descriptors alone, computed in the plainest way.
@@ -13,7 +13,9 @@ describe("specs and views of encoders reproduce the outputs of transformers", ()
   for (const name of encoders) {
     test(name, async () => {
       const folder = encoderFolder(name);
-      const description = describeModel(readConfig(`${folder}/config.json`));
+      const { warnings, logger } = collectWarnings();
+      const description = describeModel(readConfig(`${folder}/config.json`), { logger });
+      assert.deepEqual(warnings, []);
       const resolved = resolveWeights(description, await openCheckpoint(folder));
       const model = new ReferenceModel(resolved.spec, resolved);
       const { prompts, tensors, task } = readEncoder(name);
