@@ -1,4 +1,5 @@
 import type { ExpertsFeedForward } from "../../dist/native/spec.js";
+import { sigmoid, softmax } from "./reference_math.js";
 
 // What a router chooses, and GPT-OSS's gate, in double precision: for reference.ts.
 
@@ -43,10 +44,6 @@ function largest(values: readonly number[], count: number): number[] {
   return order.slice(0, count);
 }
 
-export function sigmoid(x: number): number {
-  return 1 / (1 + Math.exp(-x));
-}
-
 /** A gate and the neuron beside it, both limited. */
 export function clampedGate(
   { limit, alpha }: NonNullable<ExpertsFeedForward["clamped"]>,
@@ -55,11 +52,4 @@ export function clampedGate(
 ): number {
   const gate = Math.min(value, limit);
   return gate * sigmoid(alpha * gate) * (Math.min(Math.max(beside, -limit), limit) + 1);
-}
-
-function softmax(scores: readonly number[]): number[] {
-  const most = Math.max(...scores);
-  const powers = scores.map((score) => Math.exp(score - most));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
 }
