@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 import { ShardspeedError } from "../../dist/base/errors.js";
 import { describeModel } from "../../dist/models/index.js";
 import { fixture, readJson } from "../support/fixtures.js";
-import { type Config, readConfig } from "./helpers.js";
+import { type Config, goldens, readConfig } from "./helpers.js";
 
 // Every field of every golden config.json: used, of no effect in the value that it has, ignorable, or refused. A field that has another
 // value must change what is described, or be refused, unless it is known not to matter: none is passed over in silence.
-
-const goldens = readdirSync(fixture("golden")).filter((name) => existsSync(fixture("golden", name, "config.json")));
 
 /** Of each model_type, what test/fixtures/models/config_fields.json says of its fields. */
 interface Fields {

@@ -1,10 +1,11 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "../../dist/base/logger.js";
 import type { Checkpoint, StorageDtype, TensorEntry } from "../../dist/checkpoint/types.js";
 import { modelInfo } from "../../dist/engine/model_info.js";
+import { describeModel } from "../../dist/models/index.js";
 import type { LayerSpec, ModelSpec } from "../../dist/native/spec.js";
-import { readJson } from "../support/fixtures.js";
+import { fixture, readJson } from "../support/fixtures.js";
 
 export type Config = Record<string, unknown>;
 
@@ -40,6 +41,15 @@ export const smallest = {
 
 export function readConfig(path: string): Config {
   return readJson<Config>(path);
+}
+
+/** Names of the golden models. */
+export const goldens = readdirSync(fixture("golden")).filter((name) =>
+  existsSync(fixture("golden", name, "config.json")),
+);
+
+export function describeGolden(name: string): ModelSpec {
+  return describeModel(readConfig(fixture("golden", name, "config.json"))).spec;
 }
 
 /** What is chosen in a spec, flat: of layers that differ a list with the value of each. */

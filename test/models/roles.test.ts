@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 import { largestTpSize } from "../../dist/loading/sharding.js";
 import { describeModel } from "../../dist/models/index.js";
@@ -10,11 +9,9 @@ import { loadNative } from "../../dist/native/load.js";
 import type { ModelSpec } from "../../dist/native/spec.js";
 import { fixture } from "../support/fixtures.js";
 import { refusedGoldens } from "../support/golden.js";
-import { type Config, isTied, readConfig } from "./helpers.js";
+import { type Config, goldens, isTied, readConfig } from "./helpers.js";
 
 // lib/models/roles.ts against what descriptors say of checkpoints, and against what C++ deals out to ranks.
-
-const goldens = readdirSync(fixture("golden")).filter((name) => existsSync(fixture("golden", name, "config.json")));
 
 function describeGolden(name: string, changes: Config = {}) {
   return describeModel({ ...readConfig(fixture("golden", name, "config.json")), ...changes });

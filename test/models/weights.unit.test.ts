@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 import { openCheckpoint } from "../../dist/checkpoint/index.js";
 import type { Checkpoint, StorageDtype } from "../../dist/checkpoint/types.js";
@@ -8,6 +7,7 @@ import { demoModel, fixture, hasCode, readFloatTensors } from "../support/fixtur
 import {
   type Config,
   collectWarnings,
+  goldens,
   isTied,
   makeCheckpoint,
   readConfig,
@@ -15,8 +15,6 @@ import {
   rename,
   smallest,
 } from "./helpers.js";
-
-const goldens = readdirSync(fixture("golden")).filter((name) => existsSync(fixture("golden", name, "config.json")));
 
 /** Names and shapes as the checkpoints of transformers have them, written down here apart from the descriptors. */
 const shapes: Record<keyof typeof smallest, Record<string, number[]>> = {
