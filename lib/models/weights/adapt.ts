@@ -1,4 +1,4 @@
-import type { Checkpoint } from "../../checkpoint/types.js";
+import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
 import type { ModelDescription } from "../descriptor.js";
 
 /**
@@ -15,16 +15,24 @@ export function adapt(
 
 function withPresentNames(checkpoint: Checkpoint, renames: ModelDescription["layout"]["renames"]): Checkpoint {
   const present = (name: string) => renames.reduce((now, [found, instead]) => now.replace(found, instead), name);
-  const olds = [...checkpoint.tensors.keys()].filter((name) => present(name) !== name);
-  if (olds.length === 0) return checkpoint;
+  const { tensors, pieces } = checkpoint;
   // A checkpoint that has a tensor under both names keeps the present one.
-  const moved = olds.filter((name) => !checkpoint.tensors.has(present(name)));
-  const move = <T>(entries: ReadonlyMap<string, T>) =>
-    new Map([...entries].map(([name, entry]) => [moved.includes(name) ? present(name) : name, entry] as const));
+  const moved = new Map(
+    [...tensors.keys()].map((name) => [name, present(name)] as const).filter(([, name]) => !tensors.has(name)),
+  );
+  if (moved.size === 0) return checkpoint;
+  const move = <T>(entries: ReadonlyMap<string, T>, rename: (value: T, name: string) => T) =>
+    new Map(
+      [...entries].map(([old, value]) => {
+        const name = moved.get(old);
+        return name === undefined ? ([old, value] as const) : ([name, rename(value, name)] as const);
+      }),
+    );
+  const named = (entry: TensorEntry, name: string) => ({ ...entry, name });
   return {
     ...checkpoint,
-    tensors: move(checkpoint.tensors),
-    ...(checkpoint.pieces ? { pieces: move(checkpoint.pieces) } : {}),
+    tensors: move(tensors, named),
+    ...(pieces ? { pieces: move(pieces, (own, name) => own.map((entry) => named(entry, name))) } : {}),
   };
 }
 
