@@ -69,8 +69,16 @@ const projections = [`${at}.q_proj`, `${at}.k_proj`, `${at}.v_proj`, `${at}.out_
 function readLocals(config: ConfigReader, layers: number): boolean[] {
   const runs = config.raw("attention_types") ?? [[["global", "local"], 12]];
   const key = config.has("attention_layers") ? "attention_layers" : "attention_types";
-  const repeated = (run: unknown) =>
-    Array.isArray(run) && Array.isArray(run[0]) && run[1] <= layers ? Array<unknown>(run[1]).fill(run[0]).flat() : [];
+  const repeated = (run: unknown): unknown[] => {
+    const [names, times]: unknown[] = Array.isArray(run) ? run : [];
+    const fits =
+      Array.isArray(names) && Number.isInteger(times) && (times as number) >= 0 && (times as number) <= layers;
+    return fits
+      ? Array(times as number)
+          .fill(names)
+          .flat()
+      : [];
+  };
   const found = key === "attention_layers" ? config.raw(key) : Array.isArray(runs) && runs.flatMap(repeated);
   const names = Array.isArray(found) ? found.filter((name) => name === "global" || name === "local") : [];
   if (names.length !== layers || names.length !== (found as unknown[]).length)
