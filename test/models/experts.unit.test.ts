@@ -98,6 +98,7 @@ describe("settings of experts", () => {
     ["mixtral", { num_experts_per_tok: 5 }, /num_experts_per_tok = 5, expected an integer from 1 to 4/],
     ["mixtral", { num_experts: 5 }, /num_experts = 5, expected 4, as num_local_experts/],
     ["mixtral", { num_local_experts: 0 }, /num_local_experts = 0, expected an integer from 1 to 4096/],
+    ["mixtral", { num_local_experts: 4096, num_hidden_layers: 65 }, /num_local_experts = 4096.* 262144 .* 65 layers/],
     ["phimoe", { num_experts_per_tok: 1 }, /num_experts_per_tok = 1, expected 2/],
     ["qwen2_moe", { mlp_only_layers: "all" }, /mlp_only_layers = "all"/],
     ["qwen3_moe", { decoder_sparse_step: 0 }, /decoder_sparse_step = 0/],

@@ -115,6 +115,10 @@ function readCount(config: ConfigReader): number {
   for (const other of others) {
     if (config.raw(other) !== count) throw config.wrong(other, `${count}, as ${key}, which is the same setting`);
   }
+  const layers = config.integer("num_hidden_layers", { maximum: limits.layers });
+  if (count * layers > limits.allExperts) {
+    throw config.wrong(key, `at most ${limits.allExperts} experts in all of ${layers} layers`);
+  }
   return count;
 }
 
