@@ -2,6 +2,7 @@ import type { ConfigReader } from "../config.js";
 import { limits } from "../limits.js";
 import { llamaLike, noBias } from "../llama_like.js";
 import { readWindow } from "../parts/layer_types.js";
+import { ropeSection } from "../parts/rope.js";
 
 /** Ministral 3, as transformers/models/ministral3 computes it. */
 export const ministral3 = llamaLike({
@@ -24,7 +25,7 @@ export const ministral3 = llamaLike({
 });
 
 function readTemperature(config: ConfigReader) {
-  const section = config.section("rope_scaling") ?? config.section("rope_parameters");
+  const section = ropeSection(config);
   if (!section) throw config.wrong("rope_parameters", "rope parameters with llama_4_scaling_beta");
   const scale = section.number("llama_4_scaling_beta", {});
   const period = section.integer("original_max_position_embeddings", { maximum: limits.positions });

@@ -3,7 +3,7 @@ import { type DecoderSizes, llamaLike } from "../llama_like.js";
 import { mixtralExperts, readMixture, routerTrainingKeys } from "../parts/experts.js";
 import { readWindow } from "../parts/layer_types.js";
 import { readNorm } from "../parts/norms.js";
-import { readRope } from "../parts/rope.js";
+import { readRope, scaledRopeSection } from "../parts/rope.js";
 
 /** Phi-3.5-MoE (Abdin et al. 2024, arXiv:2404.14219), as transformers/models/phimoe computes it. */
 export const phimoe = llamaLike({
@@ -45,9 +45,8 @@ export const phimoe = llamaLike({
  */
 function readScaledRope(config: ConfigReader, sizes: DecoderSizes) {
   const rope = readRope(config, sizes);
-  const parameters = config.section("rope_scaling") ?? config.section("rope_parameters");
-  const type = parameters?.peek("rope_type") ?? parameters?.peek("type") ?? "default";
-  if (!parameters || type === "default") return rope;
+  const parameters = scaledRopeSection(config);
+  if (!parameters) return rope;
   const short = parameters.number("short_mscale", { above: 0 });
   const amplitude = parameters.number("long_mscale", { above: 0 });
   const { rotary } = rope;

@@ -5,7 +5,7 @@ import { limits } from "../limits.js";
 import { type DecoderSizes, type LlamaLike, llamaLike, noBias, readFeedForward } from "../llama_like.js";
 import { narrow, unflatten } from "../weights/views.js";
 import { commonExperts, gatedNames, readMixture, routerTrainingKeys } from "./experts.js";
-import { readRope } from "./rope.js";
+import { readRope, scaledRopeSection } from "./rope.js";
 
 /** What routers of DeepSeek's models differ in; `best`: of how many scores the score of a group is the sum, absent without groups. */
 type Router = Omit<RouterSpec, "normalise" | "groups"> & { normalise?: boolean; best?: number };
@@ -77,9 +77,8 @@ function readLatentHeads(config: ConfigReader, { heads, kvHeads }: DecoderSizes)
 
 /** YaRN's correction of the scale of scores: mscale_all_dim. */
 function scaleOfYarn(config: ConfigReader): number {
-  const parameters = config.section("rope_scaling") ?? config.section("rope_parameters");
-  const type = parameters?.peek("rope_type") ?? parameters?.peek("type") ?? "default";
-  if (!parameters || type === "default") return 1;
+  const parameters = scaledRopeSection(config);
+  if (!parameters) return 1;
   const weight = parameters.number("mscale_all_dim", { minimum: 0, nullable: true, unset: 0 });
   if (weight === 0) return 1;
   const factor = parameters.number("factor", { above: 0 });

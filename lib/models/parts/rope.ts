@@ -30,13 +30,24 @@ export interface ReadRope extends Rope {
   dims: number;
 }
 
+/** The one set of rope parameters that config.json has: `rope_scaling` comes first, as in the reference. */
+export function ropeSection(config: ConfigReader): ConfigReader | undefined {
+  return config.section("rope_scaling") ?? config.section("rope_parameters");
+}
+
+/** The same, where its type is another than the default. */
+export function scaledRopeSection(config: ConfigReader): ConfigReader | undefined {
+  const parameters = ropeSection(config);
+  const type = parameters?.peek("rope_type") ?? parameters?.peek("type") ?? "default";
+  return type === "default" ? undefined : parameters;
+}
+
 /**
  * Rotary positions from config.json, in the form of transformers 5 (`rope_parameters`) or 4 (`rope_theta` at the top,
- * `rope_scaling` with `rope_type` or `type`). `rope_scaling` comes first where both are there, as in the reference.
+ * `rope_scaling` with `rope_type` or `type`).
  */
 export function readRope(config: ConfigReader, sizes: RopeSizes, options: RopeOptions = {}): ReadRope {
-  const parameters =
-    config.section("rope_scaling") ?? config.section("rope_parameters") ?? ConfigReader.empty("rope_parameters");
+  const parameters = ropeSection(config) ?? ConfigReader.empty("rope_parameters");
   for (const key of parameters.keys()) {
     const value = parameters.peek(key);
     if (isObject(value)) {
