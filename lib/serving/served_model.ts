@@ -80,3 +80,14 @@ export interface HandlerAnswer {
   message: string;
   response: RequestResponse;
 }
+
+/** The models of a server. */
+export interface ModelDirectory {
+  /**
+   * @param version Default: the model's default version.
+   * @throws ServingError model_not_found, version_not_found.
+   */
+  find(name: string, version?: string): ServedModel;
+  /** The default version of each model, by name. */
+  list(): ServedModel[];
+}
