@@ -120,7 +120,9 @@ export async function* runSequence(
     session.cancel(id);
     inbox.onFailure(error);
   });
-  const texts = tokenizer ? new TextStream(tokenizer, { stop: options.stop, prompt: request.tokens }) : undefined;
+  const { stop, keepSpecialTokens } = options;
+  const shown = { stop, skipSpecialTokens: !keepSpecialTokens, prompt: request.tokens };
+  const texts = tokenizer ? new TextStream(tokenizer, shown) : undefined;
   const describe = options.logprobs === undefined ? undefined : describeTokens(tokenizer);
   let newTokens = 0;
   let lastId: number | undefined;

@@ -37,6 +37,8 @@ export interface GenerationOptions {
   stopTokenIds?: readonly number[];
   /** Do not stop at the model's end-of-sequence tokens. Default false. */
   ignoreEos?: boolean;
+  /** Leave special tokens in the text, such as the tags of a tool call. Default false. */
+  keepSpecialTokens?: boolean;
   /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
   /**
@@ -60,6 +62,7 @@ export interface ResolvedGenerationOptions extends SamplingParameters {
   stop: string[];
   /** The caller's stop tokens and, unless ignoreEos, the model's end-of-sequence tokens, without duplicates. */
   stopTokenIds: number[];
+  keepSpecialTokens: boolean;
   /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
   logprobs: number | undefined;
   signal: AbortSignal | undefined;
@@ -140,6 +143,7 @@ export const generationOptions: Readonly<
   stop: other("texts", "text", "stop before this text, which is not written; may be given several times"),
   stopTokenIds: other("tokenIds", "`1,2,3`", "stop at these tokens too, besides the model's own"),
   ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens"),
+  keepSpecialTokens: other("flag", "", "leave special tokens in the text"),
   logprobs: other(
     "logprobs",
     `integer from 0 to ${mostLogprobs}`,
@@ -218,6 +222,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     seed: readSeed(reader.get("seed")),
     stop: readStop(reader.get("stop"), "stop"),
     stopTokenIds: [...new Set(stopTokenIds)],
+    keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
     logprobs: readLogprobs(reader.get("logprobs")),
     signal: reader.signal("signal"),
   };

@@ -3,6 +3,10 @@ import path from "node:path";
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { nearestKey } from "../base/nearest.js";
 import { isObject } from "../base/objects.js";
+import type { Engine } from "../engine/engine.js";
+import { initInference } from "../loading/init.js";
+import type { InitOptions } from "../loading/options.js";
+import type { InitEngine } from "./ds_engine.js";
 import { loadHandler, moduleEndings, shippedHandlers, splitSpec } from "./load_handler.js";
 import type { HandlerFunction, HandlerObject } from "./service.js";
 import { findShippedName, shippedHandlerNames } from "./shipped_names.js";
@@ -26,12 +30,21 @@ export interface HandlerSource {
  * @throws ShardspeedError ERR_HANDLER, with the configuration that is needed.
  */
 export async function resolveHandler(source: HandlerSource): Promise<HandlerObject | HandlerFunction> {
+  return makeHandler(source, {});
+}
+
+/** As resolveHandler(). @param engineOptions What a shipped handler opens its engine with, before what the model's files say. */
+export async function makeHandler(
+  source: HandlerSource,
+  engineOptions: InitOptions,
+): Promise<HandlerObject | HandlerFunction> {
   const found = await findHandler(source);
-  return "module" in found ? loadHandler(found.module, source.modelDir) : new found.shipped();
+  if ("module" in found) return loadHandler(found.module, source.modelDir);
+  return new found.shipped((model, options) => initInference(model, { ...options, ...engineOptions }));
 }
 
 /** A handler that comes with the package, or a module in the model's folder: `file`, or `file:name`. */
-type FoundHandler = { shipped: new () => HandlerObject } | { module: string };
+type FoundHandler = { shipped: new (init?: InitEngine<Engine>) => HandlerObject } | { module: string };
 
 /**
  * What resolveHandler() would make, found without running any of the model's code.

@@ -6,9 +6,11 @@ import { invalidArgument } from "../base/errors.js";
 import { type Logger, readLogger } from "../base/logger.js";
 import { isObject } from "../base/objects.js";
 import { OptionReader } from "../base/option_reader.js";
+import { Engine } from "../engine/engine.js";
 import { Context } from "../handler/context.js";
-import { resolveHandler } from "../handler/resolve_handler.js";
-import { HandlerService } from "../handler/service.js";
+import { makeHandler } from "../handler/resolve_handler.js";
+import { type HandlerFunction, type HandlerObject, HandlerService } from "../handler/service.js";
+import type { InitOptions } from "../loading/options.js";
 import { effectiveSettings, type ModelConfigYaml, overlaySettings, type Settings } from "../torchserve_config/index.js";
 import { type ModelFiles, openModelFiles, withoutTemporaryFolder } from "./model_files.js";
 
@@ -22,6 +24,11 @@ export interface OpenModelOptions {
   settings?: Settings;
   /** Replacements of Python handlers, as in resolveHandler(). */
   handlerMap?: Readonly<Record<string, string>>;
+  /**
+   * Options of initInference() with which a shipped handler opens its engine, before what the model's files say. Other handlers open theirs
+   * themselves. Default {}.
+   */
+  engineOptions?: Omit<InitOptions, "signal" | "logger">;
   /** Number of the first GPU, for the context of the handler. Default null. */
   gpuId?: number | null;
   /** As in openArchive(). */
@@ -50,6 +57,8 @@ export interface OpenModel extends AsyncDisposable {
   readonly context: Context;
   /** Runs batches. */
   readonly service: HandlerService;
+  /** The engine of a shipped handler, or of another that has it as its property `engine`; undefined where there is none. */
+  readonly engine: Engine | undefined;
   /** Waits for pending batches, ends the handler, and removes unpacked files. May be called again. */
   dispose(): Promise<void>;
 }
@@ -59,6 +68,7 @@ const optionNames = [
   "modelConfigYaml",
   "settings",
   "handlerMap",
+  "engineOptions",
   "gpuId",
   "extractLimits",
   "onProgress",
@@ -74,7 +84,7 @@ const optionNames = [
  * initialize(). Everything is then freed.
  */
 export async function openModel(location: string, options?: OpenModelOptions): Promise<OpenModel> {
-  const { modelName, modelConfigYaml, settings, handlerMap, gpuId, logger, signal, ...archiveOptions } =
+  const { modelName, modelConfigYaml, settings, handlerMap, engineOptions, gpuId, logger, signal, ...archiveOptions } =
     readOptions(options);
   // Wrong ones are said before anything is unpacked.
   effectiveSettings({ options: settings });
@@ -86,7 +96,7 @@ export async function openModel(location: string, options?: OpenModelOptions): P
     logger,
   });
   const { archive, yaml } = files;
-  let service: HandlerService | undefined;
+  let started: Started;
   let counted: ModelConfigYaml;
   try {
     counted = effectiveSettings({ options: settings, yaml: yaml?.parsed });
@@ -100,12 +110,12 @@ export async function openModel(location: string, options?: OpenModelOptions): P
       logger: options?.logger, // as it is: handlers may know more of its methods
       signal,
     });
-    service = await startService(files, context, counted);
+    started = await startService(files, context, counted, engineOptions ?? {});
   } catch (error) {
     await archive.close();
     throw withoutTemporaryFolder(error, archive, location);
   }
-  return toOpenModel(files, service, counted);
+  return toOpenModel(files, started, counted);
 }
 
 function readOptions(options: unknown) {
@@ -115,7 +125,7 @@ function readOptions(options: unknown) {
     if (value !== undefined && (typeof value !== "string" || value === ""))
       throw invalidArgument(name, "a string that is not empty", value);
   }
-  for (const name of ["settings", "handlerMap"]) {
+  for (const name of ["settings", "handlerMap", "engineOptions"]) {
     const value = reader.get(name);
     if (value !== undefined && !isObject(value)) throw invalidArgument(name, "an object", value);
   }
@@ -123,22 +133,34 @@ function readOptions(options: unknown) {
   return { ...given, signal: reader.signal("signal"), logger: readLogger(reader.get("logger")) };
 }
 
+interface Started {
+  service: HandlerService;
+  handler: HandlerObject | HandlerFunction;
+}
+
 /** Where the handler cannot be started, what it holds by then is given back. */
-async function startService(files: ModelFiles, context: Context, settings: ModelConfigYaml): Promise<HandlerService> {
+async function startService(
+  files: ModelFiles,
+  context: Context,
+  settings: ModelConfigYaml,
+  engineOptions: InitOptions,
+): Promise<Started> {
   const source = { ...files.handlerSource, yaml: context.modelYamlConfig };
-  const service = new HandlerService(await resolveHandler(source), context, { overlaps: settings.continuousBatching });
+  const handler = await makeHandler(source, engineOptions);
+  const service = new HandlerService(handler, context, { overlaps: settings.continuousBatching });
   try {
     await service.initialize();
     // A handler that does not look at the signal is ended when it is done.
     throwIfAborted(context.signal, `The opening of ${context.modelName}`);
-    return service;
+    return { service, handler };
   } catch (error) {
     await service.dispose().catch(() => {}); // it was not whole
     throw error;
   }
 }
 
-function toOpenModel({ archive }: ModelFiles, service: HandlerService, settings: ModelConfigYaml): OpenModel {
+function toOpenModel({ archive }: ModelFiles, { service, handler }: Started, settings: ModelConfigYaml): OpenModel {
+  const { engine } = handler as { engine?: unknown };
   let disposed: Promise<void> | undefined;
   const dispose = () => {
     disposed ??= service.dispose().finally(() => archive.close());
@@ -152,6 +174,7 @@ function toOpenModel({ archive }: ModelFiles, service: HandlerService, settings:
     settings,
     context: service.context,
     service,
+    engine: engine instanceof Engine ? engine : undefined,
     dispose,
     [Symbol.asyncDispose]: dispose,
   };

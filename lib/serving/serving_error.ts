@@ -7,6 +7,8 @@ export const servingStatuses = {
   queue_timeout: 503,
   request_timeout: 504,
   worker_died: 500,
+  /** More than there is room for at any time. */
+  too_many_sequences: 400,
   model_not_found: 404,
   version_not_found: 404,
 } as const;

@@ -61,6 +61,7 @@ describe("generation options", () => {
       frequencyPenalty: 0,
       stop: [],
       stopTokenIds: [],
+      keepSpecialTokens: false,
       logprobs: undefined,
       signal: undefined,
     });

@@ -1,0 +1,277 @@
+import type { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import type { IntermediateResponse } from "../handler/response.js";
+import type { LoadProgress } from "../loading/options.js";
+import { BatchLane, type HandlerJob } from "./batch_lane.js";
+import { CallLane } from "./call_lane.js";
+import { type Replica, Replicas } from "./replicas.js";
+import type { HandlerAnswer, HandlerCall, Reservation, ServedModel } from "./served_model.js";
+import { ServingError } from "./serving_error.js";
+import type { EngineCallName, EngineCalls, EngineDescription } from "./worker/calls.js";
+import type { WorkerDescription, WorkerPulse } from "./worker/protocol.js";
+import type { WorkerStart } from "./worker/worker.js";
+
+/** How a model version is served. */
+export interface PoolSettings {
+  /** Requests of a handler in a batch. */
+  batchSize: number;
+  maxBatchDelayMs: number;
+  /** Until the answer, or the next part of it. */
+  responseTimeoutMs: number;
+  /** Requests of a handler that may wait. */
+  jobQueueSize: number;
+  /** Milliseconds after which a waiting request is given up; 0: never. */
+  queueTimeoutMs: number;
+  /** Take a request only where a worker is idle. */
+  useJobTicket: boolean;
+  /** Requests of a handler are handed on at once, and overlap. */
+  overlaps: boolean;
+  /** Requests that a worker works on at a time, where they overlap. */
+  maxConcurrentRequests: number;
+  /** Sequences for the engine that may wait. */
+  maxQueuedSequences: number;
+  /** Milliseconds that a call of the engine may take; 0: any. */
+  requestTimeoutMs: number;
+  maxRetryTimeoutS: number;
+}
+
+/** Who wants to know what becomes of requests and workers. */
+export interface PoolObserver {
+  workerReady?(replica: Replica): void;
+  workerDied?(replica: Replica, error: ShardspeedError): void;
+  workerPulse?(replica: Replica, pulse: WorkerPulse): void;
+  callFinished?(outcome: CallOutcome): void;
+  handlerRequestFinished?(outcome: HandlerOutcome): void;
+  rejected?(error: ServingError): void;
+}
+
+/** How a call of the engine went. */
+export interface CallOutcome {
+  name: EngineCallName;
+  reservation: Reservation;
+  /** undefined: it succeeded. */
+  error: Error | undefined;
+  argument: unknown;
+  result: unknown;
+  finishReason: string | undefined;
+  newTokens: number;
+  promptTokens: number | undefined;
+  /** performance.now() of each part with tokens, and how many tokens it had. */
+  steps: { at: number; tokens: number }[];
+}
+
+/** How a request of a handler went. */
+export interface HandlerOutcome {
+  status: number;
+  queuedMs: number;
+  totalMs: number;
+}
+
+export interface PoolOptions {
+  name: string;
+  version: string;
+  location: string;
+  settings: PoolSettings;
+  start(index: number): WorkerStart;
+  logger: Logger;
+  observer: PoolObserver;
+}
+
+/** A model version with its workers and queues. */
+export class ModelPool implements ServedModel {
+  readonly name: string;
+  readonly version: string;
+  readonly location: string;
+  readonly created = Math.floor(Date.now() / 1000);
+  readonly settings: PoolSettings;
+  readonly replicas: Replicas;
+  engine: EngineDescription | undefined;
+  /** Of the worker that loads. */
+  progress: LoadProgress | undefined;
+  readonly #observer: PoolObserver;
+  readonly #batches: BatchLane;
+  readonly #calls: CallLane;
+  #wasReady = false;
+  #draining = false;
+
+  constructor({ name, version, location, settings, start, logger, observer }: PoolOptions) {
+    this.name = name;
+    this.version = version;
+    this.location = location;
+    this.settings = settings;
+    this.#observer = observer;
+    this.replicas = new Replicas({
+      start,
+      maxRetryTimeoutS: settings.maxRetryTimeoutS,
+      logger,
+      onChange: () => this.#dispatch(),
+      onReady: (replica, description) => this.#onReady(replica, description),
+      onDeath: (replica, error) => observer.workerDied?.(replica, error),
+    });
+    this.#batches = new BatchLane(settings, () => this.replicas.ready);
+    this.#calls = new CallLane(settings, () => this.replicas.ready);
+  }
+
+  get state(): "loading" | "ready" | "failed" {
+    if (this.replicas.ready.length > 0) return "ready";
+    return this.replicas.hasHope ? "loading" : "failed";
+  }
+
+  /** Requests of the handler that wait. */
+  get waitingRequests(): number {
+    return this.#batches.waiting;
+  }
+
+  /** Sequences for the engine that wait for a worker. */
+  get waitingSequences(): number {
+    return this.#calls.waiting;
+  }
+
+  /** What is queued or worked on. */
+  get pending(): number {
+    return this.#batches.pending + this.#calls.pending;
+  }
+
+  /** No new request is taken from now on. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  reserve(count = 1): Reservation {
+    try {
+      this.#checkOpen();
+      if (!this.#wasReady && this.state === "loading")
+        throw new ServingError("model_loading", `The model ${this.name} is being loaded.`, { retryAfterS: 2 });
+      return this.#calls.reserve(count);
+    } catch (error) {
+      if (error instanceof ServingError) this.#observer.rejected?.(error);
+      throw error;
+    }
+  }
+
+  async call<Name extends EngineCallName>(
+    name: Name,
+    argument: EngineCalls[Name]["argument"],
+    options: {
+      reservation: Reservation;
+      signal: AbortSignal;
+      onPart?: (parts: EngineCalls[Name]["part"][]) => void;
+    },
+  ): Promise<EngineCalls[Name]["result"]> {
+    const { reservation, signal, onPart } = options;
+    const seen: Pick<CallOutcome, "newTokens" | "promptTokens" | "finishReason" | "steps"> = {
+      newTokens: 0,
+      promptTokens: undefined,
+      finishReason: undefined,
+      steps: [],
+    };
+    const finish = (error: Error | undefined, result: unknown) => {
+      reservation.timeline.endedAt = performance.now();
+      this.#observer.callFinished?.({ name, reservation, error, argument, result, ...seen });
+    };
+    try {
+      const result = await this.#calls.run(name, argument, {
+        reservation,
+        signal,
+        onParts: (parts) => {
+          look(parts, reservation, seen);
+          onPart?.(parts as EngineCalls[Name]["part"][]);
+        },
+      });
+      finish(undefined, result);
+      return result as EngineCalls[Name]["result"];
+    } catch (error) {
+      finish(error as Error, undefined);
+      throw error;
+    }
+  }
+
+  async predict(
+    request: HandlerCall,
+    options: { signal: AbortSignal; onPart?: (part: IntermediateResponse) => void },
+  ): Promise<HandlerAnswer> {
+    const receivedAt = performance.now();
+    let job: HandlerJob | undefined;
+    const finish = (status: number) => {
+      const now = performance.now();
+      const queuedMs = (job?.dispatchedAt ?? now) - receivedAt;
+      this.#observer.handlerRequestFinished?.({ status, queuedMs, totalMs: now - receivedAt });
+    };
+    try {
+      this.#checkOpen();
+      job = this.#batches.add(request, options);
+      const answer = await job.done;
+      finish(answer.code === 200 ? answer.response.status : answer.code);
+      return answer;
+    } catch (error) {
+      if (error instanceof ServingError && job === undefined) this.#observer.rejected?.(error);
+      finish(error instanceof ServingError ? error.status : 500);
+      throw error;
+    }
+  }
+
+  async dispose(graceMs?: number): Promise<void> {
+    this.drain();
+    await this.replicas.dispose(graceMs);
+    const gone = new ServingError("no_worker", `The model ${this.name} has been unregistered.`);
+    this.#batches.failAll(gone);
+    this.#calls.failAll(gone);
+  }
+
+  #checkOpen(): void {
+    if (this.#draining)
+      throw new ServingError("shutting_down", "The server is shutting down.", { retryAfterS: 5, final: true });
+    if (!this.replicas.hasHope)
+      throw new ServingError(
+        "no_worker",
+        `Model "${this.name}" has no worker to serve inference request. Please use scale workers API to add workers. ` +
+          "If this is a sequence inference, please check if it is closed, or expired; or exceeds maxSequenceJobQueueSize",
+      );
+  }
+
+  #onReady(replica: Replica, description: WorkerDescription): void {
+    this.#wasReady = true;
+    this.progress = undefined;
+    this.engine = description.engine ?? this.engine;
+    if (replica.worker !== undefined) replica.worker.onPulse = (pulse) => this.#observer.workerPulse?.(replica, pulse);
+    this.#observer.workerReady?.(replica);
+  }
+
+  #dispatch(): void {
+    for (const { worker } of this.replicas.all)
+      if (worker !== undefined && !this.#wasReady)
+        worker.onProgress = (progress) => {
+          this.progress = progress;
+        };
+    if (!this.replicas.hasHope) {
+      const gone = new ServingError("no_worker", `Model "${this.name}" has no worker any more.`);
+      this.#batches.failAll(gone);
+      this.#calls.failAll(gone);
+      return;
+    }
+    this.#batches.dispatch();
+    this.#calls.dispatch();
+  }
+}
+
+/** Notes when tokens came, and how the generation ended. */
+function look(
+  parts: readonly unknown[],
+  { timeline }: Reservation,
+  seen: Pick<CallOutcome, "newTokens" | "promptTokens" | "finishReason" | "steps">,
+): void {
+  const at = performance.now();
+  let tokens = 0;
+  for (const part of parts as EngineCalls["generate"]["part"][]) {
+    if ("start" in part) {
+      seen.promptTokens = (seen.promptTokens ?? 0) + part.start.promptTokens;
+    } else {
+      tokens += part.chunk.ids.length;
+      seen.finishReason = part.chunk.finishReason ?? seen.finishReason;
+    }
+  }
+  if (tokens === 0) return;
+  timeline.firstPartAt ??= at;
+  seen.newTokens += tokens;
+  seen.steps.push({ at, tokens });
+}

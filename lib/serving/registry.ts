@@ -1,0 +1,275 @@
+import { ShardspeedError } from "../base/errors.js";
+import type { Logger } from "../base/logger.js";
+import { effectiveSettings, type ModelConfigYaml, type Settings } from "../torchserve_config/index.js";
+import { openModelFiles } from "./model_files.js";
+import { ModelPool, type PoolObserver } from "./model_pool.js";
+import type { ModelDirectory } from "./served_model.js";
+import { ServingError } from "./serving_error.js";
+import type { WorkerPlan } from "./worker/protocol.js";
+
+/** What a server sets for all its models. */
+export interface RegistryOptions {
+  /** By the names of model-config.yaml: what counts where neither a request nor the model's own file says it. */
+  server: Settings;
+  /** Requests that a worker works on at a time, where they overlap. */
+  maxConcurrentRequests: number;
+  /** Sequences that may wait for the engine. */
+  maxQueuedSequences: number;
+  /** 0: any time. */
+  requestTimeoutMs: number;
+  handlerMap: Readonly<Record<string, string>>;
+  engineOptions: WorkerPlan["engineOptions"];
+  logger: Logger;
+  observe(model: { name: string; version: string }): PoolObserver;
+}
+
+/** A model to be served. */
+export interface Registration {
+  /** Archive or folder: an absolute path. */
+  location: string;
+  /** Under which it is known in lists. Default: location. */
+  url?: string;
+  /** Default: that of its manifest. */
+  name?: string;
+  /** Default: that of its manifest. */
+  version?: string;
+  /** Before what its model-config.yaml says, by names of that. */
+  settings?: Settings;
+  handlerMap?: Readonly<Record<string, string>>;
+  modelConfigYaml?: string;
+  /** Name of a handler in place of its own. */
+  handler?: string;
+}
+
+/** A version of a model and what it is served with. */
+export interface RegisteredModel {
+  readonly pool: ModelPool;
+  readonly url: string;
+  readonly settings: ModelConfigYaml;
+  /** Workers that are kept, and at most. */
+  minWorkers: number;
+  maxWorkers: number;
+  readonly runtime: string;
+}
+
+/** What the files of a model say. */
+interface ReadModel {
+  name: string;
+  version: string;
+  settings: ModelConfigYaml;
+  runtime: string;
+  handler: string;
+}
+
+interface Versions {
+  defaultVersion: string;
+  byVersion: Map<string, RegisteredModel>;
+}
+
+/** The models of a server, each with its versions, of which one is the default. */
+export class ModelRegistry implements ModelDirectory {
+  readonly #options: RegistryOptions;
+  readonly #models = new Map<string, Versions>();
+  #draining = false;
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  find(name: string, version?: string): ModelPool {
+    return this.get(name, version).pool;
+  }
+
+  list(): ModelPool[] {
+    return this.defaults().map(({ pool }) => pool);
+  }
+
+  /** @throws ServingError model_not_found, version_not_found. */
+  get(name: string, version?: string): RegisteredModel {
+    const versions = this.#models.get(name);
+    if (versions === undefined) throw new ServingError("model_not_found", `Model not found: ${name}`);
+    const found = versions.byVersion.get(version ?? versions.defaultVersion);
+    if (found === undefined)
+      throw new ServingError("version_not_found", `Model version: ${version} does not exist for model: ${name}`);
+    return found;
+  }
+
+  /** All versions of a model, the default one first. @throws ServingError model_not_found. */
+  versions(name: string): RegisteredModel[] {
+    const first = this.get(name);
+    const { byVersion } = this.#models.get(name) as Versions;
+    return [first, ...[...byVersion.values()].filter((one) => one !== first)];
+  }
+
+  /** The default version of each model, by name. */
+  defaults(): RegisteredModel[] {
+    const names = [...this.#models.keys()].sort();
+    return names.map((name) => this.get(name));
+  }
+
+  /** Every version of every model. */
+  all(): RegisteredModel[] {
+    return [...this.#models.values()].flatMap(({ byVersion }) => [...byVersion.values()]);
+  }
+
+  /**
+   * Makes a model known, without workers.
+   *
+   * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_INVALID_ARGUMENT; AlreadyRegistered.
+   */
+  async register(registration: Registration): Promise<RegisteredModel> {
+    const { location, url = location } = registration;
+    const read = await this.#read(registration);
+    const { name, version, settings, runtime } = read;
+    const versions = this.#models.get(name);
+    if (versions?.byVersion.has(version)) throw new AlreadyRegistered(name, version);
+    if (this.#draining) throw new ServingError("shutting_down", "The server is shutting down.", { final: true });
+    const pool = this.#makePool(registration, read);
+    const { minWorkers, maxWorkers } = settings;
+    const registered: RegisteredModel = { pool, url, settings, minWorkers, maxWorkers, runtime };
+    if (versions === undefined)
+      this.#models.set(name, { defaultVersion: version, byVersion: new Map([[version, registered]]) });
+    else versions.byVersion.set(version, registered);
+    return registered;
+  }
+
+  /** @throws ServingError model_not_found, version_not_found. */
+  setDefault(name: string, version: string): void {
+    this.get(name, version);
+    (this.#models.get(name) as Versions).defaultVersion = version;
+  }
+
+  /**
+   * Forgets a version and ends its workers, which first do what they have begun.
+   *
+   * @throws ServingError model_not_found, version_not_found; DefaultVersionInUse where others would be left without one.
+   */
+  async unregister(name: string, version: string | undefined, graceMs: number): Promise<void> {
+    const registered = this.get(name, version);
+    const versions = this.#models.get(name) as Versions;
+    const { version: own } = registered.pool;
+    if (own === versions.defaultVersion && versions.byVersion.size > 1) throw new DefaultVersionInUse(name, own);
+    versions.byVersion.delete(own);
+    if (versions.byVersion.size === 0) this.#models.delete(name);
+    await registered.pool.dispose(graceMs);
+  }
+
+  /** Takes no more requests. */
+  drain(): void {
+    this.#draining = true;
+    for (const { pool } of this.all()) pool.drain();
+  }
+
+  /** Requests that are queued or worked on. */
+  get pending(): number {
+    return this.all().reduce((sum, { pool }) => sum + pool.pending, 0);
+  }
+
+  async dispose(graceMs: number): Promise<void> {
+    this.drain();
+    await Promise.all(this.all().map(({ pool }) => pool.dispose(graceMs)));
+  }
+
+  /** Ends all workers at once. */
+  kill(): void {
+    for (const { pool } of this.all()) pool.replicas.kill();
+  }
+
+  /** What the model's files say, without running any of its code. */
+  async #read(registration: Registration): Promise<ReadModel> {
+    const { location, settings: options = {}, modelConfigYaml, handlerMap } = registration;
+    const { archive, yaml } = await openModelFiles(location, {
+      modelConfigYaml,
+      handlerMap: { ...this.#options.handlerMap, ...handlerMap },
+      logger: this.#options.logger,
+    });
+    try {
+      const settings = effectiveSettings({ options, yaml: yaml?.parsed, server: this.#options.server });
+      return {
+        name: registration.name ?? archive.modelName,
+        version: registration.version ?? archive.version,
+        settings,
+        runtime: archive.manifest.runtime,
+        handler: archive.handler,
+      };
+    } finally {
+      await archive.close();
+    }
+  }
+
+  #makePool(registration: Registration, { name, version, settings, handler }: ReadModel): ModelPool {
+    const { location, settings: options = {}, modelConfigYaml } = registration;
+    const { engineOptions, logger, maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
+    const handlerMap = { ...this.#options.handlerMap, ...registration.handlerMap };
+    if (registration.handler !== undefined) handlerMap[handler] = registration.handler;
+    const processes = settings.torchrun["nproc-per-node"];
+    const label = (message: string) => `${name}: ${message}`;
+    const own: Logger = {
+      debug: (message) => logger.debug(label(message)),
+      info: (message) => logger.info(label(message)),
+      warn: (message) => logger.warn(label(message)),
+      error: (message) => logger.error(label(message)),
+    };
+    return new ModelPool({
+      name,
+      version,
+      location,
+      settings: {
+        batchSize: settings.batchSize,
+        maxBatchDelayMs: settings.maxBatchDelay,
+        responseTimeoutMs: settings.responseTimeout * 1000,
+        jobQueueSize: settings.jobQueueSize,
+        queueTimeoutMs: settings.clientTimeoutInMills,
+        useJobTicket: settings.useJobTicket,
+        overlaps: settings.continuousBatching,
+        maxConcurrentRequests,
+        maxQueuedSequences,
+        requestTimeoutMs,
+        maxRetryTimeoutS: settings.maxRetryTimeoutInSec,
+      },
+      start: (index) => ({
+        plan: {
+          location,
+          modelName: name,
+          settings: options,
+          modelConfigYaml,
+          handlerMap,
+          gpuId: null,
+          engineOptions,
+        },
+        processes,
+        startupTimeoutMs: settings.startupTimeout * 1000,
+        environment: environmentOf(settings, index, processes),
+        logger: own,
+      }),
+      logger: own,
+      observer: this.#options.observe({ name, version }),
+    });
+  }
+}
+
+/** A version is registered already. */
+export class AlreadyRegistered extends ShardspeedError {
+  constructor(name: string, version: string) {
+    super("ERR_INVALID_ARGUMENT", `Model version ${version} is already registered for model ${name}`);
+  }
+}
+
+/** The default version cannot go while there are others. */
+export class DefaultVersionInUse extends ShardspeedError {
+  constructor(name: string, version: string) {
+    super("ERR_INVALID_ARGUMENT", `Cannot remove default version: ${version} for model: ${name}`);
+  }
+}
+
+/** The GPUs of a worker: the next of deviceIds, round and round. What this process sees of them goes on counting. */
+function environmentOf(settings: ModelConfigYaml, index: number, processes: number): NodeJS.ProcessEnv {
+  const { deviceIds, parallelLevel, torchrun } = settings;
+  const threads = torchrun.OMP_NUMBER_THREADS;
+  const environment: NodeJS.ProcessEnv = threads > 0 ? { OMP_NUM_THREADS: String(threads) } : {};
+  if (deviceIds.length === 0) return environment;
+  const visible = process.env.CUDA_VISIBLE_DEVICES?.split(",").map((id) => id.trim());
+  const count = Math.min(deviceIds.length, Math.max(1, parallelLevel, processes));
+  const own = Array.from({ length: count }, (_, at) => deviceIds[(index * count + at) % deviceIds.length] as number);
+  return { ...environment, CUDA_VISIBLE_DEVICES: own.map((id) => visible?.[id] ?? String(id)).join(",") };
+}

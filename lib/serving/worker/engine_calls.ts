@@ -1,0 +1,189 @@
+import { ShardspeedError } from "../../base/errors.js";
+import type { Engine } from "../../engine/engine.js";
+import type { GenerationChunk } from "../../engine/generation.js";
+import type { Tokenizer } from "../../tokenizer/types.js";
+import type { ChatPrompt, EngineCallName, EngineCalls, EngineDescription, PromptInput } from "./calls.js";
+
+/** What a call gets besides its argument. */
+interface Calling<Name extends EngineCallName> {
+  signal: AbortSignal;
+  /** Sends a part ahead of the result. */
+  emit(part: EngineCalls[Name]["part"]): void;
+}
+
+type Implementations = {
+  [Name in EngineCallName]: (
+    engine: Engine,
+    argument: EngineCalls[Name]["argument"],
+    calling: Calling<Name>,
+  ) => Promise<EngineCalls[Name]["result"]>;
+};
+
+/** What workers do when a server asks their engine. */
+const implementations: Implementations = {
+  async generate(engine, { prompt, options, truncatePromptTokens, wantsPromptIds, ...text }, { signal, emit }) {
+    const ids = truncate(await toIds(engine, prompt), truncatePromptTokens, engine.contextTokens - 1);
+    const room = engine.contextTokens - ids.length;
+    if (room < 1) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
+    const maxNewTokens = Math.min(options.maxNewTokens ?? room, room);
+    emit({ start: { promptTokens: ids.length, maxNewTokens, ...(wantsPromptIds ? { promptIds: ids } : {}) } });
+    let usage = { promptTokens: ids.length, newTokens: 0 };
+    const { skipSpecialTokens = true, includeStopString = false } = text;
+    const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, signal };
+    for await (const chunk of engine.stream(ids, all)) {
+      usage = chunk.usage ?? usage;
+      const part = toPart(chunk);
+      if (includeStopString && typeof chunk.stopReason === "string") part.text += chunk.stopReason;
+      emit({ chunk: part });
+    }
+    return { usage };
+  },
+
+  async tokenize(engine, { prompt, wantsStrings = false }) {
+    const ids = await toIds(engine, prompt);
+    const tokenizer = requireTokenizer(engine);
+    return wantsStrings ? { ids, strings: ids.map((id) => tokenizer.idToToken(id) ?? "") } : { ids };
+  },
+
+  async detokenize(engine, { ids }) {
+    return { text: requireTokenizer(engine).decode([...ids]) };
+  },
+
+  async render(engine, { chat }) {
+    return { text: render(engine, chat) };
+  },
+
+  async embed(engine, { texts, normalize, truncatePromptTokens }, { signal }) {
+    const maxTokens = truncatePromptTokens === -1 ? engine.contextTokens : truncatePromptTokens;
+    const { embeddings, usage } = await engine.embed(texts as (string | number[])[], {
+      ...(normalize === undefined ? {} : { normalize }),
+      ...(maxTokens === undefined ? {} : { maxTokens }),
+      signal,
+    });
+    return { values: embeddings.data, width: embeddings.dims[1], promptTokens: usage.promptTokens };
+  },
+
+  async classify(engine, { texts }, { signal }) {
+    const { labels } = engine.module.info;
+    const found = await engine.classify([...texts], { topK: labels.length, signal });
+    let promptTokens = 0;
+    for (const text of texts) promptTokens += await countTokens(engine, text);
+    const results = found.map(({ label, labels: ranked, logits }) => {
+      const byName = new Map(ranked.map((one) => [one.label, one.score]));
+      return { label, scores: labels.map((name) => byName.get(name) ?? 0), logits: [...logits] };
+    });
+    return { results, promptTokens };
+  },
+};
+
+/** Runs a call. @throws ShardspeedError ERR_INVALID_ARGUMENT for a name that is none. */
+export function runEngineCall<Name extends EngineCallName>(
+  engine: Engine,
+  name: Name,
+  argument: EngineCalls[Name]["argument"],
+  calling: Calling<Name>,
+): Promise<EngineCalls[Name]["result"]> {
+  const implementation = implementations[name];
+  return implementation(engine, argument, calling);
+}
+
+/** What the engine is, for routes. */
+export function describeEngine(engine: Engine): EngineDescription {
+  const { module, tokenizer } = engine;
+  const { info } = module;
+  const stats = engine.stats();
+  const chatTemplate = tokenizer?.chatTemplate;
+  const generates = info.generates && tokenizer !== undefined;
+  return {
+    info,
+    contextTokens: engine.contextTokens,
+    tasks: [
+      ...(info.generates ? (["generate"] as const) : []),
+      ...(generates && chatTemplate !== undefined ? (["chat"] as const) : []),
+      ...(info.head === "hidden" || info.head === "logits" ? (["embed"] as const) : []),
+      ...(info.head === "classes" ? (["classify", "score"] as const) : []),
+    ],
+    parameters: module.tensors.reduce((sum, { shape }) => sum + shape.reduce((size, dim) => size * dim, 1), 0),
+    weightBytes: stats.memory.reduce((sum, { weightBytes }) => sum + weightBytes, 0),
+    dtype: module.dtype,
+    devices: module.devices,
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+    generationDefaults: { ...engine.modelDefaults },
+    ...(tokenizer === undefined ? {} : { tokenizer: describeTokenizer(tokenizer) }),
+  };
+}
+
+function describeTokenizer({ bosToken, eosToken, padToken, unkToken, bosTokenId, eosTokenId }: Tokenizer) {
+  return { bosToken, eosToken, padToken, unkToken, bosTokenId, eosTokenId };
+}
+
+function toPart({ text, ids, logprobs, finishReason, stopReason }: GenerationChunk) {
+  return {
+    text,
+    ids,
+    ...(logprobs === undefined ? {} : { logprobs }),
+    ...(finishReason === undefined ? {} : { finishReason }),
+    ...(stopReason === undefined ? {} : { stopReason }),
+  };
+}
+
+function requireTokenizer(engine: Engine): Tokenizer {
+  if (engine.tokenizer !== undefined) return engine.tokenizer;
+  throw new ShardspeedError("ERR_TOKENIZER", "The model folder has no tokenizer: prompts must be token ids.");
+}
+
+async function toIds(engine: Engine, prompt: PromptInput): Promise<number[]> {
+  if ("ids" in prompt) return [...prompt.ids];
+  const tokenizer = requireTokenizer(engine);
+  if ("text" in prompt) {
+    const { text, addSpecialTokens = true } = prompt;
+    const ids = await tokenizer.encodeAsync(toWellFormed(text), { addSpecialTokens });
+    // A text of no tokens is one that begins.
+    if (ids.length === 0 && tokenizer.bosTokenId !== undefined) return [tokenizer.bosTokenId];
+    return ids;
+  }
+  const { chat, addSpecialTokens = false } = prompt;
+  return tokenizer.encodeAsync(render(engine, chat), { addSpecialTokens });
+}
+
+function render(engine: Engine, chat: ChatPrompt): string {
+  const { messages, tools, documents, addGenerationPrompt = true, continueFinalMessage = false } = chat;
+  const { chatTemplate, templateVariables } = chat;
+  return requireTokenizer(engine).applyChatTemplate([...messages], {
+    tokenize: false,
+    addGenerationPrompt,
+    continueFinalMessage,
+    ...(tools === undefined ? {} : { tools }),
+    ...(documents === undefined ? {} : { documents }),
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+    ...(templateVariables === undefined ? {} : { templateVariables }),
+  });
+}
+
+function truncate(ids: number[], limit: number | undefined, most: number): number[] {
+  if (limit === undefined) return ids;
+  const kept = limit === -1 ? most : limit;
+  return ids.length > kept ? ids.slice(ids.length - kept) : ids;
+}
+
+/** In words that clients of OpenAI's API look for. */
+function tooLong({ contextTokens }: Engine, promptTokens: number, newTokens: number, isChat: boolean): ShardspeedError {
+  const error = new ShardspeedError(
+    "ERR_CONTEXT_LENGTH",
+    `This model's maximum context length is ${contextTokens} tokens. However, you requested ${promptTokens + newTokens} tokens ` +
+      `(${promptTokens} in the ${isChat ? "messages" : "prompt"}, ${newTokens} in the completion). Please reduce the length of the ` +
+      "messages or completion.",
+  );
+  return Object.assign(error, { details: { promptTokens, contextTokens } });
+}
+
+async function countTokens(engine: Engine, text: string | { text: string; textPair: string }): Promise<number> {
+  const tokenizer = requireTokenizer(engine);
+  if (typeof text === "string") return (await tokenizer.encodeAsync(text)).length;
+  return tokenizer.encodePair(text.text, text.textPair).inputIds.length;
+}
+
+/** Half of a surrogate pair, which JSON may carry, is no character: U+FFFD, as UTF-8 encoders write it. */
+function toWellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}

@@ -1,0 +1,322 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { packArchive, type Settings } from "../../../dist/index.js";
+import type { ModelPool, PoolObserver } from "../../../dist/serving/model_pool.js";
+import { ModelRegistry, type RegistryOptions } from "../../../dist/serving/registry.js";
+import type { GeneratePart } from "../../../dist/serving/worker/calls.js";
+import { demoModel, fixture, hasCode } from "../../support/fixtures.js";
+
+const never = new AbortController().signal;
+const messages: string[] = [];
+const note = (message: string) => void messages.push(message);
+
+let folder: string;
+let echo: string;
+const outside = process.env.TMPDIR;
+before(async () => {
+  folder = mkdtempSync(path.join(tmpdir(), "shardspeed-pool-"));
+  process.env.TMPDIR = path.join(folder, "tmp");
+  mkdirSync(process.env.TMPDIR);
+  const handler = fixture("serving", "echo_handler.mjs");
+  echo = (await packArchive({ modelName: "echo", version: "1.0", handler, exportPath: folder })).path;
+});
+after(() => {
+  if (outside === undefined) delete process.env.TMPDIR;
+  else process.env.TMPDIR = outside;
+  rmSync(folder, { recursive: true });
+});
+
+function makeRegistry(options: Partial<RegistryOptions> = {}, observer: PoolObserver = {}): ModelRegistry {
+  return new ModelRegistry({
+    server: { deviceType: "cpu" },
+    maxConcurrentRequests: 8,
+    maxQueuedSequences: 4,
+    requestTimeoutMs: 0,
+    handlerMap: {},
+    engineOptions: {},
+    logger: { debug: note, info: note, warn: note, error: note },
+    observe: () => observer,
+    ...options,
+  });
+}
+
+/** Serves a model for as long as `use` takes. */
+async function withModel(
+  location: string,
+  settings: Settings,
+  use: (pool: ModelPool) => Promise<void>,
+  options: Partial<RegistryOptions> = {},
+  observer: PoolObserver = {},
+): Promise<void> {
+  const registry = makeRegistry(options, observer);
+  const { pool, minWorkers } = await registry.register({ location, settings });
+  try {
+    await pool.replicas.scaleTo(minWorkers);
+    await use(pool);
+  } finally {
+    await registry.dispose(5000);
+  }
+}
+
+let count = 0;
+async function ask(pool: ModelPool, text: string, signal = never): Promise<string> {
+  const parts = [{ name: "body", contentType: "text/plain", value: text }];
+  const { code, message, response } = await pool.predict({ id: `r${count++}`, parts, headers: {} }, { signal });
+  return code === 200 ? String(response.body) : `${code} ${message}`;
+}
+
+async function generate(pool: ModelPool, text: string, maxNewTokens: number, signal = never): Promise<string> {
+  const reservation = pool.reserve();
+  let all = "";
+  const take = (parts: GeneratePart[]) => {
+    for (const part of parts) if ("chunk" in part) all += part.chunk.text;
+  };
+  const argument = { prompt: { text }, options: { maxNewTokens, ignoreEos: true } };
+  try {
+    await pool.call("generate", argument, { reservation, signal, onPart: take });
+    return all;
+  } finally {
+    reservation.release();
+  }
+}
+
+async function until(what: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000 && !what(); i++) await sleep(10);
+  assert.ok(what(), `in time: ${what}`);
+}
+
+describe("a handler in a worker", () => {
+  test("answers, refuses and streams; nothing is left of the worker", async () => {
+    await withModel(echo, {}, async (pool) => {
+      assert.equal(await ask(pool, "!text"), "plain text");
+      assert.equal(await ask(pool, "!cuda-error"), "507 Out of resources");
+      const seen: string[] = [];
+      const request = { id: "s", parts: [{ name: "body", contentType: "text/plain", value: "!stream" }], headers: {} };
+      const answer = await pool.predict(request, { signal: never, onPart: ({ body }) => seen.push(String(body)) });
+      assert.deepEqual([...seen, String(answer.response.body)], ["part0 ", "part1 ", "part2 ", "end"]);
+      assert.equal(pool.engine, undefined);
+      await assert.rejects(generate(pool, "a", 1), hasCode("ERR_UNSUPPORTED_MODEL"));
+    });
+    assert.deepEqual(
+      readdirSync(tmpdir()).filter((name) => name.startsWith("shardspeed-worker-")),
+      [],
+    );
+  });
+
+  test("gets batches of what came meanwhile, and of what comes within the delay", async () => {
+    await withModel(echo, { batchSize: 4, maxBatchDelay: 300 }, async (pool) => {
+      const answers = await Promise.all(["a", "b", "c"].map((text) => ask(pool, text)));
+      assert.deepEqual(
+        answers.map((answer) => JSON.parse(answer).batch),
+        [3, 3, 3],
+      );
+      const five = await Promise.all(["a", "b", "c", "d", "e"].map((text) => ask(pool, text)));
+      assert.deepEqual(
+        five.map((answer) => JSON.parse(answer).batch),
+        [4, 4, 4, 4, 1],
+      );
+    });
+  });
+
+  test("may overlap with continuousBatching, on several workers", async () => {
+    await withModel(echo, { continuousBatching: true, minWorkers: 2 }, async (pool) => {
+      const slow = ask(pool, "!sleep 0.4");
+      const pids = await Promise.all([ask(pool, "!pid"), ask(pool, "!pid"), ask(pool, "!pid")]);
+      assert.equal(new Set(pids).size, 2);
+      assert.equal(await slow, "slept");
+    });
+  });
+
+  test("a full queue refuses, and a client that goes leaves it", async () => {
+    await withModel(echo, { jobQueueSize: 2 }, async (pool) => {
+      const running = ask(pool, "!sleep 0.3");
+      const controller = new AbortController();
+      const gone = ask(pool, "gone", controller.signal);
+      const waiting = ask(pool, "!text");
+      await assert.rejects(ask(pool, "too many"), { code: "queue_full", status: 503 });
+      controller.abort();
+      await assert.rejects(gone, hasCode("ERR_ABORTED"));
+      assert.equal(pool.waitingRequests, 1);
+      assert.deepEqual(await Promise.all([running, waiting]), ["slept", "plain text"]);
+    });
+  });
+
+  test("that runs is told that its client has gone", async () => {
+    await withModel(echo, {}, async (pool) => {
+      const controller = new AbortController();
+      const gone = ask(pool, "!cancelled", controller.signal);
+      await sleep(50);
+      messages.length = 0;
+      controller.abort();
+      await assert.rejects(gone, hasCode("ERR_ABORTED"));
+      assert.equal(await ask(pool, "!text"), "plain text");
+      assert.ok(messages.includes("echo: cancelled"), messages.join("\n"));
+    });
+  });
+
+  test("is ended where it does not answer in time, and another is started", async () => {
+    await withModel(echo, { responseTimeout: 1 }, async (pool) => {
+      const [spun, text] = await Promise.allSettled([ask(pool, "!spin 60"), ask(pool, "!text")]);
+      assert.equal(spun.status === "rejected" && spun.reason.message, "Worker died.");
+      assert.equal(text.status === "fulfilled" && text.value, "plain text");
+    });
+  });
+
+  test("that ends its process loses its own request only", async () => {
+    const deaths: string[] = [];
+    const observer = { workerDied: (_: unknown, error: Error) => void deaths.push(error.message) };
+    await withModel(
+      echo,
+      {},
+      async (pool) => {
+        const [exited, text] = await Promise.allSettled([ask(pool, "!exit"), ask(pool, "!text")]);
+        assert.equal(exited.status === "rejected" && exited.reason.code, "worker_died");
+        assert.equal(text.status === "fulfilled" && text.value, "plain text");
+        assert.deepEqual(deaths, ["The worker process exited with code 3."]);
+      },
+      {},
+      observer,
+    );
+  });
+});
+
+describe("a handler that cannot be started", () => {
+  async function failing(source: string): Promise<{ error: Error; pool: ModelPool; registry: ModelRegistry }> {
+    const file = path.join(folder, `failing_${count++}.mjs`);
+    writeFileSync(file, source);
+    const { path: location } = await packArchive({
+      modelName: "failing",
+      version: "1.0",
+      handler: file,
+      exportPath: mkdtempSync(path.join(folder, "failing-")),
+    });
+    const registry = makeRegistry();
+    const { pool } = await registry.register({ location, settings: { startupTimeout: 2 } });
+    const error = await pool.replicas.scaleTo(1).then(
+      () => assert.fail("it started"),
+      (reason) => reason,
+    );
+    return { error, pool, registry };
+  }
+
+  test("says why, and is not tried again where that would not help", async () => {
+    const { error, pool, registry } = await failing("export const nothing = 1;");
+    assert.match(error.message, /exports no class/);
+    assert.equal(pool.state, "failed");
+    await assert.rejects(ask(pool, "a"), { code: "no_worker" });
+    await registry.dispose(1000);
+  });
+
+  test("is tried again where that may help", async () => {
+    const marker = path.join(folder, "marker");
+    const { error, pool, registry } = await failing(`
+      import { existsSync, writeFileSync } from "node:fs";
+      export class Late {
+        initialize() {
+          if (existsSync(${JSON.stringify(marker)})) return;
+          writeFileSync(${JSON.stringify(marker)}, "");
+          throw new Error("the data base is not there yet");
+        }
+        handle(data) { return data.map(() => "at last"); }
+      }`);
+    assert.match(error.message, /the data base is not there yet/);
+    assert.equal(pool.state, "loading");
+    assert.equal(await ask(pool, "a"), "at last");
+    await registry.dispose(1000);
+  });
+
+  test("is ended where it takes longer than it may", async () => {
+    const source = "export class Slow { initialize() { return new Promise(() => {}); } handle() {} }";
+    const { error, registry } = await failing(source);
+    assert.match(error.message, /not loaded in 2 s.*startupTimeout/s);
+    await registry.dispose(1000);
+  });
+});
+
+describe("the engine of a worker", () => {
+  const outcomes: { finishReason: string | undefined; newTokens: number; error: string | undefined }[] = [];
+  const observer: PoolObserver = {
+    callFinished: ({ finishReason, newTokens, error }) =>
+      void outcomes.push({ finishReason, newTokens, error: error?.message }),
+  };
+
+  test("generates, alone and among others, the same; calls that are cancelled end", async () => {
+    await withModel(
+      demoModel,
+      {},
+      async (pool) => {
+        const alone = await generate(pool, "The whale", 12);
+        assert.ok(alone.length > 10);
+        const controller = new AbortController();
+        const cancelled = generate(pool, "It", 400, controller.signal);
+        const many = Promise.all(Array.from({ length: 6 }, () => generate(pool, "The whale", 12)));
+        await sleep(30);
+        controller.abort();
+        await assert.rejects(cancelled, hasCode("ERR_ABORTED"));
+        assert.deepEqual(new Set(await many), new Set([alone]));
+        await until(() => pool.replicas.ready[0]?.workCount === 0);
+        assert.equal(pool.pending, 0);
+        assert.ok(outcomes.some(({ newTokens, finishReason }) => newTokens === 12 && finishReason === "length"));
+        assert.ok(outcomes.some(({ error }) => error === "The request was cancelled by its signal."));
+        assert.deepEqual(pool.engine?.tasks, ["generate", "embed"]);
+      },
+      {},
+      observer,
+    );
+  });
+
+  test("gets no more than fits: the queue is full, or the request can never fit", async () => {
+    await withModel(
+      demoModel,
+      {},
+      async (pool) => {
+        const reservations = Array.from({ length: 6 }, () => pool.reserve());
+        assert.throws(() => pool.reserve(), { code: "queue_full" });
+        assert.throws(() => pool.reserve(7), { code: "too_many_sequences", status: 400 });
+        for (const reservation of [...reservations, ...reservations]) reservation.release();
+        assert.equal(pool.pending, 0);
+        await assert.rejects(generate(pool, "whale ".repeat(2000), 5), (error: Error & { details: unknown }) => {
+          assert.match(error.message, /This model's maximum context length is 512 tokens\. However/);
+          assert.deepEqual(error.details, { promptTokens: 2002, contextTokens: 512 });
+          return hasCode("ERR_CONTEXT_LENGTH")(error);
+        });
+        pool.drain();
+        assert.throws(() => pool.reserve(), { code: "shutting_down" });
+      },
+      { maxConcurrentRequests: 2 },
+    );
+  });
+
+  test("of a worker that was killed is back at once: only what it did is lost", async () => {
+    await withModel(demoModel, {}, async (pool) => {
+      const lost = generate(pool, "The whale", 400);
+      await sleep(100);
+      process.kill(pool.replicas.ready[0]?.pid as number, "SIGKILL");
+      await assert.rejects(lost, { code: "worker_died", message: "Worker died." });
+      const startedAt = performance.now();
+      assert.ok((await generate(pool, "The whale", 4)).length > 0);
+      messages.push(`back after ${performance.now() - startedAt} ms`);
+    });
+  });
+
+  test("is of processes, one a rank, with torchrun.nproc-per-node: the same text", async () => {
+    let alone = "";
+    await withModel(demoModel, {}, async (pool) => {
+      alone = await generate(pool, "The whale", 12);
+    });
+    const engineOptions = { tpSize: 2 };
+    await withModel(
+      demoModel,
+      { "torchrun.nproc-per-node": 2, parallelType: "tp" },
+      async (pool) => assert.equal(await generate(pool, "The whale", 12), alone),
+      { engineOptions },
+    );
+    await withModel(demoModel, {}, async (pool) => assert.equal(await generate(pool, "The whale", 12), alone), {
+      engineOptions,
+    });
+  });
+});
