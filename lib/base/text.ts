@@ -32,3 +32,23 @@ export function toSnakeCase(name: string): string {
 export function escapeControls(text: string): string {
   return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
+
+const byteUnits: Readonly<Record<string, number>> = {
+  "": 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+  ti: 2 ** 40,
+};
+
+/** A number of bytes, with a unit or without: 1000000, 512MB, 2GiB. NaN for other text. */
+export function readByteCount(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?$/i.exec(text.trim());
+  return match === null
+    ? Number.NaN
+    : Math.floor(Number(match[1]) * (byteUnits[(match[2] ?? "").toLowerCase()] as number));
+}

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { ShardspeedError } from "../base/errors.js";
-import { toSnakeCase } from "../base/text.js";
+import { readByteCount, toSnakeCase } from "../base/text.js";
 import {
   type GenerationOptionName,
   type GenerationOptionRow,
@@ -35,23 +35,11 @@ export function parseHandlerMap(text: string, earlier: Record<string, string> = 
   return { ...earlier, ...Object.fromEntries(entries) };
 }
 
-const byteUnits: Record<string, number> = {
-  "": 1,
-  k: 1e3,
-  m: 1e6,
-  g: 1e9,
-  t: 1e12,
-  ki: 2 ** 10,
-  mi: 2 ** 20,
-  gi: 2 ** 30,
-  ti: 2 ** 40,
-};
-
 /** A number of bytes, with a unit or without: 1000000, 512MB, 2GiB. */
 export function parseBytes(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?$/i.exec(text.trim());
-  if (match === null) throw new InvalidArgumentError("Expected a number of bytes, such as 512MB.");
-  return Math.floor(Number(match[1]) * (byteUnits[(match[2] ?? "").toLowerCase()] as number));
+  const bytes = readByteCount(text);
+  if (Number.isNaN(bytes)) throw new InvalidArgumentError("Expected a number of bytes, such as 512MB.");
+  return bytes;
 }
 
 function parseSeed(text: string): bigint {
