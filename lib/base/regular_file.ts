@@ -18,6 +18,10 @@ export const fileLimits = {
   deepSpeedConfig: 2 ** 20,
   /** model-config.yaml: 10 kB. */
   yaml: 2 ** 20,
+  /** config.properties: 2 kB. */
+  properties: 2 ** 20,
+  /** API keys: a line each. */
+  keys: 2 ** 20,
   /** index_to_name.json: 1 MB for ImageNet. */
   mapping: 2 ** 26,
 } as const;
