@@ -1,0 +1,82 @@
+import type * as z from "zod";
+import { isObject } from "../../../base/objects.js";
+import { showValue, truncate } from "../../../base/text.js";
+import { ApiError, invalidRequest } from "./errors.js";
+
+/** More problems than this are not named: a body of wrong values would have an answer of many times its size. */
+const mostProblems = 10;
+const longestMessage = 200;
+
+/** Deeper than templates and schemas of people go, and less than what overflows the stack of a recursive reader. */
+const deepest = 100;
+
+/** `messages[2].content`, for a path of keys and places. */
+export function toPath(keys: readonly PropertyKey[]): string {
+  return keys.reduce<string>((path, key) => {
+    if (typeof key === "number") return `${path}[${key}]`;
+    return path === "" ? truncate(String(key)) : `${path}.${truncate(String(key))}`;
+  }, "");
+}
+
+/**
+ * Checks a body. The schema has what is interpreted; other fields are let through.
+ *
+ * @throws ApiError that names the fields at fault.
+ */
+export function readBody<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
+  if (!isObject(body))
+    throw invalidRequest("invalid_json", `Expected a JSON object as the body, found ${showValue(body)}.`);
+  checkDepth(body);
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const problems = result.error.issues.map((issue) => toProblem(issue, body));
+  const [first] = problems as [Problem, ...Problem[]];
+  const named = problems.slice(0, mostProblems).map(({ message }) => message);
+  if (problems.length > mostProblems) named.push(`and ${problems.length - mostProblems} more problems`);
+  throw invalidRequest(first.code, `${named.join("; ")}.`, first.path);
+}
+
+interface Problem {
+  code: string;
+  path: string;
+  message: string;
+}
+
+function toProblem(issue: z.core.$ZodIssue, body: unknown): Problem {
+  const path = toPath(issue.path);
+  const found = issue.path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
+    body,
+  );
+  if (found === undefined) {
+    return { code: "missing_required_parameter", path, message: `Missing required parameter: ${path}` };
+  }
+  const expected = truncate(issue.message.replace(/, received .*/s, ""), longestMessage);
+  const code = issue.code === "invalid_type" || issue.code === "invalid_union" ? "invalid_type" : "invalid_value";
+  return { code, path, message: `${path}: ${expected}, found ${showValue(found)}` };
+}
+
+/** Without recursion, which a deep body would overflow. */
+function checkDepth(body: object): void {
+  let level: object[] = [body];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > deepest) throw invalidRequest("invalid_value", `The body is nested more than ${deepest} levels deep.`);
+    level = level.flatMap((value) => {
+      const inner: unknown[] = Array.isArray(value) ? value : Object.values(value);
+      return inner.filter((one): one is object => typeof one === "object" && one !== null);
+    });
+  }
+}
+
+/** Of a model whose head, or handler, does not do what the route is for: the URL is right, so this is no 404. */
+export function unsupportedTask(model: string, task: string): ApiError {
+  return new ApiError(
+    400,
+    "invalid_request_error",
+    "unsupported_task",
+    `The model ${showValue(model)} does not ${task}.`,
+    {
+      param: "model",
+    },
+  );
+}

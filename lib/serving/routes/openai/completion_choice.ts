@@ -1,0 +1,83 @@
+import type { GenerateChunk, GenerateStart } from "../../worker/calls.js";
+import { toStopReason } from "./generation.js";
+import { CompletionColumns, type CompletionLogprobs, countCharacters, joinColumns } from "./logprobs.js";
+import { toUsage, type Usage } from "./objects.js";
+
+export interface CompletionChoiceOptions {
+  index: number;
+  /** Text ahead of the new one: the prompt, where it is echoed. */
+  echo: string;
+  wantsLogprobs: boolean;
+  tokensAsIds: boolean;
+  wantsTokenIds: boolean;
+  /** Of the request. */
+  stopTokenIds: readonly number[];
+}
+
+/** A choice of an answer, or the part of it that a chunk has. */
+export interface CompletionPiece {
+  index: number;
+  text: string;
+  logprobs: CompletionLogprobs | null;
+  finish_reason: string | null;
+  stop_reason: string | number | null;
+  prompt_token_ids?: number[];
+  token_ids?: number[];
+}
+
+/** Makes the pieces of one choice from what a worker gives. */
+export class CompletionChoice {
+  readonly #options: CompletionChoiceOptions;
+  readonly #columns: CompletionColumns;
+  #start: GenerateStart | undefined;
+  #isFirst = true;
+  #newTokens = 0;
+
+  constructor(options: CompletionChoiceOptions) {
+    this.#options = options;
+    this.#columns = new CompletionColumns(countCharacters(options.echo), options.tokensAsIds);
+  }
+
+  begin(start: GenerateStart): void {
+    this.#start = start;
+  }
+
+  take(chunk: GenerateChunk): CompletionPiece {
+    const { index, echo, wantsLogprobs, wantsTokenIds, stopTokenIds } = this.#options;
+    const isFirst = this.#isFirst;
+    this.#isFirst = false;
+    this.#newTokens += chunk.ids.length;
+    return {
+      index,
+      text: isFirst ? echo + chunk.text : chunk.text,
+      logprobs: wantsLogprobs ? this.#columns.take(chunk.logprobs ?? []) : null,
+      finish_reason: chunk.finishReason ?? null,
+      stop_reason: toStopReason(chunk, stopTokenIds),
+      ...(wantsTokenIds && isFirst ? { prompt_token_ids: this.#start?.promptIds ?? [] } : {}),
+      ...(wantsTokenIds ? { token_ids: chunk.ids } : {}),
+    };
+  }
+
+  /** Tokens so far. */
+  usage(): Usage {
+    return toUsage([{ promptTokens: this.#start?.promptTokens ?? 0, newTokens: this.#newTokens }]);
+  }
+}
+
+/** Whether a stream has to have a piece: text that is held back comes with a later one. */
+export function saysSomething({ text, logprobs, finish_reason, token_ids }: CompletionPiece): boolean {
+  return text !== "" || finish_reason !== null || (logprobs?.tokens.length ?? 0) > 0 || (token_ids?.length ?? 0) > 0;
+}
+
+/** The whole choice. */
+export function joinPieces(pieces: readonly CompletionPiece[]): CompletionPiece {
+  const last = pieces.at(-1) as CompletionPiece;
+  const columns = pieces.flatMap(({ logprobs }) => logprobs ?? []);
+  return {
+    ...last,
+    ...(pieces[0]?.prompt_token_ids === undefined ? {} : { prompt_token_ids: pieces[0].prompt_token_ids }),
+    text: pieces.map(({ text }) => text).join(""),
+    logprobs: last.logprobs === null ? null : joinColumns(columns),
+    ...(last.token_ids === undefined ? {} : { token_ids: pieces.flatMap(({ token_ids = [] }) => token_ids) }),
+  };
+}

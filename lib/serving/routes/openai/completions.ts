@@ -1,0 +1,158 @@
+import type { FastifyReply } from "fastify";
+import type { GenerationUsage } from "../../../engine/generation.js";
+import type { GenerateCall } from "../../worker/calls.js";
+import { readBody } from "./body.js";
+import { CompletionChoice, type CompletionPiece, joinPieces, saysSomething } from "./completion_choice.js";
+import { contextOverflow } from "./errors.js";
+import { type CompletionBody, completionSchema } from "./fields.js";
+import { checkRoom, generateAll, type SequenceReader } from "./generation.js";
+import { fingerprint, newId, nowInSeconds, toTimings, toUsage } from "./objects.js";
+import { checkIds, type RawPrompt, splitPrompts, wellFormed } from "./prompts.js";
+import { checkSampling, type NewTokens, toCall } from "./sampling.js";
+import { findModel, type OpenAiContext, requireTask, type Session, setTimingHeaders, withSession } from "./session.js";
+import { checkStreamOptions, streamChunks, usageOfChunk } from "./stream.js";
+import { refuseUnsupported } from "./unsupported.js";
+
+/** OpenAI's default. */
+const defaultMaxTokens = 16;
+
+/** A prompt, what is asked about it, and the text that goes ahead of the new one. */
+interface PlannedPrompt {
+  call: GenerateCall;
+  echo: string;
+}
+
+/** POST /v1/completions. @returns The body, or undefined where the answer is a stream. */
+export async function answerCompletion(
+  context: OpenAiContext,
+  given: unknown,
+  reply: FastifyReply,
+): Promise<object | undefined> {
+  const { settings } = context;
+  const body = readBody(completionSchema, given);
+  refuseUnsupported("completions", body);
+  context.ignored.note("completions", body, completionSchema.shape);
+  checkStreamOptions(body);
+  const wanted: NewTokens = {
+    most: body.max_tokens ?? undefined,
+    field: "max_tokens",
+    unset: defaultMaxTokens,
+    logprobs: body.logprobs ?? undefined,
+  };
+  checkSampling(body, wanted, settings);
+  const raw = splitPrompts(body.prompt, "prompt", settings.maxPrompts);
+  const named = findModel(context, body.model);
+  const places = { count: raw.length * (body.n ?? 1), promptField: "prompt" };
+  return withSession(context, named, reply, places, async (session) => {
+    requireTask(session, "generate");
+    const answer = new CompletionAnswer(session, body, context);
+    await answer.plan(raw, wanted);
+    if (!body.stream) return answer.whole(reply);
+    await streamChunks(context, reply, session.errors, (send) => answer.stream(send));
+    return undefined;
+  });
+}
+
+class CompletionAnswer {
+  readonly #session: Session;
+  readonly #body: CompletionBody;
+  readonly #context: OpenAiContext;
+  readonly #head: object;
+  #prompts: PlannedPrompt[] = [];
+
+  constructor(session: Session, body: CompletionBody, context: OpenAiContext) {
+    this.#session = session;
+    this.#body = body;
+    this.#context = context;
+    this.#head = {
+      id: newId("cmpl-"),
+      object: "text_completion",
+      created: nowInSeconds(),
+      model: session.name,
+      system_fingerprint: fingerprint(session.model),
+    };
+  }
+
+  /** Checks the prompts, and asks for the texts of those that are echoed and came as ids. */
+  async plan(raw: readonly RawPrompt[], wanted: NewTokens): Promise<void> {
+    const { engine } = this.#session;
+    const common = toCall(this.#body, wanted, engine, this.#context.settings);
+    this.#prompts = await Promise.all(
+      raw.map(async (prompt, i) => {
+        if (typeof prompt === "string") {
+          const text = wellFormed(prompt);
+          const addSpecialTokens = this.#body.add_special_tokens ?? true;
+          return { call: { ...common, prompt: { text, addSpecialTokens } }, echo: this.#body.echo ? text : "" };
+        }
+        const path = raw.length === 1 ? "prompt" : `prompt[${i}]`;
+        const mayExceed = common.truncatePromptTokens !== undefined;
+        const ids = checkIds(prompt, path, engine, { mayExceed, room: engine.contextTokens - 1 });
+        const echo = this.#body.echo ? (await this.#session.call("detokenize", { ids })).text : "";
+        return { call: { ...common, prompt: { ids } }, echo };
+      }),
+    );
+  }
+
+  async whole(reply: FastifyReply): Promise<object> {
+    const pieces = this.#prompts.map((): CompletionPiece[] => []);
+    const usages = await this.#run((piece, index) => pieces[index]?.push(piece));
+    setTimingHeaders(reply, this.#session.reservation);
+    return { ...this.#head, choices: pieces.map(joinPieces), ...this.#last(usages) };
+  }
+
+  async stream(send: (chunk: object) => void): Promise<void> {
+    const usages = await this.#run((piece, _, choice) => {
+      if (!saysSomething(piece)) return;
+      send({ ...this.#head, choices: [piece], ...usageOfChunk(this.#body, () => choice.usage()) });
+    });
+    const { usage, ...timings } = this.#last(usages);
+    const wantsUsage = this.#body.stream_options?.include_usage === true;
+    if (!wantsUsage && !this.#body.timings) return;
+    send({ ...this.#head, choices: [], ...(wantsUsage ? { usage } : {}), ...timings });
+  }
+
+  #last(usages: readonly GenerationUsage[]) {
+    const usage = toUsage(usages);
+    return { usage, ...(this.#body.timings ? { timings: toTimings(this.#session.reservation, usage) } : {}) };
+  }
+
+  #run(onPiece: (piece: CompletionPiece, index: number, choice: CompletionChoice) => void): Promise<GenerationUsage[]> {
+    const body = this.#body;
+    const { settings } = this.#context;
+    const readers = this.#prompts.map(({ echo }, index): SequenceReader => {
+      const choice = new CompletionChoice({
+        index,
+        echo,
+        wantsLogprobs: typeof body.logprobs === "number",
+        tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
+        wantsTokenIds: body.return_token_ids === true,
+        stopTokenIds: body.stop_token_ids ?? [],
+      });
+      return {
+        start: (start) => {
+          if (settings.strictMaxTokens) checkRoom(start, body.max_tokens, "prompt", this.#session);
+          choice.begin(start);
+        },
+        chunk: (chunk) => onPiece(choice.take(chunk), index, choice),
+      };
+    });
+    const calls = this.#prompts.map(({ call }) => call);
+    return body.max_tokens === 0 ? this.#readOnly(calls, readers) : generateAll(this.#session, calls, readers);
+  }
+
+  /** No new tokens: the prompts are counted, and each choice ends at once. */
+  async #readOnly(calls: readonly GenerateCall[], readers: readonly SequenceReader[]): Promise<GenerationUsage[]> {
+    const { engine } = this.#session;
+    return Promise.all(
+      calls.map(async ({ prompt, truncatePromptTokens: most = Number.POSITIVE_INFINITY }, i) => {
+        const all = "ids" in prompt ? prompt.ids : (await this.#session.call("tokenize", { prompt })).ids;
+        const kept = Math.min(all.length, most === -1 ? engine.contextTokens - 1 : most);
+        if (kept >= engine.contextTokens) throw contextOverflow(engine.contextTokens, "prompt", { prompt: kept });
+        readers[i]?.start({ promptTokens: kept, promptIds: all.slice(all.length - kept), maxNewTokens: 0 });
+        const logprobs = this.#body.logprobs === undefined ? {} : { logprobs: [] };
+        readers[i]?.chunk({ text: "", ids: [], finishReason: "length", ...logprobs });
+        return { promptTokens: kept, newTokens: 0 };
+      }),
+    );
+  }
+}

@@ -1,0 +1,186 @@
+import * as z from "zod";
+
+// Forms of fields that several requests have. null is absent everywhere: clients send it.
+
+export const flag = () => z.boolean().nullish();
+export const text = () => z.string().nullish();
+export const integer = (least: number, most: number = Number.MAX_SAFE_INTEGER) =>
+  z.int().min(least).max(most).nullish();
+export const number = (least: number, most?: number) =>
+  (most === undefined ? z.number().min(least) : z.number().min(least).max(most)).nullish();
+export const object = () => z.record(z.string(), z.unknown()).nullish();
+
+/** A string, or an array of strings. */
+export const texts = () =>
+  z.union([z.string(), z.array(z.string())], { error: () => "expected a string or an array of strings" }).nullish();
+
+/** What an own loop checks: a union over arrays of thousands of ids blocks the event loop for tens of milliseconds. */
+export const prompt = (description: string) =>
+  z.unknown().meta({
+    description,
+    anyOf: [
+      { type: "string" },
+      { type: "array", minItems: 1, items: { type: "string" } },
+      { type: "array", minItems: 1, items: { type: "integer", minimum: 0 } },
+      { type: "array", minItems: 1, items: { type: "array", minItems: 1, items: { type: "integer", minimum: 0 } } },
+    ],
+  });
+
+export const modelField = { model: text() };
+
+export const streamFields = {
+  stream: flag(),
+  stream_options: z.looseObject({ include_usage: flag(), continuous_usage_stats: flag() }).nullish(),
+};
+
+/** How to sample and when to stop, of completions and of chat. */
+export const samplingFields = {
+  temperature: number(0, 2),
+  top_p: number(0, 1),
+  top_k: integer(-1, 2 ** 31 - 1),
+  min_p: number(0, 1),
+  repetition_penalty: z.number().gt(0).nullish(),
+  presence_penalty: number(-2, 2),
+  frequency_penalty: number(-2, 2),
+  // As JSON.parse has it: above 2^53 the nearest double.
+  seed: z
+    .number()
+    .multipleOf(1)
+    .min(-(2 ** 63))
+    .max(2 ** 64)
+    .nullish(),
+  n: integer(1, 128),
+  stop: texts(),
+  stop_token_ids: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(2 ** 31 - 1),
+    )
+    .nullish(),
+  include_stop_str_in_output: flag(),
+  ignore_eos: flag(),
+  min_tokens: integer(0),
+  skip_special_tokens: flag(),
+  add_special_tokens: flag(),
+  truncate_prompt_tokens: z
+    .int()
+    .min(-1)
+    .refine((count) => count !== 0, "expected -1 or an integer of at least 1")
+    .nullish(),
+  return_token_ids: flag(),
+  return_tokens_as_token_ids: flag(),
+  timings: flag(),
+};
+
+export type SamplingBody = z.output<z.ZodObject<typeof samplingFields>>;
+
+export const completionSchema = z.looseObject({
+  ...modelField,
+  prompt: prompt("A text, texts, token ids, or arrays of token ids"),
+  ...samplingFields,
+  ...streamFields,
+  max_tokens: integer(0),
+  best_of: integer(1, 20),
+  echo: flag(),
+  logprobs: integer(0),
+});
+export type CompletionBody = z.output<typeof completionSchema>;
+
+const toolCall = z.looseObject({
+  id: text(),
+  type: text(),
+  function: z.looseObject({ name: z.string(), arguments: z.unknown().optional() }),
+});
+
+const message = z.looseObject({
+  role: z.string(),
+  content: z
+    .unknown()
+    .optional()
+    .meta({ anyOf: [{ type: "string" }, { type: "null" }, { type: "array", items: { type: "object" } }] }),
+  name: text(),
+  tool_calls: z.array(toolCall).nullish(),
+  tool_call_id: text(),
+});
+export type MessageBody = z.output<typeof message>;
+
+const namePattern = /^[\w-]{1,64}$/;
+const tool = z.looseObject({
+  type: z.string(),
+  function: z
+    .looseObject({
+      name: z.string().regex(namePattern, "expected a name of 1 to 64 letters, digits, underscores and dashes"),
+      description: text(),
+      parameters: object(),
+      strict: flag(),
+    })
+    .nullish(),
+});
+export type ToolBody = z.output<typeof tool>;
+
+export const chatFields = {
+  messages: z.array(message).min(1),
+  tools: z.array(tool).nullish(),
+  add_generation_prompt: flag(),
+  continue_final_message: flag(),
+  chat_template: text(),
+  chat_template_kwargs: object(),
+};
+
+export const efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"] as const;
+
+export const chatSchema = z.looseObject({
+  ...modelField,
+  ...chatFields,
+  ...samplingFields,
+  ...streamFields,
+  max_tokens: integer(1),
+  max_completion_tokens: integer(1),
+  logprobs: flag(),
+  top_logprobs: integer(0),
+  tool_choice: z
+    .union([z.string(), z.looseObject({ type: z.string() })], {
+      error: () => "expected a string or an object with a type",
+    })
+    .nullish(),
+  parallel_tool_calls: flag(),
+  reasoning_effort: z.enum(efforts).nullish(),
+  documents: z.array(z.record(z.string(), z.unknown())).nullish(),
+});
+export type ChatBody = z.output<typeof chatSchema>;
+
+export const embeddingSchema = z.looseObject({
+  ...modelField,
+  input: prompt("A text, texts, token ids, or arrays of token ids"),
+  encoding_format: z.enum(["float", "base64"]).nullish(),
+  dimensions: integer(1),
+  normalize: flag(),
+  truncate_prompt_tokens: samplingFields.truncate_prompt_tokens,
+});
+
+export const tokenizeSchema = z.looseObject({
+  ...modelField,
+  prompt: text(),
+  ...chatFields,
+  messages: chatFields.messages.nullish(),
+  add_special_tokens: flag(),
+  return_token_strs: flag(),
+});
+export type TokenizeBody = z.output<typeof tokenizeSchema>;
+
+export const detokenizeSchema = z.looseObject({
+  ...modelField,
+  tokens: z.unknown().meta({ type: "array", items: { type: "integer", minimum: 0 } }),
+});
+
+export const classifySchema = z.looseObject({ ...modelField, input: texts() });
+
+export const scoreSchema = z.looseObject({
+  ...modelField,
+  text_1: texts(),
+  text_2: texts(),
+  queries: texts(),
+  documents: texts(),
+});

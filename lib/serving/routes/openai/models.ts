@@ -1,0 +1,25 @@
+import { findModel, listModels, type NamedModel, type OpenAiContext } from "./session.js";
+
+/** GET /v1/models */
+export function answerModels(context: OpenAiContext): object {
+  return { object: "list", data: listModels(context).map(describe) };
+}
+
+/** GET /v1/models/{id}, whose id may have slashes. */
+export function answerModel(context: OpenAiContext, id: string): object {
+  return describe(findModel({ ...context, settings: { ...context.settings, anyModelName: false } }, id));
+}
+
+/** `root`, `parent` and `max_model_len` are vLLM's, `meta` is llama.cpp's. */
+function describe({ name, model }: NamedModel): object {
+  const { created, location, engine, state } = model;
+  const common = { id: name, object: "model", created, owned_by: "shardspeed", root: location, parent: null };
+  if (engine === undefined) return { ...common, status: state };
+  const { info, contextTokens, parameters, weightBytes, tasks } = engine;
+  return {
+    ...common,
+    max_model_len: contextTokens,
+    tasks,
+    meta: { n_vocab: info.vocabSize, n_ctx_train: info.maxPositions, n_params: parameters, size: weightBytes },
+  };
+}

@@ -1,0 +1,57 @@
+import { createHash, randomBytes } from "node:crypto";
+import { readPackageInfo } from "../../../base/package_info.js";
+import type { GenerationUsage } from "../../../engine/generation.js";
+import type { Reservation, ServedModel } from "../../served_model.js";
+
+/** Random: an id made from the client's would be the same for two clients. */
+export function newId(prefix: string): string {
+  return prefix + randomBytes(12).toString("hex");
+}
+
+export function nowInSeconds(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
+/** Changes where the same seed may give another text: with the version, the model and what computes it. */
+export function fingerprint({ name, version, engine }: ServedModel): string {
+  const parts = [readPackageInfo().version, name, version, engine?.dtype, engine?.devices];
+  return `fp_${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12)}`;
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+/** Of all prompts of a request. No prefix is cached yet, so no token comes from a cache. */
+export function toUsage(usages: readonly GenerationUsage[]): Usage {
+  const prompt = usages.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
+  const completion = usages.reduce((sum, { newTokens }) => sum + newTokens, 0);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: 0 },
+  };
+}
+
+/** How long a request took, by the names of llama.cpp, and how long it waited. */
+export function toTimings({ timeline }: Reservation, usage: Usage): Record<string, number> {
+  const now = performance.now();
+  const { receivedAt, dispatchedAt = receivedAt, firstPartAt = now } = timeline;
+  const promptMs = Math.max(0, firstPartAt - dispatchedAt);
+  const predictedMs = Math.max(0, now - firstPartAt);
+  const rate = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
+  return {
+    queue_ms: Math.max(0, dispatchedAt - receivedAt),
+    prompt_n: usage.prompt_tokens,
+    prompt_ms: promptMs,
+    prompt_per_second: rate(usage.prompt_tokens, promptMs),
+    predicted_n: usage.completion_tokens,
+    predicted_ms: predictedMs,
+    predicted_per_second: rate(usage.completion_tokens, predictedMs),
+    cache_n: usage.prompt_tokens_details.cached_tokens,
+  };
+}

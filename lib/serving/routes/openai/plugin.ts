@@ -1,0 +1,114 @@
+import { randomUUID } from "node:crypto";
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { type Logger, silentLogger } from "../../../base/logger.js";
+import type { ModelDirectory } from "../../served_model.js";
+import { ApiError, methodNotAllowed, toApiError } from "./errors.js";
+import { type ApiRoute, apiRoutes } from "./routes.js";
+import type { OpenAiContext } from "./session.js";
+import { defaultOpenAiSettings, type OpenAiSettings } from "./settings.js";
+import { whenSent } from "./stream.js";
+import { noToolParsers, type ToolParsers } from "./tool_stream.js";
+import { IgnoredFields } from "./unsupported.js";
+
+export interface OpenAiOptions {
+  models: ModelDirectory;
+  settings?: Partial<OpenAiSettings>;
+  logger?: Logger;
+  tools?: ToolParsers;
+  /** Receives the name of a known field without effect, for each request with it. The names are from a fixed list. */
+  onIgnoredField?: (field: string) => void;
+}
+
+/** OpenAI's API as a Fastify plugin. Its errors have OpenAI's form, and so has what is not there below /v1. */
+export async function openAiRoutes(app: FastifyInstance, options: OpenAiOptions): Promise<void> {
+  const { models, logger = silentLogger, tools = noToolParsers, onIgnoredField = () => {} } = options;
+  const settings = { ...defaultOpenAiSettings, ...options.settings };
+  const context: OpenAiContext = {
+    ...{ models, settings, logger, tools },
+    ignored: new IgnoredFields((message) => logger.debug(message), onIgnoredField),
+  };
+  // Only JSON: forms and plain text need no preflight of a browser, so any page could send them.
+  app.removeContentTypeParser("text/plain");
+  app.addHook("onRequest", setRequestId);
+  const onError = (error: FastifyError, request: FastifyRequest, reply: FastifyReply) =>
+    sendError(context, error, request, reply);
+  app.setErrorHandler(onError);
+  const routes = apiRoutes.filter(({ isThere = () => true }) => isThere(settings));
+  for (const route of routes) addRoute(app, route, context);
+  refuseOtherMethods(app, routes);
+  await app.register(
+    async (below) => {
+      below.setNotFoundHandler((request, reply) => sendError(context, unknownUrl(request), request, reply));
+    },
+    { prefix: "/v1" },
+  );
+}
+
+function addRoute(app: FastifyInstance, route: ApiRoute, context: OpenAiContext): void {
+  const { method, urls, handle } = route;
+  for (const url of urls) {
+    app.route({
+      method,
+      url,
+      bodyLimit: context.settings.bodyLimitBytes,
+      handler: async (request, reply) => {
+        const answer = await handle(context, request, reply);
+        if (answer === undefined) await whenSent(reply);
+        return answer;
+      },
+    });
+  }
+}
+
+/** Fastify knows no 405: a wrong method would be an unknown URL. */
+function refuseOtherMethods(app: FastifyInstance, routes: readonly ApiRoute[]): void {
+  const known = new Map<string, string[]>();
+  for (const { urls, method } of routes) {
+    for (const url of urls) {
+      const methods = known.get(url) ?? [];
+      methods.push(method, ...(method === "GET" ? ["HEAD"] : []));
+      known.set(url, methods);
+    }
+  }
+  for (const [url, methods] of known) {
+    const allowed = [...methods, "OPTIONS"];
+    app.route({
+      method: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].filter((method) => !methods.includes(method)),
+      url,
+      // Ahead of the body, whose form is of no concern then.
+      onRequest: async ({ method }) => {
+        throw methodNotAllowed(method, allowed);
+      },
+      handler: async () => {},
+    });
+    app.options(url, async (_, reply) => reply.code(204).header("allow", allowed.join(", ")).send());
+  }
+}
+
+function unknownUrl({ method, url }: FastifyRequest): ApiError {
+  const path = url.split("?")[0] ?? "";
+  return new ApiError(
+    404,
+    "invalid_request_error",
+    "unknown_url",
+    `Unknown request URL: ${method} ${path.slice(0, 200)}.`,
+  );
+}
+
+function sendError(context: OpenAiContext, error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const failure = toApiError(error, context.settings);
+  if (failure.status >= 500)
+    context.logger.error(`${request.method} ${request.routeOptions.url ?? ""} failed: ${String(error)}`);
+  reply
+    .code(failure.status)
+    .headers(failure.details.headers ?? {})
+    .send(failure.body);
+}
+
+/** The client's id where it may stand in logs and headers, else one of our own. */
+async function setRequestId({ headers }: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (reply.hasHeader("x-request-id")) return;
+  const given = headers["x-request-id"];
+  const isFit = typeof given === "string" && /^[\w.:-]{1,128}$/.test(given);
+  reply.header("x-request-id", isFit ? given : randomUUID());
+}

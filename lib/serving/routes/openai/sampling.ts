@@ -1,0 +1,115 @@
+import type { GenerationOptions } from "../../../engine/generation_options.js";
+import { mostLogprobs } from "../../../native/limits.js";
+import type { EngineDescription, GenerateCall } from "../../worker/calls.js";
+import { invalidRequest } from "./errors.js";
+import type { SamplingBody } from "./fields.js";
+import type { OpenAiSettings } from "./settings.js";
+
+/** What a request says of the new tokens, in the terms of its route. */
+export interface NewTokens {
+  /** Most new tokens that the request asks for, and the field that says so; undefined: it does not say. */
+  most?: number | undefined;
+  field: string;
+  /** For a request that does not say. undefined: as many as the context has room for. */
+  unset?: number;
+  /** Log-probabilities of each, and of how many of the likeliest. */
+  logprobs?: number | undefined;
+}
+
+/** The part of a call that completions and conversations have in common. */
+export function toCall(
+  body: SamplingBody,
+  wanted: NewTokens,
+  engine: EngineDescription,
+  settings: OpenAiSettings,
+): Omit<GenerateCall, "prompt"> {
+  return {
+    options: toGenerationOptions(body, wanted, engine, settings),
+    ...(isGiven(body.truncate_prompt_tokens) ? { truncatePromptTokens: body.truncate_prompt_tokens } : {}),
+    ...(isGiven(body.skip_special_tokens) ? { skipSpecialTokens: body.skip_special_tokens } : {}),
+    ...(body.include_stop_str_in_output ? { includeStopString: true } : {}),
+    ...(body.return_token_ids ? { wantsPromptIds: true } : {}),
+  };
+}
+
+function isGiven<T>(value: T | null | undefined): value is T {
+  return value !== null && value !== undefined;
+}
+
+/** Checks what the schema cannot: it needs no model, and comes before places are taken. */
+export function checkSampling(body: SamplingBody, { most, logprobs }: NewTokens, settings: OpenAiSettings): void {
+  const least = body.min_tokens ?? 0;
+  if (most !== undefined && least > most) {
+    throw invalidRequest("invalid_value", `Expected min_tokens to be at most ${most}, found ${least}.`, "min_tokens");
+  }
+  readStop(body.stop, settings.maxStopStrings);
+  const limit = Math.min(mostLogprobs, settings.maxLogprobs);
+  if (logprobs !== undefined && logprobs > limit) {
+    const field = "top_logprobs" in body && body.top_logprobs !== undefined ? "top_logprobs" : "logprobs";
+    throw invalidRequest("invalid_value", `Expected ${field} to be at most ${limit}, found ${logprobs}.`, field);
+  }
+}
+
+function toGenerationOptions(
+  body: SamplingBody,
+  { most, field, unset, logprobs }: NewTokens,
+  { contextTokens, generationDefaults }: EngineDescription,
+  settings: OpenAiSettings,
+): GenerateCall["options"] {
+  const ofModel = settings.generationConfig === "auto" ? generationDefaults : {};
+  const defaults: Readonly<Record<string, unknown>> = { ...ofModel, ...settings.overrideGenerationConfig };
+  const choose = (given: number | null | undefined, name: string, neutral: number): number => {
+    const value = defaults[name];
+    return given ?? (typeof value === "number" ? value : neutral);
+  };
+  const cap = choose(undefined, "maxNewTokens", contextTokens);
+  const maxNewTokens = Math.min(contextTokens, most ?? Math.min(unset ?? contextTokens, cap));
+  const minNewTokens = body.min_tokens ?? 0;
+  if (minNewTokens > maxNewTokens) {
+    const message = `Expected min_tokens to be at most ${maxNewTokens}, as ${field} is, found ${minNewTokens}.`;
+    throw invalidRequest("invalid_value", message, "min_tokens");
+  }
+  const topP = choose(body.top_p, "topP", 1);
+  const topK = Math.max(0, choose(body.top_k, "topK", 0));
+  const options: GenerationOptions = {
+    maxNewTokens,
+    minNewTokens,
+    temperature: choose(body.temperature, "temperature", 1),
+    // A nucleus of nothing is the likeliest token.
+    topK: topP === 0 ? 1 : topK,
+    topP: topP === 0 ? 1 : topP,
+    minP: choose(body.min_p, "minP", 0),
+    repetitionPenalty: choose(body.repetition_penalty, "repetitionPenalty", 1),
+    presencePenalty: body.presence_penalty ?? 0,
+    frequencyPenalty: body.frequency_penalty ?? 0,
+    stop: readStop(body.stop, settings.maxStopStrings),
+    stopTokenIds: body.stop_token_ids ?? [],
+    ignoreEos: body.ignore_eos ?? false,
+  };
+  if (isGiven(body.seed)) options.seed = toSeed(body.seed);
+  if (logprobs !== undefined) options.logprobs = logprobs;
+  return options;
+}
+
+/** The API's seeds are signed, the engine's are not: modulo 2^64. */
+function toSeed(seed: number): number | bigint {
+  return Number.isSafeInteger(seed) && seed >= 0 ? seed : BigInt.asUintN(64, BigInt(seed));
+}
+
+function readStop(value: string | string[] | null | undefined, most: number): string[] {
+  const stops = typeof value === "string" ? [value] : (value ?? []);
+  if (stops.length > most) {
+    throw invalidRequest(
+      "invalid_value",
+      `Expected stop to have at most ${most} strings, found ${stops.length}.`,
+      "stop",
+    );
+  }
+  for (const stop of stops) {
+    if (stop === "") throw invalidRequest("invalid_value", "Expected stop to have no empty string.", "stop");
+    if (/\p{Surrogate}/u.test(stop)) {
+      throw invalidRequest("invalid_value", "Expected stop to be text of whole Unicode characters.", "stop");
+    }
+  }
+  return stops;
+}

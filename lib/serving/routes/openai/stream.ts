@@ -1,0 +1,61 @@
+import { finished } from "node:stream";
+import type { FastifyReply } from "fastify";
+import { EventStream, toEvent } from "../../http/sse.js";
+import { type ErrorContext, invalidRequest, toApiError } from "./errors.js";
+import type { Usage } from "./objects.js";
+import type { OpenAiContext } from "./session.js";
+
+/** The part of a request that says how it wants its stream. */
+export interface StreamBody {
+  stream?: boolean | null | undefined;
+  stream_options?:
+    | { include_usage?: boolean | null | undefined; continuous_usage_stats?: boolean | null | undefined }
+    | null
+    | undefined;
+}
+
+/** @throws ApiError for options of a stream that is not wanted. */
+export function checkStreamOptions({ stream, stream_options }: StreamBody): void {
+  if (stream || stream_options === null || stream_options === undefined) return;
+  throw invalidRequest("invalid_value", "stream_options needs stream to be true.", "stream_options");
+}
+
+/** The usage of a chunk before the last one: null where the last one has it, and absent where none does. */
+export function usageOfChunk({ stream_options }: StreamBody, soFar: () => Usage): { usage?: Usage | null } {
+  if (!stream_options?.include_usage) return {};
+  return { usage: stream_options.continuous_usage_stats ? soFar() : null };
+}
+
+/**
+ * Answers with a stream of chunks. What fails before the first byte is thrown, and answered with its own status; later it is an error event. A
+ * stream never ends as if it were complete: clients would take it for that.
+ */
+export async function streamChunks(
+  context: OpenAiContext,
+  reply: FastifyReply,
+  errors: ErrorContext,
+  work: (send: (chunk: object) => void) => Promise<void>,
+): Promise<void> {
+  const { ssePingIntervalMs, maxWaitingBytes } = context.settings;
+  const stream = new EventStream(reply, { pingIntervalMs: ssePingIntervalMs, mostWaitingBytes: maxWaitingBytes });
+  const done = "data: [DONE]\n\n";
+  try {
+    await work((chunk) => stream.send(toEvent(chunk)));
+    stream.end(done);
+  } catch (error) {
+    if (!stream.begun) {
+      stream.abandon();
+      throw error;
+    }
+    const failure = toApiError(error, errors);
+    if (failure.status >= 500) context.logger.error(`A stream failed: ${String(error)}`);
+    stream.end(toEvent(failure.body) + done);
+  }
+}
+
+/** Resolves when the client has the whole response, or has gone. */
+export function whenSent(reply: FastifyReply): Promise<void> {
+  return new Promise((resolve) => {
+    finished(reply.raw, () => resolve());
+  });
+}

@@ -1,0 +1,163 @@
+import { isObject } from "../../../base/objects.js";
+import { showValue } from "../../../base/text.js";
+import { type ApiError, invalidRequest } from "./errors.js";
+
+export type BodyRoute = "completions" | "chat" | "embeddings";
+
+interface UnsupportedField {
+  routes: readonly BodyRoute[];
+  /** Values that ask for nothing, besides null. */
+  isNeutral(value: unknown, body: Readonly<Record<string, unknown>>): boolean;
+  /** What to do instead. */
+  advice: string;
+}
+
+const generation = ["completions", "chat"] as const;
+const never = () => false;
+const isFalse = (value: unknown) => value === false;
+const isEmpty = (value: unknown) =>
+  isObject(value) ? Object.keys(value).length === 0 : Array.isArray(value) && value.length === 0;
+const one = (value: unknown) => value === 1;
+const notYet = "It is not available yet.";
+
+/**
+ * Fields that change the answer and that nothing here follows. One that is set to more than a neutral value is refused: leaving it out in silence
+ * would give another text than was asked for. A field that becomes available leaves this table for the route's schema.
+ */
+export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
+  // What the engine does not do yet
+  n: { routes: generation, isNeutral: one, advice: "Send the request several times, with different seeds." },
+  best_of: {
+    routes: ["completions"],
+    isNeutral: (value, body) => value === (body.n ?? 1),
+    advice: "Leave it out.",
+  },
+  logit_bias: { routes: generation, isNeutral: isEmpty, advice: notYet },
+  allowed_token_ids: { routes: generation, isNeutral: isEmpty, advice: notYet },
+  bad_words: { routes: generation, isNeutral: isEmpty, advice: notYet },
+  response_format: {
+    routes: generation,
+    isNeutral: (value) => isObject(value) && value.type === "text",
+    advice: 'Only { "type": "text" } is available yet.',
+  },
+  structured_outputs: { routes: generation, isNeutral: isEmpty, advice: notYet },
+  guided_json: { routes: generation, isNeutral: never, advice: notYet },
+  guided_regex: { routes: generation, isNeutral: never, advice: notYet },
+  guided_choice: { routes: generation, isNeutral: never, advice: notYet },
+  guided_grammar: { routes: generation, isNeutral: never, advice: notYet },
+  regex: { routes: generation, isNeutral: never, advice: notYet },
+  ebnf: { routes: generation, isNeutral: never, advice: notYet },
+  json_schema: { routes: generation, isNeutral: never, advice: notYet },
+  grammar: { routes: generation, isNeutral: (value) => value === "", advice: notYet },
+  prompt_logprobs: { routes: generation, isNeutral: isFalse, advice: notYet },
+  use_beam_search: { routes: generation, isNeutral: isFalse, advice: notYet },
+  logprobs: {
+    routes: ["completions"],
+    isNeutral: (_, body) => body.echo !== true,
+    advice: "Log-probabilities of an echoed prompt are not available yet.",
+  },
+  tool_choice: {
+    routes: ["chat"],
+    isNeutral: isFreeChoice,
+    advice: 'Only "none", "auto" and allowed_tools with the mode "auto" are available yet.',
+  },
+  // What this server is not for
+  suffix: {
+    routes: ["completions"],
+    isNeutral: (value) => value === "",
+    advice: "Text is not filled in before a suffix.",
+  },
+  echo: { routes: ["chat"], isNeutral: isFalse, advice: "A conversation is not echoed." },
+  modalities: {
+    routes: ["chat"],
+    isNeutral: (value) => Array.isArray(value) && value.every((one) => one === "text"),
+    advice: "Answers are text.",
+  },
+  audio: { routes: ["chat"], isNeutral: never, advice: "Answers are text." },
+  prediction: { routes: ["chat"], isNeutral: never, advice: notYet },
+  web_search_options: { routes: ["chat"], isNeutral: never, advice: "Models here search nothing." },
+  functions: { routes: ["chat"], isNeutral: isEmpty, advice: "Use tools." },
+  function_call: {
+    routes: ["chat"],
+    isNeutral: (value) => value === "none" || value === "auto",
+    advice: "Use tool_choice.",
+  },
+  prompt_embeds: { routes: ["completions"], isNeutral: never, advice: "Prompts are texts or token ids." },
+  custom_logit_processor: { routes: generation, isNeutral: never, advice: "Requests bring no programs." },
+  lora_path: { routes: generation, isNeutral: never, advice: "There are no adapters." },
+  messages: { routes: ["embeddings"], isNeutral: never, advice: "Use input." },
+  embed_dtype: { routes: ["embeddings"], isNeutral: (value) => value === "float32", advice: "Embeddings are float32." },
+  endianness: {
+    routes: ["embeddings"],
+    isNeutral: (value) => value === "native" || value === "little",
+    advice: "Embeddings are little-endian.",
+  },
+};
+
+/** The model decides which tool it calls, if any. */
+function isFreeChoice(value: unknown): boolean {
+  if (value === "none" || value === "auto") return true;
+  return (
+    isObject(value) &&
+    value.type === "allowed_tools" &&
+    isObject(value.allowed_tools) &&
+    value.allowed_tools.mode === "auto"
+  );
+}
+
+/** @throws ApiError for the first field that asks for what is not there. */
+export function refuseUnsupported(route: BodyRoute, body: Readonly<Record<string, unknown>>): void {
+  for (const [name, { routes, isNeutral, advice }] of Object.entries(unsupportedFields)) {
+    const value = body[name] ?? undefined;
+    if (value === undefined || !routes.includes(route) || isNeutral(value, body)) continue;
+    throw unsupported(name, `${name} ${showValue(value)} is not supported. ${advice}`);
+  }
+}
+
+export function unsupported(param: string, message: string): ApiError {
+  return invalidRequest("unsupported_parameter", message, param);
+}
+
+/** Known fields that never change the text of an answer. */
+export const harmlessFields: Readonly<Record<BodyRoute, readonly string[]>> = {
+  completions: [...harmlessIn("completions")],
+  chat: [...harmlessIn("chat")],
+  embeddings: ["user", "request_id"],
+};
+
+function harmlessIn(route: "completions" | "chat"): string[] {
+  const both = [
+    ...["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"],
+    ...["cache_salt", "priority", "request_id", "spaces_between_special_tokens", "length_penalty", "stream_interval"],
+    ...["kv_transfer_params", "vllm_xargs", "mm_processor_kwargs", "session_id", "cache_prompt", "id_slot"],
+    ...["timings_per_token", "return_progress", "rid", "guided_decoding_backend", "guided_whitespace_pattern"],
+  ];
+  return route === "chat" ? [...both, "verbosity", "separate_reasoning", "stream_reasoning"] : both;
+}
+
+/** Names of unknown fields that are remembered, so that each is logged once: clients make up what they like. */
+const mostRemembered = 1000;
+
+/** Says once of each name that a field has no effect. */
+export class IgnoredFields {
+  readonly #seen = new Set<string>();
+  readonly #debug: (message: string) => void;
+  readonly #count: (field: string) => void;
+
+  /** @param count Receives known names only: it may label a metric with them. */
+  constructor(debug: (message: string) => void, count: (field: string) => void) {
+    this.#debug = debug;
+    this.#count = count;
+  }
+
+  note(route: BodyRoute, body: Readonly<Record<string, unknown>>, known: Readonly<Record<string, unknown>>): void {
+    for (const name of Object.keys(body)) {
+      const value = body[name] ?? undefined;
+      if (value === undefined || Object.hasOwn(known, name) || Object.hasOwn(unsupportedFields, name)) continue;
+      if (harmlessFields[route].includes(name)) this.#count(name);
+      if (this.#seen.has(name) || this.#seen.size >= mostRemembered) continue;
+      this.#seen.add(name);
+      this.#debug(`The field ${showValue(name)} of requests to ${route} has no effect.`);
+    }
+  }
+}

@@ -1,0 +1,423 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { ShardspeedError } from "../../../dist/base/errors.js";
+import { completionAnswer, completionChunk } from "../../../dist/serving/routes/openai/answers.js";
+import { completionSchema } from "../../../dist/serving/routes/openai/fields.js";
+import { FakeModel, type FakeOptions, makeApp, readEvents, say, startOf } from "./fake_model.js";
+
+/** Posts a body to a fake model; answers are checked with their schema. */
+async function post(body: object, options: FakeOptions = {}, settings = {}) {
+  const model = new FakeModel(options);
+  const app = await makeApp([model], { settings });
+  const response = await app.inject({ method: "POST", url: "/v1/completions", payload: body });
+  const answer = String(response.headers["content-type"]).startsWith("text/event-stream") ? undefined : response.json();
+  if (response.statusCode === 200 && answer !== undefined) completionAnswer.parse(answer);
+  assert.equal(model.taken, 0, "places are given back");
+  return { model, response, answer };
+}
+
+async function stream(body: object, options: FakeOptions = {}, settings = {}) {
+  const { response, model } = await post({ ...body, stream: true }, options, settings);
+  assert.equal(response.statusCode, 200, response.body);
+  const events = readEvents(response.body);
+  assert.equal(events.pop(), "[DONE]");
+  return { model, response, chunks: events.map((event) => completionChunk.parse(event)) };
+}
+
+describe("a completion", () => {
+  test("has OpenAI's form", async () => {
+    const { answer, response, model } = await post({ model: "fake", prompt: "Say", max_tokens: 5 });
+    assert.match(answer.id, /^cmpl-[0-9a-f]{24}$/);
+    assert.match(answer.system_fingerprint, /^fp_/);
+    assert.ok(Math.abs(answer.created - Date.now() / 1000) < 60);
+    assert.deepEqual(
+      { ...answer, id: "", created: 0, system_fingerprint: "" },
+      {
+        id: "",
+        object: "text_completion",
+        created: 0,
+        model: "fake",
+        system_fingerprint: "",
+        choices: [{ index: 0, text: "Hi there.", logprobs: null, finish_reason: "stop", stop_reason: null }],
+        usage: {
+          prompt_tokens: 3,
+          completion_tokens: 3,
+          total_tokens: 6,
+          prompt_tokens_details: { cached_tokens: 0 },
+        },
+      },
+    );
+    assert.match(String(response.headers["x-shardspeed-queue-ms"]), /^\d+$/);
+    const { prompt, options } = model.generated[0] as (typeof model.generated)[0];
+    assert.deepEqual(prompt, { text: "Say", addSpecialTokens: true });
+    assert.equal(options.maxNewTokens, 5);
+    assert.equal(options.temperature, 1, "OpenAI's default samples");
+  });
+
+  test("passes on every sampling parameter by the engine's names", async () => {
+    const { model } = await post({
+      prompt: "a",
+      ...{ max_tokens: 9, temperature: 0.5, top_p: 0.9, top_k: 7, min_p: 0.1, repetition_penalty: 1.5, min_tokens: 2 },
+      ...{ presence_penalty: 0.25, frequency_penalty: -0.25, seed: 42, stop: ["x", "y"], stop_token_ids: [5] },
+      ...{ ignore_eos: true, logprobs: 3, skip_special_tokens: false, include_stop_str_in_output: true },
+      ...{ add_special_tokens: false, truncate_prompt_tokens: 20, return_token_ids: true },
+    });
+    assert.deepEqual(model.generated[0], {
+      prompt: { text: "a", addSpecialTokens: false },
+      options: {
+        ...{
+          maxNewTokens: 9,
+          minNewTokens: 2,
+          temperature: 0.5,
+          topP: 0.9,
+          topK: 7,
+          minP: 0.1,
+          repetitionPenalty: 1.5,
+        },
+        ...{ presencePenalty: 0.25, frequencyPenalty: -0.25, seed: 42, stop: ["x", "y"], stopTokenIds: [5] },
+        ...{ ignoreEos: true, logprobs: 3 },
+      },
+      truncatePromptTokens: 20,
+      skipSpecialTokens: false,
+      includeStopString: true,
+      wantsPromptIds: true,
+    });
+  });
+
+  test("takes null for absent in every field", async () => {
+    const { shape } = completionSchema;
+    const nulls = Object.fromEntries(
+      [...Object.keys(shape), "user", "suffix", "logit_bias", "made_up"].map((k) => [k, null]),
+    );
+    const { response, model } = await post({ ...nulls, prompt: "a" });
+    assert.equal(response.statusCode, 200, response.body);
+    const plain = await post({ prompt: "a" });
+    assert.deepEqual(model.generated, plain.model.generated);
+  });
+
+  test("uses generation_config.json unless told otherwise, and never the request's less", async () => {
+    const engine = { generationDefaults: { temperature: 0.6, topK: 20, maxNewTokens: 4, doSample: false } };
+    const used = (await post({ prompt: "a", top_k: -1 }, { engine })).model.generated[0]?.options;
+    assert.deepEqual([used?.temperature, used?.topK, used?.maxNewTokens], [0.6, 0, 4]);
+    const none = (await post({ prompt: "a" }, { engine }, { generationConfig: "none" })).model.generated[0]?.options;
+    assert.deepEqual([none?.temperature, none?.topK, none?.maxNewTokens], [1, 0, 16]);
+    const settings = { overrideGenerationConfig: { temperature: 0.1 } };
+    assert.equal((await post({ prompt: "a" }, { engine }, settings)).model.generated[0]?.options.temperature, 0.1);
+    assert.equal(
+      (await post({ prompt: "a", max_tokens: 12 }, { engine })).model.generated[0]?.options.maxNewTokens,
+      12,
+    );
+  });
+
+  test("maps odd values of parameters", async () => {
+    const sent = async (body: object) => (await post({ prompt: "a", ...body })).model.generated[0]?.options;
+    const greedy = await sent({ top_p: 0 });
+    assert.deepEqual([greedy?.topP, greedy?.topK], [1, 1]);
+    assert.equal((await sent({ seed: -1 }))?.seed, 2n ** 64n - 1n);
+    assert.equal((await sent({ seed: 1e19 }))?.seed, 10_000_000_000_000_000_000n);
+    assert.equal((await sent({ max_tokens: 1e9 }))?.maxNewTokens, 64, "as many as the context has");
+    assert.deepEqual((await sent({ stop: "." }))?.stop, ["."]);
+    assert.deepEqual((await sent({ stop: [] }))?.stop, []);
+  });
+
+  test("takes all forms of prompts, prompt after prompt", async () => {
+    for (const [prompt, count] of [
+      ["ab", 1],
+      [["ab", "cd"], 2],
+      [[97, 98], 1],
+      [[[97], [98, 99]], 2],
+    ] as const) {
+      const { answer, model } = await post({ prompt, echo: true });
+      assert.equal(answer.choices.length, count);
+      assert.equal(model.mostTaken, count);
+      assert.deepEqual(
+        answer.choices.map(({ index }: { index: number }) => index),
+        Array.from({ length: count }, (_, i) => i),
+      );
+    }
+    const { answer } = await post({ prompt: [[97], [98, 99]], echo: true });
+    assert.deepEqual(
+      answer.choices.map(({ text }: { text: string }) => text),
+      ["aHi there.", "bcHi there."],
+    );
+    assert.equal(answer.usage.prompt_tokens, 3);
+  });
+
+  test("replaces halves of characters in a prompt", async () => {
+    const { model } = await post({ prompt: "a\ud800b" });
+    assert.deepEqual(model.generated[0]?.prompt, { text: "a\uFFFDb", addSpecialTokens: true });
+  });
+
+  test("of no new tokens only counts, and echoes", async () => {
+    const { answer, model } = await post({ prompt: ["ab", "cde"], max_tokens: 0, echo: true, return_token_ids: true });
+    assert.equal(model.generated.length, 0);
+    assert.deepEqual(
+      answer.choices.map(({ text, finish_reason }: { text: string; finish_reason: string }) => [text, finish_reason]),
+      [
+        ["ab", "length"],
+        ["cde", "length"],
+      ],
+    );
+    assert.deepEqual(answer.choices[0].prompt_token_ids, [97, 98]);
+    assert.deepEqual([answer.usage.prompt_tokens, answer.usage.completion_tokens], [5, 0]);
+    const { answer: silent } = await post({ prompt: "ab", max_tokens: 0 });
+    assert.equal(silent.choices[0].text, "");
+  });
+
+  test("names the stop string and the request's stop token, not the model's own", async () => {
+    const reason = async (stopReason: string | number, body = {}) =>
+      (await post({ prompt: "a", ...body }, { script: say(["x"], { stopReason }) })).answer.choices[0].stop_reason;
+    assert.equal(await reason("\n"), "\n");
+    assert.equal(await reason(7, { stop_token_ids: [7] }), 7);
+    assert.equal(await reason(2), null);
+  });
+
+  test("gives token ids where they are asked for", async () => {
+    const { answer } = await post({ prompt: "ab", return_token_ids: true });
+    assert.deepEqual(answer.choices[0].prompt_token_ids, [97, 98]);
+    assert.deepEqual(answer.choices[0].token_ids, [0, 1, 2]);
+  });
+});
+
+describe("log-probabilities of a completion", () => {
+  test("are columns, with the chosen token always among the likely ones", async () => {
+    const script = scriptOf([
+      { token: " a", logprob: -1.5, top: [{ token: " the", logprob: -0.5 }] },
+      { token: "€", logprob: Number.NEGATIVE_INFINITY, top: [] },
+      { token: "b", logprob: -2, top: [{ token: "b", logprob: -2 }] },
+    ]);
+    const { answer } = await post({ prompt: "a", logprobs: 1 }, { script });
+    assert.deepEqual(answer.choices[0].logprobs, {
+      tokens: [" a", "€", "b"],
+      token_logprobs: [-1.5, -9999, -2],
+      top_logprobs: [{ " the": -0.5, " a": -1.5 }, { "€": -9999 }, { b: -2 }],
+      text_offset: [0, 2, 3],
+    });
+  });
+
+  test("name parts of characters by their bytes, and count characters as Python does", async () => {
+    const [first, second] = [
+      [0xf0, 0x9f],
+      [0x98, 0x80],
+    ];
+    const script = scriptOf([
+      { token: "\uFFFD", bytes: first, logprob: -1, top: [] },
+      { token: "\uFFFD\uFFFD", bytes: second, logprob: -2, top: [] },
+      { token: "!", logprob: -3, top: [] },
+    ]);
+    const { answer } = await post({ prompt: "a", logprobs: 0 }, { script });
+    const { tokens, text_offset, top_logprobs } = answer.choices[0].logprobs;
+    assert.deepEqual(tokens, ["bytes:\\xf0\\x9f", "bytes:\\x98\\x80", "!"]);
+    assert.deepEqual(text_offset, [0, 0, 1]);
+    assert.deepEqual(top_logprobs[0], { "bytes:\\xf0\\x9f": -1 });
+  });
+
+  test("are by id where that is asked for, or by the server's setting", async () => {
+    const script = scriptOf([{ token: "x", logprob: -1, top: [{ token: "y", logprob: -0.5 }] }]);
+    const body = { prompt: "a", logprobs: 1 };
+    const asked = await post({ ...body, return_tokens_as_token_ids: true }, { script });
+    assert.deepEqual(asked.answer.choices[0].logprobs.tokens, ["token_id:0"]);
+    const set = await post(body, { script }, { returnTokensAsTokenIds: true });
+    assert.deepEqual(set.answer.choices[0].logprobs.top_logprobs, [{ "token_id:100": -0.5, "token_id:0": -1 }]);
+  });
+
+  test("of an echoed prompt are refused by name", async () => {
+    const { response } = await post({ prompt: "a", echo: true, logprobs: 1 });
+    assert.equal(response.statusCode, 400);
+    assert.equal(response.json().error.code, "unsupported_parameter");
+    assert.equal(response.json().error.param, "logprobs");
+  });
+});
+
+interface FakeToken {
+  token: string;
+  bytes?: number[];
+  logprob: number;
+  top: { token: string; logprob: number }[];
+}
+
+/** Tokens with their log-probabilities, of ids 0, 1, ...; likely ones have ids from 100. */
+function scriptOf(tokens: readonly FakeToken[]): NonNullable<FakeOptions["script"]> {
+  const utf8 = (text: string) => [...Buffer.from(text)];
+  return async function* (call) {
+    yield [startOf(call)];
+    for (const [id, { token, logprob, bytes = utf8(token), top }] of tokens.entries()) {
+      const likely = top.map((one, i) => ({ ...one, id: 100 + i, bytes: utf8(one.token) }));
+      const end = id === tokens.length - 1 ? { finishReason: "length" as const } : {};
+      yield [{ chunk: { text: token, ids: [id], logprobs: [{ id, token, logprob, bytes, top: likely }], ...end } }];
+    }
+  };
+}
+
+describe("a stream of a completion", () => {
+  test("is chunks of one form, the last of a choice with its reason", async () => {
+    const { chunks, response } = await stream({ prompt: "a" });
+    assert.match(String(response.headers["content-type"]), /^text\/event-stream/);
+    assert.equal(response.headers["cache-control"], "no-cache");
+    assert.equal(response.headers["x-accel-buffering"], "no");
+    assert.equal(new Set(chunks.map(({ id }) => id)).size, 1);
+    assert.deepEqual(
+      chunks.map(({ choices }) => [choices[0]?.text, choices[0]?.finish_reason]),
+      [
+        ["Hi", null],
+        [" there", null],
+        [".", "stop"],
+      ],
+    );
+    assert.ok(chunks.every((chunk) => !("usage" in chunk)));
+  });
+
+  test("has the usage of all prompts at its end, and null before, where it is asked for", async () => {
+    const { chunks } = await stream({ prompt: ["a", "bc"], stream_options: { include_usage: true } });
+    const last = chunks.at(-1);
+    assert.deepEqual(last?.choices, []);
+    assert.equal(last?.usage?.prompt_tokens, 3);
+    assert.equal(last?.usage?.completion_tokens, 6);
+    assert.ok(chunks.slice(0, -1).every(({ usage }) => usage === null));
+  });
+
+  test("has the usage so far in each chunk for continuous_usage_stats", async () => {
+    const { chunks } = await stream({
+      prompt: "ab",
+      stream_options: { include_usage: true, continuous_usage_stats: true },
+    });
+    assert.deepEqual(
+      chunks.map(({ usage }) => [usage?.prompt_tokens, usage?.completion_tokens]),
+      [
+        [2, 1],
+        [2, 2],
+        [2, 3],
+        [2, 3],
+      ],
+    );
+  });
+
+  test("has the prompt in each choice's first chunk for echo", async () => {
+    const { chunks } = await stream({ prompt: ["ab", "cd"], echo: true });
+    const firsts = [0, 1].map((index) => chunks.find(({ choices }) => choices[0]?.index === index)?.choices[0]?.text);
+    assert.deepEqual(firsts, ["abHi", "cdHi"]);
+  });
+
+  test("leaves out chunks without text, but not their log-probabilities", async () => {
+    const script = say(["", "", "é"]);
+    assert.equal((await stream({ prompt: "a" }, { script })).chunks.length, 1);
+    const { chunks } = await stream({ prompt: "a", logprobs: 0 }, { script });
+    assert.equal(chunks.flatMap(({ choices }) => choices[0]?.logprobs?.tokens ?? []).length, 3);
+  });
+
+  test("has timings on request, with and without usage", async () => {
+    const { chunks } = await stream({ prompt: "a", timings: true });
+    assert.equal(chunks.at(-1)?.timings?.predicted_n, 3);
+    const { answer } = await post({ prompt: "a", timings: true });
+    assert.equal(answer.timings.prompt_n, 1);
+    assert.ok(answer.timings.queue_ms >= 0);
+  });
+
+  test("gives the text of the answer that is no stream, however it is split", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.string({ unit: "grapheme", maxLength: 5 }), { minLength: 1, maxLength: 12 }),
+        fc.boolean(),
+        async (texts, echo) => {
+          const script = say(texts);
+          const body = { prompt: ["p", "qr"], echo, logprobs: echo ? undefined : 0, return_token_ids: true };
+          const { answer } = await post(body, { script });
+          const { chunks } = await stream(body, { script });
+          for (const whole of answer.choices) {
+            const parts = chunks.flatMap(({ choices }) => choices.filter(({ index }) => index === whole.index));
+            assert.equal(parts.map(({ text }) => text).join(""), whole.text);
+            assert.equal(whole.text, (echo ? ["p", "qr"][whole.index] : "") + texts.join(""));
+            assert.deepEqual(
+              parts.flatMap(({ token_ids }) => token_ids ?? []),
+              whole.token_ids,
+            );
+            assert.deepEqual(parts[0]?.prompt_token_ids, whole.prompt_token_ids);
+            const offsets = parts.flatMap(({ logprobs }) => logprobs?.text_offset ?? []);
+            assert.deepEqual(offsets, whole.logprobs?.text_offset ?? []);
+          }
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe("a completion that fails", () => {
+  const failing = (error: Error, before: string[] = []): FakeOptions["script"] =>
+    async function* (call, signal) {
+      if (before.length > 0) yield* say([...before, ""], { finishReason: undefined as never })(call, signal);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      throw error;
+    };
+
+  test("before the first token has its own status, stream or not", async () => {
+    for (const isStream of [true, false]) {
+      const error = new ShardspeedError("ERR_NUMERIC", "The model computed NaN.");
+      const { response } = await post({ prompt: "a", stream: isStream }, { script: failing(error) });
+      assert.equal(response.statusCode, 500);
+      assert.equal(response.headers["x-should-retry"], "false");
+      assert.deepEqual(response.json().error, {
+        message: "The model computed NaN.",
+        type: "server_error",
+        param: null,
+        code: "engine_error",
+      });
+    }
+  });
+
+  test("in its stream is an error event ahead of the end", async () => {
+    const error = new ShardspeedError("ERR_NUMERIC", "The model computed NaN.");
+    const { response, model } = await post({ prompt: "a", stream: true }, { script: failing(error, ["Hi"]) });
+    assert.equal(response.statusCode, 200);
+    const events = readEvents(response.body) as { error?: { code: string } }[];
+    assert.equal(events.at(-1), "[DONE]");
+    assert.equal(events.at(-2)?.error?.code, "engine_error");
+    assert.equal(model.taken, 0);
+  });
+
+  test("ends its other prompts too", async () => {
+    let runs = 0;
+    const script: FakeOptions["script"] = async function* (call, signal) {
+      yield [startOf(call)];
+      if (runs++ === 0) throw new ShardspeedError("ERR_OUT_OF_MEMORY", "No memory.");
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      yield [{ chunk: { text: "late", ids: [1] } }];
+    };
+    const { response, model } = await post({ prompt: ["a", "b", "c"] }, { script });
+    assert.equal(response.statusCode, 507);
+    assert.equal(model.aborted, 3 - 1);
+  });
+
+  test("for its length says so in the words that clients look for", async () => {
+    const error = Object.assign(new ShardspeedError("ERR_CONTEXT_LENGTH", "Too long."), { promptTokens: 70 });
+    const { response } = await post({ prompt: "a" }, { script: failing(error) });
+    const known = response.json().error;
+    assert.equal(response.statusCode, 400);
+    assert.match(
+      known.message,
+      /^This model's maximum context length is 64 tokens\. However, you requested 70 tokens \(70 in the prompt, 0 in the completion\)\. Please reduce the length of the messages or completion\.$/,
+    );
+    assert.deepEqual(
+      [known.code, known.param, known.n_prompt_tokens, known.n_ctx],
+      ["context_length_exceeded", "prompt", 70, 64],
+    );
+    const ids = await post({ prompt: Array.from({ length: 64 }, () => 1) });
+    assert.equal(ids.response.json().error.n_prompt_tokens, 64);
+    assert.equal(ids.model.generated.length, 0);
+    const unknown = await post(
+      { prompt: "a" },
+      { script: failing(new ShardspeedError("ERR_CONTEXT_LENGTH", "Long.")) },
+    );
+    assert.match(unknown.response.json().error.message, /maximum context length is 64 tokens\. Your request/);
+  });
+
+  test("for more new tokens than there is room only where the server is strict", async () => {
+    const body = { prompt: "abcd", max_tokens: 62 };
+    assert.equal((await post(body)).response.statusCode, 200);
+    const { response, model } = await post(body, {}, { strictMaxTokens: true });
+    assert.equal(response.statusCode, 400);
+    assert.match(response.json().error.message, /you requested 66 tokens \(4 in the prompt, 62 in the completion\)/);
+    assert.equal(model.taken, 0);
+  });
+});
