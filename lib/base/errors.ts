@@ -18,6 +18,7 @@ export const errorCodes = {
   ERR_ABORTED: "The work was cancelled by its signal.",
   ERR_DISPOSED: "The engine has been disposed, or failed for good.",
   ERR_HANDLER: "A handler cannot be found, loaded or started, or does not keep to its contract.",
+  ERR_BENCH: "The server that was to be measured cannot be reached, or refuses the first request.",
   ERR_NATIVE: "The native addon could not be loaded, or failed inside.",
 } as const;
 
@@ -44,6 +45,7 @@ export const httpStatuses: Readonly<Record<ErrorCode, number>> = {
   ERR_ABORTED: 499,
   ERR_DISPOSED: 503,
   ERR_HANDLER: 500,
+  ERR_BENCH: 502,
   ERR_NATIVE: 500,
 };
 

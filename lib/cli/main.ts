@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError, Option } from "commander";
 import { readPackageInfo } from "../base/package_info.js";
+import { addBenchServeFlags } from "./bench_flags.js";
 import {
   addGenerationFlags,
   collect,
@@ -62,6 +63,7 @@ function createProgram(): Command {
 
   addRun(program);
   addArchive(program);
+  addBench(program);
 
   program
     .command("checkpoints")
@@ -144,6 +146,17 @@ function addRun(program: Command): void {
       const alike = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
       return (await import("./run.js")).run(script, args, { ...flags, ...alike });
     });
+}
+
+function addBench(program: Command): void {
+  const command = program.command("bench").description("Measure a server.");
+  addBenchServeFlags(
+    command
+      .command("serve")
+      .description("Send requests to any server with OpenAI's API, and print throughput and latencies."),
+  )
+    .addHelpText("after", exitCodeHelp)
+    .action(async (flags) => (await import("./bench.js")).bench(flags));
 }
 
 function addArchive(program: Command): void {

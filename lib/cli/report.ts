@@ -33,32 +33,27 @@ function describe(error: unknown): { code: string; message: string; exitCode: nu
 }
 
 /**
- * Runs work that SIGINT and SIGTERM end through its signal. A second one ends the process at once.
+ * Runs work that SIGINT and SIGTERM end through its signal, whose reason is Interrupted then. A second one ends the process at once.
  *
  * @throws Interrupted in place of what the work threw after a signal.
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  let exitCode: number | undefined;
-  const onInterrupt = () => {
-    exitCode = exitCodes.interrupted;
-    stop();
-  };
-  const onTerminate = () => {
-    exitCode = exitCodes.terminated;
-    stop();
-  };
-  const stop = () => {
+  let interrupted: Interrupted | undefined;
+  const onInterrupt = () => stop(exitCodes.interrupted);
+  const onTerminate = () => stop(exitCodes.terminated);
+  const stop = (exitCode: number) => {
     process.removeListener("SIGINT", onInterrupt);
     process.removeListener("SIGTERM", onTerminate);
-    controller.abort();
+    interrupted = new Interrupted(exitCode);
+    controller.abort(interrupted);
   };
   process.on("SIGINT", onInterrupt);
   process.on("SIGTERM", onTerminate);
   try {
     return await work(controller.signal);
   } catch (error) {
-    throw exitCode === undefined ? error : new Interrupted(exitCode);
+    throw interrupted ?? error;
   } finally {
     process.removeListener("SIGINT", onInterrupt);
     process.removeListener("SIGTERM", onTerminate);

@@ -12,6 +12,12 @@ async function help(...command: string[]): Promise<string> {
   return outcome.stdout;
 }
 
+/** The commands that a help text lists. */
+function subcommands(text: string): string[] {
+  const list = text.split(/^Commands:$/m)[1] ?? "";
+  return [...list.matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name ?? "").filter((name) => name !== "help");
+}
+
 /** The long flags that a text names, without --help, which every command has. */
 function flags(text: string): string[] {
   const found = [...text.matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map(([flag]) => flag);
@@ -22,15 +28,20 @@ test("docs/cli.md describes the commands and flags of --help, all of them and no
   const manual = await readFile(path.join(root, "docs/cli.md"), "utf8");
   const documented = new Map<string, string>();
   for (const section of manual.split(/^## /m)) {
-    const command = /^([a-z]+)\n/.exec(section)?.[1];
+    const command = /^([a-z]+(?: [a-z]+)?)\n/.exec(section)?.[1];
     if (command) documented.set(command, section);
   }
-  const list = (await help()).split(/^Commands:$/m)[1] ?? "";
-  const commands = [...list.matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name ?? "").filter((name) => name !== "help");
-  assert.ok(commands.length > 0);
-  assert.deepEqual([...documented.keys()].sort(), [...commands].sort());
-  for (const command of commands) {
-    assert.deepEqual(flags(documented.get(command) ?? ""), flags(await help(command)), command);
+  const helps = new Map<string, string>();
+  for (const name of subcommands(await help())) {
+    const text = await help(name);
+    const inner = subcommands(text);
+    if (inner.length === 0) helps.set(name, text);
+    for (const second of inner) helps.set(`${name} ${second}`, await help(name, second));
+  }
+  assert.ok(helps.size > 0);
+  assert.deepEqual([...documented.keys()].sort(), [...helps.keys()].sort());
+  for (const [command, text] of helps) {
+    assert.deepEqual(flags(documented.get(command) ?? ""), flags(text), command);
   }
 });
 

@@ -127,6 +127,16 @@ export const commands: Record<string, Treatment> = {
     because: "needs two hosts",
   },
   "npx shardspeed inspect models/demo": { in: "project", says: /^Memory of a rank/m },
+  "shardspeed bench serve --port 8000 --random-input-len 128 --random-output-len 32 --num-prompts 100 --request-rate 4":
+    {
+      because: "it needs a server; test/cli/bench.unit.test.ts runs the command against one",
+    },
+  "shardspeed bench serve --base-url http://gpu1:8000 --backend openai-chat --dataset-name sharegpt --dataset-path ShareGPT.json --save-result":
+    { because: "it needs a server and data that is not ours" },
+  "shardspeed bench serve --port 8000 --max-concurrency 16 --num-prompts 200 --text-mismatch --json": {
+    because: "it needs a server; test/bench/ runs each option against one",
+  },
+  "shardspeed bench serve": { because: "the lines with options are shown where it is described" },
   "hf download facebook/opt-125m --local-dir models/opt-125m": { because: "it needs the Hub" },
   "hf download facebook/opt-125m": { because: "it needs the Hub" },
   "shardspeed inspect models/demo": { because: "the same with npx is run" },
