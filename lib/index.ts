@@ -88,6 +88,7 @@ export {
   type DecodeOptions,
   type DecodeStream,
   type EncodeOptions,
+  type EncodePairOptions,
   type Encoding,
   type PairEncoding,
   type Side,

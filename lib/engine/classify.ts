@@ -6,7 +6,7 @@ import type { ModelLabels } from "../native/spec.js";
 import type { ModelInfo } from "./model_info.js";
 import { computeOutputs } from "./outputs.js";
 import type { Session } from "./session.js";
-import { checkSequence, readText, readTexts, requireTokenizer, type TextReader } from "./texts.js";
+import { checkSequence, checkTextLength, readText, readTexts, requireTokenizer, type TextReader } from "./texts.js";
 
 /** A text, or two that are classified together: a premise and a hypothesis, a query and a document. */
 export type TextOrPair =
@@ -90,11 +90,10 @@ async function readOne(context: ClassifyContext, text: unknown, name: string, li
   if (typeof text === "string") return { tokens: await readText(context, text, name, limit) };
   if (!isPlainObject(text) || typeof text.text !== "string" || typeof text.textPair !== "string")
     throw invalidArgument(name, "a string or { text, textPair }", text);
-  const pair = requireTokenizer(context).encodePair(
-    text.text,
-    text.textPair,
-    limit === undefined ? {} : { maxLength: limit },
-  );
+  const { text: first, textPair: second } = text;
+  if (limit === undefined) for (const one of [first, second]) checkTextLength(one, context.contextTokens, name);
+  const cut = limit === undefined ? {} : { maxLength: limit };
+  const pair = await requireTokenizer(context).encodePairAsync(first, second, cut);
   checkSequence(context, pair.inputIds, name, text);
   const isTyped = context.info.tokenTypes > 1;
   return { tokens: pair.inputIds, ...(isTyped ? { tokenTypes: pair.tokenTypeIds } : {}) };

@@ -96,7 +96,7 @@ export class QuestionAnsweringHandler extends EncoderHandler {
     const { question, context } = fields;
     if (typeof question !== "string") throw invalidArgument("question", "a string", question);
     if (typeof context !== "string") throw invalidArgument("context", "a string", context);
-    const pair = tokenizer.encodePair(question, context, maxLength === undefined ? {} : { maxLength });
+    const pair = await tokenizer.encodePairAsync(question, context, maxLength === undefined ? {} : { maxLength });
     const tokenTypeIds = engine.module.info.tokenTypes > 1 ? { tokenTypeIds: [pair.tokenTypeIds] } : {};
     const { startLogits, endLogits } = await engine.forward({ inputIds: [pair.inputIds], ...tokenTypeIds });
     const [start, end] = [indexOfLargest(startLogits.data), indexOfLargest(endLogits.data)];

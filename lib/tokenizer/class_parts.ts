@@ -1,10 +1,13 @@
 import type { JsonObject } from "./encoding/json.js";
 import type { BuiltClass, TokenizerClass } from "./tokenizer_class.js";
 
-/** Named tokens that a class puts around a text, such as "cls_token". */
+/**
+ * What a class puts around a text, and around two: $A and $B, and between them tokens by their names in the settings ("cls_token") or as they are.
+ * What stands behind a ":" is the type of a text or token, else it is 0.
+ */
 export interface Around {
-  before: readonly string[];
-  behind: readonly string[];
+  single: string;
+  pair: string;
 }
 
 /** A tokenizer.json as a class of transformers makes it of a vocabulary, and what it has where the settings are silent. */
@@ -90,9 +93,16 @@ const fairseqTokens = {
 const bertTokens = {
   ...{ unk_token: "[UNK]", sep_token: "[SEP]", pad_token: "[PAD]", cls_token: "[CLS]", mask_token: "[MASK]" },
 };
-const clsAndSep: Around = { before: ["cls_token"], behind: ["sep_token"] };
+const bertTexts: Around = {
+  single: "cls_token $A sep_token",
+  pair: "cls_token $A sep_token $B:1 sep_token:1",
+};
+const robertaTexts: Around = {
+  single: "cls_token $A sep_token",
+  pair: "cls_token $A sep_token sep_token $B sep_token",
+};
 
-const bertBuilder = (defaults: JsonObject): ClassBuilder => ({
+const bertBuilder = (defaults: JsonObject, around: Around): ClassBuilder => ({
   model: "WordPiece",
   build: ({ model, config }) => ({
     tokenizer: {
@@ -114,7 +124,7 @@ const bertBuilder = (defaults: JsonObject): ClassBuilder => ({
       decoder: { type: "WordPiece", prefix: "##", cleanup: true },
     },
     defaults,
-    around: clsAndSep,
+    around,
   }),
 });
 
@@ -149,11 +159,11 @@ export const madeUpWords = Array.from({ length: 7 }, (_, i) => `<madeupword${i}>
 
 /** By the class's name; the comments of transformers' files have no more to say than this. */
 const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
-  BertTokenizer: bertBuilder(bertTokens),
-  MPNetTokenizer: bertBuilder({
-    ...{ ...fairseqTokens, unk_token: "[UNK]" },
-    mask_token: { content: "<mask>", lstrip: true },
-  }),
+  BertTokenizer: bertBuilder(bertTokens, bertTexts),
+  MPNetTokenizer: bertBuilder(
+    { ...fairseqTokens, unk_token: "[UNK]", mask_token: { content: "<mask>", lstrip: true } },
+    robertaTexts,
+  ),
   AlbertTokenizer: {
     model: "Unigram",
     build: ({ model, config, charsMap }) => ({
@@ -167,7 +177,7 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
         ...{ bos_token: "[CLS]", eos_token: "[SEP]", unk_token: "<unk>", sep_token: "[SEP]", pad_token: "<pad>" },
         ...{ cls_token: "[CLS]", mask_token: "[MASK]" },
       },
-      around: clsAndSep,
+      around: bertTexts,
     }),
   },
   DebertaV2Tokenizer: { model: "Unigram", build: buildDebertaV2 },
@@ -176,7 +186,10 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
     build: ({ model, config, charsMap }) => ({
       tokenizer: unigramWords(model, 3, config, precompiled(charsMap)),
       defaults: fairseqTokens,
-      around: { before: ["bos_token"], behind: ["eos_token"] },
+      around: {
+        single: "bos_token $A eos_token",
+        pair: "bos_token $A eos_token eos_token $B eos_token",
+      },
     }),
   },
   T5Tokenizer: {
@@ -184,7 +197,7 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
     build: ({ model, config, charsMap }) => ({
       tokenizer: unigramWords(model, 2, {}, precompiled(charsMap)),
       defaults: { eos_token: "</s>", unk_token: "<unk>", pad_token: "<pad>" },
-      around: { before: [], behind: ["eos_token"] },
+      around: { single: "$A eos_token", pair: "$A eos_token $B eos_token" },
       extraTokens: sentinels(config).reverse().map(special),
     }),
   },
@@ -199,7 +212,7 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
       return {
         tokenizer: { ...parts, pre_tokenizer: parts.decoder },
         defaults,
-        around: { before: ["eos_token"], behind: [] },
+        around: { single: "eos_token $A", pair: "eos_token $A eos_token eos_token $B" },
         extraTokens: madeUpWords.map(special),
       };
     },
@@ -264,7 +277,7 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
     build: ({ model, config }) => ({
       tokenizer: { model: bytePairs(model), pre_tokenizer: byteLevel(config), decoder: { type: "ByteLevel" } },
       defaults: fairseqTokens,
-      around: clsAndSep,
+      around: robertaTexts,
     }),
   },
   GemmaTokenizer: {
@@ -326,6 +339,6 @@ function buildDebertaV2({ model, config }: Given): ClassParts {
       decoder: prefixed,
     },
     defaults: { ...bertTokens, bos_token: "[CLS]", eos_token: "[SEP]" },
-    around: clsAndSep,
+    around: bertTexts,
   };
 }

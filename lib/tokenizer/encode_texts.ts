@@ -86,7 +86,8 @@ function planEncoding(encoder: TextEncoder, options: TokenizerCallOptions | unde
     );
   }
   const limit = truncation ? length : undefined;
-  if (limit !== undefined && addSpecialTokens) checkRoom(limit, encoder.addedIds());
+  const { before, behind } = encoder.addedIds();
+  if (limit !== undefined && addSpecialTokens) checkRoom(limit, before.length + behind.length);
   return { addSpecialTokens, limit, width, paddingSide };
 }
 
@@ -114,14 +115,13 @@ function readPadding(value: unknown): "longest" | "max_length" | undefined {
   throw invalidArgument("padding", 'true, false, "longest" or "max_length"', value);
 }
 
-/** @throws ShardspeedError ERR_INVALID_ARGUMENT where added ids alone are more. */
-export function checkRoom(limit: number, { before, behind }: AddedIds): void {
-  const added = before.length + behind.length;
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT where the ids that are added alone are more. */
+export function checkRoom(limit: number, added: number, to: "text" | "pair of texts" = "text"): void {
   if (limit >= added) return;
   throw new ShardspeedError(
     "ERR_INVALID_ARGUMENT",
-    `Expected maxLength to be at least ${added}, for the special tokens that the tokenizer adds to each text, found ${limit}. ` +
-      "Raise it, or set addSpecialTokens to false.",
+    `Expected maxLength to be at least ${added}, for the special tokens that the tokenizer adds to each ${to}, found ${limit}. ` +
+      (to === "text" ? "Raise it, or set addSpecialTokens to false." : "Raise it."),
   );
 }
 

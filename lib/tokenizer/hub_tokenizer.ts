@@ -10,7 +10,7 @@ import { Encoder } from "./encoding/encoder.js";
 import type { JsonObject } from "./encoding/json.js";
 import type { Vocabulary } from "./encoding/models.js";
 import type { AddedIds } from "./encoding/post_processor.js";
-import { joinPair } from "./pairs.js";
+import { countAdded, joinPair } from "./pairs.js";
 import { type NamedToken, TokenizerSettings } from "./settings.js";
 import { createTokenBytes, type TokenBytes } from "./token_bytes.js";
 import type {
@@ -20,6 +20,7 @@ import type {
   DecodeOptions,
   DecodeStream,
   EncodeOptions,
+  EncodePairOptions,
   Encoding,
   PairEncoding,
   Tokenizer,
@@ -39,9 +40,6 @@ export interface TokenizerParts {
   named: ReadonlyMap<string, NamedToken>;
   added: readonly AddedToken[];
   vocabulary: Vocabulary;
-  /** Texts get the token although the tokenizer has no post-processor. */
-  addsBos: boolean;
-  addsEos: boolean;
   templates: ReadonlyMap<string, string>;
 }
 
@@ -62,7 +60,7 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
   readonly #addedIds: AddedIds;
 
   /** @throws Error for parts that are not known or damaged. */
-  constructor({ tokenizer, config, named, added, vocabulary, addsBos, addsEos, templates }: TokenizerParts) {
+  constructor({ tokenizer, config, named, added, vocabulary, templates }: TokenizerParts) {
     super(config, named);
     this.#encoder = new Encoder(tokenizer, added, vocabulary);
     this.#createDecoder = createDecoder(tokenizer.decoder);
@@ -80,13 +78,7 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     this.#addedIdSet = new Set(added.map(({ id }) => id));
     this.#ids = ids;
     this.vocabSize = tokens.length;
-    const around = (adds: boolean, name: string) =>
-      [adds ? named.get(name)?.id : undefined].filter((id) => id !== undefined);
-    const { before, behind } = this.#encoder.addedIds;
-    this.#addedIds = {
-      before: [...around(addsBos, "bos_token"), ...before],
-      behind: [...behind, ...around(addsEos, "eos_token")],
-    };
+    this.#addedIds = this.#encoder.addedIds;
     const model = tokenizer.model as JsonObject;
     this.#cleansUp = config.clean_up_tokenization_spaces === true && !Array.isArray(model.merges);
     this.specialTokenIds = new Set(added.filter(({ special }) => special).map(({ id }) => id));
@@ -112,16 +104,38 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     }
   }
 
-  encodePair(first: string, second: string, options?: { maxLength?: number }): PairEncoding {
+  encodePair(first: string, second: string, options?: EncodePairOptions): PairEncoding {
+    const maxLength = this.#readPair(first, second, options);
+    try {
+      return this.#join(this.#encoder.encode(first), this.#encoder.encode(second), maxLength);
+    } catch (error) {
+      throw encodingError(error);
+    }
+  }
+
+  async encodePairAsync(first: string, second: string, options?: EncodePairOptions): Promise<PairEncoding> {
+    const maxLength = this.#readPair(first, second, options);
+    const encode = async (text: string) =>
+      text.length <= shortText ? this.#encoder.encode(text) : this.#encoder.encodeInSlices(text, slice);
+    try {
+      return this.#join(await encode(first), await encode(second), maxLength);
+    } catch (error) {
+      throw encodingError(error);
+    }
+  }
+
+  /** Checks what encodePair() was given; returns maxLength. */
+  #readPair(first: unknown, second: unknown, options: unknown): number | undefined {
     const reader = new OptionReader("encodePair option", options, ["maxLength"]);
     const maxLength = reader.integer("maxLength", 1, Number.MAX_SAFE_INTEGER, undefined);
     for (const [name, text] of Object.entries({ first, second }))
       if (typeof text !== "string") throw invalidArgument(name, "a string", text);
-    try {
-      return joinPair(this.#encoder.pairPieces, this.#encoder.encode(first), this.#encoder.encode(second), maxLength);
-    } catch (error) {
-      throw encodingError(error);
-    }
+    if (maxLength !== undefined) checkRoom(maxLength, countAdded(this.#encoder.pairPieces), "pair of texts");
+    return maxLength;
+  }
+
+  #join(first: number[], second: number[], maxLength: number | undefined): PairEncoding {
+    return joinPair(this.#encoder.pairPieces, { first, second }, { maxLength, side: this.truncationSide });
   }
 
   /** With what is added to every text, cut where that is asked for. */
@@ -130,7 +144,7 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     if (maxLength !== undefined) {
       if (!Number.isSafeInteger(maxLength) || maxLength < 1)
         throw invalidArgument("maxLength", "an integer of at least 1", maxLength);
-      checkRoom(maxLength, added);
+      checkRoom(maxLength, added.before.length + added.behind.length);
     }
     return putAround(ids, added, maxLength, this.truncationSide);
   }

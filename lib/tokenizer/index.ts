@@ -15,6 +15,7 @@ export type {
   DecodeOptions,
   DecodeStream,
   EncodeOptions,
+  EncodePairOptions,
   Encoding,
   PairEncoding,
   Side,

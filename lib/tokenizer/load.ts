@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import type { Around } from "./class_parts.js";
-import { collectAddedTokens } from "./collect_added_tokens.js";
+import { type CollectedTokens, collectAddedTokens } from "./collect_added_tokens.js";
 import type { JsonObject } from "./encoding/json.js";
 import { modelOf, readVocabulary } from "./encoding/models.js";
 import { readTokenizerFiles, type TokenizerFiles } from "./files.js";
 import { HubTokenizer } from "./hub_tokenizer.js";
-import { mergeSettings } from "./merge_settings.js";
+import { mergeSettings, type Settings } from "./merge_settings.js";
 import type { NamedToken } from "./settings.js";
 import { readSource, type TokenizerSource } from "./source.js";
 import type { Tokenizer } from "./types.js";
@@ -33,38 +33,48 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer | undefin
 }
 
 function build(files: TokenizerFiles, source: TokenizerSource): Tokenizer {
-  const { tokenizer, around } = source;
+  const { tokenizer } = source;
   const settings = mergeSettings(files, source);
+  const around = source.around ?? aroundByFlags(settings);
   const vocabulary = readVocabulary(modelOf(tokenizer));
   const added = collectAddedTokens({ files, source, settings, vocabulary });
   const named = new Map(
     Object.entries(settings.named).map(([name, { content }]) => [name, { token: content, id: added.idOf(content) }]),
   );
   return new HubTokenizer({
-    tokenizer: around === undefined ? tokenizer : { ...tokenizer, post_processor: putAround(around, named) },
+    tokenizer: around === undefined ? tokenizer : { ...tokenizer, post_processor: putAround(around, named, added) },
     config: settings.config,
     named,
     added: added.tokens,
     vocabulary,
-    addsBos: settings.addsBos,
-    addsEos: settings.addsEos,
     templates: files.chatTemplates,
   });
 }
 
-/** The post-processor that puts named tokens around a text. */
-function putAround({ before, behind }: Around, named: ReadonlyMap<string, NamedToken>): JsonObject {
-  const ids = (name: string) => [named.get(name)?.id].filter((id) => id !== undefined);
-  const all = [...before, ...behind];
-  return {
-    type: "TemplateProcessing",
-    single: [
-      ...before.map((id) => ({ SpecialToken: { id } })),
-      { Sequence: { id: "A" } },
-      ...behind.map((id) => ({ SpecialToken: { id } })),
-    ],
-    special_tokens: Object.fromEntries(all.map((name) => [name, { ids: ids(name) }])),
-  };
+/** What add_bos_token and add_eos_token ask for; undefined where they ask for nothing. */
+function aroundByFlags({ addsBos, addsEos }: Settings): Around | undefined {
+  if (!addsBos && !addsEos) return undefined;
+  const around = (text: string, type: string) =>
+    `${addsBos ? `bos_token${type} ` : ""}${text}${type}${addsEos ? ` eos_token${type}` : ""}`;
+  return { single: around("$A", ""), pair: `${around("$A", "")} ${around("$B", ":1")}` };
+}
+
+/** The post-processor that puts tokens around texts; those that are not set are left out. */
+function putAround(
+  { single, pair }: Around,
+  named: ReadonlyMap<string, NamedToken>,
+  { idOf }: CollectedTokens,
+): JsonObject {
+  const specials: JsonObject = {};
+  const read = (template: string) =>
+    template.split(" ").map((piece) => {
+      const [, id, type] = /^(.*?)(?::(\d))?$/.exec(piece) as unknown as [string, string, string | undefined];
+      const type_id = Number(type ?? 0);
+      if (id === "$A" || id === "$B") return { Sequence: { id: id.slice(1), type_id } };
+      specials[id] = { ids: [named.has(id) ? named.get(id)?.id : idOf(id)].filter((found) => found !== undefined) };
+      return { SpecialToken: { id, type_id } };
+    });
+  return { type: "TemplateProcessing", single: read(single), pair: read(pair), special_tokens: specials };
 }
 
 /** The tokenizer files that are in a folder, for a message that none of them can be read. */

@@ -1,15 +1,24 @@
 import type { PairPiece } from "./encoding/post_processor.js";
-import type { PairEncoding } from "./types.js";
+import type { PairEncoding, Side } from "./types.js";
 
-/** Two encoded texts with what stands around them; of a row that would be too long, tokens are left out at the end of the longer text. */
+/** The ids of two texts. */
+interface Pair {
+  first: readonly number[];
+  second: readonly number[];
+}
+
+/** How many ids stand around two texts. */
+export function countAdded(pieces: readonly PairPiece[]): number {
+  return pieces.reduce((sum, piece) => sum + ("ids" in piece ? piece.ids.length : 0), 0);
+}
+
+/** Two encoded texts with what stands around them; of a row that would be too long, the longer text is cut at this side. */
 export function joinPair(
   pieces: readonly PairPiece[],
-  first: readonly number[],
-  second: readonly number[],
-  maxLength = Number.POSITIVE_INFINITY,
+  pair: Pair,
+  { maxLength = Number.POSITIVE_INFINITY, side }: { maxLength?: number | undefined; side: Side },
 ): PairEncoding {
-  const added = pieces.reduce((sum, piece) => sum + ("ids" in piece ? piece.ids.length : 0), 0);
-  const texts = shorten(first, second, Math.max(0, maxLength - added));
+  const texts = shorten(pair, Math.max(0, maxLength - countAdded(pieces)), side);
   const inputIds: number[] = [];
   const tokenTypeIds: number[] = [];
   for (const piece of pieces) {
@@ -23,11 +32,13 @@ export function joinPair(
 }
 
 /** The longer text loses what there is no room for; where both are longer than half of it, each gets a half. As the Rust tokenizers package. */
-function shorten(first: readonly number[], second: readonly number[], room: number) {
+function shorten({ first, second }: Pair, room: number, side: Side): Pair {
   if (first.length + second.length <= room) return { first, second };
   const [shorter, longer] = [Math.min(first.length, second.length), Math.max(first.length, second.length)];
   let [few, many] = [shorter, Math.max(shorter, room - shorter)];
   if (few + Math.min(many, longer) > room) [few, many] = [Math.floor(room / 2), Math.ceil(room / 2)];
   const [one, other] = first.length > second.length ? [many, few] : [few, many];
-  return { first: first.slice(0, one), second: second.slice(0, other) };
+  const cut = (ids: readonly number[], length: number) =>
+    side === "left" ? ids.slice(Math.max(0, ids.length - length)) : ids.slice(0, length);
+  return { first: cut(first, one), second: cut(second, other) };
 }

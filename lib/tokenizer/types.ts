@@ -6,6 +6,15 @@ export interface EncodeOptions {
   maxLength?: number;
 }
 
+/** Options of encodePair(). */
+export interface EncodePairOptions {
+  /**
+   * Cut to so many ids at the tokenizer's truncationSide, of the longer text first, as with transformers' "longest_first"; special tokens stay,
+   * and count. Default: not cut.
+   */
+  maxLength?: number;
+}
+
 /** Where padding is put, or text is cut off. */
 export type Side = "left" | "right";
 
@@ -154,12 +163,10 @@ export interface Tokenizer extends TokenizerCall {
   encode(text: string, options?: EncodeOptions): number[];
   /** As encode(), but a long text gives way to other work every few milliseconds. */
   encodeAsync(text: string, options?: EncodeOptions): Promise<number[]>;
-  /**
-   * Two texts as one row, with special tokens as the tokenizer's post-processor puts them.
-   *
-   * @param options maxLength: the longer of the two loses tokens at its end until there are no more, as with transformers' "longest_first".
-   */
-  encodePair(first: string, second: string, options?: { maxLength?: number }): PairEncoding;
+  /** Two texts as one row, with special tokens as the tokenizer's post-processor puts them. */
+  encodePair(first: string, second: string, options?: EncodePairOptions): PairEncoding;
+  /** As encodePair(), but long texts give way to other work every few milliseconds. */
+  encodePairAsync(first: string, second: string, options?: EncodePairOptions): Promise<PairEncoding>;
   /** Ids that the vocabulary does not have (the padding rows of an embedding) decode to nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string;
   /** decode() of each. */

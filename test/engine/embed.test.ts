@@ -308,6 +308,39 @@ describe("classes", () => {
         () => tokenizer.encodePair("a", "b", given as object),
         hasCode("ERR_INVALID_ARGUMENT", /encodePair|maxLength/),
       );
+    for (const call of [
+      () => tokenizer.encodePair("a", "b", { maxLength: 2 }),
+      () => tokenizer.encodePair("", "", { maxLength: 2 }),
+    ])
+      assert.throws(call, hasCode("ERR_INVALID_ARGUMENT", /maxLength to be at least 3.*pair of texts, found 2/));
+    assert.deepEqual(tokenizer.encodePair("a", "b", { maxLength: 3 }).inputIds, [2, 3, 3]);
+  });
+
+  test("of long pairs give way to other work, and are what encodePair() makes of them", async (t) => {
+    await using engine = await initInference(makeSentenceModel(t, "bert_classifier"), options);
+    const { tokenizer } = engine;
+    assert.ok(tokenizer);
+    const [text, textPair] = ["a b c ".repeat(5000), "d e f ".repeat(5000)];
+    const { inputIds, tokenTypeIds } = tokenizer.encodePair(text, textPair, { maxLength: 128 });
+    assert.deepEqual(await tokenizer.encodePairAsync(text, textPair), tokenizer.encodePair(text, textPair));
+    const expected = await engine.forward({ inputIds: [inputIds], tokenTypeIds: [tokenTypeIds] });
+    let turns = 0;
+    const timer = setInterval(() => turns++, 0);
+    t.after(() => clearInterval(timer));
+    let turnsOfEncoding = 0;
+    const { encodePairAsync } = tokenizer;
+    tokenizer.encodePairAsync = async (...given) => {
+      const before = turns;
+      const pair = await encodePairAsync.apply(tokenizer, given);
+      turnsOfEncoding = turns - before;
+      return pair;
+    };
+    const { logits } = await engine.classify({ text, textPair }, { truncate: true });
+    assert.deepEqual(logits, expected.logits.data);
+    assert.ok(turnsOfEncoding > 1, `${turnsOfEncoding} turns`);
+    await assert.rejects(engine.classify({ text, textPair }), hasCode("ERR_CONTEXT_LENGTH", /tokens in texts\[0\]/));
+    const tooLong = engine.classify({ text: "a", textPair: "b".repeat(10 ** 6) });
+    await assert.rejects(tooLong, hasCode("ERR_CONTEXT_LENGTH", /1000000 characters in texts\[0\]/));
   });
 
   test("of pairs without any token name the pair", async (t) => {

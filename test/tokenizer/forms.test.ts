@@ -12,6 +12,8 @@ import { tokenizersFolder } from "./fixtures.js";
 interface Fixture {
   shared: Record<string, unknown>;
   texts: string[];
+  /** Two texts that are read together. */
+  pair?: [string, string];
   cases: {
     name: string;
     files: Record<string, unknown>;
@@ -22,6 +24,8 @@ interface Fixture {
     decoded: string[] | null;
     named: Record<string, [string, number]>;
     side: string;
+    /** What the pair comes to, cut at this side to maxLength. */
+    pairs?: { side: "left" | "right"; maxLength?: number; ids: number[]; types: number[] }[];
   }[];
 }
 
@@ -52,7 +56,7 @@ async function write({ shared }: Fixture, name: string, files: Record<string, un
 
 describe("settings and forms against transformers", () => {
   const cases = fixtures.flatMap((fixture) => fixture.cases.map((one) => ({ fixture, ...one })));
-  for (const { fixture, name, files, size, ids, added, decoded, named, side } of cases) {
+  for (const { fixture, name, files, size, ids, added, decoded, named, side, pairs = [] } of cases) {
     test(name, async () => {
       const tokenizer = await AutoTokenizer.fromPretrained(await write(fixture, name, files));
       for (const [i, text] of fixture.texts.entries()) {
@@ -75,6 +79,12 @@ describe("settings and forms against transformers", () => {
       }
       assert.equal(tokenizer.vocabSize, size);
       assert.equal(tokenizer.paddingSide, side);
+      for (const { side, maxLength, ids, types } of pairs) {
+        tokenizer.truncationSide = side;
+        const options = maxLength === undefined ? {} : { maxLength };
+        const found = tokenizer.encodePair(...(fixture.pair as [string, string]), options);
+        assert.deepEqual(found, { inputIds: ids, tokenTypeIds: types }, `a pair, cut ${side} to ${maxLength}`);
+      }
     });
   }
 });
