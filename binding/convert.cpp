@@ -245,13 +245,14 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
                                             {"hidden", Wanted::kHidden},
                                             {"hidden and head", Wanted::kHiddenAndHead}});
   if (wanted == Wanted::kTokens && !makesTokens(spec)) wants.refuse("outputs, of a model that makes no tokens");
-  const auto pooling = request["pooling"].choice<Pooling>({{"none", Pooling::kNone},
-                                                           {"first", Pooling::kFirst},
-                                                           {"last", Pooling::kLast},
-                                                           {"mean", Pooling::kMean},
-                                                           {"max", Pooling::kMax},
-                                                           {"mean sqrt length", Pooling::kMeanSqrtLength},
-                                                           {"weighted mean", Pooling::kWeightedMean}});
+  std::vector<Pooling> poolings;
+  for (const ValueReader& pooling : request["poolings"].list())
+    poolings.push_back(pooling.choice<Pooling>({{"first", Pooling::kFirst},
+                                                {"last", Pooling::kLast},
+                                                {"mean", Pooling::kMean},
+                                                {"max", Pooling::kMax},
+                                                {"mean sqrt length", Pooling::kMeanSqrtLength},
+                                                {"weighted mean", Pooling::kWeightedMean}}));
   const int64_t id = request["id"].integer(0, kLargest);
   const ValueReader tokens = request["tokens"], newTokens = request["maxNewTokens"];
   std::vector<int32_t> prompt = tokens.int32Array();
@@ -264,7 +265,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   request.finish();
   auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
   sequence->wanted = wanted;
-  sequence->pooling = pooling;
+  sequence->poolings = std::move(poolings);
   sequence->poolFrom = poolFrom;
   sequence->tokenTypes = std::move(types);
   return sequence;

@@ -83,15 +83,16 @@ export async function embedTexts(
   const list = [...texts];
   const ofPrompt = await countPromptTokens(context, plan.prompt);
   const rows = await readTexts(list, (text, name) => readOne(context, plan, text, name), plan.signal);
-  const requests = rows.flatMap((tokens, i) => {
+  const { poolings } = plan;
+  const requests = rows.map((tokens, i) => {
     // Token ids have no prompt ahead of them.
     const poolFrom = typeof list[i] === "string" ? Math.min(ofPrompt, tokens.length - 1) : 0;
-    return plan.poolings.map((pooling) => ({ tokens, wanted: "hidden", pooling, poolFrom }) as const);
+    return { tokens, wanted: "hidden", poolings, poolFrom } as const;
   });
   const computed = await computeOutputs(context.session, requests, plan.signal);
-  const width = context.hiddenSize * plan.poolings.length;
+  const width = context.hiddenSize * poolings.length;
   const data = new Float32Array(rows.length * width);
-  for (const [i, { hidden }] of computed.entries()) data.set(hidden, i * context.hiddenSize);
+  for (const [i, { hidden }] of computed.entries()) data.set(hidden, i * width);
   if (plan.normalize)
     for (let row = 0; row < rows.length; row++) normalizeRow(data.subarray(row * width, (row + 1) * width));
   const promptTokens = rows.reduce((sum, tokens) => sum + tokens.length, 0);

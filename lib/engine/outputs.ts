@@ -4,22 +4,22 @@ import { neutralSampling } from "./generation_options.js";
 import type { Session } from "./session.js";
 
 /** Of a request for new tokens. */
-export const noOutputs = { wanted: "tokens", tokenTypes: null, pooling: "none", poolFrom: 0 } as const;
+export const noOutputs = { wanted: "tokens", tokenTypes: null, poolings: [], poolFrom: 0 } as const;
 
 /** A sequence whose outputs are wanted. */
 export interface OutputRequest {
   tokens: readonly number[];
   tokenTypes?: readonly number[] | undefined;
   wanted: Exclude<NativeRequest["wanted"], "tokens">;
-  /** Default "none". */
-  pooling?: Pooling;
+  /** Default: none. */
+  poolings?: readonly Pooling[];
   poolFrom?: number;
 }
 
 export interface Outputs {
   /** What the head makes: of each token, or of the one that it picks. */
   head: Float32Array;
-  /** (tokens, hidden), or one row where they are pooled. */
+  /** (tokens, hidden), or (poolings, hidden) where they are pooled. */
   hidden: Float32Array;
 }
 
@@ -48,12 +48,12 @@ export async function computeOutputs(
 }
 
 function submit(session: Session, request: OutputRequest, ids: number[]): Promise<Outputs> {
-  const { tokens, tokenTypes, wanted, pooling = "none", poolFrom = 0 } = request;
+  const { tokens, tokenTypes, wanted, poolings = [], poolFrom = 0 } = request;
   return new Promise((resolve, reject) => {
     const id = session.submit(
       {
         ...{ tokens: Int32Array.from(tokens), maxNewTokens: 0, ...neutralSampling, seedLow: 0, seedHigh: 0 },
-        ...{ stopTokens: new Int32Array(0), logprobs: -1, wanted, pooling, poolFrom },
+        ...{ stopTokens: new Int32Array(0), logprobs: -1, wanted, poolings, poolFrom },
         tokenTypes: tokenTypes === undefined ? null : Int32Array.from(tokenTypes),
       },
       {

@@ -101,7 +101,7 @@ function readPooling(config: JsonObject, path: string): Pooling[] | undefined {
     ? names.map((name) => modeNames.get(name))
     : Object.entries(poolingModes).map(([key, pooling]) => (config[key] === true ? pooling : undefined));
   const known = chosen.filter((pooling) => pooling !== undefined);
-  if (known.length > 0 && (names === undefined || known.length === names.length)) return known;
+  if (known.length > 0 && (names === undefined || known.length === names.length)) return [...new Set(known)];
   throw new ShardspeedError(
     "ERR_CHECKPOINT",
     `${path}: expected one of ${Object.keys(poolingModes).join(", ")} to be true, found ${showValue(config)}.`,

@@ -142,7 +142,7 @@ export interface SamplingParameters {
   frequencyPenalty: number;
 }
 
-export type Pooling = "none" | "first" | "last" | "mean" | "max" | "mean sqrt length" | "weighted mean";
+export type Pooling = "first" | "last" | "mean" | "max" | "mean sqrt length" | "weighted mean";
 
 export interface NativeRequest extends SamplingParameters {
   id: number;
@@ -158,8 +158,8 @@ export interface NativeRequest extends SamplingParameters {
   wanted: "tokens" | "head" | "hidden" | "hidden and head";
   /** (tokens) or null: all 0. */
   tokenTypes: Int32Array | null;
-  /** How hidden states become one row of them. */
-  pooling: Pooling;
+  /** Ways to make one row of the hidden states, each of which gives a row; none: they stay as they are. */
+  poolings: readonly Pooling[];
   /** Tokens before it are left out of pooling. */
   poolFrom: number;
 }

@@ -125,7 +125,8 @@ void Driver::wantHeadRows(Sequence* sequence, const SequenceSlice& slice) {
 }
 
 void Driver::wantHiddenRows(Sequence* sequence, const SequenceSlice& slice) {
-  const int64_t rows = sequence->pooling == Pooling::kNone ? sequence->promptLength : 1;
+  const auto pooled = static_cast<int64_t>(sequence->poolings.size());
+  const int64_t rows = pooled == 0 ? sequence->promptLength : pooled;
   sequence->hidden.resize(static_cast<size_t>(rows * options_.spec.hiddenSize));
   for (int64_t row = 0; row < slice.rowCount; ++row)
     if (isPooled(*sequence, slice.contextLength + row)) want(slice, row, sequence);
@@ -160,7 +161,7 @@ void Driver::takeHidden(int64_t first, int64_t count, const float* rows) {
     const auto& [sequence, position] = owners_[index];
     const float* row = rows + i * columns;
     sound_[index] = std::all_of(row, row + columns, [](float value) { return std::isfinite(value); }) ? 1 : 0;
-    if (sequence->pooling == Pooling::kNone)
+    if (sequence->poolings.empty())
       std::copy(row, row + columns, sequence->hidden.begin() + position * columns);
     else
       addPooled(*sequence, position, row, columns);

@@ -15,7 +15,7 @@ enum class Wanted : uint8_t {
 };
 
 // How the hidden states of a sequence become one row.
-enum class Pooling : uint8_t { kNone, kFirst, kLast, kMean, kMax, kMeanSqrtLength, kWeightedMean };
+enum class Pooling : uint8_t { kFirst, kLast, kMean, kMax, kMeanSqrtLength, kWeightedMean };
 
 // A request in progress: its tokens, how many of them are in the KV cache, and the pages that hold them.
 struct Sequence {
@@ -36,11 +36,11 @@ struct Sequence {
   std::vector<int32_t> pages;       // page table
   std::vector<int32_t> tokenTypes;  // (promptLength), or empty: all 0
   Wanted wanted = Wanted::kTokens;
-  Pooling pooling = Pooling::kNone;
-  int64_t poolFrom = 0;        // tokens before it are left out of pooling: an instruction
-  std::vector<float> outputs;  // (rows, columns of the head), if wanted
-  std::vector<float> hidden;   // (promptLength or 1, hidden), if wanted
-  std::vector<double> pooled;  // (hidden): sums so far
+  std::vector<Pooling> poolings;  // each makes a row of the hidden states; empty: these stay as they are
+  int64_t poolFrom = 0;           // tokens before it are left out of pooling: an instruction
+  std::vector<float> outputs;     // (rows, columns of the head), if wanted
+  std::vector<float> hidden;      // (promptLength or poolings, hidden), if wanted
+  std::vector<double> pooled;     // (poolings, hidden): sums so far
 
   bool wantsHead() const { return wanted == Wanted::kHead || wanted == Wanted::kHiddenAndHead; }
   bool wantsHidden() const { return wanted == Wanted::kHidden || wanted == Wanted::kHiddenAndHead; }

@@ -106,6 +106,8 @@ describe("a sentence-transformers folder", () => {
     });
     const { data, dims } = (await engine.embed(texts[0] as string)).embeddings;
     assert.deepEqual(dims, [1, 128]);
+    // Both are of one pass through the model.
+    assert.equal(engine.stats().tokens.prompt, engine.tokenizer?.encode(texts[0] as string).length);
     const parts = await Promise.all(
       (["max", "cls"] as const).map((name) => engine.embed(texts[0] as string, { pooling: name })),
     );

@@ -59,13 +59,13 @@ EngineOptions encoderOptions(const ModelSpec& spec, int tpSize, int threads, int
   return options;
 }
 
-std::unique_ptr<Sequence> request(int64_t id, const ModelSpec& spec, Pooling pooling) {
+std::unique_ptr<Sequence> request(int64_t id, const ModelSpec& spec, std::vector<Pooling> poolings) {
   Random random(static_cast<uint64_t>(300 + id));
   std::vector<int32_t> tokens = promptOf(random, spec, 1 + (id * 17) % 60), types;
   for (size_t i = 0; i < tokens.size(); ++i) types.push_back(static_cast<int32_t>(random.below(3)));
   auto sequence = std::make_unique<Sequence>(id, std::move(tokens), 0, SamplingParams{});
   sequence->wanted = Wanted::kHiddenAndHead;
-  sequence->pooling = pooling;
+  sequence->poolings = std::move(poolings);
   if (id % 3) sequence->tokenTypes = std::move(types);
   return sequence;
 }
@@ -83,12 +83,13 @@ constexpr int64_t kRequests = 12;
 
 TEST(encoder, outputs_depend_on_the_sequence_alone) {
   for (const ModelSpec& spec : encoderSpecs())
-    for (const Pooling pooling : {Pooling::kNone, Pooling::kMean, Pooling::kMax, Pooling::kWeightedMean}) {
+    for (const std::vector<Pooling>& poolings :
+         {std::vector<Pooling>{}, {Pooling::kMean}, {Pooling::kMax, Pooling::kWeightedMean}}) {
       std::vector<Harness::Result> alone;
       {
         Harness harness(encoderOptions(spec, 1, 1, 60));
         for (int64_t id = 0; id < kRequests; ++id) {
-          harness.submit(request(id, spec, pooling));
+          harness.submit(request(id, spec, poolings));
           alone.push_back(harness.result(id));
           CHECK(!alone.back().hidden.empty());
           CHECK(!alone.back().logits.empty());
@@ -97,7 +98,7 @@ TEST(encoder, outputs_depend_on_the_sequence_alone) {
       for (const int threads : {1, 3})
         for (const int64_t batch : {60, 200}) {
           Harness harness(encoderOptions(spec, 1, threads, batch));
-          for (int64_t id = 0; id < kRequests; ++id) harness.submit(request(id, spec, pooling));
+          for (int64_t id = 0; id < kRequests; ++id) harness.submit(request(id, spec, poolings));
           for (int64_t id = 0; id < kRequests; ++id) {
             const Harness::Result result = harness.result(id);
             CHECK(result.hidden == alone[static_cast<size_t>(id)].hidden);
@@ -106,7 +107,7 @@ TEST(encoder, outputs_depend_on_the_sequence_alone) {
         }
       for (const int tpSize : {2, 3}) {
         Harness harness(encoderOptions(spec, tpSize, 1, 100));
-        for (int64_t id = 0; id < kRequests; ++id) harness.submit(request(id, spec, pooling));
+        for (int64_t id = 0; id < kRequests; ++id) harness.submit(request(id, spec, poolings));
         for (int64_t id = 0; id < kRequests; ++id) {
           const Harness::Result result = harness.result(id);
           CHECK(isNear(result.hidden, alone[static_cast<size_t>(id)].hidden));
@@ -119,20 +120,22 @@ TEST(encoder, outputs_depend_on_the_sequence_alone) {
 TEST(encoder, pooling_makes_one_row_of_the_rows) {
   const ModelSpec spec = encoderSpec();
   Harness harness(encoderOptions(spec, 1, 1, 60));
-  const auto run = [&](int64_t id, Pooling pooling, int64_t from) {
-    auto sequence = request(7, spec, pooling);
+  const auto run = [&](int64_t id, std::vector<Pooling> poolings, int64_t from) {
+    auto sequence = request(7, spec, std::move(poolings));
     sequence->id = id;
     sequence->poolFrom = from;
     harness.submit(std::move(sequence));
     return harness.result(id).hidden;
   };
-  const std::vector<float> rows = run(1, Pooling::kNone, 0);
+  const std::vector<float> rows = run(1, {}, 0);
   const auto width = static_cast<size_t>(spec.hiddenSize), count = rows.size() / width;
   REQUIRE(count > 3);
   int64_t id = 2;
-  for (const int64_t from : {0, 2})
-    for (const Pooling pooling : {Pooling::kFirst, Pooling::kLast, Pooling::kMean, Pooling::kMax,
-                                  Pooling::kMeanSqrtLength, Pooling::kWeightedMean}) {
+  const std::vector<Pooling> all{Pooling::kFirst, Pooling::kLast,           Pooling::kMean,
+                                 Pooling::kMax,   Pooling::kMeanSqrtLength, Pooling::kWeightedMean};
+  for (const int64_t from : {0, 2}) {
+    std::vector<float> joined;
+    for (const Pooling pooling : all) {
       const Note note("pooling", static_cast<int>(pooling), "from", from);
       std::vector<float> expected(width);
       for (size_t k = 0; k < width; ++k) {
@@ -151,8 +154,12 @@ TEST(encoder, pooling_makes_one_row_of_the_rows) {
         if (pooling == Pooling::kWeightedMean) kept = weights / shares;
         expected[k] = static_cast<float>(kept);
       }
-      CHECK(isNear(run(id++, pooling, from), expected));
+      const std::vector<float> found = run(id++, {pooling}, from);
+      CHECK(isNear(found, expected));
+      joined.insert(joined.end(), found.begin(), found.end());
     }
+    CHECK(run(id++, all, from) == joined);
+  }
 }
 
 // Against what the definition gives, token by token; of a causal mask, for which there is one. Sequences come in
@@ -204,7 +211,7 @@ TEST(encoder, decoders_are_pooled_chunk_by_chunk) {
   for (const int64_t batch : {100, 7}) {
     Harness harness(encoderOptions(spec, 1, 1, batch));
     for (int64_t id = 0; id < 6; ++id) {
-      auto sequence = request(id, spec, id % 2 ? Pooling::kMean : Pooling::kLast);
+      auto sequence = request(id, spec, {Pooling::kLast, Pooling::kMean});
       sequence->tokenTypes.clear();
       harness.submit(std::move(sequence));
     }
@@ -213,7 +220,7 @@ TEST(encoder, decoders_are_pooled_chunk_by_chunk) {
       const Harness::Result result = harness.result(id);
       all.insert(all.end(), result.hidden.begin(), result.hidden.end());
     }
-    CHECK_EQ(all.size(), static_cast<size_t>(6 * spec.hiddenSize));
+    CHECK_EQ(all.size(), static_cast<size_t>(6 * 2 * spec.hiddenSize));
     if (batch == 100)
       first = all;
     else
