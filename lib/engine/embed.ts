@@ -155,7 +155,10 @@ async function readOne(context: EmbedContext, plan: EmbedPlan, text: unknown, na
   if (typeof text === "string") return readText(context, inCase(context, plan.prompt + text), name, plan.limit);
   const isIds = Array.isArray(text) || text instanceof Int32Array || text instanceof Uint32Array;
   if (!isIds || text.length === 0) throw invalidArgument(name, "a text, or token ids", text);
-  const tokens = Array.from(text as ArrayLike<number>).slice(0, plan.limit);
+  const ids = Array.from(text as ArrayLike<number>);
+  const most = plan.limit ?? ids.length;
+  const tokens =
+    context.tokenizer?.truncationSide === "left" ? ids.slice(Math.max(0, ids.length - most)) : ids.slice(0, most);
   checkSequence(context, tokens, name, text);
   return tokens;
 }

@@ -166,6 +166,17 @@ describe("a sentence-transformers folder", () => {
     await assert.rejects(engine.embed(long, { truncate: false }), hasCode("ERR_CONTEXT_LENGTH"));
   });
 
+  test("cuts token ids at the side where the tokenizer cuts texts", async (t) => {
+    const ids = Array.from({ length: 9 }, (_, i) => i + 5);
+    const limit = { truncate: true, maxTokens: 4 };
+    for (const truncation_side of ["left", "right"]) {
+      await using engine = await open(t, { "tokenizer_config.json": { truncation_side } });
+      const kept = truncation_side === "left" ? ids.slice(-4) : ids.slice(0, 4);
+      assert.deepEqual(await engine.embed([ids], limit), await engine.embed([kept]));
+      assert.deepEqual(await engine.embed([ids.slice(0, 3)], limit), await engine.embed([ids.slice(0, 3)]));
+    }
+  });
+
   test("with modules that nothing here computes is refused by their name", async (t) => {
     await using engine = await open(t, {
       "modules.json": modules("Transformer", "Pooling", "Dense"),
