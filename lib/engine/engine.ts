@@ -10,7 +10,7 @@ import { type Classification, type ClassifyOptions, classifyTexts, type TextOrPa
 import { type Embeddings, type EmbedOptions, embedTexts } from "./embed.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
-import { type GenerationDefaults, toGenerationOptions } from "./generation_defaults.js";
+import { type GenerationDefaults, toGenerationOptions, withoutTexts } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
@@ -106,9 +106,10 @@ export class Engine {
   constructor(parts: EngineParts) {
     this.#session = parts.session;
     this.rank = parts.rank;
-    this.#generationDefaults = parts.generationDefaults;
+    const defaults = parts.tokenizer ? parts.generationDefaults : withoutTexts(parts.generationDefaults);
+    this.#generationDefaults = defaults;
     this.tokenizer = parts.tokenizer;
-    this.#notices = new SamplingNotices(parts.generationDefaults, parts.logger);
+    this.#notices = new SamplingNotices(defaults, parts.logger);
     this.#sentenceSettings = parts.sentenceSettings ?? noSentenceSettings;
     this.#problemType = parts.problemType;
     this.#tokenizerFiles = parts.tokenizerFiles ?? "The model has none";
@@ -118,10 +119,8 @@ export class Engine {
       ...parts.module,
       spec: parts.module.info,
       forward: (inputs) => this.forward(inputs),
-      generate: (inputs, options) => {
-        const { generationDefaults: defaults } = parts;
-        return moduleGenerate({ engine: this, defaults, vocabSize, notices: this.#notices }, inputs, options);
-      },
+      generate: (inputs, options) =>
+        moduleGenerate({ engine: this, defaults, vocabSize, notices: this.#notices }, inputs, options),
     };
   }
 

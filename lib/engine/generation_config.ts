@@ -5,12 +5,13 @@ import type { JsonObject } from "../base/objects.js";
 import { type FileRules, fileLimits } from "../base/regular_file.js";
 import { showValue } from "../base/text.js";
 import { type GenerationDefaults, readSampling, readUnfollowed } from "./generation_defaults.js";
+import { readStop } from "./generation_options.js";
 
 const rules: FileRules = { code: "ERR_CHECKPOINT", limitBytes: fileLimits.settings };
 
 /**
  * Reads eos_token_id, bos_token_id and pad_token_id: from generation_config.json, and what is not there from config.json; and the sampling
- * parameters, from config.json where there is no generation_config.json, as in transformers.
+ * parameters and stop_strings, from config.json where there is no generation_config.json, as in transformers.
  *
  * @param folder undefined: there is none, and the config is all there is.
  * @param known The config, where it is at hand already.
@@ -31,9 +32,20 @@ export async function loadGenerationDefaults(
     eosTokenIds: read("eos_token_id"),
     bosTokenId: read("bos_token_id")[0],
     padTokenId: read("pad_token_id")[0],
+    ...readStopStrings(ownFile ?? config, ownFile === undefined ? configPath : generationPath),
     ...readSampling(ownFile ?? config),
     ...readUnfollowed(ownFile ?? config),
   };
+}
+
+function readStopStrings({ stop_strings: value }: JsonObject, path: string): { stopStrings?: string[] } {
+  if (value === undefined || value === null) return {};
+  try {
+    const stopStrings = readStop(value, "stop_strings");
+    return stopStrings.length === 0 ? {} : { stopStrings };
+  } catch (error) {
+    throw new ShardspeedError("ERR_CHECKPOINT", `${path}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function readIds(value: unknown, key: string, path: string): number[] {

@@ -21,6 +21,8 @@ export interface GenerationDefaults {
   eosTokenIds: number[];
   bosTokenId: number | undefined;
   padTokenId: number | undefined;
+  /** Any of these ends a text too, where there is a tokenizer. Absent where there is none. */
+  stopStrings?: string[];
   /** module.generate follows it; engine.generate does where it is asked to. Absent where the model says nothing. */
   sampling?: ModelSampling;
   /** What transformers follows and this engine does not, such as "num_beams 4". Absent where there is nothing of the kind. */
@@ -72,7 +74,6 @@ const unfollowedKeys: Readonly<Record<string, { neutral: Neutral; sampled?: true
   num_return_sequences: { neutral: zeroOrOne },
   penalty_alpha: { neutral: zero },
   sequence_bias: { neutral: nothing },
-  stop_strings: { neutral: nothing },
   suppress_tokens: { neutral: nothing },
   token_healing: { neutral: nothing },
   top_h: { neutral: zeroOrOne, sampled: true },
@@ -90,6 +91,13 @@ export function readUnfollowed(config: JsonObject): { unfollowed?: string[] } {
     })
     .map(([key]) => `${key} ${showValue(config[key])}`);
   return unfollowed.length === 0 ? {} : { unfollowed };
+}
+
+/** What an engine without a tokenizer can follow of it. */
+export function withoutTexts({ stopStrings, ...defaults }: GenerationDefaults): GenerationDefaults {
+  if (stopStrings === undefined) return defaults;
+  const unfollowed = `stop_strings ${showValue(stopStrings)} (which need a tokenizer)`;
+  return { ...defaults, unfollowed: [...(defaults.unfollowed ?? []), unfollowed] };
 }
 
 /** Reads the sampling parameters of a config. null, or a value of another type, counts as absent. */

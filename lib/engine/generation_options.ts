@@ -30,12 +30,12 @@ export interface GenerationOptions {
   seed?: number | bigint;
   /**
    * Strings that end the text, which does not contain them: a string or an array of strings, none empty. They may be, or contain, special tokens.
-   * Default none.
+   * Default: stop_strings of the model's generation_config.json, else none; an empty array means none.
    */
   stop?: string | readonly string[];
   /** Tokens that end the sequence, besides the model's end-of-sequence tokens. Default none. */
   stopTokenIds?: readonly number[];
-  /** Do not stop at the model's end-of-sequence tokens. Default false. */
+  /** Do not stop at the model's end-of-sequence tokens and stop_strings. Default false. */
   ignoreEos?: boolean;
   /** Leave special tokens in the text, such as the tags of a tool call. Default false. */
   keepSpecialTokens?: boolean;
@@ -140,9 +140,11 @@ export const generationOptions: Readonly<
     short: "s",
     unsetText: "random",
   }),
-  stop: other("texts", "text", "stop before this text, which is not written; may be given several times"),
+  stop: other("texts", "text", "stop before this text, which is not written; may be given several times", {
+    unsetText: "the model's",
+  }),
   stopTokenIds: other("tokenIds", "`1,2,3`", "stop at these tokens too, besides the model's own"),
-  ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens"),
+  ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens and stop strings"),
   keepSpecialTokens: other("flag", "", "leave special tokens in the text"),
   logprobs: other(
     "logprobs",
@@ -220,7 +222,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     ...(numbers as Record<NumericOption, number>),
     maxNewTokensGiven: reader.get("maxNewTokens") !== undefined,
     seed: readSeed(reader.get("seed")),
-    stop: readStop(reader.get("stop"), "stop"),
+    stop: readStop(reader.get("stop"), "stop", ignoreEos ? [] : defaults?.stopStrings),
     stopTokenIds: [...new Set(stopTokenIds)],
     keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
     logprobs: readLogprobs(reader.get("logprobs")),
@@ -272,9 +274,9 @@ function readSeed(value: unknown): bigint {
   throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
 }
 
-/** Stop strings without duplicates; `name` is the option's, for errors. */
-export function readStop(value: unknown, name: string): string[] {
-  if (value === undefined) return [];
+/** Stop strings without duplicates; `name` is the option's, for errors; `unset` are those of no value. */
+export function readStop(value: unknown, name: string, unset: readonly string[] = []): string[] {
+  if (value === undefined) return [...unset];
   const list: unknown[] = Array.isArray(value) ? value : [value];
   for (const stop of list) {
     if (typeof stop !== "string" || stop === "")

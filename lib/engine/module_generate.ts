@@ -46,7 +46,7 @@ export interface ModuleGenerateOptions extends Pick<GenerationOptions, (typeof s
   seed?: number | bigint;
   /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
-  /** Strings that end a row with the token that completes one: a string or an array of strings, none empty. Default none. */
+  /** Strings that end a row with the token that completes one: a string or an array of strings, none empty. Default: stop_strings of generation_config.json, else none. */
   stopStrings?: string | readonly string[];
 }
 
@@ -112,6 +112,7 @@ export async function moduleGenerate(
   const lengthOf = readLengths(reader, engine.contextTokens, sampling);
   const common = {
     ...readSampling(reader, sampling),
+    stop: readStop(reader.get("stopStrings"), "stopStrings", defaults.stopStrings),
     stopTokenIds: eosTokenIds,
     ignoreEos: true, // the end tokens are those above
   };
@@ -216,7 +217,6 @@ function readSampling(reader: OptionReader, ofModel: ModelSampling): GenerationO
     temperature: doSample ? temperature : 0,
     topK: reader.integer("topK", 0, maxInt32, ofModel.topK ?? 50),
     generationDefaults: "none", // the model's are in these
-    stop: readStop(reader.get("stopStrings"), "stopStrings"),
   };
   for (const name of [...sharedOptions, "seed"])
     options[name] = reader.get(name) ?? ofModel[name as keyof ModelSampling];

@@ -1,7 +1,4 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import {
   AutoTokenizer,
@@ -363,71 +360,4 @@ describe("calls", () => {
     await other.dispose();
     await assert.rejects(other.module.generate([[5]]), hasCode("ERR_DISPOSED"));
   });
-});
-
-test("generation_config.json is followed, and engine.generate says once that it does not", async (t) => {
-  const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-sampling-"));
-  t.after(() => rm(folder, { recursive: true }));
-  await cp(demoModel, folder, { recursive: true });
-  const config = { do_sample: true, temperature: 3, top_k: 5, max_new_tokens: 7, bos_token_id: end };
-  await writeFile(path.join(folder, "generation_config.json"), JSON.stringify(config));
-  const said: string[] = [];
-  const logger = { debug() {}, info() {}, warn: (message: string) => said.push(message), error() {} };
-  await using own = await initInference(folder, { device: "cpu", logger });
-  const ids = [1105, 361, 262];
-  const options = { seed: 5, eosTokenId: [] };
-  const asSaid = { doSample: true, temperature: 3, topK: 5, maxNewTokens: 7 };
-  const expected = await generate([ids], { ...options, ...asSaid });
-  assert.deepEqual(await own.module.generate([ids], options), expected);
-  const greedy = { doSample: false, maxNewTokens: 9 };
-  assert.deepEqual(
-    await own.module.generate([ids], { ...options, ...greedy }),
-    await generate([ids], { ...options, ...greedy }),
-  );
-  const aboutSampling = () => said.filter((message) => message.includes("generation_config.json"));
-  assert.deepEqual(aboutSampling(), []);
-  const model = await own.generate(ids, { generationDefaults: "model", seed: 5, ignoreEos: true });
-  assert.deepEqual([...ids, ...model.ids], expected[0]);
-  assert.deepEqual(aboutSampling(), []);
-  for (let i = 0; i < 2; i++) await own.generate(ids, { maxNewTokens: 1 });
-  assert.equal(aboutSampling().length, 1);
-  assert.match(
-    aboutSampling()[0] ?? "",
-    /do_sample true, temperature 3, top_k 5, max_new_tokens 7.*generationDefaults: "model"/,
-  );
-});
-
-test("what generation_config.json asks for and nothing here follows is named once, where its defaults are taken", async (t) => {
-  const folder = await mkdtemp(path.join(tmpdir(), "shardspeed-unfollowed-"));
-  t.after(() => rm(folder, { recursive: true }));
-  await cp(demoModel, folder, { recursive: true });
-  const ask = (config: object) => writeFile(path.join(folder, "generation_config.json"), JSON.stringify(config));
-  const open = async () => {
-    const said: string[] = [];
-    const logger = { debug() {}, info() {}, warn: (message: string) => said.push(message), error() {} };
-    return { engine: await initInference(folder, { device: "cpu", logger }), said };
-  };
-  await ask({ num_beams: 4, no_repeat_ngram_size: 3, length_penalty: 2, typical_p: 0.5, _from_model_config: true });
-  const { engine, said } = await open();
-  await using _ = engine;
-  await engine.generate([5], { maxNewTokens: 1 });
-  await engine.generate([5], { maxNewTokens: 1, generationDefaults: "none" });
-  assert.deepEqual(said, []);
-  for (let i = 0; i < 2; i++) await engine.module.generate([5], { maxNewTokens: 1 });
-  await engine.generate([5], { maxNewTokens: 1, generationDefaults: "model" });
-  assert.equal(said.length, 1, said.join("\n"));
-  assert.match(said[0] ?? "", /says no_repeat_ngram_size 3, num_beams 4, which transformers follows and this engine/);
-
-  await ask({ do_sample: true, typical_p: 0.5 });
-  const sampled = await open();
-  await using __ = sampled.engine;
-  await sampled.engine.generate([5], { maxNewTokens: 1, generationDefaults: "model" });
-  assert.match(sampled.said.join(), /says typical_p 0\.5, which/);
-
-  await ask({ num_beams: 1, no_repeat_ngram_size: 0, do_sample: false, bad_words_ids: null, suppress_tokens: [] });
-  const quiet = await open();
-  await using ___ = quiet.engine;
-  await quiet.engine.module.generate([5], { maxNewTokens: 1 });
-  await quiet.engine.generate([5], { maxNewTokens: 1 });
-  assert.deepEqual(quiet.said, []);
 });
