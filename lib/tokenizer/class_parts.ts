@@ -272,6 +272,21 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
       defaults: { eos_token: "<|endoftext|>", pad_token: "<|endoftext|>", unk_token: "<|endoftext|>" },
     }),
   },
+  BioGptTokenizer: {
+    model: "BPE",
+    build: ({ model, config }) => ({
+      tokenizer: {
+        model: bytePairs(model, {
+          ...{ end_of_word_suffix: "</w>", merges_beyond_vocab: true },
+          unk_token: contentOf(config.unk_token) ?? "<unk>",
+        }),
+        pre_tokenizer: { type: "Moses" },
+        decoder: { type: "Moses" },
+      },
+      defaults: { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>", sep_token: "</s>", pad_token: "<pad>" },
+      around: { single: "sep_token $A", pair: "sep_token $A sep_token:1 $B:1" },
+    }),
+  },
   RobertaTokenizer: {
     model: "BPE",
     build: ({ model, config }) => ({

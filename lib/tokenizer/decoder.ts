@@ -1,45 +1,13 @@
 import { byteOfCharacter } from "./byte_level.js";
 import { cleanUpWordPieces } from "./clean_up.js";
+import { allAtOnce, type DecoderStage, eachToken } from "./decoder_stage.js";
 import { createNormalizer } from "./encoding/normalizers.js";
-
-/**
- * A stage of a tokenizer's decoder as a stream: tokens go in one by one, pieces come out as soon as later tokens cannot
- * change them. Results follow the Rust `tokenizers` package, which is what models are evaluated with.
- */
-export interface DecoderStage {
-  push(token: string): string[];
-  flush(): string[];
-}
+import { mosesWords } from "./moses_decoder.js";
 
 type Json = { [key: string]: unknown };
 
 /** Makes a fresh chain of stages; chains hold state and serve one text each. */
 export type DecoderFactory = (whole: boolean) => DecoderStage;
-
-/** A stage that treats each token by itself. */
-function eachToken(change: (token: string, first: boolean) => string): DecoderStage {
-  let first = true;
-  return {
-    push(token) {
-      const changed = change(token, first);
-      first = false;
-      return [changed];
-    },
-    flush: () => [],
-  };
-}
-
-/** A stage that needs all tokens at once: nothing comes out before the end. */
-function allAtOnce(change: (tokens: string[]) => string[]): DecoderStage {
-  const tokens: string[] = [];
-  return {
-    push(token) {
-      tokens.push(token);
-      return [];
-    },
-    flush: () => change(tokens.splice(0)),
-  };
-}
 
 /** Each character of a token stands for a byte; the bytes of all tokens are UTF-8. */
 function byteLevel(): DecoderStage {
@@ -224,6 +192,9 @@ function createStage(config: Json, fused: boolean, whole: boolean): DecoderStage
     case "BPEDecoder":
       if (fused) break;
       return wordSuffix(config);
+    case "Moses":
+      if (fused) break;
+      return mosesWords();
     case "Fuse":
       return eachToken((token) => token);
     case "Strip": {
@@ -282,6 +253,7 @@ const knownTypes = [
   "Replace",
   "WordPiece",
   "CTC",
+  "Moses",
 ];
 
 /**

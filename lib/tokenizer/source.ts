@@ -91,16 +91,15 @@ async function fromMerges(
   mergesPath: string,
   given: TokenizerClass,
 ): Promise<TokenizerSource> {
-  const declared = files.config?.tokenizer_class ?? files.model?.tokenizer_class;
-  if (declared === "BioGptTokenizer" || (declared === undefined && files.model?.model_type === "biogpt"))
-    throw new Error("BioGptTokenizer splits text by the rules of Moses, which are not here; give token ids instead");
   // Where nothing says how text is split: byte-level is what such files mostly are.
   const tokenizerClass = given === "generic" || given === "LlamaTokenizer" ? "GPT2Tokenizer" : given;
   const vocab = (await readJson(vocabPath, 2 ** 28)) ?? {};
-  const lines = ((await readTextFile(mergesPath)) ?? "").split("\n");
-  const merges = lines
+  const merges = ((await readTextFile(mergesPath)) ?? "")
+    .split("\n")
     .map((line) => line.replace(/\r$/, ""))
-    .filter((line, i) => line.trim() !== "" && !(i === 0 && line.startsWith("#version")));
+    .filter((line, i) => line.trim() !== "" && !(i === 0 && line.startsWith("#version")))
+    // Behind the pair fairseq's files have how often it was seen.
+    .map((line) => (tokenizerClass === "BioGptTokenizer" ? line.trim().split(/\s+/).slice(0, 2).join(" ") : line));
   const rebuilt = rebuildForClass(tokenizerClass, { model: { type: "BPE", vocab, merges } }, files.config ?? {});
   return { path: vocabPath, ...rebuilt, addsByFlags: rebuilt.around === undefined };
 }

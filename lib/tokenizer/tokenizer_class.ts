@@ -2,7 +2,15 @@ import type { TokenizerFiles } from "./files.js";
 
 /** Classes of transformers 5 that make parts of a tokenizer themselves (class_parts.ts); "generic" takes tokenizer.json as it is. */
 export const builtClasses = [
-  ...["AlbertTokenizer", "BertTokenizer", "CohereTokenizer", "DebertaV2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer"],
+  ...[
+    "AlbertTokenizer",
+    "BertTokenizer",
+    "BioGptTokenizer",
+    "CohereTokenizer",
+    "DebertaV2Tokenizer",
+    "GPT2Tokenizer",
+    "GPTNeoXTokenizer",
+  ],
   ...["GemmaTokenizer", "LlamaTokenizer", "MPNetTokenizer", "Qwen2Tokenizer", "RobertaTokenizer", "T5Tokenizer"],
   ...["XGLMTokenizer", "XLMRobertaTokenizer"],
 ] as const;
@@ -56,6 +64,7 @@ const classOfModelType: Record<string, TokenizerClass> = {
     ),
   ),
   albert: "AlbertTokenizer",
+  biogpt: "BioGptTokenizer",
   cohere: "CohereTokenizer",
   cohere2: "CohereTokenizer",
   "deberta-v2": "DebertaV2Tokenizer",

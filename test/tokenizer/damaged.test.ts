@@ -165,12 +165,18 @@ describe("damaged tokenizer files", () => {
       await assert.rejects(AutoTokenizer.fromPretrained(await write(files)), { code: "ERR_TOKENIZER", message });
   });
 
-  test("BioGPT's Moses rules are not here", async () => {
-    const files = { "vocab.json": "{}", "merges.txt": "", "config.json": '{"model_type": "biogpt"}' };
-    await assert.rejects(AutoTokenizer.fromPretrained(await write(files)), {
-      code: "ERR_TOKENIZER",
-      message: /vocab\.json cannot be used: BioGptTokenizer splits text by the rules of Moses/,
-    });
+  test("BioGPT's files", async () => {
+    const config = { "config.json": '{"model_type": "biogpt"}' };
+    const load = async (vocab: string, merges: string) =>
+      AutoTokenizer.fromPretrained(await write({ ...config, "vocab.json": vocab, "merges.txt": merges }));
+    await assert.rejects(load('{"a": 0}', "a b 7\nc\n"), { code: "ERR_TOKENIZER", message: /merges\[1\] is no pair/ });
+    const tokenizer = await load('{"<unk>": 0, "a": 1, "c</w>": 2}', "a b 7\n__proto__ ab 3\n");
+    assert.deepEqual(tokenizer.encode("ab abc __proto__ac", { addSpecialTokens: false }).slice(0, 4), [1, 0, 0, 2]);
+    assert.deepEqual([tokenizer.tokenToId("ab"), tokenizer.vocabSize], [undefined, 6]);
+    const startedAt = performance.now();
+    for (const text of ["DOT", "'", "a'", ".", "a.", "-", ",", "日", "a"]) tokenizer.encode(text.repeat(100_000));
+    const takenMs = performance.now() - startedAt;
+    assert.ok(takenMs < 20_000, `took ${takenMs} ms`);
   });
 
   test("a folder with forms that are not read says which files are there", async () => {

@@ -15,6 +15,9 @@ export class Bpe {
   readonly #fuseUnknown: boolean;
   readonly #byteIds: readonly number[] | undefined;
   readonly #ignoreMerges: boolean;
+  /** Tokens that merges make on their way and that are none of the vocabulary, by ids behind its own; undefined: there must be none. */
+  readonly #others: Map<string, number> | undefined;
+  readonly #idLimit: number;
   readonly #prefix: string;
   readonly #suffix: string;
   readonly #kept = new Map<string, number[]>();
@@ -22,6 +25,8 @@ export class Bpe {
   constructor(config: JsonObject, vocab: ReadonlyMap<string, number>, idLimit: number) {
     if (idLimit >= pairBase) throw new Error("an id of the vocabulary is too large");
     this.#vocab = vocab;
+    this.#idLimit = idLimit;
+    this.#others = config.merges_beyond_vocab === true ? new Map() : undefined;
     const text = (value: unknown) => (typeof value === "string" ? value : "");
     this.#prefix = text(config.continuing_subword_prefix);
     this.#suffix = text(config.end_of_word_suffix);
@@ -37,16 +42,24 @@ export class Bpe {
     if (typeof left !== "string" || typeof right !== "string" || rest.length > 0) {
       throw new Error(`model.merges[${rank}] is no pair`);
     }
-    const a = this.#vocab.get(left);
-    const b = this.#vocab.get(right);
+    const a = this.#idOfPart(left);
+    const b = this.#idOfPart(right);
     const joined = left + (right.startsWith(this.#prefix) ? right.slice(this.#prefix.length) : right);
-    const id = this.#vocab.get(joined);
+    const id = this.#idOfPart(joined);
     if (a === undefined || b === undefined || id === undefined) {
       const missing = a === undefined ? left : b === undefined ? right : joined;
       throw new Error(`model.merges[${rank}] needs the token ${JSON.stringify(missing)}, which model.vocab lacks`);
     }
     // A pair that comes twice has the later rank, as in a Rust map.
     this.#merges.set(a * pairBase + b, { rank, id });
+  }
+
+  #idOfPart(token: string): number | undefined {
+    const id = this.#vocab.get(token) ?? this.#others?.get(token);
+    if (id !== undefined || this.#others === undefined) return id;
+    const added = this.#idLimit + this.#others.size;
+    this.#others.set(token, added);
+    return added;
   }
 
   *tokenize(word: string, ids: number[]): Generator<void> {
@@ -60,7 +73,7 @@ export class Bpe {
       ids.push(whole);
       return;
     }
-    const found = yield* this.#mergeAll(yield* this.#spell(word));
+    const found = this.#inVocabulary(yield* this.#mergeAll(yield* this.#spell(word)));
     for (let i = 0; i < found.length; i++) {
       ids.push(found[i] as number);
       if ((i & 16383) === 16383) yield;
@@ -69,6 +82,12 @@ export class Bpe {
       if (this.#kept.size >= mostKept) this.#kept.clear();
       this.#kept.set(word, found);
     }
+  }
+
+  /** Tokens of merges alone are unknown ones. */
+  #inVocabulary(ids: number[]): number[] {
+    if (this.#others === undefined) return ids;
+    return ids.map((id) => (id < this.#idLimit ? id : this.#unknown)).filter((id) => id !== undefined);
   }
 
   /** The ids of a word's characters. */
@@ -82,7 +101,7 @@ export class Bpe {
       const token = (place > 0 ? this.#prefix : "") + character + (end === word.length ? this.#suffix : "");
       place = end;
       if ((++spelled & 1023) === 0) yield;
-      const id = this.#vocab.get(token);
+      const id = this.#vocab.get(token) ?? this.#others?.get(token);
       if (id !== undefined) {
         ids.push(id);
         lastUnknown = false;

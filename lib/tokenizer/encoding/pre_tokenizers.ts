@@ -1,5 +1,6 @@
 import { spellBytes } from "../byte_level.js";
 import { flattenSequence, type JsonObject, stringOf } from "./json.js";
+import { splitByMoses } from "./moses.js";
 import { createDelimiter } from "./normalizers.js";
 import { Pattern } from "./pattern.js";
 
@@ -67,6 +68,8 @@ function createStep(config: JsonObject): Splitter {
         for (const word of words(piece)) yield* marks({ text: word, first: false });
       };
     }
+    case "Moses":
+      return ({ text }) => splitByMoses(text);
     case "FixedLength": {
       const length = config.length ?? 5;
       if (!Number.isSafeInteger(length) || (length as number) < 1) throw new Error("pre_tokenizer.length is no length");
