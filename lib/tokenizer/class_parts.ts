@@ -1,51 +1,19 @@
+import {
+  type Around,
+  bytePairs,
+  type ClassBuilder,
+  type ClassParts,
+  contentOf,
+  type Given,
+  precompiled,
+  replace,
+  sequenceOf,
+  special,
+  unigramWords,
+} from "./class_builder.js";
 import type { JsonObject } from "./encoding/json.js";
+import { fairseqBuilders, fairseqTokens } from "./fairseq_classes.js";
 import type { BuiltClass, TokenizerClass } from "./tokenizer_class.js";
-
-/**
- * What a class puts around a text, and around two: $A and $B, and between them tokens by their names in the settings ("cls_token") or as they are.
- * What stands behind a ":" is the type of a text or token, else it is 0.
- */
-export interface Around {
-  single: string;
-  pair: string;
-}
-
-/** A tokenizer.json as a class of transformers makes it of a vocabulary, and what it has where the settings are silent. */
-export interface ClassParts {
-  tokenizer: JsonObject;
-  defaults: JsonObject;
-  /** Instead of a post-processor: the ids are known when all tokens are. */
-  around?: Around;
-  /** Tokens that are no plain text, beside those that the settings name. */
-  extraTokens?: readonly JsonObject[];
-}
-
-/** The same, of a file. */
-export interface SourceParts extends ClassParts {
-  /** The post-processor follows add_bos_token and add_eos_token. */
-  addsByFlags: boolean;
-}
-
-/** What a class reads of a tokenizer.json or of files of another form. */
-interface Given {
-  model: JsonObject;
-  config: JsonObject;
-  /** A SentencePiece model's precompiled_charsmap. */
-  charsMap: unknown;
-  /** tokenizer.json's; null where there is none. */
-  postProcessor: unknown;
-}
-
-interface ClassBuilder {
-  model: "BPE" | "Unigram" | "WordPiece";
-  build(given: Given): ClassParts;
-}
-
-/** Text of a token in tokenizer_config.json: a string, or an object with its text as `content`. */
-export function contentOf(token: unknown): string | undefined {
-  const content = typeof token === "object" && token !== null ? (token as JsonObject).content : token;
-  return typeof content === "string" ? content : undefined;
-}
 
 /**
  * What a class makes of a vocabulary: where there is a tokenizer.json, all of it but vocabulary, merges and post-processor does not count.
@@ -72,12 +40,6 @@ function findCharsMap(normalizer: unknown): unknown {
   return (Array.isArray(normalizers) ? normalizers : []).map(findCharsMap).find((one) => one !== undefined);
 }
 
-function bytePairs({ vocab, merges }: JsonObject, more: JsonObject = {}): JsonObject {
-  return { type: "BPE", vocab, merges, fuse_unk: false, ...more };
-}
-
-const replace = (pattern: JsonObject, content: string): JsonObject => ({ type: "Replace", pattern, content });
-const sequenceOf = (key: string, parts: JsonObject[]): JsonObject => ({ type: "Sequence", [key]: parts });
 const byteLevel = (config: JsonObject, useRegex = true): JsonObject => ({
   type: "ByteLevel",
   add_prefix_space: config.add_prefix_space === true,
@@ -85,11 +47,6 @@ const byteLevel = (config: JsonObject, useRegex = true): JsonObject => ({
 });
 const asSpaces = [replace({ String: "▁" }, " "), { type: "ByteFallback" }, { type: "Fuse" }];
 
-/** Special tokens of RoBERTa and those who follow it. */
-const fairseqTokens = {
-  ...{ bos_token: "<s>", eos_token: "</s>", sep_token: "</s>", cls_token: "<s>", unk_token: "<unk>" },
-  ...{ pad_token: "<pad>", mask_token: "<mask>" },
-};
 const bertTokens = {
   ...{ unk_token: "[UNK]", sep_token: "[SEP]", pad_token: "[PAD]", cls_token: "[CLS]", mask_token: "[MASK]" },
 };
@@ -128,24 +85,8 @@ const bertBuilder = (defaults: JsonObject, around: Around): ClassBuilder => ({
   }),
 });
 
-/** Words at white space, each behind a ▁. */
-function unigramWords(model: JsonObject, unknown: unknown, config: JsonObject, normalizers: JsonObject[]): JsonObject {
-  const prefixed = { type: "Metaspace", prepend_scheme: config.add_prefix_space === false ? "never" : "always" };
-  return {
-    model: { type: "Unigram", vocab: model.vocab, unk_id: unknown, byte_fallback: false },
-    normalizer: sequenceOf("normalizers", normalizers),
-    pre_tokenizer: sequenceOf("pretokenizers", [{ type: "WhitespaceSplit" }, prefixed]),
-    decoder: prefixed,
-  };
-}
-
-const precompiled = (charsMap: unknown): JsonObject[] =>
-  charsMap === undefined ? [] : [{ type: "Precompiled", precompiled_charsmap: charsMap }];
-
 const qwen2Words =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
-const special = (content: string): JsonObject => ({ content, special: true, normalized: false });
 
 /** T5's <extra_id_99> ... <extra_id_0>, in the order of their ids. */
 export function sentinels({ extra_ids: count }: JsonObject): string[] {
@@ -153,9 +94,6 @@ export function sentinels({ extra_ids: count }: JsonObject): string[] {
   const length = isCount ? (count as number) : 100;
   return Array.from({ length }, (_, i) => `<extra_id_${length - 1 - i}>`);
 }
-
-/** What XGLM's vocabulary was filled up with. */
-export const madeUpWords = Array.from({ length: 7 }, (_, i) => `<madeupword${i}>`);
 
 /** By the class's name; the comments of transformers' files have no more to say than this. */
 const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
@@ -180,18 +118,8 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
       around: bertTexts,
     }),
   },
+  ...fairseqBuilders,
   DebertaV2Tokenizer: { model: "Unigram", build: buildDebertaV2 },
-  XLMRobertaTokenizer: {
-    model: "Unigram",
-    build: ({ model, config, charsMap }) => ({
-      tokenizer: unigramWords(model, 3, config, precompiled(charsMap)),
-      defaults: fairseqTokens,
-      around: {
-        single: "bos_token $A eos_token",
-        pair: "bos_token $A eos_token eos_token $B eos_token",
-      },
-    }),
-  },
   T5Tokenizer: {
     model: "Unigram",
     build: ({ model, config, charsMap }) => ({
@@ -200,22 +128,6 @@ const builders: Readonly<Record<BuiltClass, ClassBuilder>> = {
       around: { single: "$A eos_token", pair: "$A eos_token $B eos_token" },
       extraTokens: sentinels(config).reverse().map(special),
     }),
-  },
-  XGLMTokenizer: {
-    model: "Unigram",
-    build({ model, config, charsMap }) {
-      const { pre_tokenizer: _, ...parts } = unigramWords(model, 3, config, [
-        ...precompiled(charsMap),
-        replace({ Regex: " {2,}" }, " "),
-      ]);
-      const { mask_token: _mask, ...defaults } = fairseqTokens;
-      return {
-        tokenizer: { ...parts, pre_tokenizer: parts.decoder },
-        defaults,
-        around: { single: "eos_token $A", pair: "eos_token $A eos_token eos_token $B" },
-        extraTokens: madeUpWords.map(special),
-      };
-    },
   },
   GPT2Tokenizer: {
     model: "BPE",

@@ -1,11 +1,13 @@
-import { contentOf, madeUpWords, rebuildForClass, type SourceParts, sentinels } from "./class_parts.js";
+import type { SourceParts } from "./class_builder.js";
+import { contentOf } from "./class_builder.js";
+import { rebuildForClass, sentinels } from "./class_parts.js";
 import type { JsonObject } from "./encoding/json.js";
+import { fairseqVocabulary } from "./fairseq_classes.js";
 import { readSentencePiece, type SentencePieceModel } from "./sentencepiece.js";
 import type { TokenizerClass } from "./tokenizer_class.js";
 
 /** Other classes of transformers that put the pieces of a SentencePiece model into another order. */
-const reordering =
-  /^(Camembert|MBart|MBart50|Nllb|Barthez|M2M100|BigBird|Pegasus|Reformer|RemBert|FNet|XLNet|Marian|SeamlessM4T|GPTSw3|CodeLlama)/;
+const reordering = /^(Barthez|M2M100|BigBird|Pegasus|Reformer|RemBert|FNet|XLNet|Marian|SeamlessM4T|GPTSw3|CodeLlama)/;
 
 /**
  * A tokenizer.json of a SentencePiece model: as the class makes it, or by the model's own settings.
@@ -51,31 +53,33 @@ function modelOfClass(
   tokenizerClass: TokenizerClass,
   config: JsonObject,
 ): JsonObject | undefined {
+  if (!model.isUnigram && tokenizerClass === "NllbTokenizer") return nllbModel(model, config);
   if (!model.isUnigram) {
     if (tokenizerClass !== "LlamaTokenizer" && tokenizerClass !== "GemmaTokenizer") return undefined;
     const vocab = Object.fromEntries(model.pieces.map(({ text }, id) => [text, id]));
     return { type: "BPE", vocab, merges: mergesByOrder(model) };
   }
   const pieces = model.pieces.map(({ text, score }) => [text, score]);
-  const zero = (contents: string[]) => contents.map((content) => [content, 0]);
-  const named = (name: string) => contentOf(config[`${name}_token`]) ?? `<${name === "bos" ? "s" : name}>`;
-  const fairseq = () => [
-    ...zero([named("bos"), named("pad"), contentOf(config.eos_token) ?? "</s>", named("unk")]),
-    ...pieces.slice(3),
-  ];
+  const fairseq = fairseqVocabulary(pieces, tokenizerClass, config);
+  if (fairseq !== undefined) return { type: "Unigram", vocab: fairseq };
   switch (tokenizerClass) {
     case "AlbertTokenizer":
     case "DebertaV2Tokenizer":
       return { type: "Unigram", vocab: pieces };
     case "T5Tokenizer":
-      return { type: "Unigram", vocab: [...pieces, ...zero(sentinels(config))] };
-    case "XLMRobertaTokenizer":
-      return { type: "Unigram", vocab: [...fairseq(), ...zero([named("mask")])] };
-    case "XGLMTokenizer":
-      return { type: "Unigram", vocab: [...fairseq(), ...zero(madeUpWords)] };
+      return { type: "Unigram", vocab: [...pieces, ...sentinels(config).map((content) => [content, 0])] };
     default:
       return undefined;
   }
+}
+
+/** Fairseq's first tokens, then all others in their order. */
+function nllbModel(model: SentencePieceModel, config: JsonObject): JsonObject {
+  const named = (name: string, unset: string) => contentOf(config[`${name}_token`]) ?? unset;
+  const first = [named("bos", "<s>"), named("pad", "<pad>"), named("eos", "</s>"), named("unk", "<unk>")];
+  const texts = new Set([...first, ...model.pieces.map(({ text }) => text)]);
+  const vocab = Object.fromEntries([...texts].map((text, id) => [text, id]));
+  return { type: "BPE", vocab, merges: mergesByOrder(model) };
 }
 
 /** added_tokens_decoder may name pieces otherwise than the file: placeholders get their names there. */

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import type { Around } from "./class_parts.js";
+import type { Around } from "./class_builder.js";
 import { type CollectedTokens, collectAddedTokens } from "./collect_added_tokens.js";
 import type { JsonObject } from "./encoding/json.js";
 import { modelOf, readVocabulary } from "./encoding/models.js";
@@ -71,7 +71,9 @@ function putAround(
       const [, id, type] = /^(.*?)(?::(\d))?$/.exec(piece) as unknown as [string, string, string | undefined];
       const type_id = Number(type ?? 0);
       if (id === "$A" || id === "$B") return { Sequence: { id: id.slice(1), type_id } };
-      specials[id] = { ids: [named.has(id) ? named.get(id)?.id : idOf(id)].filter((found) => found !== undefined) };
+      // What is no name is a token, a language that the vocabulary may lack.
+      const known = id.endsWith("_token") ? named.get(id)?.id : (idOf(id) ?? named.get("unk_token")?.id);
+      specials[id] = { ids: known === undefined ? [] : [known] };
       return { SpecialToken: { id, type_id } };
     });
   return { type: "TemplateProcessing", single: read(single), pair: read(pair), special_tokens: specials };

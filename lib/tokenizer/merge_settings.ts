@@ -1,4 +1,4 @@
-import { contentOf } from "./class_parts.js";
+import { contentOf } from "./class_builder.js";
 import type { JsonObject } from "./encoding/json.js";
 import type { TokenizerFiles } from "./files.js";
 import type { TokenizerSource } from "./source.js";

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import { fileLimits } from "../base/regular_file.js";
-import { rebuildForClass, type SourceParts } from "./class_parts.js";
+import type { SourceParts } from "./class_builder.js";
+import { rebuildForClass } from "./class_parts.js";
 import type { JsonObject } from "./encoding/json.js";
 import { readBytes, readJson, readTextFile, type TokenizerFiles } from "./files.js";
 import { buildFromSentencePiece } from "./from_sentencepiece.js";

@@ -2,17 +2,10 @@ import type { TokenizerFiles } from "./files.js";
 
 /** Classes of transformers 5 that make parts of a tokenizer themselves (class_parts.ts); "generic" takes tokenizer.json as it is. */
 export const builtClasses = [
-  ...[
-    "AlbertTokenizer",
-    "BertTokenizer",
-    "BioGptTokenizer",
-    "CohereTokenizer",
-    "DebertaV2Tokenizer",
-    "GPT2Tokenizer",
-    "GPTNeoXTokenizer",
-  ],
-  ...["GemmaTokenizer", "LlamaTokenizer", "MPNetTokenizer", "Qwen2Tokenizer", "RobertaTokenizer", "T5Tokenizer"],
-  ...["XGLMTokenizer", "XLMRobertaTokenizer"],
+  ...["AlbertTokenizer", "BertTokenizer", "BioGptTokenizer", "CamembertTokenizer", "CohereTokenizer"],
+  ...["DebertaV2Tokenizer", "GPT2Tokenizer", "GPTNeoXTokenizer", "GemmaTokenizer", "LlamaTokenizer"],
+  ...["MBart50Tokenizer", "MBartTokenizer", "MPNetTokenizer", "NllbTokenizer", "Qwen2Tokenizer"],
+  ...["RobertaTokenizer", "T5Tokenizer", "XGLMTokenizer", "XLMRobertaTokenizer"],
 ] as const;
 export type BuiltClass = (typeof builtClasses)[number];
 export type TokenizerClass = BuiltClass | "generic";
@@ -65,6 +58,8 @@ const classOfModelType: Record<string, TokenizerClass> = {
   ),
   albert: "AlbertTokenizer",
   biogpt: "BioGptTokenizer",
+  camembert: "CamembertTokenizer",
+  mbart: "MBartTokenizer",
   cohere: "CohereTokenizer",
   cohere2: "CohereTokenizer",
   "deberta-v2": "DebertaV2Tokenizer",
