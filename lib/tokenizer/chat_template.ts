@@ -19,7 +19,7 @@ export function renderChat(
   const { addGenerationPrompt, continueFinalMessage, tools, documents, templateVariables } = settings;
   checkMessages(messages);
   const conversation = messages.map(prepareMessage);
-  if (!readsParts(source)) joinParts(conversation);
+  if (!templateReadsParts(source)) joinParts(conversation);
   const ending = continueFinalMessage ? markEnd(conversation) : undefined;
   const text = render(source, {
     ...tokens,
@@ -63,7 +63,7 @@ const probe = "\uE000a part of text\uE001";
  * Whether a template goes over the parts of a message's content. One that takes content for a string would write Python's
  * form of the list into the prompt, or fail.
  */
-function readsParts(source: string): boolean {
+export function templateReadsParts(source: string): boolean {
   if (lastProbe?.source === source) return lastProbe.reads;
   const parts = [{ role: "user", content: [{ type: "text", text: probe }] }];
   let reads = false;

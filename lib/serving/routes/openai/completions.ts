@@ -6,11 +6,11 @@ import { CompletionChoice, type CompletionPiece, joinPieces, saysSomething } fro
 import { contextOverflow } from "./errors.js";
 import { type CompletionBody, completionSchema } from "./fields.js";
 import { checkRoom, generateAll, type SequenceReader } from "./generation.js";
-import { fingerprint, newId, nowInSeconds, toTimings, toUsage } from "./objects.js";
+import { lastFields, newHead } from "./objects.js";
 import { checkIds, type RawPrompt, splitPrompts, wellFormed } from "./prompts.js";
 import { checkSampling, type NewTokens, toCall } from "./sampling.js";
 import { findModel, type OpenAiContext, requireTask, type Session, setTimingHeaders, withSession } from "./session.js";
-import { checkStreamOptions, streamChunks, usageOfChunk } from "./stream.js";
+import { checkStreamOptions, sendLast, streamChunks, usageOfChunk } from "./stream.js";
 import { refuseUnsupported } from "./unsupported.js";
 
 /** OpenAI's default. */
@@ -64,13 +64,7 @@ class CompletionAnswer {
     this.#session = session;
     this.#body = body;
     this.#context = context;
-    this.#head = {
-      id: newId("cmpl-"),
-      object: "text_completion",
-      created: nowInSeconds(),
-      model: session.name,
-      system_fingerprint: fingerprint(session.model),
-    };
+    this.#head = newHead(session, "cmpl-", "text_completion");
   }
 
   /** Checks the prompts, and asks for the texts of those that are echoed and came as ids. */
@@ -97,7 +91,7 @@ class CompletionAnswer {
     const pieces = this.#prompts.map((): CompletionPiece[] => []);
     const usages = await this.#run((piece, index) => pieces[index]?.push(piece));
     setTimingHeaders(reply, this.#session.reservation);
-    return { ...this.#head, choices: pieces.map(joinPieces), ...this.#last(usages) };
+    return { ...this.#head, choices: pieces.map(joinPieces), ...lastFields(this.#session, this.#body, usages) };
   }
 
   async stream(send: (chunk: object) => void): Promise<void> {
@@ -105,15 +99,7 @@ class CompletionAnswer {
       if (!saysSomething(piece)) return;
       send({ ...this.#head, choices: [piece], ...usageOfChunk(this.#body, () => choice.usage()) });
     });
-    const { usage, ...timings } = this.#last(usages);
-    const wantsUsage = this.#body.stream_options?.include_usage === true;
-    if (!wantsUsage && !this.#body.timings) return;
-    send({ ...this.#head, choices: [], ...(wantsUsage ? { usage } : {}), ...timings });
-  }
-
-  #last(usages: readonly GenerationUsage[]) {
-    const usage = toUsage(usages);
-    return { usage, ...(this.#body.timings ? { timings: toTimings(this.#session.reservation, usage) } : {}) };
+    sendLast(send, this.#head, this.#body, lastFields(this.#session, this.#body, usages));
   }
 
   #run(onPiece: (piece: CompletionPiece, index: number, choice: CompletionChoice) => void): Promise<GenerationUsage[]> {

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { readPackageInfo } from "../../../base/package_info.js";
 import type { GenerationUsage } from "../../../engine/generation.js";
 import type { Reservation, ServedModel } from "../../served_model.js";
+import type { Session } from "./session.js";
 
 /** Random: an id made from the client's would be the same for two clients. */
 export function newId(prefix: string): string {
@@ -13,7 +14,7 @@ export function nowInSeconds(): number {
 }
 
 /** Changes where the same seed may give another text: with the version, the model and what computes it. */
-export function fingerprint({ name, version, engine }: ServedModel): string {
+function fingerprint({ name, version, engine }: ServedModel): string {
   const parts = [readPackageInfo().version, name, version, engine?.dtype, engine?.devices];
   return `fp_${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12)}`;
 }
@@ -23,6 +24,7 @@ export interface Usage {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
+  completion_tokens_details?: { reasoning_tokens: number };
 }
 
 /** Of all prompts of a request. No prefix is cached yet, so no token comes from a cache. */
@@ -37,8 +39,28 @@ export function toUsage(usages: readonly GenerationUsage[]): Usage {
   };
 }
 
+/** The beginning of each answer and chunk. */
+export function newHead({ name, model }: Session, prefix: string, object: string): object {
+  return { id: newId(prefix), object, created: nowInSeconds(), model: name, system_fingerprint: fingerprint(model) };
+}
+
+/** What is known at the end of an answer. */
+export interface LastFields {
+  usage: Usage;
+  timings?: Record<string, number>;
+}
+
+export function lastFields(
+  { reservation }: Session,
+  body: { timings?: boolean | null | undefined },
+  usages: readonly GenerationUsage[],
+): LastFields {
+  const usage = toUsage(usages);
+  return { usage, ...(body.timings ? { timings: toTimings(reservation, usage) } : {}) };
+}
+
 /** How long a request took, by the names of llama.cpp, and how long it waited. */
-export function toTimings({ timeline }: Reservation, usage: Usage): Record<string, number> {
+function toTimings({ timeline }: Reservation, usage: Usage): Record<string, number> {
   const now = performance.now();
   const { receivedAt, dispatchedAt = receivedAt, firstPartAt = now } = timeline;
   const promptMs = Math.max(0, firstPartAt - dispatchedAt);

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type * as z from "zod";
 import * as answers from "./answers.js";
+import { answerChat } from "./chat.js";
 import { answerCompletion } from "./completions.js";
 import * as fields from "./fields.js";
 import { answerModel, answerModels } from "./models.js";
@@ -51,5 +52,15 @@ export const apiRoutes: readonly ApiRoute[] = [
     answer: answers.completionAnswer,
     chunk: answers.completionChunk,
     handle: (context, { body }, reply) => answerCompletion(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/v1/chat/completions"],
+    operation: "createChatCompletion",
+    summary: "Answer a conversation",
+    body: fields.chatSchema,
+    answer: answers.chatAnswer,
+    chunk: answers.chatChunk,
+    handle: (context, { body }, reply) => answerChat(context, body, reply),
   },
 ];

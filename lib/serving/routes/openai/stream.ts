@@ -2,7 +2,7 @@ import { finished } from "node:stream";
 import type { FastifyReply } from "fastify";
 import { EventStream, toEvent } from "../../http/sse.js";
 import { type ErrorContext, invalidRequest, toApiError } from "./errors.js";
-import type { Usage } from "./objects.js";
+import type { LastFields, Usage } from "./objects.js";
 import type { OpenAiContext } from "./session.js";
 
 /** The part of a request that says how it wants its stream. */
@@ -24,6 +24,18 @@ export function checkStreamOptions({ stream, stream_options }: StreamBody): void
 export function usageOfChunk({ stream_options }: StreamBody, soFar: () => Usage): { usage?: Usage | null } {
   if (!stream_options?.include_usage) return {};
   return { usage: stream_options.continuous_usage_stats ? soFar() : null };
+}
+
+/** Sends the chunk behind the last choice, where the request wants what it has. */
+export function sendLast(
+  send: (chunk: object) => void,
+  head: object,
+  { stream_options }: StreamBody,
+  { usage, timings }: LastFields,
+): void {
+  const wantsUsage = stream_options?.include_usage === true;
+  if (!wantsUsage && timings === undefined) return;
+  send({ ...head, choices: [], ...(wantsUsage ? { usage } : {}), ...(timings === undefined ? {} : { timings }) });
 }
 
 /**

@@ -94,15 +94,11 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
   },
 };
 
-/** The model decides which tool it calls, if any. */
+/** Whether the model itself decides which tool it calls, if any. What is no choice at all is for the route to refuse. */
 function isFreeChoice(value: unknown): boolean {
-  if (value === "none" || value === "auto") return true;
-  return (
-    isObject(value) &&
-    value.type === "allowed_tools" &&
-    isObject(value.allowed_tools) &&
-    value.allowed_tools.mode === "auto"
-  );
+  if (!isObject(value)) return value !== "required";
+  const { type, allowed_tools: allowed } = value;
+  return type !== "function" && type !== "custom" && !(isObject(allowed) && allowed.mode === "required");
 }
 
 /** @throws ApiError for the first field that asks for what is not there. */

@@ -1,0 +1,68 @@
+import type { FastifyReply } from "fastify";
+import { type ChatPiece, joinChatPieces } from "./chat_choice.js";
+import { type ChatPlan, planChat, readChat, runChat } from "./chat_plan.js";
+import { lastFields, newHead, type Usage } from "./objects.js";
+import { findModel, type OpenAiContext, type Session, setTimingHeaders, withSession } from "./session.js";
+import { sendLast, streamChunks, usageOfChunk } from "./stream.js";
+
+/** POST /v1/chat/completions. @returns The body, or undefined where the answer is a stream. */
+export async function answerChat(
+  context: OpenAiContext,
+  given: unknown,
+  reply: FastifyReply,
+): Promise<object | undefined> {
+  const request = readChat(context, given);
+  const named = findModel(context, request.body.model);
+  const places = { count: request.body.n ?? 1, promptField: "messages" };
+  return withSession(context, named, reply, places, async (session) => {
+    const plan = planChat(context, session, request);
+    if (!request.body.stream) return answerWhole(context, session, plan, reply);
+    await streamChunks(context, reply, session.errors, (send) => streamChat(context, session, plan, send));
+    return undefined;
+  });
+}
+
+async function answerWhole(
+  { settings }: OpenAiContext,
+  session: Session,
+  plan: ChatPlan,
+  reply: FastifyReply,
+): Promise<object> {
+  const { body, choice } = plan;
+  const all: ChatPiece[] = [];
+  const usages = await runChat(session, plan, settings, (pieces) => all.push(...pieces));
+  const { usage, ...more } = lastFields(session, body, usages);
+  setTimingHeaders(reply, session.reservation);
+  return {
+    ...newHead(session, "chatcmpl-", "chat.completion"),
+    choices: [joinChatPieces(all, body.logprobs === true)],
+    usage: withDetails(usage),
+    ...(body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {}),
+    ...more,
+  };
+}
+
+async function streamChat(
+  { settings }: OpenAiContext,
+  session: Session,
+  plan: ChatPlan,
+  send: (chunk: object) => void,
+): Promise<void> {
+  const { body, choice } = plan;
+  const head = newHead(session, "chatcmpl-", "chat.completion.chunk");
+  let isFirst = true;
+  const usages = await runChat(session, plan, settings, (pieces) => {
+    for (const piece of pieces) {
+      const prompt = isFirst && body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {};
+      isFirst = false;
+      send({ ...head, choices: [piece], ...usageOfChunk(body, () => withDetails(choice.usage())), ...prompt });
+    }
+  });
+  const { usage, ...more } = lastFields(session, body, usages);
+  sendLast(send, head, body, { usage: withDetails(usage), ...more });
+}
+
+/** No answer is split into reasoning and the rest yet. */
+function withDetails(usage: Usage): Usage {
+  return { ...usage, completion_tokens_details: { reasoning_tokens: 0 } };
+}

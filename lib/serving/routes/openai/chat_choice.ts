@@ -1,0 +1,151 @@
+import type { GenerateChunk, GenerateStart } from "../../worker/calls.js";
+import { toStopReason } from "./generation.js";
+import { type ChatLogprob, toChatLogprob } from "./logprobs.js";
+import { toUsage, type Usage } from "./objects.js";
+import type { ToolDelta, ToolStream } from "./tool_stream.js";
+
+export interface ChatChoiceOptions {
+  index: number;
+  /** Tells calls of tools from text; undefined: all is text. */
+  toolStream: ToolStream | undefined;
+  /** Whether more than one call is let through. */
+  parallelCalls: boolean;
+  wantsLogprobs: boolean;
+  tokensAsIds: boolean;
+  wantsTokenIds: boolean;
+  /** Of the request. */
+  stopTokenIds: readonly number[];
+}
+
+interface CallDelta {
+  index: number;
+  id?: string;
+  type?: "function";
+  function: { name?: string; arguments: string };
+}
+
+export interface ChatDelta {
+  role?: "assistant";
+  content?: string;
+  tool_calls?: CallDelta[];
+}
+
+/** The choice of a chunk. */
+export interface ChatPiece {
+  index: number;
+  delta: ChatDelta;
+  logprobs: { content: ChatLogprob[]; refusal: null } | null;
+  finish_reason: string | null;
+  stop_reason?: string | number | null;
+  token_ids?: number[];
+}
+
+/** Makes the pieces of one choice from what a worker gives. */
+export class ChatChoice {
+  readonly #options: ChatChoiceOptions;
+  #start: GenerateStart | undefined;
+  #isFirst = true;
+  #newTokens = 0;
+  #calls = 0;
+
+  constructor(options: ChatChoiceOptions) {
+    this.#options = options;
+  }
+
+  begin(start: GenerateStart): void {
+    this.#start = start;
+  }
+
+  get promptIds(): number[] {
+    return this.#start?.promptIds ?? [];
+  }
+
+  /** Tokens so far. */
+  usage(): Usage {
+    return toUsage([{ promptTokens: this.#start?.promptTokens ?? 0, newTokens: this.#newTokens }]);
+  }
+
+  /** The role comes with the first token, not ahead of it: load generators take the first chunk for that. */
+  take(chunk: GenerateChunk): ChatPiece[] {
+    this.#newTokens += chunk.ids.length;
+    const deltas = this.#read(chunk).map(toDelta);
+    if (this.#isFirst) deltas.unshift({ role: "assistant", content: "" });
+    this.#isFirst = false;
+    const pieces = deltas.map((delta) => this.#piece(delta));
+    if (chunk.finishReason !== undefined) pieces.push(this.#end(chunk));
+    return this.#addTokens(pieces, chunk);
+  }
+
+  #read(chunk: GenerateChunk): ToolDelta[] {
+    const { toolStream, parallelCalls } = this.#options;
+    if (toolStream === undefined) return chunk.text === "" ? [] : [{ kind: "text", text: chunk.text }];
+    const deltas = toolStream.push(chunk.text);
+    if (chunk.finishReason !== undefined) deltas.push(...toolStream.end());
+    const wanted = deltas.filter((delta) => parallelCalls || delta.kind === "text" || delta.index === 0);
+    this.#calls += wanted.filter(({ kind }) => kind === "call").length;
+    return wanted;
+  }
+
+  #piece(delta: ChatDelta): ChatPiece {
+    return { index: this.#options.index, delta, logprobs: null, finish_reason: null };
+  }
+
+  #end(chunk: GenerateChunk): ChatPiece {
+    // What is cut by its length may have ended in the middle of a call.
+    const reason = chunk.finishReason === "stop" && this.#calls > 0 ? "tool_calls" : chunk.finishReason;
+    return {
+      ...this.#piece({}),
+      finish_reason: reason ?? null,
+      stop_reason: toStopReason(chunk, this.#options.stopTokenIds),
+    };
+  }
+
+  /** Tokens go with the last of their pieces, which is the one that has their text; where that is held back, with one that has none. */
+  #addTokens(pieces: ChatPiece[], { ids, logprobs = [] }: GenerateChunk): ChatPiece[] {
+    const { wantsLogprobs, wantsTokenIds, tokensAsIds } = this.#options;
+    if (ids.length === 0 || !(wantsLogprobs || wantsTokenIds)) return pieces;
+    if (pieces.length === 0) pieces.push(this.#piece({ content: "" }));
+    const holder = pieces.findLast(({ finish_reason }) => finish_reason === null) ?? (pieces[0] as ChatPiece);
+    if (wantsLogprobs) {
+      holder.logprobs = { content: logprobs.map((one) => toChatLogprob(one, tokensAsIds)), refusal: null };
+    }
+    if (wantsTokenIds) holder.token_ids = ids;
+    return pieces;
+  }
+}
+
+function toDelta(delta: ToolDelta): ChatDelta {
+  if (delta.kind === "text") return { content: delta.text };
+  if (delta.kind === "arguments") return { tool_calls: [{ index: delta.index, function: { arguments: delta.text } }] };
+  const { index, id, name } = delta;
+  return { tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }] };
+}
+
+/** The whole choice: what a client makes of the pieces. */
+export function joinChatPieces(pieces: readonly ChatPiece[], wantsLogprobs: boolean): object {
+  const last = pieces.at(-1) as ChatPiece;
+  const content = pieces.map(({ delta }) => delta.content ?? "").join("");
+  const calls: { id: string; type: "function"; function: { name: string; arguments: string } }[] = [];
+  for (const call of pieces.flatMap(({ delta }) => delta.tool_calls ?? [])) {
+    const { id = "", function: called } = call;
+    const known = calls[call.index];
+    if (known === undefined)
+      calls[call.index] = { id, type: "function", function: { name: called.name ?? "", arguments: "" } };
+    else known.function.arguments += called.arguments;
+  }
+  const tokens = pieces.flatMap(({ logprobs }) => logprobs?.content ?? []);
+  const ids = pieces.flatMap(({ token_ids = [] }) => token_ids);
+  return {
+    index: last.index,
+    message: {
+      role: "assistant",
+      content: content === "" && calls.length > 0 ? null : content,
+      refusal: null,
+      ...(calls.length > 0 ? { tool_calls: calls } : {}),
+    },
+    logprobs: wantsLogprobs ? { content: tokens, refusal: null } : null,
+    finish_reason: last.finish_reason,
+    stop_reason: last.stop_reason ?? null,
+    ...(pieces.some(({ token_ids }) => token_ids !== undefined) ? { token_ids: ids } : {}),
+  };
+}

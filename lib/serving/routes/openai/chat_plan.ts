@@ -1,0 +1,158 @@
+import type { GenerationUsage } from "../../../engine/generation.js";
+import type { ChatPrompt, GenerateCall } from "../../worker/calls.js";
+import { readBody } from "./body.js";
+import { ChatChoice, type ChatPiece } from "./chat_choice.js";
+import { readTools } from "./chat_tools.js";
+import { invalidRequest } from "./errors.js";
+import { type ChatBody, chatSchema } from "./fields.js";
+import { checkRoom, generateAll } from "./generation.js";
+import { toChatMessages } from "./messages.js";
+import { checkSampling, type NewTokens, toCall } from "./sampling.js";
+import { type OpenAiContext, requireTask, type Session } from "./session.js";
+import type { OpenAiSettings } from "./settings.js";
+import { checkStreamOptions } from "./stream.js";
+import type { ToolFormat } from "./tool_stream.js";
+import { refuseUnsupported, unsupported } from "./unsupported.js";
+
+/** A checked request for an answer to a conversation. */
+export interface ChatRequest {
+  body: ChatBody;
+  wanted: NewTokens;
+  tools: object[] | undefined;
+}
+
+/** What a worker is asked for, and what makes the answer's pieces of its parts. */
+export interface ChatPlan {
+  call: GenerateCall;
+  choice: ChatChoice;
+  body: ChatBody;
+}
+
+/** Checks all that needs no model. */
+export function readChat(context: OpenAiContext, given: unknown): ChatRequest {
+  const body = readBody(chatSchema, given);
+  refuseUnsupported("chat", body);
+  context.ignored.note("chat", body, chatSchema.shape);
+  checkStreamOptions(body);
+  if (typeof body.top_logprobs === "number" && body.logprobs !== true) {
+    throw invalidRequest("invalid_value", "top_logprobs needs logprobs to be true.", "top_logprobs");
+  }
+  const wanted: NewTokens = {
+    most: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    field: typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens",
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
+  };
+  checkSampling(body, wanted, context.settings);
+  checkTemplateFields(body, context.settings);
+  return { body, wanted, tools: readTools(body) };
+}
+
+type TemplateBody = Pick<
+  ChatBody,
+  "add_generation_prompt" | "continue_final_message" | "chat_template" | "chat_template_kwargs"
+>;
+
+/** Variables that are the request's own: by another name they would be checked. */
+const ownVariables = ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message"];
+
+export function checkTemplateFields(body: TemplateBody, settings: OpenAiSettings): void {
+  if (body.add_generation_prompt && body.continue_final_message) {
+    const message = "add_generation_prompt opens a new turn and continue_final_message stays in the last one.";
+    throw invalidRequest("invalid_value", message, "continue_final_message");
+  }
+  if (typeof body.chat_template === "string" && !settings.trustRequestChatTemplate) {
+    const message = "chat_template of a request is a program, which this server does not run.";
+    throw unsupported("chat_template", message);
+  }
+  for (const name of ownVariables) {
+    if (!Object.hasOwn(body.chat_template_kwargs ?? {}, name)) continue;
+    const path = `chat_template_kwargs.${name}`;
+    throw invalidRequest("invalid_value", `${path} would replace what the request has as ${name}.`, path);
+  }
+}
+
+/** The Jinja source of the template for a request; "" for none. */
+export function templateOf(session: Session, body: TemplateBody, settings: OpenAiSettings): string {
+  const template = body.chat_template ?? settings.chatTemplate;
+  if (template === undefined) requireTask(session, "chat");
+  return template ?? session.engine.chatTemplate ?? "";
+}
+
+/** The part of a conversation's prompt that /tokenize has too. */
+export function toChatPrompt(
+  body: TemplateBody & Pick<ChatBody, "messages">,
+  template: string,
+  tools: object[] | undefined,
+  settings: OpenAiSettings,
+): ChatPrompt {
+  const own = body.chat_template ?? settings.chatTemplate;
+  const continues = body.continue_final_message ?? false;
+  return {
+    messages: toChatMessages(body.messages, template),
+    ...(tools === undefined ? {} : { tools }),
+    addGenerationPrompt: body.add_generation_prompt ?? !continues,
+    continueFinalMessage: continues,
+    ...(own === undefined ? {} : { chatTemplate: own }),
+    templateVariables: { ...settings.defaultChatTemplateKwargs, ...body.chat_template_kwargs },
+  };
+}
+
+/** Renders nothing yet: that is the worker's. */
+export function planChat(context: OpenAiContext, session: Session, { body, wanted, tools }: ChatRequest): ChatPlan {
+  const { settings } = context;
+  requireTask(session, "generate");
+  const template = templateOf(session, body, settings);
+  const chat = toChatPrompt(body, template, tools, settings);
+  const effort = body.reasoning_effort;
+  if (effort) {
+    const asked = { reasoning_effort: effort, ...(effort === "none" ? { enable_thinking: false } : {}) };
+    chat.templateVariables = { ...asked, ...chat.templateVariables };
+  }
+  if (body.documents) chat.documents = body.documents;
+  const format = tools === undefined ? undefined : findFormat(context, template);
+  const call: GenerateCall = {
+    ...toCall(body, wanted, session.engine, settings),
+    prompt: { chat, addSpecialTokens: body.add_special_tokens ?? false },
+    // Calls are written between special tokens.
+    ...(format === undefined ? {} : { skipSpecialTokens: false }),
+  };
+  const choice = new ChatChoice({
+    index: 0,
+    toolStream: format === undefined ? undefined : context.tools.makeToolStream(format),
+    parallelCalls: body.parallel_tool_calls ?? true,
+    wantsLogprobs: body.logprobs === true,
+    tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
+    wantsTokenIds: body.return_token_ids === true,
+    stopTokenIds: body.stop_token_ids ?? [],
+  });
+  return { call, choice, body };
+}
+
+function findFormat({ settings, tools }: OpenAiContext, template: string): ToolFormat | undefined {
+  const { toolCallParser } = settings;
+  if (toolCallParser === "none") return undefined;
+  return toolCallParser === "auto" ? tools.detectToolFormat(template) : toolCallParser;
+}
+
+/** Generates, and gives the pieces of each step. */
+export function runChat(
+  session: Session,
+  { call, choice, body }: ChatPlan,
+  settings: OpenAiSettings,
+  onPieces: (pieces: ChatPiece[]) => void,
+): Promise<GenerationUsage[]> {
+  const asked = body.max_completion_tokens ?? body.max_tokens;
+  return generateAll(
+    session,
+    [call],
+    [
+      {
+        start: (start) => {
+          if (settings.strictMaxTokens) checkRoom(start, asked, "messages", session);
+          choice.begin(start);
+        },
+        chunk: (chunk) => onPieces(choice.take(chunk)),
+      },
+    ],
+  );
+}
