@@ -13,7 +13,8 @@ const manual = readFileSync(path.join(root, "docs/serving-settings.md"), "utf8")
 function rowOf(name: SettingName): string {
   const row = settingOf(name);
   const { own } = variablesOf(name, row);
-  const flags = row.flags?.map((flag) => `\`--${flag}\``).join(", ") ?? (name === "modelFolder" ? "MODEL" : `\`${own}\``);
+  const flags =
+    row.flags?.map((flag) => `\`--${flag}\``).join(", ") ?? (name === "modelFolder" ? "MODEL" : `\`${own}\``);
   const { unset, kind } = row;
   const value = unset === undefined || unset === "" ? "" : (kind.show?.(unset) ?? JSON.stringify(unset));
   const shown = row.unsetText ?? value;

@@ -1,5 +1,5 @@
+import { joinToolDeltas } from "../../../dist/serving/routes/openai/tools/deltas.js";
 import type { ToolFormat } from "../../../dist/serving/routes/openai/tools/format.js";
-import { joinToolDeltas } from "../../../dist/serving/routes/openai/tools/join.js";
 import {
   makeToolStream,
   type ToolDelta,

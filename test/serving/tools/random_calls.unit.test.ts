@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { joinToolDeltas } from "../../../dist/serving/routes/openai/tools/deltas.js";
 import { type ToolFormat, toolFormats } from "../../../dist/serving/routes/openai/tools/format.js";
-import { joinToolDeltas } from "../../../dist/serving/routes/openai/tools/join.js";
 import { merge, readPieces } from "./pieces.js";
 
 function cut(text: string, places: readonly number[]): string[] {

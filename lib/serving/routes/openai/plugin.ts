@@ -19,32 +19,51 @@ export interface OpenAiOptions {
   onIgnoredField?: (field: string) => void;
 }
 
-/** OpenAI's API as a Fastify plugin. Its errors have OpenAI's form, and so has what is not there below /v1. */
-export async function openAiRoutes(app: FastifyInstance, options: OpenAiOptions): Promise<void> {
+/** What the routes share, for this API and for those that are answered by the same means. */
+export function makeContext(options: OpenAiOptions): OpenAiContext {
   const { models, logger = silentLogger, tools = noToolParsers, onIgnoredField = () => {} } = options;
-  const settings = { ...defaultOpenAiSettings, ...options.settings };
-  const context: OpenAiContext = {
-    ...{ models, settings, logger, tools },
+  return {
+    ...{ models, logger, tools },
+    settings: { ...defaultOpenAiSettings, ...options.settings },
     ignored: new IgnoredFields((message) => logger.debug(message), onIgnoredField),
   };
+}
+
+/** OpenAI's API as a Fastify plugin. Its errors have OpenAI's form, and so has what is not there below /v1. */
+export async function openAiRoutes(app: FastifyInstance, options: OpenAiOptions): Promise<void> {
+  const context = makeContext(options);
+  const routes = apiRoutes.filter(({ isThere = () => true }) => isThere(context.settings));
+  await addFamily(app, context, { routes, prefix: "/v1", toBody: ({ body }) => body });
+}
+
+/** An API of its own: its routes, and how it tells failures. */
+export interface ApiFamily {
+  routes: readonly Pick<ApiRoute, "method" | "urls" | "handle">[];
+  /** URLs below it are the family's, also those that are not there. */
+  prefix: string;
+  /** The body of a failure. */
+  toBody(error: ApiError, requestId: string): object;
+}
+
+/** Adds the routes of an API to a plugin that has no others. */
+export async function addFamily(app: FastifyInstance, context: OpenAiContext, family: ApiFamily): Promise<void> {
   // Only JSON: forms and plain text need no preflight of a browser, so any page could send them.
   app.removeContentTypeParser("text/plain");
   app.addHook("onRequest", setRequestId);
-  const onError = (error: FastifyError, request: FastifyRequest, reply: FastifyReply) =>
-    sendError(context, error, request, reply);
-  app.setErrorHandler(onError);
-  const routes = apiRoutes.filter(({ isThere = () => true }) => isThere(settings));
-  for (const route of routes) addRoute(app, route, context);
-  refuseOtherMethods(app, routes);
+  const fail = (error: unknown, request: FastifyRequest, reply: FastifyReply) =>
+    sendError(context, family, error, request, reply);
+  app.setErrorHandler((error: FastifyError, request, reply) => fail(error, request, reply));
+  for (const route of family.routes) addRoute(app, route, context);
+  refuseOtherMethods(app, family.routes);
   await app.register(
     async (below) => {
-      below.setNotFoundHandler((request, reply) => sendError(context, unknownUrl(request), request, reply));
+      below.setNotFoundHandler((request, reply) => fail(unknownUrl(request), request, reply));
     },
-    { prefix: "/v1" },
+    { prefix: family.prefix },
   );
 }
 
-function addRoute(app: FastifyInstance, route: ApiRoute, context: OpenAiContext): void {
+function addRoute(app: FastifyInstance, route: ApiFamily["routes"][number], context: OpenAiContext): void {
   const { method, urls, handle } = route;
   for (const url of urls) {
     app.route({
@@ -61,7 +80,7 @@ function addRoute(app: FastifyInstance, route: ApiRoute, context: OpenAiContext)
 }
 
 /** Fastify knows no 405: a wrong method would be an unknown URL. */
-function refuseOtherMethods(app: FastifyInstance, routes: readonly ApiRoute[]): void {
+function refuseOtherMethods(app: FastifyInstance, routes: ApiFamily["routes"]): void {
   const known = new Map<string, string[]>();
   for (const { urls, method } of routes) {
     for (const url of urls) {
@@ -95,14 +114,20 @@ function unknownUrl({ method, url }: FastifyRequest): ApiError {
   );
 }
 
-function sendError(context: OpenAiContext, error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+function sendError(
+  context: OpenAiContext,
+  { toBody }: ApiFamily,
+  error: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
   const failure = toApiError(error, context.settings);
   if (failure.status >= 500)
     context.logger.error(`${request.method} ${request.routeOptions.url ?? ""} failed: ${String(error)}`);
   reply
     .code(failure.status)
     .headers(failure.details.headers ?? {})
-    .send(failure.body);
+    .send(toBody(failure, String(reply.getHeader("x-request-id"))));
 }
 
 /** The client's id where it may stand in logs and headers, else one of our own. */

@@ -1,7 +1,7 @@
 import { finished } from "node:stream";
 import type { FastifyReply } from "fastify";
 import { EventStream, toEvent } from "../../http/sse.js";
-import { type ErrorContext, invalidRequest, toApiError } from "./errors.js";
+import { type ApiError, type ErrorContext, invalidRequest, toApiError } from "./errors.js";
 import type { LastFields, Usage } from "./objects.js";
 import type { OpenAiContext } from "./session.js";
 
@@ -38,22 +38,41 @@ export function sendLast(
   send({ ...head, choices: [], ...(wantsUsage ? { usage } : {}), ...(timings === undefined ? {} : { timings }) });
 }
 
-/**
- * Answers with a stream of chunks. What fails before the first byte is thrown, and answered with its own status; later it is an error event. A
- * stream never ends as if it were complete: clients would take it for that.
- */
-export async function streamChunks(
+/** How a stream tells that it failed, and that it is complete. */
+export interface StreamForm {
+  toFailure(failure: ApiError): string;
+  /** What ends a stream, also one that failed. */
+  end: string;
+}
+
+const chunkForm: StreamForm = { toFailure: ({ body }) => toEvent(body), end: "data: [DONE]\n\n" };
+
+/** Answers with a stream of chunks. */
+export function streamChunks(
   context: OpenAiContext,
   reply: FastifyReply,
   errors: ErrorContext,
   work: (send: (chunk: object) => void) => Promise<void>,
 ): Promise<void> {
+  return streamEvents(context, reply, errors, chunkForm, (send) => work((chunk) => send(toEvent(chunk))));
+}
+
+/**
+ * Answers with a stream of events. What fails before the first byte is thrown, and answered with its own status; later it is an error event. A
+ * stream never ends as if it were complete: clients would take it for that.
+ */
+export async function streamEvents(
+  context: OpenAiContext,
+  reply: FastifyReply,
+  errors: ErrorContext,
+  { toFailure, end }: StreamForm,
+  work: (send: (events: string) => void) => Promise<void>,
+): Promise<void> {
   const { ssePingIntervalMs, maxWaitingBytes } = context.settings;
   const stream = new EventStream(reply, { pingIntervalMs: ssePingIntervalMs, mostWaitingBytes: maxWaitingBytes });
-  const done = "data: [DONE]\n\n";
   try {
-    await work((chunk) => stream.send(toEvent(chunk)));
-    stream.end(done);
+    await work((events) => stream.send(events));
+    stream.end(end);
   } catch (error) {
     if (!stream.begun) {
       stream.abandon();
@@ -61,7 +80,7 @@ export async function streamChunks(
     }
     const failure = toApiError(error, errors);
     if (failure.status >= 500) context.logger.error(`A stream failed: ${String(error)}`);
-    stream.end(toEvent(failure.body) + done);
+    stream.end(toFailure(failure) + end);
   }
 }
 

@@ -1,4 +1,12 @@
-import type { ToolDelta } from "./tool_stream.js";
+import type { GenerateChunk } from "../../../worker/calls.js";
+import type { ToolDelta, ToolStream } from "./tool_stream.js";
+
+/** The pieces of a chunk; without tools it is all text. */
+export function splitChunk({ text, finishReason }: GenerateChunk, tools: ToolStream | undefined): ToolDelta[] {
+  if (tools === undefined) return text === "" ? [] : [{ kind: "text", text }];
+  const deltas = tools.push(text);
+  return finishReason === undefined ? deltas : [...deltas, ...tools.end(finishReason)];
+}
 
 /** A call of a tool. */
 export interface ToolCall {

@@ -1,0 +1,107 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { readPackageInfo } from "../../../base/package_info.js";
+import { addFamily, makeContext, type OpenAiOptions } from "../openai/plugin.js";
+import { listModels, type NamedModel, type OpenAiContext } from "../openai/session.js";
+import { answerGenerate } from "./generate.js";
+import { answerByHandler } from "./handler.js";
+import { answerInfer } from "./infer.js";
+import { describeModel } from "./metadata.js";
+
+export interface KServeOptions extends OpenAiOptions {
+  /** Whether the server can answer. Default: whether all models can. */
+  isReady?: () => boolean;
+}
+
+interface ModelParams {
+  name: string;
+  version?: string;
+}
+
+type Handler = (
+  context: OpenAiContext,
+  named: NamedModel,
+  request: FastifyRequest,
+  reply: FastifyReply,
+) => Promise<object | undefined> | object;
+
+/** Routes of a model, by what stands behind its name and version. */
+const modelRoutes: readonly { method: "GET" | "POST"; url: string; handle: Handler }[] = [
+  { method: "GET", url: "", handle: (_, { name, model }) => ({ ...describeModel(model, [model.version]), name }) },
+  {
+    method: "GET",
+    url: "/ready",
+    handle: (_, { name, model }, __, reply) => {
+      const ready = model.state === "ready";
+      if (!ready) reply.code(503);
+      return { name, ready };
+    },
+  },
+  {
+    method: "POST",
+    url: "/infer",
+    handle: (context, named, { body, headers }, reply) =>
+      named.model.engine === undefined && named.model.state === "ready"
+        ? answerByHandler(named, body, headers, reply)
+        : answerInfer(context, named, body, reply),
+  },
+  {
+    method: "POST",
+    url: "/generate",
+    handle: (context, named, { body }, reply) => answerGenerate(context, named, body, reply, false),
+  },
+  {
+    method: "POST",
+    url: "/generate_stream",
+    handle: (context, named, { body }, reply) => answerGenerate(context, named, body, reply, true),
+  },
+];
+
+/** Version 2 of KServe's protocol, the Open Inference Protocol, over REST, as a Fastify plugin. Its errors have the protocol's form. */
+export async function kserveRoutes(app: FastifyInstance, options: KServeOptions): Promise<void> {
+  const context = makeContext(options);
+  const isReady = options.isReady ?? (() => options.models.list().every(({ state }) => state === "ready"));
+  const serverRoutes = [
+    {
+      url: "/v2",
+      answer: () => ({ name: "shardspeed", version: readPackageInfo().version, extensions: ["generate"] }),
+    },
+    { url: "/v2/health/live", answer: () => ({ live: true }) },
+    {
+      url: "/v2/health/ready",
+      answer: (reply: FastifyReply) => {
+        const ready = isReady();
+        if (!ready) reply.code(503);
+        return { ready };
+      },
+    },
+    { url: "/v2/models", answer: () => ({ models: listNames(context) }) },
+  ];
+  await addFamily(app, context, {
+    prefix: "/v2",
+    toBody: ({ message }) => ({ error: message }),
+    routes: [
+      ...serverRoutes.map(({ url, answer }) => ({
+        method: "GET" as const,
+        urls: [url],
+        handle: (_: OpenAiContext, __: FastifyRequest, reply: FastifyReply) => answer(reply),
+      })),
+      ...modelRoutes.map(({ method, url, handle }) => ({
+        method,
+        urls: [`/v2/models/:name${url}`, `/v2/models/:name/versions/:version${url}`],
+        handle: (_: OpenAiContext, request: FastifyRequest, reply: FastifyReply) =>
+          handle(context, findModel(context, request.params as ModelParams), request, reply),
+      })),
+    ],
+  });
+}
+
+function listNames(context: OpenAiContext): string[] {
+  const served = listModels(context).map(({ name }) => name);
+  return [...new Set([...served, ...context.models.list().map(({ name }) => name)])];
+}
+
+/** @throws ServingError for a model or version that is not there. */
+function findModel(context: OpenAiContext, { name, version }: ModelParams): NamedModel {
+  const served = version === undefined ? listModels(context).find((one) => one.name === name) : undefined;
+  return served ?? { name, model: context.models.find(name, version) };
+}
