@@ -13,6 +13,7 @@ import {
 } from "./flags.js";
 
 import { exitCodes, reportError } from "./report.js";
+import { addServeFlags } from "./serve_flags.js";
 
 /** Commands load their code when they run, so that --help is fast and works without the addon. */
 function createProgram(): Command {
@@ -61,6 +62,7 @@ function createProgram(): Command {
     .addHelpText("after", exitCodeHelp)
     .action(async (model, flags) => (await import("./generate.js")).generate(model, flags));
 
+  addServe(program);
   addRun(program);
   addArchive(program);
   addBench(program);
@@ -107,6 +109,17 @@ function createProgram(): Command {
     .addHelpText("after", exitCodeHelp)
     .action(async (flags) => (await import("./doctor.js")).doctor(flags));
   return program;
+}
+
+function addServe(program: Command): void {
+  const command = program
+    .command("serve")
+    .description("Serve models over HTTP: OpenAI's API, TorchServe's APIs, metrics and a page.")
+    .argument("[model]", "model folder or archive: one listener for all. Without it TorchServe's three listeners");
+  addServeFlags(command);
+  command
+    .addHelpText("after", exitCodeHelp)
+    .action(async (model, _flags, self) => (await import("./serve.js")).serve(model, self));
 }
 
 function addRun(program: Command): void {

@@ -121,6 +121,14 @@ export const commands: Record<string, Treatment> = {
     {
       in: "project",
     },
+  "shardspeed serve models/demo --host 127.0.0.1 --port 8000": {
+    in: "project",
+    as: "npx shardspeed serve models/demo --host 127.0.0.1 --port 8000 --print-config",
+    says: /^inference listener: http:\/\/127\.0\.0\.1:8000$/m,
+  },
+  "shardspeed serve --model-store store --models echo=echo.mar opt=opt.tar.gz --ts-config config.properties": {
+    by: "test/cli/serve.unit.test.ts",
+  },
   "npx shardspeed run --nproc-per-node 4 script.mjs models/demo": { in: "project", says: /\[rank 0\]/ },
   "shardspeed run --nproc-per-node 4 script.mjs models/demo": { because: "the same with npx is run" },
   "shardspeed run --nnodes 2 --node-rank 0 --master-addr gpu1 --nproc-per-node 8 script.mjs models/demo": {
