@@ -10,7 +10,7 @@ import { type Classification, type ClassifyOptions, classifyTexts, type TextOrPa
 import { type Embeddings, type EmbedOptions, embedTexts } from "./embed.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
-import { type GenerationDefaults, toGenerationOptions, withoutTexts } from "./generation_defaults.js";
+import { type GenerationDefaults, withoutTexts } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import type { ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
@@ -124,9 +124,12 @@ export class Engine {
     };
   }
 
-  /** What generation_config.json says of sampling, as options: what `generationDefaults: "model"` takes. Greedy where it says nothing. */
-  get modelDefaults(): Readonly<GenerationOptions> {
-    return toGenerationOptions(this.#generationDefaults);
+  /**
+   * What generation_config.json sets of sampling, by the names of generation options, with doSample and maxLength. Unlike `generationDefaults:
+   * "model"` it has nothing that the file does not say.
+   */
+  get modelSampling(): Readonly<Record<string, number | boolean>> {
+    return { ...this.#generationDefaults.sampling };
   }
 
   /**

@@ -29,11 +29,11 @@ export type PromptInput =
 /** Generate from one prompt. */
 export interface GenerateCall {
   prompt: PromptInput;
-  /** Options of Engine.stream(); `maxNewTokens` above the room that is left is cut to it. */
+  /** Options of Engine.stream(); `maxNewTokens` above the room that is left is cut to it, and minNewTokens with it. */
   options: Omit<GenerationOptions, "signal">;
   /** Keep only so many tokens at the end of the prompt; -1: as many as the context has. */
   truncatePromptTokens?: number | undefined;
-  /** Default true. */
+  /** Default true. The token that ends the sequence is never part of the text. */
   skipSpecialTokens?: boolean | undefined;
   /** The text ends with the stop string that ended it. Default false. */
   includeStopString?: boolean | undefined;
@@ -117,7 +117,7 @@ export interface EngineDescription {
   devices: string[];
   /** Jinja source of the default chat template, from which the format of tool calls is detected. */
   chatTemplate?: string | undefined;
-  /** What generation_config.json sets, by the names of generation options. */
+  /** What generation_config.json sets of sampling, by the names of generation options; nothing that it does not say. */
   generationDefaults: Record<string, unknown>;
   /** For /tokenizer_info. */
   tokenizer?: {

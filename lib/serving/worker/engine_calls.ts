@@ -29,10 +29,12 @@ const implementations: Implementations = {
     emit({ start: { promptTokens: ids.length, maxNewTokens, ...(wantsPromptIds ? { promptIds: ids } : {}) } });
     let usage = { promptTokens: ids.length, newTokens: 0 };
     const { skipSpecialTokens = true, includeStopString = false } = text;
-    const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, signal };
+    const minNewTokens = Math.min(options.minNewTokens ?? 0, maxNewTokens);
+    const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, minNewTokens, signal };
     for await (const chunk of engine.stream(ids, all)) {
       usage = chunk.usage ?? usage;
       const part = toPart(chunk);
+      if (!skipSpecialTokens) part.text = withoutStopToken(engine, chunk);
       if (includeStopString && typeof chunk.stopReason === "string") part.text += chunk.stopReason;
       emit({ chunk: part });
     }
@@ -108,7 +110,7 @@ export function describeEngine(engine: Engine): EngineDescription {
     dtype: module.dtype,
     devices: module.devices,
     ...(chatTemplate === undefined ? {} : { chatTemplate }),
-    generationDefaults: { ...engine.modelDefaults },
+    generationDefaults: { ...engine.modelSampling },
     ...(tokenizer === undefined ? {} : { tokenizer: describeTokenizer(tokenizer) }),
   };
 }
@@ -125,6 +127,13 @@ function toPart({ text, ids, logprobs, finishReason, stopReason }: GenerationChu
     ...(finishReason === undefined ? {} : { finishReason }),
     ...(stopReason === undefined ? {} : { stopReason }),
   };
+}
+
+/** Special tokens are shown where they are asked for, but not the one that ends the answer. */
+function withoutStopToken({ tokenizer }: Engine, { text, stopReason }: GenerationChunk): string {
+  const token = typeof stopReason === "number" ? tokenizer?.idToToken(stopReason) : undefined;
+  const isShown = token !== undefined && tokenizer?.specialTokenIds.has(stopReason as number) && text.endsWith(token);
+  return isShown ? text.slice(0, -token.length) : text;
 }
 
 function requireTokenizer(engine: Engine): Tokenizer {

@@ -3,43 +3,13 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { chatAnswer, chatChunk } from "../../../dist/serving/routes/openai/answers.js";
 import { chatSchema } from "../../../dist/serving/routes/openai/fields.js";
-import type { ToolDelta, ToolParsers } from "../../../dist/serving/routes/openai/tool_stream.js";
 import { FakeModel, type FakeOptions, makeApp, readEvents, say, startOf } from "./fake_model.js";
 
 const hello = [{ role: "user", content: "Hello" }];
 
-/** Calls are lines of `name(arguments)` behind a ">": enough to see what a parser's deltas become. */
-const lineParser: ToolParsers = {
-  detectToolFormat: (template) => (template?.includes("tools") ? "hermes" : undefined),
-  makeToolStream: () => {
-    let text = "";
-    return {
-      push: (more) => {
-        text += more;
-        return [];
-      },
-      end: () => {
-        let index = -1;
-        return text.split("\n").flatMap((line): ToolDelta[] => {
-          const call = /^>(\w+)\((.*)\)$/.exec(line);
-          if (call === null) return line === "" ? [] : [{ kind: "text", text: line }];
-          const [, name = "", given = ""] = call;
-          index++;
-          const half = given.length >> 1;
-          const pieces = [given.slice(0, half), given.slice(half)];
-          return [
-            { kind: "call", index, id: `call_${index}`, name },
-            ...pieces.map((part): ToolDelta => ({ kind: "arguments", index, text: part })),
-          ];
-        });
-      },
-    };
-  },
-};
-
 async function post(body: object, options: FakeOptions = {}, settings = {}) {
   const model = new FakeModel(options);
-  const app = await makeApp([model], { settings, tools: lineParser });
+  const app = await makeApp([model], { settings });
   const payload = { messages: hello, ...body };
   const response = await app.inject({ method: "POST", url: "/v1/chat/completions", payload });
   const isStream = String(response.headers["content-type"]).startsWith("text/event-stream");
@@ -328,7 +298,10 @@ const tools = [
   { type: "function", function: { name: "f", description: "Does f.", parameters: { type: "object" } } },
   { type: "function", function: { name: "g" } },
 ];
-const withTools: FakeOptions = { engine: { chatTemplate: "{{ tools }}" } };
+const withTools: FakeOptions = { engine: { chatTemplate: "{{ tools }} <tool_call>" } };
+/** A call as the template above asks for it. */
+const written = (name: string, given: string) =>
+  `<tool_call>\n{"name": "${name}", "arguments": ${given}}\n</tool_call>`;
 
 describe("tools", () => {
   test("reach the template, and special tokens the parser", async () => {
@@ -343,12 +316,13 @@ describe("tools", () => {
   });
 
   test("of a model whose template shows no format leave calls as text", async () => {
-    const { answer, call } = await post({ tools }, { script: say([">f({})"]) });
-    assert.equal(answer.choices[0].message.content, ">f({})");
+    const text = written("f", "{}");
+    const { answer, call } = await post({ tools }, { script: say([text]) });
+    assert.equal(answer.choices[0].message.content, text);
     assert.equal(call?.skipSpecialTokens, undefined);
-    const off = await post({ tools }, { ...withTools, script: say([">f({})"]) }, { toolCallParser: "none" });
+    const off = await post({ tools }, { ...withTools, script: say([text]) }, { toolCallParser: "none" });
     assert.equal(off.answer.choices[0].finish_reason, "stop");
-    const forced = await post({ tools }, { script: say([">f({})"]) }, { toolCallParser: "hermes" });
+    const forced = await post({ tools }, { script: say([text]) }, { toolCallParser: "hermes" });
     assert.equal(forced.answer.choices[0].finish_reason, "tool_calls");
   });
 
@@ -392,41 +366,70 @@ describe("tools", () => {
   });
 
   test("that are called end the answer for that reason, in a stream piece by piece", async () => {
-    const options = { ...withTools, script: say(["Let me see.\n>f({", '"a": 1})\n', ">g({})"]) };
+    const text = `Let me see.\n${written("f", '{"a": 1}')}\n${written("g", "{}")}`;
+    const options = { ...withTools, script: say(text.split(/(?<=[ e])/)) };
     const { answer } = await post({ tools }, options);
-    const calls = [
-      { id: "call_0", type: "function", function: { name: "f", arguments: '{"a": 1}' } },
-      { id: "call_1", type: "function", function: { name: "g", arguments: "{}" } },
-    ];
-    assert.deepEqual(answer.choices[0].message, {
-      role: "assistant",
-      content: "Let me see.",
-      refusal: null,
-      tool_calls: calls,
-    });
-    assert.equal(answer.choices[0].finish_reason, "tool_calls");
+    const [choice] = answer.choices;
+    assert.equal(choice.message.content.trim(), "Let me see.");
+    assert.deepEqual(
+      choice.message.tool_calls.map((call: { function: object }) => call.function),
+      [
+        { name: "f", arguments: '{"a": 1}' },
+        { name: "g", arguments: "{}" },
+      ],
+    );
+    assert.match(choice.message.tool_calls[0].id, /^call_\w{24}$/);
+    assert.equal(choice.finish_reason, "tool_calls");
     const chunks = await stream({ tools }, options);
     const deltas = chunks.flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? []);
     assert.deepEqual(deltas[0], {
       index: 0,
-      id: "call_0",
+      id: deltas[0]?.id,
       type: "function",
       function: { name: "f", arguments: "" },
     });
     assert.deepEqual(Object.keys(deltas[1] ?? {}), ["index", "function"]);
+    const given = deltas.filter(({ index }) => index === 0).map((delta) => delta.function.arguments);
+    assert.equal(given.join(""), '{"a": 1}');
+    const contents = chunks.map(({ choices }) => choices[0]?.delta.content ?? "");
+    assert.equal(contents.join(""), choice.message.content);
     assert.equal(chunks.at(-1)?.choices[0]?.finish_reason, "tool_calls");
   });
 
   test("have no text as null, one call where more are not wanted, and length where it was cut", async () => {
-    const options = { ...withTools, script: say([">f({})\n>g({})"]) };
+    const options = { ...withTools, script: say([written("f", "{}") + written("g", "{}")]) };
     const { answer } = await post({ tools, parallel_tool_calls: false }, options);
     assert.equal(answer.choices[0].message.content, null);
     assert.equal(answer.choices[0].message.tool_calls.length, 1);
     const script: FakeOptions["script"] = async function* (call) {
-      yield [startOf(call), { chunk: { text: ">f({})", ids: [1], finishReason: "length" } }];
+      yield [startOf(call), { chunk: { text: written("f", "{}"), ids: [1], finishReason: "length" } }];
     };
     const cut = await post({ tools }, { ...withTools, script });
     assert.equal(cut.answer.choices[0].finish_reason, "length");
+  });
+
+  test("that are called in a broken way are the text that the model wrote", async () => {
+    const text = '<tool_call>\n{"name": "f", "arguments": {"a": nonsense}}\n</tool_call>';
+    const { answer } = await post({ tools }, { ...withTools, script: say([...text]) });
+    const [choice] = answer.choices;
+    assert.equal(choice.message.content, text);
+    assert.equal(choice.finish_reason, "stop");
+    assert.ok(!("tool_calls" in choice.message));
+  });
+
+  test("have ids that Mistral's template takes", async () => {
+    const engine = { chatTemplate: "{{ tools }} [TOOL_CALLS]" };
+    const id = "call_0123456789";
+    const call = { id, type: "function", function: { name: "f", arguments: "{}" } };
+    const messages = [
+      ...hello,
+      { role: "assistant", content: null, tool_calls: [call] },
+      { role: "tool", tool_call_id: id, content: "1" },
+    ];
+    const chat = await sent({ messages, tools }, { engine });
+    const [given] = (chat.messages[1] as { tool_calls: { id: string }[] }).tool_calls.map((one) => one.id);
+    assert.match(given ?? "", /^[0-9A-Za-z]{9}$/);
+    assert.equal(chat.messages[2]?.tool_call_id, given);
   });
 });
 
@@ -480,7 +483,7 @@ test("a conversation that is too long is told of its messages", async () => {
   const script: FakeOptions["script"] = async function* () {
     yield [];
     const { ShardspeedError } = await import("../../../dist/base/errors.js");
-    throw Object.assign(new ShardspeedError("ERR_CONTEXT_LENGTH", "Long."), { promptTokens: 100 });
+    throw Object.assign(new ShardspeedError("ERR_CONTEXT_LENGTH", "Long."), { details: { promptTokens: 100 } });
   };
   for (const isStream of [true, false]) {
     const { response } = await post({ stream: isStream }, { script });

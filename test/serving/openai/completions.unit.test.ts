@@ -119,6 +119,7 @@ describe("a completion", () => {
     assert.equal((await sent({ max_tokens: 1e9 }))?.maxNewTokens, 64, "as many as the context has");
     assert.deepEqual((await sent({ stop: "." }))?.stop, ["."]);
     assert.deepEqual((await sent({ stop: [] }))?.stop, []);
+    assert.equal((await sent({}))?.stop, undefined, "the model's own count");
   });
 
   test("takes all forms of prompts, prompt after prompt", async () => {
@@ -390,7 +391,9 @@ describe("a completion that fails", () => {
   });
 
   test("for its length says so in the words that clients look for", async () => {
-    const error = Object.assign(new ShardspeedError("ERR_CONTEXT_LENGTH", "Too long."), { promptTokens: 70 });
+    const error = Object.assign(new ShardspeedError("ERR_CONTEXT_LENGTH", "Too long."), {
+      details: { promptTokens: 70 },
+    });
     const { response } = await post({ prompt: "a" }, { script: failing(error) });
     const known = response.json().error;
     assert.equal(response.statusCode, 400);

@@ -35,7 +35,7 @@ async function answerWhole(
   setTimingHeaders(reply, session.reservation);
   return {
     ...newHead(session, "chatcmpl-", "chat.completion"),
-    choices: [joinChatPieces(all, body.logprobs === true)],
+    choices: [joinChatPieces(all, choice, body.logprobs === true)],
     usage: withDetails(usage),
     ...(body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {}),
     ...more,

@@ -2,14 +2,12 @@ import type { GenerateChunk, GenerateStart } from "../../worker/calls.js";
 import { toStopReason } from "./generation.js";
 import { type ChatLogprob, toChatLogprob } from "./logprobs.js";
 import { toUsage, type Usage } from "./objects.js";
-import type { ToolDelta, ToolStream } from "./tool_stream.js";
+import type { ToolDelta, ToolStream } from "./tools/tool_stream.js";
 
 export interface ChatChoiceOptions {
   index: number;
   /** Tells calls of tools from text; undefined: all is text. */
   toolStream: ToolStream | undefined;
-  /** Whether more than one call is let through. */
-  parallelCalls: boolean;
   wantsLogprobs: boolean;
   tokensAsIds: boolean;
   wantsTokenIds: boolean;
@@ -46,7 +44,8 @@ export class ChatChoice {
   #start: GenerateStart | undefined;
   #isFirst = true;
   #newTokens = 0;
-  #calls = 0;
+  /** Calls that turned out to be none after a stream may have announced them. */
+  readonly abandoned = new Set<number>();
 
   constructor(options: ChatChoiceOptions) {
     this.#options = options;
@@ -77,13 +76,14 @@ export class ChatChoice {
   }
 
   #read(chunk: GenerateChunk): ToolDelta[] {
-    const { toolStream, parallelCalls } = this.#options;
+    const { toolStream } = this.#options;
     if (toolStream === undefined) return chunk.text === "" ? [] : [{ kind: "text", text: chunk.text }];
     const deltas = toolStream.push(chunk.text);
-    if (chunk.finishReason !== undefined) deltas.push(...toolStream.end());
-    const wanted = deltas.filter((delta) => parallelCalls || delta.kind === "text" || delta.index === 0);
-    this.#calls += wanted.filter(({ kind }) => kind === "call").length;
-    return wanted;
+    if (chunk.finishReason !== undefined) deltas.push(...toolStream.end(chunk.finishReason));
+    for (const delta of deltas) {
+      if (delta.kind === "text" && delta.abandons !== undefined) this.abandoned.add(delta.abandons);
+    }
+    return deltas;
   }
 
   #piece(delta: ChatDelta): ChatPiece {
@@ -92,7 +92,8 @@ export class ChatChoice {
 
   #end(chunk: GenerateChunk): ChatPiece {
     // What is cut by its length may have ended in the middle of a call.
-    const reason = chunk.finishReason === "stop" && this.#calls > 0 ? "tool_calls" : chunk.finishReason;
+    const isCalled = chunk.finishReason === "stop" && (this.#options.toolStream?.completeCalls ?? 0) > 0;
+    const reason = isCalled ? "tool_calls" : chunk.finishReason;
     return {
       ...this.#piece({}),
       finish_reason: reason ?? null,
@@ -121,18 +122,13 @@ function toDelta(delta: ToolDelta): ChatDelta {
   return { tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }] };
 }
 
-/** The whole choice: what a client makes of the pieces. */
-export function joinChatPieces(pieces: readonly ChatPiece[], wantsLogprobs: boolean): object {
+/** The whole choice: what a client makes of the pieces, without calls that were none. */
+export function joinChatPieces(pieces: readonly ChatPiece[], choice: ChatChoice, wantsLogprobs: boolean): object {
   const last = pieces.at(-1) as ChatPiece;
   const content = pieces.map(({ delta }) => delta.content ?? "").join("");
-  const calls: { id: string; type: "function"; function: { name: string; arguments: string } }[] = [];
-  for (const call of pieces.flatMap(({ delta }) => delta.tool_calls ?? [])) {
-    const { id = "", function: called } = call;
-    const known = calls[call.index];
-    if (known === undefined)
-      calls[call.index] = { id, type: "function", function: { name: called.name ?? "", arguments: "" } };
-    else known.function.arguments += called.arguments;
-  }
+  const calls = joinCalls(pieces.flatMap(({ delta }) => delta.tool_calls ?? [])).filter(
+    (_, index) => !choice.abandoned.has(index),
+  );
   const tokens = pieces.flatMap(({ logprobs }) => logprobs?.content ?? []);
   const ids = pieces.flatMap(({ token_ids = [] }) => token_ids);
   return {
@@ -148,4 +144,17 @@ export function joinChatPieces(pieces: readonly ChatPiece[], wantsLogprobs: bool
     stop_reason: last.stop_reason ?? null,
     ...(pieces.some(({ token_ids }) => token_ids !== undefined) ? { token_ids: ids } : {}),
   };
+}
+
+function joinCalls(deltas: readonly CallDelta[]): object[] {
+  const calls: { id: string; type: "function"; function: { name: string; arguments: string } }[] = [];
+  for (const { index, id = "", function: called } of deltas) {
+    const known = calls[index];
+    if (known === undefined) {
+      calls[index] = { id, type: "function", function: { name: called.name ?? "", arguments: called.arguments } };
+    } else {
+      known.function.arguments += called.arguments;
+    }
+  }
+  return calls;
 }

@@ -2,7 +2,7 @@ import type { GenerationUsage } from "../../../engine/generation.js";
 import type { ChatPrompt, GenerateCall } from "../../worker/calls.js";
 import { readBody } from "./body.js";
 import { ChatChoice, type ChatPiece } from "./chat_choice.js";
-import { readTools } from "./chat_tools.js";
+import { readTools, type TemplateTool } from "./chat_tools.js";
 import { invalidRequest } from "./errors.js";
 import { type ChatBody, chatSchema } from "./fields.js";
 import { checkRoom, generateAll } from "./generation.js";
@@ -11,14 +11,15 @@ import { checkSampling, type NewTokens, toCall } from "./sampling.js";
 import { type OpenAiContext, requireTask, type Session } from "./session.js";
 import type { OpenAiSettings } from "./settings.js";
 import { checkStreamOptions } from "./stream.js";
-import type { ToolFormat } from "./tool_stream.js";
+import { detectToolFormat, type ToolFormat } from "./tools/format.js";
+import { makeToolStream } from "./tools/tool_stream.js";
 import { refuseUnsupported, unsupported } from "./unsupported.js";
 
 /** A checked request for an answer to a conversation. */
 export interface ChatRequest {
   body: ChatBody;
   wanted: NewTokens;
-  tools: object[] | undefined;
+  tools: TemplateTool[] | undefined;
 }
 
 /** What a worker is asked for, and what makes the answer's pieces of its parts. */
@@ -82,13 +83,13 @@ export function templateOf(session: Session, body: TemplateBody, settings: OpenA
 export function toChatPrompt(
   body: TemplateBody & Pick<ChatBody, "messages">,
   template: string,
-  tools: object[] | undefined,
+  tools: TemplateTool[] | undefined,
   settings: OpenAiSettings,
 ): ChatPrompt {
   const own = body.chat_template ?? settings.chatTemplate;
   const continues = body.continue_final_message ?? false;
   return {
-    messages: toChatMessages(body.messages, template),
+    messages: toChatMessages(body.messages, template, findFormat(settings, template)),
     ...(tools === undefined ? {} : { tools }),
     addGenerationPrompt: body.add_generation_prompt ?? !continues,
     continueFinalMessage: continues,
@@ -98,10 +99,14 @@ export function toChatPrompt(
 }
 
 /** Renders nothing yet: that is the worker's. */
-export function planChat(context: OpenAiContext, session: Session, { body, wanted, tools }: ChatRequest): ChatPlan {
-  const { settings } = context;
+export function planChat(
+  { settings }: OpenAiContext,
+  session: Session,
+  { body, wanted, tools }: ChatRequest,
+): ChatPlan {
   requireTask(session, "generate");
   const template = templateOf(session, body, settings);
+  const format = findFormat(settings, template);
   const chat = toChatPrompt(body, template, tools, settings);
   const effort = body.reasoning_effort;
   if (effort) {
@@ -109,17 +114,20 @@ export function planChat(context: OpenAiContext, session: Session, { body, wante
     chat.templateVariables = { ...asked, ...chat.templateVariables };
   }
   if (body.documents) chat.documents = body.documents;
-  const format = tools === undefined ? undefined : findFormat(context, template);
+  const parallelCalls = body.parallel_tool_calls ?? true;
+  const toolStream =
+    tools === undefined || format === undefined
+      ? undefined
+      : makeToolStream(format, { names: new Set(tools.map((tool) => tool.function.name)), single: !parallelCalls });
   const call: GenerateCall = {
     ...toCall(body, wanted, session.engine, settings),
     prompt: { chat, addSpecialTokens: body.add_special_tokens ?? false },
     // Calls are written between special tokens.
-    ...(format === undefined ? {} : { skipSpecialTokens: false }),
+    ...(toolStream === undefined ? {} : { skipSpecialTokens: false }),
   };
   const choice = new ChatChoice({
     index: 0,
-    toolStream: format === undefined ? undefined : context.tools.makeToolStream(format),
-    parallelCalls: body.parallel_tool_calls ?? true,
+    toolStream,
     wantsLogprobs: body.logprobs === true,
     tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
     wantsTokenIds: body.return_token_ids === true,
@@ -128,10 +136,9 @@ export function planChat(context: OpenAiContext, session: Session, { body, wante
   return { call, choice, body };
 }
 
-function findFormat({ settings, tools }: OpenAiContext, template: string): ToolFormat | undefined {
-  const { toolCallParser } = settings;
+function findFormat({ toolCallParser }: OpenAiSettings, template: string): ToolFormat | undefined {
   if (toolCallParser === "none") return undefined;
-  return toolCallParser === "auto" ? tools.detectToolFormat(template) : toolCallParser;
+  return toolCallParser === "auto" ? detectToolFormat(template) : toolCallParser;
 }
 
 /** Generates, and gives the pieces of each step. */

@@ -9,7 +9,7 @@ import type { ChatBody, ToolBody } from "./fields.js";
  * @returns undefined where there are none.
  * @throws ApiError for a tool or a choice that is none.
  */
-export function readTools({ tools, tool_choice }: Pick<ChatBody, "tools" | "tool_choice">): object[] | undefined {
+export function readTools({ tools, tool_choice }: Pick<ChatBody, "tools" | "tool_choice">): TemplateTool[] | undefined {
   const known = (tools ?? []).map(toTemplateTool);
   const choice = tool_choice ?? "auto";
   if (choice === "none") return undefined;
@@ -17,7 +17,8 @@ export function readTools({ tools, tool_choice }: Pick<ChatBody, "tools" | "tool
   return known.length > 0 ? known : undefined;
 }
 
-interface TemplateTool {
+/** A tool as chat templates take it. */
+export interface TemplateTool {
   type: "function";
   function: { name: string; description?: string; parameters: object };
 }

@@ -170,8 +170,8 @@ function fromEngine(error: ShardspeedError, context: ErrorContext): ApiError {
   const { code } = error;
   const message = truncate(error.message, 2000);
   if (code === "ERR_CONTEXT_LENGTH" && context.contextTokens !== undefined) {
-    const { promptTokens } = error as { promptTokens?: unknown };
-    const prompt = typeof promptTokens === "number" ? promptTokens : undefined;
+    const { details } = error as { details?: { promptTokens?: unknown } };
+    const prompt = typeof details?.promptTokens === "number" ? details.promptTokens : undefined;
     return contextOverflow(context.contextTokens, context.promptField ?? "prompt", { prompt });
   }
   const [status, type, name] = engineShapes[code] ?? failed;

@@ -5,6 +5,7 @@ import type { ChatMessage } from "../../../tokenizer/types.js";
 import { invalidRequest } from "./errors.js";
 import type { MessageBody } from "./fields.js";
 import { wellFormed } from "./prompts.js";
+import { type ToolFormat, toTemplateCallId } from "./tools/format.js";
 
 const roles = ["system", "user", "assistant", "tool"];
 /** Names that templates may not know, and what they are to those. */
@@ -14,23 +15,29 @@ const otherRoles: Readonly<Record<string, string>> = { developer: "system", func
  * Messages as chat templates take them.
  *
  * @param template The Jinja source that will render them.
+ * @param format How the model writes calls, whose ids its template may restrict.
  * @throws ApiError for roles and parts that it cannot show: none is left out in silence.
  */
-export function toChatMessages(messages: readonly MessageBody[], template: string): ChatMessage[] {
+export function toChatMessages(
+  messages: readonly MessageBody[],
+  template: string,
+  format: ToolFormat | undefined,
+): ChatMessage[] {
   const toolNames = new Map<string, string>();
   return messages.map((message, i) => {
     const path = `messages[${i}]`;
     const role = readRole(message.role, template, `${path}.role`);
-    const { content: _, tool_calls: calls, name, ...others } = message;
+    const { content: _, tool_calls: calls, tool_call_id: callId, name, ...others } = message;
     for (const { id, function: called } of calls ?? []) if (typeof id === "string") toolNames.set(id, called.name);
     // Many templates name the tool whose result it is.
-    const ofCall = role === "tool" ? toolNames.get(message.tool_call_id ?? "") : undefined;
+    const ofCall = role === "tool" ? toolNames.get(callId ?? "") : undefined;
     return {
       ...others,
       role,
       content: readContent(message, role, template, `${path}.content`),
       ...((name ?? ofCall) ? { name: name ?? ofCall } : {}),
-      ...(calls && calls.length > 0 ? { tool_calls: calls.map(toTemplateCall) } : {}),
+      ...(callId ? { tool_call_id: toTemplateCallId(format, callId) } : {}),
+      ...(calls && calls.length > 0 ? { tool_calls: calls.map((call) => toTemplateCall(call, format)) } : {}),
     };
   });
 }
@@ -77,9 +84,14 @@ function readPart(part: unknown, role: string, path: string): string {
 }
 
 /** Templates write arguments as JSON themselves: text would be quoted twice. */
-function toTemplateCall(call: NonNullable<MessageBody["tool_calls"]>[number]): object {
-  const { name, arguments: given } = call.function;
-  return { ...call, type: "function", function: { name, arguments: readArguments(given) } };
+function toTemplateCall(call: NonNullable<MessageBody["tool_calls"]>[number], format: ToolFormat | undefined): object {
+  const { id, function: called } = call;
+  return {
+    ...call,
+    ...(id ? { id: toTemplateCallId(format, id) } : {}),
+    type: "function",
+    function: { name: called.name, arguments: readArguments(called.arguments) },
+  };
 }
 
 function readArguments(given: unknown): unknown {

@@ -7,23 +7,21 @@ import { type ApiRoute, apiRoutes } from "./routes.js";
 import type { OpenAiContext } from "./session.js";
 import { defaultOpenAiSettings, type OpenAiSettings } from "./settings.js";
 import { whenSent } from "./stream.js";
-import { noToolParsers, type ToolParsers } from "./tool_stream.js";
 import { IgnoredFields } from "./unsupported.js";
 
 export interface OpenAiOptions {
   models: ModelDirectory;
   settings?: Partial<OpenAiSettings>;
   logger?: Logger;
-  tools?: ToolParsers;
   /** Receives the name of a known field without effect, for each request with it. The names are from a fixed list. */
   onIgnoredField?: (field: string) => void;
 }
 
 /** What the routes share, for this API and for those that are answered by the same means. */
 export function makeContext(options: OpenAiOptions): OpenAiContext {
-  const { models, logger = silentLogger, tools = noToolParsers, onIgnoredField = () => {} } = options;
+  const { models, logger = silentLogger, onIgnoredField = () => {} } = options;
   return {
-    ...{ models, logger, tools },
+    ...{ models, logger },
     settings: { ...defaultOpenAiSettings, ...options.settings },
     ignored: new IgnoredFields((message) => logger.debug(message), onIgnoredField),
   };

@@ -82,10 +82,11 @@ function toGenerationOptions(
     repetitionPenalty: choose(body.repetition_penalty, "repetitionPenalty", 1),
     presencePenalty: body.presence_penalty ?? 0,
     frequencyPenalty: body.frequency_penalty ?? 0,
-    stop: readStop(body.stop, settings.maxStopStrings),
     stopTokenIds: body.stop_token_ids ?? [],
     ignoreEos: body.ignore_eos ?? false,
   };
+  // Without any, those of the model's generation_config.json count.
+  if (isGiven(body.stop)) options.stop = readStop(body.stop, settings.maxStopStrings);
   if (isGiven(body.seed)) options.seed = toSeed(body.seed);
   if (logprobs !== undefined) options.logprobs = logprobs;
   return options;

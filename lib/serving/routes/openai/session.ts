@@ -8,7 +8,6 @@ import type { EngineCallName, EngineCalls, EngineDescription } from "../../worke
 import { unsupportedTask } from "./body.js";
 import { ApiError, type ErrorContext, invalidRequest, toApiError } from "./errors.js";
 import type { OpenAiSettings } from "./settings.js";
-import type { ToolParsers } from "./tool_stream.js";
 import type { IgnoredFields } from "./unsupported.js";
 
 /** What all routes share. */
@@ -17,7 +16,6 @@ export interface OpenAiContext {
   settings: OpenAiSettings;
   logger: Logger;
   ignored: IgnoredFields;
-  tools: ToolParsers;
 }
 
 /** A model as requests know it. */

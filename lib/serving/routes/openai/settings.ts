@@ -1,4 +1,4 @@
-import type { ToolFormat } from "./tool_stream.js";
+import type { ToolFormat } from "./tools/format.js";
 
 /** What the OpenAI routes can be told. */
 export interface OpenAiSettings {
