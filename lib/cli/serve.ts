@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { describeConfiguration } from "../serving/settings/print.js";
 import { resolveSettings } from "../serving/settings/resolve.js";
 import { Output, stderrLogger } from "./output.js";
+import { exitCodes } from "./report.js";
 import { readServeFlags } from "./serve_flags.js";
 
 /** `shardspeed serve`: runs until it is told to end. */
@@ -15,5 +16,24 @@ export async function serve(model: string | undefined, command: Command): Promis
     return;
   }
   const { startServer } = await import("../serving/server.js");
-  await startServer(resolved);
+  const server = await startServer(resolved);
+  const onSignal = () => {
+    for (const name of endingSignals) process.removeListener(name, onSignal).on(name, onSecondSignal);
+    void server.stop();
+  };
+  const onSecondSignal = () => {
+    void server.kill().finally(() => process.exit(exitCodes.interrupted));
+  };
+  for (const name of endingSignals) process.on(name, onSignal);
+  try {
+    // Without its only model there is nothing to serve.
+    await Promise.race([server.ready.then(() => server.ended), server.ended]);
+  } catch (error) {
+    await server.kill();
+    throw error;
+  } finally {
+    for (const name of endingSignals) process.removeListener(name, onSignal).removeListener(name, onSecondSignal);
+  }
 }
+
+const endingSignals = ["SIGTERM", "SIGINT"] as const;

@@ -71,7 +71,8 @@ export class BatchLane {
   readonly #workers: () => Worker[];
   readonly #queue = new Set<Job>();
   readonly #busy = new Map<Worker, number>();
-  #forming: { timer: NodeJS.Timeout } | undefined;
+  /** The batch that waits for more requests. Its delay begins with its first one; they have left the queue. */
+  #forming: { jobs: Set<Job>; timer: NodeJS.Timeout | undefined } | undefined;
   #running = 0;
 
   constructor(settings: BatchLaneSettings, workers: () => Worker[]) {
@@ -84,7 +85,7 @@ export class BatchLane {
   }
 
   get pending(): number {
-    return this.#queue.size + this.#running;
+    return this.#queue.size + (this.#forming?.jobs.size ?? 0) + this.#running;
   }
 
   /** @throws ServingError queue_full; ShardspeedError ERR_ABORTED. */
@@ -96,7 +97,7 @@ export class BatchLane {
     const job = new Job(request, onPart);
     const stopListening = onAbort(signal, () => this.#abort(job, signal), "The request");
     const timer = startTimer(queueTimeoutMs, () => {
-      if (!this.#queue.delete(job)) return;
+      if (!this.#forget(job)) return;
       const text = `The request waited for ${queueTimeoutMs / 1000} s and was not begun.`;
       job.reject(new ServingError("queue_timeout", text, { retryAfterS: 2 }));
     });
@@ -119,28 +120,34 @@ export class BatchLane {
         this.#send(worker, this.#take(1));
         continue;
       }
-      if (this.#queue.size < batchSize && maxBatchDelayMs > 0 && batchSize > 1) {
-        // One batch forms at a time; its delay begins with its first request.
-        this.#forming ??= {
-          timer: setTimeout(() => {
-            this.#forming = undefined;
-            const idle = this.#findIdle();
-            if (idle === undefined || this.#queue.size === 0) return;
-            this.#send(idle, this.#take(batchSize));
-            this.dispatch();
-          }, maxBatchDelayMs),
-        };
-        return;
-      }
-      clearTimeout(this.#forming?.timer);
-      this.#forming = undefined;
-      this.#send(worker, this.#take(batchSize));
+      this.#forming ??= { jobs: new Set(), timer: startTimer(maxBatchDelayMs, () => this.#sendFormed()) };
+      const { jobs, timer } = this.#forming;
+      for (const job of this.#take(batchSize - jobs.size)) jobs.add(job);
+      if (jobs.size < batchSize && timer !== undefined) return;
+      this.#sendFormed();
     }
   }
 
+  /** Sends the batch that formed, if all of its clients have not gone meanwhile. */
+  #sendFormed(): void {
+    const formed = this.#forming;
+    this.#forming = undefined;
+    clearTimeout(formed?.timer);
+    if (formed === undefined || formed.jobs.size === 0) return;
+    const worker = this.#findIdle();
+    if (worker !== undefined) {
+      this.#send(worker, [...formed.jobs]);
+      return;
+    }
+    // The worker that it formed for is gone: first in the queue again.
+    const later = [...this.#queue];
+    this.#queue.clear();
+    for (const job of [...formed.jobs, ...later]) this.#queue.add(job);
+  }
+
   failAll(error: Error): void {
-    for (const job of [...this.#queue]) {
-      this.#queue.delete(job);
+    for (const job of [...(this.#forming?.jobs ?? []), ...this.#queue]) {
+      this.#forget(job);
       job.reject(error);
     }
   }
@@ -212,8 +219,13 @@ export class BatchLane {
     for (const [index, job] of jobs.entries()) job.cancel = () => worker.cancel(id, index);
   }
 
+  /** A job that has not begun. */
+  #forget(job: Job): boolean {
+    return this.#queue.delete(job) || this.#forming?.jobs.delete(job) === true;
+  }
+
   #abort(job: Job, signal: AbortSignal): void {
-    this.#queue.delete(job);
+    this.#forget(job);
     job.cancel();
     job.reject(abortedError(signal, "The request"));
   }

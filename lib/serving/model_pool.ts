@@ -1,15 +1,15 @@
-import type { ShardspeedError } from "../base/errors.js";
+import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { IntermediateResponse } from "../handler/response.js";
 import type { LoadProgress } from "../loading/options.js";
 import { BatchLane, type HandlerJob } from "./batch_lane.js";
 import { CallLane } from "./call_lane.js";
 import { type Replica, Replicas } from "./replicas.js";
-import type { HandlerAnswer, HandlerCall, Reservation, ServedModel } from "./served_model.js";
+import type { HandlerAnswer, HandlerCall, RequestTimeline, Reservation, ServedModel } from "./served_model.js";
 import { ServingError } from "./serving_error.js";
-import type { EngineCallName, EngineCalls, EngineDescription } from "./worker/calls.js";
+import type { EngineCallName, EngineCalls, EngineDescription, GenerateCall, GeneratePart } from "./worker/calls.js";
 import type { WorkerDescription, WorkerPulse } from "./worker/protocol.js";
-import type { WorkerStart } from "./worker/worker.js";
+import type { DeathReason, WorkerStart } from "./worker/worker.js";
 
 /** How a model version is served. */
 export interface PoolSettings {
@@ -37,31 +37,31 @@ export interface PoolSettings {
 
 /** Who wants to know what becomes of requests and workers. */
 export interface PoolObserver {
+  workerStateChanged?(replica: Replica): void;
   workerReady?(replica: Replica): void;
-  workerDied?(replica: Replica, error: ShardspeedError): void;
   workerPulse?(replica: Replica, pulse: WorkerPulse): void;
-  callFinished?(outcome: CallOutcome): void;
+  /** It died without having been told to. */
+  workerDied?(replica: Replica, error: ShardspeedError, reason: DeathReason): void;
+  /** It was told to leave, and has. */
+  workerLeft?(replica: Replica): void;
+  generationStarted?(start: { receivedAt: number; maxTokens: number | undefined }): GenerationObserver;
   handlerRequestFinished?(outcome: HandlerOutcome): void;
   rejected?(error: ServingError): void;
 }
 
-/** How a call of the engine went. */
-export interface CallOutcome {
-  name: EngineCallName;
-  reservation: Reservation;
-  /** undefined: it succeeded. */
-  error: Error | undefined;
-  argument: unknown;
-  result: unknown;
-  finishReason: string | undefined;
-  newTokens: number;
-  promptTokens: number | undefined;
-  /** performance.now() of each part with tokens, and how many tokens it had. */
-  steps: { at: number; tokens: number }[];
+/** Hears of one generation. Times are of performance.now(). */
+export interface GenerationObserver {
+  /** A worker has it. @param worker Its place among the model's workers. */
+  dispatched(worker: number, at?: number): void;
+  prompt(tokens: number): void;
+  tokens(count: number, at?: number): void;
+  finished(reason: "stop" | "length" | "abort" | "error", at?: number): void;
 }
 
 /** How a request of a handler went. */
 export interface HandlerOutcome {
+  /** As the request named it. */
+  version: string | undefined;
   status: number;
   queuedMs: number;
   totalMs: number;
@@ -104,9 +104,13 @@ export class ModelPool implements ServedModel {
       start,
       maxRetryTimeoutS: settings.maxRetryTimeoutS,
       logger,
-      onChange: () => this.#dispatch(),
+      onChange: (replica) => {
+        observer.workerStateChanged?.(replica);
+        this.#dispatch();
+      },
+      onLeft: (replica) => observer.workerLeft?.(replica),
       onReady: (replica, description) => this.#onReady(replica, description),
-      onDeath: (replica, error) => observer.workerDied?.(replica, error),
+      onDeath: (replica, error, reason) => observer.workerDied?.(replica, error, reason),
     });
     this.#batches = new BatchLane(settings, () => this.replicas.ready);
     this.#calls = new CallLane(settings, () => this.replicas.ready);
@@ -159,31 +163,30 @@ export class ModelPool implements ServedModel {
     },
   ): Promise<EngineCalls[Name]["result"]> {
     const { reservation, signal, onPart } = options;
-    const seen: Pick<CallOutcome, "newTokens" | "promptTokens" | "finishReason" | "steps"> = {
-      newTokens: 0,
-      promptTokens: undefined,
-      finishReason: undefined,
-      steps: [],
-    };
-    const finish = (error: Error | undefined, result: unknown) => {
-      reservation.timeline.endedAt = performance.now();
-      this.#observer.callFinished?.({ name, reservation, error, argument, result, ...seen });
-    };
+    const meter = name === "generate" ? this.#meter(argument as GenerateCall, reservation) : undefined;
     try {
       const result = await this.#calls.run(name, argument, {
         reservation,
         signal,
         onParts: (parts) => {
-          look(parts, reservation, seen);
+          meter?.look(parts as GeneratePart[]);
           onPart?.(parts as EngineCalls[Name]["part"][]);
         },
       });
-      finish(undefined, result);
+      meter?.finish(undefined);
       return result as EngineCalls[Name]["result"];
     } catch (error) {
-      finish(error as Error, undefined);
+      meter?.finish(error as Error);
       throw error;
+    } finally {
+      reservation.timeline.endedAt = performance.now();
     }
+  }
+
+  #meter({ options }: GenerateCall, { timeline }: Reservation): GenerationWatch | undefined {
+    const { receivedAt } = timeline;
+    const observer = this.#observer.generationStarted?.({ receivedAt, maxTokens: options.maxNewTokens });
+    return new GenerationWatch(timeline, observer);
   }
 
   async predict(
@@ -195,7 +198,12 @@ export class ModelPool implements ServedModel {
     const finish = (status: number) => {
       const now = performance.now();
       const queuedMs = (job?.dispatchedAt ?? now) - receivedAt;
-      this.#observer.handlerRequestFinished?.({ status, queuedMs, totalMs: now - receivedAt });
+      this.#observer.handlerRequestFinished?.({
+        version: request.version,
+        status,
+        queuedMs,
+        totalMs: now - receivedAt,
+      });
     };
     try {
       this.#checkOpen();
@@ -254,24 +262,40 @@ export class ModelPool implements ServedModel {
   }
 }
 
-/** Notes when tokens came, and how the generation ended. */
-function look(
-  parts: readonly unknown[],
-  { timeline }: Reservation,
-  seen: Pick<CallOutcome, "newTokens" | "promptTokens" | "finishReason" | "steps">,
-): void {
-  const at = performance.now();
-  let tokens = 0;
-  for (const part of parts as EngineCalls["generate"]["part"][]) {
-    if ("start" in part) {
-      seen.promptTokens = (seen.promptTokens ?? 0) + part.start.promptTokens;
-    } else {
-      tokens += part.chunk.ids.length;
-      seen.finishReason = part.chunk.finishReason ?? seen.finishReason;
-    }
+/** Follows a generation by its parts. */
+class GenerationWatch {
+  readonly #timeline: RequestTimeline;
+  readonly #observer: GenerationObserver | undefined;
+  #finishReason: "stop" | "length" | undefined;
+
+  constructor(timeline: RequestTimeline, observer: GenerationObserver | undefined) {
+    this.#timeline = timeline;
+    this.#observer = observer;
   }
-  if (tokens === 0) return;
-  timeline.firstPartAt ??= at;
-  seen.newTokens += tokens;
-  seen.steps.push({ at, tokens });
+
+  look(parts: readonly GeneratePart[]): void {
+    const at = performance.now();
+    let tokens = 0;
+    for (const part of parts) {
+      if ("start" in part) {
+        this.#observer?.dispatched(0, this.#timeline.dispatchedAt);
+        this.#observer?.prompt(part.start.promptTokens);
+      } else {
+        tokens += part.chunk.ids.length;
+        this.#finishReason = part.chunk.finishReason ?? this.#finishReason;
+      }
+    }
+    if (tokens === 0) return;
+    this.#timeline.firstPartAt ??= at;
+    this.#observer?.tokens(tokens, at);
+  }
+
+  finish(error: Error | undefined): void {
+    if (error === undefined) this.#observer?.finished(this.#finishReason ?? "stop");
+    else this.#observer?.finished(isAborted(error) ? "abort" : "error");
+  }
+}
+
+function isAborted(error: Error): boolean {
+  return ShardspeedError.isInstance(error) && error.code === "ERR_ABORTED";
 }

@@ -18,6 +18,8 @@ export interface RegistryOptions {
   /** 0: any time. */
   requestTimeoutMs: number;
   handlerMap: Readonly<Record<string, string>>;
+  /** What workers find in their environment. Default: this process's. */
+  environment?: NodeJS.ProcessEnv;
   engineOptions: WorkerPlan["engineOptions"];
   logger: Logger;
   observe(model: { name: string; version: string }): PoolObserver;
@@ -35,10 +37,13 @@ export interface Registration {
   version?: string;
   /** Before what its model-config.yaml says, by names of that. */
   settings?: Settings;
+  /** What counts where that says nothing: before the server's. */
+  defaults?: Settings;
   handlerMap?: Readonly<Record<string, string>>;
   modelConfigYaml?: string;
   /** Name of a handler in place of its own. */
   handler?: string;
+  isLoadedAtStart?: boolean;
 }
 
 /** A version of a model and what it is served with. */
@@ -50,6 +55,7 @@ export interface RegisteredModel {
   minWorkers: number;
   maxWorkers: number;
   readonly runtime: string;
+  readonly isLoadedAtStart: boolean;
 }
 
 /** What the files of a model say. */
@@ -126,7 +132,8 @@ export class ModelRegistry implements ModelDirectory {
     if (this.#draining) throw new ServingError("shutting_down", "The server is shutting down.", { final: true });
     const pool = this.#makePool(registration, read);
     const { minWorkers, maxWorkers } = settings;
-    const registered: RegisteredModel = { pool, url, settings, minWorkers, maxWorkers, runtime };
+    const { isLoadedAtStart = false } = registration;
+    const registered: RegisteredModel = { pool, url, settings, minWorkers, maxWorkers, runtime, isLoadedAtStart };
     if (versions === undefined)
       this.#models.set(name, { defaultVersion: version, byVersion: new Map([[version, registered]]) });
     else versions.byVersion.set(version, registered);
@@ -148,10 +155,22 @@ export class ModelRegistry implements ModelDirectory {
     const registered = this.get(name, version);
     const versions = this.#models.get(name) as Versions;
     const { version: own } = registered.pool;
-    if (own === versions.defaultVersion && versions.byVersion.size > 1) throw new DefaultVersionInUse(name, own);
+    if (own === versions.defaultVersion && versions.byVersion.size > 1) throw new DefaultVersionInUse(name);
     versions.byVersion.delete(own);
     if (versions.byVersion.size === 0) this.#models.delete(name);
     await registered.pool.dispose(graceMs);
+  }
+
+  /** Forgets a version whose workers could not be started. */
+  async remove(pool: ModelPool, graceMs: number): Promise<void> {
+    const versions = this.#models.get(pool.name);
+    if (versions?.byVersion.get(pool.version)?.pool === pool) {
+      versions.byVersion.delete(pool.version);
+      const [next] = versions.byVersion.keys();
+      if (next === undefined) this.#models.delete(pool.name);
+      else if (versions.defaultVersion === pool.version) versions.defaultVersion = next;
+    }
+    await pool.dispose(graceMs);
   }
 
   /** Takes no more requests. */
@@ -184,7 +203,11 @@ export class ModelRegistry implements ModelDirectory {
       logger: this.#options.logger,
     });
     try {
-      const settings = effectiveSettings({ options, yaml: yaml?.parsed, server: this.#options.server });
+      const settings = effectiveSettings({
+        options,
+        yaml: yaml?.parsed,
+        server: { ...this.#options.server, ...registration.defaults },
+      });
       return {
         name: registration.name ?? archive.modelName,
         version: registration.version ?? archive.version,
@@ -239,7 +262,7 @@ export class ModelRegistry implements ModelDirectory {
         },
         processes,
         startupTimeoutMs: settings.startupTimeout * 1000,
-        environment: environmentOf(settings, index, processes),
+        environment: { ...(this.#options.environment ?? process.env), ...environmentOf(settings, index, processes) },
         logger: own,
       }),
       logger: own,
@@ -257,8 +280,8 @@ export class AlreadyRegistered extends ShardspeedError {
 
 /** The default version cannot go while there are others. */
 export class DefaultVersionInUse extends ShardspeedError {
-  constructor(name: string, version: string) {
-    super("ERR_INVALID_ARGUMENT", `Cannot remove default version: ${version} for model: ${name}`);
+  constructor(name: string) {
+    super("ERR_INVALID_ARGUMENT", `Cannot remove default version for model ${name}`);
   }
 }
 

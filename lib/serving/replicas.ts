@@ -1,7 +1,7 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { WorkerDescription } from "./worker/protocol.js";
-import { Worker, type WorkerStart } from "./worker/worker.js";
+import { type DeathReason, Worker, type WorkerStart } from "./worker/worker.js";
 
 /** Seconds before each start after the first that failed, as TorchServe waits (WorkerThread.java). */
 export const backOffSeconds = [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597] as const;
@@ -15,6 +15,8 @@ export interface Replica {
   worker: Worker | undefined;
   /** Of the worker in it: which of those that it has had. */
   incarnation: number;
+  /** When the worker in it was started: milliseconds since 1970. */
+  startedAt: number;
   error: ShardspeedError | undefined;
 }
 
@@ -28,16 +30,20 @@ export interface ReplicasOptions {
   onChange(replica: Replica): void;
   onReady(replica: Replica, description: WorkerDescription): void;
   /** A worker has died without having been told to. */
-  onDeath(replica: Replica, error: ShardspeedError): void;
+  onDeath(replica: Replica, error: ShardspeedError, reason: DeathReason): void;
+  /** It was told to leave, and has. */
+  onLeft(replica: Replica): void;
 }
 
 const stopGraceMs = 10_000;
+
+/** Of the next worker, whatever its model: TorchServe numbers workers by their ports. */
+let nextId = 9000;
 
 /** The workers of one model version. One that dies is started again: at once where it had been ready, else after longer and longer waits. */
 export class Replicas {
   readonly #options: ReplicasOptions;
   #replicas: Replica[] = [];
-  #nextId = 0;
   #disposed = false;
 
   constructor(options: ReplicasOptions) {
@@ -83,13 +89,12 @@ export class Replicas {
   }
 
   #add(): Promise<void> {
-    const used = new Set(this.#replicas.map(({ id }) => id));
-    while (used.has(String(9000 + this.#nextId))) this.#nextId++;
     const replica: Replica = {
-      id: String(9000 + this.#nextId++), // as TorchServe numbers its workers
+      id: String(nextId++),
       state: "starting",
       worker: undefined,
       incarnation: 0,
+      startedAt: Date.now(),
       error: undefined,
     };
     this.#replicas.push(replica);
@@ -104,11 +109,11 @@ export class Replicas {
     let failures = 0;
     let firstFailureAt = 0;
     while (this.#isKept(replica)) {
-      const { error, wasReady, mayPass } = await this.#runOne(replica, first.resolve);
+      const { error, wasReady, mayPass, reason } = await this.#runOne(replica, first.resolve);
       if (!this.#isKept(replica)) break;
       const failure = error ?? new ShardspeedError("ERR_HANDLER", "The worker ended.");
       replica.error = failure;
-      this.#options.onDeath(replica, failure);
+      this.#options.onDeath(replica, failure, reason);
       first.reject(failure);
       if (wasReady) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
@@ -135,6 +140,7 @@ export class Replicas {
   async #runOne(replica: Replica, onReady: () => void) {
     replica.state = "starting";
     replica.incarnation++;
+    replica.startedAt = Date.now();
     const worker = new Worker(this.#options.start(this.#replicas.indexOf(replica)));
     replica.worker = worker;
     worker.ready.then(
@@ -170,5 +176,6 @@ export class Replicas {
     this.#options.onChange(replica);
     await replica.worker?.stop(graceMs);
     this.#replicas = this.#replicas.filter((other) => other !== replica);
+    this.#options.onLeft(replica);
   }
 }

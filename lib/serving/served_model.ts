@@ -23,6 +23,8 @@ export interface HandlerCall {
   id: string;
   parts: readonly RequestPart[];
   headers: Readonly<Record<string, string>>;
+  /** The version that the client named. */
+  version?: string | undefined;
 }
 
 /** A model version that is served, as routes see it. All workers and the queue are behind it. */

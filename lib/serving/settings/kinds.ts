@@ -102,7 +102,7 @@ export function words<T>(known: Readonly<Record<string, T>>, shown = Object.keys
   };
 }
 
-export function choice<T extends string>(choices: readonly T[]): SettingKind<T> {
+export function choice<const T extends string>(choices: readonly T[]): SettingKind<T> {
   return words(Object.fromEntries(choices.map((one) => [one, one])) as Record<T, T>);
 }
 

@@ -28,7 +28,7 @@ export interface WorkerStart {
   processes: number;
   /** Milliseconds until the model must be loaded. */
   startupTimeoutMs: number;
-  /** What its processes find in their environment, besides this process's. */
+  /** What its processes find in their environment. */
   environment: NodeJS.ProcessEnv;
   logger: Logger;
 }
@@ -41,8 +41,12 @@ export interface WorkListener {
   onError(error: Error): void;
 }
 
+/** Why a worker died. */
+export type DeathReason = "exit" | "kill" | "timeout" | "load_failed";
+
 /** Why a worker ended. */
 export interface WorkerEnd {
+  reason: DeathReason;
   /** undefined where it was told to. */
   error: ShardspeedError | undefined;
   /** Whether it had been ready. */
@@ -80,6 +84,8 @@ export class Worker {
   #stopping = false;
   #failure: ShardspeedError | undefined;
   #mayPass = true;
+  #wasKilled = false;
+  #diedOfSignal = false;
   #settleReady!: { resolve(description: WorkerDescription): void; reject(error: ShardspeedError): void };
   #startupTimer: NodeJS.Timeout | undefined;
 
@@ -97,7 +103,6 @@ export class Worker {
       program: fileURLToPath(new URL("main.js", import.meta.url)),
       count: start.processes,
       environment: {
-        ...process.env,
         ...start.environment,
         [socketVariable]: socketPath,
         [tokenVariable]: this.#token,
@@ -163,6 +168,7 @@ export class Worker {
 
   /** Ends it at once: what it does fails with `error`. */
   kill(error: ShardspeedError): void {
+    this.#wasKilled = true;
     this.#fail(error);
   }
 
@@ -186,6 +192,7 @@ export class Worker {
     try {
       await this.#ranks.start();
       const failed = await this.#ranks.ended;
+      this.#diedOfSignal = typeof failed?.signal === "string";
       if (!this.#stopping && this.#failure === undefined)
         this.#failure = new ShardspeedError("ERR_HANDLER", describeDeath(failed, this.#isReady));
     } catch (error) {
@@ -202,7 +209,13 @@ export class Worker {
     const left = [...this.#work.values()];
     this.#work.clear();
     for (const listener of left) listener.onError(gone);
-    return { error, wasReady: this.#isReady, mayPass: this.#mayPass };
+    const killed = this.#wasKilled ? "timeout" : this.#diedOfSignal ? "kill" : "exit";
+    return {
+      error,
+      wasReady: this.#isReady,
+      mayPass: this.#mayPass,
+      reason: this.#isReady ? killed : "load_failed",
+    };
   }
 
   #accept(socket: import("node:net").Socket): void {

@@ -1,0 +1,79 @@
+import type { ServerMetrics } from "./metrics/server_metrics.js";
+import type { WorkerMeter } from "./metrics/worker_meter.js";
+import type { PoolObserver } from "./model_pool.js";
+import type { Replica } from "./replicas.js";
+
+/** Tells the metrics what becomes of a model's requests and workers. */
+export function observePool(
+  metrics: ServerMetrics,
+  { name, version }: { name: string; version: string },
+): PoolObserver {
+  const meters = new Map<string, WorkerMeter>();
+  /** A worker's place among those of the model: its successor has it too. */
+  const places: string[] = [];
+  const placeOf = ({ id }: Replica) => {
+    const place = places.indexOf(id);
+    return place < 0 ? places.push(id) - 1 : place;
+  };
+  return {
+    generationStarted: (start) => metrics.generationStarted({ model: name, ...start }),
+    workerStateChanged(replica) {
+      const states = {
+        starting: "loading",
+        ready: "ready",
+        waiting: "restarting",
+        failed: "failed",
+        stopping: "stopping",
+      };
+      metrics.workerState(name, replica.id, states[replica.state] as "loading");
+    },
+    workerReady(replica) {
+      const place = placeOf(replica);
+      meters.get(replica.id)?.end();
+      meters.set(replica.id, metrics.workerStarted(name, place));
+      metrics.modelLoaded(name, {
+        name: `W-${replica.id}-${name}_${version}`,
+        engine: place,
+        seconds: (Date.now() - replica.startedAt) / 1000,
+      });
+    },
+    workerPulse(replica, { engine }) {
+      if (engine === undefined) return;
+      const { requests, tokens, kvCache, timings, steps, preemptions, memory } = engine;
+      meters.get(replica.id)?.report({
+        running: requests.running,
+        waiting: requests.waiting,
+        kvPagesTotal: kvCache.pagesTotal,
+        kvPagesFree: kvCache.pagesFree,
+        steps,
+        promptTokens: tokens.prompt,
+        generatedTokens: tokens.generated,
+        preemptions,
+        groupMs: timings.allReduceMs,
+        memory,
+      });
+    },
+    workerDied(replica, _error, reason) {
+      meters.get(replica.id)?.end();
+      meters.delete(replica.id);
+      metrics.workerRestarted(name, reason);
+    },
+    workerLeft(replica) {
+      meters.get(replica.id)?.end();
+      meters.delete(replica.id);
+      metrics.workerState(name, replica.id, undefined);
+    },
+    handlerRequestFinished: ({ queuedMs, totalMs, version: asked }) =>
+      metrics.handlerRequestFinished({ model: name, version: asked, queueMs: queuedMs, totalMs }),
+    rejected({ code }) {
+      const reasons = {
+        queue_full: "queue_full",
+        model_loading: "loading",
+        shutting_down: "draining",
+        queue_timeout: "timeout",
+        request_timeout: "timeout",
+      } as const;
+      if (Object.hasOwn(reasons, code)) metrics.rejected(reasons[code as keyof typeof reasons]);
+    },
+  };
+}
