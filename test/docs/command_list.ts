@@ -144,6 +144,17 @@ export const commands: Record<string, Treatment> = {
   "shardspeed bench serve --port 8000 --max-concurrency 16 --num-prompts 200 --text-mismatch --json": {
     because: "it needs a server; test/bench/ runs each option against one",
   },
+  "docker build -f deploy/Dockerfile -t shardspeed:0.1.0 .": { because: "it needs docker and downloads images" },
+  "docker run --rm -p 8000:8000 -v /srv/models/opt-125m:/models/opt:ro shardspeed:0.1.0": {
+    because: "it needs docker",
+  },
+  "MODEL=/srv/models/opt-125m docker compose -f deploy/docker-compose.yaml up": { because: "it needs docker" },
+  "kubectl apply -k deploy/kubernetes/base": { because: "it needs a cluster" },
+  "kubectl apply -k deploy/kubernetes/overlays/keda": { because: "it needs a cluster" },
+  "shardspeed serve --ts-config deploy/config.properties": {
+    because: "it serves until it is stopped; test/deploy/ checks the file's keys",
+  },
+  "shardspeed serve": { because: "the lines with options are shown where it is described" },
   "shardspeed bench serve": { because: "the lines with options are shown where it is described" },
   "hf download facebook/opt-125m --local-dir models/opt-125m": { because: "it needs the Hub" },
   "hf download facebook/opt-125m": { because: "it needs the Hub" },

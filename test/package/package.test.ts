@@ -94,7 +94,7 @@ describe("the tarball", () => {
       [],
     );
     const allowed =
-      /^(dist|prebuilds|src|binding|cuda|examples)\/|^docs\/[^/]+\.md$|^(bench|models\/demo|lib\/models)\/README\.md$|^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|CMakeLists\.txt)$/;
+      /^(dist|prebuilds|src|binding|cuda|deploy|examples)\/|^docs\/[^/]+\.md$|^(bench|models\/demo|lib\/models)\/README\.md$|^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|CMakeLists\.txt)$/;
     assert.deepEqual(
       tarball.files.filter((file) => !allowed.test(file)),
       [],
