@@ -9,15 +9,15 @@ export interface ArrivalOptions {
 }
 
 /**
- * Times in seconds after the start at which requests are sent, as vLLM draws them: gaps of a gamma distribution with the mean 1 / rate, added
- * up, then scaled so that the last request is sent at count / rate. So every seed asks for the same load in the same time.
+ * Times in seconds after the start at which requests are sent, as vLLM draws them: gaps of a gamma distribution, added up, then scaled so
+ * that their mean is 1 / rate and the last request is sent at count / rate. So every seed asks for the same load in the same time.
  */
 export function drawArrivals(count: number, { requestRate, burstiness }: ArrivalOptions, random: Random): number[] {
   if (requestRate === Number.POSITIVE_INFINITY) return new Array(count).fill(0);
   const times: number[] = [];
   let time = 0;
   for (let i = 0; i < count; i++) {
-    time += random.gamma(burstiness) / (requestRate * burstiness);
+    time += random.gamma(burstiness);
     times.push(time);
   }
   const scale = time === 0 ? 0 : count / requestRate / time;
