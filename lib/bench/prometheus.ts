@@ -40,8 +40,18 @@ export interface ServerFigures {
   meansMs: Partial<Record<keyof typeof histograms, number>>;
 }
 
+/** Counters that are reported, by their names without prefix. */
+export const counters = {
+  promptTokens: "prompt_tokens_total",
+  newTokens: "generation_tokens_total",
+  preemptions: "num_preemptions_total",
+  finished: "request_success_total",
+  cacheQueries: "prefix_cache_queries_total",
+  cacheHits: "prefix_cache_hits_total",
+} as const;
+
 /** Histograms of seconds whose means are reported, by their names without prefix. */
-const histograms = {
+export const histograms = {
   queue: "request_queue_time_seconds",
   prefill: "request_prefill_time_seconds",
   decode: "request_decode_time_seconds",
@@ -71,16 +81,16 @@ export function compareMetrics(before: Samples | undefined, after: Samples | und
     }
   }
   const finished: Record<string, number> = {};
-  for (const { sample, by } of changed("request_success_total") ?? []) {
+  for (const { sample, by } of changed(counters.finished) ?? []) {
     const reason = /finished_reason="([^"]*)"/.exec(sample)?.[1] ?? "all";
     finished[reason] = (finished[reason] ?? 0) + by;
   }
-  const promptTokens = total("prompt_tokens_total");
-  const newTokens = total("generation_tokens_total");
+  const promptTokens = total(counters.promptTokens);
+  const newTokens = total(counters.newTokens);
   if (promptTokens === undefined && newTokens === undefined) return undefined;
-  const preemptions = total("num_preemptions_total");
-  const queries = total("prefix_cache_queries_total") ?? 0;
-  const prefixCacheHitRate = queries > 0 ? (total("prefix_cache_hits_total") ?? 0) / queries : undefined;
+  const preemptions = total(counters.preemptions);
+  const queries = total(counters.cacheQueries) ?? 0;
+  const prefixCacheHitRate = queries > 0 ? (total(counters.cacheHits) ?? 0) / queries : undefined;
   const figures = { promptTokens, newTokens, preemptions, prefixCacheHitRate };
   return { ...withoutUndefined(figures), finished, meansMs };
 }

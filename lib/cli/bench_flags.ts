@@ -15,6 +15,10 @@ function parseRateNumber(text: string): number {
 
 /** The flags of `shardspeed bench serve`, named as in `vllm bench serve`. */
 export function addBenchServeFlags(command: Command): Command {
+  return addResultFlags(addLoadFlags(addPromptFlags(addServerFlags(command))));
+}
+
+function addServerFlags(command: Command): Command {
   return command
     .addOption(
       new Option("--backend <backend>", "API to measure: completions, or chat completions")
@@ -29,6 +33,13 @@ export function addBenchServeFlags(command: Command): Command {
     .option("--label <text>", "name of the run in its result (default: the backend)")
     .option("--api-key <key>", "key of the server (default: from OPENAI_API_KEY)")
     .option("--api-key-file <file>", "file whose first line is the key")
+    .option("--ready-check-timeout-s <s>", "how long to wait for the server; 0: no test request", parseDecimal, 600)
+    .addOption(new Option("--ready-check-timeout-sec <s>").argParser(parseDecimal).hideHelp()) // vLLM's spelling
+    .option("--request-timeout-s <s>", "after this a request has failed", parseDecimal, 21600);
+}
+
+function addPromptFlags(command: Command): Command {
+  return command
     .addOption(
       new Option("--dataset-name <name>", "where prompts come from")
         .choices(["random", "sharegpt", "custom", "prefix_repetition"])
@@ -44,6 +55,14 @@ export function addBenchServeFlags(command: Command): Command {
     .option("--prefix-repetition-output-len <n>", "prefix_repetition: new tokens", parseInteger, 128)
     .option("--sharegpt-output-len <n>", "sharegpt: new tokens (default: as the recorded answer)", parseInteger)
     .option("--custom-output-len <n>", "custom: new tokens; -1: output_tokens of each line", parseInteger, 256)
+    .option("--ignore-eos", "generate to the full length (default for random)")
+    .option("--no-ignore-eos", "let answers end where the model ends them")
+    .option("--temperature <x>", "temperature of requests", parseDecimal, 0)
+    .option("--extra-body <json>", "JSON object whose keys are added to each request");
+}
+
+function addLoadFlags(command: Command): Command {
+  return command
     .option("--num-prompts <n>", "number of requests", parseInteger, 1000)
     .addOption(
       new Option("--request-rate <r>", "requests a second; inf: all at once")
@@ -53,18 +72,15 @@ export function addBenchServeFlags(command: Command): Command {
     .option("--burstiness <x>", "1: Poisson arrivals; below: bursts; above: more even", parseDecimal, 1)
     .option("--max-concurrency <n>", "most requests at a time (default: no limit)", parseInteger)
     .option("--seed <n>", "seed of prompts and arrival times", parseInteger, 0)
-    .option("--ignore-eos", "generate to the full length (default for random)")
-    .option("--no-ignore-eos", "let answers end where the model ends them")
-    .option("--temperature <x>", "temperature of requests", parseDecimal, 0)
-    .option("--extra-body <json>", "JSON object whose keys are added to each request")
+    .option("--text-mismatch", "send each prompt twice, and count different texts")
+    .option("--num-warmups <n>", "requests before the measurement", parseInteger, 0);
+}
+
+function addResultFlags(command: Command): Command {
+  return command
     .option("--goodput <objectives...>", "count requests that meet ttft:MS, tpot:MS, e2el:MS")
     .option("--percentile-metrics <list>", "latencies of the table: ttft, tpot, itl, e2el", "ttft,tpot,itl")
     .option("--metric-percentiles <list>", "percentiles of latencies", "99")
-    .option("--text-mismatch", "send each prompt twice, and count different texts")
-    .option("--num-warmups <n>", "requests before the measurement", parseInteger, 0)
-    .option("--ready-check-timeout-s <s>", "how long to wait for the server; 0: no test request", parseDecimal, 600)
-    .addOption(new Option("--ready-check-timeout-sec <s>").argParser(parseDecimal).hideHelp()) // vLLM's spelling
-    .option("--request-timeout-s <s>", "after this a request has failed", parseDecimal, 21600)
     .option("--save-result", "write the result as a JSON file")
     .option("--save-detailed", "the same, with lengths, times and text of every request")
     .option("--result-dir <folder>", "folder of the file (default: the current one)")

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { compareMetrics, parseMetrics } from "../../dist/bench/prometheus.js";
+import { compareMetrics, counters, histograms, parseMetrics } from "../../dist/bench/prometheus.js";
 import { createReport, type Report } from "../../dist/bench/report.js";
 import { formatDate, resultFileName, toResultJson } from "../../dist/bench/result_json.js";
 import type { BenchResult } from "../../dist/bench/serve.js";
 import { type Summary, toFigures } from "../../dist/bench/statistics.js";
 import { formatTable } from "../../dist/bench/table.js";
+import { metricNames } from "../../dist/serving/metrics/metric_set.js";
 import { optionsOf, sentOf } from "./support.js";
 
 // What vLLM's `vllm bench serve` printed for a run of 250 requests.
@@ -230,6 +231,17 @@ not a sample
       finished: { stop: 2, length: 0 },
       meansMs: { queue: 50 },
     });
+  });
+
+  test("have the names that our server's have", () => {
+    const names = [...Object.values(counters), ...Object.values(histograms)].map((name) => `vllm:${name}`);
+    const known: readonly string[] = metricNames;
+    // Not there before there is a prefix cache.
+    const later = names.filter((name) => name.startsWith("vllm:prefix_cache_"));
+    assert.deepEqual(
+      names.filter((name) => !known.includes(name) && !later.includes(name)),
+      [],
+    );
   });
 
   test("of a server that began again count from 0", () => {
