@@ -154,8 +154,6 @@ export const commands: Record<string, Treatment> = {
   "shardspeed serve --ts-config deploy/config.properties": {
     because: "it serves until it is stopped; test/deploy/ checks the file's keys",
   },
-  "shardspeed serve": { because: "the lines with options are shown where it is described" },
-  "shardspeed bench serve": { because: "the lines with options are shown where it is described" },
   "hf download facebook/opt-125m --local-dir models/opt-125m": { because: "it needs the Hub" },
   "hf download facebook/opt-125m": { because: "it needs the Hub" },
   "shardspeed inspect models/demo": { because: "the same with npx is run" },

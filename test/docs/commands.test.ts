@@ -14,8 +14,8 @@ import { type ShownCommand, shownCommands } from "./shell_commands.js";
 const shown: ShownCommand[] = readPages().flatMap(shownCommands);
 const scripts: Record<string, string> = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")).scripts;
 
-/** A command of shardspeed named in a sentence: `shardspeed inspect`. */
-const mention = /^shardspeed ([a-z]+)$/;
+/** A command of shardspeed named in a sentence: `shardspeed inspect`, `shardspeed bench serve`. */
+const mention = /^shardspeed (?:bench )?[a-z]+$/;
 
 function flagsOf(command: string): string[] {
   const flags = [...command.matchAll(/(?<=[\s[])--?[a-z][a-z-]*/gi)].map(([flag]) => flag);
@@ -29,10 +29,12 @@ const helps = new Map<string, Promise<string>>();
 function helpOf(name: string): Promise<string> {
   let help = helps.get(name);
   if (help === undefined) {
-    help = runProgram(process.execPath, [path.join(root, "dist/cli/main.js"), name, "--help"], root).then((outcome) => {
-      assert.equal(outcome.status, 0, `shardspeed ${name} --help: ${outcome.stderr}`);
-      return outcome.stdout;
-    });
+    help = runProgram(process.execPath, [path.join(root, "dist/cli/main.js"), ...name.split(" "), "--help"], root).then(
+      (outcome) => {
+        assert.equal(outcome.status, 0, `shardspeed ${name} --help: ${outcome.stderr}`);
+        return outcome.stdout;
+      },
+    );
     helps.set(name, help);
   }
   return help;
@@ -47,7 +49,7 @@ async function checkNames(line: string): Promise<void> {
     await checkFlags(command, fileOf(scripts[script] as string));
     return;
   }
-  const name = /^(?:npx )?shardspeed ([a-z]+)/.exec(command)?.[1];
+  const name = /^(?:npx )?shardspeed ((?:bench )?[a-z]+)/.exec(command)?.[1];
   if (name !== undefined) {
     const help = await helpOf(name);
     for (const flag of flagsOf(command)) assert.match(help, new RegExp(`(^|\\s)${flag}\\b`), `${flag} in ${line}`);
