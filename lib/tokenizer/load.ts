@@ -87,7 +87,8 @@ export async function describeTokenizerFiles(folder: string): Promise<string> {
       name,
     ),
   );
-  const forms = "tokenizer.json, vocab.json with merges.txt, tokenizer.model, vocab.txt, tekken.json or tiktoken.model";
+  const forms =
+    "tokenizer.json, vocab.json with merges.txt, tokenizer.model, vocab.txt, tekken.json, tiktoken.model or qwen.tiktoken";
   return found.length === 0
     ? `${folder} has none of ${forms}`
     : `${folder} has ${found.join(", ")}, but none of the forms that are read: ${forms}. Save it with a tokenizer.json: AutoTokenizer.from_pretrained(${JSON.stringify(join(folder))}).save_pretrained(...)`;

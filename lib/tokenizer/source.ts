@@ -38,8 +38,8 @@ export async function readSource(files: TokenizerFiles): Promise<TokenizerSource
       const tekken = (await readJson(at("tekken.json"), fileLimits.vocabulary)) ?? {};
       return fromBytePairs(at("tekken.json"), buildTekken(tekken));
     });
-  if (names.includes("tiktoken.model"))
-    return named(at("tiktoken.model"), async () => fromModelFile(files, at("tiktoken.model"), tokenizerClass));
+  const ranks = ["tiktoken.model", "qwen.tiktoken"].find((name) => names.includes(name));
+  if (ranks !== undefined) return named(at(ranks), async () => fromModelFile(files, at(ranks), tokenizerClass));
   return undefined;
 }
 
@@ -56,8 +56,10 @@ async function fromModelFile(
 ): Promise<TokenizerSource> {
   const data = await readBytes(path);
   if (data === undefined) throw new Error("it is gone");
-  if (path.endsWith("tiktoken.model") || isTiktoken(data))
-    return fromBytePairs(path, buildTiktoken(data, files.config ?? {}));
+  if (/(^|\W)(tiktoken\.model|qwen\.tiktoken)$/.test(path) || isTiktoken(data)) {
+    const unset = path.endsWith("qwen.tiktoken") ? { tokenizer_class: "QWenTokenizer" } : {};
+    return fromBytePairs(path, buildTiktoken(data, { ...unset, ...files.config }));
+  }
   return { path, ...buildFromSentencePiece(data, tokenizerClass, files.config ?? {}) };
 }
 

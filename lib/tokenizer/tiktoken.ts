@@ -1,9 +1,55 @@
 import { byteCharacters } from "./byte_level.js";
 import type { JsonObject } from "./encoding/json.js";
 
-/** How text is split ahead of a tiktoken vocabulary whose file does not say it (Llama 3). */
-const usualWords =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+/** What a file of ranks does not say: how text is split, and the special tokens behind the ranks. */
+interface RanksForm {
+  words: string;
+  normalizer?: JsonObject;
+  /** The first ones of these; what the settings declare by id counts more. */
+  specials: number;
+  special(place: number, id: number): string;
+}
+
+const contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+const marksAndSpaces = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const lettersAndDigits = (digits: string) =>
+  `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}|${marksAndSpaces}`;
+const reserved = (_place: number, id: number) => `<|reserved_token_${id}|>`;
+
+/** As transformers takes files that say nothing (Llama 3). */
+const usualForm: RanksForm = { words: lettersAndDigits("\\p{N}{1,3}"), specials: 0, special: reserved };
+
+const upper = "(?:(?!\\p{Han})[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])";
+const lower = "(?:(?!\\p{Han})[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])";
+
+/** Of classes whose code is in the model's folder. */
+const formsOfClasses: Readonly<Record<string, RanksForm>> = {
+  // Qwen of the first generation.
+  QWenTokenizer: {
+    words: lettersAndDigits("\\p{N}"),
+    normalizer: { type: "NFC" },
+    specials: 208,
+    special: (place) => ["<|endoftext|>", "<|im_start|>", "<|im_end|>"][place] ?? `<|extra_${place - 3}|>`,
+  },
+  // Moonlight and Kimi.
+  TikTokenTokenizer: {
+    words:
+      `[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?${upper}*${lower}+${contractions}?|[^\\r\\n\\p{L}\\p{N}]?${upper}+${lower}*${contractions}?|` +
+      `\\p{N}{1,3}|${marksAndSpaces}`,
+    specials: 256,
+    special: reserved,
+  },
+};
+
+/** @throws Error for a class whose code is in the model's folder, and that is not known here. */
+function chooseForm({ tokenizer_class: name, auto_map: ownCode }: JsonObject): RanksForm {
+  if (typeof name === "string" && Object.hasOwn(formsOfClasses, name)) return formsOfClasses[name] as RanksForm;
+  const hasCode = typeof ownCode === "object" && ownCode !== null && Object.hasOwn(ownCode, "AutoTokenizer");
+  if (!hasCode) return usualForm;
+  throw new Error(
+    `how ${JSON.stringify(name)} splits text is code of the model's folder, which is not run. Save it with a tokenizer.json`,
+  );
+}
 
 const mostTokens = 2 ** 22;
 /** Tokens of more bytes are not split, which takes time of the length squared. The longest ones of published files have 128. */
@@ -31,19 +77,21 @@ export function buildTiktoken(data: Uint8Array, config: JsonObject): JsonObject 
   }
   if (tokens.length === 0 || Object.keys(tokens).length !== tokens.length) throw new Error("its ranks have gaps");
   const declared = (config.added_tokens_decoder ?? {}) as JsonObject;
-  const last = Object.keys(declared).reduce((most, id) => Math.max(most, Number(id)), -1);
+  const form = chooseForm(config);
+  const first = tokens.length;
+  const last = Object.keys(declared).reduce((most, id) => Math.max(most, Number(id)), first + form.specials - 1);
   if (last >= mostTokens) throw new Error(`added_tokens_decoder has the id ${last}`);
   const contents: string[] = [];
-  for (let id = tokens.length; id <= last; id++) {
+  for (let id = first; id <= last; id++) {
     const content = (declared[id] as JsonObject | undefined)?.content;
-    contents.push(typeof content === "string" ? content : `<|reserved_token_${id}|>`);
+    contents.push(typeof content === "string" ? content : form.special(id - first, id));
   }
   const extra = config.extra_special_tokens ?? config.additional_special_tokens;
   const named = Array.isArray(extra) ? extra : Object.keys((extra ?? {}) as JsonObject);
   const known = new Set(contents);
   for (const one of new Set(named)) if (typeof one === "string" && !known.has(one)) contents.push(one);
   const added = contents.map((content, i) => ({ id: tokens.length + i, content, special: true, normalized: false }));
-  return assemble(tokens, 0, [], usualWords, added);
+  return { ...assemble(tokens, 0, [], form.words, added), normalizer: form.normalizer ?? null };
 }
 
 /**

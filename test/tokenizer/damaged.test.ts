@@ -149,6 +149,14 @@ describe("damaged tokenizer files", () => {
       [{ "tiktoken.model": `${line}YQ== x\n` }, /line 2 is no base64 token with its rank/],
       [{ "tiktoken.model": `${line}Yg== 99999999\n` }, /line 2 is no base64/],
       [{ "tiktoken.model": `${line}Yg== 2\n` }, /its ranks have gaps/],
+      [{ "qwen.tiktoken": "" }, /qwen\.tiktoken cannot be used: its ranks have gaps/],
+      [
+        {
+          "tiktoken.model": line,
+          "tokenizer_config.json": JSON.stringify({ tokenizer_class: "X", auto_map: { AutoTokenizer: ["x.X", null] } }),
+        },
+        /tiktoken\.model cannot be used: how "X" splits text is code of the model's folder/,
+      ],
       [{ "tekken.json": "{}" }, /it has no config\.pattern and vocab/],
       [{ "tekken.json": JSON.stringify({ ...tekken, special_tokens: undefined }) }, /does not list its special tokens/],
       [{ "tekken.json": JSON.stringify({ ...tekken, vocab: [{}] }) }, /has no token_bytes/],
@@ -180,11 +188,11 @@ describe("damaged tokenizer files", () => {
   });
 
   test("a folder with forms that are not read says which files are there", async () => {
-    const target = await write({ "qwen.tiktoken": "", "vocab.json": "{}" });
+    const target = await write({ "emu3.tiktoken": "", "vocab.json": "{}" });
     await assert.rejects(AutoTokenizer.fromPretrained(target), {
       code: "ERR_TOKENIZER",
       message:
-        /has qwen\.tiktoken, vocab\.json, but none of the forms that are read: tokenizer\.json, vocab\.json with merges/,
+        /has emu3\.tiktoken, vocab\.json, but none of the forms that are read: tokenizer\.json, vocab\.json with merges/,
     });
   });
 });
