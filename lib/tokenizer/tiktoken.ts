@@ -106,7 +106,8 @@ export function buildTekken(file: JsonObject): JsonObject {
   if (!Array.isArray(listed))
     throw new Error("it does not list its special tokens: an older version. Save the model with a tokenizer.json");
   const names: string[] = [];
-  for (const { rank, token_str: text } of listed as JsonObject[]) {
+  for (const one of listed as unknown[]) {
+    const { rank, token_str: text } = (one ?? {}) as JsonObject;
     if (
       typeof text !== "string" ||
       !Number.isInteger(rank) ||
@@ -121,7 +122,8 @@ export function buildTekken(file: JsonObject): JsonObject {
   if (count < names.length || count > mostTokens) throw new Error(`config.default_num_special_tokens is ${count}`);
   for (let id = names.length; id < count; id++) names.push(`<SPECIAL_${id}>`);
   const kept = Number.isSafeInteger(size) ? vocab.slice(0, (size as number) - count) : vocab;
-  const tokens = (kept as JsonObject[]).map(({ token_bytes: token }) => {
+  const tokens = (kept as unknown[]).map((one) => {
+    const { token_bytes: token } = (one ?? {}) as JsonObject;
     if (typeof token !== "string") throw new Error("a token of its vocabulary has no token_bytes");
     return spell(Buffer.from(token, "base64"));
   });

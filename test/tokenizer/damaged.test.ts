@@ -161,6 +161,15 @@ describe("damaged tokenizer files", () => {
       [{ "tekken.json": JSON.stringify({ ...tekken, special_tokens: undefined }) }, /does not list its special tokens/],
       [{ "tekken.json": JSON.stringify({ ...tekken, vocab: [{}] }) }, /has no token_bytes/],
       [
+        { "tekken.json": JSON.stringify({ ...tekken, vocab: [null] }) },
+        /used: a token of its vocabulary has no token_bytes/,
+      ],
+      [
+        { "tekken.json": JSON.stringify({ ...tekken, special_tokens: [null] }) },
+        /used: a special token has no text and rank/,
+      ],
+      [{ "tekken.json": JSON.stringify({ ...tekken, config: null }) }, /it has no config\.pattern and vocab/],
+      [
         { "tekken.json": JSON.stringify({ ...tekken, special_tokens: [{ rank: 1, token_str: "<s>" }] }) },
         /no text and rank/,
       ],
