@@ -10,6 +10,7 @@
 #include "cuda/devices.h"
 #include "cuda/error.h"
 #include "cuda/graph_cache.h"
+#include "cuda/latent.h"
 #include "cuda/prepare.h"
 #include "cuda/products.h"
 #include "cuda/projection.h"
@@ -34,6 +35,10 @@ const float* dataOf(const Vector* vector) {
 }
 float* streamOf(const Activations& activations) {
   return static_cast<float*>(of(activations).data());
+}
+
+ElementRows elementsOf(const Activations& activations) {
+  return {of(activations).data(), of(activations).stride()};
 }
 
 NormParams normParams(const Norm& norm) {
@@ -119,6 +124,14 @@ class CudaBackend final : public Backend {
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
   std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
     return unsupportedCudaAttention(call, 1);
+  }
+  void joinHeads(const LatentHeads& shape, int64_t rows, const Activations& queries, const Activations& sharedKeys,
+                 const Activations& keysValues, Activations& qkv) override {
+    cuda::joinHeads(shape, rows, elementsOf(queries), elementsOf(sharedKeys), elementsOf(keysValues), elementsOf(qkv),
+                    stream_.get());
+  }
+  void narrowHeads(const LatentHeads& shape, int64_t rows, const Activations& in, Activations& out) override {
+    cuda::narrowHeads(shape, rows, elementsOf(in), elementsOf(out), stream_.get());
   }
   void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     products_.setGenerated(count);  // from here on it is about these rows
@@ -377,7 +390,6 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 }  // namespace
 
 std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {
-  if (call.latent) return "latent attention";
   if (call.shape.headDim > kMostHeadDim)
     return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
            std::to_string(kMostHeadDim);

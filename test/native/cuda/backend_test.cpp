@@ -81,6 +81,20 @@ TEST(cuda_backend, every_variant) {
   for (const Variant& variant : variants()) checkModel(variant.name.c_str(), variant.spec);
 }
 
+TEST(cuda_backend, latent_attention) {
+  checkModel("latent attention", latentSpec());
+  checkModel("latent attention", latentSpec(), DType::kBF16);
+  ModelSpec spec = latentSpec();
+  for (LayerSpec& kind : spec.kinds) {
+    kind.attention.headDim = 24;
+    kind.attention.latent->positionDims = 8;
+    kind.attention.latent->valueDim = 16;
+    kind.attention.positions = RotaryPositions{8, RotaryLayout::kInterleaved, 0};
+  }
+  spec.rotaryTables[0].inverseFrequencies.resize(4);
+  checkModel("heads of whole vectors", spec);
+}
+
 TEST(cuda_backend, dynamic_rotary) {
   ModelSpec spec = llamaSpec();
   makeDynamic(spec.rotaryTables[0], 16, 2);
@@ -110,7 +124,7 @@ TEST(cuda_backend, one_rotary_table_depends_on_the_length) {
 
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
 TEST(cuda_backend, bits_do_not_depend_on_company) {
-  for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
+  for (const ModelSpec& spec : {llamaSpec(), optSpec(), latentSpec()}) {
     const Note note(spec.family);
     TinyModel model(spec, DType::kF16, 86);
     const std::vector<int32_t> tokens = someTokens(spec, 30, 87);

@@ -97,6 +97,11 @@ TEST(cuda_group, opts) {
   checkModel("parallel with one norm", spec, {3});
 }
 
+TEST(cuda_group, latent_attention) {
+  if (kReduced) SKIP("one rank's is enough under a sanitizer");
+  checkModel("latent attention", latentSpec(), {2});
+}
+
 TEST(cuda_group, every_variant) {
   if (kReduced) SKIP("all variants on several ranks take long under a sanitizer");
   for (const Variant& variant : variants()) checkModel(variant.name.c_str(), variant.spec, {2});
