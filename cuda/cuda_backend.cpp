@@ -9,6 +9,7 @@
 #include "cuda/collectives.h"
 #include "cuda/devices.h"
 #include "cuda/error.h"
+#include "cuda/expert_rows.h"
 #include "cuda/graph_cache.h"
 #include "cuda/latent.h"
 #include "cuda/prepare.h"
@@ -132,6 +133,15 @@ class CudaBackend final : public Backend {
   }
   void narrowHeads(const LatentHeads& shape, int64_t rows, const Activations& in, Activations& out) override {
     cuda::narrowHeads(shape, rows, elementsOf(in), elementsOf(out), stream_.get());
+  }
+  std::unique_ptr<ExpertRows> makeExpertRows(int64_t capacity, const ExpertShape& shape) override {
+    return std::make_unique<CudaExpertRows>(capacity, shape);
+  }
+  void readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,
+                   Activations* shared) override;
+  void addExperts(const ExpertsCall& call, int64_t rows, ExpertRows& state, bool residual, Activations& out) override {
+    cuda::addExperts({options_.dtype, &call, rows, buffers_.view().positions, stream_.get()}, residual, out.cols(),
+                     streamOf(out), of(out).stride(), static_cast<CudaExpertRows&>(state));
   }
   void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
     products_.setGenerated(count);  // from here on it is about these rows
@@ -365,6 +375,19 @@ void CudaBackend::attend(const Step& step, const AttentionCall& call, Activation
   if (buffers_.promptCount() == 0) return;
   appendRows(params, view, buffers_.promptRows(), buffers_.promptCount(), stream_.get());
   attendPrefill(params, view, buffers_.tiles(), buffers_.tileCount(), stream_.get());
+}
+
+void CudaBackend::readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,
+                              Activations* shared) {
+  normalized_ = {};
+  ExpertInput input{streamOf(in), of(in).stride(), in.cols(), scratch_.as()};
+  if (shared) {
+    input.shared = of(*shared).data();
+    input.sharedCols = shared->cols();
+    input.sharedStride = of(*shared).stride();
+  }
+  cuda::readExperts({options_.dtype, &call, rows, buffers_.view().positions, stream_.get()}, input,
+                    static_cast<CudaExpertRows&>(state));
 }
 
 void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {

@@ -5,6 +5,7 @@
 #include "cuda/attention.h"
 #include "cuda/collectives.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/expert_rows.h"
 #include "cuda/products.h"
 #include "cuda/step_buffers.h"
 #include "cuda/tensors.h"
@@ -46,6 +47,10 @@ class CudaMemoryCounter final : public MemoryCounter {
   }
   void countAttention(const AttentionShape& shape) override { count(decodeWorkspaceBytes(shape, kDecodeRows)); }
 
+  void countExperts(int64_t capacity, const ExpertShape& shape) override {
+    count(CudaExpertRows::bytesOf(capacity, shape));
+  }
+
  private:
   int rank_;
   BackendOptions options_;
@@ -62,11 +67,7 @@ DeviceKind cudaDeviceKind() {
           [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CudaMemoryCounter>(rank, options);
           },
-          unsupportedCudaAttention,
-          [](const FeedForwardSpec& spec) -> std::optional<std::string> {
-            if (std::holds_alternative<ExpertsFeedForward>(spec)) return "mixtures of experts";
-            return {};
-          }};
+          unsupportedCudaAttention};
 }
 
 }  // namespace shardspeed::cuda

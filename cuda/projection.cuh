@@ -92,20 +92,14 @@ __device__ __forceinline__ void addBias(float (&values)[kQuad], const float* bia
   values[3] = __fadd_rn(values[3], read.w);
 }
 
-// Bias, activation, gate and residual of the sums of weight rows row ... row + 3, and of those of the up rows
-// kGateBlock further down where gated. Writes nothing outside of out.
+// The column of the output that weight rows row ... row + 3 become.
+__device__ __forceinline__ int columnOfRow(int row, bool gated) {
+  return gated ? row / (2 * kGateBlock) * kGateBlock + row % (2 * kGateBlock) : row;
+}
+
+// Columns col ... col + 3 of a token. Writes nothing outside of out.
 template <typename T>
-__device__ __forceinline__ void finishQuad(const Finish& finish, int token, int row, float (&values)[kQuad],
-                                           float (&ups)[kQuad]) {
-  const int col = finish.gated ? row / (2 * kGateBlock) * kGateBlock + row % (2 * kGateBlock) : row;
-  if (col >= finish.outCols) return;
-  if (finish.bias) addBias(values, finish.bias + row);
-  activate(finish.activation, values);
-  if (finish.gated) {
-    if (finish.bias) addBias(ups, finish.bias + row + kGateBlock);
-#pragma unroll
-    for (int i = 0; i < kQuad; ++i) values[i] = __fmul_rn(values[i], ups[i]);
-  }
+__device__ __forceinline__ void storeQuad(const Finish& finish, int token, int col, const float (&values)[kQuad]) {
   const bool whole = col + kQuad <= finish.outCols;
   if (finish.wide) {
     float* out = static_cast<float*>(finish.out) + token * finish.outStride + col;
@@ -133,6 +127,23 @@ __device__ __forceinline__ void finishQuad(const Finish& finish, int token, int 
         if (col + i < finish.outCols) out[i] = fromFloat<T>(values[i]);
     }
   }
+}
+
+// Bias, activation, gate and residual of the sums of weight rows row ... row + 3, and of those of the up rows
+// kGateBlock further down where gated.
+template <typename T>
+__device__ __forceinline__ void finishQuad(const Finish& finish, int token, int row, float (&values)[kQuad],
+                                           float (&ups)[kQuad]) {
+  const int col = columnOfRow(row, finish.gated);
+  if (col >= finish.outCols) return;
+  if (finish.bias) addBias(values, finish.bias + row);
+  activate(finish.activation, values);
+  if (finish.gated) {
+    if (finish.bias) addBias(ups, finish.bias + row + kGateBlock);
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) values[i] = __fmul_rn(values[i], ups[i]);
+  }
+  storeQuad<T>(finish, token, col, values);
 }
 
 }  // namespace shardspeed::cuda

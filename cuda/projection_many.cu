@@ -1,10 +1,9 @@
 #include <cuda_runtime.h>
 
-#include <algorithm>
-
 #include "cuda/launch.cuh"
 #include "cuda/projection.cuh"
 #include "cuda/projection_paths.h"
+#include "cuda/projection_tile.cuh"
 
 // Products of many tokens: prompts. Their time is that of the tensor cores, so weights and tokens are read once a tile
 // and used as often as registers allow.
@@ -21,35 +20,13 @@ namespace shardspeed::cuda {
 
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = 32 * kWarps;
-constexpr int kPlanes = 2;
-constexpr int kStepColumns = kPlanes * kBlockColumns;
 constexpr int kBand = 16;
-
-static_assert(kStepColumns == kColumnStep);
-
-template <int kRowCount, int kTokenCount, int kWarpRowCount, int kWarpTokenCount, int kStageCount>
-struct TileShape {
-  static constexpr int kRows = kRowCount;  // of weights
-  static constexpr int kTokens = kTokenCount;
-  static constexpr int kWarpRows = kWarpRowCount;  // of them a warp's
-  static constexpr int kWarpTokens = kWarpTokenCount;
-  static constexpr int kStages = kStageCount;
-  static constexpr int kRowTiles = kWarpRows / 16;
-  static constexpr int kTokenTiles = kWarpTokens / 8;
-  static_assert(kRows / kWarpRows * (kTokens / kWarpTokens) == kWarps);
-  // Half a row of banks between planes, since the eight threads that copy 128 bytes of a row write to both.
-  static constexpr int kPlane = (kRows + kTokens + 1) * kBlockColumns;
-  static constexpr int kStage = kPlanes * kPlane;
-  // Sums of a token: lanes write (2 t, g) and read four neighbours.
-  static constexpr int kSumStride = kRows + 4;
-  static constexpr size_t kShared = std::max(size_t{kStages} * kStage * 2, size_t{kTokens} * kSumStride * 4);
-};
 
 // Within the 99 KB of shared memory that every supported device gives a block.
 using LargeTile = TileShape<128, 128, 64, 32, 3>;
 using SmallTile = TileShape<64, 64, 32, 16, 3>;
+constexpr int kThreads = LargeTile::kThreads;
+static_assert(SmallTile::kThreads == kThreads);
 static_assert(LargeTile::kShared <= 99 << 10 && SmallTile::kShared <= 99 << 10);
 
 // Copies (kRowCount rows, kStepColumns) to the two planes at `to`, thread by thread 16 bytes of every 32nd row. from:
@@ -63,25 +40,6 @@ __device__ __forceinline__ void copyRows(T* to, const T* from, int64_t stride, i
   for (int i = 0; i < kRowCount; i += kRowsAtOnce) {
     const bool valid = row + i < rows;
     cpAsync16(to + i * kBlockColumns, valid ? from + i * stride : from - row * stride, valid);
-  }
-}
-
-template <typename Shape>
-using Sums = float[Shape::kRowTiles][Shape::kTokenTiles][4];
-
-// One block of 32 columns of a warp's tile. rows, tokens: this lane's first 16 bytes of each.
-template <typename T, typename Shape>
-__device__ __forceinline__ void multiplyPlane(Sums<Shape>& sums, const T* rows, const T* tokens) {
-  uint4 fragments[Shape::kTokenTiles];
-#pragma unroll
-  for (int j = 0; j < Shape::kTokenTiles; ++j)
-    fragments[j] = *reinterpret_cast<const uint4*>(tokens + j * 8 * kBlockColumns);
-#pragma unroll
-  for (int i = 0; i < Shape::kRowTiles; ++i) {
-    const uint4 low = *reinterpret_cast<const uint4*>(rows + i * 16 * kBlockColumns);
-    const uint4 high = *reinterpret_cast<const uint4*>(rows + (i * 16 + 8) * kBlockColumns);
-#pragma unroll
-    for (int j = 0; j < Shape::kTokenTiles; ++j) multiplyBlock<T>(sums[i][j], low, high, fragments[j]);
   }
 }
 
@@ -105,17 +63,7 @@ __device__ __forceinline__ void endSegment(Sums<Shape>& total, Sums<Shape>& sums
 template <typename T, typename Shape>
 __device__ __forceinline__ void finishTile(const Product& product, const Sums<Shape>& total, float* meet, int firstRow,
                                            int firstToken, int warpRow, int warpToken) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int i = 0; i < Shape::kRowTiles; ++i) {
-#pragma unroll
-    for (int j = 0; j < Shape::kTokenTiles; ++j) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        meet[(warpToken + j * 8 + tokenOfElement(lane, e)) * Shape::kSumStride + warpRow + i * 16 +
-             rowOfElement(lane, e)] = total[i][j][e];
-    }
-  }
+  storeTile<Shape>(total, meet, warpRow, warpToken);
   __syncthreads();
   const bool gated = product.finish.gated;
   const int quads = quadsOf(Shape::kRows, gated);

@@ -286,7 +286,6 @@ class Backend {
   // The first thing of a call that attend() cannot compute, in words for an error; nothing where it computes all of it.
   // Answers before weights are loaded: vectors and norms of the call may be stand-ins that are only compared with null.
   virtual std::optional<std::string> unsupportedAttention(const AttentionCall& /*call*/) const { return {}; }
-  // The three that follow are not called where DeviceKind::unsupportedFeedForward refuses experts.
   virtual std::unique_ptr<ExpertRows> makeExpertRows(int64_t /*capacity*/, const ExpertShape& /*shape*/) { refuse(); }
   // Routes each row of `in` to its experts, and computes what these do up to their downward product; by the rows that
   // an expert has, and not by the experts that there are. The router computes in fp32. Of a gated shared expert, whose

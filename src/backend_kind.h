@@ -33,8 +33,6 @@ struct DeviceKind {
   std::unique_ptr<MemoryCounter> (*makeCounter)(int rank, const BackendOptions& options);
   // As Backend::unsupportedAttention, of a backend that would be one of so many ranks.
   std::optional<std::string> (*unsupportedAttention)(const AttentionCall& call, int ranks);
-  // The same of what lies behind attention; null where it computes all there is.
-  std::optional<std::string> (*unsupportedFeedForward)(const FeedForwardSpec& spec) = nullptr;
   bool addsTokenTypes = false;  // Backend::addTokenTypes
 };
 

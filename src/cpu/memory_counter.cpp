@@ -52,7 +52,7 @@ DeviceKind cpuDeviceKind() {
           [](int rank, const BackendOptions&) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CpuMemoryCounter>(rank);
           },
-          unsupportedCpuAttention, nullptr, true};
+          unsupportedCpuAttention, true};
 }
 
 }  // namespace shardspeed

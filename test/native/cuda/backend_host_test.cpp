@@ -14,14 +14,13 @@
 
 namespace shardspeed::test {
 
-TEST(cuda_backend_host, refuses_token_types_and_experts) {
+TEST(cuda_backend_host, refuses_token_types) {
   addDeviceKind("cuda", cuda::cudaDeviceKind());
   const auto refusal = [](const ModelSpec& spec) { return unsupported(spec, 1, "cuda:0").value_or("nothing"); };
   ModelSpec spec = llamaSpec();
   CHECK_EQ(refusal(spec), "nothing");
   spec.embedding.tokenTypes = 2;
   CHECK_EQ(refusal(spec), "The backend of cuda:0 does not compute token types.");
-  CHECK_EQ(refusal(expertsSpec()), "The backend of cuda:0 does not compute mixtures of experts.");
 }
 
 TEST(cuda_backend_host, says_what_is_missing) {

@@ -95,6 +95,25 @@ TEST(cuda_backend, latent_attention) {
   checkModel("heads of whole vectors", spec);
 }
 
+TEST(cuda_backend, mixtures_of_experts) {
+  checkModel("experts and a shared one", expertsSpec());
+  checkModel("experts and a shared one", expertsSpec(), DType::kBF16);
+  checkModel("without biases", expertsSpec(), DType::kF16, false);
+  ModelSpec spec = expertsSpec();
+  expertsOf(spec.kinds[0]).shared->gated = false;
+  expertsOf(spec.kinds[1]).shared.reset();
+  expertsOf(spec.kinds[1]).size = 50;
+  checkModel("a shared one without a gate, experts of two sizes", spec);
+  spec = expertsSpec();
+  setOutputNorms(spec, true);
+  for (LayerSpec& kind : spec.kinds) kind.residualScale = 0.22f;
+  checkModel("norms of what experts compute", spec);
+  spec = expertsSpec();
+  setResidual(spec, Residual::kPostNorm);
+  logitsOf(spec).norm.reset();
+  checkModel("no norm ahead of experts", spec);
+}
+
 TEST(cuda_backend, dynamic_rotary) {
   ModelSpec spec = llamaSpec();
   makeDynamic(spec.rotaryTables[0], 16, 2);
@@ -124,7 +143,7 @@ TEST(cuda_backend, one_rotary_table_depends_on_the_length) {
 
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
 TEST(cuda_backend, bits_do_not_depend_on_company) {
-  for (const ModelSpec& spec : {llamaSpec(), optSpec(), latentSpec()}) {
+  for (const ModelSpec& spec : {llamaSpec(), optSpec(), latentSpec(), expertsSpec()}) {
     const Note note(spec.family);
     TinyModel model(spec, DType::kF16, 86);
     const std::vector<int32_t> tokens = someTokens(spec, 30, 87);

@@ -188,11 +188,7 @@ TEST(cuda_group_host, memory_is_as_estimated) {
 TEST(cuda_group_host, memory_of_varied_models_is_as_estimated) {
   if (kRaces) SKIP("memory is the same whether threads race or not");
   const NcclStandIn standIn;
-  const auto isRefused = [](const LayerSpec& kind) {
-    return cuda::cudaDeviceKind().unsupportedFeedForward(kind.feedForward).has_value();
-  };
   for (const ModelSpec& spec : variedSpecs()) {
-    if (std::any_of(spec.kinds.begin(), spec.kinds.end(), isRefused)) continue;
     TinyModel model(spec, DType::kF16, 98);
     for (const int ranks : {1, 2, 3}) {
       const Note note(spec.family, spec.kinds[0].attention.heads, "heads", ranks, "ranks");

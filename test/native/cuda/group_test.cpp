@@ -102,6 +102,15 @@ TEST(cuda_group, latent_attention) {
   checkModel("latent attention", latentSpec(), {2});
 }
 
+TEST(cuda_group, mixtures_of_experts) {
+  if (kReduced) return checkModel("experts", expertsSpec(), {2});
+  checkModel("experts and a shared one", expertsSpec(), {2});
+  ModelSpec spec = expertsSpec();
+  for (LayerSpec& kind : spec.kinds) expertsOf(kind).shared.reset();
+  setOutputNorms(spec, true);
+  checkModel("experts alone, with norms of what they compute", spec, {2});
+}
+
 TEST(cuda_group, every_variant) {
   if (kReduced) SKIP("all variants on several ranks take long under a sanitizer");
   for (const Variant& variant : variants()) checkModel(variant.name.c_str(), variant.spec, {2});
