@@ -23,6 +23,7 @@ struct BackendOptions {
   int64_t maxRows = 0;         // of a step
   int64_t kvPages = 0;
   Group* group = nullptr;  // the ranks that share the model; null = one alone
+  int threads = 1;         // of the pool
 };
 
 // A kind of device that engines can compute on. The CPU is always there; others are added by whoever starts the program

@@ -163,7 +163,7 @@ class CpuBackend final : public Backend {
   }
 
   std::unique_ptr<ExpertRows> makeExpertRows(int64_t capacity, const ExpertShape& shape) override {
-    return std::make_unique<CpuExpertRows>(capacity, shape);
+    return std::make_unique<CpuExpertRows>(capacity, shape, pool_.threads());
   }
   void readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,
                    Activations* shared) override {

@@ -17,48 +17,58 @@ const CpuMatrix& cpu(const Matrix& matrix) {
   return static_cast<const CpuMatrix&>(matrix);
 }
 
-int64_t slotsOf(int64_t capacity, const ExpertShape& shape) {
-  return capacity * shape.perToken;
-}
+// Floats of each part of the memory of CpuExpertRows.
+struct Parts {
+  Parts(int64_t capacity, const ExpertShape& shape)
+      : slots(capacity * shape.perToken),
+        read(slots * roundUp(shape.hidden, kLanes)),
+        inner(slots * roundUp(shape.neurons, kLanes)),
+        logits(capacity * roundUp(shape.experts + 1, kLanes)),  // with the gate of a shared expert, if there is one
+        scratch(2 * kChainFloats * std::max(kRouterRows, capacity)) {}
+  int64_t slots, read, inner, logits, scratch;
+};
 
 }  // namespace
 
-CpuExpertRows::CpuExpertRows(int64_t capacity, const ExpertShape& wanted)
+CpuExpertRows::CpuExpertRows(int64_t capacity, const ExpertShape& wanted, int threads)
     : shape(wanted),
       readStride(roundUp(wanted.hidden, kLanes)),
       innerStride(roundUp(wanted.neurons, kLanes)),
       starts(static_cast<size_t>(wanted.experts) + 1),
-      memory_(bytesOf(capacity, wanted), "activations"),
-      inner_(memory_.as<float>() + slotsOf(capacity, wanted) * readStride) {}
+      memory_(bytesOf(capacity, wanted, threads), "activations") {
+  const Parts parts(capacity, wanted);
+  read_ = memory_.as<float>();
+  inner_ = read_ + parts.read;
+  scratch_ = inner_ + parts.inner;
+  scratchFloats_ = parts.scratch;
+  logits = scratch_ + threads * parts.scratch;
+  weights = logits + parts.logits;
+  weightOf = weights + parts.slots;
+  chosen = reinterpret_cast<int32_t*>(weightOf + parts.slots);
+  rowOf = chosen + parts.slots;
+}
 
-size_t CpuExpertRows::bytesOf(int64_t capacity, const ExpertShape& shape) {
-  const int64_t floats = roundUp(shape.hidden, kLanes) + roundUp(shape.neurons, kLanes);
-  return static_cast<size_t>(slotsOf(capacity, shape) * floats) * sizeof(float);
+size_t CpuExpertRows::bytesOf(int64_t capacity, const ExpertShape& shape, int threads) {
+  const Parts parts(capacity, shape);
+  const int64_t floats = parts.read + parts.inner + parts.logits + 4 * parts.slots + threads * parts.scratch;
+  return static_cast<size_t>(floats) * sizeof(float);
 }
 
 void CpuExpertRows::sort(int64_t rows) {
-  const auto slots = static_cast<size_t>(rows * shape.perToken);
+  slots = rows * shape.perToken;
   std::fill(starts.begin(), starts.end(), 0);
-  for (size_t i = 0; i < slots; ++i) ++starts[static_cast<size_t>(chosen[i]) + 1];
+  for (int64_t i = 0; i < slots; ++i) ++starts[static_cast<size_t>(chosen[i]) + 1];
   active.clear();
   for (size_t expert = 0; expert + 1 < starts.size(); ++expert) {
     if (starts[expert + 1] > 0) active.push_back(static_cast<int32_t>(expert));
     starts[expert + 1] += starts[expert];
   }
-  rowOf.resize(slots);
-  weightOf.resize(slots);
   next_.assign(starts.begin(), starts.end() - 1);
-  for (size_t i = 0; i < slots; ++i) {
-    const auto slot = static_cast<size_t>(next_[static_cast<size_t>(chosen[i])]++);
-    rowOf[slot] = static_cast<int32_t>(static_cast<int64_t>(i) / shape.perToken);
+  for (int64_t i = 0; i < slots; ++i) {
+    const int64_t slot = next_[static_cast<size_t>(chosen[i])]++;
+    rowOf[slot] = static_cast<int32_t>(i / shape.perToken);
     weightOf[slot] = weights[i];
   }
-}
-
-float* CpuExperts::scratch(int worker, int64_t floats) {
-  std::vector<float>& own = scratch_[static_cast<size_t>(worker)];
-  if (static_cast<int64_t>(own.size()) < floats) own.resize(static_cast<size_t>(floats));
-  return own.data();
 }
 
 void CpuExperts::read(const ExpertsCall& call, int64_t rows, const float* x, int64_t stride, CpuExpertRows& state,
@@ -69,7 +79,7 @@ void CpuExperts::read(const ExpertsCall& call, int64_t rows, const float* x, int
   if (!shared) return;
   const int64_t logits = cpu(*call.router).panels() * kLanes;
   pool_.forEach(rows, [&](int64_t row, int) {
-    const float gate = state.logits[static_cast<size_t>(row * logits + state.shape.experts)];
+    const float gate = state.logits[row * logits + state.shape.experts];
     const float weight = 1 / (1 + std::exp(-gate));
     float* values = shared->row(row);
     for (int64_t k = 0; k < shared->stride(); ++k) values[k] *= weight;
@@ -81,28 +91,24 @@ void CpuExperts::route(const ExpertsCall& call, int64_t rows, const float* x, in
   const float* bias = dataOf(call.routerBias);
   const int64_t panels = router.panels(), width = panels * kLanes, perToken = state.shape.perToken;
   const int64_t tiles = (rows + kRouterRows - 1) / kRouterRows;
-  state.logits.resize(static_cast<size_t>(rows * width));
   pool_.forEach(panels * tiles, [&](int64_t item, int worker) {
     const int64_t panel = item % panels, first = item / panels * kRouterRows;
     const int64_t count = std::min(kRouterRows, rows - first);
     Epilogue epilogue;
-    float* chains = scratch(worker, kRouterRows * kChainFloats);
+    float* chains = state.scratch(worker);
     kernels_.panelDot({router.panel(panel), router.dtype(), router.cols(), x + first * stride, stride, count, chains});
     epilogue.chains = chains;
     epilogue.bias = bias ? bias + panel * kLanes : nullptr;
     epilogue.rows = count;
-    epilogue.out = state.logits.data() + first * width + panel * kLanes;
+    epilogue.out = state.logits + first * width + panel * kLanes;
     epilogue.outStride = width;
     kernels_.finish(epilogue);
   });
-  state.chosen.resize(static_cast<size_t>(rows * perToken));
-  state.weights.resize(static_cast<size_t>(rows * perToken));
   pool_.forEach(tiles, [&](int64_t tile, int) {
     Router choice(*call.spec, dataOf(call.correction));
     for (int64_t row = tile * kRouterRows; row < std::min(rows, (tile + 1) * kRouterRows); ++row) {
       // The gate of the shared expert, which stands behind the others, stays as it is.
-      choice.choose(state.logits.data() + row * width, state.chosen.data() + row * perToken,
-                    state.weights.data() + row * perToken);
+      choice.choose(state.logits + row * width, state.chosen + row * perToken, state.weights + row * perToken);
     }
   });
   state.sort(rows);
@@ -110,14 +116,13 @@ void CpuExperts::route(const ExpertsCall& call, int64_t rows, const float* x, in
 
 void CpuExperts::gather(const ExpertsCall& call, const float* x, int64_t stride, CpuExpertRows& state) {
   const bool weighs = call.spec->router.weighsInput;
-  pool_.forEach(static_cast<int64_t>(state.rowOf.size()), [&](int64_t slot, int) {
-    const auto at = static_cast<size_t>(slot);
-    const float* from = x + state.rowOf[at] * stride;
+  pool_.forEach(state.slots, [&](int64_t slot, int) {
+    const float* from = x + state.rowOf[slot] * stride;
     float* to = state.read(slot);
-    const float weight = state.weightOf[at];
+    const float weight = state.weightOf[slot];
     for (int64_t k = 0; k < state.readStride; ++k) to[k] = weighs ? from[k] * weight : from[k];
   });
-  if (weighs) std::fill(state.weightOf.begin(), state.weightOf.end(), 1.0f);
+  if (weighs) std::fill_n(state.weightOf, state.slots, 1.0f);
 }
 
 void CpuExperts::projectUp(const ExpertsCall& call, CpuExpertRows& state) {
@@ -125,8 +130,7 @@ void CpuExperts::projectUp(const ExpertsCall& call, CpuExpertRows& state) {
   const int64_t groups = call.spec->gated ? panels / 2 : panels;
   pool_.forEach(static_cast<int64_t>(state.active.size()) * groups, [&](int64_t item, int worker) {
     const int64_t expert = state.active[static_cast<size_t>(item / groups)];
-    const int64_t rows = state.starts[static_cast<size_t>(expert) + 1] - state.starts[static_cast<size_t>(expert)];
-    projectGroup(call, expert, item % groups, state, scratch(worker, 2 * rows * kChainFloats));
+    projectGroup(call, expert, item % groups, state, state.scratch(worker));
   });
 }
 
@@ -168,7 +172,7 @@ void CpuExperts::add(const ExpertsCall& call, int64_t rows, CpuExpertRows& state
   const float* bias = dataOf(call.downBias);
   const int64_t panels = expertRows(state.shape.hidden, false) / kLanes;
   pool_.forEach(panels, [&](int64_t panel, int worker) {
-    float* sums = scratch(worker, rows * kLanes + rows * kChainFloats);
+    float* sums = state.scratch(worker);
     float* chains = sums + rows * kLanes;
     std::fill_n(sums, rows * kLanes, 0.0f);
     for (const int64_t expert : state.active) {
@@ -177,8 +181,8 @@ void CpuExperts::add(const ExpertsCall& call, int64_t rows, CpuExpertRows& state
       const int64_t at = expert * panels + panel;
       kernels_.panelDot(
           {down.panel(at), down.dtype(), down.cols(), state.inner(first), state.innerStride, count, chains});
-      kernels_.addWeighted({chains, bias ? bias + at * kLanes : nullptr, state.weightOf.data() + first,
-                            state.rowOf.data() + first, count, sums});
+      kernels_.addWeighted(
+          {chains, bias ? bias + at * kLanes : nullptr, state.weightOf + first, state.rowOf + first, count, sums});
     }
     for (int64_t row = 0; row < rows; ++row) {
       float* target = out.row(row) + panel * kLanes;

@@ -12,32 +12,39 @@
 namespace shardspeed {
 
 // A step's rows sorted by their experts: slot s is one row's place at one expert, slots starts[e] ... starts[e + 1] - 1
-// are those of expert e, by ascending rows.
+// are those of expert e, by ascending rows. With all that the experts of a layer compute, in one piece of memory whose
+// size is known ahead.
 class CpuExpertRows final : public ExpertRows {
  public:
-  CpuExpertRows(int64_t capacity, const ExpertShape& shape);
-  static size_t bytesOf(int64_t capacity, const ExpertShape& shape);
+  CpuExpertRows(int64_t capacity, const ExpertShape& shape, int threads);
+  static size_t bytesOf(int64_t capacity, const ExpertShape& shape, int threads);
 
   // Sorts the rows by `chosen`.
   void sort(int64_t rows);
 
-  float* read(int64_t slot) { return memory_.as<float>() + slot * readStride; }
-  float* inner(int64_t slot) { return inner_ + slot * innerStride; }
+  float* read(int64_t slot) const { return read_ + slot * readStride; }
+  float* inner(int64_t slot) const { return inner_ + slot * innerStride; }
+  // A worker's own, for all rows of a step.
+  float* scratch(int worker) const { return scratch_ + worker * scratchFloats_; }
 
   const ExpertShape shape;
   const int64_t readStride;     // of what an expert reads
   const int64_t innerStride;    // of what its downward product reads
-  std::vector<int32_t> chosen;  // (rows, perToken)
-  std::vector<float> weights;   // likewise
   std::vector<int32_t> active;  // experts that have rows, ascending
   std::vector<int64_t> starts;  // (experts + 1)
-  std::vector<int32_t> rowOf;   // (slots)
-  std::vector<float> weightOf;  // (slots)
-  std::vector<float> logits;    // (rows, router's rows padded to whole panels)
+  int64_t slots = 0;
+  int32_t* chosen;  // (rows, perToken)
+  int32_t* rowOf;   // (slots)
+  float* weights;   // (rows, perToken)
+  float* weightOf;  // (slots)
+  float* logits;    // (rows, router's rows padded to whole panels)
 
  private:
   Memory memory_;
+  float* read_;
   float* inner_;
+  float* scratch_;
+  int64_t scratchFloats_;
   std::vector<int64_t> next_;  // (experts): the slot of an expert's next row
 };
 
@@ -45,8 +52,7 @@ class CpuExpertRows final : public ExpertRows {
 // each row, whatever other rows there are: products by columns, and over experts by their indices.
 class CpuExperts {
  public:
-  CpuExperts(ThreadPool& pool, const KernelTable& kernels)
-      : pool_(pool), kernels_(kernels), scratch_(static_cast<size_t>(pool.threads())) {}
+  CpuExperts(ThreadPool& pool, const KernelTable& kernels) : pool_(pool), kernels_(kernels) {}
 
   // x (rows, stride): normed.
   void read(const ExpertsCall& call, int64_t rows, const float* x, int64_t stride, CpuExpertRows& state,
@@ -58,11 +64,9 @@ class CpuExperts {
   void gather(const ExpertsCall& call, const float* x, int64_t stride, CpuExpertRows& state);
   void projectUp(const ExpertsCall& call, CpuExpertRows& state);
   void projectGroup(const ExpertsCall& call, int64_t expert, int64_t group, CpuExpertRows& state, float* chains) const;
-  float* scratch(int worker, int64_t floats);
 
   ThreadPool& pool_;
   const KernelTable& kernels_;
-  std::vector<std::vector<float>> scratch_;  // one a worker
 };
 
 }  // namespace shardspeed

@@ -12,7 +12,7 @@ namespace {
 
 class CpuMemoryCounter final : public MemoryCounter {
  public:
-  explicit CpuMemoryCounter(int rank) : rank_(rank) {}
+  CpuMemoryCounter(int rank, int threads) : rank_(rank), threads_(threads) {}
 
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return CpuKvCache::bytesOf(layers, 1, shape);
@@ -38,19 +38,20 @@ class CpuMemoryCounter final : public MemoryCounter {
     count(CpuActivations::bytesOf(capacity, cols));
   }
   void countExperts(int64_t capacity, const ExpertShape& shape) override {
-    count(CpuExpertRows::bytesOf(capacity, shape));
+    count(CpuExpertRows::bytesOf(capacity, shape, threads_));
   }
 
  private:
   int rank_;
+  int threads_;
 };
 
 }  // namespace
 
 DeviceKind cpuDeviceKind() {
   return {[](int, const BackendOptions& options) { return makeCpuBackend(*options.pool, options.group); },
-          [](int rank, const BackendOptions&) -> std::unique_ptr<MemoryCounter> {
-            return std::make_unique<CpuMemoryCounter>(rank);
+          [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
+            return std::make_unique<CpuMemoryCounter>(rank, options.threads);
           },
           unsupportedCpuAttention, true};
 }

@@ -22,6 +22,7 @@ MemoryEstimate estimateMemory(const DeviceKind& kind, const ModelSpec& spec, con
   options.dtype = dtype;
   options.maxRows = sizes.maxRows;
   options.kvPages = sizes.kvPages;
+  options.threads = sizes.threads;
   const std::unique_ptr<MemoryCounter> counter = kind.makeCounter(shard.rank, options);
   const ModelWeights weights = placeWeights(spec, shard, dtype, *counter);
   makeRankParts(spec, shard, weights, *counter, sizes);
@@ -41,7 +42,7 @@ std::vector<MemoryEstimate> estimateMemory(const EngineOptions& options) {
 }
 
 RankSizes sizesOf(const EngineOptions& options) {
-  return {options.maxBatchTokens, options.maxSequenceTokens, options.kvCachePages};
+  return {options.maxBatchTokens, options.maxSequenceTokens, options.kvCachePages, options.threads};
 }
 
 }  // namespace shardspeed

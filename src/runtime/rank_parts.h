@@ -25,6 +25,7 @@ struct RankSizes {
   int64_t maxRows = 0;    // of a step
   int64_t maxTokens = 0;  // of a sequence
   int64_t kvPages = 0;
+  int threads = 1;
 };
 
 // Collective if the backend belongs to a group. Spec, weights and backend outlive the parts.

@@ -99,6 +99,23 @@ TEST(memory_counter, cpu_ranks_take_what_was_counted) {
     }
 }
 
+// Each thread has sums of its own.
+TEST(memory_counter, experts_of_several_threads_take_what_was_counted) {
+  const ExpertShape shape{9, 3, 50, 21};
+  for (const int threads : {1, 3}) {
+    const Note note(threads, "threads");
+    ThreadPool pool(threads);
+    const auto backend = makeCpuBackend(pool);
+    const size_t before = Memory::totalBytes();
+    const auto rows = backend->makeExpertRows(kRows, shape);
+    BackendOptions options;
+    options.threads = threads;
+    const auto counter = cpuDeviceKind().makeCounter(0, options);
+    counter->makeExpertRows(kRows, shape);
+    CHECK_EQ(Memory::totalBytes() - before, static_cast<size_t>(counter->counted().activationBytes));
+  }
+}
+
 TEST(memory_counter, models_without_logits_need_no_rows_of_them) {
   for (const OutputSpec& output : {OutputSpec{HiddenOutput{}}, OutputSpec{TokenClassesOutput{7, {}, {}}}}) {
     int64_t bytes[2];

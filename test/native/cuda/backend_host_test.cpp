@@ -54,20 +54,22 @@ TEST(cuda_backend_host, out_of_memory_names_need_and_rest) {
 TEST(cuda_backend_host, memory_is_as_estimated) {
   emulator::reset();
   setenv("SHARDSPEED_CUDA_GEMM", "own", 1);  // the library's workspace is planned and, without it, not taken
-  ModelSpec spec = llamaSpec();
-  spec.vocabSize = 3000;
-  TinyModel model(spec, DType::kF16, 98);
-  const auto free = [] { return cuda::report(0).devices.at(0).freeBytes; };
-  const int64_t before = free();
-  constexpr int64_t kRows = 256;  // more than of logits
-  CudaRunner runner(model, DType::kF16, kRows);
-  const int64_t taken = before - free();
-  const MemoryEstimate estimate =
-      estimateMemory(cuda::cudaDeviceKind(), spec, wholeModel(spec), DType::kF16, {kRows, spec.maxPositions, kPages});
+  for (ModelSpec spec : {llamaSpec(), expertsSpec()}) {
+    const Note note(spec.family);
+    spec.vocabSize = 3000;
+    TinyModel model(spec, DType::kF16, 98);
+    const auto free = [] { return cuda::report(0).devices.at(0).freeBytes; };
+    const int64_t before = free();
+    constexpr int64_t kRows = 256;  // more than of logits
+    CudaRunner runner(model, DType::kF16, kRows);
+    const int64_t taken = before - free();
+    const MemoryEstimate estimate =
+        estimateMemory(cuda::cudaDeviceKind(), spec, wholeModel(spec), DType::kF16, {kRows, spec.maxPositions, kPages});
+    const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
+    CHECK(taken >= planned);
+    CHECK(taken < planned + 64'000);  // biases, norms, rotary frequencies, and what is rounded up
+  }
   unsetenv("SHARDSPEED_CUDA_GEMM");
-  const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
-  CHECK(taken >= planned);
-  CHECK(taken < planned + 64'000);  // biases, norms, rotary frequencies, and what is rounded up
 }
 
 // Whichever call fails, there is a typed error that names an operation and what CUDA said, and a new engine works.
