@@ -9,14 +9,7 @@ import { run } from "../cli/command.js";
 import { device, runWithEmulator, useEmulator } from "../support/emulator.js";
 import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
-import {
-  compareDemoModel,
-  compareWithGolden,
-  cudaTolerance,
-  cudaVariants,
-  mixtures,
-  readGolden,
-} from "../support/golden.js";
+import { compareDemoModel, compareWithGolden, cudaTolerance, cudaVariants, readGolden } from "../support/golden.js";
 import { coverGoldens } from "../support/golden_cover.js";
 import { generateMixed, makePoisonedModel, mixedPrompts } from "../support/requests.js";
 
@@ -51,16 +44,6 @@ describe("goldens stored as bf16", () => {
 
 // Other forms are read by the same code for all backends.
 test("a checkpoint in another form", () => compareWithGolden(fixture("forms", "opt_bin_views"), opt, fp16));
-
-describe("mixtures of experts are refused by name", () => {
-  for (const name of mixtures)
-    test(name, () =>
-      assert.rejects(
-        open(fixture("golden", name), { dtype: "float16" }),
-        hasCode("ERR_UNSUPPORTED_MODEL", /mixtures of experts|attention sinks|norms of queries|latent attention/),
-      ),
-    );
-});
 
 test("the demo model writes the golden texts", () => compareDemoModel(device, "fp16", 2e-2));
 
@@ -100,7 +83,7 @@ describe("devices and element types", () => {
 });
 
 describe("same tokens and logits whatever the company and chunking", () => {
-  for (const name of ["opt", "gpt2", "llama", "llama_mqa", "llama_dynamic"]) {
+  for (const name of ["opt", "gpt2", "llama", "llama_mqa", "llama_dynamic", "mixtral"]) {
     test(name, async () => {
       let expected: number[][] | undefined;
       let expectedLogits: Float32Array | undefined;

@@ -38,18 +38,8 @@ const alike: ReadonlySet<string> = new Set(
 /** One golden model of each variant, for such tests. */
 export const variants = goldens.filter((name) => !alike.has(name));
 
-/** Those with experts, which the CUDA backend refuses. */
-export const mixtures: ReadonlySet<string> = new Set([
-  "mixtral",
-  "qwen2_moe",
-  "granitemoe",
-  "gpt_oss",
-  "llama4_text",
-  "deepseek_v3",
-]);
-
 /** The variants that the CUDA backend computes. */
-export const cudaVariants = variants.filter((name) => !mixtures.has(name));
+export const cudaVariants = variants;
 
 /**
  * How far fp16 logits may be from the golden ones on CUDA, which rounds activations: of Gemma-3, with four layers of six norms, those of
