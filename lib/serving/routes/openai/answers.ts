@@ -176,3 +176,10 @@ export const scoreAnswer = z.object({
   data: z.array(z.object({ index: count, object: z.literal("score"), score: z.number() })),
   usage: promptUsage,
 });
+
+export const rerankAnswer = z.object({
+  id: z.string(),
+  model: z.string(),
+  results: z.array(z.object({ index: count, document: z.object({ text: z.string() }), relevance_score: z.number() })),
+  usage: z.object({ total_tokens: count }),
+});

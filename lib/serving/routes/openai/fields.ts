@@ -170,6 +170,8 @@ export const tokenizeSchema = z.looseObject({
 });
 export type TokenizeBody = z.output<typeof tokenizeSchema>;
 
+export const applyTemplateSchema = z.looseObject({ ...modelField, ...chatFields });
+
 export const detokenizeSchema = z.looseObject({
   ...modelField,
   tokens: z.unknown().meta({ type: "array", items: { type: "integer", minimum: 0 } }),
@@ -183,4 +185,17 @@ export const scoreSchema = z.looseObject({
   text_2: texts(),
   queries: texts(),
   documents: texts(),
+});
+
+export const rerankSchema = z.looseObject({
+  ...modelField,
+  query: z.string(),
+  documents: z
+    .array(
+      z.union([z.string(), z.looseObject({ text: z.string() })], {
+        error: () => "expected a string or an object with a text",
+      }),
+    )
+    .min(1),
+  top_n: integer(0),
 });

@@ -2,11 +2,15 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type * as z from "zod";
 import * as answers from "./answers.js";
 import { answerChat } from "./chat.js";
+import { answerClassify } from "./classify.js";
 import { answerCompletion } from "./completions.js";
+import { answerEmbeddings } from "./embeddings.js";
 import * as fields from "./fields.js";
 import { answerModel, answerModels } from "./models.js";
+import { answerRerank, answerScore } from "./score.js";
 import type { OpenAiContext } from "./session.js";
 import type { OpenAiSettings } from "./settings.js";
+import { answerDetokenize, answerTemplate, answerTokenize, answerTokenizerInfo } from "./tokenize.js";
 
 /** A route as it is registered, and as the OpenAPI document describes it. */
 export interface ApiRoute {
@@ -62,5 +66,77 @@ export const apiRoutes: readonly ApiRoute[] = [
     answer: answers.chatAnswer,
     chunk: answers.chatChunk,
     handle: (context, { body }, reply) => answerChat(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/v1/embeddings"],
+    operation: "createEmbedding",
+    summary: "Make embeddings of texts",
+    body: fields.embeddingSchema,
+    answer: answers.embeddingsAnswer,
+    handle: (context, { body }, reply) => answerEmbeddings(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/tokenize", "/v1/tokenize"],
+    operation: "tokenize",
+    summary: "Token ids of a text or a conversation",
+    body: fields.tokenizeSchema,
+    answer: answers.tokenizeAnswer,
+    handle: (context, { body }, reply) => answerTokenize(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/detokenize", "/v1/detokenize"],
+    operation: "detokenize",
+    summary: "The text of token ids",
+    body: fields.detokenizeSchema,
+    answer: answers.detokenizeAnswer,
+    handle: (context, { body }, reply) => answerDetokenize(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/apply-template"],
+    operation: "applyTemplate",
+    summary: "A conversation as its chat template writes it",
+    body: fields.applyTemplateSchema,
+    answer: answers.detokenizeAnswer,
+    handle: (context, { body }, reply) => answerTemplate(context, body, reply),
+  },
+  {
+    method: "GET",
+    urls: ["/tokenizer_info"],
+    operation: "getTokenizerInfo",
+    summary: "Special tokens and chat template of a model",
+    answer: answers.tokenizerInfoAnswer,
+    isThere: ({ tokenizerInfo }) => tokenizerInfo,
+    handle: (context, { query }) => answerTokenizerInfo(context, query),
+  },
+  {
+    method: "POST",
+    urls: ["/classify", "/v1/classify"],
+    operation: "classify",
+    summary: "Classes of texts",
+    body: fields.classifySchema,
+    answer: answers.classifyAnswer,
+    handle: (context, { body }, reply) => answerClassify(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/score", "/v1/score"],
+    operation: "score",
+    summary: "How well texts fit others",
+    body: fields.scoreSchema,
+    answer: answers.scoreAnswer,
+    handle: (context, { body }, reply) => answerScore(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/rerank", "/v1/rerank", "/v2/rerank"],
+    operation: "rerank",
+    summary: "Documents from the best to the worst for a query",
+    body: fields.rerankSchema,
+    answer: answers.rerankAnswer,
+    handle: (context, { body }, reply) => answerRerank(context, body, reply),
   },
 ];
