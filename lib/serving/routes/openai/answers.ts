@@ -183,3 +183,5 @@ export const rerankAnswer = z.object({
   results: z.array(z.object({ index: count, document: z.object({ text: z.string() }), relevance_score: z.number() })),
   usage: z.object({ total_tokens: count }),
 });
+
+export const openApiAnswer = z.looseObject({ openapi: z.string(), paths: z.record(z.string(), z.unknown()) });

@@ -1,34 +1,14 @@
-import type { FastifyReply, FastifyRequest } from "fastify";
-import type * as z from "zod";
 import * as answers from "./answers.js";
+import type { ApiRoute } from "./api_route.js";
 import { answerChat } from "./chat.js";
 import { answerClassify } from "./classify.js";
 import { answerCompletion } from "./completions.js";
 import { answerEmbeddings } from "./embeddings.js";
 import * as fields from "./fields.js";
 import { answerModel, answerModels } from "./models.js";
+import { buildOpenApi } from "./openapi.js";
 import { answerRerank, answerScore } from "./score.js";
-import type { OpenAiContext } from "./session.js";
-import type { OpenAiSettings } from "./settings.js";
 import { answerDetokenize, answerTemplate, answerTokenize, answerTokenizerInfo } from "./tokenize.js";
-
-/** A route as it is registered, and as the OpenAPI document describes it. */
-export interface ApiRoute {
-  method: "GET" | "POST";
-  /** The first one is documented; a `*` at the end takes slashes too. */
-  urls: readonly string[];
-  /** Its name for generated clients. */
-  operation: string;
-  summary: string;
-  body?: z.ZodObject;
-  answer: z.ZodType;
-  /** Events of a stream, where the request may ask for one. */
-  chunk?: z.ZodType;
-  /** Whether the server has it. Default: it has. */
-  isThere?(settings: OpenAiSettings): boolean;
-  /** @returns The answer's body, or undefined where it is a stream that has been sent. */
-  handle(context: OpenAiContext, request: FastifyRequest, reply: FastifyReply): Promise<object | undefined> | object;
-}
 
 export const apiRoutes: readonly ApiRoute[] = [
   {
@@ -138,5 +118,14 @@ export const apiRoutes: readonly ApiRoute[] = [
     body: fields.rerankSchema,
     answer: answers.rerankAnswer,
     handle: (context, { body }, reply) => answerRerank(context, body, reply),
+  },
+  {
+    method: "GET",
+    urls: ["/openapi.json"],
+    operation: "getOpenApi",
+    summary: "This document",
+    answer: answers.openApiAnswer,
+    isThere: ({ openApiDocument }) => openApiDocument,
+    handle: ({ settings }) => buildOpenApi(apiRoutes.filter(({ isThere = () => true }) => isThere(settings))),
   },
 ];
