@@ -133,6 +133,17 @@ describe("a request at fault", () => {
     assert.equal(response.statusCode, 200, response.body);
   });
 
+  test("with millions of values is refused before they are looked at", async () => {
+    const many = `[${"[[]],".repeat(300_000)}[]]`;
+    for (const field of ["stop_token_ids", "metadata", "stop"]) {
+      const answer = await ask(post(`{"prompt": "a", "${field}": ${many}}`));
+      assert.deepEqual(kind(answer), [400, invalid, "invalid_value", null]);
+      assert.match(answer.error.message, /more than 200000 values/);
+    }
+    const ids = await ask(post({ prompt: Array.from({ length: 300_000 }, () => 1) }));
+    assert.equal(ids.error.code, "context_length_exceeded", "prompts may have as many as fit into a body");
+  });
+
   test("that is nested too deep is refused", async () => {
     const answer = await ask(post(`{"prompt": "a", "metadata": ${'{"a":'.repeat(20_000)}1${"}".repeat(20_000)}}`));
     assert.deepEqual(kind(answer), [400, invalid, "invalid_value", null]);

@@ -87,7 +87,7 @@ export class FakeModel implements ServedModel {
   reserve(count = 1): Reservation {
     if (this.state === "loading") throw new ServingError("model_loading", "It is loading.", { retryAfterS: 2.5 });
     const { places = 1000 } = this.#options;
-    if (count > places) throw new ServingError("queue_full", "It could never fit.", { final: true });
+    if (count > places) throw new ServingError("too_many_sequences", "It could never fit.");
     if (this.taken + count > places) throw new ServingError("queue_full", "The queue is full.", { retryAfterS: 0 });
     this.taken += count;
     this.mostTaken = Math.max(this.mostTaken, this.taken);

@@ -34,9 +34,12 @@ test("one model is found by its id, which may have slashes", async () => {
   for (const url of ["/v1/models/org/fake", "/v1/models/org%2Ffake"]) {
     assert.equal(modelAnswer.parse((await app.inject(url)).json()).id, "org/fake");
   }
-  const missing = await app.inject("/v1/models/none");
-  assert.equal(missing.statusCode, 404);
-  assert.equal(missing.json().error.code, "model_not_found");
+  const alone = await makeApp([new FakeModel()], { settings: { anyModelName: true } });
+  for (const url of ["/v1/models/none", "/v1/models/"]) {
+    const missing = await alone.inject(url);
+    assert.equal(missing.statusCode, 404);
+    assert.equal(missing.json().error.code, "model_not_found");
+  }
   assert.equal((await app.inject({ method: "HEAD", url: "/v1/models" })).statusCode, 200);
   const options = await app.inject({ method: "OPTIONS", url: "/v1/models" });
   assert.deepEqual([options.statusCode, options.headers.allow], [204, "GET, HEAD, OPTIONS"]);

@@ -9,6 +9,10 @@ const longestMessage = 200;
 
 /** Deeper than templates and schemas of people go, and less than what overflows the stack of a recursive reader. */
 const deepest = 100;
+/** More than conversations have. Each wrong value makes an object in the list of problems, so millions would fill the memory. */
+const mostValues = 200_000;
+/** Fields with as many values as fit into a body, which own loops check. */
+const longFields = ["prompt", "input", "tokens"];
 
 /** `messages[2].content`, for a path of keys and places. */
 export function toPath(keys: readonly PropertyKey[]): string {
@@ -26,13 +30,14 @@ export function toPath(keys: readonly PropertyKey[]): string {
 export function readBody<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
   if (!isObject(body))
     throw invalidRequest("invalid_json", `Expected a JSON object as the body, found ${showValue(body)}.`);
-  checkDepth(body);
+  checkSize(body);
   const result = schema.safeParse(body);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => toProblem(issue, body));
+  const { issues } = result.error;
+  const problems = issues.slice(0, mostProblems).map((issue) => toProblem(issue, body));
   const [first] = problems as [Problem, ...Problem[]];
-  const named = problems.slice(0, mostProblems).map(({ message }) => message);
-  if (problems.length > mostProblems) named.push(`and ${problems.length - mostProblems} more problems`);
+  const named = problems.map(({ message }) => message);
+  if (issues.length > mostProblems) named.push(`and ${issues.length - mostProblems} more problems`);
   throw invalidRequest(first.code, `${named.join("; ")}.`, first.path);
 }
 
@@ -57,14 +62,21 @@ function toProblem(issue: z.core.$ZodIssue, body: unknown): Problem {
 }
 
 /** Without recursion, which a deep body would overflow. */
-function checkDepth(body: object): void {
-  let level: object[] = [body];
+function checkSize(body: Readonly<Record<string, unknown>>): void {
+  let level = Object.keys(body)
+    .filter((name) => !longFields.includes(name))
+    .map((name) => body[name]);
+  let count = 0;
   for (let depth = 0; level.length > 0; depth++) {
+    count += level.length;
     if (depth > deepest) throw invalidRequest("invalid_value", `The body is nested more than ${deepest} levels deep.`);
-    level = level.flatMap((value) => {
-      const inner: unknown[] = Array.isArray(value) ? value : Object.values(value);
-      return inner.filter((one): one is object => typeof one === "object" && one !== null);
-    });
+    if (count > mostValues) throw invalidRequest("invalid_value", `The body has more than ${mostValues} values.`);
+    const next: unknown[] = [];
+    for (const value of level) {
+      if (typeof value !== "object" || value === null) continue;
+      for (const inner of Array.isArray(value) ? value : Object.values(value)) next.push(inner);
+    }
+    level = next;
   }
 }
 

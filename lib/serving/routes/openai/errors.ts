@@ -154,10 +154,7 @@ export function toApiError(error: unknown, context: ErrorContext): ApiError {
 function fromServing(error: ServingError, { queueFullStatus }: ErrorContext): ApiError {
   const { code, message, details } = error;
   let [status, type, name] = servingShapes[code];
-  if (code === "queue_full") {
-    if (details.final) return invalidRequest("invalid_value", message);
-    if (queueFullStatus === 429) [status, type] = [429, "rate_limit_error"];
-  }
+  if (code === "queue_full" && queueFullStatus === 429) [status, type] = [429, "rate_limit_error"];
   const headers: Record<string, string> = {};
   // A client that reads 0 tries again at once, three times.
   if (status === 503 || status === 429)

@@ -1,4 +1,4 @@
-import { findModel, listModels, type NamedModel, type OpenAiContext } from "./session.js";
+import { listModels, modelNotFound, type NamedModel, type OpenAiContext } from "./session.js";
 
 /** GET /v1/models */
 export function answerModels(context: OpenAiContext): object {
@@ -7,7 +7,9 @@ export function answerModels(context: OpenAiContext): object {
 
 /** GET /v1/models/{id}, whose id may have slashes. */
 export function answerModel(context: OpenAiContext, id: string): object {
-  return describe(findModel({ ...context, settings: { ...context.settings, anyModelName: false } }, id));
+  const found = listModels(context).find(({ name }) => name === id);
+  if (found === undefined) throw modelNotFound(context, id);
+  return describe(found);
 }
 
 /** `root`, `parent` and `max_model_len` are vLLM's, `meta` is llama.cpp's. */

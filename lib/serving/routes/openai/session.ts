@@ -48,18 +48,24 @@ export function findModel(context: OpenAiContext, asked: string | null | undefin
   const isOnly = first !== undefined && known.every(({ model }) => model === first.model);
   if (isOnly && (asked === undefined || asked === null || asked === "")) return first;
   if (isOnly && context.settings.anyModelName) return { name: asked as string, model: first.model };
-  const names = known.map(({ name }) => name);
-  const there = names.length === 0 ? "There are none." : `Models are: ${names.slice(0, 100).join(", ")}.`;
   if (asked === undefined || asked === null || asked === "") {
-    throw invalidRequest("missing_required_parameter", `Missing required parameter: model. ${there}`, "model");
+    throw invalidRequest(
+      "missing_required_parameter",
+      `Missing required parameter: model. ${nameModels(context)}`,
+      "model",
+    );
   }
-  throw new ApiError(
-    404,
-    "invalid_request_error",
-    "model_not_found",
-    `The model ${showValue(asked)} does not exist. ${there}`,
-    { param: "model" },
-  );
+  throw modelNotFound(context, asked);
+}
+
+export function modelNotFound(context: OpenAiContext, asked: string): ApiError {
+  const message = `The model ${showValue(asked)} does not exist. ${nameModels(context)}`;
+  return new ApiError(404, "invalid_request_error", "model_not_found", message, { param: "model" });
+}
+
+function nameModels(context: OpenAiContext): string {
+  const names = listModels(context).map(({ name }) => name);
+  return names.length === 0 ? "There are none." : `Models are: ${names.slice(0, 100).join(", ")}.`;
 }
 
 /** A request that has its places in the queue. */
@@ -82,7 +88,7 @@ type Task = EngineDescription["tasks"][number];
 
 const taskNames: Readonly<Record<Task, string>> = {
   generate: "generate text",
-  chat: "answer conversations: it has no chat template. Start the server with --chat-template FILE, or",
+  chat: "answer conversations, as it has no chat template: start the server with --chat-template FILE",
   embed: "make embeddings",
   classify: "classify texts",
   score: "score texts",
