@@ -102,8 +102,9 @@ describe("a completion", () => {
     assert.deepEqual([used?.temperature, used?.topK, used?.maxNewTokens], [0.6, 0, 4]);
     const none = (await post({ prompt: "a" }, { engine }, { generationConfig: "none" })).model.generated[0]?.options;
     assert.deepEqual([none?.temperature, none?.topK, none?.maxNewTokens], [1, 0, 16]);
-    const settings = { overrideGenerationConfig: { temperature: 0.1 } };
-    assert.equal((await post({ prompt: "a" }, { engine }, settings)).model.generated[0]?.options.temperature, 0.1);
+    const settings = { overrideGenerationConfig: { temperature: 0.1, top_k: 3 } };
+    const over = (await post({ prompt: "a" }, { engine }, settings)).model.generated[0]?.options;
+    assert.deepEqual([over?.temperature, over?.topK, over?.maxNewTokens], [0.1, 3, 4]);
     assert.equal(
       (await post({ prompt: "a", max_tokens: 12 }, { engine })).model.generated[0]?.options.maxNewTokens,
       12,

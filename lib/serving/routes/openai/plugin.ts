@@ -1,6 +1,6 @@
-import { randomUUID } from "node:crypto";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Logger, silentLogger } from "../../../base/logger.js";
+import { readRequestId } from "../../http/request_id.js";
 import type { ModelDirectory } from "../../served_model.js";
 import type { ApiRoute } from "./api_route.js";
 import { ApiError, methodNotAllowed, toApiError } from "./errors.js";
@@ -129,10 +129,7 @@ function sendError(
     .send(toBody(failure, String(reply.getHeader("x-request-id"))));
 }
 
-/** The client's id where it may stand in logs and headers, else one of our own. */
-async function setRequestId({ headers }: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (reply.hasHeader("x-request-id")) return;
-  const given = headers["x-request-id"];
-  const isFit = typeof given === "string" && /^[\w.:-]{1,128}$/.test(given);
-  reply.header("x-request-id", isFit ? given : randomUUID());
+/** Where the server has not set it. */
+async function setRequestId(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (!reply.hasHeader("x-request-id")) reply.header("x-request-id", readRequestId(request));
 }

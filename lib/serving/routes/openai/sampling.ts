@@ -1,3 +1,4 @@
+import { readSampling } from "../../../engine/generation_defaults.js";
 import type { GenerationOptions } from "../../../engine/generation_options.js";
 import { mostLogprobs } from "../../../native/limits.js";
 import type { EngineDescription, GenerateCall } from "../../worker/calls.js";
@@ -57,7 +58,10 @@ function toGenerationOptions(
   settings: OpenAiSettings,
 ): GenerateCall["options"] {
   const ofModel = settings.generationConfig === "auto" ? generationDefaults : {};
-  const defaults: Readonly<Record<string, unknown>> = { ...ofModel, ...settings.overrideGenerationConfig };
+  const defaults: Readonly<Record<string, unknown>> = {
+    ...ofModel,
+    ...readSampling(settings.overrideGenerationConfig).sampling,
+  };
   const choose = (given: number | null | undefined, name: string, neutral: number): number => {
     const value = defaults[name];
     return given ?? (typeof value === "number" ? value : neutral);

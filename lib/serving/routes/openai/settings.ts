@@ -8,7 +8,7 @@ export interface OpenAiSettings {
   anyModelName: boolean;
   /** "auto": what a request leaves out is as the model's generation_config.json says. "none": as OpenAI's defaults say. */
   generationConfig: "auto" | "none";
-  /** Replaces values of generation_config.json, by the names of generation options. */
+  /** Replaces values of generation_config.json, by its keys. */
   overrideGenerationConfig: Readonly<Record<string, unknown>>;
   /** Jinja source that renders conversations in place of the model's own template. */
   chatTemplate: string | undefined;
