@@ -12,7 +12,7 @@ import { type OpenAiContext, requireTask, type Session } from "./session.js";
 import type { OpenAiSettings } from "./settings.js";
 import { checkStreamOptions } from "./stream.js";
 import { detectToolFormat, type ToolFormat } from "./tools/format.js";
-import { makeToolStream } from "./tools/tool_stream.js";
+import { makeToolStream, type ToolStream } from "./tools/tool_stream.js";
 import { refuseUnsupported, unsupported } from "./unsupported.js";
 
 /** A checked request for an answer to a conversation. */
@@ -27,6 +27,8 @@ export interface ChatPlan {
   call: GenerateCall;
   choice: ChatChoice;
   body: ChatBody;
+  /** Tells calls of tools from text; undefined: all is text. */
+  toolStream: ToolStream | undefined;
 }
 
 /** Checks all that needs no model. */
@@ -133,7 +135,7 @@ export function planChat(
     wantsTokenIds: body.return_token_ids === true,
     stopTokenIds: body.stop_token_ids ?? [],
   });
-  return { call, choice, body };
+  return { call, choice, body, toolStream };
 }
 
 function findFormat({ toolCallParser }: OpenAiSettings, template: string): ToolFormat | undefined {

@@ -1,3 +1,6 @@
+import { answerInputTokens, answerResponse } from "../responses/answer.js";
+import { inputTokensAnswer, responseAnswer, responseEvent } from "../responses/answers.js";
+import { responsesSchema } from "../responses/fields.js";
 import * as answers from "./answers.js";
 import type { ApiRoute } from "./api_route.js";
 import { answerChat } from "./chat.js";
@@ -118,6 +121,25 @@ export const apiRoutes: readonly ApiRoute[] = [
     body: fields.rerankSchema,
     answer: answers.rerankAnswer,
     handle: (context, { body }, reply) => answerRerank(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/v1/responses"],
+    operation: "createResponse",
+    summary: "Answer a conversation of items",
+    body: responsesSchema,
+    answer: responseAnswer,
+    chunk: responseEvent,
+    handle: (context, { body }, reply) => answerResponse(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/v1/responses/input_tokens"],
+    operation: "countInputTokens",
+    summary: "Count the tokens of a conversation of items",
+    body: responsesSchema,
+    answer: inputTokensAnswer,
+    handle: (context, { body }, reply) => answerInputTokens(context, body, reply),
   },
   {
     method: "GET",

@@ -3,6 +3,8 @@ import { showValue } from "../../../base/text.js";
 import { type ApiError, invalidRequest } from "./errors.js";
 
 export type BodyRoute = "completions" | "chat" | "embeddings";
+/** Routes whose fields without effect are noted; the last two refuse by tables of their own. */
+export type NotedRoute = BodyRoute | "responses" | "messages";
 
 interface UnsupportedField {
   routes: readonly BodyRoute[];
@@ -115,10 +117,15 @@ export function unsupported(param: string, message: string): ApiError {
 }
 
 /** Known fields that never change the text of an answer. */
-export const harmlessFields: Readonly<Record<BodyRoute, readonly string[]>> = {
+export const harmlessFields: Readonly<Record<NotedRoute, readonly string[]>> = {
   completions: [...harmlessIn("completions")],
   chat: [...harmlessIn("chat")],
   embeddings: ["user", "request_id"],
+  responses: ["safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options", "client_metadata"],
+  messages: [
+    ...["metadata", "service_tier", "thinking", "container", "context_management", "output_config", "betas"],
+    ...["cache_control", "inference_geo", "speed"],
+  ],
 };
 
 function harmlessIn(route: "completions" | "chat"): string[] {
@@ -146,7 +153,7 @@ export class IgnoredFields {
     this.#count = count;
   }
 
-  note(route: BodyRoute, body: Readonly<Record<string, unknown>>, known: Readonly<Record<string, unknown>>): void {
+  note(route: NotedRoute, body: Readonly<Record<string, unknown>>, known: Readonly<Record<string, unknown>>): void {
     for (const name of Object.keys(body)) {
       const value = body[name] ?? undefined;
       if (value === undefined || Object.hasOwn(known, name) || Object.hasOwn(unsupportedFields, name)) continue;
