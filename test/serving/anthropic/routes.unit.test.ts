@@ -40,8 +40,8 @@ describe("a message", () => {
   test("has the text, how it ended and what it took", async () => {
     const model = new FakeModel();
     const sampling = { temperature: 0.5, top_k: 5, top_p: 0.9, stop_sequences: ["X"] };
-    const { status, body } = await post(model, { ...hello, system: "Be kind.", ...sampling });
-    assert.equal(status, 200);
+    const { status, headers, body } = await post(model, { ...hello, system: "Be kind.", ...sampling });
+    assert.deepEqual([status, headers["request-id"]], [200, "req-1"]);
     assert.match(body.id, /^msg_/);
     assert.deepEqual(body, {
       ...{

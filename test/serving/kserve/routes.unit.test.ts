@@ -94,6 +94,15 @@ describe("a model", () => {
     assert.deepEqual([loading.status, loading.body], [503, { name: "fake", ready: false }]);
   });
 
+  test("may have a slash in its name", async () => {
+    const names = ["org/opt", "org%2Fopt", "org/opt/versions/1.0"];
+    for (const name of names) {
+      assert.equal((await ask({ name: "org/opt" }, `/v2/models/${name}`)).body.name, "org/opt", name);
+      const answer = await ask({ name: "org/opt" }, `/v2/models/${name}/generate`, { text_input: "Hello" });
+      assert.equal(answer.body.text_output, "Hi there.", name);
+    }
+  });
+
   test("that is not there is 404 in the protocol's form", async () => {
     const { status, body } = await ask({}, "/v2/models/other/generate", { text_input: "a" });
     assert.deepEqual([status, body], [404, { error: "No model other." }]);

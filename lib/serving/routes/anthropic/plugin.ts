@@ -19,6 +19,10 @@ const streamForm: StreamForm = {
 
 /** Anthropic's Messages API as a Fastify plugin. Its errors have Anthropic's form. */
 export async function anthropicRoutes(app: FastifyInstance, options: OpenAiOptions): Promise<void> {
+  // By this name Anthropic's clients know it.
+  app.addHook("onSend", async (_, reply) => {
+    reply.header("request-id", reply.getHeader("x-request-id"));
+  });
   await addFamily(app, makeContext(options), {
     prefix: "/v1/messages",
     toBody: toErrorBody,

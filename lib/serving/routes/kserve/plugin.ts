@@ -13,6 +13,8 @@ export interface KServeOptions extends OpenAiOptions {
 }
 
 interface ModelParams {
+  /** Of a name with a slash. */
+  owner?: string;
   name: string;
   version?: string;
 }
@@ -87,7 +89,10 @@ export async function kserveRoutes(app: FastifyInstance, options: KServeOptions)
       })),
       ...modelRoutes.map(({ method, url, handle }) => ({
         method,
-        urls: [`/v2/models/:name${url}`, `/v2/models/:name/versions/:version${url}`],
+        urls: ["/v2/models/:name", "/v2/models/:owner/:name"].flatMap((model) => [
+          `${model}${url}`,
+          `${model}/versions/:version${url}`,
+        ]),
         handle: (_: OpenAiContext, request: FastifyRequest, reply: FastifyReply) =>
           handle(context, findModel(context, request.params as ModelParams), request, reply),
       })),
@@ -101,7 +106,8 @@ function listNames(context: OpenAiContext): string[] {
 }
 
 /** @throws ServingError for a model or version that is not there. */
-function findModel(context: OpenAiContext, { name, version }: ModelParams): NamedModel {
+function findModel(context: OpenAiContext, { owner, name: last, version }: ModelParams): NamedModel {
+  const name = owner === undefined ? last : `${owner}/${last}`;
   const served = version === undefined ? listModels(context).find((one) => one.name === name) : undefined;
   return served ?? { name, model: context.models.find(name, version) };
 }
