@@ -126,6 +126,7 @@ export const commands: Record<string, Treatment> = {
     as: "npx shardspeed serve models/demo --host 127.0.0.1 --port 8000 --print-config",
     says: /^inference listener: http:\/\/127\.0\.0\.1:8000$/m,
   },
+  "shardspeed serve MODEL": { because: "the same with a folder is run" },
   "shardspeed serve --model-store store --models echo=echo.mar opt=opt.tar.gz --ts-config config.properties": {
     by: "test/cli/serve.unit.test.ts",
   },
