@@ -22,6 +22,7 @@ const modelLabels = ["model", "model_name", "ModelName"];
 /** The metrics of one server, in a registry of their own. */
 export class MetricSet {
   readonly registry = new Registry();
+  readonly #goneModels = new Set<string>();
 
   constructor() {
     for (const name of metricNames) {
@@ -35,26 +36,32 @@ export class MetricSet {
   }
 
   count<Name extends NameOf<"counter">>(name: Name, labels: LabelsOf<Name>, value = 1): void {
-    (this.#get(name) as Counter).inc(labels, value);
+    if (!this.#isGone(labels)) (this.#get(name) as Counter).inc(labels, value);
   }
 
   set<Name extends NameOf<"gauge">>(name: Name, labels: LabelsOf<Name>, value: number): void {
-    (this.#get(name) as Gauge).set(labels, value);
+    if (!this.#isGone(labels)) (this.#get(name) as Gauge).set(labels, value);
   }
 
   add<Name extends NameOf<"gauge">>(name: Name, labels: LabelsOf<Name>, value: number): void {
-    (this.#get(name) as Gauge).inc(labels, value);
+    if (!this.#isGone(labels)) (this.#get(name) as Gauge).inc(labels, value);
   }
 
   observe<Name extends NameOf<"histogram">>(name: Name, labels: LabelsOf<Name>, value: number, times = 1): void {
     // Clocks that are set back, and what was never measured.
-    if (!Number.isFinite(value)) return;
+    if (!Number.isFinite(value) || this.#isGone(labels)) return;
     const one = (this.#get(name) as Histogram).labels(labels as Record<string, string>);
     for (let i = 0; i < times; i++) one.observe(Math.max(0, value));
   }
 
-  /** Forgets all values of a model that is gone, whose name would stay for ever. */
+  /** Takes values of a model again that was removed. */
+  admitModel(model: string): void {
+    this.#goneModels.delete(model);
+  }
+
+  /** Forgets all values of a model that is gone, whose name would stay for ever. What its last requests and workers still tell is not kept. */
   async removeModel(model: string): Promise<void> {
+    this.#goneModels.add(model);
     for (const name of metricNames) {
       const own = metricTable[name].labels.find((label) => modelLabels.includes(label));
       if (own === undefined) continue;
@@ -65,6 +72,10 @@ export class MetricSet {
         if (rest[own] === model) metric.remove(rest);
       }
     }
+  }
+
+  #isGone(labels: Record<string, string | number>): boolean {
+    return this.#goneModels.size > 0 && modelLabels.some((label) => this.#goneModels.has(String(labels[label])));
   }
 
   #get(name: string): Metric {

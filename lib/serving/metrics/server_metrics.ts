@@ -138,6 +138,7 @@ export class ServerMetrics {
 
   /** A model is served now, by whatever workers: its counters begin at 0, so that a rate can be taken of the first request. */
   modelRegistered(model: string): void {
+    this.#set.admitModel(model);
     const labels = { model_name: model, engine: 0 };
     for (const finished_reason of finishedReasons)
       this.#set.count("vllm:request_success_total", { ...labels, finished_reason }, 0);

@@ -188,6 +188,8 @@ test("handlers' requests are in TorchServe's counters, the version as the reques
 
 test("a model that is gone leaves no series behind, and the others theirs", async () => {
   const metrics = makeMetrics();
+  const late = metrics.generationStarted({ model: "gone" });
+  const lateWorker = metrics.workerStarted("gone", 1);
   for (const model of ["gone", "stays"]) {
     metrics.modelRegistered(model);
     metrics.workerStarted(model, 0).report({ ...idle, steps: 1, promptTokens: 3 });
@@ -199,6 +201,11 @@ test("a model that is gone leaves no series behind, and the others theirs", asyn
     meter.finished("stop");
   }
   await metrics.modelRemoved("gone");
+  // What was under way ends afterwards.
+  late.tokens(1);
+  late.finished("abort");
+  lateWorker.report({ ...idle, steps: 9 });
+  lateWorker.end();
   const { body } = await metrics.render();
   assert.doesNotMatch(body, /"gone"/);
   for (const name of [
@@ -208,6 +215,9 @@ test("a model that is gone leaves no series behind, and the others theirs", asyn
     "shardspeed_workers",
   ])
     assert.match(body, new RegExp(`^${name}\\{[^\n]*"stays"`, "m"));
+  metrics.modelRegistered("gone");
+  metrics.handlerRequestFinished({ model: "gone", queueMs: 1, totalMs: 1 });
+  assert.match((await metrics.render()).body, /^ts_inference_requests_total\{model_name="gone"/m);
 });
 
 test("the machine is measured at the reading, in TorchServe's units", async () => {
