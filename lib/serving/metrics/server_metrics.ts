@@ -4,7 +4,7 @@ import { finishedReasons, GenerationMeter, type GenerationStart } from "./genera
 import { HostMeter } from "./host.js";
 import { MetricSet } from "./metric_set.js";
 import { chooseFormat, metricContentTypes, renderMetrics } from "./render.js";
-import { WorkerMeter } from "./worker_meter.js";
+import { WorkerMeter, type WorkerReport } from "./worker_meter.js";
 
 /** Why a request was refused. */
 export type RejectionReason = "queue_full" | "loading" | "draining" | "timeout" | "auth" | "too_large";
@@ -75,7 +75,7 @@ export class ServerMetrics {
   readonly #hostMeter: HostMeter | undefined;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: 10 });
   readonly #workers = new Set<WorkerMeter>();
-  readonly #queues = new Map<string, number>();
+  readonly #queues = new Map<string, Map<string, number>>();
   readonly #ranks = new Map<string, number>();
   readonly #states = new Map<string, Map<string, WorkerState>>();
 
@@ -158,10 +158,11 @@ export class ServerMetrics {
     await this.#set.removeModel(model);
   }
 
-  /** Requests of the model that wait for a worker. */
-  queueDepth(model: string, waiting: number): void {
-    this.#queues.set(model, waiting);
-    this.#set.set("shardspeed_queue_depth", { model }, waiting);
+  /** Requests of a version of the model that wait for a worker. */
+  queueDepth(model: string, waiting: number, version = ""): void {
+    const versions = this.#queues.get(model) ?? new Map<string, number>();
+    this.#queues.set(model, versions.set(version, waiting));
+    this.#set.set("shardspeed_queue_depth", { model }, this.#queued(model, 0));
     this.#showWaiting(model, 0);
   }
 
@@ -201,7 +202,7 @@ export class ServerMetrics {
   /** A worker with an engine begins: whoever starts it passes its reports on, and says when it ends. */
   workerStarted(model: string, engine: number): WorkerMeter {
     const worker: WorkerMeter = new WorkerMeter(this.#set, model, engine, () => {
-      if (worker.pulse === undefined) this.#workers.delete(worker);
+      if (worker.latest === undefined) this.#workers.delete(worker);
       this.#showWorkers(model, engine);
     });
     this.#workers.add(worker);
@@ -232,36 +233,44 @@ export class ServerMetrics {
       this.#set.set("shardspeed_workers", { model, state }, states.filter((one) => one === state).length);
   }
 
-  #pulsesOf(model: string) {
+  /** The latest reports of the workers that live. */
+  #reportsOf(model: string) {
     return [...this.#workers].flatMap((worker) =>
-      worker.model === model && worker.pulse !== undefined ? [{ engine: worker.engine, ...worker.pulse }] : [],
+      worker.model === model && worker.latest !== undefined ? [{ engine: worker.engine, ...worker.latest }] : [],
     );
   }
 
   #showWaiting(model: string, engine: number): void {
-    const inEngine = this.#pulsesOf(model).find((pulse) => pulse.engine === engine)?.waiting ?? 0;
-    const inQueue = engine === 0 ? (this.#queues.get(model) ?? 0) : 0;
-    this.#set.set("vllm:num_requests_waiting", { model_name: model, engine }, inEngine + inQueue);
+    const inEngine = this.#reportsOf(model).find((report) => report.engine === engine)?.requests.waiting ?? 0;
+    this.#set.set("vllm:num_requests_waiting", { model_name: model, engine }, inEngine + this.#queued(model, engine));
+  }
+
+  /** Requests that no worker has yet are shown with the first one. */
+  #queued(model: string, engine: number): number {
+    if (engine !== 0) return 0;
+    return [...(this.#queues.get(model)?.values() ?? [])].reduce((sum, waiting) => sum + waiting, 0);
   }
 
   #showWorkers(model: string, engine: number): void {
     const labels = { model_name: model, engine };
-    const pulses = this.#pulsesOf(model);
-    const own = pulses.find((pulse) => pulse.engine === engine);
-    const sum = (read: (pulse: (typeof pulses)[number]) => number) => pulses.reduce((all, one) => all + read(one), 0);
+    const reports = this.#reportsOf(model);
+    const own = reports.find((report) => report.engine === engine);
     this.#showWaiting(model, engine);
-    this.#set.set("vllm:num_requests_running", labels, own?.running ?? 0);
-    const used = own === undefined ? 0 : own.kvPagesTotal - own.kvPagesFree;
-    this.#set.set("vllm:kv_cache_usage_perc", labels, used / Math.max(1, own?.kvPagesTotal ?? 0));
-    this.#set.set(
-      "shardspeed_kv_pages",
-      { model, state: "free" },
-      sum(({ kvPagesFree }) => kvPagesFree),
+    this.#set.set("vllm:num_requests_running", labels, own?.requests.running ?? 0);
+    const { pagesUsed = 0, pagesTotal = 0 } = own?.kvCache ?? {};
+    this.#set.set("vllm:kv_cache_usage_perc", labels, pagesUsed / Math.max(1, pagesTotal));
+    const sum = (read: (report: WorkerReport) => number) => reports.reduce((all, one) => all + read(one), 0);
+    const showPages = (state: string, pages: number) => this.#set.set("shardspeed_kv_pages", { model, state }, pages);
+    showPages(
+      "free",
+      sum(({ kvCache }) => kvCache.pagesFree),
     );
-    const usedPages = sum(({ kvPagesTotal, kvPagesFree }) => kvPagesTotal - kvPagesFree);
-    this.#set.set("shardspeed_kv_pages", { model, state: "used" }, usedPages);
+    showPages(
+      "used",
+      sum(({ kvCache }) => kvCache.pagesUsed),
+    );
     // Of a worker that ended, zeros: its ranks are known from before.
-    const ranks = Math.max(this.#ranks.get(model) ?? 0, ...pulses.map(({ memory }) => memory.length));
+    const ranks = Math.max(this.#ranks.get(model) ?? 0, ...reports.map(({ memory }) => memory.length));
     this.#ranks.set(model, ranks);
     for (let rank = 0; rank < ranks; rank++) {
       const show = (kind: string, bytes: number) =>

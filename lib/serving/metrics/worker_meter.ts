@@ -1,34 +1,15 @@
+import type { EngineStats } from "../../engine/engine.js";
 import type { MetricSet } from "./metric_set.js";
 
-/** Memory of a rank, as the engine reports it. */
-export interface RankMemoryBytes {
-  weightBytes: number;
-  kvCacheBytes: number;
-  activationBytes: number;
-}
-
-/** What a worker reports of its engine from time to time. All counts are since its start. */
-export interface WorkerPulse {
-  running: number;
-  waiting: number;
-  kvPagesTotal: number;
-  kvPagesFree: number;
-  steps: number;
-  promptTokens: number;
-  generatedTokens: number;
-  preemptions: number;
-  /** Milliseconds in sums over ranks. */
-  groupMs: number;
-  memory: readonly RankMemoryBytes[];
-  /** Of the latest step, in milliseconds since 1970. */
-  lastStepAtMs?: number;
+/** What a worker reports of its engine from time to time: `engine.stats()`, and more where there is more. All counts are since its start. */
+export type WorkerReport = EngineStats & {
   prefixCacheQueries?: number;
   prefixCacheHits?: number;
   drafts?: number;
   draftTokens?: number;
   acceptedTokens?: number;
   acceptedTokensByPosition?: readonly number[];
-}
+};
 
 type Counted =
   | "steps"
@@ -46,7 +27,7 @@ export class WorkerMeter {
   readonly #metrics: MetricSet;
   readonly #onChange: () => void;
   readonly #counted = new Map<string, number>();
-  #pulse: WorkerPulse | undefined;
+  #latest: WorkerReport | undefined;
 
   /** @param engine Its place among the workers of the model, from 0: the successor of one that died has the same. */
   constructor(
@@ -60,42 +41,41 @@ export class WorkerMeter {
   }
 
   /** The latest report; undefined before the first one and after the end. */
-  get pulse(): WorkerPulse | undefined {
-    return this.#pulse;
+  get latest(): WorkerReport | undefined {
+    return this.#latest;
   }
 
-  /** A report. Counters get what was added since the last one. */
-  report(pulse: WorkerPulse): void {
+  /** A report, of a moment in milliseconds since 1970. Counters get what was added since the last one. */
+  report(report: WorkerReport, at = Date.now()): void {
     const labels = { model_name: this.model, engine: this.engine };
     const metrics = this.#metrics;
-    this.#pulse = pulse;
-    const steps = this.#added("steps", pulse.steps);
-    const tokens = this.#added("stepTokens", pulse.promptTokens + pulse.generatedTokens);
+    this.#latest = report;
+    const steps = this.#added("steps", report.steps);
+    const tokens = this.#added("stepTokens", report.tokens.prompt + report.tokens.generated);
     if (steps > 0) metrics.observe("vllm:iteration_tokens_total", labels, tokens / steps, steps);
     metrics.count("shardspeed_engine_steps_total", { model: this.model }, steps);
-    metrics.count("vllm:num_preemptions_total", labels, this.#added("preemptions", pulse.preemptions));
-    const wait = this.#added("groupMs", pulse.groupMs) / 1000;
+    metrics.count("vllm:num_preemptions_total", labels, this.#added("preemptions", report.preemptions));
+    const wait = this.#added("groupMs", report.timings.allReduceMs) / 1000;
     metrics.count("shardspeed_rank_wait_seconds_total", { model: this.model, rank: 0 }, wait);
-    if (pulse.lastStepAtMs !== undefined)
-      metrics.set("shardspeed_last_step_timestamp_seconds", { model: this.model }, pulse.lastStepAtMs / 1000);
-    this.#countCaches(pulse, labels);
+    if (steps > 0) metrics.set("shardspeed_last_step_timestamp_seconds", { model: this.model }, at / 1000);
+    this.#countCaches(report, labels);
     this.#onChange();
   }
 
   /** The worker is gone: what it held is free, and nothing that it counted is lost. */
   end(): void {
-    this.#pulse = undefined;
+    this.#latest = undefined;
     this.#onChange();
   }
 
-  #countCaches(pulse: WorkerPulse, labels: { model_name: string; engine: number }): void {
+  #countCaches(report: WorkerReport, labels: { model_name: string; engine: number }): void {
     const metrics = this.#metrics;
-    metrics.count("vllm:prefix_cache_queries_total", labels, this.#added("queries", pulse.prefixCacheQueries));
-    metrics.count("vllm:prefix_cache_hits_total", labels, this.#added("hits", pulse.prefixCacheHits));
-    metrics.count("vllm:spec_decode_num_drafts_total", labels, this.#added("drafts", pulse.drafts));
-    metrics.count("vllm:spec_decode_num_draft_tokens_total", labels, this.#added("draftTokens", pulse.draftTokens));
-    metrics.count("vllm:spec_decode_num_accepted_tokens_total", labels, this.#added("accepted", pulse.acceptedTokens));
-    for (const [position, total] of (pulse.acceptedTokensByPosition ?? []).entries()) {
+    metrics.count("vllm:prefix_cache_queries_total", labels, this.#added("queries", report.prefixCacheQueries));
+    metrics.count("vllm:prefix_cache_hits_total", labels, this.#added("hits", report.prefixCacheHits));
+    metrics.count("vllm:spec_decode_num_drafts_total", labels, this.#added("drafts", report.drafts));
+    metrics.count("vllm:spec_decode_num_draft_tokens_total", labels, this.#added("draftTokens", report.draftTokens));
+    metrics.count("vllm:spec_decode_num_accepted_tokens_total", labels, this.#added("accepted", report.acceptedTokens));
+    for (const [position, total] of (report.acceptedTokensByPosition ?? []).entries()) {
       const added = this.#added(`accepted ${position}`, total);
       metrics.count("vllm:spec_decode_num_accepted_tokens_per_pos_total", { ...labels, position }, added);
     }

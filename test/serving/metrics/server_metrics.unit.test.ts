@@ -1,21 +1,31 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ServerMetrics } from "../../../dist/serving/metrics/server_metrics.js";
-import type { WorkerPulse } from "../../../dist/serving/metrics/worker_meter.js";
+import type { WorkerReport } from "../../../dist/serving/metrics/worker_meter.js";
 import { makeMetrics, readSamples } from "./support.js";
 
-const idle: WorkerPulse = {
-  running: 0,
-  waiting: 0,
-  kvPagesTotal: 10,
-  kvPagesFree: 10,
-  steps: 0,
-  promptTokens: 0,
-  generatedTokens: 0,
-  preemptions: 0,
-  groupMs: 0,
-  memory: [{ weightBytes: 5, kvCacheBytes: 6, activationBytes: 7 }],
-};
+/** A report of a worker with ten pages. */
+function report(
+  given: {
+    running?: number;
+    waiting?: number;
+    used?: number;
+    prompt?: number;
+    generated?: number;
+  } & Partial<WorkerReport>,
+): WorkerReport {
+  const { running = 0, waiting = 0, used = 0, prompt = 0, generated = 0, ...rest } = given;
+  return {
+    requests: { running, waiting },
+    tokens: { prompt, generated },
+    kvCache: { pagesTotal: 10, pagesUsed: used, pagesFree: 10 - used, pageTokens: 16 },
+    memory: [{ device: "cpu", weightBytes: 5, kvCacheBytes: 6, activationBytes: 7 }],
+    steps: 0,
+    timings: { stepMs: 0, allReduceMs: 0 },
+    preemptions: 0,
+    ...rest,
+  };
+}
 
 test("requests are counted by route, method and code, and as TorchServe counts them", async () => {
   const metrics = makeMetrics();
@@ -107,12 +117,16 @@ describe("workers", () => {
     const metrics = makeMetrics();
     metrics.modelRegistered("opt");
     const first = metrics.workerStarted("opt", 0);
-    first.report({ ...idle, steps: 4, promptTokens: 30, generatedTokens: 10, preemptions: 2, groupMs: 500 });
-    first.report({ ...idle, steps: 6, promptTokens: 30, generatedTokens: 14, preemptions: 2, groupMs: 700 });
-    first.report({ ...idle, steps: 5 }); // late
+    first.report(
+      report({ steps: 4, prompt: 30, generated: 10, preemptions: 2, timings: { stepMs: 900, allReduceMs: 500 } }),
+    );
+    first.report(
+      report({ steps: 6, prompt: 30, generated: 14, preemptions: 2, timings: { stepMs: 990, allReduceMs: 700 } }),
+    );
+    first.report(report({ steps: 5 })); // late
     first.end();
     const second = metrics.workerStarted("opt", 0);
-    second.report({ ...idle, steps: 1, promptTokens: 8, prefixCacheQueries: 8, prefixCacheHits: 4 });
+    second.report(report({ steps: 1, prompt: 8, prefixCacheQueries: 8, prefixCacheHits: 4 }));
     const samples = await readSamples(metrics);
     const labels = 'model_name="opt",engine="0"';
     assert.equal(samples.get('shardspeed_engine_steps_total{model="opt"}'), 7);
@@ -129,9 +143,12 @@ describe("workers", () => {
     const metrics = makeMetrics();
     metrics.modelRegistered("opt");
     const workers = [metrics.workerStarted("opt", 0), metrics.workerStarted("opt", 1)];
-    workers[0]?.report({ ...idle, running: 3, waiting: 2, kvPagesFree: 4, lastStepAtMs: 5500 });
-    workers[1]?.report({ ...idle, running: 1, kvPagesFree: 9 });
-    metrics.queueDepth("opt", 5);
+    workers[0]?.report(report({ running: 3, waiting: 2, used: 6, steps: 1 }), 5500);
+    workers[0]?.report(report({ running: 3, waiting: 2, used: 6, steps: 1 }), 9900); // no step since
+    workers[1]?.report(report({ running: 1, used: 1 }));
+    metrics.queueDepth("opt", 4, "1.0");
+    metrics.queueDepth("opt", 9, "2.0");
+    metrics.queueDepth("opt", 1, "2.0");
     let samples = await readSamples(metrics);
     const of = (name: string, engine = "0") => samples.get(`vllm:${name}{model_name="opt",engine="${engine}"}`);
     assert.deepEqual([of("num_requests_running"), of("num_requests_running", "1")], [3, 1]);
@@ -192,7 +209,7 @@ test("a model that is gone leaves no series behind, and the others theirs", asyn
   const lateWorker = metrics.workerStarted("gone", 1);
   for (const model of ["gone", "stays"]) {
     metrics.modelRegistered(model);
-    metrics.workerStarted(model, 0).report({ ...idle, steps: 1, promptTokens: 3 });
+    metrics.workerStarted(model, 0).report(report({ steps: 1, prompt: 3 }));
     metrics.workerState(model, "a", "ready");
     metrics.handlerRequestFinished({ model, queueMs: 1, totalMs: 1 });
     metrics.handlerBatchFinished({ model, handlerMs: 1 });
@@ -204,7 +221,7 @@ test("a model that is gone leaves no series behind, and the others theirs", asyn
   // What was under way ends afterwards.
   late.tokens(1);
   late.finished("abort");
-  lateWorker.report({ ...idle, steps: 9 });
+  lateWorker.report(report({ steps: 9 }));
   lateWorker.end();
   const { body } = await metrics.render();
   assert.doesNotMatch(body, /"gone"/);

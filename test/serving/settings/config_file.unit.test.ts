@@ -32,7 +32,7 @@ test("any values of TorchServe's keys are settings or a typed error", async () =
         assert.equal(error.code, "ERR_CONFIG");
       }
     }),
-    { numRuns: 200 },
+    { numRuns: 60 },
   );
 });
 

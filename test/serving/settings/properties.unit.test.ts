@@ -96,7 +96,7 @@ test("what Java would write is read back, whatever it is", () => {
         entries.map(([key, value]) => [`k${key}`, value]),
       );
     }),
-    { numRuns: 300 },
+    { numRuns: 100 },
   );
 });
 
