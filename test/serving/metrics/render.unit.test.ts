@@ -70,6 +70,7 @@ test("the Accept header chooses", async () => {
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
   assert.equal(chooseFormat(prometheus), "openmetrics");
   assert.equal(chooseFormat("text/plain;version=0.0.4;q=1,application/openmetrics-text;q=0.5"), "text");
+  assert.equal(chooseFormat("text/plain, application/openmetrics-text"), "openmetrics");
   assert.equal(chooseFormat("application/openmetrics-text;q=0"), "text");
   for (const accept of [undefined, "*/*", "", "application/json", ";;q=,,"]) assert.equal(chooseFormat(accept), "text");
   const { contentType } = await makeMetrics().render("application/openmetrics-text");

@@ -30,6 +30,12 @@ describe("a setting comes from", () => {
     assert.deepEqual(await queue(file, undefined, { TS_JOB_QUEUE_SIZE: "5" }), [5, "environment", "TS_JOB_QUEUE_SIZE"]);
     assert.deepEqual(await queue(file), [3, "config.properties", "config.properties:1"]);
     assert.deepEqual(await queue(""), [100, "default", ""]);
+    assert.deepEqual(await queue("job_queue_size=  \n"), [100, "default", ""]);
+    assert.deepEqual(await queue("job_queue_size=3\njob_queue_size=4"), [
+      4,
+      "config.properties",
+      "config.properties:2",
+    ]);
     assert.deepEqual(await queue("job_queue_size=0"), [100, "config.properties", "config.properties:1"]);
   });
 
