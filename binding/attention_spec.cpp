@@ -26,7 +26,7 @@ AttentionPositions readBuckets(ObjectReader& positions) {
 }
 
 AttentionPositions readRelative(ObjectReader& positions) {
-  return RelativePositions{positions["queries"].flag(), positions["keys"].flag()};
+  return RelativePositions{positions["queries"].flag(), positions["keys"].flag(), flagOr(positions["separate"], false)};
 }
 
 // attention: its heads and headDim are read already.

@@ -138,6 +138,11 @@ export const layerRoles = {
     division: { by: "columns", unit: "heads" },
     isVector: true,
   },
+  "attn.q_relative": {
+    shape: ({ hiddenSize }, layer) => [queryRows(layer), hiddenSize],
+    division: { by: "rows", unit: "heads" },
+  },
+  "attn.k_relative": ofKvHeads(keyDim),
   "attn.out_norm": hiddenNorm,
   "attn.q_latent": ofRank("queryRank"),
   "attn.q_latent_norm": rankNorm("queryRank"),

@@ -92,9 +92,10 @@ export type AttentionPositions =
   | { kind: "buckets"; buckets: number; bucketOf: number[] }
   /**
    * Adds products with rows of ModelSpec.relativeTable, as the layer's own queries and keys are made of them, to q k^T (DeBERTa): of the query
-   * with the row of their distance as a key (`queries`), and of the key with that row as a query (`keys`).
+   * with the row of their distance as a key (`queries`), and of the key with that row as a query (`keys`). `separate`: matrices for these rows make
+   * them, roles attn.k_relative and attn.q_relative, of those that the scores use.
    */
-  | { kind: "relative"; queries: boolean; keys: boolean };
+  | { kind: "relative"; queries: boolean; keys: boolean; separate?: boolean };
 
 /**
  * Learned rows of distances, of the model's width: role positions.relative. The distance key position - query position has row

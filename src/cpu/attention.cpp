@@ -163,7 +163,7 @@ static int64_t distanceFloats(const AttentionCall& call, int64_t known) {
 void CpuAttention::scoreDistances(const AttentionCall& call, const Tile& tile, PagedAttention& attention,
                                   float* scratch) const {
   static_assert(kQueryTile <= kLanes, "a tile's queries are one panel");
-  const auto& [queries, keys] = std::get<RelativePositions>(call.positions);
+  const auto& [queries, keys, separate] = std::get<RelativePositions>(call.positions);
   const auto& [heads, kvHeads, dim] = call.shape;
   const RelativeTable& table = *call.relativeTable;
   const auto& relative = static_cast<const CpuActivations&>(*call.relativeRows);

@@ -56,10 +56,12 @@ struct BucketPositions {
 };
 // Adds products with rows of ModelSpec::relativeTable, as the layer's own queries and keys are made of them, to the
 // product of a query and a key (He et al. 2020; DeBERTa): of the query with the row of their distance as a key
-// (queries), and of the key with that row as a query (keys).
+// (queries), and of the key with that row as a query (keys). `separate`: the layer has matrices for these rows, and its
+// queries and keys of tokens are made by others.
 struct RelativePositions {
   bool queries = false;
   bool keys = false;
+  bool separate = false;
 };
 using AttentionPositions =
     std::variant<NoPositions, RotaryPositions, AlibiPositions, BucketPositions, RelativePositions>;

@@ -1,5 +1,7 @@
 #include "model/layout.h"
 
+#include <array>
+
 namespace shardspeed {
 
 std::string layerRole(int64_t layer, const char* name) {
@@ -107,7 +109,8 @@ std::vector<VectorLayout> vectorLayouts(const ModelSpec& spec, const Shard& shar
   return layouts;
 }
 
-MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+static MatrixLayout fusedLayout(const ModelSpec& spec, const Shard& shard, int64_t layer,
+                                const std::array<const char*, 3>& roles) {
   const AttentionSpec& attention = spec.layer(layer).attention;
   const int64_t dim = attention.headDim;
   const Range queries = times(layerShard(spec, shard, layer).heads, dim);
@@ -117,9 +120,25 @@ MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer)
           spec.hiddenSize,
           false,
           false,
-          {{layerRole(layer, "attn.q"), queries, attention.heads * dim, 0, kGateBlock},
-           {layerRole(layer, "attn.k"), keys, attention.kvHeads * dim, queries.count, kGateBlock},
-           {layerRole(layer, "attn.v"), keys, attention.kvHeads * dim, queries.count + keys.count, kGateBlock}}};
+          {{layerRole(layer, roles[0]), queries, attention.heads * dim, 0, kGateBlock},
+           {layerRole(layer, roles[1]), keys, attention.kvHeads * dim, queries.count, kGateBlock},
+           {layerRole(layer, roles[2]), keys, attention.kvHeads * dim, queries.count + keys.count, kGateBlock}}};
+}
+
+MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  return fusedLayout(spec, shard, layer, {"attn.q", "attn.k", "attn.v"});
+}
+
+MatrixLayout relativeQkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
+  const auto& positions = std::get<RelativePositions>(spec.layer(layer).attention.positions);
+  const char* asQuery = positions.keys ? "attn.q_relative" : "attn.k_relative";
+  const char* asKey = positions.queries ? "attn.k_relative" : "attn.q_relative";
+  return fusedLayout(spec, shard, layer, {asQuery, asKey, asKey});
+}
+
+bool separatesRelative(const LayerSpec& kind) {
+  const auto* positions = std::get_if<RelativePositions>(&kind.attention.positions);
+  return positions && positions->separate;
 }
 
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer) {
@@ -283,6 +302,7 @@ std::vector<MatrixLayout> modelLayouts(const ModelSpec& spec, const Shard& shard
       for (auto make : {latentLayout, sharedKeyLayout}) layouts.push_back(make(spec, n));
     } else {
       layouts.push_back(qkvLayout(spec, shard, n));
+      if (separatesRelative(spec.layer(n))) layouts.push_back(relativeQkvLayout(spec, shard, n));
     }
     for (auto make : {experts ? expertsUpLayout : upLayout, experts ? expertsDownLayout : downLayout})
       layouts.push_back(make(spec, shard, n));

@@ -46,6 +46,10 @@ MatrixLayout scoresLayout(const ModelSpec& spec, const Shard& shard);
 // For models with a RelativeTable.
 MatrixLayout relativeTableLayout(const ModelSpec& spec);
 MatrixLayout qkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+// The same of rows of distances, where a layer has matrices for them. Of what its scores do not use, and of values,
+// which there are none, the rows of another part are a filling.
+MatrixLayout relativeQkvLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
+bool separatesRelative(const LayerSpec& kind);
 MatrixLayout outputLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout upLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);
 MatrixLayout downLayout(const ModelSpec& spec, const Shard& shard, int64_t layer);

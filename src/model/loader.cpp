@@ -21,7 +21,8 @@ size_t ModelWeights::bytes() const {
                              &headProjection.weight, &transform.weight, &head.weight})
     add(*matrix);
   for (const LayerWeights& layer : layers) {
-    for (const auto* linear : {&layer.attention.qkv, &layer.attention.output}) add(linear->weight);
+    for (const auto* linear : {&layer.attention.qkv, &layer.attention.relative, &layer.attention.output})
+      add(linear->weight);
     if (const LatentWeights* latent = layer.attention.latent.get())
       for (const auto* linear :
            {&latent->queryLatent, &latent->query, &latent->latent, &latent->sharedKey, &latent->keysValues})
@@ -156,6 +157,7 @@ class Loader {
       layer.attention.latent = buildLatent(*latent, n);
     else
       layer.attention.qkv = linear(qkvLayout(spec_, shard_, n));
+    if (separatesRelative(kind)) layer.attention.relative = linear(relativeQkvLayout(spec_, shard_, n));
     layer.attention.output = linear(outputLayout(spec_, shard_, n));
     fillAttentionVectors(layer.attention, kind.attention, n);
     if ((input || behindSums) && kind.residual != Residual::kSharedNormParallel)

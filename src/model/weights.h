@@ -33,8 +33,9 @@ struct LatentWeights {
 };
 
 struct AttentionWeights {
-  Linear qkv;     // ((heads + 2 kvHeads) headDim, hidden)
-  Linear output;  // (hidden, heads headDim), of values where they are narrower
+  Linear qkv;       // ((heads + 2 kvHeads) headDim, hidden)
+  Linear relative;  // likewise, of rows of distances; null where qkv makes theirs, or there are none
+  Linear output;    // (hidden, heads headDim), of values where they are narrower
   NormWeights queryNorm, keyNorm;
   std::unique_ptr<Vector> sinks;          // (heads), null where there are none
   std::unique_ptr<LatentWeights> latent;  // null = none

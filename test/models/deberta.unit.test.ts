@@ -45,6 +45,13 @@ describe("configs of DeBERTa", () => {
     assert.throws(() => specOf({ pos_att_type: ["p2p"] }), hasCode("ERR_UNSUPPORTED_MODEL", /pos_att_type/));
   });
 
+  test("rows of distances may have matrices of their own", () => {
+    const spec = specOf({ share_att_key: false, pos_att_type: "c2p" });
+    const positions = { kind: "relative", queries: true, keys: false, separate: true };
+    assert.deepEqual(spec.kinds[0]?.attention.positions, positions);
+    assert.deepEqual(specOf({ share_att_key: undefined, pos_att_type: "c2p" }), spec);
+  });
+
   test("what is absent is as transformers has it", () => {
     const { embedding, kinds, relativeTable } = describeModel({ model_type: "deberta-v2" }).spec;
     assert.equal(relativeTable, undefined);
@@ -62,7 +69,6 @@ describe("configs of DeBERTa", () => {
   test("what is not computed is refused by name", () => {
     const refused: [key: string, value: unknown][] = [
       ["conv_kernel_size", 3],
-      ["share_att_key", false],
       ["embedding_size", 32],
       ["pooler_hidden_size", 32],
       ["attention_head_size", 8],

@@ -1,6 +1,7 @@
 import { layerOf } from "../../dist/models/roles.js";
 import type {
   AttentionMask,
+  AttentionPositions,
   AttentionSpec,
   DenseFeedForward,
   ExpertsFeedForward,
@@ -24,6 +25,8 @@ import {
   sigmoid,
   softmax,
 } from "./reference_math.js";
+
+type RelativePositions = Extract<AttentionPositions, { kind: "relative" }>;
 
 interface Norm {
   weight: number[] | undefined;
@@ -207,7 +210,7 @@ export class ReferenceModel {
     const q = prepared("q", heads).map((row, at) => row.map((value) => value * heat(attention, at)));
     const k = prepared("k", kvHeads);
     const v = attention.latent ? this.#latentHeads(x, role, "v", attention) : clamped(this.#project(x, `${role}.v`));
-    const relative = positions.kind === "relative" ? this.#relativeRows(role) : undefined;
+    const relative = positions.kind === "relative" ? this.#relativeRows(role, positions) : undefined;
     const sinkLogits = sinks ? this.#row(`${role}.sinks.weight`, 0) : undefined;
     const out = q.map((row, at) => {
       const parts: number[] = [];
@@ -243,11 +246,15 @@ export class ReferenceModel {
   }
 
   /** What a layer's queries and keys are of the rows of distances. */
-  #relativeRows(role: string): { q: Rows; k: Rows } {
+  #relativeRows(role: string, { queries, keys, separate }: RelativePositions): { q: Rows; k: Rows } {
     const { rows = 0, norm } = this.#spec.relativeTable ?? {};
     const table = Array.from({ length: rows }, (_, row) => this.#row("positions.relative.weight", row));
     const normed = norm ? this.#normalize(table, "positions.relative_norm", norm) : table;
-    return { q: this.#project(normed, `${role}.q`), k: this.#project(normed, `${role}.k`) };
+    const suffix = separate === true ? "_relative" : "";
+    return {
+      q: keys ? this.#project(normed, `${role}.q${suffix}`) : [],
+      k: queries ? this.#project(normed, `${role}.k${suffix}`) : [],
+    };
   }
 
   /** Of models whose queries and keys meet those rows. */

@@ -165,11 +165,13 @@ TEST(encoder, pooling_makes_one_row_of_the_rows) {
 // Against what the definition gives, token by token; of a causal mask, for which there is one. Sequences come in
 // chunks, whose keys of earlier ones are in the cache.
 TEST(encoder, relative_positions_are_those_of_the_definition) {
-  for (const auto& [queries, keys] : {std::pair{true, true}, {true, false}, {false, true}}) {
-    const Note note("queries", queries, "keys", keys);
+  const std::vector<RelativePositions> cases{{true, true},       {true, false},       {false, true},
+                                             {true, true, true}, {true, false, true}, {false, true, true}};
+  for (const auto& [queries, keys, separate] : cases) {
+    const Note note("queries", queries, "keys", keys, "separate", separate);
     ModelSpec spec = optSpec();
     spec.embedding.positions.reset();
-    spec.kinds[0].attention.positions = RelativePositions{queries, keys};
+    spec.kinds[0].attention.positions = RelativePositions{queries, keys, separate};
     spec.kinds[1].attention.positions = RelativePositions{keys, queries};
     spec.kinds[1].attention.mask = WindowMask{19};
     // Not in order, and with a step of more than a page of rows.

@@ -293,7 +293,8 @@ describe("numbers and flags", () => {
     const relative = changed(tabled, "kinds.0.attention.positions", {
       ...{ kind: "relative", queries: true, keys: true },
     }) as ModelSpec;
-    for (const key of ["queries", "keys"])
+    assertCrosses("kinds.0.attention.positions.separate", true, relative);
+    for (const key of ["queries", "keys", "separate"])
       assertRefused(`kinds.0.attention.positions.${key}`, 1, /true or false/, relative);
     assert.throws(() => ask("relativeTable", undefined, relative), /kinds\[0\].*no relative positions without/);
     for (const [key, value] of [

@@ -58,6 +58,10 @@ void TinyModel::addLayer(const std::string& layer, const LayerSpec& spec) {
     addLinear(layer + "attn.v", attention.kvHeads * attention.headDim, spec_.hiddenSize);
     addLinear(layer + "attn.o", spec_.hiddenSize, attention.heads * attention.headDim);
   }
+  if (const auto* relative = std::get_if<RelativePositions>(&attention.positions); relative && relative->separate)
+    for (const char* name : {"attn.q_relative", "attn.k_relative"})
+      if (name[5] == 'q' ? relative->keys : relative->queries)
+        addLinear(layer + name, attention.heads * attention.headDim, spec_.hiddenSize);
   if (const auto& norm = attention.qkNorm) {
     const bool shared = norm->span == QkNormSpan::kHead && !norm->headWeights;
     const int64_t heads = shared ? 1 : attention.heads, kvHeads = shared ? 1 : attention.kvHeads;

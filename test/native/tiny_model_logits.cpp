@@ -126,7 +126,10 @@ std::vector<double> TinyModel::relativeTerms(const std::string& layer, const Att
           roundedTo(engine, stored[static_cast<size_t>(table.rowOf[static_cast<size_t>(at)] * spec_.hiddenSize + k)])));
     if (table.norm) row = norm("positions.relative_norm", *table.norm, row);
     double sum = 0;
-    const std::vector<double> asQuery = linear(layer + "q", row, engine), asKey = linear(layer + "k", row, engine);
+    const std::string suffix = positions->separate ? "_relative" : "";
+    std::vector<double> asQuery, asKey;
+    if (positions->keys) asQuery = linear(layer + "q" + suffix, row, engine);
+    if (positions->queries) asKey = linear(layer + "k" + suffix, row, engine);
     for (int64_t d = 0; d < spec.headDim; ++d) {
       const auto own = static_cast<size_t>(head * spec.headDim + d);
       sum += (positions->queries ? query[d] * asKey[own] : 0) + (positions->keys ? key[d] * asQuery[own] : 0);

@@ -1,4 +1,5 @@
-import { everyLayer, type ModelDescriptor, norm, stored } from "../descriptor.js";
+import type { AttentionPositions } from "../../native/spec.js";
+import { everyLayer, linear, type ModelDescriptor, norm, stored, type WeightPlace } from "../descriptor.js";
 import { limits } from "../limits.js";
 import { activations } from "../parts/activations.js";
 import {
@@ -73,13 +74,23 @@ export const debertaV2: ModelDescriptor = {
         ...embeddingPlaces(sizes),
         ...(table ? [stored("positions.relative.weight", "encoder.rel_embeddings.weight", [table.rows, hidden])] : []),
         ...(table?.norm ? norm("positions.relative_norm", "encoder.LayerNorm", hidden, true) : []),
-        ...everyLayer(layers, "encoder.layer", layerPlaces(sizes, names)),
+        ...everyLayer(layers, "encoder.layer", [...layerPlaces(sizes, names), ...relativePlaces(positions, hidden)]),
         ...head.body,
       ],
       head: head.head,
     };
   },
 };
+
+/** Matrices that make queries and keys of distances, where a layer's own do not. */
+function relativePlaces(positions: AttentionPositions, hidden: number): WeightPlace[] {
+  if (positions.kind !== "relative" || positions.separate !== true) return [];
+  const place = (role: string, name: string) => linear(role, `attention.self.${name}`, hidden, hidden, true);
+  return [
+    ...(positions.queries ? place("attn.k_relative", "pos_key_proj") : []),
+    ...(positions.keys ? place("attn.q_relative", "pos_query_proj") : []),
+  ];
+}
 
 const names = {
   attention: [

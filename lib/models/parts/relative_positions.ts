@@ -49,17 +49,13 @@ export function readRelative(
   const buckets = config.integer("position_buckets", rows);
   const isShared = config.flag("share_att_key", false);
   if (!isRelative || terms === 1) return { positions: { kind: "none" }, terms };
-  if (!isShared) {
-    const advice = "Matrices of their own that make queries and keys of relative positions are not computed.";
-    throw config.wrong("share_att_key", "true", advice);
-  }
   const maxDistance = given < 1 ? maxPositions : given;
   if (maxPositions > mostRows) throw config.wrong("max_position_embeddings", `at most ${mostRows}`);
   if (buckets > 0 && (buckets < 2 || maxDistance - 1 <= Math.floor(buckets / 2)))
     throw config.wrong("position_buckets", "at least 2, of which half are fewer than there are distances");
   const table = relativeRows({ buckets: buckets > 0 ? buckets : undefined, maxDistance }, maxPositions);
   return {
-    positions: { kind: "relative", queries, keys },
+    positions: { kind: "relative", queries, keys, ...(isShared ? {} : { separate: true }) },
     table: isNormed ? { ...table, norm: layerNorm } : table,
     terms,
   };

@@ -96,10 +96,13 @@ void AttentionPart::fillRelativeRows() {
   all.tokenIds = rows.data();
   backend.embedTokens(all, *weights.relativeTable, 0, 1, *relativeTable_);
   if (spec.relativeTable->norm) backend.normalize(weights.relativeNorm.norm, all.rows, *relativeTable_);
-  for (int64_t layer = 0; layer < spec.layerCount(); ++layer)
-    if (const auto& own = relativeRows_[static_cast<size_t>(layer)])
-      backend.project(PartContext::columns(context_.layer(layer).attention.qkv, nullptr), all.rows, *relativeTable_,
-                      *own);
+  for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
+    const auto& own = relativeRows_[static_cast<size_t>(layer)];
+    if (!own) continue;
+    const AttentionWeights& attention = context_.layer(layer).attention;
+    const Linear& made = attention.relative.weight ? attention.relative : attention.qkv;
+    backend.project(PartContext::columns(made, nullptr), all.rows, *relativeTable_, *own);
+  }
   relativeTable_.reset();
 }
 
