@@ -80,7 +80,9 @@ export class HubTokenizer extends TokenizerSettings implements Tokenizer {
     this.vocabSize = tokens.length;
     this.#addedIds = this.#encoder.addedIds;
     const model = tokenizer.model as JsonObject;
-    this.#cleansUp = config.clean_up_tokenization_spaces === true && !Array.isArray(model.merges);
+    // Moses' words are put together by transformers' own Python code, which cleans up whatever the model is.
+    const isBytePairs = Array.isArray(model.merges) && (tokenizer.decoder as JsonObject | null)?.type !== "Moses";
+    this.#cleansUp = config.clean_up_tokenization_spaces === true && !isBytePairs;
     this.specialTokenIds = new Set(added.filter(({ special }) => special).map(({ id }) => id));
     this.#templates = templates;
     this.chatTemplate = templates.get("default");

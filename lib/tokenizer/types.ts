@@ -68,7 +68,7 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
   /**
    * Remove the spaces before punctuation and English contractions. Default: what tokenizer_config.json says, else false;
-   * never for BPE vocabularies unless asked for here, since it would eat spaces that the text has.
+   * never for BPE vocabularies but BioGPT's unless asked for here, since it would eat spaces that the text has.
    */
   cleanUpTokenizationSpaces?: boolean;
 }
