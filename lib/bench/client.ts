@@ -33,7 +33,8 @@ export class Client {
     // Routes begin with /v1 where they have it, and addresses as OpenAI's clients take them end in it.
     this.#baseUrl = baseUrl.replace(/\/+$/, "").replace(/\/v1$/, "");
     this.#module = url.protocol === "https:" ? https : http;
-    const settings = { keepAlive: true, timeout: idleSocketMs };
+    // By default connections above 256 are closed as soon as they are idle.
+    const settings = { keepAlive: true, maxFreeSockets: Number.POSITIVE_INFINITY, timeout: idleSocketMs };
     this.#agent = url.protocol === "https:" ? new https.Agent(settings) : new http.Agent(settings);
     this.#headers = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   }

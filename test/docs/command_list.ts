@@ -136,6 +136,9 @@ export const commands: Record<string, Treatment> = {
     because: "needs two hosts",
   },
   "npx shardspeed inspect models/demo": { in: "project", says: /^Memory of a rank/m },
+  "npx shardspeed bench serve --port 8000 --num-prompts 100": {
+    because: "it needs a server; test/cli/bench.unit.test.ts runs the command against one",
+  },
   "shardspeed bench serve --port 8000 --random-input-len 128 --random-output-len 32 --num-prompts 100 --request-rate 4":
     {
       because: "it needs a server; test/cli/bench.unit.test.ts runs the command against one",
