@@ -38,20 +38,7 @@ export function observePool(
       });
     },
     workerPulse(replica, { engine }) {
-      if (engine === undefined) return;
-      const { requests, tokens, kvCache, timings, steps, preemptions, memory } = engine;
-      meters.get(replica.id)?.report({
-        running: requests.running,
-        waiting: requests.waiting,
-        kvPagesTotal: kvCache.pagesTotal,
-        kvPagesFree: kvCache.pagesFree,
-        steps,
-        promptTokens: tokens.prompt,
-        generatedTokens: tokens.generated,
-        preemptions,
-        groupMs: timings.allReduceMs,
-        memory,
-      });
+      if (engine !== undefined) meters.get(replica.id)?.report(engine);
     },
     workerDied(replica, _error, reason) {
       meters.get(replica.id)?.end();
