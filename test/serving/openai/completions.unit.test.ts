@@ -146,6 +146,17 @@ describe("a completion", () => {
     assert.equal(answer.usage.prompt_tokens, 3);
   });
 
+  test("of many prompts has no signal with many listeners, of which Node warns", async () => {
+    const warnings: string[] = [];
+    const note = ({ message }: Error) => warnings.push(message);
+    process.on("warning", note);
+    await post({ prompt: Array.from({ length: 50 }, () => "a"), max_tokens: 1 });
+    await post({ prompt: Array.from({ length: 50 }, () => [1]), max_tokens: 1, echo: true });
+    await new Promise(setImmediate);
+    process.off("warning", note);
+    assert.deepEqual(warnings, []);
+  });
+
   test("replaces halves of characters in a prompt", async () => {
     const { model } = await post({ prompt: "a\ud800b" });
     assert.deepEqual(model.generated[0]?.prompt, { text: "a\uFFFDb", addSpecialTokens: true });

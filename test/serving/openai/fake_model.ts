@@ -112,6 +112,7 @@ export class FakeModel implements ServedModel {
       return this.#generate(argument as GenerateCall, options.signal, onPart ?? (() => {})) as Promise<never>;
     }
     const answers: Record<string, (argument: never) => unknown> = { ...defaultAnswers, ...this.#options.answers };
+    options.signal.addEventListener("abort", () => {}, { once: true });
     await nextTurn();
     return answers[name]?.(argument as never) as EngineCalls[Name]["result"];
   }

@@ -20,7 +20,7 @@ export async function generateAll(
   readers: readonly SequenceReader[],
 ): Promise<GenerationUsage[]> {
   const failure = new AbortController();
-  const signal = AbortSignal.any([session.signal, failure.signal]);
+  const signals = [session.signal, failure.signal];
   let cause: { error: unknown } | undefined;
   const fail = (error: unknown): void => {
     cause ??= { error };
@@ -36,6 +36,8 @@ export async function generateAll(
         fail(error);
       }
     };
+    // Each has one of its own: Node warns of a signal with many listeners.
+    const signal = AbortSignal.any(signals);
     const { usage } = await session.model.call("generate", call, { reservation: session.reservation, signal, onPart });
     return usage;
   };

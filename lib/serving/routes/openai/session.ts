@@ -128,7 +128,12 @@ export async function withSession<T>(
     return await work({
       ...{ name, model, engine, reservation, signal, errors },
       call: (called, argument, onPart) =>
-        model.call(called, argument, { reservation, signal, ...(onPart === undefined ? {} : { onPart }) }),
+        model.call(called, argument, {
+          reservation,
+          // Each call has one of its own: Node warns of a signal with many listeners.
+          signal: AbortSignal.any([signal]),
+          ...(onPart === undefined ? {} : { onPart }),
+        }),
     });
   } catch (error) {
     throw ShardspeedError.isInstance(error) ? toApiError(error, errors) : error;

@@ -140,6 +140,7 @@ function harmlessIn(route: "completions" | "chat"): string[] {
 
 /** Names of unknown fields that are remembered, so that each is logged once: clients make up what they like. */
 const mostRemembered = 1000;
+const longestRemembered = 100;
 
 /** Says once of each name that a field has no effect. */
 export class IgnoredFields {
@@ -158,7 +159,7 @@ export class IgnoredFields {
       const value = body[name] ?? undefined;
       if (value === undefined || Object.hasOwn(known, name) || Object.hasOwn(unsupportedFields, name)) continue;
       if (harmlessFields[route].includes(name)) this.#count(name);
-      if (this.#seen.has(name) || this.#seen.size >= mostRemembered) continue;
+      if (name.length > longestRemembered || this.#seen.has(name) || this.#seen.size >= mostRemembered) continue;
       this.#seen.add(name);
       this.#debug(`The field ${showValue(name)} of requests to ${route} has no effect.`);
     }
