@@ -205,12 +205,19 @@ export function directoryOf(models: readonly ServedModel[]): ModelDirectory {
 }
 
 /** A server of the OpenAI routes, for app.inject(). */
-export async function makeApp(
+export function makeApp(
   models: readonly ServedModel[],
   options: Partial<OpenAiOptions> = {},
 ): Promise<FastifyInstance> {
+  return makeAppOf(directoryOf(models), options);
+}
+
+export async function makeAppOf(
+  models: ModelDirectory,
+  options: Partial<OpenAiOptions> = {},
+): Promise<FastifyInstance> {
   const app = Fastify();
-  await app.register(openAiRoutes, { models: directoryOf(models), ...options });
+  await app.register(openAiRoutes, { models, ...options });
   await app.ready();
   return app;
 }

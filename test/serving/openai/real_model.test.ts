@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { FastifyInstance } from "fastify";
+import OpenAI from "openai";
+import { type Engine, initInference } from "../../../dist/index.js";
+import type { ModelPool } from "../../../dist/serving/model_pool.js";
+import { ModelRegistry } from "../../../dist/serving/registry.js";
+import { demoModel } from "../../support/fixtures.js";
+import { makeAppOf } from "./fake_model.js";
+
+// The whole way: the official client, HTTP, a worker process and its engine.
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+const template = "{% for m in messages %}{{ m.content }}{% endfor %}";
+
+let registry: ModelRegistry;
+let pool: ModelPool;
+let app: FastifyInstance;
+let client: OpenAI;
+let engine: Engine;
+
+before(async () => {
+  registry = new ModelRegistry({
+    server: { deviceType: "cpu" },
+    maxConcurrentRequests: 64,
+    maxQueuedSequences: 64,
+    requestTimeoutMs: 0,
+    handlerMap: {},
+    engineOptions: {},
+    logger: silent,
+    observe: () => ({}),
+  });
+  const registered = await registry.register({ location: demoModel, settings: {} });
+  pool = registered.pool;
+  await pool.replicas.scaleTo(registered.minWorkers);
+  app = await makeAppOf(registry, { settings: { chatTemplate: template } });
+  const url = await app.listen({ port: 0, host: "127.0.0.1" });
+  client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+  engine = await initInference(demoModel);
+});
+
+after(async () => {
+  await engine?.dispose();
+  app?.server.closeAllConnections();
+  await app?.close();
+  await registry?.dispose(1000);
+});
+
+const prompt = "It is a truth";
+
+describe("a model behind the API", () => {
+  test("says what its engine says", async () => {
+    const expected = await engine.generate(prompt, { maxNewTokens: 12, logprobs: 2 });
+    const request = { model: "demo", prompt, max_tokens: 12, temperature: 0, logprobs: 2 };
+    const { choices, usage } = await client.completions.create(request);
+    assert.equal(choices[0]?.text, expected.text);
+    assert.equal(choices[0]?.finish_reason, "length");
+    assert.equal(usage?.prompt_tokens, expected.usage.promptTokens);
+    assert.deepEqual(
+      choices[0]?.logprobs?.token_logprobs,
+      expected.logprobs?.map(({ logprob }) => logprob),
+    );
+    const messages = [{ role: "user" as const, content: prompt }];
+    const chat = await client.chat.completions.create({ model: "demo", messages, max_tokens: 12, temperature: 0 });
+    const rendered = await engine.generate(engine.tokenizer?.encode(prompt, { addSpecialTokens: false }) ?? [], {
+      maxNewTokens: 12,
+    });
+    assert.equal(chat.choices[0]?.message.content, rendered.text);
+  });
+
+  test("gives the same text for a seed alone, in a stream and among others", async () => {
+    const request = { model: "demo", prompt, max_tokens: 24, seed: 7, temperature: 1 };
+    const alone = (await client.completions.create(request)).choices[0]?.text;
+    const others = Array.from({ length: 15 }, (_, i) => client.completions.create({ ...request, seed: 100 + i }));
+    let streamed = "";
+    for await (const { choices } of await client.completions.create({ ...request, stream: true })) {
+      streamed += choices[0]?.text ?? "";
+    }
+    const [again] = await Promise.all([client.completions.create(request), ...others]);
+    assert.equal(streamed, alone);
+    assert.equal(again?.choices[0]?.text, alone);
+  });
+
+  test("tells how long a prompt is that does not fit", async () => {
+    await assert.rejects(client.completions.create({ model: "demo", prompt: "word ".repeat(2000) }), {
+      status: 400,
+      code: "context_length_exceeded",
+      message: /maximum context length is 512 tokens\. However, you requested \d{4} tokens/,
+    });
+  });
+
+  test("turns text into ids and back", async () => {
+    const post = async (path: string, body: object) =>
+      (await client.post(path, { body })) as { tokens: number[]; prompt: string };
+    const { tokens } = await post("/tokenize", { prompt, add_special_tokens: false });
+    assert.deepEqual(tokens, engine.tokenizer?.encode(prompt, { addSpecialTokens: false }));
+    assert.equal((await post("/detokenize", { tokens })).prompt, prompt);
+  });
+
+  test("is free again when a client has gone", async () => {
+    const stream = await client.completions.create({
+      ...{ model: "demo", prompt, max_tokens: 400, stream: true },
+      ...({ ignore_eos: true } as object),
+    } as OpenAI.CompletionCreateParamsStreaming);
+    for await (const _ of stream) break;
+    while (pool.pending > 0) await sleep(5);
+  });
+});
