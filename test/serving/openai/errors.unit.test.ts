@@ -47,7 +47,9 @@ describe("a request at fault", () => {
         payload: "a=1",
         headers: { "content-type": type },
       } as const;
-      assert.deepEqual(kind(await ask(request)), [415, invalid, "unsupported_media_type", null]);
+      const answer = await ask(request);
+      assert.deepEqual(kind(answer), [415, invalid, "unsupported_media_type", null]);
+      assert.match(answer.error.message, /application\/json/);
     }
   });
 

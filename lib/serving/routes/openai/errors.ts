@@ -186,5 +186,7 @@ function fromFastify(error: unknown): ApiError | undefined {
   const headers: Record<string, string> = status === 401 ? { "www-authenticate": "Bearer" } : {};
   if (status === 503 || status === 429) headers["retry-after"] = "1";
   const own = typeof given === "object" && given !== null ? (given as Record<string, string>) : {};
-  return new ApiError(status, type, name, truncate(error.message, 500), { headers: { ...headers, ...own } });
+  const message =
+    status === 415 ? "Expected a body with Content-Type: application/json." : truncate(error.message, 500);
+  return new ApiError(status, type, name, message, { headers: { ...headers, ...own } });
 }
