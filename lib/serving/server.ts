@@ -17,6 +17,7 @@ import { ServerMetrics } from "./metrics/server_metrics.js";
 import { observePool } from "./pool_metrics.js";
 import { ReadinessProbe } from "./readiness.js";
 import { ModelRegistry, type RegistryOptions } from "./registry.js";
+import { anthropicRoutes } from "./routes/anthropic/plugin.js";
 import { healthPaths, healthRoutes } from "./routes/health.js";
 import { kserveRoutes } from "./routes/kserve/plugin.js";
 import { metricsRoutes } from "./routes/metrics.js";
@@ -272,7 +273,12 @@ class Serving {
     };
     await app.register(healthRoutes, this.#healthOptions());
     await app.register(openAiRoutes, options);
-    await app.register(kserveRoutes, { ...options, isReady: () => this.#probe.look().ready });
+    await app.register(anthropicRoutes, options);
+    await app.register(kserveRoutes, {
+      ...options,
+      isReady: () => this.#probe.look().ready,
+      versionsOf: ({ name }) => registry.versions(name).map(({ pool }) => pool.version),
+    });
     await app.register(inferenceRoutes, {
       ...{ models: registry, logger, isHealthy },
       queueFullStatus: values.queueFullStatus,

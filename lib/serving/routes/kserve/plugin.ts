@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { readPackageInfo } from "../../../base/package_info.js";
+import type { ServedModel } from "../../served_model.js";
 import { addFamily, makeContext, type OpenAiOptions } from "../openai/plugin.js";
 import { listModels, type NamedModel, type OpenAiContext } from "../openai/session.js";
 import { answerGenerate } from "./generate.js";
@@ -10,6 +11,8 @@ import { describeModel } from "./metadata.js";
 export interface KServeOptions extends OpenAiOptions {
   /** Whether the server can answer. Default: whether all models can. */
   isReady?: () => boolean;
+  /** The versions of a model. Default: the one that answers. */
+  versionsOf?: (model: ServedModel) => readonly string[];
 }
 
 interface ModelParams {
@@ -26,9 +29,14 @@ type Handler = (
   reply: FastifyReply,
 ) => Promise<object | undefined> | object;
 
-/** Routes of a model, by what stands behind its name and version. */
-const modelRoutes: readonly { method: "GET" | "POST"; url: string; handle: Handler }[] = [
-  { method: "GET", url: "", handle: (_, { name, model }) => ({ ...describeModel(model, [model.version]), name }) },
+interface ModelRoute {
+  method: "GET" | "POST";
+  /** What stands behind the name and version. */
+  url: string;
+  handle: Handler;
+}
+
+const modelRoutes: readonly ModelRoute[] = [
   {
     method: "GET",
     url: "/ready",
@@ -61,6 +69,12 @@ const modelRoutes: readonly { method: "GET" | "POST"; url: string; handle: Handl
 /** Version 2 of KServe's protocol, the Open Inference Protocol, over REST, as a Fastify plugin. Its errors have the protocol's form. */
 export async function kserveRoutes(app: FastifyInstance, options: KServeOptions): Promise<void> {
   const context = makeContext(options);
+  const { versionsOf = ({ version }: ServedModel) => [version] } = options;
+  const metadata: ModelRoute = {
+    method: "GET",
+    url: "",
+    handle: (_, { name, model }) => ({ ...describeModel(model, versionsOf(model)), name }),
+  };
   const isReady = options.isReady ?? (() => options.models.list().every(({ state }) => state === "ready"));
   const serverRoutes = [
     {
@@ -87,7 +101,7 @@ export async function kserveRoutes(app: FastifyInstance, options: KServeOptions)
         urls: [url],
         handle: (_: OpenAiContext, __: FastifyRequest, reply: FastifyReply) => answer(reply),
       })),
-      ...modelRoutes.map(({ method, url, handle }) => ({
+      ...[metadata, ...modelRoutes].map(({ method, url, handle }) => ({
         method,
         urls: ["/v2/models/:name", "/v2/models/:owner/:name"].flatMap((model) => [
           `${model}${url}`,
