@@ -146,6 +146,12 @@ describe("a request that cannot be answered", () => {
       [{ ...hello, temperature: 2 }, 400, "invalid_request_error", /temperature/],
       [user([{ type: "image", source: {} }]), 400, "invalid_request_error", /image/],
       [user([{ type: "text" }]), 400, "invalid_request_error", /messages\[0\]\.content\[0\]\.text/],
+      [
+        user([{ type: "text", text: 5 }]),
+        400,
+        "invalid_request_error",
+        /messages\[0\]\.content\[0\]\.text: .*string, found 5/,
+      ],
       [user([{ type: "tool_result" }]), 400, "invalid_request_error", /tool_use_id/],
       [
         user([{ type: "tool_result", tool_use_id: "a", content: [{ type: "image" }] }]),

@@ -128,6 +128,8 @@ describe("infer", () => {
       assert.match(body.error, pattern);
       assert.equal(model.taken, 0);
     }
+    const long = await infer({}, of([ids(new Array(300_000).fill(1), [1, 1])]));
+    assert.match(long.body.error, /1 elements, .* found 300000/);
     const many = await infer({}, of([texts(["a", "b", "c"])]), { maxInputs: 2 });
     assert.match(many.body.error, /at most 2 rows, found 3/);
   });

@@ -171,6 +171,13 @@ describe("a response", () => {
         "input[0].call_id",
       ],
       [{ input: [{ role: "user" }] }, "missing_required_parameter", "input[0].content"],
+      [
+        { input: [{ role: "user", content: [{ type: "input_text", text: 5 }] }] },
+        "invalid_type",
+        "input[0].content[0].text",
+      ],
+      [{ input: [{ role: "user", content: "a" }, { role: 5 }] }, "invalid_type", "input[1].role"],
+      [{ input: 5 }, "invalid_type", "input"],
       [{ input: "a", temperature: 3 }, "invalid_value", "temperature"],
       [{ input: "a", max_output_tokens: 0 }, "invalid_value", "max_output_tokens"],
       [{ input: "a", model: "other" }, "model_not_found", "model"],
@@ -181,6 +188,15 @@ describe("a response", () => {
       assert.equal(status, code === "model_not_found" ? 404 : 400, JSON.stringify(payload));
       assert.deepEqual([body.error.code, body.error.param], [code, param], JSON.stringify(payload));
       assert.equal(model.taken, 0);
+    }
+  });
+
+  test("is refused where it has more than conversations have", async () => {
+    let deep: unknown = "a";
+    for (let i = 0; i < 200; i++) deep = { deep };
+    for (const input of [new Array(300_000).fill(1), [{ role: "user", content: "a", deep }]]) {
+      const { status, body } = await post({}, { input });
+      assert.deepEqual([status, body.error.code], [400, "invalid_value"]);
     }
   });
 

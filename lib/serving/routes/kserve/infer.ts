@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { FastifyReply } from "fastify";
+import { isObject } from "../../../base/objects.js";
 import { readBody, unsupportedTask } from "../openai/body.js";
 import { invalidRequest } from "../openai/errors.js";
 import { generateAll, type SequenceReader } from "../openai/generation.js";
@@ -24,7 +25,7 @@ export async function answerInfer(
   reply: FastifyReply,
 ): Promise<object> {
   const { settings } = context;
-  const body = readBody(inferSchema, given);
+  const body = readBody(inferSchema, given, dataOf(given));
   const parameters = body.parameters ?? {};
   checkSampling(parameters, newTokensOf(parameters), settings);
   const rows = readInputs(body, settings.maxInputs);
@@ -38,6 +39,12 @@ export async function answerInfer(
       outputs: selectOutputs(body, outputs),
     };
   });
+}
+
+/** The data of tensors, which may have a million elements. */
+function dataOf(body: unknown): unknown[] {
+  if (!isObject(body) || !Array.isArray(body.inputs)) return [];
+  return body.inputs.map((input: unknown) => (isObject(input) ? input.data : undefined));
 }
 
 async function infer(

@@ -11,7 +11,7 @@ const longestMessage = 200;
 const deepest = 100;
 /** More than conversations have. Each wrong value makes an object in the list of problems, so millions would fill the memory. */
 const mostValues = 200_000;
-/** Fields with as many values as fit into a body, which own loops check. */
+/** Fields of OpenAI's routes with as many values as fit into a body, which own loops check. */
 const longFields = ["prompt", "input", "tokens"];
 
 /** `messages[2].content`, for a path of keys and places. */
@@ -25,12 +25,17 @@ export function toPath(keys: readonly PropertyKey[]): string {
 /**
  * Checks a body. The schema has what is interpreted; other fields are let through.
  *
+ * @param longValues Parts of the body that may have any number of values, since an own loop checks them.
  * @throws ApiError that names the fields at fault.
  */
-export function readBody<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
+export function readBody<Schema extends z.ZodType>(
+  schema: Schema,
+  body: unknown,
+  longValues: readonly unknown[] = isObject(body) ? longFields.map((name) => body[name]) : [],
+): z.output<Schema> {
   if (!isObject(body))
     throw invalidRequest("invalid_json", `Expected a JSON object as the body, found ${showValue(body)}.`);
-  checkSize(body);
+  checkSize(body, new Set(longValues));
   const result = schema.safeParse(body);
   if (result.success) return result.data;
   const { issues } = result.error;
@@ -48,6 +53,11 @@ interface Problem {
 }
 
 function toProblem(issue: z.core.$ZodIssue, body: unknown): Problem {
+  // The form that fits best is the one whose first problem is deepest inside.
+  const inner = issue.code === "invalid_union" ? issue.errors.flatMap((errors) => errors.slice(0, 1)) : [];
+  const [deepestInside] = inner.sort((one, other) => other.path.length - one.path.length);
+  if (deepestInside !== undefined && deepestInside.path.length > 0)
+    return toProblem({ ...deepestInside, path: [...issue.path, ...deepestInside.path] }, body);
   const path = toPath(issue.path);
   const found = issue.path.reduce<unknown>(
     (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
@@ -62,10 +72,8 @@ function toProblem(issue: z.core.$ZodIssue, body: unknown): Problem {
 }
 
 /** Without recursion, which a deep body would overflow. */
-function checkSize(body: Readonly<Record<string, unknown>>): void {
-  let level = Object.keys(body)
-    .filter((name) => !longFields.includes(name))
-    .map((name) => body[name]);
+function checkSize(body: object, longValues: ReadonlySet<unknown>): void {
+  let level: unknown[] = Object.values(body);
   let count = 0;
   for (let depth = 0; level.length > 0; depth++) {
     count += level.length;
@@ -73,7 +81,7 @@ function checkSize(body: Readonly<Record<string, unknown>>): void {
     if (count > mostValues) throw invalidRequest("invalid_value", `The body has more than ${mostValues} values.`);
     const next: unknown[] = [];
     for (const value of level) {
-      if (typeof value !== "object" || value === null) continue;
+      if (typeof value !== "object" || value === null || longValues.has(value)) continue;
       for (const inner of Array.isArray(value) ? value : Object.values(value)) next.push(inner);
     }
     level = next;

@@ -18,7 +18,7 @@ export interface ResponsesRequest {
 
 /** Checks all that needs no model. */
 export function readRequest(context: OpenAiContext, given: unknown): ResponsesRequest {
-  const body = readBody(responsesSchema, given);
+  const body = readBody(responsesSchema, given, []);
   refuseUnsupported(body);
   context.ignored.note("responses", body, responsesSchema.shape);
   const wantsLogprobs = body.include?.includes("message.output_text.logprobs") === true || (body.top_logprobs ?? 0) > 0;
