@@ -5,8 +5,10 @@
 //   --concurrency N     how many files that need the addon run at a time
 //   --timeout SECONDS   for a file: a test that hangs becomes a failure with a name
 // Node 20 knows no globs in --test, and what a folder means to it changed with Node 22: so the files are listed here.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, constants, setPriority } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { Readable } from "node:stream";
@@ -97,6 +99,22 @@ async function* runFiles(files, concurrency) {
   }
 }
 
+/** Files that run C++ under sanitizers, whose builds take many minutes. */
+const isSanitized = (file) => /\bnative\b.(native|cuda_address|cuda_thread)\.test\.js$/.test(file);
+
+/**
+ * Builds what those need while tests run one file at a time, which mostly leave a processor idle. With the lowest priority,
+ * so that these see nothing of it. Resolves when it is done, well or not.
+ */
+async function buildAhead() {
+  const child = spawn(process.execPath, [path.join(folder, "native/build_ahead.js")], { stdio: "ignore" });
+  const kill = () => child.kill();
+  process.once("exit", kill);
+  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
+  await Promise.race([once(child, "close"), once(child, "error")]);
+  process.off("exit", kill);
+}
+
 async function* runAll() {
   // Two at a time, and with an addon that cannot be loaded: whoever needs one after all is told so in every run.
   const { SHARDSPEED_BINDING: binding } = process.env;
@@ -104,10 +122,13 @@ async function* runAll() {
   yield* runFiles(files.filter(isUnit), availableParallelism());
   if (binding === undefined) delete process.env.SHARDSPEED_BINDING;
   else process.env.SHARDSPEED_BINDING = binding;
-  yield* runFiles(
-    files.filter((file) => !isUnit(file)),
-    Number(values.concurrency),
-  );
+  const concurrency = Number(values.concurrency);
+  const withAddon = files.filter((file) => !isUnit(file));
+  const [last, first] = [true, false].map((wanted) => withAddon.filter((file) => isSanitized(file) === wanted));
+  const building = first.length > 0 && last.length > 0 ? buildAhead() : undefined;
+  yield* runFiles(first, concurrency);
+  await building;
+  yield* runFiles(last, concurrency);
   for (const [name, count] of totals) {
     const message = `${name} ${Math.round(count)}`;
     yield { type: "test:diagnostic", data: { nesting: 0, message, level: "info" } };
