@@ -76,6 +76,7 @@ describe("a message", () => {
       {
         role: "user",
         content: [
+          { type: "text", text: "Here." },
           {
             type: "tool_result",
             tool_use_id: "toolu_1",
@@ -99,6 +100,7 @@ describe("a message", () => {
       { role: "system", content: "Be kind.\nBe short." },
       { role: "user", content: "Weather?" },
       { role: "assistant", content: "See.", tool_calls: [{ id: "toolu_1", type: "function", function: called }] },
+      { role: "user", content: "Here." },
       { role: "tool", content: "Rain\nCold", name: "get_weather", tool_call_id: "toolu_1" },
       { role: "user", content: "And now?" },
     ]);

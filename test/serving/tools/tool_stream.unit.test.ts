@@ -101,6 +101,8 @@ describe("text that is no call", () => {
       '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
       '<tool_call>{"name": "f", "arguments": "[1]"}</tool_call>',
       '<tool_call>{"name": "f", "name": "g"}</tool_call>',
+      '<tool_call>{"name": "f", "arguments": {"a": 01}}</tool_call>',
+      '<tool_call>{"name": "f", "arguments": {"a": [1}}}</tool_call>',
       '{"name": "f", "arguments": {}}',
     ],
     llama3_json: [
@@ -147,12 +149,14 @@ describe("text that is no call", () => {
   });
 
   test("follows a call that was announced already, and says so", () => {
-    const written = '<tool_call>{"name": "f", "arguments": {"a": tru5}}</tool_call>';
+    const written = '<tool_call>{"name": "f", "arguments": {"a": tru5}}</tool_call><tool_call>{"name": "g"}';
     assert.deepEqual(merge(readPieces("hermes", [...written])), [
       { kind: "call", index: 0, id: "1", name: "f" },
       { kind: "arguments", index: 0, text: '{"a": tru' },
       { kind: "text", text: '<tool_call>{"name": "f", "arguments": {"a": tru', abandons: 0 },
       { kind: "text", text: "5}}</tool_call>" },
+      { kind: "call", index: 1, id: "2", name: "g" },
+      { kind: "arguments", index: 1, text: "{}" },
     ]);
   });
 
