@@ -48,6 +48,8 @@ export const samplingFields = {
     .multipleOf(1)
     .min(-(2 ** 63))
     .max(2 ** 64)
+    // A multiple of 1 is for zod also 5e-324.
+    .refine(Number.isInteger, "expected an integer")
     .nullish(),
   n: integer(1, 128),
   stop: texts(),
