@@ -6,6 +6,7 @@ import { ModelPool, type PoolObserver } from "./model_pool.js";
 import type { ModelDirectory } from "./served_model.js";
 import { ServingError } from "./serving_error.js";
 import type { WorkerPlan } from "./worker/protocol.js";
+import type { GroupStart } from "./worker/worker.js";
 
 /** What a server sets for all its models. */
 export interface RegistryOptions {
@@ -18,6 +19,8 @@ export interface RegistryOptions {
   /** 0: any time. */
   requestTimeoutMs: number;
   handlerMap: Readonly<Record<string, string>>;
+  /** The ranks of the one model, where a launcher has started them on several hosts. */
+  group?: GroupStart | undefined;
   /** What workers find in their environment. Default: this process's. */
   environment?: NodeJS.ProcessEnv;
   engineOptions: WorkerPlan["engineOptions"];
@@ -261,6 +264,7 @@ export class ModelRegistry implements ModelDirectory {
           engineOptions,
         },
         processes,
+        group: this.#options.group,
         startupTimeoutMs: settings.startupTimeout * 1000,
         environment: { ...(this.#options.environment ?? process.env), ...environmentOf(settings, index, processes) },
         logger: own,

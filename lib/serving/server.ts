@@ -12,6 +12,7 @@ import { corsHook } from "./http/cors.js";
 import { hostCheckHook } from "./http/host_check.js";
 import { refuseInItsForm } from "./http/refuse.js";
 import { requestEndHook } from "./http/request_end.js";
+import { readGroup } from "./launched_ranks.js";
 import { accessLog, createLog } from "./log.js";
 import { ServerMetrics } from "./metrics/server_metrics.js";
 import { observePool } from "./pool_metrics.js";
@@ -30,7 +31,7 @@ import { type Address, isLoopback, showAddress } from "./settings/address.js";
 import { hasKeys } from "./settings/plan.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
 import type { ServerSettings } from "./settings/table.js";
-import { listStartModels, startWorkers } from "./start_models.js";
+import { engineOptionsOf, listStartModels, startWorkers } from "./start_models.js";
 
 /** A server that listens. */
 export interface RunningServer {
@@ -304,12 +305,8 @@ class Serving {
   }
 }
 
-function registryOptions(
-  { values, origins }: ResolvedSettings,
-  logger: Logger,
-  metrics: ServerMetrics,
-): RegistryOptions {
-  const { tpSize, dtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device } = values;
+function registryOptions(resolved: ResolvedSettings, logger: Logger, metrics: ServerMetrics): RegistryOptions {
+  const { values } = resolved;
   return {
     server: {
       responseTimeout: values.defaultResponseTimeoutS,
@@ -323,15 +320,8 @@ function registryOptions(
     requestTimeoutMs: values.requestTimeoutS * 1000,
     handlerMap: values.handlerMap,
     environment: environmentOf(values),
-    engineOptions: {
-      ...(origins.device.source === "default" ? {} : { device }),
-      ...(tpSize === undefined ? {} : { tpSize }),
-      ...(dtype === undefined ? {} : { dtype }),
-      ...(threads === undefined ? {} : { threads }),
-      ...(maxNumBatchedTokens === undefined ? {} : { maxBatchTokens: maxNumBatchedTokens }),
-      ...(kvCacheBytes === undefined ? {} : { kvCacheBytes }),
-      ...(maxModelLen === undefined ? {} : { config: { max_out_tokens: maxModelLen } }),
-    },
+    engineOptions: engineOptionsOf(resolved),
+    group: readGroup(),
     logger,
     observe: (model) => {
       metrics.modelRegistered(model.name);

@@ -4,7 +4,9 @@ import { ShardspeedError } from "../base/errors.js";
 import type { ModelRegistry, Registration } from "./registry.js";
 import { findLocation } from "./routes/torchserve/management.js";
 import type { ModelToLoad } from "./settings/model_kinds.js";
+import type { ResolvedSettings } from "./settings/resolved.js";
 import type { ServerSettings } from "./settings/table.js";
+import type { WorkerPlan } from "./worker/protocol.js";
 
 /**
  * The models that a server begins with: the folder of its command, those that are named, or all of the store.
@@ -88,4 +90,18 @@ async function checkIsThere(location: string, given: string): Promise<void> {
 export async function startWorkers(registry: ModelRegistry, registration: Registration): Promise<void> {
   const registered = await registry.register(registration);
   await registered.pool.replicas.scaleTo(registered.minWorkers);
+}
+
+/** What engines are opened with, before what the models' files say. */
+export function engineOptionsOf({ values, origins }: ResolvedSettings): WorkerPlan["engineOptions"] {
+  const { tpSize, dtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device } = values;
+  return {
+    ...(origins.device.source === "default" ? {} : { device }),
+    ...(tpSize === undefined ? {} : { tpSize }),
+    ...(dtype === undefined ? {} : { dtype }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(maxNumBatchedTokens === undefined ? {} : { maxBatchTokens: maxNumBatchedTokens }),
+    ...(kvCacheBytes === undefined ? {} : { kvCacheBytes }),
+    ...(maxModelLen === undefined ? {} : { config: { max_out_tokens: maxModelLen } }),
+  };
 }

@@ -68,7 +68,10 @@ describe("a body with a wrong value", () => {
       await app.register(anthropicRoutes, options);
       assert.equal((await app.inject({ method: "POST", url, payload: body })).statusCode, 200);
       const headers = { "content-type": "application/json" };
-      const wrong = fc.oneof(fc.constantFrom(null, "", 0, -1, 1.5, 5e-324, [], {}, true, "\ud800", [[]]), fc.jsonValue());
+      const wrong = fc.oneof(
+        fc.constantFrom(null, "", 0, -1, 1.5, 5e-324, [], {}, true, "\ud800", [[]]),
+        fc.jsonValue(),
+      );
       await fc.assert(
         fc.asyncProperty(fc.constantFrom(...placesOf(body)), wrong, async (path, value) => {
           const payload = JSON.stringify(replace(body, path, value));

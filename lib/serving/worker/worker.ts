@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { ShardspeedError } from "../../base/errors.js";
 import type { Logger } from "../../base/logger.js";
-import { RankSet } from "../../launch/rank_set.js";
+import { RankSet, type RankSetOptions } from "../../launch/rank_set.js";
 import type { LoadProgress } from "../../loading/options.js";
 import { Channel } from "./channel.js";
 import {
@@ -26,12 +26,17 @@ export interface WorkerStart {
   plan: WorkerPlan;
   /** Processes, one for each rank; 1: the ranks are threads of the one process. */
   processes: number;
+  /** Where other hosts have the other ranks: this worker is rank 0 of them. */
+  group?: GroupStart | undefined;
   /** Milliseconds until the model must be loaded. */
   startupTimeoutMs: number;
   /** What its processes find in their environment. */
   environment: NodeJS.ProcessEnv;
   logger: Logger;
 }
+
+/** A group of ranks that a launcher has started, one process a rank. */
+export type GroupStart = Required<Pick<RankSetOptions, "worldSize" | "masterAddr" | "masterPort" | "secret">>;
 
 /** Takes what a worker says about one piece of work. */
 export interface WorkListener {
@@ -102,6 +107,7 @@ export class Worker {
     this.#ranks = new RankSet({
       program: fileURLToPath(new URL("main.js", import.meta.url)),
       count: start.processes,
+      ...start.group,
       environment: {
         ...start.environment,
         [socketVariable]: socketPath,
