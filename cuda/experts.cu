@@ -111,7 +111,6 @@ __device__ __forceinline__ void finishPiece(const GroupedProduct& product, const
   for (int quad = threadIdx.x; quad < quads * Shape::kTokens; quad += Shape::kThreads) {
     const int token = quad / quads, row = rowOfQuad(quad % quads, gated);
     if (token >= piece.count) break;
-    if (firstRow + row >= product.weightRows) continue;
     const float* from = meet + token * Shape::kSumStride + row;
     const float4 read = *reinterpret_cast<const float4*>(from);
     float values[kQuad] = {read.x, read.y, read.z, read.w}, ups[kQuad] = {};

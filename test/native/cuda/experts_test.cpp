@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
 
 #include "base/thread_pool.h"
 #include "cuda/cuda_backend.h"
+#include "cuda/experts.h"
 #include "device.h"
 #include "expert_cases.h"
 #include "reference.h"
@@ -83,6 +85,42 @@ TEST(cuda_experts, under_all_schedules) {
     if (expected.empty()) expected = found;
     CHECK_BITS(found.data(), expected.data(), static_cast<int64_t>(expected.size()));
   });
+}
+
+// Rows that only fill a step up to the size of its graph have no experts, and experts nothing to do for them.
+TEST(cuda_experts, rows_that_only_fill_a_step_have_no_experts) {
+  constexpr int64_t kRows = 13, kPerToken = 3, kExperts = 7, kStride = kExperts + 1;
+  constexpr int64_t kSlots = kRows * kPerToken;
+  const ExpertsFeedForward spec = smallExperts(kExperts, kPerToken, 16);
+  std::vector<int32_t> positions(kRows, 4);
+  positions[2] = positions[11] = positions[12] = -1;
+  Random random(3);
+  const int64_t most = cuda::mostPieces(kSlots, kExperts, cuda::pieceSlots(kSlots, kExperts));
+  const DeviceArray<float> logits(random.normals(kRows * kStride)), weights(kSlots), weightOf(kSlots);
+  const DeviceArray<int32_t> at(positions), chosen(kSlots), slotOf(kSlots), rowOf(kSlots);
+  const DeviceArray<cuda::ExpertPiece> pieces(static_cast<size_t>(most));
+  const cuda::ExpertPlan plan{logits.data(), kStride,      chosen.data(),   weights.data(),
+                              slotOf.data(), rowOf.data(), weightOf.data(), pieces.data()};
+  cuda::chooseExperts(spec, nullptr, at.data(), kRows, plan, nullptr);
+  cuda::planExperts(spec, kRows, plan, nullptr);
+  const std::vector<int32_t> experts = chosen.read(), rows = rowOf.read(), slots = slotOf.read();
+  int64_t next = 0;
+  for (const cuda::ExpertPiece& piece : pieces.read()) {
+    if (piece.count == 0) continue;
+    CHECK_EQ(piece.firstSlot, next);
+    for (int64_t slot = next; slot < next + piece.count; ++slot) {
+      const int64_t row = rows[static_cast<size_t>(slot)];
+      REQUIRE(row >= 0 && row < kRows);
+      CHECK(positions[static_cast<size_t>(row)] >= 0);
+      const auto own = experts.begin() + row * kPerToken;
+      CHECK(std::find(own, own + kPerToken, piece.expert) != own + kPerToken);
+      CHECK_EQ(std::count(slots.begin() + row * kPerToken, slots.begin() + (row + 1) * kPerToken, slot), 1);
+    }
+    next += piece.count;
+  }
+  CHECK_EQ(next, 10 * kPerToken);
+  for (int64_t row = 0; row < kRows; ++row)
+    CHECK_EQ(experts[static_cast<size_t>(row * kPerToken)] < 0, positions[static_cast<size_t>(row)] < 0);
 }
 
 // Logits that are equal, or no numbers, still choose as many experts as a token has.
