@@ -76,8 +76,8 @@ inline std::vector<ExpertCase> expertCases() {
   grouped.router = {RouterScoring::kSoftmax, false, 3, false, RouterGroups{2, 1, 1}, 0, false};
   add("groups by their best", grouped).rows = 30;
   ExpertsFeedForward manyGroups = smallExperts(70, 5, 8);
-  manyGroups.router = {RouterScoring::kSigmoid, true, 1, true, RouterGroups{35, 9, 2}, 0, false};
-  add("more groups than lanes", manyGroups);
+  manyGroups.router = {RouterScoring::kSigmoid, true, 1, true, RouterGroups{35, 3, 2}, 0, false};
+  add("more groups than lanes", manyGroups).rows = 20;
   ExpertsFeedForward clamped = smallExperts(4, 2, 24);
   clamped.clamped = ClampedGate{0.7f, 1.702f};
   clamped.router.scoring = RouterScoring::kTopkSoftmax;
