@@ -83,6 +83,7 @@ TEST(cuda_backend, every_variant) {
 
 TEST(cuda_backend, latent_attention) {
   checkModel("latent attention", latentSpec());
+  if (kReduced) return;
   checkModel("latent attention", latentSpec(), DType::kBF16);
   ModelSpec spec = latentSpec();
   for (LayerSpec& kind : spec.kinds) {
@@ -97,6 +98,7 @@ TEST(cuda_backend, latent_attention) {
 
 TEST(cuda_backend, mixtures_of_experts) {
   checkModel("experts and a shared one", expertsSpec());
+  if (kReduced) return;
   checkModel("experts and a shared one", expertsSpec(), DType::kBF16);
   checkModel("without biases", expertsSpec(), DType::kF16, false);
   ModelSpec spec = expertsSpec();
@@ -144,6 +146,7 @@ TEST(cuda_backend, one_rotary_table_depends_on_the_length) {
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
 TEST(cuda_backend, bits_do_not_depend_on_company) {
   for (const ModelSpec& spec : {llamaSpec(), optSpec(), latentSpec(), expertsSpec()}) {
+    if (kReduced && spec.family == "latent") continue;
     const Note note(spec.family);
     TinyModel model(spec, DType::kF16, 86);
     const std::vector<int32_t> tokens = someTokens(spec, 30, 87);
