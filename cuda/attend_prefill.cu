@@ -3,7 +3,7 @@
 #include "cuda/launch.cuh"
 #include "cuda/ptx.cuh"
 
-// Causal attention of prompts over the paged cache: FlashAttention-2 (Dao, 2023) on tensor cores. No score ever reaches
+// Attention of prompts over the paged cache: FlashAttention-2 (Dao, 2023) on tensor cores. No score ever reaches
 // memory; a tile of 64 query rows reads every key and value that it sees once.
 //
 // Grid (heads, tiles), 4 warps of 16 rows. Heads come first, so that the query heads of one KV head run at the same
@@ -60,13 +60,15 @@ struct Tile {
   int position;  // of the first row
   int first;     // position that any of them sees
   int last;
+  int length;  // of the sequence
   const int32_t* pages;
 
   template <typename T>
   __device__ __forceinline__ Tile(const AttentionArgs<T>& args, const RowTile& tile)
       : firstRow(tile.firstRow), rows(tile.rowCount), position(args.step.positions[tile.firstRow]) {
+    length = args.step.lengths[firstRow];
     first = args.firstVisible(position);
-    last = position + rows - 1;
+    last = args.lastVisible(position + rows - 1, length);
     pages = args.step.pages + args.step.pageOffsets[firstRow];
   }
 };
@@ -184,19 +186,20 @@ struct WarpRows {
 
   // Makes scores ready and hides those of keys that a row does not see. position: of the warp's first row
   __device__ __forceinline__ static void finishScores(const AttentionArgs<T>& args, int firstKey, int position,
-                                                      float slope, float (&scores)[kScoreTiles][4]) {
+                                                      int length, float slope, float (&scores)[kScoreTiles][4]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int own = position + lane / 4 + 8 * r;
       const int firstVisible = args.firstVisible(own);
+      const int lastVisible = args.lastVisible(own, length);
 #pragma unroll
       for (int tile = 0; tile < kScoreTiles; ++tile)
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int key = firstKey + tile * 8 + lane % 4 * 2 + i;
           float& score = scores[tile][2 * r + i];
-          score = key >= firstVisible && key <= own ? args.rule.score(score, slope, key - own) : -INFINITY;
+          score = key >= firstVisible && key <= lastVisible ? args.rule.score(score, slope, key - own) : -INFINITY;
         }
     }
   }
@@ -326,11 +329,14 @@ __global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args,
     const int firstKey = block * S::kKeys;
     const int lastKey = firstKey + S::kKeys - 1;
     const int lastPosition = position + kWarpRows - 1;
-    if (warpRow >= tile.rows || firstKey > lastPosition || lastKey < args.firstVisible(position)) continue;
+    if (warpRow >= tile.rows || firstKey > args.lastVisible(lastPosition, tile.length) ||
+        lastKey < args.firstVisible(position))
+      continue;
     float scores[WarpRows<T, kDim>::kScoreTiles][4];
     rows.score(shared.queries(), stage[0], scores);
-    if (!args.rule.plain || lastKey > position || firstKey < args.firstVisible(lastPosition))
-      rows.finishScores(args, firstKey, position, slope, scores);
+    if (!args.rule.plain || lastKey > args.lastVisible(position, tile.length) ||
+        firstKey < args.firstVisible(lastPosition))
+      rows.finishScores(args, firstKey, position, tile.length, slope, scores);
     rows.weigh(args.rule.weight, scores);
     rows.accumulate(stage[1], scores);
   }

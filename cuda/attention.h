@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "backend.h"
 #include "base/dtype.h"
@@ -17,6 +18,7 @@ namespace shardspeed::cuda {
 
 constexpr int kPrefillTileRows = 64;
 constexpr int64_t kMostHeadDim = 256;
+constexpr int32_t kAllAhead = std::numeric_limits<int32_t>::max();
 
 constexpr int64_t attentionPadding(int64_t headDim) {
   return (headDim + 15) / 16 * 16;
@@ -28,8 +30,10 @@ struct AttentionParams {
   float scale = 1;            // multiplies q k^T
   float softCap = 0;          // scores = softCap tanh(scores / softCap); 0 = off
   // A token sees itself and: the window - 1 tokens before it; or where negative, those before it of its chunk of
-  // -window tokens, a power of two; 0 = all before it.
+  // -window tokens; 0 = all before it.
   int32_t window = 0;
+  // And so many tokens behind it, in prompts. Then a sequence is in the step as a whole.
+  int32_t ahead = 0;
   const float* alibiSlopes = nullptr;  // (heads): adds slope * (key position - query position); null = off
   const float* sinks = nullptr;        // (heads): a logit more in each softmax, whose value is zero; null = none
   int32_t rotaryHalf = 0;              // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary
@@ -64,7 +68,7 @@ void appendRows(const AttentionParams& params, const StepView& step, const int32
 
 // --- cuda/attend_prefill.cu
 
-// Causal attention of tiles of rows whose q is turned and whose k and v are in the cache (appendRows has run). A row's
+// Attention of tiles of rows whose q is turned and whose k and v are in the cache (appendRows has run). A row's
 // bits do not depend on how a prompt was cut into tiles and chunks. Tiles run in the order of the list: the longest
 // should come first. None may be empty.
 void attendPrefill(const AttentionParams& params, const StepView& step, const RowTile* tiles, int64_t tileCount,

@@ -51,9 +51,10 @@ struct AttentionArgs {
   int kvHeads;
   int group;  // query heads of a KV head
   int headDim;
-  int paddedDim;      // of the cache
-  int visibleOffset;  // firstVisible() = (position - visibleOffset) & visibleMask, at least 0
-  int visibleMask;
+  int paddedDim;  // of the cache
+  int behind;     // tokens that a query sees before its own, where `chunk` is 0
+  int chunk;
+  int ahead;  // and behind its own
   int rotaryHalf;
   bool rotaryInterleaved;
   float rotaryAmplitude;
@@ -78,8 +79,11 @@ struct AttentionArgs {
   }
   // The first position that a query at `position` sees.
   __device__ __forceinline__ int firstVisible(int position) const {
-    // One expression for windows, chunks and neither: no branch, no division.
-    return max(0, (position - visibleOffset) & visibleMask);
+    return chunk > 0 ? position - position % chunk : max(0, position - behind);
+  }
+  // The last one, of a sequence of so many tokens.
+  __device__ __forceinline__ int lastVisible(int position, int length) const {
+    return min(length - 1 - position, ahead) + position;
   }
   __device__ __forceinline__ float slope(int head) const {
     return alibiSlopes != nullptr ? alibiSlopes[head] * kLog2E : 0.0f;
@@ -98,9 +102,9 @@ AttentionArgs<T> attentionArgs(const AttentionParams& params, const StepView& st
   args.group = args.heads / args.kvHeads;
   args.headDim = static_cast<int>(params.shape.headDim);
   args.paddedDim = static_cast<int>(attentionPadding(params.shape.headDim));
-  const bool chunks = params.window < 0;
-  args.visibleOffset = params.window > 0 ? params.window - 1 : chunks ? 0 : std::numeric_limits<int>::max();
-  args.visibleMask = chunks ? params.window : -1;  // -2^k has the bits of all multiples of 2^k
+  args.behind = params.window > 0 ? params.window - 1 : std::numeric_limits<int>::max();
+  args.chunk = params.window < 0 ? -params.window : 0;
+  args.ahead = params.ahead;
   args.rotaryHalf = params.rotaryHalf;
   args.rotaryInterleaved = params.rotaryLayout == RotaryLayout::kInterleaved;
   args.rotaryAmplitude = params.rotaryAmplitude;

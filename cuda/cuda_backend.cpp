@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <limits>
 
 #include "base/error.h"
-#include "cuda/attention.h"
+#include "cuda/attention_calls.h"
 #include "cuda/collectives.h"
 #include "cuda/devices.h"
 #include "cuda/error.h"
@@ -25,33 +24,8 @@ namespace shardspeed::cuda {
 
 namespace {
 
-const CudaMatrix& of(const Matrix& matrix) {
-  return static_cast<const CudaMatrix&>(matrix);
-}
-const CudaActivations& of(const Activations& activations) {
-  return static_cast<const CudaActivations&>(activations);
-}
-const float* dataOf(const Vector* vector) {
-  return vector ? static_cast<const CudaVector*>(vector)->data() : nullptr;
-}
-float* streamOf(const Activations& activations) {
-  return static_cast<float*>(of(activations).data());
-}
-
 ElementRows elementsOf(const Activations& activations) {
   return {of(activations).data(), of(activations).stride()};
-}
-
-NormParams normParams(const Norm& norm) {
-  return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
-}
-
-// AttentionParams::window
-int32_t windowOf(const AttentionMask& mask) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  if (const auto* window = std::get_if<WindowMask>(&mask)) return static_cast<int32_t>(std::min(kMost, window->size));
-  const auto* chunk = std::get_if<ChunkMask>(&mask);
-  return chunk && chunk->size < kMost ? -static_cast<int32_t>(chunk->size) : 0;
 }
 
 class CudaBackend final : public Backend {
@@ -61,6 +35,7 @@ class CudaBackend final : public Backend {
         options_(options),
         uploader_(index),
         buffers_(options.maxRows, options.kvPages),
+        attention_(options.dtype, buffers_, stream_),
         useGraphs_(graphsWanted()) {}
   ~CudaBackend() override { CudaBackend::finish(); }
 
@@ -76,7 +51,7 @@ class CudaBackend final : public Backend {
     return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
   }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override {
-    rotary_ = tables;
+    attention_.prepareRotary(tables);
     buffers_.setRotary(tables);
   }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
@@ -99,8 +74,10 @@ class CudaBackend final : public Backend {
                       of(out).stride(), of(out).kind() == RowKind::kStream, stream_.get());
   }
   void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) override {
-    cuda::addPositions(table.dtype(), buffers_.view(), step.rows, table.cols(), of(table).data(), of(table).stride(),
-                       offset, streamOf(out), of(out).stride(), stream_.get());
+    addTableRows(step.rows, table, buffers_.view().positions, offset, out);
+  }
+  void addTokenTypes(const Step& step, const Matrix& table, Activations& out) override {
+    addTableRows(step.rows, table, buffers_.view().tokenTypes, 0, out);
   }
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
   void sumRanks(int64_t rows, const Norm* next, Activations& x) override {
@@ -122,7 +99,10 @@ class CudaBackend final : public Backend {
     cuda::squareHeads(options_.dtype, rows, of(qkv).data(), of(qkv).stride(), heads * dim,
                       call.countsKeys ? kvHeads * dim : 0, streamOf(squares), of(squares).stride(), stream_.get());
   }
-  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) override;
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
+              Activations& out) override {
+    attention_.attend(step, call, qkv, cache, out);
+  }
   std::optional<std::string> unsupportedAttention(const AttentionCall& call) const override {
     return unsupportedCudaAttention(call, 1);
   }
@@ -148,6 +128,13 @@ class CudaBackend final : public Backend {
     cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
                      of(out).stride(), stream_.get());
   }
+  void averageRows(const Step&, int64_t first, int64_t count, const Norm* norm, const Activations& in,
+                   Activations& out) override {
+    products_.setGenerated(count);
+    const NormParams params = norm ? normParams(*norm) : NormParams{};
+    cuda::averageRows(buffers_.view(), buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(),
+                      norm ? &params : nullptr, streamOf(out), of(out).stride(), stream_.get());
+  }
   bool sample(Activations& logits, int64_t count, const SamplingState* const* states, SampledToken* sampled) override {
     if (!chooser_) return false;
     const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, states, sampled, stream_);
@@ -168,8 +155,11 @@ class CudaBackend final : public Backend {
     if (collectives_) options_.group->check();
   }
   void finishPart();
-  // Norms, limits and temperature of a call, where it has any. What is done here is taken out of params.
-  void prepare(const AttentionCall& call, int64_t rows, const StepView& view, AttentionParams& params);
+  // out[row] += table[indices[row] + offset]
+  void addTableRows(int64_t rows, const Matrix& table, const int32_t* indices, int64_t offset, Activations& out) {
+    cuda::addTableRows(table.dtype(), buffers_.view(), rows, table.cols(), of(table).data(), of(table).stride(),
+                       indices, offset, streamOf(out), of(out).stride(), stream_.get());
+  }
   void sumRanks(int64_t rows, const float* in, const float* bias, bool residual, const Norm* next, Activations& x);
 
   DeviceLease device_;  // ahead of all that allocates
@@ -177,6 +167,7 @@ class CudaBackend final : public Backend {
   Stream stream_;
   Uploader uploader_;
   StepBuffers buffers_;
+  AttentionCalls attention_;
   GraphCache graphs_;
   Products products_;
   int64_t narrowRows_ = 0;
@@ -184,15 +175,12 @@ class CudaBackend final : public Backend {
   bool useGraphs_;
   bool uploaded_ = false;
   bool inStep_ = false;
-  int64_t splits_ = 0;  // of the attention over generated rows in this step
-  std::vector<RotarySpec> rotary_;
   DeviceMemory scratch_;  // rows of the residual stream in the weights' dtype, where a product needs them
   struct Normalized {
     const Norm* norm = nullptr;
     const Activations* rows = nullptr;
   };
-  Normalized normalized_;         // what is in scratch_ ahead of the product that will read it
-  DeviceMemory decodeWorkspace_;  // of attendDecode, for kDecodeRows rows
+  Normalized normalized_;  // what is in scratch_ ahead of the product that will read it
   std::unique_ptr<TokenChooser> chooser_;
   std::unique_ptr<Collectives> collectives_;  // null where this is no rank of a group
 };
@@ -210,7 +198,7 @@ std::unique_ptr<Activations> CudaBackend::makeActivations(int64_t capacity, int6
 }
 
 std::unique_ptr<KvCache> CudaBackend::makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) {
-  decodeWorkspace_ = DeviceMemory(decodeWorkspaceBytes(shape, kDecodeRows), "attention");
+  attention_.prepareShape(shape);
   return std::make_unique<CudaKvCache>(layers, pages, shape, options_.dtype);
 }
 
@@ -225,15 +213,16 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   const int64_t rows = fixedForm ? StepBuffers::paddedRows(step.rows) : step.rows;
   buffers_.upload(step, rows, fixedForm ? rows : wanted, stream_);
   products_.setGenerated(fixedForm ? rows : buffers_.generatedCount());
-  splits_ = decodeSplits(buffers_.longestGenerated(), 0);
+  int64_t splits = decodeSplits(buffers_.longestGenerated(), 0);
+  if (fixedForm) splits = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(splits)));
+  attention_.setSplits(splits);
   inStep_ = true;
   bool finished;
   if (fixedForm) {
-    splits_ = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(splits_)));
     Step padded = step;
     padded.rows = rows;
     padded.wantedRows.resize(static_cast<size_t>(rows), -1);
-    finished = graphs_.run({rows, splits_}, stream_, [&] { return body(padded); });
+    finished = graphs_.run({rows, splits}, stream_, [&] { return body(padded); });
   } else {
     finished = body(step);
   }
@@ -318,65 +307,6 @@ void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activation
   if (!inStep_) finishPart();
 }
 
-void CudaBackend::prepare(const AttentionCall& call, int64_t rows, const StepView& view, AttentionParams& params) {
-  if (!call.queryNorm && call.clamp == 0 && !call.temperature) return;
-  PrepareParams prepared;
-  prepared.attention = params;
-  prepared.clamp = call.clamp;
-  prepared.temperature = call.temperature;
-  HeadNorms& norms = prepared.norms;
-  norms.on = call.queryNorm != nullptr;
-  if (norms.on) {
-    norms.ofRows = call.normSpan == QkNormSpan::kRow;
-    norms.apart = call.normsHeadsApart;
-    norms.after = call.normsAfterPositions;
-    norms.query = normParams(*call.queryNorm);
-    norms.key = normParams(*call.keyNorm);
-    norms.allHeads = static_cast<int>(call.allHeads);
-    norms.allKvHeads = static_cast<int>(call.allKvHeads);
-    if (call.squares) {
-      norms.squares = streamOf(*call.squares);
-      norms.squaresStride = of(*call.squares).stride();
-    }
-  }
-  prepareHeads(prepared, view, rows, stream_.get());
-  if (norms.after) params.rotaryHalf = 0;  // q and k are turned
-}
-
-void CudaBackend::attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache,
-                         Activations& out) {
-  AttentionParams params;
-  params.dtype = options_.dtype;
-  params.shape = call.shape;
-  params.scale = call.scale;
-  params.softCap = call.softCap;
-  params.window = windowOf(call.mask);
-  params.alibiSlopes = std::holds_alternative<AlibiPositions>(call.positions) ? dataOf(call.slopes) : nullptr;
-  StepView view = buffers_.view();
-  if (const auto* rotary = std::get_if<RotaryPositions>(&call.positions)) {
-    params.rotaryHalf = static_cast<int32_t>(rotary->dims / 2);
-    params.rotaryLayout = rotary->layout;
-    params.rotaryAmplitude = rotary_[static_cast<size_t>(rotary->table)].amplitude;
-    view = buffers_.view(*rotary);
-  }
-  params.qkv = of(qkv).data();
-  params.qkvStride = of(qkv).stride();
-  params.out = of(out).data();
-  params.outStride = of(out).stride();
-  params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
-  params.sinks = dataOf(call.sinks);
-  prepare(call, step.rows, view, params);
-  // A window has the same size in every step, so a captured step may rely on it.
-  const int64_t splits = std::min(splits_, decodeSplits(std::numeric_limits<int32_t>::max(), params.window));
-  for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
-    attendDecode(params, view, buffers_.generatedRows() + first,
-                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits, decodeWorkspace_.as(),
-                 stream_.get());
-  if (buffers_.promptCount() == 0) return;
-  appendRows(params, view, buffers_.promptRows(), buffers_.promptCount(), stream_.get());
-  attendPrefill(params, view, buffers_.tiles(), buffers_.tileCount(), stream_.get());
-}
-
 void CudaBackend::readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,
                               Activations* shared) {
   normalized_ = {};
@@ -411,21 +341,6 @@ void CudaBackend::readRows(const Activations& in, int64_t rows, float* host) {
 }
 
 }  // namespace
-
-std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {
-  if (call.shape.headDim > kMostHeadDim)
-    return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
-           std::to_string(kMostHeadDim);
-  if (seesLater(call.mask)) return "attention to later tokens";
-  if (std::holds_alternative<BucketPositions>(call.positions)) return "learned scores of distances";
-  if (std::holds_alternative<RelativePositions>(call.positions)) return "products with relative positions";
-  if (const auto* chunk = std::get_if<ChunkMask>(&call.mask);
-      chunk && !std::has_single_bit(static_cast<uint64_t>(chunk->size)))
-    return "chunks of " + std::to_string(chunk->size) + " tokens, which is not a power of two";
-  if (call.queryNorm && call.normSpan == QkNormSpan::kRow && call.normsAfterPositions)
-    return "norms over all heads of queries and keys behind positions";
-  return unsupportedRowNorms(call, ranks);
-}
 
 std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& options) {
   requireUsableDevice(index);

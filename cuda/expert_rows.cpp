@@ -27,16 +27,6 @@ size_t planBytes(int64_t capacity, const ExpertShape& shape) {
          static_cast<size_t>(5 * slots + StepBuffers::paddedRows(capacity) * logitsOf(shape)) * sizeof(float);
 }
 
-const CudaMatrix& of(const Matrix* matrix) {
-  return static_cast<const CudaMatrix&>(*matrix);
-}
-const float* dataOf(const Vector* vector) {
-  return vector ? static_cast<const CudaVector*>(vector)->data() : nullptr;
-}
-NormParams normParams(const Norm& norm) {
-  return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
-}
-
 }  // namespace
 
 size_t CudaExpertRows::bytesOf(int64_t capacity, const ExpertShape& shape) {
@@ -69,7 +59,7 @@ void readExperts(const ExpertStep& step, const ExpertInput& input, const CudaExp
                       state.wide(), input.narrow, stride, step.stream);
   RouterLogits logits;
   logits.x = state.wide();
-  logits.router = static_cast<const float*>(of(call.router).data());
+  logits.router = static_cast<const float*>(of(*call.router).data());
   logits.bias = dataOf(call.routerBias);
   logits.rows = step.rows;
   logits.cols = input.cols;
@@ -82,7 +72,7 @@ void readExperts(const ExpertStep& step, const ExpertInput& input, const CudaExp
   product.rows = step.rows;
   product.outFeatures = expertRows(call.neurons, spec.gated);
   product.inFeatures = input.cols;
-  product.weight = of(call.up).data();
+  product.weight = of(*call.up).data();
   product.bias = dataOf(call.upBias);
   product.in = input.narrow;
   product.inStride = stride;
@@ -104,7 +94,7 @@ void addExperts(const ExpertStep& step, bool residual, int64_t cols, float* out,
   product.rows = step.rows;
   product.outFeatures = expertRows(cols, false);
   product.inFeatures = call.neurons;
-  product.weight = of(call.down).data();
+  product.weight = of(*call.down).data();
   product.bias = dataOf(call.downBias);
   product.in = state.inner();
   product.inStride = state.innerStride();

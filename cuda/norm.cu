@@ -6,9 +6,9 @@
 #include "cuda/projection.h"
 #include "cuda/ptx.cuh"
 
-// Norms of whole rows: one block a row, x (rows, cols) fp32. Memory sees a row once: the passes for the mean and for
-// the variance leave it in the L1 cache, from which the last pass reads it again. Few rows need no launch of their own
-// before a product: cuda/projection_few.cu normalises them itself.
+// Norms of whole rows, and means of these: one block a row, x (rows, cols) fp32. Memory sees a row once: the passes for
+// the mean and for the variance leave it in the L1 cache, from which the last pass reads it again. Few rows need no
+// launch of their own before a product: cuda/projection_few.cu normalises them itself.
 
 namespace shardspeed::cuda {
 
@@ -55,6 +55,31 @@ __global__ void __launch_bounds__(kNormThreads)
                });
 }
 
+// One block a mean, whose threads each add up their own columns, row after row of the sequence.
+__global__ void __launch_bounds__(kNormThreads)
+    averageRowsKernel(StepView step, const int32_t* indices, const float* in, int64_t inStride, int cols,
+                      int paddedCols, RowNorm norm, float* out, int64_t outStride) {
+  NormShared& shared = sharedMemory<NormShared>();
+  pdlWait();
+  const int row = indices[blockIdx.x];
+  if (row < 0) return;
+  pdlTrigger();
+  const int64_t first = row - step.positions[row];
+  const int count = step.lengths[row];
+  float* mean = out + blockIdx.x * outStride;
+  for (int i = 0; i < count; ++i) {
+    normalize<1>(
+        in + (first + i) * inStride, 0, 1, cols, paddedCols, norm, shared, [&](int, int col, const float(&values)[4]) {
+          float4& sum = *reinterpret_cast<float4*>(mean + col);
+          const float4 before = i == 0 ? make_float4(0, 0, 0, 0) : sum;
+          sum = make_float4(before.x + values[0], before.y + values[1], before.z + values[2], before.w + values[3]);
+        });
+    __syncthreads();
+  }
+  for (int col = 4 * threadIdx.x; col < paddedCols; col += 4 * kNormThreads)
+    for (int j = col; j < col + 4; ++j) mean[j] /= static_cast<float>(count);
+}
+
 LaunchConfig oneBlockARow(const char* name, int64_t rows, cudaStream_t stream) {
   return {name, dim3(static_cast<unsigned>(rows)), dim3(kNormThreads), sizeof(NormShared), stream};
 }
@@ -79,6 +104,13 @@ void addNormalized(int64_t rows, int64_t cols, const float* part, const NormPara
   if (rows <= 0) return;
   launch(addNormalizedKernel, oneBlockARow("adding a part", rows, stream), part, stride, cols, padTo(cols, 4),
          RowNorm(norm), scale, x);
+}
+
+void averageRows(const StepView& step, const int32_t* indices, int64_t count, int64_t cols, const float* in,
+                 int64_t inStride, const NormParams* norm, float* out, int64_t outStride, cudaStream_t stream) {
+  if (count <= 0) return;
+  launch(averageRowsKernel, oneBlockARow("averaging rows", count, stream), step, indices, in, inStride, cols,
+         padTo(cols, 4), RowNorm(norm), out, outStride);
 }
 
 void normalizeStream(int64_t rows, int64_t cols, float* x, int64_t stride, const NormParams& norm,

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "cuda/step_view.h"
 #include "model/spec.h"
 
 // out = f(norm(in) W^T + bias), with the residual sum: everything between two attentions (Backend::project).
@@ -71,5 +72,9 @@ void addNormalized(int64_t rows, int64_t cols, const float* part, const NormPara
                    int64_t stride, cudaStream_t stream);
 // x[row] = norm(x[row]), fp32
 void normalizeStream(int64_t rows, int64_t cols, float* x, int64_t stride, const NormParams& norm, cudaStream_t stream);
+// out[i] = the mean of norm(in), or of `in` where norm is null, over the sequence that row indices[i] of the step is
+// of, all of which is in the step; fp32; entries < 0 are skipped
+void averageRows(const StepView& step, const int32_t* indices, int64_t count, int64_t cols, const float* in,
+                 int64_t inStride, const NormParams* norm, float* out, int64_t outStride, cudaStream_t stream);
 
 }  // namespace shardspeed::cuda

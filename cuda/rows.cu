@@ -6,7 +6,7 @@
 #include "cuda/launch.cuh"
 #include "cuda/ptx.cuh"
 
-// Copies of rows: embedding lookup, learned positions, the rows whose logits are wanted.
+// Copies of rows: embedding lookup, learned positions, token types, the rows whose logits are wanted.
 //
 // Nothing is computed twice and nothing is kept, so all that counts is that each byte moves once, in 16-byte accesses,
 // with enough of them under way. One block a row; a thread moves kUnit = 8 elements of 16 bits (16 bytes) or the same
@@ -158,14 +158,14 @@ __global__ void __launch_bounds__(kMostThreads) xieluKernel(int64_t cols, XieluN
 
 template <typename T>
 __global__ void __launch_bounds__(kMostThreads)
-    addPositionsKernel(StepView step, int64_t cols, const T* table, int64_t tableStride, int64_t offset, float* out,
-                       int64_t outStride) {
+    addTableRowsKernel(StepView step, int64_t cols, const T* table, int64_t tableStride, const int32_t* indices,
+                       int64_t offset, float* out, int64_t outStride) {
   pdlWait();
   const int64_t row = blockIdx.x;
-  const int64_t position = step.positions[row];
-  if (position < 0) return;
+  if (step.positions[row] < 0) return;
+  const int64_t index = indices[row];
   pdlTrigger();
-  writeWide<true>(table + (position + offset) * tableStride, out + row * outStride, cols);
+  writeWide<true>(table + (index + offset) * tableStride, out + row * outStride, cols);
 }
 
 __global__ void __launch_bounds__(kMostThreads) gatherKernel(const int32_t* indices, int64_t cols, const float* in,
@@ -240,19 +240,19 @@ void applyXielu(DType dtype, int64_t rows, int64_t cols, XieluNumbers numbers, v
     launch(xieluKernel<__nv_bfloat16>, config, cols, numbers, static_cast<__nv_bfloat16*>(x), stride);
 }
 
-void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
-                  int64_t offset, float* out, int64_t outStride, cudaStream_t stream) {
+void addTableRows(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
+                  const int32_t* indices, int64_t offset, float* out, int64_t outStride, cudaStream_t stream) {
   if (rows == 0) return;
-  const LaunchConfig config = perRow("addPositions", rows, cols, stream);
+  const LaunchConfig config = perRow("adding rows of a table", rows, cols, stream);
   if (dtype == DType::kF32)
-    launch(addPositionsKernel<float>, config, step, cols, static_cast<const float*>(table), tableStride, offset, out,
-           outStride);
-  else if (dtype == DType::kF16)
-    launch(addPositionsKernel<__half>, config, step, cols, static_cast<const __half*>(table), tableStride, offset, out,
-           outStride);
-  else
-    launch(addPositionsKernel<__nv_bfloat16>, config, step, cols, static_cast<const __nv_bfloat16*>(table), tableStride,
+    launch(addTableRowsKernel<float>, config, step, cols, static_cast<const float*>(table), tableStride, indices,
            offset, out, outStride);
+  else if (dtype == DType::kF16)
+    launch(addTableRowsKernel<__half>, config, step, cols, static_cast<const __half*>(table), tableStride, indices,
+           offset, out, outStride);
+  else
+    launch(addTableRowsKernel<__nv_bfloat16>, config, step, cols, static_cast<const __nv_bfloat16*>(table), tableStride,
+           indices, offset, out, outStride);
 }
 
 void gatherRows(const int32_t* indices, int64_t count, int64_t cols, const float* in, int64_t inStride, float* out,

@@ -27,9 +27,9 @@ void embedTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, 
 // The same, times scale.
 void embedScaledTokens(DType dtype, const StepView& step, int64_t rows, int64_t cols, const TokenTable& table,
                        float scale, void* out, int64_t outStride, bool wide, cudaStream_t stream);
-// out[row] += table[positions[row] + offset], out fp32
-void addPositions(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
-                  int64_t offset, float* out, int64_t outStride, cudaStream_t stream);
+// out[row] += table[indices[row] + offset], out fp32. indices: of the step, positions or token types.
+void addTableRows(DType dtype, const StepView& step, int64_t rows, int64_t cols, const void* table, int64_t tableStride,
+                  const int32_t* indices, int64_t offset, float* out, int64_t outStride, cudaStream_t stream);
 // out[i] = in[indices[i]], fp32; entries < 0 are skipped
 void gatherRows(const int32_t* indices, int64_t count, int64_t cols, const float* in, int64_t inStride, float* out,
                 int64_t outStride, cudaStream_t stream);

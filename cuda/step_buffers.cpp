@@ -22,7 +22,8 @@ size_t StepBuffers::bytesOf(int64_t maxRows, int64_t kvPages) {
 StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
     : rows_(paddedRows(maxRows)), pages_(kvPages), device_(bytesOf(maxRows, kvPages), "the description of a step") {
   for (HostBuffer& buffer : host_) buffer.packed = PinnedMemory(device_.bytes(), "the description of a step");
-  view_ = {at(kTokenIds), at(kPositions), at(kPageOffsets), at(kPages), at(kRotaryOffsets), nullptr};
+  view_ = {at(kTokenIds),      at(kPositions), at(kPageOffsets), at(kPages),
+           at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
 }
 
 void StepBuffers::setRotary(const std::vector<RotarySpec>& tables) {
@@ -94,6 +95,8 @@ void StepBuffers::packSlice(const Step& step, const SequenceSlice& slice, int32_
     packed[kPositions * rows_ + row] = static_cast<int32_t>(slice.contextLength + i);
     packed[kPageOffsets * rows_ + row] = static_cast<int32_t>(usedPages_);
     packed[kRotaryOffsets * rows_ + row] = rotaryOffset;
+    packed[kLengths * rows_ + row] = static_cast<int32_t>(slice.contextLength + slice.rowCount);
+    if (step.tokenTypes) packed[kTokenTypes * rows_ + row] = step.tokenTypes[slice.firstRow + i];
     if (slice.generated)
       packed[kGeneratedRows * rows_ + generatedCount_++] = static_cast<int32_t>(row);
     else

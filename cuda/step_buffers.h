@@ -47,6 +47,8 @@ class StepBuffers {
     kPositions,
     kPageOffsets,
     kRotaryOffsets,
+    kTokenTypes,
+    kLengths,
     kGeneratedRows,
     kPromptRows,
     kWantedRows,

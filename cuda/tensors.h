@@ -76,4 +76,21 @@ class CudaKvCache final : public KvCache {
   DeviceMemory memory_;
 };
 
+// Backend's tensors as what they are here.
+inline const CudaMatrix& of(const Matrix& matrix) {
+  return static_cast<const CudaMatrix&>(matrix);
+}
+inline const CudaActivations& of(const Activations& activations) {
+  return static_cast<const CudaActivations&>(activations);
+}
+inline const float* dataOf(const Vector* vector) {
+  return vector ? static_cast<const CudaVector*>(vector)->data() : nullptr;
+}
+inline float* streamOf(const Activations& activations) {
+  return static_cast<float*>(of(activations).data());
+}
+inline NormParams normParams(const Norm& norm) {
+  return {norm.kind, norm.epsilon, dataOf(norm.weight), dataOf(norm.bias)};
+}
+
 }  // namespace shardspeed::cuda

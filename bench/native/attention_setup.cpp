@@ -55,12 +55,19 @@ AttentionSetup::AttentionSetup(const Bench& bench, const ModelShape& model, int6
   frequencies_ = uploaded(frequencies);
   tokens_ = uploaded(std::vector<int32_t>(static_cast<size_t>(rowCount_), 1));
   rotaryOffsets_ = uploaded(std::vector<int32_t>(static_cast<size_t>(rowCount_), 0));
+  lengths_ = uploaded(std::vector<int32_t>(static_cast<size_t>(rowCount_), static_cast<int32_t>(length)));
   qkv_ = randomElements(dtype_, static_cast<size_t>(rowCount_ * qkvStride_), 1);
   out_ = randomElements(dtype_, static_cast<size_t>(rowCount_ * outStride_), 1);
   const auto cacheElements = static_cast<size_t>(cacheBytes(model, sequences, length) / 2);
   for (int i = 0; i < caches; ++i) caches_.push_back(randomElements(dtype_, cacheElements, 1));
-  step_ = {tokens_.as<int32_t>(), positions_.as<int32_t>(),     pageOffsets_.as<int32_t>(),
-           pages_.as<int32_t>(),  rotaryOffsets_.as<int32_t>(), frequencies_.as<float>()};
+  step_ = {tokens_.as<int32_t>(),
+           positions_.as<int32_t>(),
+           pageOffsets_.as<int32_t>(),
+           pages_.as<int32_t>(),
+           rotaryOffsets_.as<int32_t>(),
+           frequencies_.as<float>(),
+           nullptr,
+           lengths_.as<int32_t>()};
 }
 
 cuda::AttentionParams AttentionSetup::params(int cache) const {

@@ -32,7 +32,8 @@ class AttentionSetup {
   int64_t rowCount_;
   int64_t qkvStride_;
   int64_t outStride_;
-  cuda::DeviceMemory positions_, pageOffsets_, pages_, rotaryOffsets_, frequencies_, rows_, tokens_, qkv_, out_;
+  cuda::DeviceMemory positions_, pageOffsets_, pages_, rotaryOffsets_, lengths_, frequencies_, rows_, tokens_, qkv_,
+      out_;
   std::vector<cuda::DeviceMemory> caches_;
   std::vector<cuda::RowTile> tiles_;
   cuda::StepView step_{};

@@ -33,7 +33,6 @@ struct AttentionCase {
   double dynamicFactor = 0;    // of rotary positions, beyond 20 tokens; 0: frequencies are fixed
   int64_t layers = 1;          // with two, the other layer's keys and values must stay apart
   double cpuTolerance = 1e-5;  // absolute and relative, of fp32
-  bool onCpuOnly = false;      // the CUDA backend refuses it by name
 
   int64_t columns() const { return (shape.heads + 2 * shape.kvHeads) * shape.headDim; }
   int64_t outColumns() const { return shape.heads * shape.headDim; }
@@ -77,13 +76,17 @@ inline void addMasks(std::vector<AttentionCase>& cases) {
   forSome<int64_t>({1, 5, 16, 32, 50, 64, 100, 128, 1 << 20}, [&](int64_t size) {
     const AttentionShape shape{2, 1, size % 2 == 0 ? 24 : 136};
     cases.push_back({"chunks of " + std::to_string(size), shape, lengths, ChunkMask{size}});
-    cases.back().onCpuOnly = (size & (size - 1)) != 0;
   });
   cases.push_back({"window in groups", {6, 2, 16}, {3, 90, 140}, WindowMask{37}, RotaryPositions{16}});
   cases.push_back({"window beyond stretches", {2, 1, 16}, {420}, WindowMask{300}});
   cases.push_back({"window beyond all", {2, 1, 16}, {40}, WindowMask{int64_t{1} << 40}});
   cases.push_back({"full", {4, 2, 24}, {1, 16, 40, 70}, FullMask{}});
-  cases.back().onCpuOnly = true;
+  cases.push_back({"full, of wide heads", {2, 1, 136}, {3, 49, 131}, FullMask{}, RotaryPositions{136}});
+  forSome<int64_t>({0, 7, 16, 64}, [&](int64_t size) {
+    const AttentionShape shape{2, 1, size % 2 == 0 ? 32 : 136};
+    cases.push_back({"band of " + std::to_string(size), shape, lengths, BandMask{size}});
+  });
+  cases.push_back({"band beyond all", {2, 1, 16}, {40}, BandMask{int64_t{1} << 40}});
 }
 
 inline void addScores(std::vector<AttentionCase>& cases) {
@@ -104,7 +107,7 @@ inline void addScores(std::vector<AttentionCase>& cases) {
   add("negative scale", CausalMask{}, NoPositions{}, 0, -0.3f);
   add("large scores", CausalMask{}, NoPositions{}, 0, 20).cpuTolerance = 2e-3;
   add("equal scores", CausalMask{}, NoPositions{}, 0, 1e-30f);
-  add("full ALiBi", FullMask{}, AlibiPositions{}, 0, 0).onCpuOnly = true;
+  add("full ALiBi", FullMask{}, AlibiPositions{}, 0, 0);
   AttentionCase& sinks = add("sinks", CausalMask{}, NoPositions{}, 0, 0);
   sinks.sinks = true;
   AttentionCase& sinksInWindow = add("sinks in a window", WindowMask{20}, RotaryPositions{32}, 0, 0);
@@ -148,7 +151,6 @@ inline void addPositions(std::vector<AttentionCase>& cases) {
         cases.push_back(norms);
         norms.name += " behind positions";
         norms.normsAfterPositions = true;
-        norms.onCpuOnly = span == QkNormSpan::kRow;
         cases.push_back(norms);
         if (span == QkNormSpan::kRow) continue;
         norms.name = "norms of each head";

@@ -370,6 +370,8 @@ class ReferenceBackend final : public Backend {
   // The first key that a query sees, and one behind the last.
   static std::pair<int64_t, int64_t> visible(const AttentionMask& mask, int64_t position, int64_t known) {
     if (std::holds_alternative<FullMask>(mask)) return {0, known};
+    if (const auto* band = std::get_if<BandMask>(&mask))
+      return {position - std::min(position, band->size), position + std::min(known - 1 - position, band->size) + 1};
     int64_t first = 0;
     const auto* window = std::get_if<WindowMask>(&mask);
     const auto* chunk = std::get_if<ChunkMask>(&mask);

@@ -167,9 +167,10 @@ class AttentionStep {
         positions_(static_cast<size_t>(rows_)),
         pageOffsets_(static_cast<size_t>(rows_)),
         rotaryOffsets_(static_cast<size_t>(rows_)),
+        lengths_(static_cast<size_t>(rows_)),
         pages_(tables(rig, slices)) {
     std::vector<uint16_t> qkv(qkv_.size(), 0xffff);
-    std::vector<int32_t> positions, pageOffsets, rotaryOffsets;
+    std::vector<int32_t> positions, pageOffsets, rotaryOffsets, lengths;
     int32_t pageOffset = 0;
     for (const auto& [sequence, first, count] : slices) {
       for (int64_t i = 0; i < count; ++i) {
@@ -181,6 +182,7 @@ class AttentionStep {
         positions.push_back(blank ? -1 : static_cast<int32_t>(first + i));
         pageOffsets.push_back(blank ? -1 : pageOffset);
         rotaryOffsets.push_back(blank ? -1 : static_cast<int32_t>(sequence % 2) * rig.options().rotaryHalf);
+        lengths.push_back(static_cast<int32_t>(first + count));
       }
       if (sequence >= 0) pageOffset += static_cast<int32_t>(rig.pages(sequence).size());
     }
@@ -188,11 +190,13 @@ class AttentionStep {
     positions_.write(positions);
     pageOffsets_.write(pageOffsets);
     rotaryOffsets_.write(rotaryOffsets);
+    lengths_.write(lengths);
   }
 
   int64_t rows() const { return rows_; }
   cuda::StepView view() const {
-    return {nullptr, positions_.data(), pageOffsets_.data(), pages_.data(), rotaryOffsets_.data(), frequencies_.data()};
+    return {nullptr, positions_.data(), pageOffsets_.data(), pages_.data(), rotaryOffsets_.data(), frequencies_.data(),
+            nullptr, lengths_.data()};
   }
   cuda::AttentionParams params() const {
     const AttentionOptions& options = rig_.options();
@@ -292,6 +296,7 @@ class AttentionStep {
   DeviceArray<int32_t> positions_;
   DeviceArray<int32_t> pageOffsets_;
   DeviceArray<int32_t> rotaryOffsets_;
+  DeviceArray<int32_t> lengths_;
   DeviceArray<int32_t> pages_;
 };
 

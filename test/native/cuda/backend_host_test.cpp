@@ -6,22 +6,11 @@
 
 #include "cuda/devices.h"
 #include "cuda/model_runner.h"
-#include "runtime/device.h"
-#include "runtime/unsupported.h"
 
 // The host side of the backend: what it says, allocates, captures and does about failing calls. Only the emulator
 // counts and fails calls.
 
 namespace shardspeed::test {
-
-TEST(cuda_backend_host, refuses_token_types) {
-  addDeviceKind("cuda", cuda::cudaDeviceKind());
-  const auto refusal = [](const ModelSpec& spec) { return unsupported(spec, 1, "cuda:0").value_or("nothing"); };
-  ModelSpec spec = llamaSpec();
-  CHECK_EQ(refusal(spec), "nothing");
-  spec.embedding.tokenTypes = 2;
-  CHECK_EQ(refusal(spec), "The backend of cuda:0 does not compute token types.");
-}
 
 TEST(cuda_backend_host, says_what_is_missing) {
   emulator::reset();

@@ -238,6 +238,44 @@ static ModelSpec longSpec() {
   return spec;
 }
 
+// Of sequences that are in a step as a whole, by the rows that are wanted.
+TEST(cuda_backend, means_and_types_of_sequences) {
+  ThreadPool pool(1);
+  constexpr int64_t kCols = 72;
+  const auto backend = cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 4, nullptr});
+  const auto table = backend->makeMatrix(8, kCols, DType::kF16), types = backend->makeMatrix(2, kCols, DType::kF16);
+  std::vector<uint16_t> values, typeValues;
+  for (int64_t i = 0; i < 8 * kCols; ++i) values.push_back(floatToHalf(static_cast<float>(i % 11) - 5));
+  for (int64_t i = 0; i < 2 * kCols; ++i) typeValues.push_back(floatToHalf(static_cast<float>(i / kCols) * 100));
+  table->write(0, 8, values.data());
+  types->write(0, 2, typeValues.data());
+  const auto in = backend->makeActivations(8, kCols, Width::kWide),
+             out = backend->makeActivations(4, kCols, Width::kWide);
+  const std::vector<int32_t> ids = {3, 1, 7, 2, 5}, typeIds = {0, 1, 1, 0, 1}, first = {0}, second = {1};
+  Step step;
+  step.rows = 5;
+  step.tokenIds = ids.data();
+  step.tokenTypes = typeIds.data();
+  step.sequences = {{0, 2, 0, 2, first.data()}, {2, 3, 0, 3, second.data()}};
+  step.wantedRows = {4, 0};
+  backend->runStep(step, [&](const Step& computed) {
+    backend->embedTokens(computed, *table, 0, 1, *in);
+    backend->addTokenTypes(computed, *types, *in);
+    backend->averageRows(computed, 0, 2, nullptr, *in, *out);
+    return true;
+  });
+  std::vector<float> found(2 * kCols);
+  backend->readRows(*out, 2, found.data());
+  const auto valueOf = [&](size_t row, int64_t col) {
+    return halfToFloat(values[static_cast<size_t>(ids[row] * kCols + col)]) + static_cast<float>(typeIds[row]) * 100;
+  };
+  for (int64_t col = 0; col < kCols; ++col) {
+    const float three = valueOf(2, col) + valueOf(3, col) + valueOf(4, col), two = valueOf(0, col) + valueOf(1, col);
+    CHECK_EQ(found[static_cast<size_t>(col)], three / 3);
+    CHECK_EQ(found[static_cast<size_t>(kCols + col)], two / 2);
+  }
+}
+
 // Prompt chunks whose logits nobody wants: the next step is described while they are still computed.
 TEST(cuda_backend, steps_that_nobody_waits_for) {
   TinyModel model(longSpec(), DType::kF16, 86);

@@ -149,6 +149,47 @@ TEST(cuda_norm, stream_in_place_matches_fp64) {
   }
 }
 
+// Of three sequences in a step: the second has one row only, and a wanted row is none.
+TEST(cuda_norm, means_of_sequences_match_fp64) {
+  Random random(9);
+  const std::vector<int32_t> positions = {0, 1, 2, 3, 4, 0, 0, 1}, lengths = {5, 5, 5, 5, 5, 1, 2, 2};
+  const std::vector<int32_t> wanted = {6, 5, -1, 4};
+  const DeviceArray<int32_t> devicePositions(positions), deviceLengths(lengths), deviceWanted(wanted);
+  cuda::StepView step{};
+  step.positions = devicePositions.data();
+  step.lengths = deviceLengths.data();
+  int turn = 0;
+  for (const int64_t cols : {1, 63, 64, 200, 1030})
+    for (const bool normed : {true, false}) {
+      const Note note("cols", cols, "normed", normed);
+      const int64_t stride = padTo(cols, kColumnStep), outStride = stride + 64;
+      const std::vector<float> rows = makeRows(random, 8, cols, stride, 1);
+      const NormVectors vectors(random, cols, true, turn % 2 == 0);
+      const NormKind kind = turn++ % 4 < 2 ? NormKind::kLayer : NormKind::kRms;
+      const NormParams norm = vectors.params(kind);
+      const DeviceArray<float> in(rows);
+      const DeviceArray<float> out(std::vector<float>(static_cast<size_t>(4 * outStride), NAN));
+      cuda::averageRows(step, deviceWanted.data(), 4, cols, in.data(), stride, normed ? &norm : nullptr, out.data(),
+                        outStride, nullptr);
+      const std::vector<float> found = out.read();
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        const int64_t first = i == 0 ? 6 : i == 1 ? 5 : 0, count = i == 0 ? 2 : i == 1 ? 1 : 5;
+        std::vector<double> mean(static_cast<size_t>(cols));
+        for (int64_t row = first; row < first + count; ++row) {
+          std::vector<double> values = rowOf(rows, row, cols, stride);
+          if (normed) values = vectors.reference(kind, values);
+          for (size_t col = 0; col < mean.size(); ++col) mean[col] += values[col] / static_cast<double>(count);
+        }
+        const float* line = found.data() + static_cast<int64_t>(i) * outStride;
+        for (int64_t col = 0; col < cols; ++col)
+          if (wanted[i] < 0)
+            CHECK(std::isnan(line[col]));
+          else
+            CHECK_NEAR(line[col], mean[static_cast<size_t>(col)], 3e-5, 1e-5);
+      }
+    }
+}
+
 TEST(cuda_norm, one_bad_number_spoils_its_row_only) {
   Random random(8);
   constexpr int64_t kCols = 100, kStride = 128;

@@ -71,8 +71,8 @@ TEST(rows, embeddings_and_positions_of_a_wide_stream) {
       out.write(std::vector<float>(out.size(), kUntouched));
       const cuda::TokenTable known{deviceTable.data(), tableStride, 0, 6};
       cuda::embedTokens(dtype, step.view, 5, cols, known, out.data(), outStride, true, nullptr);
-      cuda::addPositions(dtype, step.view, 5, cols, devicePlaces.data(), placesStride, kOffset, out.data(), outStride,
-                         nullptr);
+      cuda::addTableRows(dtype, step.view, 5, cols, devicePlaces.data(), placesStride, step.view.positions, kOffset,
+                         out.data(), outStride, nullptr);
       std::vector<float> expected(out.size(), kUntouched);
       for (int64_t row = 0; row < 5; ++row) {
         const int64_t token = tokenIds[static_cast<size_t>(row)], position = positions[static_cast<size_t>(row)];
@@ -166,7 +166,7 @@ TEST(rows, no_rows_are_no_launch) {
   cuda::embedTokens(DType::kF16, step.view, 0, 8, {nullptr, 64, 0, 1}, nullptr, 64, false, nullptr);
   cuda::embedScaledTokens(DType::kF16, step.view, 0, 8, {nullptr, 64, 0, 1}, 2, nullptr, 64, false, nullptr);
   cuda::scaleLogits(0, 8, 2, 0, nullptr, 64, nullptr);
-  cuda::addPositions(DType::kF16, step.view, 0, 8, nullptr, 64, 0, nullptr, 64, nullptr);
+  cuda::addTableRows(DType::kF16, step.view, 0, 8, nullptr, 64, nullptr, 0, nullptr, 64, nullptr);
   cuda::gatherRows(nullptr, 0, 8, nullptr, 64, nullptr, 64, nullptr);
   cuda::widenRows(DType::kF16, 0, 8, nullptr, 64, nullptr, 64, nullptr);
   cuda::check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");

@@ -57,13 +57,15 @@ struct Seen {
     copy(prompts, buffers.promptRows(), stream);
     copy(wanted, buffers.wantedRows(), stream);
     copy(pages, view.pages, stream);
+    copy(types, view.tokenTypes, stream);
+    copy(lengths, view.lengths, stream);
   }
   static void copy(const DeviceArray<int32_t>& to, const int32_t* from, const cuda::Stream& stream) {
     cuda::check(cudaMemcpyAsync(to.data(), from, kRows * sizeof(int32_t), cudaMemcpyDeviceToDevice, stream.get()),
                 "cudaMemcpyAsync");
   }
   DeviceArray<int32_t> tokens{kRows}, positions{kRows}, pageOffsets{kRows}, generated{kRows}, prompts{kRows},
-      wanted{kRows}, pages{kRows};
+      wanted{kRows}, pages{kRows}, types{kRows}, lengths{kRows};
 };
 
 // The first of the numbers, and -1 behind them.
@@ -138,6 +140,8 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   cuda::StepBuffers buffers(kRows, kSomePages);
   Description description({{0, 3, false}, {17, 1, true}, {30, 2, false}, {5, 1, true}}, 40);
   description.step.wantedRows = {2, 3, 5, 6};
+  const std::vector<int32_t> types = {0, 1, 2, 3, 4, 5, 6};
+  description.step.tokenTypes = types.data();
   buffers.upload(description.step, description.step.rows, 4, stream);
   stream.wait("a step");
   Seen seen;
@@ -148,6 +152,8 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   checkNumbers(seen.pageOffsets, padded({0, 2, 3, 3, 3, 4, 4}));
   checkNumbers(seen.pages, {41, 42, 45, 40, 43, 44});
   checkNumbers(seen.wanted, padded({4, 0, 6, 1}));
+  checkNumbers(seen.types, padded({3, 6, 0, 1, 2, 4, 5}));
+  checkNumbers(seen.lengths, padded({18, 6, 3, 3, 3, 32, 32}));
   CHECK_EQ(buffers.generatedCount(), 2);
   CHECK_EQ(buffers.promptCount(), 5);
   CHECK_EQ(buffers.longestGenerated(), 18);

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <vector>
+
+#include "backend.h"
+#include "cuda/attention.h"
+#include "cuda/memory.h"
+#include "cuda/step_buffers.h"
+
+namespace shardspeed::cuda {
+
+// Computes the attention of layers: chooses kernels for what a call says.
+class AttentionCalls {
+ public:
+  AttentionCalls(DType dtype, const StepBuffers& buffers, const Stream& stream)
+      : dtype_(dtype), buffers_(buffers), stream_(stream) {}
+
+  void prepareRotary(const std::vector<RotarySpec>& tables) { rotary_ = tables; }
+  void prepareShape(const AttentionShape& shape);
+  // For each step: into how many parts generated sequences are divided, at most.
+  void setSplits(int64_t splits) { splits_ = splits; }
+  // Backend::attend
+  void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out);
+
+ private:
+  AttentionParams paramsOf(const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) const;
+  // Norms, limits and temperature of a call, where it has any. What is done here is taken out of params.
+  void prepare(const AttentionCall& call, int64_t rows, const StepView& view, AttentionParams& params) const;
+
+  DType dtype_;
+  const StepBuffers& buffers_;
+  const Stream& stream_;
+  std::vector<RotarySpec> rotary_;
+  DeviceMemory workspace_;  // of attendDecode, for kDecodeRows rows
+  int64_t splits_ = 0;
+};
+
+}  // namespace shardspeed::cuda
