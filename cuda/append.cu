@@ -16,8 +16,8 @@ namespace {
 constexpr int kThreads = 128;
 
 struct AppendShared {
-  float cosines[kMostRotaryHalf];
-  float sines[kMostRotaryHalf];
+  float cosines[kMostHeadDim / 2];
+  float sines[kMostHeadDim / 2];
 };
 
 // Consecutive elements that move together.

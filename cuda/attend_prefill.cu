@@ -186,7 +186,8 @@ struct WarpRows {
 
   // Makes scores ready and hides those of keys that a row does not see. position: of the warp's first row
   __device__ __forceinline__ static void finishScores(const AttentionArgs<T>& args, int firstKey, int position,
-                                                      int length, float slope, float (&scores)[kScoreTiles][4]) {
+                                                      int length, float slope, const float* distances,
+                                                      float (&scores)[kScoreTiles][4]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -199,7 +200,10 @@ struct WarpRows {
         for (int i = 0; i < 2; ++i) {
           const int key = firstKey + tile * 8 + lane % 4 * 2 + i;
           float& score = scores[tile][2 * r + i];
-          score = key >= firstVisible && key <= lastVisible ? args.rule.score(score, slope, key - own) : -INFINITY;
+          const bool visible = key >= firstVisible && key <= lastVisible;
+          score = visible ? args.rule.score(score, slope, key - own) : -INFINITY;
+          if constexpr (!S::kWide)
+            if (distances != nullptr && visible) score = fmaf(distances[key - own], kLog2E, score);
         }
     }
   }
@@ -303,6 +307,7 @@ __global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args,
   const int firstId = copy.idOf(firstBlock);
   int nextId = copy.idOf(firstBlock + 1);
   const float slope = args.slope(head);
+  const float* distances = args.distanceScores != nullptr ? args.distancesOf(head) : nullptr;
   const float sink = args.sink(head);
   pdlWait();
 
@@ -336,7 +341,7 @@ __global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args,
     rows.score(shared.queries(), stage[0], scores);
     if (!args.rule.plain || lastKey > args.lastVisible(position, tile.length) ||
         firstKey < args.firstVisible(lastPosition))
-      rows.finishScores(args, firstKey, position, tile.length, slope, scores);
+      rows.finishScores(args, firstKey, position, tile.length, slope, distances, scores);
     rows.weigh(args.rule.weight, scores);
     rows.accumulate(stage[1], scores);
   }

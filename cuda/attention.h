@@ -17,12 +17,25 @@
 namespace shardspeed::cuda {
 
 constexpr int kPrefillTileRows = 64;
-constexpr int64_t kMostHeadDim = 256;
+constexpr int64_t kMostHeadDim = 1024;
+constexpr int64_t kMostTileDim = 256;  // of attendDecode and attendPrefill
+constexpr int64_t kMostScoredDim =
+    128;  // of attendPrefill where there are distanceScores, which attendDecode does not add
 constexpr int32_t kAllAhead = std::numeric_limits<int32_t>::max();
 
 constexpr int64_t attentionPadding(int64_t headDim) {
   return (headDim + 15) / 16 * 16;
 }
+
+// AttentionCall::relativeRows and relativeTable on the device.
+struct RelativeParams {
+  const float* rows = nullptr;  // (rows of the table, stride): q heads | k heads | v heads; null = off
+  int64_t stride = 0;
+  const int32_t* rowOf = nullptr;  // (2 farthest + 1): of the distance -farthest ...
+  int32_t farthest = 0;
+  bool queries = false;
+  bool keys = false;
+};
 
 struct AttentionParams {
   DType dtype = DType::kF16;  // T: of qkv, out and the cache
@@ -34,9 +47,12 @@ struct AttentionParams {
   int32_t window = 0;
   // And so many tokens behind it, in prompts. Then a sequence is in the step as a whole.
   int32_t ahead = 0;
-  const float* alibiSlopes = nullptr;  // (heads): adds slope * (key position - query position); null = off
-  const float* sinks = nullptr;        // (heads): a logit more in each softmax, whose value is zero; null = none
-  int32_t rotaryHalf = 0;              // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary
+  const float* alibiSlopes = nullptr;     // (heads): adds slope * (key position - query position); null = off
+  const float* distanceScores = nullptr;  // (heads, 2 reach): element reach + distance is added; null = off
+  int64_t reach = 0;
+  RelativeParams relative;       // of attendRows
+  const float* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
+  int32_t rotaryHalf = 0;        // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary
   RotaryLayout rotaryLayout = RotaryLayout::kHalf;
   float rotaryAmplitude = 1;  // multiplies cos and sin
   void* qkv = nullptr;        // T (rows, qkvStride): q heads | k heads | v heads, headDim each, not yet turned
@@ -73,5 +89,11 @@ void appendRows(const AttentionParams& params, const StepView& step, const int32
 // should come first. None may be empty.
 void attendPrefill(const AttentionParams& params, const StepView& step, const RowTile* tiles, int64_t tileCount,
                    cudaStream_t stream);
+
+// --- cuda/attend_rows.cu
+
+// What the other two do not compute, of any head and any mask: attention of rows [0, rows) of the step, whose q is
+// turned and whose k and v are in the cache (appendRows has run). Rows with position < 0 are skipped.
+void attendRows(const AttentionParams& params, const StepView& step, int64_t rows, cudaStream_t stream);
 
 }  // namespace shardspeed::cuda

@@ -36,7 +36,8 @@ struct ScoreRule {
 
 inline ScoreRule scoreRule(const AttentionParams& params) {
   ScoreRule rule{};
-  rule.plain = params.softCap == 0 && params.alibiSlopes == nullptr && params.scale > 0;
+  rule.plain =
+      params.softCap == 0 && params.alibiSlopes == nullptr && params.distanceScores == nullptr && params.scale > 0;
   rule.weight = rule.plain ? params.scale * kLog2E : 1;
   rule.scale = params.scale * kLog2E;
   rule.cap = params.softCap * kLog2E;
@@ -60,6 +61,8 @@ struct AttentionArgs {
   float rotaryAmplitude;
   ScoreRule rule;
   const float* alibiSlopes;
+  const float* distanceScores;
+  int64_t reach;
   const float* sinks;
   T* qkv;
   int64_t qkvStride;
@@ -88,6 +91,10 @@ struct AttentionArgs {
   __device__ __forceinline__ float slope(int head) const {
     return alibiSlopes != nullptr ? alibiSlopes[head] * kLog2E : 0.0f;
   }
+  // The learned scores of distances of a head: element `distance`, which may be negative.
+  __device__ __forceinline__ const float* distancesOf(int head) const {
+    return distanceScores + (2 * head + 1) * reach;
+  }
   // The sink's logit, as scores are: what the largest score begins with. Its weight is 1 then, else there is none yet.
   __device__ __forceinline__ float sink(int head) const {
     return sinks != nullptr ? sinks[head] * kLog2E / rule.weight : -INFINITY;
@@ -110,6 +117,8 @@ AttentionArgs<T> attentionArgs(const AttentionParams& params, const StepView& st
   args.rotaryAmplitude = params.rotaryAmplitude;
   args.rule = scoreRule(params);
   args.alibiSlopes = params.alibiSlopes;
+  args.distanceScores = params.distanceScores;
+  args.reach = params.reach;
   args.sinks = params.sinks;
   args.qkv = static_cast<T*>(params.qkv);
   args.qkvStride = params.qkvStride;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "cuda/cuda_backend.h"
+#include "cuda/error.h"
 #include "cuda/prepare.h"
 #include "cuda/tensors.h"
 
@@ -29,6 +30,27 @@ void AttentionCalls::prepareShape(const AttentionShape& shape) {
   workspace_ = DeviceMemory(decodeWorkspaceBytes(shape, kDecodeRows), "attention");
 }
 
+void AttentionCalls::prepareRelative(const RelativeTable& table) {
+  const size_t bytes = table.rowOf.size() * sizeof(int32_t);
+  relativeRowOf_ = DeviceMemory(bytes, "relative positions");
+  check(cudaMemcpy(relativeRowOf_.as(), table.rowOf.data(), bytes, cudaMemcpyHostToDevice),
+        "loading relative positions");
+  check(cudaStreamSynchronize(nullptr), "loading relative positions");
+}
+
+RelativeParams AttentionCalls::relativeOf(const AttentionCall& call) const {
+  const auto* positions = std::get_if<RelativePositions>(&call.positions);
+  if (!positions) return {};
+  RelativeParams params;
+  params.rows = streamOf(*call.relativeRows);
+  params.stride = of(*call.relativeRows).stride();
+  params.rowOf = relativeRowOf_.as<int32_t>();
+  params.farthest = static_cast<int32_t>(call.relativeTable->rowOf.size() / 2);
+  params.queries = positions->queries;
+  params.keys = positions->keys;
+  return params;
+}
+
 AttentionParams AttentionCalls::paramsOf(const AttentionCall& call, Activations& qkv, KvCache& cache,
                                          Activations& out) const {
   AttentionParams params;
@@ -39,6 +61,10 @@ AttentionParams AttentionCalls::paramsOf(const AttentionCall& call, Activations&
   params.window = windowOf(call.mask);
   params.ahead = aheadOf(call.mask);
   params.alibiSlopes = std::holds_alternative<AlibiPositions>(call.positions) ? dataOf(call.slopes) : nullptr;
+  params.distanceScores =
+      std::holds_alternative<BucketPositions>(call.positions) ? dataOf(call.distanceScores) : nullptr;
+  params.reach = call.reach;
+  params.relative = relativeOf(call);
   params.sinks = dataOf(call.sinks);
   if (const auto* rotary = std::get_if<RotaryPositions>(&call.positions)) {
     params.rotaryHalf = static_cast<int32_t>(rotary->dims / 2);
@@ -85,22 +111,32 @@ void AttentionCalls::attend(const Step& step, const AttentionCall& call, Activat
   const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
   const StepView view = rotary ? buffers_.view(*rotary) : buffers_.view();
   prepare(call, step.rows, view, params);
+  const int64_t generated = buffers_.generatedCount(), prompts = buffers_.promptCount();
+  const int64_t dim = call.shape.headDim;
+  const bool inTiles = !params.relative.rows && dim <= (params.distanceScores ? kMostScoredDim : kMostTileDim);
+  const bool decodes = inTiles && !params.distanceScores;
+  if (decodes)
+    decode(params, view);
+  else
+    appendRows(params, view, buffers_.generatedRows(), generated, stream_.get());
+  appendRows(params, view, buffers_.promptRows(), prompts, stream_.get());
+  if (inTiles) attendPrefill(params, view, buffers_.tiles(), buffers_.tileCount(), stream_.get());
+  // Generated rows come first on the device.
+  if (!decodes) attendRows(params, view, inTiles ? generated : generated + prompts, stream_.get());
+}
+
+void AttentionCalls::decode(const AttentionParams& params, const StepView& view) const {
   // A window has the same size in every step, so a captured step may rely on it.
   const int64_t splits = std::min(splits_, decodeSplits(kMost, params.window));
   for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
     attendDecode(params, view, buffers_.generatedRows() + first,
                  std::min(kDecodeRows, buffers_.generatedCount() - first), splits, workspace_.as(), stream_.get());
-  if (buffers_.promptCount() == 0) return;
-  appendRows(params, view, buffers_.promptRows(), buffers_.promptCount(), stream_.get());
-  attendPrefill(params, view, buffers_.tiles(), buffers_.tileCount(), stream_.get());
 }
 
 std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {
   if (call.shape.headDim > kMostHeadDim)
     return "attention heads of " + std::to_string(call.shape.headDim) + " elements, more than " +
            std::to_string(kMostHeadDim);
-  if (std::holds_alternative<BucketPositions>(call.positions)) return "learned scores of distances";
-  if (std::holds_alternative<RelativePositions>(call.positions)) return "products with relative positions";
   return unsupportedRowNorms(call, ranks);
 }
 

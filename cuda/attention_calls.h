@@ -16,6 +16,7 @@ class AttentionCalls {
       : dtype_(dtype), buffers_(buffers), stream_(stream) {}
 
   void prepareRotary(const std::vector<RotarySpec>& tables) { rotary_ = tables; }
+  void prepareRelative(const RelativeTable& table);
   void prepareShape(const AttentionShape& shape);
   // For each step: into how many parts generated sequences are divided, at most.
   void setSplits(int64_t splits) { splits_ = splits; }
@@ -24,8 +25,12 @@ class AttentionCalls {
 
  private:
   AttentionParams paramsOf(const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out) const;
+  RelativeParams relativeOf(const AttentionCall& call) const;
   // Norms, limits and temperature of a call, where it has any. What is done here is taken out of params.
   void prepare(const AttentionCall& call, int64_t rows, const StepView& view, AttentionParams& params) const;
+
+  // Attention of generated tokens.
+  void decode(const AttentionParams& params, const StepView& view) const;
 
   DType dtype_;
   const StepBuffers& buffers_;
@@ -33,6 +38,7 @@ class AttentionCalls {
   std::vector<RotarySpec> rotary_;
   DeviceMemory workspace_;  // of attendDecode, for kDecodeRows rows
   int64_t splits_ = 0;
+  DeviceMemory relativeRowOf_;  // RelativeTable::rowOf
 };
 
 }  // namespace shardspeed::cuda

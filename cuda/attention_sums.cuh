@@ -27,8 +27,8 @@ struct alignas(16) DecodeShared {
   float sums[kDecodeWarps][kDecodeHeads * kSumStride];
   float largest[kDecodeWarps][kDecodeHeads];
   float total[kDecodeWarps][kDecodeHeads];
-  float cosines[kMostRotaryHalf];
-  float sines[kMostRotaryHalf];
+  float cosines[kMostTileDim / 2];
+  float sines[kMostTileDim / 2];
   float shares[kDecodeHeads][kDecodeSplits];
   uint32_t before;
 };

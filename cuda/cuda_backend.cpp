@@ -54,6 +54,7 @@ class CudaBackend final : public Backend {
     attention_.prepareRotary(tables);
     buffers_.setRotary(tables);
   }
+  void prepareRelative(const RelativeTable& table) override { attention_.prepareRelative(table); }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now
     if (isDriver()) chooser_ = std::make_unique<TokenChooser>(vocab, maxRows, options_.kvPages * kPageTokens);
@@ -78,6 +79,10 @@ class CudaBackend final : public Backend {
   }
   void addTokenTypes(const Step& step, const Matrix& table, Activations& out) override {
     addTableRows(step.rows, table, buffers_.view().tokenTypes, 0, out);
+  }
+  void copyTable(const Matrix& table, Activations& out) override {
+    widenRows(table.dtype(), table.rows(), table.cols(), of(table).data(), of(table).stride(), streamOf(out),
+              of(out).stride(), stream_.get());
   }
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
   void sumRanks(int64_t rows, const Norm* next, Activations& x) override {

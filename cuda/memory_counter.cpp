@@ -67,7 +67,7 @@ DeviceKind cudaDeviceKind() {
           [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CudaMemoryCounter>(rank, options);
           },
-          unsupportedCudaAttention, true};
+          unsupportedCudaAttention};
 }
 
 }  // namespace shardspeed::cuda

@@ -18,8 +18,8 @@ constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 
 struct PrepareShared {
-  float cosines[kMostRotaryHalf];
-  float sines[kMostRotaryHalf];
+  float cosines[kMostHeadDim / 2];
+  float sines[kMostHeadDim / 2];
   float partial[2][kWarps];
 };
 

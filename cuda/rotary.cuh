@@ -10,8 +10,6 @@
 
 namespace shardspeed::cuda {
 
-constexpr int kMostRotaryHalf = 128;
-
 // Cosines and sines (half) of a position, times the amplitude, by the threads of the block together; a barrier must
 // follow. The angle is rounded to fp32, as the models were trained with; it may be thousands of turns, which the fast
 // approximations of sine and cosine do not stand.

@@ -231,6 +231,9 @@ class Backend {
   // Called once, before the first step of a model with rotary positions, which name one of these tables each.
   virtual void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) = 0;
 
+  // Called once, before the first step of a model with relative positions. The table stays where it is.
+  virtual void prepareRelative(const RelativeTable& /*table*/) {}
+
   // Called once, before the first step and when all activations are made: so many rows of logits will be sampled at
   // once, at most. Of a group's ranks only rank 0 samples, but all of them are called.
   virtual void prepareSampling(int64_t /*vocab*/, int64_t /*maxRows*/) {}
@@ -247,8 +250,10 @@ class Backend {
   // out[row] += table[position of row + offset]
   virtual void addPositions(const Step& step, const Matrix& table, int64_t offset, Activations& out) = 0;
   virtual void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) = 0;
-  // out[row] += table[tokenTypes[row]]. Not called where runtime/unsupported.cpp refuses token types.
+  // out[row] += table[tokenTypes[row]]
   virtual void addTokenTypes(const Step& /*step*/, const Matrix& /*table*/, Activations& /*out*/) { refuse(); }
+  // out = table
+  virtual void copyTable(const Matrix& /*table*/, Activations& /*out*/) { refuse(); }
   // Called once, before the first step, where the model is divided among ranks: by all of them, since it makes what
   // they share.
   virtual void prepareGroup(const GroupShapes& /*shapes*/) {}

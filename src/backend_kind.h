@@ -34,7 +34,6 @@ struct DeviceKind {
   std::unique_ptr<MemoryCounter> (*makeCounter)(int rank, const BackendOptions& options);
   // As Backend::unsupportedAttention, of a backend that would be one of so many ranks.
   std::optional<std::string> (*unsupportedAttention)(const AttentionCall& call, int ranks);
-  bool addsTokenTypes = false;  // Backend::addTokenTypes
 };
 
 }  // namespace shardspeed

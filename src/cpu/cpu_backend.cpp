@@ -100,6 +100,10 @@ class CpuBackend final : public Backend {
     addTableRows(step.rows, table, cpu(out), [&](int64_t row) { return step.tokenTypes[row]; });
   }
 
+  void copyTable(const Matrix& table, Activations& out) override {
+    pool_.forEach(table.rows(), [&](int64_t row, int) { cpu(table).readRow(row, cpu(out).row(row)); });
+  }
+
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
   void prepareGroup(const GroupShapes& shapes) override;
   void sumRanks(int64_t rows, const Norm* next, Activations& x) override;

@@ -53,7 +53,7 @@ DeviceKind cpuDeviceKind() {
           [](int rank, const BackendOptions& options) -> std::unique_ptr<MemoryCounter> {
             return std::make_unique<CpuMemoryCounter>(rank, options.threads);
           },
-          unsupportedCpuAttention, true};
+          unsupportedCpuAttention};
 }
 
 }  // namespace shardspeed

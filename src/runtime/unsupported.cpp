@@ -43,8 +43,6 @@ Found unsupported(const ModelSpec& spec, int ranks, const std::string& device) {
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer)
     if (const Found found = opened.kind.unsupportedAttention(attentionCall(spec, shard, layer), ranks))
       return "The backend of " + device + " does not compute " + *found + ".";
-  if (spec.embedding.tokenTypes > 0 && !opened.kind.addsTokenTypes)
-    return "The backend of " + device + " does not compute token types.";
   return {};
 }
 

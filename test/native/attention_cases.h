@@ -58,6 +58,9 @@ inline void addShapes(std::vector<AttentionCase>& cases) {
   forSome<int64_t>({1, 2, 3, 6, 7, 8, 9, 16}, [&](int64_t group) {
     cases.push_back({"group of " + std::to_string(group), {2 * group, 2, 16}, {1, 5, 33}, {}, RotaryPositions{16}});
   });
+  // Wider than tiles.
+  cases.push_back({"head dim 264", {2, 1, 264}, {1, 18, 140}, WindowMask{100}, RotaryPositions{264}});
+  cases.push_back({"head dim 515", {2, 2, 515}, {1, 18}, FullMask{}});
   cases.push_back({"group of 71", {71, 1, 16}, {1, 18}});
   cases.push_back({"group of 128", {128, 1, 8}, {2, 17}});
   cases.push_back({"no groups", {5, 5, 24}, {1, 16, 50}});
@@ -108,6 +111,18 @@ inline void addScores(std::vector<AttentionCase>& cases) {
   add("large scores", CausalMask{}, NoPositions{}, 0, 20).cpuTolerance = 2e-3;
   add("equal scores", CausalMask{}, NoPositions{}, 0, 1e-30f);
   add("full ALiBi", FullMask{}, AlibiPositions{}, 0, 0);
+  const BucketPositions buckets{1, {0}};  // the scores are filled in
+  add("scores of distances", CausalMask{}, buckets, 0, 0);
+  add("full scores of distances", FullMask{}, buckets, 0, 0);
+  add("scores of distances in a band", BandMask{9}, buckets, 2, 0).sinks = true;
+  AttentionCase& wide = add("full scores of distances, of wide heads", FullMask{}, buckets, 0, 0);
+  wide.shape = {2, 1, 136};
+  for (const auto& [queries, keys] : {std::pair{true, true}, {true, false}, {false, true}}) {
+    const std::string name = std::string("relative") + (queries ? ", of queries" : "") + (keys ? ", of keys" : "");
+    AttentionCase& relative = add(name.c_str(), FullMask{}, RelativePositions{queries, keys}, 0, 0.1f);
+    relative.shape = {2, 2, queries ? 21 : 32};
+  }
+  add("relative, of earlier tokens", WindowMask{60}, RelativePositions{true, true}, 3, -0.1f).shape = {3, 3, 24};
   AttentionCase& sinks = add("sinks", CausalMask{}, NoPositions{}, 0, 0);
   sinks.sinks = true;
   AttentionCase& sinksInWindow = add("sinks in a window", WindowMask{20}, RotaryPositions{32}, 0, 0);

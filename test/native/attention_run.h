@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "attention_cases.h"
@@ -14,12 +15,16 @@
 
 namespace shardspeed::test {
 
+constexpr int64_t kMostPositions = 512;
+
 // An AttentionCall with what it points to.
 class OwnedCall {
  public:
   using MakeVector = std::function<std::unique_ptr<Vector>(const std::vector<float>&)>;
+  // Rows of so many columns, of relative positions.
+  using MakeRows = std::function<std::unique_ptr<Activations>(const std::vector<float>&, int64_t)>;
 
-  OwnedCall(const AttentionCase& attention, const MakeVector& makeVector) {
+  OwnedCall(const AttentionCase& attention, const MakeVector& makeVector, const MakeRows& makeRows) {
     const AttentionShape& shape = attention.shape;
     Random random(5);
     const auto add = [&](const std::vector<float>& values) {
@@ -47,6 +52,20 @@ class OwnedCall {
       tables_ = {rotaryTable(attention, rotary->dims, 500), rotaryTable(attention, rotary->dims, 10000)};
       tables_[0].dynamicOriginalPositions = 0;
     }
+    if (std::holds_alternative<BucketPositions>(attention.positions)) {
+      call_.reach = kMostPositions;
+      call_.distanceScores = add(random.normals(shape.heads * 2 * call_.reach));
+    }
+    if (std::holds_alternative<RelativePositions>(attention.positions)) {
+      table_.rows = 9;
+      for (int32_t i = 0; i < 25; ++i) table_.rowOf.push_back(i * 7 % 9);
+      std::vector<float> rows;  // that all element types hold
+      for (int64_t i = 0; i < table_.rows * attention.columns(); ++i)
+        rows.push_back(static_cast<float>(random.between(-24, 24)) / 16);
+      relativeRows_ = makeRows(rows, attention.columns());
+      call_.relativeRows = relativeRows_.get();
+      call_.relativeTable = &table_;
+    }
     if (attention.sinks) call_.sinks = add(random.normals(shape.heads, 2));
     if (!attention.qkNorm) return;
     const bool rows = attention.normSpan == QkNormSpan::kRow || attention.normsHeadsApart;
@@ -69,6 +88,7 @@ class OwnedCall {
     return call_;
   }
   const std::vector<RotarySpec>& tables() const { return tables_; }
+  const RelativeTable& relativeTable() const { return table_; }
 
  private:
   static RotarySpec rotaryTable(const AttentionCase& attention, int64_t dims, double base) {
@@ -85,6 +105,8 @@ class OwnedCall {
 
   AttentionCall call_;
   Norm queryNorm_, keyNorm_;
+  RelativeTable table_;
+  std::unique_ptr<Activations> relativeRows_;
   std::vector<std::unique_ptr<Vector>> vectors_;
   std::vector<RotarySpec> tables_;
 };
@@ -97,29 +119,35 @@ class AttentionTarget {
   virtual std::vector<float> attend(const Step& step, int64_t layer) = 0;
 };
 
-constexpr int64_t kMostPositions = 512;
-
 // By a backend's own operations. Rows of generated tokens must be the step's first.
 class BackendTarget final : public AttentionTarget {
  public:
   BackendTarget(Backend& backend, DType dtype, const AttentionCase& attention, const std::vector<float>& rows,
                 int64_t pages)
-      : backend_(backend), call_(attention, [&](const std::vector<float>& values) {
-          return backend.makeVector(values.data(), static_cast<int64_t>(values.size()));
-        }) {
+      : backend_(backend),
+        call_(
+            attention,
+            [&](const std::vector<float>& values) {
+              return backend.makeVector(values.data(), static_cast<int64_t>(values.size()));
+            },
+            [&](const std::vector<float>& values, int64_t cols) {
+              relativeTable_ = makeTable(dtype, values, cols);
+              auto made = backend.makeActivations(relativeTable_->rows(), cols, Width::kWide);
+              relativeRows_ = made.get();
+              return made;
+            }) {
     const auto count = static_cast<int64_t>(rows.size()) / attention.columns();
-    table_ = backend.makeMatrix(count, attention.columns(), dtype);
-    std::vector<uint8_t> stored;
-    for (const float value : rows) appendStored(dtype, value, stored);
-    table_->write(0, count, stored.data());
+    table_ = makeTable(dtype, rows, attention.columns());
     qkv_ = backend.makeActivations(count, attention.columns(), Width::kNarrow);
     out_ = backend.makeActivations(count, attention.outColumns(), Width::kNarrow);
     cache_ = backend.makeKvCache(attention.layers, pages, attention.shape);
     if (!call_.tables().empty()) backend.prepareRotary(call_.tables(), kMostPositions);
+    if (relativeTable_) backend.prepareRelative(call_.relativeTable());
   }
 
   std::vector<float> attend(const Step& step, int64_t layer) override {
     backend_.runStep(step, [&](const Step& computed) {
+      if (relativeTable_) backend_.copyTable(*std::exchange(relativeTable_, nullptr), *relativeRows_);
       backend_.embedTokens(computed, *table_, 0, 1, *qkv_);
       backend_.attend(computed, call_.forLayer(layer), *qkv_, *cache_, *out_);
       return true;
@@ -130,7 +158,18 @@ class BackendTarget final : public AttentionTarget {
   }
 
  private:
+  std::unique_ptr<Matrix> makeTable(DType dtype, const std::vector<float>& values, int64_t cols) {
+    std::vector<uint8_t> stored;
+    for (const float value : values) appendStored(dtype, value, stored);
+    const auto count = static_cast<int64_t>(values.size()) / cols;
+    auto table = backend_.makeMatrix(count, cols, dtype);
+    table->write(0, count, stored.data());
+    return table;
+  }
+
   Backend& backend_;
+  std::unique_ptr<Matrix> relativeTable_;  // until the first step
+  Activations* relativeRows_ = nullptr;
   OwnedCall call_;
   std::unique_ptr<Matrix> table_;
   std::unique_ptr<Activations> qkv_, out_;

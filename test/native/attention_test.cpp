@@ -19,10 +19,12 @@ class CpuTarget final : public AttentionTarget {
   CpuTarget(int threads, const AttentionCase& attention, const std::vector<float>& rows)
       : pool_(threads),
         attention_(pool_, chooseKernels()),
-        call_(attention,
-              [](const std::vector<float>& values) {
-                return std::make_unique<CpuVector>(values.data(), static_cast<int64_t>(values.size()));
-              }),
+        call_(
+            attention,
+            [](const std::vector<float>& values) {
+              return std::make_unique<CpuVector>(values.data(), static_cast<int64_t>(values.size()));
+            },
+            makeRows),
         rows_(rows),
         qkv_(static_cast<int64_t>(rows.size()) / attention.columns(), attention.columns()),
         out_(static_cast<int64_t>(rows.size()) / attention.columns(), attention.outColumns()),
@@ -40,6 +42,13 @@ class CpuTarget final : public AttentionTarget {
   }
 
  private:
+  static std::unique_ptr<Activations> makeRows(const std::vector<float>& values, int64_t cols) {
+    const auto count = static_cast<int64_t>(values.size()) / cols;
+    auto rows = std::make_unique<CpuActivations>(count, cols);
+    for (int64_t row = 0; row < count; ++row) std::copy_n(values.begin() + row * cols, cols, rows->row(row));
+    return rows;
+  }
+
   ThreadPool pool_;
   CpuAttention attention_;
   OwnedCall call_;
@@ -132,9 +141,12 @@ TEST(attention, what_the_cpu_backend_refuses) {
   const auto backend = makeCpuBackend(pool);
   for (const AttentionCase& attention : attentionCases()) {
     const Note note(attention.name);
-    OwnedCall call(attention, [&](const std::vector<float>& values) {
-      return backend->makeVector(values.data(), static_cast<int64_t>(values.size()));
-    });
+    OwnedCall call(
+        attention,
+        [&](const std::vector<float>& values) {
+          return backend->makeVector(values.data(), static_cast<int64_t>(values.size()));
+        },
+        [](const std::vector<float>&, int64_t) { return nullptr; });
     CHECK_EQ(backend->unsupportedAttention(call.forLayer(0)).value_or("nothing"), "nothing");
   }
 }

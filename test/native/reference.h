@@ -121,6 +121,11 @@ class ReferenceBackend final : public Backend {
           at(out, slice.firstRow + i, k) += of(table).at(slice.contextLength + i + offset, k);
   }
 
+  void copyTable(const Matrix& table, Activations& out) override {
+    for (int64_t row = 0; row < table.rows(); ++row)
+      for (int64_t k = 0; k < table.cols(); ++k) at(out, row, k) = of(table).at(row, k);
+  }
+
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override {
     const ReferenceMatrix& weight = of(*projection.weight);
     const auto* bias = static_cast<const ReferenceVector*>(projection.bias);
@@ -192,6 +197,7 @@ class ReferenceBackend final : public Backend {
           terms.firstDistance = static_cast<double>(first - position);
           if (std::holds_alternative<AlibiPositions>(call.positions)) terms.slope = valueOf(call.slopes, head);
           if (call.sinks) terms.sink = valueOf(call.sinks, head);
+          terms.others = distanceTerms(call, head, first - position, &at(qkv, slice.firstRow + i, head * dim), keys);
           const std::vector<double> result =
               attentionOf(&at(qkv, slice.firstRow + i, head * dim), keys, values, static_cast<size_t>(dim),
                           static_cast<double>(call.scale), terms);
@@ -368,6 +374,30 @@ class ReferenceBackend final : public Backend {
     normHeads(call.keyNorm, row + heads * dim, kvHeads);
   }
   // The first key that a query sees, and one behind the last.
+  // What learned scores of distances, or products with relative positions, add to the scores of neighbouring keys.
+  static std::vector<double> distanceTerms(const AttentionCall& call, int64_t head, int64_t firstDistance,
+                                           const double* query, const std::vector<const double*>& keys) {
+    std::vector<double> terms;
+    const auto* relative = std::get_if<RelativePositions>(&call.positions);
+    if (!relative && !call.distanceScores) return terms;
+    for (const double* key : keys) {
+      const int64_t distance = firstDistance + static_cast<int64_t>(terms.size());
+      if (!relative) {
+        terms.push_back(valueOf(call.distanceScores, (2 * head + 1) * call.reach + distance));
+        continue;
+      }
+      const auto& row = of(*call.relativeRows).rows.at(static_cast<size_t>(call.relativeTable->row(distance)));
+      double sum = 0;
+      for (int64_t d = 0; d < call.shape.headDim; ++d) {
+        const auto asQuery = static_cast<size_t>(head * call.shape.headDim + d);
+        const auto asKey = static_cast<size_t>((call.shape.heads + head) * call.shape.headDim + d);
+        sum += (relative->queries ? query[d] * row[asKey] : 0) + (relative->keys ? key[d] * row[asQuery] : 0);
+      }
+      terms.push_back(static_cast<double>(call.scale) * sum);
+    }
+    return terms;
+  }
+
   static std::pair<int64_t, int64_t> visible(const AttentionMask& mask, int64_t position, int64_t known) {
     if (std::holds_alternative<FullMask>(mask)) return {0, known};
     if (const auto* band = std::get_if<BandMask>(&mask))

@@ -119,6 +119,18 @@ ModelSpec xieluSpec() {
   return spec;
 }
 
+// Products with relative positions, not in order of their rows, by the query, the key or both (DeBERTa).
+ModelSpec relativeSpec() {
+  ModelSpec spec = optSpec();
+  spec.embedding.positions.reset();
+  spec.kinds[0].attention.positions = RelativePositions{true, true};
+  spec.kinds[1].attention.positions = RelativePositions{false, true};
+  spec.kinds[1].attention.mask = WindowMask{19};
+  spec.relativeTable = RelativeTable{12, {}, NormSpec{}};
+  for (int32_t distance = 0; distance < 25; ++distance) spec.relativeTable->rowOf.push_back(distance * 5 % 12);
+  return spec;
+}
+
 }  // namespace
 
 std::vector<Variant> variants() {
@@ -132,7 +144,8 @@ std::vector<Variant> variants() {
           {"chunks and a temperature", temperedSpec()},
           {"sinks", sinksSpec()},
           {"frequencies of long sequences", longSpec()},
-          {"xIELU", xieluSpec()}};
+          {"xIELU", xieluSpec()},
+          {"relative positions", relativeSpec()}};
 }
 
 }  // namespace shardspeed::test

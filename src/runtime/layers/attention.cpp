@@ -1,7 +1,6 @@
 #include "runtime/layers/attention.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "model/layout.h"
 
@@ -75,6 +74,7 @@ void AttentionPart::makeRelativeRows() {
   const int64_t rows = spec.relativeTable->rows;
   relativeTable_ = backend.makeActivations(rows, spec.hiddenSize, Width::kWide);
   relativeRows_.resize(calls_.size());
+  backend.prepareRelative(*spec.relativeTable);
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
     AttentionCall& call = calls_[static_cast<size_t>(layer)];
     if (!std::holds_alternative<RelativePositions>(call.positions)) continue;
@@ -89,25 +89,21 @@ void AttentionPart::makeRelativeRows() {
 
 void AttentionPart::fillRelativeRows() {
   const auto& [spec, shard, weights, backend, maxRows, part] = context_;
-  std::vector<int32_t> rows(static_cast<size_t>(spec.relativeTable->rows));
-  std::iota(rows.begin(), rows.end(), 0);
-  Step all;
-  all.rows = spec.relativeTable->rows;
-  all.tokenIds = rows.data();
-  backend.embedTokens(all, *weights.relativeTable, 0, 1, *relativeTable_);
-  if (spec.relativeTable->norm) backend.normalize(weights.relativeNorm.norm, all.rows, *relativeTable_);
+  const int64_t rows = spec.relativeTable->rows;
+  backend.copyTable(*weights.relativeTable, *relativeTable_);
+  if (spec.relativeTable->norm) backend.normalize(weights.relativeNorm.norm, rows, *relativeTable_);
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
     const auto& own = relativeRows_[static_cast<size_t>(layer)];
     if (!own) continue;
     const AttentionWeights& attention = context_.layer(layer).attention;
     const Linear& made = attention.relative.weight ? attention.relative : attention.qkv;
-    backend.project(PartContext::columns(made, nullptr), all.rows, *relativeTable_, *own);
+    backend.project(PartContext::columns(made, nullptr), rows, *relativeTable_, *own);
   }
-  relativeTable_.reset();
+  hasRelativeRows_ = true;
 }
 
 void AttentionPart::read(const Step& step, int64_t layer, const Norm* norm, const Activations& hidden) {
-  if (relativeTable_) fillRelativeRows();
+  if (relativeTable_ && !hasRelativeRows_) fillRelativeRows();
   if (context_.layer(layer).attention.latent) return latent_.read(step, layer, norm, hidden, *qkv_);
   const Linear& qkv = context_.layer(layer).attention.qkv;
   context_.backend.project(PartContext::columns(qkv, norm), step.rows, hidden, *qkv_);

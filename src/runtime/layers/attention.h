@@ -31,9 +31,10 @@ class AttentionPart {
   std::unique_ptr<Activations> qkv_;             // (rows, (heads + 2 kvHeads) headDim)
   std::unique_ptr<Activations> mixed_;           // (rows, heads headDim)
   std::unique_ptr<Activations> squares_;         // (rows, 2), where rows are normalised whose heads several ranks hold
-  // The table of relative positions, which the first step gives up, and queries, keys and values of its rows, which
-  // that step computes for all layers with weights of their own. Null where positions are not relative.
-  std::unique_ptr<Activations> relativeTable_;              // (rows, hidden)
+  // The table of relative positions, and queries, keys and values of its rows, which the first step computes for all
+  // layers with weights of their own. Null where positions are not relative.
+  std::unique_ptr<Activations> relativeTable_;  // (rows, hidden)
+  bool hasRelativeRows_ = false;
   std::vector<std::unique_ptr<Activations>> relativeRows_;  // (layers)
 };
 

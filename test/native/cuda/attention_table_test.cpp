@@ -91,12 +91,13 @@ std::vector<std::string> variantsOf(const AttentionCase& attention) {
   if (const auto* chunk = std::get_if<ChunkMask>(&attention.mask)) seen = chunk->size;
   if (const auto* band = std::get_if<BandMask>(&attention.mask)) seen = band->size;
   return {
-      "width " + std::to_string((shape.headDim + 31) / 32),
+      "width " + std::to_string((std::min<int64_t>(shape.headDim, 257) + 31) / 32),
       "mask " + std::to_string(attention.mask.index()) + (seen > 16 ? " of several pages" : ""),
       "positions " + positions,
       "whole pieces " + std::to_string(shape.headDim % 8 == 0),
       "soft cap " + std::to_string(attention.softCap > 0),
       "group beyond a block " + std::to_string(shape.heads / shape.kvHeads > 16),
+      "wide and scored " + std::to_string(shape.headDim > 128 && attention.positions.index() > 2),
       "layers " + std::to_string(attention.layers),
       "sinks " + std::to_string(attention.sinks),
       "clamp " + std::to_string(attention.clamp > 0),
@@ -129,9 +130,12 @@ TEST(cuda_attention_table, refusals) {
   ThreadPool pool(1);
   const auto backend = cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 4, nullptr});
   const auto refusalOf = [&](const AttentionCase& attention) {
-    OwnedCall call(attention, [&](const std::vector<float>& values) {
-      return backend->makeVector(values.data(), static_cast<int64_t>(values.size()));
-    });
+    OwnedCall call(
+        attention,
+        [&](const std::vector<float>& values) {
+          return backend->makeVector(values.data(), static_cast<int64_t>(values.size()));
+        },
+        [](const std::vector<float>&, int64_t) { return nullptr; });
     return backend->unsupportedAttention(call.forLayer(0)).value_or("nothing");
   };
   for (const AttentionCase& attention : attentionCases()) {
@@ -139,13 +143,8 @@ TEST(cuda_attention_table, refusals) {
     CHECK_EQ(refusalOf(attention), "nothing");
   }
   AttentionCase attention;
-  attention.positions = BucketPositions{1, {0}};
-  CHECK_EQ(refusalOf(attention), "learned scores of distances");
-  attention.positions = RelativePositions{true, true};
-  CHECK_EQ(refusalOf(attention), "products with relative positions");
-  attention.positions = NoPositions{};
-  attention.shape = {1, 1, 264};
-  CHECK_EQ(refusalOf(attention), "attention heads of 264 elements, more than 256");
+  attention.shape = {1, 1, 1032};
+  CHECK_EQ(refusalOf(attention), "attention heads of 1032 elements, more than 1024");
 }
 
 }  // namespace shardspeed::test
