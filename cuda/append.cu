@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(kThreads) appendKernel(AttentionArgs<T> args, 
   const int row = rows[blockIdx.x];
   const int position = row < 0 ? -1 : args.step.positions[row];
   if (position >= 0)
-    turnAngles(position, args.step.inverseFrequencies + args.step.rotaryOffsets[row], args.rotaryHalf,
-               args.rotaryAmplitude, shared.cosines, shared.sines);
+    turnAngles(position, args.step.inverseFrequencies + args.step.rotaryOffsets[row], args.rotaryHalf, shared.cosines,
+               shared.sines);
   pdlWait();
   pdlTrigger();
   if (position < 0) return;

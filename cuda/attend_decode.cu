@@ -291,8 +291,8 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
   }
   auto& shared = sharedMemory<DecodeShared<T, kDim>>();
   PageWalk<T, kDim> walk(a, block);
-  turnAngles(block.position, a.step.inverseFrequencies + a.step.rotaryOffsets[block.row], a.rotaryHalf,
-             a.rotaryAmplitude, shared.cosines, shared.sines);
+  turnAngles(block.position, a.step.inverseFrequencies + a.step.rotaryOffsets[block.row], a.rotaryHalf, shared.cosines,
+             shared.sines);
   const int head = threadIdx.x % 32 / 4;
   const float slope = head < block.heads ? a.slope(block.firstHead + head) : 0;
   __syncthreads();

@@ -54,10 +54,9 @@ struct AttentionParams {
   const float* sinks = nullptr;  // (heads): a logit more in each softmax, whose value is zero; null = none
   int32_t rotaryHalf = 0;        // pairs of elements that turn, the first 2 rotaryHalf of a head; 0 = not rotary
   RotaryLayout rotaryLayout = RotaryLayout::kHalf;
-  float rotaryAmplitude = 1;  // multiplies cos and sin
-  void* qkv = nullptr;        // T (rows, qkvStride): q heads | k heads | v heads, headDim each, not yet turned
-  int64_t qkvStride = 0;      // in elements, a multiple of 64
-  void* out = nullptr;        // T (rows, outStride): heads * headDim
+  void* qkv = nullptr;    // T (rows, qkvStride): q heads | k heads | v heads, headDim each, not yet turned
+  int64_t qkvStride = 0;  // in elements, a multiple of 64
+  void* out = nullptr;    // T (rows, outStride): heads * headDim
   int64_t outStride = 0;
   void* cache = nullptr;  // of this layer
 };

@@ -58,7 +58,6 @@ struct AttentionArgs {
   int ahead;  // and behind its own
   int rotaryHalf;
   bool rotaryInterleaved;
-  float rotaryAmplitude;
   ScoreRule rule;
   const float* alibiSlopes;
   const float* distanceScores;
@@ -114,7 +113,6 @@ AttentionArgs<T> attentionArgs(const AttentionParams& params, const StepView& st
   args.ahead = params.ahead;
   args.rotaryHalf = params.rotaryHalf;
   args.rotaryInterleaved = params.rotaryLayout == RotaryLayout::kInterleaved;
-  args.rotaryAmplitude = params.rotaryAmplitude;
   args.rule = scoreRule(params);
   args.alibiSlopes = params.alibiSlopes;
   args.distanceScores = params.distanceScores;

@@ -69,7 +69,6 @@ AttentionParams AttentionCalls::paramsOf(const AttentionCall& call, Activations&
   if (const auto* rotary = std::get_if<RotaryPositions>(&call.positions)) {
     params.rotaryHalf = static_cast<int32_t>(rotary->dims / 2);
     params.rotaryLayout = rotary->layout;
-    params.rotaryAmplitude = rotary_[static_cast<size_t>(rotary->table)].amplitude;
   }
   params.qkv = of(qkv).data();
   params.qkvStride = of(qkv).stride();

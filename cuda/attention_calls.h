@@ -1,7 +1,5 @@
 #pragma once
 
-#include <vector>
-
 #include "backend.h"
 #include "cuda/attention.h"
 #include "cuda/memory.h"
@@ -15,7 +13,6 @@ class AttentionCalls {
   AttentionCalls(DType dtype, const StepBuffers& buffers, const Stream& stream)
       : dtype_(dtype), buffers_(buffers), stream_(stream) {}
 
-  void prepareRotary(const std::vector<RotarySpec>& tables) { rotary_ = tables; }
   void prepareRelative(const RelativeTable& table);
   void prepareShape(const AttentionShape& shape);
   // For each step: into how many parts generated sequences are divided, at most.
@@ -35,7 +32,6 @@ class AttentionCalls {
   DType dtype_;
   const StepBuffers& buffers_;
   const Stream& stream_;
-  std::vector<RotarySpec> rotary_;
   DeviceMemory workspace_;  // of attendDecode, for kDecodeRows rows
   int64_t splits_ = 0;
   DeviceMemory relativeRowOf_;  // RelativeTable::rowOf

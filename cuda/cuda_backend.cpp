@@ -50,10 +50,7 @@ class CudaBackend final : public Backend {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
   }
-  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override {
-    attention_.prepareRotary(tables);
-    buffers_.setRotary(tables);
-  }
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { buffers_.setRotary(tables); }
   void prepareRelative(const RelativeTable& table) override { attention_.prepareRelative(table); }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now

@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(kThreads) prepareKernel(PrepareArgs<T> args) {
     heat = fmaf(args.heat, log1pf(static_cast<float>((position + args.heatOffset) / args.heatPeriod)), 1.0f);
   if (args.norms.after) {
     // Limits come ahead of the turning, norms behind it.
-    turnAngles(position, a.step.inverseFrequencies + a.step.rotaryOffsets[blockIdx.x], a.rotaryHalf, a.rotaryAmplitude,
-               shared.cosines, shared.sines);
+    turnAngles(position, a.step.inverseFrequencies + a.step.rotaryOffsets[blockIdx.x], a.rotaryHalf, shared.cosines,
+               shared.sines);
     if (args.clamp > 0) finishHeads(args, row, false, args.clamp, 1);
     __syncthreads();
     const int pairs = (a.heads + a.kvHeads) * a.rotaryHalf;

@@ -10,17 +10,17 @@
 
 namespace shardspeed::cuda {
 
-// Cosines and sines (half) of a position, times the amplitude, by the threads of the block together; a barrier must
-// follow. The angle is rounded to fp32, as the models were trained with; it may be thousands of turns, which the fast
-// approximations of sine and cosine do not stand.
-__device__ __forceinline__ void turnAngles(int position, const float* inverseFrequencies, int half, float amplitude,
-                                           float* cosines, float* sines) {
+// Cosines and sines (half) of a position, times the amplitude behind the frequencies, by the threads of the block
+// together; a barrier must follow. The angle is rounded to fp32, as the models were trained with; it may be thousands
+// of turns, which the fast approximations of sine and cosine do not stand.
+__device__ __forceinline__ void turnAngles(int position, const float* inverseFrequencies, int half, float* cosines,
+                                           float* sines) {
   for (int j = threadIdx.x; j < half; j += blockDim.x) {
     const float angle = static_cast<float>(position) * inverseFrequencies[j];
     float sine, cosine;
     sincosf(angle, &sine, &cosine);
-    cosines[j] = cosine * amplitude;
-    sines[j] = sine * amplitude;
+    cosines[j] = cosine * inverseFrequencies[half];
+    sines[j] = sine * inverseFrequencies[half];
   }
 }
 

@@ -26,59 +26,62 @@ StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
            at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
 }
 
+static void appendTable(const std::vector<float>& inverseFrequencies, float amplitude, std::vector<float>& to) {
+  to.insert(to.end(), inverseFrequencies.begin(), inverseFrequencies.end());
+  to.push_back(amplitude);
+}
+
 void StepBuffers::setRotary(const std::vector<RotarySpec>& tables) {
-  std::vector<float> fixed;
-  const auto add = [&](size_t index) {
-    tableStarts_[index] = fixed.size();
-    fixed.insert(fixed.end(), tables[index].inverseFrequencies.begin(), tables[index].inverseFrequencies.end());
-  };
-  tableStarts_.resize(tables.size());
-  for (size_t i = 0; i < tables.size(); ++i) {
-    if (tables[i].dynamicOriginalPositions == 0 && !tables[i].longer) {
-      add(i);
-    } else {
-      if (isDynamic())
-        throw Error("ERR_UNSUPPORTED_MODEL",
-                    "The CUDA backend takes one rotary table whose frequencies depend on the length, found several.");
-      if (tables[i].longer && tables[i].longer->amplitude != tables[i].amplitude)
-        throw Error("ERR_UNSUPPORTED_MODEL",
-                    "The CUDA backend does not compute another amplitude of rotary positions for long sequences.");
-      dynamic_ = tables[i];
-      dynamicTable_ = static_cast<int64_t>(i);
+  std::vector<float> values;
+  tables_.resize(tables.size());
+  for (const bool dynamic : {false, true}) {
+    if (dynamic) fixedCount_ = values.size();
+    for (size_t i = 0; i < tables.size(); ++i) {
+      if (dynamic != (tables[i].dynamicOriginalPositions != 0 || tables[i].longer)) continue;
+      tables_[i] = {values.size(), dynamic};
+      appendTable(tables[i].inverseFrequencies, tables[i].amplitude, values);
+      if (dynamic) dynamic_.push_back(tables[i]);
     }
   }
-  size_t count = std::max<size_t>(1, fixed.size());
-  if (isDynamic()) {
-    add(static_cast<size_t>(dynamicTable_));
-    const size_t half = dynamic_.inverseFrequencies.size();
-    count = fixed.size() + static_cast<size_t>(rows_) * half;
-    const size_t bytes = static_cast<size_t>(1 + rows_) * half * sizeof(float);
-    for (HostBuffer& buffer : host_) buffer.frequencies = PinnedMemory(bytes, "rotary frequencies");
+  shortFrequencies_.assign(values.begin() + static_cast<std::ptrdiff_t>(fixedCount_), values.end());
+  const size_t mostDynamic = shortFrequencies_.size() * static_cast<size_t>(1 + rows_) * sizeof(float);
+  if (!dynamic_.empty()) {
+    for (HostBuffer& buffer : host_) buffer.frequencies = PinnedMemory(mostDynamic, "rotary frequencies");
     const size_t zeros = static_cast<size_t>(rows_) * sizeof(int32_t);
     noOffsets_ = DeviceMemory(zeros, "rotary frequencies");
     check(cudaMemset(noOffsets_.as(), 0, zeros), "loading rotary frequencies");
   }
-  frequencies_ = DeviceMemory(count * sizeof(float), "rotary frequencies");
-  check(cudaMemcpy(frequencies_.as(), fixed.data(), fixed.size() * sizeof(float), cudaMemcpyHostToDevice),
+  frequencies_ = DeviceMemory(fixedCount_ * sizeof(float) + std::max(mostDynamic, sizeof(float)), "rotary frequencies");
+  check(cudaMemcpy(frequencies_.as(), values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice),
         "loading rotary frequencies");
   check(cudaStreamSynchronize(nullptr), "loading rotary frequencies");
 }
 
 StepView StepBuffers::view(const RotaryPositions& rotary) const {
+  const Table& table = tables_[static_cast<size_t>(rotary.table)];
   StepView view = view_;
-  view.inverseFrequencies = frequencies_.as<float>() + tableStarts_[static_cast<size_t>(rotary.table)];
-  if (isDynamic() && rotary.table != dynamicTable_) view.rotaryOffsets = noOffsets_.as<int32_t>();
+  view.inverseFrequencies = frequencies_.as<float>() + table.start;
+  if (!dynamic_.empty() && !table.dynamic) view.rotaryOffsets = noOffsets_.as<int32_t>();
   return view;
 }
 
-// Every sequence past the original length has frequencies of its own, behind the fixed ones.
+static bool isLong(const RotarySpec& table, int64_t totalLength) {
+  return totalLength > (table.longer ? table.longer->originalPositions : table.dynamicOriginalPositions);
+}
+
+// Every sequence past some table's original length has frequencies of its own for all tables that depend on it.
 int32_t StepBuffers::rotaryOffsetOf(const SequenceSlice& slice) {
-  const int64_t original = dynamic_.longer ? dynamic_.longer->originalPositions : dynamic_.dynamicOriginalPositions;
-  if (original == 0 || slice.totalLength <= original) return 0;
-  const std::vector<float> frequencies =
-      dynamic_.longer ? dynamic_.longer->inverseFrequencies : dynamicInverseFrequencies(dynamic_, slice.totalLength);
+  if (std::none_of(dynamic_.begin(), dynamic_.end(),
+                   [&](const RotarySpec& table) { return isLong(table, slice.totalLength); }))
+    return 0;
   const auto offset = static_cast<int32_t>(packedFrequencies_.size());
-  packedFrequencies_.insert(packedFrequencies_.end(), frequencies.begin(), frequencies.end());
+  for (const RotarySpec& table : dynamic_)
+    if (!isLong(table, slice.totalLength))
+      appendTable(table.inverseFrequencies, table.amplitude, packedFrequencies_);
+    else if (table.longer)
+      appendTable(table.longer->inverseFrequencies, table.longer->amplitude, packedFrequencies_);
+    else
+      appendTable(dynamicInverseFrequencies(table, slice.totalLength), table.amplitude, packedFrequencies_);
   return offset;
 }
 
@@ -136,7 +139,7 @@ void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWan
   deviceRows_.resize(static_cast<size_t>(step.rows));
   usedPages_ = generatedCount_ = longestGenerated_ = promptCount_ = 0;
   longTiles_.clear();
-  packedFrequencies_.assign(dynamic_.inverseFrequencies.begin(), dynamic_.inverseFrequencies.end());
+  packedFrequencies_ = shortFrequencies_;
   for (const bool generated : {true, false})
     for (const SequenceSlice& slice : step.sequences)
       if (slice.generated == generated) packSlice(step, slice, packed);
@@ -146,10 +149,10 @@ void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWan
   if (paddedRows > step.rows) generatedCount_ = paddedRows;  // only steps of generated rows are padded
   const auto bytes = static_cast<size_t>(kPages * rows_ + usedPages_) * sizeof(int32_t);
   check(cudaMemcpyAsync(device_.as(), packed, bytes, cudaMemcpyHostToDevice, stream.get()), "describing a step");
-  if (packedFrequencies_.size() > dynamic_.inverseFrequencies.size()) {
+  if (packedFrequencies_.size() > shortFrequencies_.size()) {
     const size_t frequencyBytes = packedFrequencies_.size() * sizeof(float);
     std::memcpy(buffer.frequencies.as(), packedFrequencies_.data(), frequencyBytes);
-    float* target = frequencies_.as<float>() + tableStarts_[static_cast<size_t>(dynamicTable_)];
+    float* target = frequencies_.as<float>() + fixedCount_;
     check(cudaMemcpyAsync(target, buffer.frequencies.as(), frequencyBytes, cudaMemcpyHostToDevice, stream.get()),
           "describing a step");
   }

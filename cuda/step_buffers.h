@@ -19,8 +19,7 @@ class StepBuffers {
   static int64_t paddedRows(int64_t rows);
 
   StepBuffers(int64_t maxRows, int64_t kvPages);
-  // Before the first upload of a model with rotary positions. At most one of the tables may be dynamic or have other
-  // frequencies for long sequences.
+  // Before the first upload of a model with rotary positions.
   void setRotary(const std::vector<RotarySpec>& tables);
 
   // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none.
@@ -59,7 +58,6 @@ class StepBuffers {
   void packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed);
   void packTiles(int32_t* packed);
   int32_t rotaryOffsetOf(const SequenceSlice& slice);
-  bool isDynamic() const { return dynamicTable_ >= 0; }
 
   struct HostBuffer {
     PinnedMemory packed;
@@ -72,12 +70,19 @@ class StepBuffers {
   DeviceMemory device_;
   HostBuffer host_[2];
   int turn_ = 0;
-  RotarySpec dynamic_;  // the table that is, if one is
-  int64_t dynamicTable_ = -1;
-  std::vector<size_t> tableStarts_;       // in frequencies_
-  DeviceMemory frequencies_;              // (tables, half); then of the dynamic one (1 + rows_, half)
-  DeviceMemory noOffsets_;                // (rows_) zeros, of the tables beside a dynamic one
-  std::vector<float> packedFrequencies_;  // of the dynamic table
+  // A rotary table takes its frequencies and the amplitude. Those that are dynamic or have other frequencies for long
+  // sequences come last.
+  struct Table {
+    size_t start;  // in frequencies_
+    bool dynamic;
+  };
+  std::vector<Table> tables_;
+  std::vector<RotarySpec> dynamic_;
+  size_t fixedCount_ = 0;                 // numbers of the tables that are not
+  std::vector<float> shortFrequencies_;   // of the dynamic tables, for short sequences
+  std::vector<float> packedFrequencies_;  // these, then those of the step's long sequences
+  DeviceMemory frequencies_;              // fixed tables; dynamic ones (1 + rows_) times
+  DeviceMemory noOffsets_;                // (rows_) zeros, of fixed tables beside dynamic ones
   StepView view_{};
   struct LongTile {
     RowTile tile;

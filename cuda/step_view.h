@@ -12,9 +12,9 @@ struct StepView {
   const int32_t* pageOffsets;    // (rows) where the page table of the row's sequence starts in `pages`
   const int32_t* pages;          // page tables, one after another; entry p holds positions p * kPageTokens ...
   const int32_t* rotaryOffsets;  // (rows) where the row's inverse frequencies start in `inverseFrequencies`
-  const float* inverseFrequencies;
-  const int32_t* tokenTypes;  // (rows), of models that have token types
-  const int32_t* lengths;     // (rows) tokens of the row's sequence, those of this step included
+  const float* inverseFrequencies;  // with an amplitude, which multiplies cosines and sines, behind those of a table
+  const int32_t* tokenTypes;        // (rows), of models that have token types
+  const int32_t* lengths;           // (rows) tokens of the row's sequence, those of this step included
 };
 
 // Consecutive rows of one sequence, the unit of work of the prefill attention.

@@ -47,6 +47,7 @@ AttentionSetup::AttentionSetup(const Bench& bench, const ModelShape& model, int6
   std::vector<float> frequencies;
   for (int64_t i = 0; i < model.headDim / 2; ++i)
     frequencies.push_back(std::pow(500000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(model.headDim)));
+  frequencies.push_back(1);  // the amplitude
 
   positions_ = uploaded(positions);
   pageOffsets_ = uploaded(pageOffsets);

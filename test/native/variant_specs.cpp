@@ -98,12 +98,12 @@ ModelSpec sinksSpec() {
   return spec;
 }
 
-// Other frequencies for sequences of more than 18 tokens, and another amplitude or the same (Phi-3).
+// Other frequencies for sequences of more than 18 tokens, and another amplitude (Phi-3).
 ModelSpec longSpec() {
   ModelSpec spec = llamaSpec();
   RotarySpec& table = spec.rotaryTables[0];
   table.amplitude = 1.2f;
-  table.longer = LongRotary{18, table.inverseFrequencies, 1.2f};
+  table.longer = LongRotary{18, table.inverseFrequencies, 1.4f};
   for (size_t j = 0; j < table.inverseFrequencies.size(); ++j)
     table.longer->inverseFrequencies[j] /= 1.5f + static_cast<float>(j);
   return spec;

@@ -43,10 +43,12 @@ class AttentionRig {
     std::iota(free.begin(), free.end(), 0);
     for (size_t i = free.size(); i > 1; --i) std::swap(free[i - 1], free[static_cast<size_t>(random_.below(i))]);
     cache_.assign(free.size() * static_cast<size_t>(pageElements()), 0xffff);
-    for (int table = 0; table < 2; ++table)
+    for (int table = 0; table < 2; ++table) {
       for (int32_t j = 0; j < options_.rotaryHalf; ++j)
         frequencies_.push_back(
             std::pow(table == 0 ? 10000.0f : 500.0f, -static_cast<float>(j) / static_cast<float>(options_.rotaryHalf)));
+      frequencies_.push_back(options_.rotaryAmplitude);
+    }
     for (const int64_t length : lengths) {
       Sequence sequence{length, {}, {}, {}};
       for (int64_t page = 0; page < pagesOf(length); ++page) {
@@ -135,7 +137,7 @@ class AttentionRig {
     const int64_t half = options_.rotaryHalf;
     const int64_t dim = options_.shape.headDim;
     RotarySpec rotary;
-    const float* frequencies = frequencies_.data() + sequence % 2 * half;
+    const float* frequencies = frequencies_.data() + sequence % 2 * (half + 1);
     rotary.inverseFrequencies.assign(frequencies, frequencies + half);
     rotary.amplitude = options_.rotaryAmplitude;
     for (int64_t head = 0; head < options_.shape.heads + options_.shape.kvHeads; ++head) {
@@ -181,7 +183,7 @@ class AttentionStep {
                 toElement(rig.options().dtype, rig.raw(sequence, first + i)[j]);
         positions.push_back(blank ? -1 : static_cast<int32_t>(first + i));
         pageOffsets.push_back(blank ? -1 : pageOffset);
-        rotaryOffsets.push_back(blank ? -1 : static_cast<int32_t>(sequence % 2) * rig.options().rotaryHalf);
+        rotaryOffsets.push_back(blank ? -1 : static_cast<int32_t>(sequence % 2) * (rig.options().rotaryHalf + 1));
         lengths.push_back(static_cast<int32_t>(first + count));
       }
       if (sequence >= 0) pageOffset += static_cast<int32_t>(rig.pages(sequence).size());
@@ -207,7 +209,6 @@ class AttentionStep {
     params.window = options.window;
     params.rotaryHalf = options.rotaryHalf;
     params.rotaryLayout = options.rotaryLayout;
-    params.rotaryAmplitude = options.rotaryAmplitude;
     params.qkv = qkv_.data();
     params.qkvStride = rig_.qkvStride();
     params.out = out_.data();

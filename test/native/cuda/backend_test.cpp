@@ -116,31 +116,32 @@ TEST(cuda_backend, mixtures_of_experts) {
   checkModel("no norm ahead of experts", spec);
 }
 
+// Long and short sequences in one step, by tables that depend on their length and one that does not.
 TEST(cuda_backend, dynamic_rotary) {
   ModelSpec spec = llamaSpec();
   makeDynamic(spec.rotaryTables[0], 16, 2);
-  TinyModel model(spec, DType::kF16, 83);
-  const std::vector<int32_t> longTokens = someTokens(spec, 30, 84), shortTokens = someTokens(spec, 10, 85);
-  CudaRunner runner(model);
-  std::vector<float> found = runner.step({{0, longTokens}, {1, shortTokens}});
-  std::vector<double> expected = model.logits(longTokens, DType::kF16);
-  const std::vector<double> more = model.logits(shortTokens, DType::kF16);
-  expected.insert(expected.end(), more.begin(), more.end());
-  CHECK_NEAR(relativeError(found, expected), 0.0, 2e-3);
-}
-
-TEST(cuda_backend, one_rotary_table_depends_on_the_length) {
-  RotarySpec longer;
-  longer.inverseFrequencies = {1, 0.1f};
-  longer.longer = LongRotary{8, {0.5f, 0.01f}, 1.0f};
-  ThreadPool pool(1);
-  const auto prepare = [&](const std::vector<RotarySpec>& tables) {
-    cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 4, nullptr})->prepareRotary(tables, 16);
-  };
-  prepare({longer});
-  CHECK_THROWS("ERR_UNSUPPORTED_MODEL", "found several", prepare({longer, longer}));
-  longer.longer->amplitude = 1.5f;
-  CHECK_THROWS("ERR_UNSUPPORTED_MODEL", "another amplitude", prepare({longer}));
+  ModelSpec several = spec;
+  RotarySpec longer = llamaSpec().rotaryTables[0];
+  longer.longer = LongRotary{8, longer.inverseFrequencies, 1.5f};
+  for (float& frequency : longer.longer->inverseFrequencies) frequency /= 3;
+  several.rotaryTables = {llamaSpec().rotaryTables[0], longer, spec.rotaryTables[0]};
+  for (size_t i = 0; i < 2; ++i)
+    std::get<RotaryPositions>(several.kinds[i].attention.positions).table = 1 + static_cast<int64_t>(i);
+  ModelSpec beside = several;
+  std::get<RotaryPositions>(beside.kinds[1].attention.positions).table = 0;
+  for (const ModelSpec& one : {spec, several, beside}) {
+    TinyModel model(one, DType::kF16, 83);
+    const std::vector<std::vector<int32_t>> sequences = {someTokens(one, 22, 84), someTokens(one, 10, 85),
+                                                         someTokens(one, 7, 86)};
+    CudaRunner runner(model);
+    const std::vector<float> found = runner.step({{0, sequences[0]}, {1, sequences[1]}, {2, sequences[2]}});
+    std::vector<double> expected;
+    for (const std::vector<int32_t>& tokens : sequences) {
+      const std::vector<double> logits = model.logits(tokens, DType::kF16);
+      expected.insert(expected.end(), logits.begin(), logits.end());
+    }
+    CHECK_NEAR(relativeError(found, expected), 0.0, 2e-3);
+  }
 }
 
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
