@@ -55,8 +55,9 @@ __global__ void __launch_bounds__(kNormThreads)
                });
 }
 
-// One block a mean, whose threads each add up their own columns, row after row of the sequence.
-__global__ void __launch_bounds__(kNormThreads)
+// One block a mean, whose threads each add up their own columns, row after row of the sequence. Means are few: the
+// bound keeps the compiler from spilling registers for the sake of more blocks at a time.
+__global__ void __launch_bounds__(kNormThreads, 1)
     averageRowsKernel(StepView step, const int32_t* indices, const float* in, int64_t inStride, int cols,
                       int paddedCols, RowNorm norm, float* out, int64_t outStride) {
   NormShared& shared = sharedMemory<NormShared>();
