@@ -126,6 +126,21 @@ TEST(cuda_attention_table, cases) {
   }
 }
 
+// Of the kernels for rows, and of tiles that see later tokens and add scores of distances.
+TEST(cuda_attention_table, later_tokens_under_all_schedules) {
+  AttentionCase relative{"relative", {1, 1, 24}, {3, kReduced ? 20 : 140}, FullMask{}, RelativePositions{true, true}};
+  relative.scale = 0.2f;
+  AttentionCase scored = relative;
+  scored.positions = BucketPositions{1, {0}};
+  AttentionCase earlier = scored;
+  earlier.mask = WindowMask{17};
+  for (const AttentionCase& attention : {relative, scored, earlier})
+    underAllSchedules([&] {
+      Random random(41);
+      checkCase(attention, DType::kF16, false, random);
+    });
+}
+
 TEST(cuda_attention_table, refusals) {
   ThreadPool pool(1);
   const auto backend = cuda::makeCudaBackend(0, {DType::kF16, &pool, 8, 4, nullptr});
