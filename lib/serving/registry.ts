@@ -26,6 +26,8 @@ export interface RegistryOptions {
   engineOptions: WorkerPlan["engineOptions"];
   logger: Logger;
   observe(model: { name: string; version: string }): PoolObserver;
+  /** The last version of a model is gone, and its workers are. */
+  onRemoved?(name: string): void;
 }
 
 /** A model to be served. */
@@ -161,7 +163,7 @@ export class ModelRegistry implements ModelDirectory {
     if (own === versions.defaultVersion && versions.byVersion.size > 1) throw new DefaultVersionInUse(name);
     versions.byVersion.delete(own);
     if (versions.byVersion.size === 0) this.#models.delete(name);
-    await registered.pool.dispose(graceMs);
+    await this.#dispose(registered.pool, graceMs);
   }
 
   /** Forgets a version whose workers could not be started. */
@@ -173,7 +175,12 @@ export class ModelRegistry implements ModelDirectory {
       if (next === undefined) this.#models.delete(pool.name);
       else if (versions.defaultVersion === pool.version) versions.defaultVersion = next;
     }
+    await this.#dispose(pool, graceMs);
+  }
+
+  async #dispose(pool: ModelPool, graceMs: number): Promise<void> {
     await pool.dispose(graceMs);
+    if (!this.#models.has(pool.name)) this.#options.onRemoved?.(pool.name);
   }
 
   /** Takes no more requests. */

@@ -323,6 +323,7 @@ function registryOptions(resolved: ResolvedSettings, logger: Logger, metrics: Se
     engineOptions: engineOptionsOf(resolved),
     group: readGroup(),
     logger,
+    onRemoved: (name) => void metrics.modelRemoved(name),
     observe: (model) => {
       metrics.modelRegistered(model.name);
       return observePool(metrics, model);

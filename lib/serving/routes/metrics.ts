@@ -8,8 +8,8 @@ export async function metricsRoutes(
   { metrics, registry }: { metrics: ServerMetrics; registry: ModelRegistry },
 ): Promise<void> {
   app.get("/metrics", async ({ url, headers }, reply) => {
-    for (const { name, waitingRequests, waitingSequences } of registry.list())
-      metrics.queueDepth(name, waitingRequests + waitingSequences);
+    for (const { pool } of registry.all())
+      metrics.queueDepth(pool.name, pool.waitingRequests + pool.waitingSequences, pool.version);
     const names = readMetricNames(new URLSearchParams(url.split("?").slice(1).join("?")));
     const { contentType, body } = await metrics.render(headers.accept, names);
     return reply.header("content-type", contentType).send(Buffer.from(body));
