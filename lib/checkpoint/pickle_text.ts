@@ -1,3 +1,4 @@
+import { simpleEscapes } from "../base/python_escapes.js";
 import { pickleLimits } from "./pickle_machine.js";
 import { PickleError } from "./pickle_values.js";
 
@@ -41,20 +42,6 @@ function exact(value: bigint): number | bigint {
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : value;
 }
-
-const simpleEscapes: Readonly<Record<string, string>> = {
-  "\n": "",
-  "\\": "\\",
-  "'": "'",
-  '"': '"',
-  a: "\x07",
-  b: "\b",
-  f: "\f",
-  n: "\n",
-  r: "\r",
-  t: "\t",
-  v: "\v",
-};
 
 /** The bytes of a quoted Python literal, as protocol 0 writes strings. */
 export function decodeEscapes(literal: string): Buffer {

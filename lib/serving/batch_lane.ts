@@ -6,14 +6,22 @@ import type { HandlerAnswer, HandlerCall } from "./served_model.js";
 import { ServingError } from "./serving_error.js";
 import type { Worker } from "./worker/worker.js";
 
+/** How requests of a handler are queued and batched. */
 export interface BatchLaneSettings {
+  /** Requests in a batch. */
   batchSize: number;
   maxBatchDelayMs: number;
+  /** Until the answer, or the next part of it. */
   responseTimeoutMs: number;
+  /** Requests that may wait. */
   jobQueueSize: number;
+  /** Milliseconds after which a waiting request is given up; 0: never. */
   queueTimeoutMs: number;
+  /** Take a request only where a worker is idle. */
   useJobTicket: boolean;
+  /** Requests are handed on at once, and overlap. */
   overlaps: boolean;
+  /** Requests that a worker works on at a time, where they overlap. */
   maxConcurrentRequests: number;
 }
 

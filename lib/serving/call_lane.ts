@@ -4,10 +4,15 @@ import { ServingError } from "./serving_error.js";
 import type { EngineCallName } from "./worker/calls.js";
 import type { Worker } from "./worker/worker.js";
 
+/** How calls of an engine are queued. */
 export interface CallLaneSettings {
+  /** Calls that a worker works on at a time. */
   maxConcurrentRequests: number;
+  /** Sequences that may wait. */
   maxQueuedSequences: number;
+  /** Milliseconds after which a waiting call is given up; 0: never. */
   queueTimeoutMs: number;
+  /** Milliseconds that a call may take, its wait included; 0: any. */
   requestTimeoutMs: number;
 }
 

@@ -2,8 +2,8 @@ import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import type { IntermediateResponse } from "../handler/response.js";
 import type { LoadProgress } from "../loading/options.js";
-import { BatchLane, type HandlerJob } from "./batch_lane.js";
-import { CallLane } from "./call_lane.js";
+import { BatchLane, type BatchLaneSettings, type HandlerJob } from "./batch_lane.js";
+import { CallLane, type CallLaneSettings } from "./call_lane.js";
 import { type Replica, Replicas } from "./replicas.js";
 import type { HandlerAnswer, HandlerCall, RequestTimeline, Reservation, ServedModel } from "./served_model.js";
 import { ServingError } from "./serving_error.js";
@@ -12,26 +12,8 @@ import type { WorkerDescription, WorkerPulse } from "./worker/protocol.js";
 import type { DeathReason, WorkerStart } from "./worker/worker.js";
 
 /** How a model version is served. */
-export interface PoolSettings {
-  /** Requests of a handler in a batch. */
-  batchSize: number;
-  maxBatchDelayMs: number;
-  /** Until the answer, or the next part of it. */
-  responseTimeoutMs: number;
-  /** Requests of a handler that may wait. */
-  jobQueueSize: number;
-  /** Milliseconds after which a waiting request is given up; 0: never. */
-  queueTimeoutMs: number;
-  /** Take a request only where a worker is idle. */
-  useJobTicket: boolean;
-  /** Requests of a handler are handed on at once, and overlap. */
-  overlaps: boolean;
-  /** Requests that a worker works on at a time, where they overlap. */
-  maxConcurrentRequests: number;
-  /** Sequences for the engine that may wait. */
-  maxQueuedSequences: number;
-  /** Milliseconds that a call of the engine may take; 0: any. */
-  requestTimeoutMs: number;
+export interface PoolSettings extends BatchLaneSettings, CallLaneSettings {
+  /** Seconds after the first of several failures in which a worker is started again. */
   maxRetryTimeoutS: number;
 }
 

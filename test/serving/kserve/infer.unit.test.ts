@@ -4,7 +4,15 @@ import fc from "fast-check";
 import Fastify from "fastify";
 import { type KServeOptions, kserveRoutes } from "../../../dist/serving/routes/kserve/plugin.js";
 import type { HandlerCall } from "../../../dist/serving/served_model.js";
-import { description, directoryOf, FakeModel, type FakeOptions, type Script, say } from "../openai/fake_model.js";
+import {
+  classifier,
+  directoryOf,
+  embedder,
+  FakeModel,
+  type FakeOptions,
+  type Script,
+  say,
+} from "../openai/fake_model.js";
 
 async function infer(model: FakeModel | FakeOptions, payload: unknown, settings: KServeOptions["settings"] = {}) {
   const app = Fastify();
@@ -22,20 +30,6 @@ const texts = (data: unknown[], more: object = {}) => ({
   ...more,
 });
 const ids = (data: unknown, shape: number[] = [1, 2]) => ({ name: "input_ids", datatype: "INT64", shape, data });
-const classifier = {
-  info: {
-    ...description.info,
-    task: "sequence-classification" as const,
-    head: "classes" as const,
-    generates: false,
-    classes: 2,
-  },
-  tasks: ["classify" as const, "score" as const],
-};
-const embedder = {
-  info: { ...description.info, head: "hidden" as const, generates: false },
-  tasks: ["embed" as const],
-};
 
 describe("infer", () => {
   test("generates from texts, a row each", async () => {

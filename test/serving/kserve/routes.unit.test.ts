@@ -6,8 +6,9 @@ import { ShardspeedError } from "../../../dist/base/errors.js";
 import { type KServeOptions, kserveRoutes } from "../../../dist/serving/routes/kserve/plugin.js";
 import type { ServedModel } from "../../../dist/serving/served_model.js";
 import {
-  description,
+  classifier,
   directoryOf,
+  embedder,
   FakeModel,
   type FakeOptions,
   readEvents,
@@ -34,21 +35,6 @@ async function ask(
   const answer = await app.inject({ url, ...request });
   return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: answer.json() };
 }
-
-const classifier = {
-  info: {
-    ...description.info,
-    task: "sequence-classification" as const,
-    head: "classes" as const,
-    generates: false,
-    classes: 2,
-  },
-  tasks: ["classify" as const, "score" as const],
-};
-const embedder = {
-  info: { ...description.info, head: "hidden" as const, generates: false },
-  tasks: ["embed" as const],
-};
 
 describe("the server", () => {
   test("says what it is, and which models it has", async () => {

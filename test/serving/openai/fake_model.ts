@@ -245,3 +245,21 @@ export function readEvents(body: string): unknown[] {
     .map((event) => event.slice("data: ".length))
     .map((data) => (data === "[DONE]" ? data : JSON.parse(data)));
 }
+
+/** What the engine of a model that classifies says of itself beside the others. */
+export const classifier = {
+  info: {
+    ...description.info,
+    task: "sequence-classification" as const,
+    head: "classes" as const,
+    generates: false,
+    classes: 2,
+  },
+  tasks: ["classify" as const, "score" as const],
+};
+
+/** The same of one that embeds. */
+export const embedder = {
+  info: { ...description.info, head: "hidden" as const, generates: false },
+  tasks: ["embed" as const],
+};

@@ -1,3 +1,4 @@
+import { simpleEscapes } from "../../../../base/python_escapes.js";
 import { isWhiteSpace } from "./call_reader.js";
 import { maxDepth, type ValueStep } from "./json_value.js";
 
@@ -8,20 +9,6 @@ interface Container {
   closer: "}" | "]";
   isEmpty: boolean;
 }
-
-const simpleEscapes: Readonly<Record<string, string>> = {
-  "\n": "",
-  "\\": "\\",
-  "'": "'",
-  '"': '"',
-  a: "\x07",
-  b: "\b",
-  f: "\f",
-  n: "\n",
-  r: "\r",
-  t: "\t",
-  v: "\v",
-};
 
 /** Hexadecimal digits behind `\x`, `\u` and `\U`. */
 const codeLengths: Readonly<Record<string, number>> = { x: 2, u: 4, U: 8 };
