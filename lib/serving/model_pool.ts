@@ -211,12 +211,7 @@ export class ModelPool implements ServedModel {
   #checkOpen(): void {
     if (this.#draining)
       throw new ServingError("shutting_down", "The server is shutting down.", { retryAfterS: 5, final: true });
-    if (!this.replicas.hasHope)
-      throw new ServingError(
-        "no_worker",
-        `Model "${this.name}" has no worker to serve inference request. Please use scale workers API to add workers. ` +
-          "If this is a sequence inference, please check if it is closed, or expired; or exceeds maxSequenceJobQueueSize",
-      );
+    if (!this.replicas.hasHope) throw new ServingError("no_worker", `The model ${this.name} has no worker.`);
   }
 
   #onReady(replica: Replica, description: WorkerDescription): void {

@@ -24,7 +24,7 @@ import { kserveRoutes } from "./routes/kserve/plugin.js";
 import { metricsRoutes } from "./routes/metrics.js";
 import { ApiError } from "./routes/openai/errors.js";
 import { openAiRoutes } from "./routes/openai/plugin.js";
-import { notFound, sendError } from "./routes/torchserve/errors.js";
+import { methodNotAllowed, notFound, sendError } from "./routes/torchserve/errors.js";
 import { inferenceRoutes } from "./routes/torchserve/inference.js";
 import { managementRoutes } from "./routes/torchserve/management.js";
 import { type Address, isLoopback, showAddress } from "./settings/address.js";
@@ -234,7 +234,7 @@ class Serving {
       if (app !== this.#app(listeners.inference)) await app.register(healthRoutes, this.#healthOptions());
       app.setNotFoundHandler((request, reply) => {
         if (values.modelFolder === undefined || app !== this.#app(listeners.inference))
-          return sendError(reply, notFound());
+          return sendError(reply, /^\/(\?|$)/.test(request.url) ? methodNotAllowed() : notFound());
         const text = `Unknown request URL: ${request.method} ${request.url.split("?")[0]?.slice(0, 200)}.`;
         return reply.code(404).send(new ApiError(404, "invalid_request_error", "unknown_url", text).body);
       });
@@ -283,6 +283,11 @@ class Serving {
     await app.register(inferenceRoutes, {
       ...{ models: registry, logger, isHealthy },
       queueFullStatus: values.queueFullStatus,
+      onlyModel: () => {
+        const started = this.registry.all().filter(({ isLoadedAtStart }) => isLoadedAtStart);
+        const names = new Set(started.map(({ pool }) => pool.name));
+        return names.size === 1 ? started[0]?.pool.name : undefined;
+      },
     });
   }
 

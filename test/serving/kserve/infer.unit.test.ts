@@ -169,7 +169,7 @@ describe("infer", () => {
     };
     const answer = await infer(model, { any: 1 });
     assert.deepEqual([answer.status, answer.headers["x-own"], answer.text], [200, "1", '{"outputs": []}']);
-    assert.match(String(answer.headers["content-type"]), /^application\/json/);
+    assert.equal(answer.headers["content-type"], undefined);
     assert.deepEqual(calls[0]?.parts, [{ name: "body", contentType: "application/json", value: '{"any":1}' }]);
   });
 });

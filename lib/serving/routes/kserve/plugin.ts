@@ -1,12 +1,14 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { readPackageInfo } from "../../../base/package_info.js";
 import type { ServedModel } from "../../served_model.js";
+import { ApiError } from "../openai/errors.js";
 import { addFamily, makeContext, type OpenAiOptions } from "../openai/plugin.js";
 import { listModels, type NamedModel, type OpenAiContext } from "../openai/session.js";
 import { answerGenerate } from "./generate.js";
 import { answerByHandler } from "./handler.js";
 import { answerInfer } from "./infer.js";
 import { describeModel } from "./metadata.js";
+import { keepRawBodies } from "./raw_body.js";
 
 export interface KServeOptions extends OpenAiOptions {
   /** Whether the server can answer. Default: whether all models can. */
@@ -29,6 +31,10 @@ type Handler = (
   reply: FastifyReply,
 ) => Promise<object | undefined> | object;
 
+function isOfHandler({ model }: NamedModel): boolean {
+  return model.engine === undefined && model.state === "ready";
+}
+
 interface ModelRoute {
   method: "GET" | "POST";
   /** What stands behind the name and version. */
@@ -49,10 +55,21 @@ const modelRoutes: readonly ModelRoute[] = [
   {
     method: "POST",
     url: "/infer",
-    handle: (context, named, { body, headers }, reply) =>
-      named.model.engine === undefined && named.model.state === "ready"
-        ? answerByHandler(named, body, headers, reply)
-        : answerInfer(context, named, body, reply),
+    handle: (context, named, request, reply) =>
+      isOfHandler(named) ? answerByHandler(named, request, reply) : answerInfer(context, named, request.body, reply),
+  },
+  {
+    method: "POST",
+    url: "/explain",
+    handle: (_, named, request, reply) => {
+      if (isOfHandler(named)) return answerByHandler(named, request, reply, true);
+      throw new ApiError(
+        400,
+        "invalid_request_error",
+        "unsupported_task",
+        `The model ${named.name} has no handler that explains.`,
+      );
+    },
   },
   {
     method: "POST",
@@ -69,6 +86,7 @@ const modelRoutes: readonly ModelRoute[] = [
 /** Version 2 of KServe's protocol, the Open Inference Protocol, over REST, as a Fastify plugin. Its errors have the protocol's form. */
 export async function kserveRoutes(app: FastifyInstance, options: KServeOptions): Promise<void> {
   const context = makeContext(options);
+  keepRawBodies(app);
   const { versionsOf = ({ version }: ServedModel) => [version] } = options;
   const metadata: ModelRoute = {
     method: "GET",

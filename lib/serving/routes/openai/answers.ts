@@ -39,6 +39,9 @@ const model = z.object({
   meta: z.object({ n_vocab: count, n_ctx_train: count, n_params: count, size: count }).optional(),
 });
 export const modelAnswer = model;
+/** Also what version 1 of KServe's protocol says at this URL, which is all that there is of a model without an engine. */
+const readiness = { name: z.string(), ready: z.boolean() };
+export const modelOrReadiness = z.union([model.extend(readiness), z.object(readiness)]);
 export const modelsAnswer = z.object({ object: z.literal("list"), data: z.array(model) });
 
 const completionChoice = z.object({

@@ -5,11 +5,16 @@ export function answerModels(context: OpenAiContext): object {
   return { object: "list", data: listModels(context).map(describe) };
 }
 
-/** GET /v1/models/{id}, whose id may have slashes. */
+/**
+ * GET /v1/models/{id}, whose id may have slashes. Version 1 of KServe's protocol has the same URL, and asks whether the model is ready: also of a model
+ * that is none of OpenAI's, as its handler has no engine.
+ */
 export function answerModel(context: OpenAiContext, id: string): object {
   const found = listModels(context).find(({ name }) => name === id);
-  if (found === undefined) throw modelNotFound(context, id);
-  return describe(found);
+  if (found !== undefined) return { ...describe(found), name: id, ready: found.model.state === "ready" };
+  const other = context.models.list().find(({ name, engine }) => name === id && engine === undefined);
+  if (other === undefined) throw modelNotFound(context, id);
+  return { name: id, ready: other.state === "ready" };
 }
 
 /** `root`, `parent` and `max_model_len` are vLLM's, `meta` is llama.cpp's. */

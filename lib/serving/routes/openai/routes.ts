@@ -27,7 +27,7 @@ export const apiRoutes: readonly ApiRoute[] = [
     urls: ["/v1/models/*"],
     operation: "retrieveModel",
     summary: "One model",
-    answer: answers.modelAnswer,
+    answer: answers.modelOrReadiness,
     handle: (context, { params }) => answerModel(context, (params as { "*": string })["*"]),
   },
   {

@@ -111,6 +111,24 @@ export function describeInference(): object {
   return toDocument("shardspeed: TorchServe's inference API", inferencePaths);
 }
 
+/** The predictions of one model as an OpenAPI document. */
+export function describePredictions({ name, version }: { name: string; version: string }): object {
+  const one = (operationId: string) => predict(operationId, []);
+  return toDocument(`Predictions of ${name}`, {
+    [`/predictions/${name}`]: one("predictions"),
+    [`/predictions/${name}/${version}`]: one("version_predictions"),
+  });
+}
+
+/** The management of one model as an OpenAPI document. */
+export function describeManagementOf({ name }: { name: string }): object {
+  const { get, put, delete: remove } = managementPaths["/models/{model_name}"] as Record<string, Operation>;
+  const operations = Object.entries({ get, put, delete: remove } as Record<string, Operation>);
+  return toDocument(`Management of ${name}`, {
+    [`/models/${name}`]: Object.fromEntries(operations.map(([method, one]) => [method, { ...one, path: [] }])),
+  });
+}
+
 /** The management API as an OpenAPI document. */
 export function describeManagement(): object {
   return toDocument("shardspeed: TorchServe's management API", managementPaths);

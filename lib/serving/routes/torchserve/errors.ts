@@ -1,3 +1,4 @@
+import { STATUS_CODES } from "node:http";
 import type { FastifyReply } from "fastify";
 import { httpStatuses, ShardspeedError } from "../../../base/errors.js";
 import { AlreadyRegistered, DefaultVersionInUse } from "../../registry.js";
@@ -54,6 +55,20 @@ const typesByStatus: Readonly<Record<number, string>> = {
   409: "ConflictStatusException",
 };
 
+/** What TorchServe says where nobody takes a request (ApiUtils.java), with its quotes: of a full queue and of a model without workers alike. */
+export function noWorkerText(model: string, version: string | undefined): string {
+  const named = version === undefined ? `Model "${model}"` : `Model "${model}" Version ${version}"`;
+  return (
+    `${named} has no worker to serve inference request. Please use scale workers API to add workers. ` +
+    "If this is a sequence inference, please check if it is closed, or expired; or exceeds maxSequenceJobQueueSize"
+  );
+}
+
+/** A batch that failed as a whole. TorchServe's library knows 413 by another number (RestJob.java). */
+export function handlerFailed(code: number, message: string): TorchServeError {
+  return new TorchServeError(code === 413 ? 507 : code, "InternalServerException", message);
+}
+
 export function typeOf(status: number): string {
   return typesByStatus[status] ?? "InternalServerException";
 }
@@ -91,6 +106,9 @@ export function sendJson(reply: FastifyReply, status: number, value: unknown): F
 
 export function sendError(reply: FastifyReply, { status, type, message, headers }: TorchServeError): FastifyReply {
   reply.headers({ ...headers, connection: "close" });
+  // A handler may fail with any status. Node calls those that it does not know "unknown".
+  if (STATUS_CODES[status] === undefined)
+    reply.raw.statusMessage = `${status < 500 ? "Client" : "Server"} Error (${status})`;
   // TorchServe's HTTP library refuses such a body before TorchServe sees it.
   if (status === 413) return reply.code(413).send();
   return sendJson(reply, status, { code: status, type, message });

@@ -3,8 +3,18 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Logger } from "../../../base/logger.js";
 import { abortOnDisconnect } from "../../http/disconnect.js";
 import type { HandlerAnswer, ModelDirectory } from "../../served_model.js";
-import { describeInference } from "./api_description.js";
-import { badRequest, notFound, sendError, sendJson, TorchServeError, toTorchServeError } from "./errors.js";
+import { ServingError } from "../../serving_error.js";
+import { describeInference, describePredictions } from "./api_description.js";
+import {
+  badRequest,
+  handlerFailed,
+  notFound,
+  noWorkerText,
+  sendError,
+  sendJson,
+  TorchServeError,
+  toTorchServeError,
+} from "./errors.js";
 import { readHeaders, readParts } from "./request_parts.js";
 
 export interface InferenceOptions {
@@ -13,10 +23,13 @@ export interface InferenceOptions {
   queueFullStatus: 503 | 429;
   /** Whether every default model has, or will have, a worker. */
   isHealthy(): boolean;
+  /** The model of a call that names none: the only one that the server was started with. */
+  onlyModel?(): string | undefined;
 }
 
 interface Target {
-  model: string;
+  /** undefined: a field of the body may name it. */
+  model: string | undefined;
   version?: string | undefined;
   /** What is behind the version, for handlers that have routes of their own. */
   rest?: string | undefined;
@@ -38,27 +51,28 @@ export async function inferenceRoutes(app: FastifyInstance, options: InferenceOp
   ] as const)
     app.route({ method, url, handler: async (_, reply) => sendJson(reply, 200, describeInference()) });
 
+  app.addHook("onRequest", forbidCaching);
   const predict = (request: FastifyRequest, reply: FastifyReply, target: Target, more: PredictOptions = {}) =>
     answer(request, reply, options, target, more);
   const withVersion = (prefix: string, more: PredictOptions) => {
     app.all(prefix, async () => {
       throw notFound();
     });
-    app.all(`${prefix}:model`, (request, reply) => predict(request, reply, request.params as Target, more));
-    app.all(`${prefix}:model/:version`, (request, reply) => predict(request, reply, request.params as Target, more));
+    for (const url of [`${prefix}:model`, `${prefix}:model/:version`])
+      app.all(url, (request, reply) => predict(request, reply, { ...(request.params as Target), rest: "" }, more));
     app.all(`${prefix}:model/:version/*`, (request, reply) => {
       const { model, version, "*": rest } = request.params as { model: string; version: string; "*": string };
       return predict(request, reply, { model, version, rest }, more);
     });
   };
-  withVersion("/predictions/", {});
+  withVersion("/predictions/", { explains: false });
   withVersion("/explanations/", { explains: true });
   app.all("/models/:model/invoke", (request, reply) =>
     predict(request, reply, request.params as Target, { readsQuery: true }),
   );
   app.all("/invocations", (request, reply) => {
-    const { model_name: model } = request.query as { model_name?: string };
-    if (typeof model !== "string" || model === "") throw badRequest("Parameter model_name is required.");
+    const { model_name: named } = request.query as { model_name?: string };
+    const model = typeof named === "string" && named !== "" ? named : options.onlyModel?.();
     return predict(request, reply, { model }, { readsQuery: true });
   });
   // KServe's version 1 has a colon in its URLs, which parameters of routes have too.
@@ -76,6 +90,15 @@ export async function inferenceRoutes(app: FastifyInstance, options: InferenceOp
     });
 }
 
+/** Answers are of one request, as TorchServe's headers say. */
+export async function forbidCaching(_: FastifyRequest, reply: FastifyReply): Promise<void> {
+  reply.headers({
+    pragma: "no-cache",
+    "cache-control": "no-cache; no-store, must-revalidate, private",
+    expires: "Thu, 01 Jan 1970 00:00:00 UTC",
+  });
+}
+
 /** Bodies reach the handler as they are. */
 export function takeAllBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
@@ -84,6 +107,7 @@ export function takeAllBodies(app: FastifyInstance): void {
 
 interface PredictOptions {
   readsQuery?: boolean;
+  /** undefined where the handler hears nothing of explanations. */
   explains?: boolean;
 }
 
@@ -91,15 +115,19 @@ async function answer(
   request: FastifyRequest,
   reply: FastifyReply,
   { models }: InferenceOptions,
-  { model: name, version, rest }: Target,
-  { readsQuery = false, explains = false }: PredictOptions,
+  { model: named, version, rest }: Target,
+  { readsQuery = false, explains }: PredictOptions,
 ): Promise<FastifyReply> {
   const signal = abortOnDisconnect(reply);
-  const model = models.find(name, version);
+  const known = named === undefined ? undefined : models.find(named, version);
+  if (request.method === "OPTIONS" && known !== undefined) return sendJson(reply, 200, describePredictions(known));
   const parts = await readParts(request, readsQuery);
+  const name = named ?? String(parts.find((part) => part.name === "model_name")?.value ?? "");
+  if (name === "") throw badRequest("Parameter model_name is required.");
+  const model = known ?? models.find(name, version);
   const headers = readHeaders(request);
-  if (explains) headers.explain = "True";
-  if (rest !== undefined && rest !== "") headers.url_path = rest;
+  if (explains !== undefined) headers.explain = explains ? "True" : "False";
+  if (rest !== undefined) headers.url_path = rest;
   let stream: PassThrough | undefined;
   const onPart = ({
     status,
@@ -123,7 +151,8 @@ async function answer(
   try {
     outcome = await model.predict({ id: request.id, parts, headers, version }, { signal, onPart });
   } catch (error) {
-    if (stream === undefined) throw error;
+    if (stream === undefined)
+      throw isUntaken(error) ? new ServingError(error.code, noWorkerText(name, version), error.details) : error;
     // Cut, so that it does not look complete.
     reply.raw.destroy();
     return reply;
@@ -134,7 +163,7 @@ async function answer(
     else reply.raw.destroy();
     return reply;
   }
-  if (code !== 200) throw new TorchServeError(code, "InternalServerException", message);
+  if (code !== 200) throw handlerFailed(code, message);
   setHeaders(reply, response.headers);
   if (response.status >= 400) reply.header("connection", "close");
   if (response.phrase !== null && /^[\t\x20-\x7e]*$/.test(response.phrase)) reply.raw.statusMessage = response.phrase;
@@ -143,10 +172,14 @@ async function answer(
   return sendUntyped(reply, response.body);
 }
 
+function isUntaken(error: unknown): error is ServingError {
+  return error instanceof ServingError && (error.code === "queue_full" || error.code === "no_worker");
+}
+
 const mostWaitingBytes = 4 * 2 ** 20;
 
 /** Without a content type, as the handler has set none: Fastify would make one up. */
-function sendUntyped(reply: FastifyReply, body: Buffer): FastifyReply {
+export function sendUntyped(reply: FastifyReply, body: Buffer): FastifyReply {
   const { raw } = reply;
   reply.hijack();
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
@@ -157,7 +190,7 @@ function sendUntyped(reply: FastifyReply, body: Buffer): FastifyReply {
 }
 
 /** The headers that a handler has set, but for what marks parts of a response. One that HTTP does not allow is left out. */
-function setHeaders(reply: FastifyReply, headers: Readonly<Record<string, string>>): void {
+export function setHeaders(reply: FastifyReply, headers: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(headers)) {
     if (name === "ts_stream_next" || !/^[\w!#$%&'*+.^`|~-]+$/.test(name) || /[^\t\x20-\x7e\x80-\xff]/.test(value))
       continue;

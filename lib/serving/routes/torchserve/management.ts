@@ -7,10 +7,18 @@ import type { Logger } from "../../../base/logger.js";
 import { isObject } from "../../../base/objects.js";
 import type { ModelRegistry, RegisteredModel, Registration } from "../../registry.js";
 import { ServingError } from "../../serving_error.js";
-import { describeManagement } from "./api_description.js";
+import { describeManagement, describeManagementOf } from "./api_description.js";
 import { describeModel } from "./describe.js";
-import { badRequest, methodNotAllowed, sendError, sendJson, TorchServeError, toTorchServeError } from "./errors.js";
-import { takeAllBodies } from "./inference.js";
+import {
+  badRequest,
+  handlerFailed,
+  methodNotAllowed,
+  sendError,
+  sendJson,
+  TorchServeError,
+  toTorchServeError,
+} from "./errors.js";
+import { forbidCaching, takeAllBodies } from "./inference.js";
 
 export interface ManagementOptions {
   registry: ModelRegistry;
@@ -42,6 +50,13 @@ export async function managementRoutes(app: FastifyInstance, options: Management
   app.options("/", async (_, reply) => sendJson(reply, 200, describeManagement()));
   app.get("/api-description", async (_, reply) => sendJson(reply, 200, describeManagement()));
 
+  app.addHook("onRequest", forbidCaching);
+  // Version 1 of KServe's protocol. On the inference listener OpenAI's API answers this URL, for handlers too.
+  app.get("/v1/models/:model", async (request, reply) => {
+    const { model } = request.params as Target;
+    return sendJson(reply, 200, { name: model, ready: registry.find(model).state === "ready" });
+  });
+
   app.get("/models", async (request, reply) => sendJson(reply, 200, listModels(registry, new Parameters(request))));
   app.post("/models", async (request, reply) => {
     if (!enableModelApi) throw methodNotAllowed();
@@ -58,12 +73,28 @@ export async function managementRoutes(app: FastifyInstance, options: Management
       return sendJson(reply, 200, { status: `Model "${model}" unregistered` });
     });
   }
+  for (const url of ["/models/:model", "/models/:model/:version"])
+    app.options(url, async (request, reply) => {
+      const { model, version } = request.params as Target;
+      return sendJson(reply, 200, describeManagementOf(registry.find(model, version)));
+    });
+  refuseOtherMethods(app);
   app.put("/models/:model/:version/set-default", async (request, reply) => {
     const { model, version } = request.params as Required<Target>;
     setDefault(registry, model, version);
     const status = `Default version successfully updated for model "${model}" to "${version}"`;
     return sendJson(reply, 200, { status });
   });
+}
+
+/** Fastify takes them for URLs that are not there. */
+function refuseOtherMethods(app: FastifyInstance): void {
+  const refuse = async () => {
+    throw methodNotAllowed();
+  };
+  app.route({ method: ["PUT", "PATCH", "DELETE", "OPTIONS"], url: "/models", handler: refuse });
+  for (const url of ["/models/:model", "/models/:model/:version"])
+    app.route({ method: ["POST", "PATCH"], url, handler: refuse });
 }
 
 /** Parameters of a call, in its query, or in a body of JSON or of a form. */
@@ -121,9 +152,11 @@ class Parameters {
   }
 }
 
+const mostListed = 100;
+
 function listModels(registry: ModelRegistry, parameters: Parameters) {
-  const limit = Math.min(Math.max(1, parameters.integer("limit", -999_999_999) ?? 100), 100);
-  const from = Math.max(0, parameters.integer("next_page_token", -999_999_999) ?? 0);
+  const limit = Math.min(parameters.integer("limit", 1) ?? mostListed, mostListed);
+  const from = parameters.integer("next_page_token") ?? 0;
   const all = registry.defaults();
   const to = from + limit;
   return {
@@ -136,7 +169,7 @@ function listModels(registry: ModelRegistry, parameters: Parameters) {
 async function describe(request: FastifyRequest, reply: FastifyReply, registry: ModelRegistry): Promise<FastifyReply> {
   const { model, version } = request.params as Target;
   const found = version === "all" ? registry.versions(model) : [registry.get(model, version)];
-  const customized = new Parameters(request).flag("customized") ?? false;
+  const customized = version !== "all" && (new Parameters(request).flag("customized") ?? false);
   return sendJson(reply, 200, await Promise.all(found.map((one) => describeOne(one, customized))));
 }
 
@@ -146,12 +179,18 @@ async function describeOne(registered: RegisteredModel, customized: boolean): Pr
   if (!customized) return description;
   const request = { id: "describe", parts: [], headers: { describe: "True" } };
   const { code, message, response } = await registered.pool.predict(request, { signal: new AbortController().signal });
-  if (code !== 200) throw new TorchServeError(code, "InternalServerException", message);
-  const text = response.body.toString("utf8");
+  if (code !== 200) throw handlerFailed(code, message);
+  const said = parseJson(response.body.toString("utf8"));
+  // Handlers say null unless they have something to say; what is no object has no place in TorchServe's answer.
+  if (said === null) return description;
+  return { ...description, customizedMetadata: isObject(said) ? said : {} };
+}
+
+function parseJson(text: string): unknown {
   try {
-    return { ...description, customizedMetadata: JSON.parse(text) };
+    return JSON.parse(text);
   } catch {
-    return { ...description, customizedMetadata: text };
+    return undefined;
   }
 }
 
@@ -203,9 +242,9 @@ async function register(
 }
 
 async function scale(request: FastifyRequest, reply: FastifyReply, registry: ModelRegistry): Promise<FastifyReply> {
-  const { model, version } = request.params as Target;
-  const registered = registry.get(model, version);
   const parameters = new Parameters(request);
+  const { model, version = parameters.text("model_version") } = request.params as Target;
+  const registered = registry.get(model, version);
   const least = parameters.integer("min_worker") ?? 1;
   const most = parameters.integer("max_worker") ?? least;
   if (most < least) throw badRequest("max_worker cannot be less than min_worker.");
@@ -257,6 +296,8 @@ export async function findLocation(
   const inStore = modelStore === undefined ? undefined : path.resolve(modelStore, url);
   const isAllowed = (full: string) => allowedUrls.some((pattern) => new RegExp(`^(?:${pattern})$`, "i").test(full));
   if (/^[a-z][a-z\d+.-]*:\/\//i.test(url)) {
+    // Of other schemes TorchServe knows nothing, and takes them for files.
+    if (!/^(file|https?):/i.test(url) && !isAllowed(url)) throw missing(`Model not found at: ${url}`);
     if (!isAllowed(url)) throw missing(`Given URL ${url} does not match any allowed URL(s)`);
     if (!/^file:/i.test(url))
       throw badRequest(
