@@ -211,6 +211,11 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted (143 termi
 async function main(): Promise<void> {
   // Of a script's arguments none is for this program.
   const json = (process.argv.includes("--json") || process.argv.includes("--json-lines")) && process.argv[2] !== "run";
+  // A reader that has enough, such as head, is no failure: of help, of messages, of a server's log.
+  for (const stream of [process.stdout, process.stderr])
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+    });
   try {
     await createProgram().parseAsync();
   } catch (error) {

@@ -1,3 +1,4 @@
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { manifestName } from "../archive/manifest.js";
 import { type ModelArchive, openArchive } from "../archive/open.js";
@@ -46,12 +47,28 @@ export async function openModelFiles(location: string, options: ModelFilesOption
     const yaml = await findModelConfigYaml(modelConfigYaml ?? archive.configFile, folder, logger, options.signal);
     const raw = yaml?.parsed.raw ?? {};
     const isPlainModel = archive.handler === assumedHandler && (await isThere(path.join(folder, "config.json")));
+    if (archive.handler === assumedHandler && !isPlainModel) await checkIsModel(archive, raw, handlerMap);
     const handler = isPlainModel && handlerInYaml(raw) === undefined ? defaultHandler : archive.handler;
     return { archive, yaml, handlerSource: { handler, modelDir: folder, yaml: raw, handlerMap } };
   } catch (error) {
     await archive.close();
     throw withoutTemporaryFolder(error, archive, location);
   }
+}
+
+/** @throws ShardspeedError ERR_HANDLER for a folder that is none of a model, nor one of an archive's files. */
+async function checkIsModel(
+  { folder, temporary }: ModelArchive,
+  raw: Parameters<typeof handlerInYaml>[0],
+  handlerMap: Readonly<Record<string, string>>,
+): Promise<void> {
+  if (temporary || handlerInYaml(raw) !== undefined || Object.hasOwn(handlerMap, assumedHandler)) return;
+  const names = await readdir(folder);
+  if (names.some((name) => name.startsWith(assumedHandler)) || (await isThere(path.join(folder, manifestName)))) return;
+  throw new ShardspeedError(
+    "ERR_HANDLER",
+    `${folder} has neither config.json, as a model folder, nor ${manifestName}, as the files of an archive, nor a ${assumedHandler}.`,
+  );
 }
 
 /** Files are archives; a folder is one where it has a manifest, or a model-config.yaml and no model of its own. */

@@ -126,9 +126,15 @@ export const commands: Record<string, Treatment> = {
     as: "npx shardspeed serve models/demo --host 127.0.0.1 --port 8000 --print-config",
     says: /^inference listener: http:\/\/127\.0\.0\.1:8000$/m,
   },
+  "npx shardspeed serve models/demo --host 127.0.0.1 --port 8000": { by: "test/serving/server/server.test.ts" },
+  "shardspeed serve --model-store store --models opt=opt.tar.gz --ts-config config.properties": {
+    by: "test/serving/server/model_store.test.ts",
+  },
+  'curl http://127.0.0.1:8000/v1/completions -H \'content-type: application/json\' -d \'{"prompt": "Call me", "max_tokens": 16, "stream": true}\'':
+    { because: "it needs a server; test/serving/server/server.test.ts sends such requests" },
   "shardspeed serve MODEL": { because: "the same with a folder is run" },
   "shardspeed serve --model-store store --models echo=echo.mar opt=opt.tar.gz --ts-config config.properties": {
-    by: "test/cli/serve.unit.test.ts",
+    by: "test/serving/server/model_store.test.ts",
   },
   "npx shardspeed run --nproc-per-node 4 script.mjs models/demo": { in: "project", says: /\[rank 0\]/ },
   "shardspeed run --nproc-per-node 4 script.mjs models/demo": { because: "the same with npx is run" },

@@ -110,6 +110,8 @@ export class Worker {
       ...start.group,
       environment: {
         ...start.environment,
+        // What it unpacks goes with it, also where it is killed.
+        TMPDIR: this.#folder,
         [socketVariable]: socketPath,
         [tokenVariable]: this.#token,
       },
