@@ -20,6 +20,18 @@ test("models are listed with what clients of vLLM and llama.cpp read", async () 
   assert.equal(list.data[1]?.status, "loading");
 });
 
+test("a model without a chat template chats by the server's", async () => {
+  const model = new FakeModel({ engine: { tasks: ["generate", "embed"] } });
+  for (const [chatTemplate, tasks] of [
+    [undefined, ["generate", "embed"]],
+    ["{{ messages[0].content }}", ["generate", "embed", "chat"]],
+  ] as const) {
+    const app = await makeApp([model], { settings: { chatTemplate } });
+    const { data } = modelsAnswer.parse((await app.inject("/v1/models")).json());
+    assert.deepEqual(data[0]?.tasks, tasks);
+  }
+});
+
 test("models of handlers without an engine are not OpenAI's", async () => {
   const app = await makeApp([new FakeModel({ engine: null }), new FakeModel({ name: "other" })]);
   const { data } = modelsAnswer.parse((await app.inject("/v1/models")).json());

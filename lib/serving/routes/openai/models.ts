@@ -2,7 +2,7 @@ import { listModels, modelNotFound, type NamedModel, type OpenAiContext } from "
 
 /** GET /v1/models */
 export function answerModels(context: OpenAiContext): object {
-  return { object: "list", data: listModels(context).map(describe) };
+  return { object: "list", data: listModels(context).map((named) => describe(context, named)) };
 }
 
 /**
@@ -11,18 +11,20 @@ export function answerModels(context: OpenAiContext): object {
  */
 export function answerModel(context: OpenAiContext, id: string): object {
   const found = listModels(context).find(({ name }) => name === id);
-  if (found !== undefined) return { ...describe(found), name: id, ready: found.model.state === "ready" };
+  if (found !== undefined) return { ...describe(context, found), name: id, ready: found.model.state === "ready" };
   const other = context.models.list().find(({ name, engine }) => name === id && engine === undefined);
   if (other === undefined) throw modelNotFound(context, id);
   return { name: id, ready: other.state === "ready" };
 }
 
 /** `root`, `parent` and `max_model_len` are vLLM's, `meta` is llama.cpp's. */
-function describe({ name, model }: NamedModel): object {
+function describe({ settings }: OpenAiContext, { name, model }: NamedModel): object {
   const { created, location, engine, state } = model;
   const common = { id: name, object: "model", created, owned_by: "shardspeed", root: location, parent: null };
   if (engine === undefined) return { ...common, status: state };
-  const { info, contextTokens, parameters, weightBytes, tasks } = engine;
+  const { info, contextTokens, parameters, weightBytes } = engine;
+  const chats = settings.chatTemplate !== undefined && engine.tasks.includes("generate");
+  const tasks = chats ? [...new Set([...engine.tasks, "chat"])] : engine.tasks;
   return {
     ...common,
     max_model_len: contextTokens,
