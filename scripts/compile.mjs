@@ -1,9 +1,9 @@
 // Compiles TypeScript incrementally, a project and those that it references, and removes outputs whose source is gone: a
-// stale test would still be run, and a stale module would still be packed.
+// stale test would still be run, and a stale module would still be packed. Files of the page that are not compiled are copied.
 //   node scripts/compile.mjs tsconfig.json            lib/ to dist/
 //   node scripts/compile.mjs test/tsconfig.json       lib/ and test/, the latter to build-test/
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, rmSync, utimesSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
@@ -38,7 +38,18 @@ function forgetLostOutputs({ sources, outputs, buildInfo, excluded }) {
 function removeStaleOutputs({ sources, outputs }) {
   for (const name of readdirSync(outputs, { recursive: true })) {
     const source = name.replace(/(\.js|\.d\.ts)(\.map)?$/, ".ts");
-    if (source !== name && !existsSync(path.join(sources, source))) rmSync(path.join(outputs, name));
+    if ((source !== name || isAsset(name)) && !existsSync(path.join(sources, source))) rmSync(path.join(outputs, name));
+  }
+}
+
+/** What a browser gets as it is. */
+const isAsset = (name) => /\.(html|css|svg)$/.test(name);
+
+function copyAssets({ sources, outputs, excluded }) {
+  for (const name of readdirSync(sources, { recursive: true })) {
+    const source = path.join(sources, name);
+    if (isAsset(name) && !excluded.some((folder) => source.startsWith(folder + path.sep)))
+      copyFileSync(source, path.join(outputs, name));
   }
 }
 
@@ -53,3 +64,4 @@ if (status !== 0) {
   process.exit(status ?? 1);
 }
 projects.forEach(removeStaleOutputs);
+projects.forEach(copyAssets);

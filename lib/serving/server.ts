@@ -15,6 +15,7 @@ import { requestEndHook } from "./http/request_end.js";
 import { readGroup } from "./launched_ranks.js";
 import { accessLog, createLog } from "./log.js";
 import { ServerMetrics } from "./metrics/server_metrics.js";
+import { pageRoutes } from "./page/plugin.js";
 import { observePool } from "./pool_metrics.js";
 import { ReadinessProbe } from "./readiness.js";
 import { ModelRegistry, type RegistryOptions } from "./registry.js";
@@ -273,6 +274,7 @@ class Serving {
       onIgnoredField: (field: string) => metrics.ignoredField(field),
     };
     await app.register(healthRoutes, this.#healthOptions());
+    await app.register(pageRoutes, { rootPath: values.rootPath, metrics: this.#placeOfMetrics() });
     await app.register(openAiRoutes, options);
     await app.register(anthropicRoutes, options);
     await app.register(kserveRoutes, {
@@ -289,6 +291,13 @@ class Serving {
         return names.size === 1 ? started[0]?.pool.name : undefined;
       },
     });
+  }
+
+  /** Whether the page finds the metrics on its own listener. */
+  #placeOfMetrics(): "here" | "elsewhere" | "off" {
+    const { values, listeners } = this.#resolved;
+    if (!values.enableMetricsApi) return "off";
+    return this.#app(listeners.metrics) === this.#app(listeners.inference) ? "here" : "elsewhere";
   }
 
   async #addManagement(app: FastifyInstance): Promise<void> {
