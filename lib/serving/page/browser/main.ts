@@ -65,6 +65,7 @@ async function submit(): Promise<void> {
   const typed = prompt.value;
   const { body, faults } = readSampling((name) => byId<HTMLInputElement>(name).value);
   showFailure(markFaults(faults));
+  setText(byId("state"), "");
   if (faults.size > 0) return;
   if (typed.trim() === "") {
     showFailure(mode === "chat" ? "Type a message first." : "Type a text to continue first.");

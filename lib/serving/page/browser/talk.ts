@@ -56,9 +56,11 @@ export class Talk {
     this.#log.setAttribute("aria-busy", "true"); // read out when it is whole
     try {
       const outcome = await this.#receive(request, answer, abort.signal);
-      answer.end();
       const note = noteOf(outcome);
-      if (note !== "") turn.append(make("p", { class: "note", text: note }));
+      this.#keepEndInSight(() => {
+        answer.end();
+        if (note !== "") turn.append(make("p", { class: "note", text: note }));
+      });
       if (outcome.kind !== "failed" && request.mode === "chat") {
         this.#messages.push({ role: "user", content: request.prompt }, { role: "assistant", content: answer.text });
       }
