@@ -51,7 +51,7 @@ test("TorchServe's inference listener has the page too, which knows that the met
   try {
     const { inference, management } = torchserve.urls;
     assert.match(await (await fetch(`${inference}/`)).text(), /data-metrics="elsewhere"/);
-    assert.equal((await fetch(`${management}/`)).status, 404);
+    assert.equal((await fetch(`${management}/`)).status, 405);
   } finally {
     await torchserve.stop();
   }
