@@ -161,6 +161,10 @@ describe("the page in Chromium", { skip: withoutChromium }, () => {
     await page.locator("#token-card").waitFor();
     const widths = await page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]");
     assert.deepEqual(widths, [360, 360]);
+    const scrolled = await page.evaluate<string[]>(
+      "[...document.querySelectorAll('main *')].filter((one) => one.scrollLeft > 0 || (one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX === 'auto')).map((one) => one.id || one.className)",
+    );
+    assert.deepEqual(scrolled, [], "nothing within it scrolls sideways");
   });
 
   for (const colorScheme of ["light", "dark"] as const) {
