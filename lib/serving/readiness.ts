@@ -38,8 +38,9 @@ export class ReadinessProbe {
 
   look(): Readiness {
     const models = this.#registry.list().map((pool) => this.#lookAt(pool));
-    const ready = !this.#state.draining && models.every(({ state }) => state === "ready");
-    return { ready, draining: this.#state.draining, models };
+    const { draining, registering } = this.#state;
+    const ready = !draining && !registering && models.every(({ state }) => state === "ready");
+    return { ready, draining, models };
   }
 
   #lookAt(pool: ModelPool): ModelHealth {

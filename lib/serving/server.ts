@@ -18,7 +18,7 @@ import { ServerMetrics } from "./metrics/server_metrics.js";
 import { pageRoutes } from "./page/plugin.js";
 import { observePool } from "./pool_metrics.js";
 import { ReadinessProbe } from "./readiness.js";
-import { ModelRegistry, type RegistryOptions } from "./registry.js";
+import { ModelRegistry, type RegisteredModel, type Registration, type RegistryOptions } from "./registry.js";
 import { anthropicRoutes } from "./routes/anthropic/plugin.js";
 import { healthPaths, healthRoutes } from "./routes/health.js";
 import { kserveRoutes } from "./routes/kserve/plugin.js";
@@ -61,7 +61,10 @@ export async function startServer(resolved: ResolvedSettings, given: { log?: Log
   for (const warning of resolved.warnings) log.warn(warning);
   const models = await listStartModels(values);
   const server = await Serving.open(resolved, log);
+  const registered = server.register(models);
   try {
+    // The only model is known before anybody asks for it. Archives of a store may take long to be unpacked.
+    if (values.modelFolder !== undefined) await Promise.allSettled(registered);
     await server.listen();
   } catch (error) {
     await server.close();
@@ -69,7 +72,7 @@ export async function startServer(resolved: ResolvedSettings, given: { log?: Log
   }
   const { urls } = server;
   log.info(`Listening: inference ${urls.inference}, management ${urls.management ?? "off"}, metrics ${urls.metrics}`);
-  const ready = server.load(models);
+  const ready = server.load(models, registered);
   ready.catch(() => {}); // whoever waits for it hears of it
   const { registry, metrics } = server;
   return {
@@ -91,7 +94,7 @@ class Serving {
   readonly ended: Promise<void>;
   readonly #resolved: ResolvedSettings;
   readonly #log: Log;
-  readonly #state: ServerState = { draining: false };
+  readonly #state: ServerState = { draining: false, registering: false };
   readonly #apps = new Map<Address, FastifyInstance>();
   readonly #probe: ReadinessProbe;
   #inFlight = 0;
@@ -144,10 +147,20 @@ class Serving {
     }
   }
 
+  /** Makes the models of the start known. Until all are the server is not ready, whatever the others are. */
+  register(models: readonly Registration[]): Promise<RegisteredModel>[] {
+    this.#state.registering = true;
+    const registered = models.map((model) => this.registry.register(model));
+    void Promise.allSettled(registered).then(() => {
+      this.#state.registering = false;
+    });
+    return registered;
+  }
+
   /** Loads the models of the start, all at the same time. */
-  async load(models: Awaited<ReturnType<typeof listStartModels>>): Promise<void> {
+  async load(models: readonly Registration[], registered: readonly Promise<RegisteredModel>[]): Promise<void> {
     const { modelSettings, modelFolder } = this.#resolved.values;
-    const outcomes = await Promise.allSettled(models.map((model) => startWorkers(this.registry, model)));
+    const outcomes = await Promise.allSettled(registered.map(startWorkers));
     for (const { model, version, isDefault } of modelSettings) {
       if (!isDefault) continue;
       const isThere = this.registry.all().some(({ pool }) => pool.name === model && pool.version === version);

@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
-import type { ModelRegistry, Registration } from "./registry.js";
+import type { RegisteredModel, Registration } from "./registry.js";
 import { findLocation } from "./routes/torchserve/management.js";
 import type { ModelToLoad } from "./settings/model_kinds.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
@@ -86,10 +86,10 @@ async function checkIsThere(location: string, given: string): Promise<void> {
     throw new ShardspeedError("ERR_INVALID_ARGUMENT", `There is no model folder or archive ${given} (${location}).`);
 }
 
-/** Starts the workers of a model that has been registered. @throws the error of the first one that could not be started. */
-export async function startWorkers(registry: ModelRegistry, registration: Registration): Promise<void> {
-  const registered = await registry.register(registration);
-  await registered.pool.replicas.scaleTo(registered.minWorkers);
+/** Starts the workers of a model once it is registered. @throws the error of the first one that could not be started. */
+export async function startWorkers(registration: Promise<RegisteredModel>): Promise<void> {
+  const { pool, minWorkers } = await registration;
+  await pool.replicas.scaleTo(minWorkers);
 }
 
 /** What engines are opened with, before what the models' files say. */

@@ -107,6 +107,7 @@ export const commands: Record<string, Treatment> = {
     as: `npm run bench:ranks -- ${tinyShape} --dtype fp16 --repeat 1 --out $OUT/ranks.json && test -s $OUT/ranks.json`,
     says: /^tp_size 2 \/ tp_size 1/m,
   },
+  "npm run bench:serve": { because: "the line with its options is run" },
   "npm run bench:serve -- [MODEL] [--requests 300] [--repeat 3] [--clients 1000] [--seconds 10] [--out FILE]": {
     in: "checkout",
     as: "npm run bench:serve -- --requests 5 --repeat 1 --clients 20 --seconds 1 --out $OUT/serve.json && test -s $OUT/serve.json",

@@ -12,6 +12,8 @@ const arrivalMs = 60_000;
 export interface ServerState {
   /** It ends soon: /ready fails, and connections are not kept. */
   draining: boolean;
+  /** Models of the start are not known yet. */
+  registering: boolean;
 }
 
 /** A Fastify instance for one listener: limits, ids of requests, and the end of connections while the server drains. */

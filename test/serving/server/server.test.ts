@@ -19,7 +19,7 @@ async function serve(...flags: string[]): Promise<Served> {
     log += text;
   });
   const find = () => /Listening: inference (http:\/\/[\d.:]+)/.exec(log)?.[1];
-  for (let i = 0; i < 1000 && find() === undefined; i++) await sleep(20);
+  for (let i = 0; i < 10_000 && find() === undefined; i++) await sleep(1);
   const url = find() ?? assert.fail(`It does not listen: ${log}`);
   const { pid } = running.child;
   const served = { ...running, url, worker: () => childrenOf(pid as number)[0] };

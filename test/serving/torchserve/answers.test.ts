@@ -11,6 +11,8 @@ const free = { isTls: false, host: "127.0.0.1", port: 0 };
 
 let store: Awaited<ReturnType<typeof makeModelStore>>;
 let server: RunningServer;
+/** What /ready said before the model could be. */
+let early: number[];
 before(async () => {
   store = await makeModelStore();
   server = await startServer(
@@ -27,11 +29,19 @@ before(async () => {
       logLevel: "silent",
     }),
   );
+  early = await Promise.all(Array.from({ length: 8 }, () => readiness()));
   await server.ready;
 });
 after(async () => {
   await server?.stop();
   store?.remove();
+});
+
+const readiness = async () => (await fetch(new URL("/ready", server.urls.metrics))).status;
+
+test("the server is not ready before it knows its models", async () => {
+  assert.deepEqual(early, Array(8).fill(503));
+  assert.equal(await readiness(), 200);
 });
 
 type Api = "inference" | "management" | "metrics";
