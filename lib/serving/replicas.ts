@@ -141,7 +141,14 @@ export class Replicas {
     replica.state = "starting";
     replica.incarnation++;
     replica.startedAt = Date.now();
-    const worker = new Worker(this.#options.start(this.#replicas.indexOf(replica)));
+    let worker: Worker;
+    try {
+      worker = new Worker(this.#options.start(this.#replicas.indexOf(replica)));
+    } catch (failure) {
+      // No room in TMPDIR, or no more processes: that may pass, and the server has other workers.
+      const error = new ShardspeedError("ERR_HANDLER", `The worker cannot be started: ${(failure as Error).message}`);
+      return { error, wasReady: false, mayPass: true, reason: "load_failed" as const };
+    }
     replica.worker = worker;
     worker.ready.then(
       (description) => {

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Running, run, start } from "../../cli/command.js";
+import { demo, type Running, run, start } from "../../cli/command.js";
 import { fixture } from "../../support/fixtures.js";
 import { makeModelStore } from "../../support/model_store.js";
 
@@ -145,6 +145,12 @@ describe("serve ends with a reason", () => {
       assert.match(stderr, reason);
       assert.doesNotMatch(stderr + stdout, /\n {4}at /, "no stack trace");
     }
+  });
+
+  test("where there is no folder for temporary files", async () => {
+    const { status, stderr } = await run(["serve", demo, "--port", "0"], "", { TMPDIR: path.join(folder, "gone") });
+    assert.equal(status, 1);
+    assert.match(stderr, /^shardspeed: The worker cannot be started: ENOENT.*gone.* \(ERR_HANDLER\)\n$/);
   });
 
   test("where it is interrupted while it loads", async () => {
