@@ -111,8 +111,8 @@ describe("a server with clients", () => {
       if (status === 200) assert.deepEqual([whole, text], [true, right(i)], `request ${i}`);
       else assert.equal(status, 503);
     }
+    // How many are refused depends on how fast the others are: the queue's own tests count.
     assert.ok(done >= 60, `${done} of 100 had a place, of which there are 60`);
-    assert.ok(done < 100, "some found the queue full");
   });
 
   test("loses what a killed worker worked on, and no more", async () => {
