@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
@@ -230,7 +231,7 @@ class Loader {
                                     Range heldCols) {
     if (!options_.plan) {
       std::shared_ptr<RowReader> random = makeRandomRowReader(role, cols, heldRows, heldCols, options_.dtype);
-      totalBytes_ += heldRows.count * random->storedRowBytes();
+      addToTotal(heldRows.count, random->storedRowBytes());
       return random;
     }
     const auto found = views_.find(role);
@@ -238,8 +239,15 @@ class Loader {
     used_.insert(role);
     std::shared_ptr<RowReader> reader =
         makeRoleReader(found->second, files_, rows, cols, heldRows, heldCols, options_.overflows);
-    totalBytes_ += heldRows.count * reader->storedRowBytes();
+    addToTotal(heldRows.count, reader->storedRowBytes());
     return reader;
+  }
+
+  // Stays at the largest number, as MemoryCounter does: a model that is only counted may be larger than any machine.
+  void addToTotal(int64_t rows, int64_t rowBytes) {
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(rows, rowBytes, &bytes) || __builtin_add_overflow(totalBytes_, bytes, &totalBytes_))
+      totalBytes_ = std::numeric_limits<int64_t>::max();
   }
 
   // computed: instead of what the checkpoint has
