@@ -20,6 +20,7 @@ interface CallJob {
   name: EngineCallName;
   argument: unknown;
   timeline: RequestTimeline;
+  onDispatch(worker: Worker): void;
   onParts(parts: unknown[]): void;
   settle: { resolve(value: unknown): void; reject(error: Error): void };
   /** Ends its timers and its listening. */
@@ -73,9 +74,16 @@ export class CallLane {
   run(
     name: EngineCallName,
     argument: unknown,
-    options: { reservation: Reservation; signal: AbortSignal; onParts(parts: unknown[]): void },
+    options: {
+      reservation: Reservation;
+      signal: AbortSignal;
+      /** A worker has it. */
+      onDispatch(worker: Worker): void;
+      /** Receives parts until the call ends, also where it is given up. */
+      onParts(parts: unknown[]): void;
+    },
   ): Promise<unknown> {
-    const { reservation, signal, onParts } = options;
+    const { reservation, signal, onDispatch, onParts } = options;
     return new Promise((resolve, reject) => {
       throwIfAborted(signal, "The request");
       const { queueTimeoutMs, requestTimeoutMs } = this.#settings;
@@ -83,6 +91,7 @@ export class CallLane {
         name,
         argument,
         timeline: reservation.timeline,
+        onDispatch,
         onParts,
         settle: { resolve, reject },
         finish,
@@ -113,8 +122,9 @@ export class CallLane {
       if (worker === undefined || worker.workCount >= this.#settings.maxConcurrentRequests) return;
       this.#queue.delete(job);
       job.timeline.dispatchedAt ??= performance.now();
+      job.onDispatch(worker);
       const id = worker.call(job.name, job.argument, {
-        onParts: job.onParts,
+        onParts: (parts) => job.onParts(parts),
         onResult: (value) => {
           job.finish();
           job.settle.resolve(value);

@@ -33,8 +33,8 @@ export interface PoolObserver {
 
 /** Hears of one generation. Times are of performance.now(). */
 export interface GenerationObserver {
-  /** A worker has it. @param worker Its place among the model's workers. */
-  dispatched(worker: number, at?: number): void;
+  /** A worker has it. */
+  dispatched(replica: Replica, at: number): void;
   prompt(tokens: number): void;
   tokens(count: number, at?: number): void;
   finished(reason: "stop" | "length" | "abort" | "error", at?: number): void;
@@ -86,6 +86,13 @@ export class ModelPool implements ServedModel {
       start,
       maxRetryTimeoutS: settings.maxRetryTimeoutS,
       logger,
+      onStart: (replica, worker) => {
+        worker.onProgress = (progress) => {
+          this.progress = progress;
+        };
+        worker.onPulse = (pulse) => observer.workerPulse?.(replica, pulse);
+        observer.workerStateChanged?.(replica);
+      },
       onChange: (replica) => {
         observer.workerStateChanged?.(replica);
         this.#dispatch();
@@ -150,6 +157,10 @@ export class ModelPool implements ServedModel {
       const result = await this.#calls.run(name, argument, {
         reservation,
         signal,
+        onDispatch: (worker) => {
+          const replica = this.replicas.all.find((one) => one.worker === worker);
+          if (replica !== undefined) meter?.dispatched(replica);
+        },
         onParts: (parts) => {
           meter?.look(parts as GeneratePart[]);
           onPart?.(parts as EngineCalls[Name]["part"][]);
@@ -165,7 +176,7 @@ export class ModelPool implements ServedModel {
     }
   }
 
-  #meter({ options }: GenerateCall, { timeline }: Reservation): GenerationWatch | undefined {
+  #meter({ options }: GenerateCall, { timeline }: Reservation): GenerationWatch {
     const { receivedAt } = timeline;
     const observer = this.#observer.generationStarted?.({ receivedAt, maxTokens: options.maxNewTokens });
     return new GenerationWatch(timeline, observer);
@@ -218,16 +229,10 @@ export class ModelPool implements ServedModel {
     this.#wasReady = true;
     this.progress = undefined;
     this.engine = description.engine ?? this.engine;
-    if (replica.worker !== undefined) replica.worker.onPulse = (pulse) => this.#observer.workerPulse?.(replica, pulse);
     this.#observer.workerReady?.(replica);
   }
 
   #dispatch(): void {
-    for (const { worker } of this.replicas.all)
-      if (worker !== undefined && !this.#wasReady)
-        worker.onProgress = (progress) => {
-          this.progress = progress;
-        };
     if (!this.replicas.hasHope) {
       const gone = new ServingError("no_worker", `Model "${this.name}" has no worker any more.`);
       this.#batches.failAll(gone);
@@ -250,12 +255,15 @@ class GenerationWatch {
     this.#observer = observer;
   }
 
+  dispatched(replica: Replica): void {
+    this.#observer?.dispatched(replica, this.#timeline.dispatchedAt ?? performance.now());
+  }
+
   look(parts: readonly GeneratePart[]): void {
     const at = performance.now();
     let tokens = 0;
     for (const part of parts) {
       if ("start" in part) {
-        this.#observer?.dispatched(0, this.#timeline.dispatchedAt);
         this.#observer?.prompt(part.start.promptTokens);
       } else {
         tokens += part.chunk.ids.length;

@@ -9,14 +9,26 @@ export function observePool(
   { name, version }: { name: string; version: string },
 ): PoolObserver {
   const meters = new Map<string, WorkerMeter>();
-  /** A worker's place among those of the model: its successor has it too. */
-  const places: string[] = [];
+  /** A worker's place among those of the model: its successor has it too. One that is free is taken again, so that labels do not grow. */
+  const places: (string | undefined)[] = [];
   const placeOf = ({ id }: Replica) => {
-    const place = places.indexOf(id);
-    return place < 0 ? places.push(id) - 1 : place;
+    const own = places.indexOf(id);
+    if (own >= 0) return own;
+    const free = places.indexOf(undefined);
+    const place = free < 0 ? places.length : free;
+    places[place] = id;
+    return place;
   };
   return {
-    generationStarted: (start) => metrics.generationStarted({ model: name, ...start }),
+    generationStarted(start) {
+      const meter = metrics.generationStarted({ model: name, ...start });
+      return {
+        dispatched: (replica, at) => meter.dispatched(placeOf(replica), at),
+        prompt: (tokens) => meter.prompt(tokens),
+        tokens: (count, at) => meter.tokens(count, at),
+        finished: (reason, at) => meter.finished(reason, at),
+      };
+    },
     workerStateChanged(replica) {
       const states = {
         starting: "loading",
@@ -48,6 +60,8 @@ export function observePool(
     workerLeft(replica) {
       meters.get(replica.id)?.end();
       meters.delete(replica.id);
+      const place = places.indexOf(replica.id);
+      if (place >= 0) places[place] = undefined;
       metrics.workerState(name, replica.id, undefined);
     },
     handlerRequestFinished: ({ queuedMs, totalMs, version: asked }) =>

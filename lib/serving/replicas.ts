@@ -26,6 +26,8 @@ export interface ReplicasOptions {
   /** Seconds after the first of several failures in which a worker is started again. */
   maxRetryTimeoutS: number;
   logger: Logger;
+  /** A worker was started, and loads its model. */
+  onStart(replica: Replica, worker: Worker): void;
   /** A worker is ready, or was lost. */
   onChange(replica: Replica): void;
   onReady(replica: Replica, description: WorkerDescription): void;
@@ -71,8 +73,10 @@ export class Replicas {
    * @throws ShardspeedError of the first worker that could not be started at its first try.
    */
   async scaleTo(count: number): Promise<void> {
-    const staying = this.#replicas.filter(({ state }) => state !== "stopping");
-    const leaving = staying.slice(count);
+    // A place whose worker is not started again any more is given up: a new one takes its turn.
+    const given = this.#replicas.filter(({ state }) => state === "failed");
+    const staying = this.#replicas.filter(({ state }) => state !== "stopping" && state !== "failed");
+    const leaving = [...given, ...staying.slice(count)];
     const coming = Array.from({ length: Math.max(0, count - staying.length) }, () => this.#add());
     await Promise.all([...leaving.map((replica) => this.#remove(replica)), ...coming]);
   }
@@ -145,11 +149,14 @@ export class Replicas {
     try {
       worker = new Worker(this.#options.start(this.#replicas.indexOf(replica)));
     } catch (failure) {
+      const end = { wasReady: false, reason: "load_failed" as const };
+      if (ShardspeedError.isInstance(failure)) return { ...end, error: failure, mayPass: false };
       // No room in TMPDIR, or no more processes: that may pass, and the server has other workers.
       const error = new ShardspeedError("ERR_HANDLER", `The worker cannot be started: ${(failure as Error).message}`);
-      return { error, wasReady: false, mayPass: true, reason: "load_failed" as const };
+      return { ...end, error, mayPass: true };
     }
     replica.worker = worker;
+    this.#options.onStart(replica, worker);
     worker.ready.then(
       (description) => {
         if (replica.state === "stopping") return;

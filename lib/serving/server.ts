@@ -10,7 +10,6 @@ import { makeApp, type ServerState } from "./http/app.js";
 import { authHook } from "./http/auth.js";
 import { corsHook } from "./http/cors.js";
 import { hostCheckHook } from "./http/host_check.js";
-import { refuseInItsForm } from "./http/refuse.js";
 import { requestEndHook } from "./http/request_end.js";
 import { readGroup } from "./launched_ranks.js";
 import { accessLog, createLog } from "./log.js";
@@ -25,6 +24,7 @@ import { kserveRoutes } from "./routes/kserve/plugin.js";
 import { metricsRoutes } from "./routes/metrics.js";
 import { ApiError } from "./routes/openai/errors.js";
 import { openAiRoutes } from "./routes/openai/plugin.js";
+import { refuseInItsForm } from "./routes/refuse.js";
 import { methodNotAllowed, notFound, sendError } from "./routes/torchserve/errors.js";
 import { inferenceRoutes } from "./routes/torchserve/inference.js";
 import { managementRoutes } from "./routes/torchserve/management.js";
@@ -231,10 +231,10 @@ class Serving {
           },
         }),
       );
-      const { allowedOrigins: origins, allowedMethods: methods, allowedHeaders: headers } = values;
-      app.addHook("onRequest", corsHook({ origins, methods, headers, onRefuse: refuseInItsForm }));
       if (isLoopback(address) && !hasKeys(values))
         app.addHook("onRequest", hostCheckHook({ allowedHosts: values.allowedHosts, onRefuse: refuseInItsForm }));
+      const { allowedOrigins: origins, allowedMethods: methods, allowedHeaders: headers } = values;
+      app.addHook("onRequest", corsHook({ origins, methods, headers, onRefuse: refuseInItsForm }));
       if (keys !== undefined) {
         const isOpen = (request: FastifyRequest) => isOpenUrl(request, values);
         app.addHook("onRequest", authHook({ keys, scope: scopeOf, isOpen, onRefuse: refuseInItsForm }));
@@ -267,7 +267,7 @@ class Serving {
     const { values } = this.#resolved;
     const { registry, metrics } = this;
     const logger = this.#log;
-    const isHealthy = () => registry.list().every(({ replicas, state }) => state === "ready" || replicas.hasHope);
+    const isHealthy = () => registry.list().every(({ replicas }) => replicas.hasHope);
     const options = {
       models: registry,
       logger,

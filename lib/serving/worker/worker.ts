@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -100,9 +100,14 @@ export class Worker {
       this.#settleReady = { resolve, reject };
     });
     this.ready.catch(() => {}); // `ended` says it too
-    this.#folder = mkdtempSync(path.join(tmpdir(), "shardspeed-worker-"));
+    this.#folder = makeFolder();
     const socketPath = path.join(this.#folder, "s");
     this.#server = createServer((socket) => this.#accept(socket));
+    this.#server.once("error", (error) => {
+      this.#fail(
+        new ShardspeedError("ERR_COMM", `The worker's socket ${socketPath} cannot be made: ${error.message}.`),
+      );
+    });
     this.#server.listen(socketPath);
     this.#ranks = new RankSet({
       program: fileURLToPath(new URL("main.js", import.meta.url)),
@@ -226,7 +231,7 @@ export class Worker {
     };
   }
 
-  #accept(socket: import("node:net").Socket): void {
+  #accept(socket: Socket): void {
     let rank: number | undefined;
     const peer: Peer = new Channel<FromWorker, ToWorker>(
       socket,
@@ -301,6 +306,20 @@ export class Worker {
     if (listener === undefined || !this.#work.delete(id)) return;
     tell(listener);
   }
+}
+
+/** Longer paths are cut by the system, and then those of two workers are one. macOS has 104 bytes, with the zero at the end. */
+const mostSocketBytes = 103;
+
+/** @throws ShardspeedError ERR_CONFIG where TMPDIR is too long for the path of a socket; an error of the file system. */
+function makeFolder(): string {
+  const pattern = path.join(tmpdir(), "shardspeed-worker-");
+  const bytes = Buffer.byteLength(`${pattern}XXXXXX/s`);
+  if (bytes <= mostSocketBytes) return mkdtempSync(pattern);
+  throw new ShardspeedError(
+    "ERR_CONFIG",
+    `The path of a worker's socket would have ${bytes} bytes, expected no more than ${mostSocketBytes}: TMPDIR (${tmpdir()}) is too long.`,
+  );
 }
 
 function describeDeath(exit: { code: number | null; signal: string | null } | undefined, wasReady: boolean): string {

@@ -4,9 +4,9 @@ import Fastify from "fastify";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { KeyRing } from "../../../dist/serving/http/api_keys.js";
 import { authHook } from "../../../dist/serving/http/auth.js";
-import { refuseInItsForm } from "../../../dist/serving/http/refuse.js";
 import { pageRoutes } from "../../../dist/serving/page/plugin.js";
 import { openAiRoutes } from "../../../dist/serving/routes/openai/plugin.js";
+import { refuseInItsForm } from "../../../dist/serving/routes/refuse.js";
 import type { ServedModel } from "../../../dist/serving/served_model.js";
 import { directoryOf, type Script, startOf } from "../openai/fake_model.js";
 

@@ -8,6 +8,7 @@ import { packArchive, type Settings } from "../../../dist/index.js";
 import type { ModelPool, PoolObserver } from "../../../dist/serving/model_pool.js";
 import { ModelRegistry, type RegistryOptions } from "../../../dist/serving/registry.js";
 import type { GeneratePart } from "../../../dist/serving/worker/calls.js";
+import type { Worker } from "../../../dist/serving/worker/worker.js";
 import { demoModel, fixture, hasCode } from "../../support/fixtures.js";
 
 const never = new AbortController().signal;
@@ -187,7 +188,7 @@ describe("a handler in a worker", () => {
 describe("a handler that cannot be started", () => {
   async function failing(
     source: string,
-    startupTimeout = 60,
+    settings: Settings = {},
   ): Promise<{ error: Error; pool: ModelPool; registry: ModelRegistry }> {
     const file = path.join(folder, `failing_${count++}.mjs`);
     writeFileSync(file, source);
@@ -198,7 +199,7 @@ describe("a handler that cannot be started", () => {
       exportPath: mkdtempSync(path.join(folder, "failing-")),
     });
     const registry = makeRegistry();
-    const { pool } = await registry.register({ location, settings: { startupTimeout } });
+    const { pool } = await registry.register({ location, settings });
     const error = await pool.replicas.scaleTo(1).then(
       () => assert.fail("it started"),
       (reason) => reason,
@@ -232,15 +233,70 @@ describe("a handler that cannot be started", () => {
     await registry.dispose(1000);
   });
 
+  test("is given another turn by whoever scales its workers", async () => {
+    const marker = path.join(folder, "second marker");
+    const { pool, registry } = await failing(
+      `
+      import { existsSync, writeFileSync } from "node:fs";
+      export class Late {
+        initialize() {
+          if (existsSync(${JSON.stringify(marker)})) return;
+          writeFileSync(${JSON.stringify(marker)}, "");
+          throw new Error("not yet");
+        }
+        handle(data) { return data.map(() => "at last"); }
+      }`,
+      { maxRetryTimeoutInSec: 0 },
+    );
+    assert.equal(pool.state, "failed");
+    await pool.replicas.scaleTo(1);
+    assert.equal(await ask(pool, "a"), "at last");
+    assert.equal(pool.replicas.all.length, 1);
+    await registry.dispose(1000);
+  });
+
+  test("says so where the path of its socket is too long", async () => {
+    const short = process.env.TMPDIR;
+    process.env.TMPDIR = path.join(folder, "long".repeat(30));
+    mkdirSync(process.env.TMPDIR);
+    try {
+      const registry = makeRegistry();
+      const { pool } = await registry.register({ location: echo });
+      await assert.rejects(pool.replicas.scaleTo(1), hasCode("ERR_CONFIG", /socket would have \d+ bytes.*TMPDIR/));
+      assert.equal(pool.state, "failed");
+      await registry.dispose(1000);
+      assert.deepEqual(readdirSync(process.env.TMPDIR), []);
+    } finally {
+      process.env.TMPDIR = short;
+    }
+  });
+
   test("is ended where it takes longer than it may", async () => {
     const source = "export class Slow { initialize() { return new Promise(() => {}); } handle() {} }";
-    const { error, registry } = await failing(source, 2);
+    const { error, registry } = await failing(source, { startupTimeout: 2 });
     assert.match(error.message, /not loaded in 2 s.*startupTimeout/s);
     await registry.dispose(1000);
   });
 });
 
 describe("the engine of a worker", () => {
+  test("tells how far it is while it loads", async () => {
+    const registry = makeRegistry();
+    const { pool } = await registry.register({ location: demoModel });
+    const seen: (string | undefined)[] = [];
+    const ready = pool.replicas.scaleTo(1);
+    const { worker } = pool.replicas.all[0] as { worker: Worker };
+    const { onProgress } = worker;
+    worker.onProgress = (progress) => {
+      onProgress(progress);
+      seen.push(pool.progress?.phase);
+    };
+    await ready;
+    assert.equal(seen[0], "load");
+    assert.equal(pool.progress, undefined);
+    await registry.dispose(1000);
+  });
+
   const outcomes: string[] = [];
   const observer: PoolObserver = {
     generationStarted: () => {
@@ -264,13 +320,25 @@ describe("the engine of a worker", () => {
         const alone = await generate(pool, "The whale", 12);
         assert.ok(alone.length > 10);
         const controller = new AbortController();
-        const cancelled = generate(pool, "It", 400, controller.signal);
+        const late: unknown[] = [];
+        const reservation = pool.reserve();
+        const options = { maxNewTokens: 400, ignoreEos: true };
+        const given = {
+          reservation,
+          signal: controller.signal,
+          onPart: (parts: unknown[]) => void late.push(...parts),
+        };
+        const cancelled = pool.call("generate", { prompt: { text: "It" }, options }, given);
         const many = Promise.all(Array.from({ length: 6 }, () => generate(pool, "The whale", 12)));
         await sleep(30);
         controller.abort();
         await assert.rejects(cancelled, hasCode("ERR_ABORTED"));
+        reservation.release();
+        // What the worker had sent by then reaches nobody.
+        late.length = 0;
         assert.deepEqual(new Set(await many), new Set([alone]));
         await until(() => pool.replicas.ready[0]?.workCount === 0);
+        assert.deepEqual(late, []);
         assert.equal(pool.pending, 0);
         assert.deepEqual(outcomes.sort(), [...Array.from({ length: 7 }, () => "12 tokens"), "abort"]);
         assert.deepEqual(pool.engine?.tasks, ["generate", "embed"]);

@@ -1,7 +1,7 @@
 import type { FastifyReply } from "fastify";
-import { ApiError } from "../routes/openai/errors.js";
-import { sendError, TorchServeError } from "../routes/torchserve/errors.js";
-import type { OnRefuse } from "./refusal.js";
+import type { OnRefuse } from "../http/refusal.js";
+import { ApiError } from "./openai/errors.js";
+import { sendError, TorchServeError } from "./torchserve/errors.js";
 
 /** Whether a URL is of TorchServe's APIs, which have their own form of errors. */
 export function isTorchServeUrl(url: string): boolean {
