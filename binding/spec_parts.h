@@ -8,7 +8,7 @@
 
 namespace shardspeed {
 
-// What the readers of a spec's parts share: binding/spec.cpp, attention_spec.cpp and feed_forward_spec.cpp.
+// Functions that the readers of a spec's parts share: binding/spec.cpp, attention_spec.cpp and feed_forward_spec.cpp.
 
 // As lib/models/limits.ts has them: the bytes of any one matrix fit into 64 bits.
 constexpr int64_t kMostLayers = 4096;

@@ -11,7 +11,7 @@ namespace {
 int64_t slotsOf(int64_t capacity, const ExpertShape& shape) {
   return StepBuffers::paddedRows(capacity) * shape.perToken;
 }
-// Of the experts, and of the gate of a shared one, whether there is such or not.
+// A row has a logit for each expert, and one for the gate of a shared expert, also in layers without it.
 int64_t logitsOf(const ExpertShape& shape) {
   return shape.experts + 1;
 }

@@ -6,7 +6,7 @@
 
 namespace shardspeed::cuda {
 
-// What a layer's experts need beside their weights: the plan of a step, what they read and what they have computed.
+// Memory of a layer's experts beside their weights: the plan of a step, their input rows and their results.
 class CudaExpertRows final : public ExpertRows {
  public:
   CudaExpertRows(int64_t capacity, const ExpertShape& shape);

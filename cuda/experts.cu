@@ -13,7 +13,7 @@
 // hardly any tokens, so that a multiprocessor has more than 100 KB of weights under way; many have the tile of prompts.
 // A sum is one chain over ascending columns in every shape: a slot's bits do not depend on its company.
 //
-// What experts compute stays fp32 until a row's are added up, in the order of their indices, by the last kernel.
+// Results of experts stay fp32; the last kernel adds up those of a row, in the order of the experts' indices.
 
 namespace shardspeed::cuda {
 
@@ -73,7 +73,7 @@ __device__ __forceinline__ float clampedGate(float gate, float up, float limit, 
   return __fmul_rn(__fmul_rn(g, sigmoidOf(__fmul_rn(alpha, g))), __fadd_rn(u, 1.0f));
 }
 
-// What becomes of the sums of four weight rows of a slot, and of those of their up rows where gated.
+// Finishes the sums of four weight rows of a slot, and of their up rows where gated: bias, activation, gate.
 template <typename T>
 __device__ __forceinline__ void finishSlot(const GroupedProduct& product, int expert, int slot, int row,
                                            float (&values)[kQuad], float (&ups)[kQuad]) {

@@ -1,4 +1,4 @@
-// What bench/serve measures, one thing each.
+// The measurements of bench/serve, a function each.
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { median } from "../figures.mjs";

@@ -1,4 +1,4 @@
-// What the server costs beside its engine, and what it withstands:
+// Measures the server's overhead beside its engine, and its behaviour under load and failures:
 //
 //   npm run bench:serve -- [MODEL] [--requests 300] [--repeat 3] [--clients 1000] [--seconds 10] [--out FILE]
 //

@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import Fastify from "fastify";
 import { ShardspeedError } from "../../../dist/base/errors.js";
 import { anthropicRoutes } from "../../../dist/serving/routes/anthropic/plugin.js";
+import { parseAnswer, readNamedEvents as readEvents } from "../named_events.js";
 import { directoryOf, FakeModel, type FakeOptions, type Script, say, startOf } from "../openai/fake_model.js";
 
 const hermes = "{{ '<tool_call>' }}{% for m in messages %}{{ m.role }}{% endfor %}";
@@ -15,25 +16,7 @@ async function post(model: FakeModel | FakeOptions, payload: object, url = "/v1/
   const fake = model instanceof FakeModel ? model : new FakeModel(model);
   await app.register(anthropicRoutes, { models: directoryOf([fake]) });
   const answer = await app.inject({ method: "POST", url, payload, headers: { "x-request-id": "req-1" } });
-  return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: parse(answer.body) };
-}
-
-// biome-ignore lint/suspicious/noExplicitAny: answers of any form are looked at
-function parse(text: string): any {
-  return text.startsWith("event:") ? undefined : JSON.parse(text);
-}
-
-/** Events by their data; each has its type as its name. */
-function readEvents(text: string): { type: string; [field: string]: unknown }[] {
-  return text
-    .split("\n\n")
-    .filter((event) => event !== "")
-    .map((event) => {
-      const [, name, data] = /^event: (.*)\ndata: (.*)$/.exec(event) ?? [];
-      const parsed = JSON.parse(data as string);
-      assert.equal(parsed.type, name);
-      return parsed;
-    });
+  return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: parseAnswer(answer.body) };
 }
 
 describe("a message", () => {

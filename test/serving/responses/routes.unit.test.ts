@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import OpenAI from "openai";
 import { ShardspeedError } from "../../../dist/base/errors.js";
 import { inputTokensAnswer, responseAnswer, responseEvent } from "../../../dist/serving/routes/responses/answers.js";
+import { parseAnswer, readNamedEvents } from "../named_events.js";
 import { FakeModel, type FakeOptions, makeApp, type Script, say, startOf, withServer } from "../openai/fake_model.js";
 
 const hermes = "{{ '<tool_call>' }}{% for m in messages %}{{ m.role }}{% endfor %}";
@@ -12,26 +13,14 @@ const weather = { type: "function", name: "get_weather", parameters: { type: "ob
 async function post(model: FakeModel | FakeOptions, payload: object, url = "/v1/responses") {
   const app = await makeApp([model instanceof FakeModel ? model : new FakeModel(model)]);
   const answer = await app.inject({ method: "POST", url, payload });
-  return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: parse(answer.body) };
+  return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: parseAnswer(answer.body) };
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: answers of any form are looked at
-function parse(text: string): any {
-  return text.startsWith("event:") ? undefined : JSON.parse(text);
-}
-
-/** Events by their data; each has its type as its name. */
-function readEvents(text: string): { type: string; [field: string]: unknown }[] {
-  return text
-    .split("\n\n")
-    .filter((event) => event !== "")
-    .map((event) => {
-      const [, name, data] = /^event: (.*)\ndata: (.*)$/.exec(event) ?? [];
-      const parsed = JSON.parse(data as string);
-      assert.equal(parsed.type, name);
-      responseEvent.parse(parsed);
-      return parsed;
-    });
+/** Events of the form that the schema has. */
+function readEvents(text: string) {
+  const events = readNamedEvents(text);
+  for (const event of events) responseEvent.parse(event);
+  return events;
 }
 
 describe("a response", () => {
