@@ -1,12 +1,12 @@
 import type { ServerState } from "./http/app.js";
 import type { ModelPool } from "./model_pool.js";
-import type { ModelRegistry } from "./registry.js";
+import type { ModelRegistry, RegisteredModel } from "./registry.js";
 
 /** How one model is doing. */
 export interface ModelHealth {
   name: string;
   version: string;
-  state: "loading" | "ready" | "failed" | "stalled";
+  state: "loading" | "ready" | "failed" | "stalled" | "off";
   /** Of its weights, where it is being loaded. */
   loadedBytes?: number;
   totalBytes?: number;
@@ -37,15 +37,17 @@ export class ReadinessProbe {
   }
 
   look(): Readiness {
-    const models = this.#registry.list().map((pool) => this.#lookAt(pool));
+    const models = this.#registry.defaults().map((registered) => this.#lookAt(registered));
     const { draining, registering } = this.#state;
-    const ready = !draining && !registering && models.every(({ state }) => state === "ready");
+    const ready = !draining && !registering && models.every(({ state }) => state === "ready" || state === "off");
     return { ready, draining, models };
   }
 
-  #lookAt(pool: ModelPool): ModelHealth {
+  #lookAt({ pool, minWorkers }: RegisteredModel): ModelHealth {
     const { name, version, state, progress } = pool;
     const health = { name, version, state };
+    // Somebody wants it to have no workers.
+    if (state === "failed" && minWorkers === 0) return { ...health, state: "off" };
     if (state === "loading" && progress !== undefined && progress.phase === "load")
       return { ...health, loadedBytes: progress.loadedBytes, totalBytes: progress.totalBytes };
     if (state === "failed") {

@@ -267,7 +267,8 @@ class Serving {
     const { values } = this.#resolved;
     const { registry, metrics } = this;
     const logger = this.#log;
-    const isHealthy = () => registry.list().every(({ replicas }) => replicas.hasHope);
+    const isHealthy = () =>
+      registry.defaults().every(({ pool, minWorkers }) => minWorkers === 0 || pool.replicas.hasHope);
     const options = {
       models: registry,
       logger,

@@ -145,7 +145,8 @@ export class ServerMetrics {
     this.#set.count("vllm:prompt_tokens_total", labels, 0);
     this.#set.count("vllm:generation_tokens_total", labels, 0);
     this.queueDepth(model, 0);
-    this.#states.set(model, new Map());
+    // Another version of it may have workers.
+    if (!this.#states.has(model)) this.#states.set(model, new Map());
     this.#showStates(model);
   }
 

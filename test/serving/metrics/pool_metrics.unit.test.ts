@@ -33,5 +33,10 @@ test("a generation counts for its worker's place, which the next worker takes wh
     ["0", "4"],
     ["1", "2"],
   ]);
+  // Of another version: the workers of this one stay.
+  observer.workerStateChanged?.(second);
+  metrics.modelRegistered("m");
+  const states = (await metrics.render(undefined, ["shardspeed_workers"])).body;
+  assert.match(states, /state="ready"\} 1$/m);
   metrics.close();
 });

@@ -48,6 +48,8 @@ describe("a model comes and goes", () => {
       "Workers scaled to 0 for model: echo",
     ]);
     assert.equal((await predict()).status, 503);
+    const look = async (path: string) => (await fetch(`${server.urls.inference}${path}`)).status;
+    assert.deepEqual([await look("/ping"), await look("/ready")], [200, 200]);
     assert.equal((await manage("PUT", "/models/echo?min_worker=2&synchronous=true"))[0], 200);
     assert.equal((await predict()).status, 200);
     assert.deepEqual(await manage("DELETE", "/models/echo"), [200, 'Model "echo" unregistered']);
