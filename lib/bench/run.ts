@@ -93,11 +93,16 @@ export async function runRequests(
   };
 }
 
-/** Lets what arrived meanwhile be read, also where nothing is left to wait for: a burst would delay the first answers otherwise. */
+/**
+ * Returns less than 1 ms before the time at the earliest. Lets what arrived meanwhile be read, also where nothing is left to wait for:
+ * a burst would delay the first answers otherwise.
+ */
 async function waitUntil(timeMs: number, signal: AbortSignal): Promise<void> {
-  const leftMs = timeMs - performance.now();
-  if (leftMs < 1) await nextTurn();
-  else await sleep(leftMs, undefined, { signal }).catch(() => {});
+  await nextTurn();
+  // Timers count whole milliseconds of another clock, and may end before their time.
+  for (let leftMs = timeMs - performance.now(); leftMs >= 1 && !signal.aborted; leftMs = timeMs - performance.now()) {
+    await sleep(Math.ceil(leftMs), undefined, { signal }).catch(() => {});
+  }
 }
 
 /** As many requests at a time as are allowed, in the order in which they came. */

@@ -108,6 +108,9 @@ export const commands: Record<string, Treatment> = {
     says: /^tp_size 2 \/ tp_size 1/m,
   },
   "npm run bench:serve": { because: "the line with its options is run" },
+  "npm run bench:serve -- --requests 300 --repeat 3 --clients 1000 --seconds 60": {
+    because: "takes minutes; the line with its options is run",
+  },
   "npm run bench:serve -- [MODEL] [--requests 300] [--repeat 3] [--clients 1000] [--seconds 10] [--out FILE]": {
     in: "checkout",
     as: "npm run bench:serve -- --requests 5 --repeat 1 --clients 20 --seconds 1 --out $OUT/serve.json && test -s $OUT/serve.json",
