@@ -9,7 +9,14 @@ import type { Tokenizer } from "../tokenizer/index.js";
 import { type Classification, type ClassifyOptions, classifyTexts, type TextOrPair } from "./classify.js";
 import { type Embeddings, type EmbedOptions, embedTexts } from "./embed.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
-import { collect, type GenerationChunk, type GenerationResult, runSequence, toNativeRequest } from "./generation.js";
+import {
+  collect,
+  type GenerationChunk,
+  type GenerationResult,
+  runSequence,
+  type StreamPace,
+  toNativeRequest,
+} from "./generation.js";
 import { type GenerationDefaults, withoutTexts } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import type { ModelInfo } from "./model_info.js";
@@ -185,10 +192,15 @@ export class Engine {
   /**
    * Generates from a prompt and yields text and ids as they are generated. Leaving the loop cancels the sequence and frees its pages.
    *
+   * @param pace chunkIntervalMs: the least time from a chunk to the next one. Default 0: a chunk is what came since the last one was read.
    * @throws ShardspeedError Like generate(), from the first step of the iteration.
    */
-  async *stream(prompt: Prompt, options?: GenerationOptions): AsyncGenerator<GenerationChunk, void, undefined> {
-    yield* (await this.#prepare(prompt, options, "prompt", performance.now())).chunks();
+  async *stream(
+    prompt: Prompt,
+    options?: GenerationOptions,
+    pace?: StreamPace,
+  ): AsyncGenerator<GenerationChunk, void, undefined> {
+    yield* (await this.#prepare(prompt, options, "prompt", performance.now())).chunks(undefined, pace);
   }
 
   /**
@@ -327,10 +339,10 @@ export class Engine {
       );
     }
     const request = toNativeRequest(tokens, Math.min(resolved.maxNewTokens, room), resolved);
-    const chunks = (also?: AbortSignal) => {
+    const chunks = (also?: AbortSignal, pace?: StreamPace) => {
       const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
       const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
-      return runSequence(this.#session, request, { ...resolved, signal }, this.tokenizer);
+      return runSequence(this.#session, request, { ...resolved, signal }, this.tokenizer, pace);
     };
     return { chunks, run: (also?: AbortSignal) => collect(chunks(also), tokens.length, startedAt) };
   }

@@ -102,6 +102,7 @@ export function toNativeRequest(
  * Runs one sequence and yields its chunks. A chunk holds all tokens since the last chunk was read, so a slow reader gets fewer and larger
  * chunks. Leaving the iteration cancels the sequence.
  *
+ * @param pace Makes every reader a slow one.
  * @throws ShardspeedError ERR_ABORTED, ERR_DISPOSED, or the failure of the engine.
  */
 export async function* runSequence(
@@ -109,6 +110,7 @@ export async function* runSequence(
   request: Omit<NativeRequest, "id">,
   options: ResolvedGenerationOptions,
   tokenizer: Tokenizer | undefined,
+  { chunkIntervalMs = 0 }: StreamPace = {},
 ): AsyncGenerator<GenerationChunk, void, undefined> {
   throwIfAborted(options.signal);
   // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
@@ -124,11 +126,15 @@ export async function* runSequence(
   const shown = { stop, skipSpecialTokens: !keepSpecialTokens, prompt: request.tokens };
   const texts = tokenizer ? new TextStream(tokenizer, shown) : undefined;
   const describe = options.logprobs === undefined ? undefined : describeTokens(tokenizer);
+  // Who looks for stop strings looks at every step: tokens behind one would be computed in vain.
+  const intervalMs = stop.length > 0 ? 0 : chunkIntervalMs;
+  let nextAt = 0;
   let newTokens = 0;
   let lastId: number | undefined;
   try {
     for (;;) {
-      await inbox.changed();
+      await inbox.changed(nextAt);
+      nextAt = performance.now() + intervalMs;
       const tokens = inbox.takeTokens();
       const ended = inbox.failure ?? inbox.finishReason;
       if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
@@ -144,6 +150,15 @@ export async function* runSequence(
     stopListening();
     session.cancel(id);
   }
+}
+
+/** How often a stream has a chunk. */
+export interface StreamPace {
+  /**
+   * Least time from a chunk to the next one, in milliseconds: each costs its readers about as much as many tokens do. The last chunk does not
+   * wait, and with stop strings none does. Default 0.
+   */
+  chunkIntervalMs?: number;
 }
 
 type TokenEvent = Extract<EngineEvent, { kind: "token" }>;
@@ -204,11 +219,14 @@ class Inbox {
   failure: ShardspeedError | undefined;
   finishReason: FinishReason | undefined;
   #tokens: TokenEvent[] = [];
+  /** Goes on when there is something to take. */
   #wake: (() => void) | undefined;
+  /** Ends a pause, in which tokens are only collected. */
+  #endPause: (() => void) | undefined;
 
   onToken(event: TokenEvent): void {
     this.#tokens.push(event);
-    this.#notify();
+    if (this.#endPause === undefined) this.#notify();
   }
 
   onDone(reason: "stop" | "length" | "cancelled"): void {
@@ -229,15 +247,33 @@ class Inbox {
     return tokens;
   }
 
-  /** Resolves when there is something to take. */
-  changed(): Promise<void> {
-    if (this.#tokens.length > 0 || this.failure || this.finishReason) return Promise.resolve();
-    return new Promise((resolve) => {
+  /** Resolves when there is something to take: tokens after a time of performance.now(), or the end. */
+  async changed(tokensAfter: number): Promise<void> {
+    const pauseMs = tokensAfter - performance.now();
+    if (pauseMs > 0 && !this.#hasEnded) await this.#pause(pauseMs);
+    if (this.#tokens.length > 0 || this.#hasEnded) return;
+    await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
   }
 
+  get #hasEnded(): boolean {
+    return this.failure !== undefined || this.finishReason !== undefined;
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#endPause?.(), ms);
+      this.#endPause = () => {
+        clearTimeout(timer);
+        this.#endPause = undefined;
+        resolve();
+      };
+    });
+  }
+
   #notify(): void {
+    this.#endPause?.();
     this.#wake?.();
     this.#wake = undefined;
   }

@@ -24,6 +24,8 @@ export interface RegistryOptions {
   /** What workers find in their environment. Default: this process's. */
   environment?: NodeJS.ProcessEnv;
   engineOptions: WorkerPlan["engineOptions"];
+  /** Least milliseconds between two chunks of a stream of tokens; 0: none. */
+  streamIntervalMs: number;
   logger: Logger;
   observe(model: { name: string; version: string }): PoolObserver;
   /** The last version of a model is gone, and its workers are. */
@@ -232,7 +234,8 @@ export class ModelRegistry implements ModelDirectory {
 
   #makePool(registration: Registration, { name, version, settings, handler }: ReadModel): ModelPool {
     const { location, settings: options = {}, modelConfigYaml } = registration;
-    const { engineOptions, logger, maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
+    const { engineOptions, streamIntervalMs, logger } = this.#options;
+    const { maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
     const handlerMap = { ...this.#options.handlerMap, ...registration.handlerMap };
     if (registration.handler !== undefined) handlerMap[handler] = registration.handler;
     const processes = settings.torchrun["nproc-per-node"];
@@ -269,6 +272,7 @@ export class ModelRegistry implements ModelDirectory {
           handlerMap,
           gpuId: null,
           engineOptions,
+          streamIntervalMs,
         },
         processes,
         group: this.#options.group,

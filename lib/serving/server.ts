@@ -349,6 +349,7 @@ function registryOptions(resolved: ResolvedSettings, logger: Logger, metrics: Se
     handlerMap: values.handlerMap,
     environment: environmentOf(values),
     engineOptions: engineOptionsOf(resolved),
+    streamIntervalMs: values.streamIntervalMs,
     group: readGroup(),
     logger,
     onRemoved: (name) => void metrics.modelRemoved(name),

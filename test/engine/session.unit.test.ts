@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { runSequence, toNativeRequest } from "../../dist/engine/generation.js";
 import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { computeOutputs } from "../../dist/engine/outputs.js";
@@ -174,6 +174,92 @@ test("a sequence that has ended by itself is not cancelled", async () => {
   assert.deepEqual(value, { text: "", ids: [3, 4], finishReason: "length", usage: { promptTokens: 1, newTokens: 2 } });
   assert.equal((await chunks.next()).done, true);
   assert.deepEqual(cancelled, []);
+});
+
+/** Runs a script with a clock that only `pass` moves. */
+async function withClock(run: (pass: (ms: number) => Promise<void>) => Promise<void>): Promise<void> {
+  let now = 1000;
+  const clock = mock.method(performance, "now", () => now);
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    await run(async (ms) => {
+      now += ms;
+      mock.timers.tick(ms);
+      await nextTurn();
+    });
+  } finally {
+    mock.timers.reset();
+    clock.mock.restore();
+  }
+}
+
+test("a paced loop has its first chunk at once, the next after the interval, and the last at the end", async () => {
+  await withClock(async (pass) => {
+    const { session, submitted, emit } = startSession();
+    const chunks = runSequence(session, request(), options(), undefined, { chunkIntervalMs: 20 });
+    const first = chunks.next();
+    const id = submitted[0]!.id;
+    emit({ kind: "token", id, token: 1 });
+    assert.deepEqual((await first).value?.ids, [1]);
+
+    const seen: number[][] = [];
+    const watch = async () => seen.push((await chunks.next()).value?.ids ?? []);
+    const second = watch();
+    for (const token of [2, 3, 4]) {
+      await pass(6);
+      emit({ kind: "token", id, token });
+      assert.deepEqual(seen, []);
+    }
+    await pass(2);
+    assert.deepEqual(seen, [[2, 3, 4]]);
+    await second;
+
+    // Nothing came in the interval: the next token does not wait.
+    const third = watch();
+    await pass(30);
+    emit({ kind: "token", id, token: 5 });
+    await third;
+    assert.deepEqual(seen[1], [5]);
+
+    const last = chunks.next();
+    await nextTurn();
+    emit({ kind: "token", id, token: 6 }, { kind: "done", id, reason: "length" });
+    const { value } = await last;
+    assert.deepEqual([value?.ids, value?.finishReason, value?.usage?.newTokens], [[6], "length", 6]);
+  });
+});
+
+test("a pause ends with the signal or a failure", async () => {
+  await withClock(async () => {
+    for (const end of ["abort", "fail"]) {
+      const { session, cancelled, submitted, emit } = startSession();
+      const controller = new AbortController();
+      const given = options({ signal: controller.signal });
+      const chunks = runSequence(session, request(), given, undefined, { chunkIntervalMs: 20 });
+      const first = chunks.next();
+      const id = submitted[0]!.id;
+      emit({ kind: "token", id, token: 1 });
+      await first;
+      const next = chunks.next();
+      await nextTurn();
+      if (end === "abort") controller.abort();
+      else emit({ kind: "rejected", id, code: "ERR_NUMERIC", message: "NaN" });
+      await assert.rejects(next, hasCode(end === "abort" ? "ERR_ABORTED" : "ERR_NUMERIC"));
+      assert.deepEqual(cancelled, end === "abort" ? [id] : []);
+    }
+  });
+});
+
+test("a loop with stop strings has a chunk a step, whatever its pace", async () => {
+  await withClock(async () => {
+    const { session, submitted, emit } = startSession();
+    const chunks = runSequence(session, request(), options({ stop: "x" }), undefined, { chunkIntervalMs: 20 });
+    for (const token of [1, 2, 3]) {
+      const next = chunks.next();
+      emit({ kind: "token", id: submitted[0]!.id, token });
+      assert.deepEqual((await next).value?.ids, [token]);
+    }
+  });
 });
 
 test("tokens behind the one that completes a stop string are dropped, and the sequence is cancelled", async () => {

@@ -212,6 +212,11 @@ export const requestRows = {
     flags: ["sse-ping-interval-s"],
     help: "seconds of silence until a stream gets a comment that keeps proxies from closing it; 0: never",
   }),
+  streamIntervalMs: setting(integer({ minimum: 0, maximum: 10_000 }), 20, {
+    group: "requests",
+    flags: ["stream-interval-ms"],
+    help: "least milliseconds between two chunks of a stream: tokens that come faster share one; 0: none",
+  }),
   drainDelayS: setting(seconds({ minimum: 0 }), 0, {
     group: "requests",
     flags: ["drain-delay-s"],

@@ -41,7 +41,7 @@ export interface GenerateCall {
   wantsPromptIds?: boolean | undefined;
 }
 
-/** The first part of a generation, before any token: the prompt as the model gets it. */
+/** The first part of a generation, just before the first chunk: the prompt as the model gets it. */
 export interface GenerateStart {
   promptTokens: number;
   /** Where they were asked for. */

@@ -1,12 +1,14 @@
 import { ShardspeedError } from "../../base/errors.js";
 import type { Engine } from "../../engine/engine.js";
-import type { GenerationChunk } from "../../engine/generation.js";
+import type { GenerationChunk, StreamPace } from "../../engine/generation.js";
 import type { Tokenizer } from "../../tokenizer/types.js";
 import type { ChatPrompt, EngineCallName, EngineCalls, EngineDescription, PromptInput } from "./calls.js";
 
 /** What a call gets besides its argument. */
 interface Calling<Name extends EngineCallName> {
   signal: AbortSignal;
+  /** Of streams of tokens. */
+  pace: StreamPace;
   /** Sends a part ahead of the result. */
   emit(part: EngineCalls[Name]["part"]): void;
 }
@@ -21,17 +23,21 @@ type Implementations = {
 
 /** What workers do when a server asks their engine. */
 const implementations: Implementations = {
-  async generate(engine, { prompt, options, truncatePromptTokens, wantsPromptIds, ...text }, { signal, emit }) {
+  async generate(engine, { prompt, options, truncatePromptTokens, wantsPromptIds, ...text }, { signal, pace, emit }) {
     const ids = truncate(await toIds(engine, prompt), truncatePromptTokens, engine.contextTokens - 1);
     const room = engine.contextTokens - ids.length;
     if (room < 1) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
     const maxNewTokens = Math.min(options.maxNewTokens ?? room, room);
-    emit({ start: { promptTokens: ids.length, maxNewTokens, ...(wantsPromptIds ? { promptIds: ids } : {}) } });
+    const start = { promptTokens: ids.length, maxNewTokens, ...(wantsPromptIds ? { promptIds: ids } : {}) };
     let usage = { promptTokens: ids.length, newTokens: 0 };
     const { skipSpecialTokens = true, includeStopString = false } = text;
     const minNewTokens = Math.min(options.minNewTokens ?? 0, maxNewTokens);
     const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, minNewTokens, signal };
-    for await (const chunk of engine.stream(ids, all)) {
+    let hasBegun = false;
+    for await (const chunk of engine.stream(ids, all, pace)) {
+      // Together with the first chunk: a message of its own would wake the server while the prompt is computed.
+      if (!hasBegun) emit({ start });
+      hasBegun = true;
       usage = chunk.usage ?? usage;
       const part = toPart(chunk);
       if (!skipSpecialTokens) part.text = withoutStopToken(engine, chunk);

@@ -3,6 +3,7 @@
 import { connect } from "node:net";
 import process from "node:process";
 import { ShardspeedError } from "../../base/errors.js";
+import type { StreamPace } from "../../engine/generation.js";
 import type { IntermediateResponse } from "../../handler/response.js";
 import { type OpenModel, openModel } from "../open_model.js";
 import type { EngineCallName } from "./calls.js";
@@ -23,6 +24,7 @@ const pulseMs = 500;
 const running = new Map<number, AbortController[]>();
 const opening = new AbortController();
 let model: OpenModel | undefined;
+let pace: StreamPace = {};
 
 const rank = Number(process.env.RANK ?? 0);
 const { [socketVariable]: socketPath, [tokenVariable]: token } = process.env;
@@ -67,6 +69,7 @@ function take(message: ToWorker): void {
 
 async function open(plan: WorkerPlan): Promise<void> {
   const { location, modelName, settings, modelConfigYaml, handlerMap, gpuId, engineOptions } = plan;
+  pace = { chunkIntervalMs: plan.streamIntervalMs };
   const log = (level: "debug" | "info" | "warn" | "error") => (message: string) =>
     channel.send({ kind: "log", level, message });
   let lastProgressAt = 0;
@@ -170,7 +173,7 @@ function call({ id, name, argument }: Extract<ToWorker, { kind: "call" }>, signa
     return Promise.reject(new ShardspeedError("ERR_UNSUPPORTED_MODEL", message));
   }
   const emit = (part: unknown) => channel.send({ kind: "part", id, part });
-  return runEngineCall(engine, name as EngineCallName, argument as never, { signal, emit });
+  return runEngineCall(engine, name as EngineCallName, argument as never, { signal, pace, emit });
 }
 
 async function stop(): Promise<void> {

@@ -15,6 +15,8 @@ export interface WorkerPlan {
   modelConfigYaml?: string | undefined;
   handlerMap: Readonly<Record<string, string>>;
   gpuId: number | null;
+  /** Least milliseconds between two chunks of a stream of tokens. */
+  streamIntervalMs: number;
   /** What a shipped handler opens its engine with, before what the model's files say. */
   engineOptions: Pick<
     InitOptions,

@@ -28,6 +28,7 @@ before(async () => {
     requestTimeoutMs: 0,
     handlerMap: {},
     engineOptions: {},
+    streamIntervalMs: 0,
     logger: silent,
     observe: () => ({}),
   });

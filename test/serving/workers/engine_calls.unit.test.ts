@@ -20,7 +20,11 @@ async function generate(call: Partial<GenerateCall>, chunks: GenerationChunk[]) 
   const parts: GeneratePart[] = [];
   const argument: GenerateCall = { prompt: { ids: [5, 6, 7] }, options: {}, ...call };
   const { signal } = new AbortController();
-  await runEngineCall(engine as unknown as Engine, "generate", argument, { signal, emit: (part) => parts.push(part) });
+  await runEngineCall(engine as unknown as Engine, "generate", argument, {
+    signal,
+    pace: {},
+    emit: (part) => parts.push(part),
+  });
   const text = parts.map((part) => ("chunk" in part ? part.chunk.text : "")).join("");
   return { text, options: seen };
 }

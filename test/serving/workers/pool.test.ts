@@ -39,6 +39,7 @@ function makeRegistry(options: Partial<RegistryOptions> = {}, observer: PoolObse
     requestTimeoutMs: 0,
     handlerMap: {},
     engineOptions: {},
+    streamIntervalMs: 0,
     logger: { debug: note, info: note, warn: note, error: note },
     observe: () => observer,
     ...options,
