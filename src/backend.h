@@ -238,6 +238,9 @@ class Backend {
   // once, at most. Of a group's ranks only rank 0 samples, but all of them are called.
   virtual void prepareSampling(int64_t /*vocab*/, int64_t /*maxRows*/) {}
 
+  // Whether a generated token has the same bits only where it is a slice of its own: SequenceSlice::generated.
+  virtual bool computesRowsApart() const { return false; }
+
   // Runs body, which calls the operations below, for this step. The body gets the step as it is to be computed: with
   // rows added, where the backend works in fixed sizes (kernels pass over them). Not called where the backend can
   // replay what the body did for an earlier step of the same form; so what it does may depend on the sizes of the step

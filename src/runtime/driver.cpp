@@ -24,8 +24,8 @@ Driver::Driver(const EngineOptions& options, Rank& rank, const EventSink& sink)
       rank_(rank),
       sink_(sink),
       scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec),
-                  longOriginalPositions(options.spec), seesLater(options.spec),
-                  options.spec.embedding.tokenTypes > 0}) {
+                  longOriginalPositions(options.spec), seesLater(options.spec), options.spec.embedding.tokenTypes > 0,
+                  rank.computesRowsApart()}) {
   outputs_.sink = [this](int64_t first, int64_t count, float* rows) { takeHead(first, count, rows); };
   outputs_.hiddenSink = [this](int64_t first, int64_t count, float* rows) { takeHidden(first, count, rows); };
   stats_.kvPagesTotal = options.kvCachePages;
@@ -80,9 +80,9 @@ bool Driver::compute() {
   if (!rank_.run(scheduled_.step, outputs_)) return false;
   stats_.stepNanoseconds +=
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-  for (size_t i = 0; i < sampled_.size(); ++i) deliver(*owners_[i].sequence, std::move(sampled_[i]));
+  deliverSampled();
   rejectUnsound();
-  for (Sequence* sequence : scheduled_.sequences)
+  for (const auto& [sequence, drafted, skipped] : scheduled_.slices)
     if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
       finishOutputs(*sequence);
   // Removed last, since the step points to them.
@@ -96,16 +96,13 @@ bool Driver::compute() {
 void Driver::wantRows() {
   owners_.clear();
   outputs_.samplers.clear();
+  draftSamplers_.clear();
   Step& step = scheduled_.step;
   step.wantedRows.clear();
   const auto each = [&](auto&& use) {
-    for (size_t i = 0; i < scheduled_.sequences.size(); ++i) use(scheduled_.sequences[i], step.sequences[i]);
+    for (size_t i = 0; i < scheduled_.slices.size(); ++i) use(scheduled_.slices[i].sequence, step.sequences[i]);
   };
-  each([&](Sequence* sequence, const SequenceSlice& slice) {
-    if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0) return;
-    outputs_.samplers.push_back(&sequence->sampler.state());
-    want(slice, slice.rowCount - 1, sequence);
-  });
+  for (size_t i = 0; i < scheduled_.slices.size(); ++i) wantSampled(scheduled_.slices[i], step.sequences[i]);
   each([&](Sequence* sequence, const SequenceSlice& slice) {
     if (sequence->wantsHead() && head_.columns > 0) wantHeadRows(sequence, slice);
   });
@@ -114,6 +111,28 @@ void Driver::wantRows() {
     if (sequence->wantsHidden()) wantHiddenRows(sequence, slice);
   });
   step.hiddenRows = static_cast<int64_t>(step.wantedRows.size() - headRows);
+}
+
+// A token behind the sequence's last one, and one behind each of its draft: by a sampler that has accepted these.
+void Driver::wantSampled(const ScheduledSlice& use, const SequenceSlice& slice) {
+  Sequence* sequence = use.sequence;
+  if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0) return;
+  const bool isDraft = slice.contextLength >= sequence->length();
+  for (int64_t row = isDraft ? 0 : slice.rowCount - 1 - use.drafted; row < slice.rowCount; ++row) {
+    const int64_t position = slice.contextLength + row;
+    const int64_t drafted = position + 1 - sequence->length();
+    const Sampler* sampler = &sequence->sampler;
+    if (drafted > 0) {
+      // The row before is of the same sequence.
+      draftSamplers_.push_back(owners_.back().sampler->withoutUnused());
+      draftSamplers_.back().accept(sequence->draft[static_cast<size_t>(drafted - 1)]);
+      sampler = &draftSamplers_.back();
+    }
+    outputs_.samplers.push_back(&sampler->state());
+    want(slice, row, sequence);
+    owners_.back().sampler = sampler;
+    owners_.back().drafted = drafted;
+  }
 }
 
 void Driver::wantHeadRows(Sequence* sequence, const SequenceSlice& slice) {
@@ -134,17 +153,17 @@ void Driver::wantHiddenRows(Sequence* sequence, const SequenceSlice& slice) {
 
 void Driver::want(const SequenceSlice& slice, int64_t row, Sequence* sequence) {
   scheduled_.step.wantedRows.push_back(static_cast<int32_t>(slice.firstRow + row));
-  owners_.push_back({sequence, slice.contextLength + row});
+  owners_.push_back({sequence, slice.contextLength + row, nullptr, 0});
 }
 
 void Driver::takeHead(int64_t first, int64_t count, float* rows) {
   const int64_t columns = head_.columns;
   rank_.pool().forEach(count, [&](int64_t i, int) {
     const auto index = static_cast<size_t>(first + i);
-    const auto& [sequence, position] = owners_[index];
+    const auto& [sequence, position, sampler, drafted] = owners_[index];
     float* row = rows + i * columns;
-    if (sequence->wanted == Wanted::kTokens) {
-      sampled_[index] = sequence->sampler.sample(row, columns);
+    if (sampler) {
+      sampled_[index] = sampler->sample(row, columns);
       return;
     }
     sound_[index] = canChoose(row, columns) ? 1 : 0;
@@ -158,7 +177,7 @@ void Driver::takeHidden(int64_t first, int64_t count, const float* rows) {
   const int64_t columns = options_.spec.hiddenSize;
   for (int64_t i = 0; i < count; ++i) {
     const auto index = static_cast<size_t>(scheduled_.step.headRows() + first + i);
-    const auto& [sequence, position] = owners_[index];
+    const auto& [sequence, position, sampler, drafted] = owners_[index];
     const float* row = rows + i * columns;
     sound_[index] = std::all_of(row, row + columns, [](float value) { return std::isfinite(value); }) ? 1 : 0;
     if (sequence->poolings.empty())
@@ -168,8 +187,54 @@ void Driver::takeHidden(int64_t first, int64_t count, const float* rows) {
   }
 }
 
-void Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
-  if (!sampled.finite) return reject(sequence, sequence.length());
+// The rows of a sequence are one behind another. A token of its draft that is what was sampled has been computed
+// already; what was sampled behind another one is of no use. So tokens are the same as without drafts.
+void Driver::deliverSampled() {
+  for (size_t i = 0; i < sampled_.size();) {
+    Sequence& sequence = *owners_[i].sequence;
+    bool goesOn = deliver(sequence, std::move(sampled_[i]));
+    int64_t drafted = 0, accepted = 0;
+    for (++i; i < sampled_.size() && owners_[i].drafted > 0; ++i) {
+      ++drafted;
+      if (!goesOn || sequence.tokens.back() != sequence.draft[static_cast<size_t>(owners_[i].drafted - 1)]) {
+        goesOn = false;
+        continue;
+      }
+      ++accepted;
+      ++sequence.computed;
+      goesOn = deliver(sequence, std::move(sampled_[i]));
+    }
+    if (drafted > 0) endDraft(sequence, drafted, accepted);
+    makeDraft(sequence);
+  }
+}
+
+void Driver::endDraft(Sequence& sequence, int64_t drafted, int64_t accepted) {
+  sequence.draftPace.tell(drafted, accepted);
+  ++stats_.drafts;
+  stats_.draftTokens += drafted;
+  stats_.acceptedTokens += accepted;
+  stats_.acceptedAt.resize(std::max(stats_.acceptedAt.size(), static_cast<size_t>(accepted)));
+  for (int64_t i = 0; i < accepted; ++i) ++stats_.acceptedAt[static_cast<size_t>(i)];
+}
+
+// The draft for the sequence's next step.
+void Driver::makeDraft(Sequence& sequence) {
+  sequence.draft.clear();
+  const LookupOptions& lookup = options_.lookup;
+  if (lookup.draftTokens == 0 || !sequence.speculates) return;
+  // The last token is sampled in any case.
+  const int64_t left = sequence.maxNewTokens - sequence.sampler.newTokens() - 1;
+  const int64_t most = sequence.draftPace.next(std::min(lookup.draftTokens, left));
+  if (most > 0) sequence.draft = lookUpDraft(sequence.tokens, lookup, most);
+}
+
+// Whether the sequence goes on.
+bool Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
+  if (!sampled.finite) {
+    reject(sequence, sequence.length());
+    return false;
+  }
   const int32_t token = sampled.token;
   sequence.tokens.push_back(token);
   sequence.sampler.accept(token);
@@ -182,9 +247,10 @@ void Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
   // A stop token is chosen before minNewTokens where every token is one, and ends nothing then.
   const Sampler& sampler = sequence.sampler;
   const bool stopped = sampler.newTokens() >= sampler.params().minNewTokens && sampler.isStop(token);
-  if (!stopped && sampler.newTokens() < sequence.maxNewTokens) return;
+  if (!stopped && sampler.newTokens() < sequence.maxNewTokens) return true;
   emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
   finished_.push_back(sequence.id);
+  return false;
 }
 
 // Sequences whose outputs of this step hold NaN or infinity, each once.

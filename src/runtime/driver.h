@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "runtime/engine_options.h"
@@ -30,22 +31,28 @@ class Driver {
   EngineStats stats() const;
 
  private:
-  // The sequence that a row of logits belongs to, and the position of its token.
+  // The sequence that a wanted row belongs to, and the position of its token.
   struct Owner {
     Sequence* sequence;
     int64_t position;
+    const Sampler* sampler = nullptr;  // of a row to sample from
+    int64_t drafted = 0;               // tokens of the sequence's draft ahead of what is sampled
   };
 
   void emit(Event&& event) { events_.push_back(std::move(event)); }
   void emitDone(int64_t id, FinishReason reason);
   bool compute();
   void wantRows();
+  void wantSampled(const ScheduledSlice& use, const SequenceSlice& slice);
   void wantHeadRows(Sequence* sequence, const SequenceSlice& slice);
   void wantHiddenRows(Sequence* sequence, const SequenceSlice& slice);
   void want(const SequenceSlice& slice, int64_t row, Sequence* sequence);
   void takeHead(int64_t first, int64_t count, float* rows);
   void takeHidden(int64_t first, int64_t count, const float* rows);
-  void deliver(Sequence& sequence, SampledToken&& sampled);
+  void deliverSampled();
+  bool deliver(Sequence& sequence, SampledToken&& sampled);
+  void endDraft(Sequence& sequence, int64_t drafted, int64_t accepted);
+  void makeDraft(Sequence& sequence);
   void rejectUnsound();
   bool isFinished(const Sequence& sequence) const;
   void reject(const Sequence& sequence, int64_t tokens);
@@ -62,8 +69,9 @@ class Driver {
   Executor::Outputs outputs_;
   std::vector<Owner> owners_;  // of the wanted rows
   std::vector<SampledToken> sampled_;
-  std::vector<uint8_t> sound_;     // by row, 0 = a row that is an output holds NaN or infinity
-  std::vector<int64_t> finished_;  // sequences that end with this step
+  std::deque<Sampler> draftSamplers_;  // as they are behind tokens of drafts
+  std::vector<uint8_t> sound_;         // by row, 0 = a row that is an output holds NaN or infinity
+  std::vector<int64_t> finished_;      // sequences that end with this step
   std::vector<Event> events_;
   EngineStats stats_;
 };

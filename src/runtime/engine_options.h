@@ -9,6 +9,7 @@
 #include "comm/process_group.h"
 #include "model/spec.h"
 #include "model/weight_plan.h"
+#include "runtime/prompt_lookup.h"
 
 namespace shardspeed {
 
@@ -26,6 +27,7 @@ struct EngineOptions {
   int64_t maxSequenceTokens = 0;
   int64_t maxBatchTokens = 512;
   int64_t kvCachePages = 0;
+  LookupOptions lookup;
 };
 
 }  // namespace shardspeed

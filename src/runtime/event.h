@@ -47,6 +47,10 @@ struct EngineStats {
   int64_t promptTokens = 0;
   int64_t generatedTokens = 0;
   int64_t preemptions = 0;
+  int64_t drafts = 0;  // that were verified
+  int64_t draftTokens = 0;
+  int64_t acceptedTokens = 0;
+  std::vector<int64_t> acceptedAt;  // by position in the draft
 };
 
 // A request of the owner.

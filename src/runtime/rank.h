@@ -50,6 +50,7 @@ class Rank {
 
   int64_t groupNanoseconds() const { return backend_->groupNanoseconds(); }
   ThreadPool& pool() { return pool_; }
+  bool computesRowsApart() const { return backend_->computesRowsApart(); }
 
  private:
   const EngineOptions& options_;

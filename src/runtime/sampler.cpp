@@ -57,6 +57,15 @@ void Sampler::accept(int32_t token) {
   ++state_.counts[token];
 }
 
+Sampler Sampler::withoutUnused() const {
+  Sampler copy(state_.params, nullptr, 0);
+  copy.state_.newTokens = state_.newTokens;
+  const bool counts =
+      params().repetitionPenalty != 1 || params().presencePenalty != 0 || params().frequencyPenalty != 0;
+  if (counts) copy.state_.counts = state_.counts;
+  return copy;
+}
+
 SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   SampledToken result;
   result.finite = canChoose(logits, vocab);

@@ -24,6 +24,8 @@ class Sampler {
   // logits (vocab) are changed. Does not add the token to the history.
   SampledToken sample(float* logits, int64_t vocab) const;
   void accept(int32_t token);
+  // One in the same state, which may not know of tokens that its parameters do not ask for.
+  Sampler withoutUnused() const;
   bool isStop(int32_t token) const;
   int64_t newTokens() const { return state_.newTokens; }
 

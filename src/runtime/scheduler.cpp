@@ -37,7 +37,7 @@ void Scheduler::next(ScheduledStep& step) {
   step.step.sequences.clear();
   step.tokenIds.clear();
   step.tokenTypes.clear();
-  step.sequences.clear();
+  step.slices.clear();
   for (const auto& sequence : running_) refreshRotary(*sequence);
   // Decoding sequences go first: they need one row each, and a user waits for each next token.
   for (const bool decoding : {true, false}) {
@@ -50,7 +50,7 @@ void Scheduler::next(ScheduledStep& step) {
   admitWaiting(step);
   step.step.tokenIds = step.tokenIds.data();
   step.step.tokenTypes = limits_.tokenTypes ? step.tokenTypes.data() : nullptr;
-  for (size_t i = 0; i < step.sequences.size(); ++i) step.step.sequences[i].pages = step.sequences[i]->pages.data();
+  for (size_t i = 0; i < step.slices.size(); ++i) step.step.sequences[i].pages = step.slices[i].sequence->pages.data();
 }
 
 // Dynamic NTK rotates the keys of a sequence by a base that depends on the sequence's length. Beyond the original
@@ -92,22 +92,52 @@ void Scheduler::preemptYoungest() {
   ++preemptions_;
 }
 
-void Scheduler::addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows) {
+// Rows of the sequence's draft that have a place in the step: others' next tokens come first, and so does memory.
+int64_t Scheduler::draftRows(const ScheduledStep& step, const Sequence& sequence) const {
+  const auto drafted = static_cast<int64_t>(sequence.draft.size());
+  if (drafted == 0 || sequence.pending() != 1) return 0;
+  const int64_t length = sequence.length();
+  // Rows that are computed now must be as they would be later, when the sequence is longer.
+  int64_t most = limits_.dynamicOriginalPositions > 0 ? limits_.dynamicOriginalPositions - length : drafted;
+  for (const int64_t original : limits_.longOriginalPositions)
+    if (length <= original) most = std::min(most, original - length);
+  most = std::min({most, drafted, limits_.maxBatchTokens - step.step.rows - runningCount()});
+  const int64_t pages = static_cast<int64_t>(sequence.pages.size()) + freePages();
+  return std::max<int64_t>(0, std::min(most, pages * kPageTokens - length));
+}
+
+// The sequence's next rows, then those of its draft.
+void Scheduler::addRows(ScheduledStep& step, Sequence& sequence, int64_t rows, int64_t drafted) {
+  if (limits_.rowsApart && drafted > 0) {
+    addSlice(step, {&sequence, 0, 0}, rows);
+    for (int64_t i = 0; i < drafted; ++i) addSlice(step, {&sequence, 1, i}, 0);
+  } else {
+    addSlice(step, {&sequence, drafted, 0}, rows);
+  }
+  sequence.computed += rows;
+}
+
+// rows: of the sequence's tokens, ahead of those of the draft.
+void Scheduler::addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t rows) {
+  const Sequence& sequence = *use.sequence;
+  const bool isDraft = rows == 0;
   SequenceSlice slice;
   slice.firstRow = step.step.rows;
-  slice.rowCount = rows;
-  slice.contextLength = sequence.computed;
-  slice.totalLength = sequence.length();
-  slice.generated = rows == 1 && sequence.computed >= sequence.promptLength;
+  slice.rowCount = rows + use.drafted;
+  slice.contextLength = isDraft ? sequence.length() + use.skipped : sequence.computed;
+  slice.totalLength = sequence.length() + use.skipped + use.drafted;
+  slice.generated = slice.rowCount == 1 && slice.contextLength >= sequence.promptLength;
   step.step.sequences.push_back(slice);
-  step.sequences.push_back(&sequence);
+  step.slices.push_back(use);
   const auto first = sequence.tokens.begin() + sequence.computed;
   step.tokenIds.insert(step.tokenIds.end(), first, first + rows);
+  const auto draft = sequence.draft.begin() + use.skipped;
+  step.tokenIds.insert(step.tokenIds.end(), draft, draft + use.drafted);
   if (limits_.tokenTypes)
-    for (int64_t at = sequence.computed; at < sequence.computed + rows; ++at)
-      step.tokenTypes.push_back(sequence.tokenTypes.empty() ? 0 : sequence.tokenTypes[static_cast<size_t>(at)]);
-  step.step.rows += rows;
-  sequence.computed += rows;
+    for (int64_t at = slice.contextLength; at < slice.contextLength + slice.rowCount; ++at)
+      step.tokenTypes.push_back(
+          at < static_cast<int64_t>(sequence.tokenTypes.size()) ? sequence.tokenTypes[static_cast<size_t>(at)] : 0);
+  step.step.rows += slice.rowCount;
 }
 
 // False if the sequence itself had to give its pages back.
@@ -118,11 +148,14 @@ bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budge
   while (!reserve(sequence, sequence.computed + rows)) {
     const Sequence* youngest = running_.back().get();
     // A sequence that is in this step already keeps its pages, since its rows will be written there.
-    if (std::find(step.sequences.begin(), step.sequences.end(), youngest) != step.sequences.end()) return true;
+    const auto isYoungest = [youngest](const ScheduledSlice& slice) { return slice.sequence == youngest; };
+    if (std::any_of(step.slices.begin(), step.slices.end(), isYoungest)) return true;
     preemptYoungest();
     if (youngest == &sequence) return false;
   }
-  addSlice(step, sequence, rows);
+  const int64_t drafted = draftRows(step, sequence);
+  reserve(sequence, sequence.computed + rows + drafted);
+  addRows(step, sequence, rows, drafted);
   return true;
 }
 
@@ -134,7 +167,7 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
     if (limits_.wholeSequences && sequence.pending() > budget) break;
     // A sequence starts only when all its tokens have pages: half a prompt in the cache would only block others.
     if (!reserve(sequence, sequence.length())) break;
-    addSlice(step, sequence, std::min(sequence.pending(), budget));
+    addRows(step, sequence, std::min(sequence.pending(), budget));
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }

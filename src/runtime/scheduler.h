@@ -17,14 +17,22 @@ struct SchedulerLimits {
   std::vector<int64_t> longOriginalPositions = {};  // LongRotary's of all tables
   bool wholeSequences = false;                      // tokens see later ones: a sequence is computed in one step
   bool tokenTypes = false;                          // whether steps have them
+  bool rowsApart = false;                           // a generated row is a slice of its own, and so is each of a draft
+};
+
+// What a slice of a step is for.
+struct ScheduledSlice {
+  Sequence* sequence;
+  int64_t drafted;  // rows at its end that are of the sequence's draft
+  int64_t skipped;  // tokens of the draft that are in the slices before
 };
 
 // A step and the sequences behind its slices.
 struct ScheduledStep {
   Step step;
-  std::vector<int32_t> tokenIds;     // (rows), step.tokenIds points here
-  std::vector<int32_t> tokenTypes;   // (rows), or none; step.tokenTypes points here
-  std::vector<Sequence*> sequences;  // one a slice
+  std::vector<int32_t> tokenIds;    // (rows), step.tokenIds points here
+  std::vector<int32_t> tokenTypes;  // (rows), or none; step.tokenTypes points here
+  std::vector<ScheduledSlice> slices;
 };
 
 // Forms ragged steps (continuous batching: Yu et al., Orca, 2022; chunked prefill: Agrawal et al., Sarathi, 2023;
@@ -40,8 +48,8 @@ class Scheduler {
   std::unique_ptr<Sequence> remove(int64_t id);
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
-  // Fills step with the next work, and counts its rows as computed. Every sequence that fits alone is finished some
-  // time.
+  // Fills step with the next work, and counts its rows as computed, but for those of drafts. Every sequence that fits
+  // alone is finished some time.
   void next(ScheduledStep& step);
 
   int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }
@@ -54,7 +62,9 @@ class Scheduler {
   bool reserve(Sequence& sequence, int64_t tokens);
   void release(Sequence& sequence);
   void preemptYoungest();
-  void addSlice(ScheduledStep& step, Sequence& sequence, int64_t rows);
+  int64_t draftRows(const ScheduledStep& step, const Sequence& sequence) const;
+  void addRows(ScheduledStep& step, Sequence& sequence, int64_t rows, int64_t drafted = 0);
+  void addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t rows);
   bool scheduleRunning(ScheduledStep& step, size_t index, int64_t budget);
   void admitWaiting(ScheduledStep& step);
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/prompt_lookup.h"
 #include "runtime/sampler.h"
 
 namespace shardspeed {
@@ -31,9 +32,13 @@ struct Sequence {
   int64_t promptLength;
   int64_t maxNewTokens;
   Sampler sampler;
-  int64_t computed = 0;             // tokens in the KV cache
-  int64_t rotaryLength = 0;         // length by which the rotary frequencies of the cache changed last, 0 = never
-  std::vector<int32_t> pages;       // page table
+  int64_t computed = 0;        // tokens in the KV cache
+  int64_t rotaryLength = 0;    // length by which the rotary frequencies of the cache changed last, 0 = never
+  std::vector<int32_t> pages;  // page table
+  bool speculates = true;      // drafts may be made
+  // What may come behind `tokens`: computed together with the last of them, and kept where it is what would be sampled.
+  std::vector<int32_t> draft;
+  DraftPace draftPace;
   std::vector<int32_t> tokenTypes;  // (promptLength), or empty: all 0
   Wanted wanted = Wanted::kTokens;
   std::vector<Pooling> poolings;  // each makes a row of the hidden states; empty: these stay as they are

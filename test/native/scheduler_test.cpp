@@ -52,27 +52,24 @@ class Simulation {
     if (!alive_.empty()) CHECK(step.rows > 0);  // work that fits alone always moves on
     CHECK(step.rows <= limits_.maxBatchTokens);
     CHECK_EQ(step.rows, scheduled_.tokenIds.size());
-    CHECK_EQ(step.sequences.size(), scheduled_.sequences.size());
+    CHECK_EQ(step.sequences.size(), scheduled_.slices.size());
     CHECK(step.tokenIds == scheduled_.tokenIds.data());
     checkPages();
     checkOrder();
     int64_t row = 0;
-    for (size_t i = 0; i < step.sequences.size(); ++i)
-      row = checkSlice(step.sequences[i], *scheduled_.sequences[i], row);
+    for (size_t i = 0; i < step.sequences.size(); ++i) row = checkSlice(step.sequences[i], scheduled_.slices[i], row);
     CHECK_EQ(row, step.rows);
     for (const int64_t id : decoding) checkDecodes(id);
-    for (const Sequence* sequence : scheduled_.sequences)
-      if (limits_.wholeSequences) CHECK_EQ(sequence->pending(), 0);
+    for (const ScheduledSlice& slice : scheduled_.slices)
+      if (limits_.wholeSequences) CHECK_EQ(slice.sequence->pending(), 0);
     // The cache is written before it is read: all rows of a step first.
     std::vector<int64_t> finished;
-    for (Sequence* sequence : scheduled_.sequences) {
+    std::map<Sequence*, int64_t> drafted;
+    for (const ScheduledSlice& slice : scheduled_.slices) drafted[slice.sequence] += slice.drafted;
+    for (const auto& [sequence, count] : drafted) {
       if (sequence->pending() > 0) continue;
-      const bool forward = sequence->wanted != Wanted::kTokens;
-      if (!forward) {
-        sequence->tokens.push_back(static_cast<int32_t>(sequence->length() % 501));
-        ++generated_[sequence->id];
-      }
-      if (forward || generated_[sequence->id] == sequence->maxNewTokens) finished.push_back(sequence->id);
+      draftRows_ += count;
+      if (sequence->wanted != Wanted::kTokens || generate(*sequence, count)) finished.push_back(sequence->id);
     }
     for (const int64_t id : finished) {
       cancel(id);
@@ -91,6 +88,13 @@ class Simulation {
     CHECK_EQ(scheduler_.runningCount() + scheduler_.waitingCount(), 0);
   }
 
+  // From now on sequences have drafts of up to so many tokens, of which some are accepted.
+  void draft(Random& random, int64_t most) {
+    random_ = &random;
+    mostDrafted_ = most;
+  }
+
+  int64_t draftRows() const { return draftRows_; }
   Scheduler& scheduler() { return scheduler_; }
   const ScheduledStep& scheduled() const { return scheduled_; }
   int64_t finished() const { return finished_; }
@@ -104,6 +108,22 @@ class Simulation {
     int32_t token = -1;
     int64_t base = -1;  // length that the rotary base follows, 0 = the fixed one
   };
+
+  // A part of the draft, then one token more. Whether that was the last one.
+  bool generate(Sequence& sequence, int64_t drafted) {
+    int64_t& count = generated_[sequence.id];
+    const int64_t accepted = random_ ? std::min(random_->between(0, drafted), sequence.maxNewTokens - count - 1) : 0;
+    for (int64_t i = 0; i < accepted; ++i) sequence.tokens.push_back(sequence.draft[static_cast<size_t>(i)]);
+    sequence.computed += accepted;
+    sequence.tokens.push_back(static_cast<int32_t>(sequence.length() % 501));
+    count += accepted + 1;
+    sequence.draft.clear();
+    const int64_t left = sequence.maxNewTokens - count - 1;
+    if (random_ && left > 0)
+      for (int64_t i = random_->between(0, std::min(left, mostDrafted_)); i-- > 0;)
+        sequence.draft.push_back(static_cast<int32_t>(random_->between(0, 996)));
+    return count == sequence.maxNewTokens;
+  }
 
   static bool running(const Sequence& sequence) { return !sequence.pages.empty(); }
 
@@ -140,27 +160,34 @@ class Simulation {
   void checkDecodes(int64_t id) {
     const auto found = alive_.find(id);
     if (found == alive_.end() || !running(*found->second) || limits_.dynamicOriginalPositions > 0) return;
-    const bool inStep = std::find(scheduled_.sequences.begin(), scheduled_.sequences.end(), found->second) !=
-                        scheduled_.sequences.end();
+    const bool inStep = std::any_of(scheduled_.slices.begin(), scheduled_.slices.end(),
+                                    [&](const ScheduledSlice& slice) { return slice.sequence == found->second; });
     const bool needsPage = found->second->computed % kPageTokens == 0;
     CHECK(inStep || needsPage);
   }
 
-  int64_t checkSlice(const SequenceSlice& slice, const Sequence& sequence, int64_t row) {
+  int64_t checkSlice(const SequenceSlice& slice, const ScheduledSlice& use, int64_t row) {
+    const Sequence& sequence = *use.sequence;
     const Note note("step", steps_, "sequence", sequence.id, "context", slice.contextLength, "rows", slice.rowCount);
     CHECK_EQ(slice.firstRow, row);
     CHECK(slice.rowCount > 0);
-    CHECK_EQ(slice.totalLength, sequence.length());
+    CHECK_EQ(slice.totalLength, sequence.length() + use.skipped + use.drafted);
+    const int64_t end = slice.contextLength + slice.rowCount;
+    if (use.skipped + use.drafted > 0) CHECK_EQ(end, slice.totalLength);
+    if (limits_.rowsApart && use.drafted > 0) CHECK_EQ(slice.rowCount, 1);
+    std::vector<int32_t> tokens = sequence.tokens;
+    const auto draft = sequence.draft.begin();
+    tokens.insert(tokens.end(), draft, draft + use.skipped + use.drafted);
     // One row behind the prompt. What has to be computed again comes in chunks, as a prompt does.
     CHECK_EQ(slice.generated, slice.rowCount == 1 && slice.contextLength >= sequence.promptLength);
-    CHECK_EQ(sequence.computed, slice.contextLength + slice.rowCount);
+    CHECK_EQ(sequence.computed, std::min(end - use.drafted, sequence.length()));
     CHECK(slice.pages == sequence.pages.data());
-    REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= sequence.computed);
+    REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= end);
     const int64_t base = baseOf(slice.totalLength);
-    for (int64_t position = 0; position < sequence.computed; ++position) {
+    for (int64_t position = 0; position < end; ++position) {
       Slot& slot =
           slots_[static_cast<size_t>(slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens)];
-      const int32_t token = sequence.tokens[static_cast<size_t>(position)];
+      const int32_t token = tokens[static_cast<size_t>(position)];
       if (position >= slice.contextLength) {
         const auto at = static_cast<size_t>(row + position - slice.contextLength);
         CHECK_EQ(scheduled_.tokenIds[at], token);
@@ -181,6 +208,9 @@ class Simulation {
   int64_t lastId_ = 0;
   int64_t finished_ = 0;
   int64_t steps_ = 0;
+  Random* random_ = nullptr;
+  int64_t mostDrafted_ = 0;
+  int64_t draftRows_ = 0;
 };
 
 static SchedulerLimits limitsOf(int64_t batch, int64_t pages, int64_t dynamic = 0) {
@@ -192,10 +222,13 @@ static SchedulerLimits limitsOf(int64_t batch, int64_t pages, int64_t dynamic = 
 }
 
 // Arrivals, cancellations and steps in random order, then all that is left runs to its end.
-static int64_t randomRun(uint64_t seed, int64_t dynamic) {
+static int64_t randomRun(uint64_t seed, int64_t dynamic, int64_t mostDrafted = 0, int64_t* draftRows = nullptr) {
   Random random(seed);
   const int64_t pages = random.between(1, 12);
-  Simulation simulation(limitsOf(random.between(1, 40), pages, dynamic));
+  SchedulerLimits limits = limitsOf(random.between(1, 40), pages, dynamic);
+  if (mostDrafted > 0) limits.rowsApart = random.chance(0.5);
+  Simulation simulation(limits);
+  if (mostDrafted > 0) simulation.draft(random, mostDrafted);
   const double arrival = random.uniform(), cancellation = random.uniform() * 0.2;
   for (int64_t event = 0; event < 60; ++event) {
     if (random.chance(arrival)) {
@@ -210,6 +243,7 @@ static int64_t randomRun(uint64_t seed, int64_t dynamic) {
     if (random.chance(0.8)) simulation.step();
   }
   simulation.drain();
+  if (draftRows) *draftRows += simulation.draftRows();
   return simulation.scheduler().preemptions();
 }
 
@@ -220,6 +254,16 @@ TEST(scheduler, random_runs_lose_nothing) {
     preemptions += randomRun(seed, 0);
   }
   CHECK(preemptions > 100);  // else the runs do not show what they are for
+}
+
+TEST(scheduler, random_runs_with_drafts) {
+  int64_t preemptions = 0, draftRows = 0;
+  for (uint64_t seed = 1; seed <= (kReduced ? 60 : 400); ++seed) {
+    const Note note("seed", seed);
+    preemptions += randomRun(seed, seed % 3 == 0 ? 20 : 0, 8, &draftRows);
+  }
+  CHECK(preemptions > 50);
+  CHECK(draftRows > 1000);
 }
 
 TEST(scheduler, random_runs_with_a_dynamic_rotary_base) {
@@ -260,8 +304,8 @@ TEST(scheduler, sequences_that_decode_come_before_prompts) {
   simulation.submit(20, 1);
   for (int i = 0; i < 5; ++i) {
     simulation.step();
-    REQUIRE(simulation.scheduled().sequences.size() == 2);
-    CHECK_EQ(simulation.scheduled().sequences[0]->id, 1);
+    REQUIRE(simulation.scheduled().slices.size() == 2);
+    CHECK_EQ(simulation.scheduled().slices[0].sequence->id, 1);
     CHECK_EQ(simulation.scheduled().step.sequences[0].rowCount, 1);
     CHECK_EQ(simulation.scheduled().step.sequences[1].rowCount, 3);
   }
