@@ -127,9 +127,14 @@ void AttentionCalls::attend(const Step& step, const AttentionCall& call, Activat
 void AttentionCalls::decode(const AttentionParams& params, const StepView& view) const {
   // A window has the same size in every step, so a captured step may rely on it.
   const int64_t splits = std::min(splits_, decodeSplits(kMost, params.window));
-  for (int64_t first = 0; first < buffers_.generatedCount(); first += kDecodeRows)
-    attendDecode(params, view, buffers_.generatedRows() + first,
-                 std::min(kDecodeRows, buffers_.generatedCount() - first), splits, workspace_.as(), stream_.get());
+  const int32_t* rows = buffers_.generatedRows();
+  for (const int64_t part : buffers_.generatedParts())
+    for (int64_t left = part; left > 0;) {
+      const int64_t count = std::min(kDecodeRows, left);
+      attendDecode(params, view, rows, count, splits, workspace_.as(), stream_.get());
+      rows += count;
+      left -= count;
+    }
 }
 
 std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {

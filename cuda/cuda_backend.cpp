@@ -62,6 +62,7 @@ class CudaBackend final : public Backend {
     if (collectives_->usesNccl()) graphs_.requireCapture();
   }
 
+  bool computesRowsApart() const override { return true; }
   bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override;
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {
     const TokenTable tokens{of(table).data(), of(table).stride(), firstToken, table.rows()};
@@ -208,8 +209,10 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   if (!uploaded_) uploader_.finish();
   uploaded_ = true;
   normalized_ = {};
-  const bool generatedOnly = std::all_of(step.sequences.begin(), step.sequences.end(),
-                                         [](const SequenceSlice& slice) { return slice.generated; });
+  // How many rows follow how many others is not of the form of a step, so those with drafts are not replayed.
+  const bool generatedOnly = std::all_of(step.sequences.begin(), step.sequences.end(), [](const SequenceSlice& slice) {
+    return slice.generated && slice.follows == 0;
+  });
   const auto wanted = static_cast<int64_t>(step.wantedRows.size());
   const bool fixedForm = useGraphs_ && generatedOnly && wanted == step.rows && step.rows <= StepBuffers::kMostGraphRows;
   const int64_t rows = fixedForm ? StepBuffers::paddedRows(step.rows) : step.rows;

@@ -85,10 +85,36 @@ int32_t StepBuffers::rotaryOffsetOf(const SequenceSlice& slice) {
   return offset;
 }
 
-void StepBuffers::packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed) {
-  const int64_t pages = (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
-  if (usedPages_ + pages > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than the KV cache");
-  std::copy_n(slice.pages, pages, packed + kPages * rows_ + usedPages_);
+// Slices of one sequence share its table.
+void StepBuffers::packPages(const Step& step, int32_t* packed) {
+  usedPages_ = 0;
+  pageOffsets_.clear();
+  int64_t shared = 0;
+  for (const SequenceSlice& slice : step.sequences) {
+    const int64_t pages = (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
+    if (slice.follows == 0) shared = 0;
+    pageOffsets_.push_back(static_cast<int32_t>(usedPages_ - shared));
+    const int64_t more = std::max<int64_t>(0, pages - shared);
+    if (usedPages_ + more > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than the KV cache");
+    std::copy_n(slice.pages + shared, more, packed + kPages * rows_ + usedPages_);
+    usedPages_ += more;
+    shared += more;
+  }
+}
+
+// Kernels write what a row adds to the cache while they compute others, so rows that see it are in a later part.
+void StepBuffers::packGenerated(const Step& step, int32_t* packed) {
+  generatedParts_.clear();
+  for (int64_t part = 0, before = -1; before < generatedCount_; ++part) {
+    before = generatedCount_;
+    for (size_t i = 0; i < step.sequences.size(); ++i)
+      if (step.sequences[i].generated && step.sequences[i].follows == part) packSlice(step, i, packed);
+    if (generatedCount_ > before) generatedParts_.push_back(generatedCount_ - before);
+  }
+}
+
+void StepBuffers::packSlice(const Step& step, size_t index, int32_t* packed) {
+  const SequenceSlice& slice = step.sequences[index];
   const int32_t rotaryOffset = rotaryOffsetOf(slice);
   const int64_t firstRow = generatedCount_ + promptCount_;
   for (int64_t i = 0; i < slice.rowCount; ++i) {
@@ -96,7 +122,7 @@ void StepBuffers::packSlice(const Step& step, const SequenceSlice& slice, int32_
     deviceRows_[static_cast<size_t>(slice.firstRow + i)] = static_cast<int32_t>(row);
     packed[kTokenIds * rows_ + row] = step.tokenIds[slice.firstRow + i];
     packed[kPositions * rows_ + row] = static_cast<int32_t>(slice.contextLength + i);
-    packed[kPageOffsets * rows_ + row] = static_cast<int32_t>(usedPages_);
+    packed[kPageOffsets * rows_ + row] = pageOffsets_[index];
     packed[kRotaryOffsets * rows_ + row] = rotaryOffset;
     packed[kLengths * rows_ + row] = static_cast<int32_t>(slice.contextLength + slice.rowCount);
     if (step.tokenTypes) packed[kTokenTypes * rows_ + row] = step.tokenTypes[slice.firstRow + i];
@@ -105,7 +131,6 @@ void StepBuffers::packSlice(const Step& step, const SequenceSlice& slice, int32_
     else
       packed[kPromptRows * rows_ + promptCount_++] = static_cast<int32_t>(row);
   }
-  usedPages_ += pages;
   if (slice.generated) {
     longestGenerated_ = std::max(longestGenerated_, slice.contextLength + 1);
     return;
@@ -137,16 +162,18 @@ void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWan
   auto* packed = buffer.packed.as<int32_t>();
   std::fill_n(packed, kTiles * rows_, -1);
   deviceRows_.resize(static_cast<size_t>(step.rows));
-  usedPages_ = generatedCount_ = longestGenerated_ = promptCount_ = 0;
+  generatedCount_ = longestGenerated_ = promptCount_ = 0;
   longTiles_.clear();
   packedFrequencies_ = shortFrequencies_;
-  for (const bool generated : {true, false})
-    for (const SequenceSlice& slice : step.sequences)
-      if (slice.generated == generated) packSlice(step, slice, packed);
+  packPages(step, packed);
+  packGenerated(step, packed);
+  for (size_t i = 0; i < step.sequences.size(); ++i)
+    if (!step.sequences[i].generated) packSlice(step, i, packed);
   for (size_t i = 0; i < step.wantedRows.size(); ++i)
     packed[kWantedRows * rows_ + static_cast<int64_t>(i)] = deviceRows_[static_cast<size_t>(step.wantedRows[i])];
   packTiles(packed);
-  if (paddedRows > step.rows) generatedCount_ = paddedRows;  // only steps of generated rows are padded
+  // Only steps of generated rows that do not follow each other are padded.
+  if (paddedRows > step.rows) generatedParts_ = {generatedCount_ = paddedRows};
   const auto bytes = static_cast<size_t>(kPages * rows_ + usedPages_) * sizeof(int32_t);
   check(cudaMemcpyAsync(device_.as(), packed, bytes, cudaMemcpyHostToDevice, stream.get()), "describing a step");
   if (packedFrequencies_.size() > shortFrequencies_.size()) {

@@ -30,6 +30,8 @@ class StepBuffers {
   StepView view(const RotaryPositions& rotary) const;
   const int32_t* generatedRows() const { return at(kGeneratedRows); }  // device, as all below
   int64_t generatedCount() const { return generatedCount_; }           // with those that are marked as none
+  // The same in parts: a row may see rows of parts before, and none of its own.
+  const std::vector<int64_t>& generatedParts() const { return generatedParts_; }
   int64_t longestGenerated() const { return longestGenerated_; }
   const int32_t* promptRows() const { return at(kPromptRows); }
   int64_t promptCount() const { return promptCount_; }
@@ -55,7 +57,9 @@ class StepBuffers {
     kPages = kTiles + 2
   };
   const int32_t* at(Part part) const { return device_.as<int32_t>() + part * rows_; }
-  void packSlice(const Step& step, const SequenceSlice& slice, int32_t* packed);
+  void packPages(const Step& step, int32_t* packed);
+  void packGenerated(const Step& step, int32_t* packed);
+  void packSlice(const Step& step, size_t index, int32_t* packed);
   void packTiles(int32_t* packed);
   int32_t rotaryOffsetOf(const SequenceSlice& slice);
 
@@ -91,7 +95,9 @@ class StepBuffers {
   std::vector<LongTile> longTiles_;
   std::vector<int32_t> deviceRows_;  // (rows of the step) where each one is on the device
   int64_t usedPages_ = 0;
+  std::vector<int32_t> pageOffsets_;  // by slice
   int64_t generatedCount_ = 0;
+  std::vector<int64_t> generatedParts_;
   int64_t longestGenerated_ = 0;
   int64_t promptCount_ = 0;
   int64_t tileCount_ = 0;

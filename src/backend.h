@@ -118,6 +118,9 @@ struct SequenceSlice {
   // The slice is one row, a token that was generated and not read in a prompt. Sequences that differ in nothing else
   // have such rows at the same positions, whatever the batch.
   bool generated = false;
+  // So many slices just before this one are of the same sequence, one row each, and this row sees theirs. Its page
+  // table is the same, or longer. For backends that computesRowsApart().
+  int64_t follows = 0;
 };
 
 // A ragged step: any mix of prompt chunks and single decode tokens.

@@ -126,6 +126,7 @@ void Scheduler::addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t
   slice.rowCount = rows + use.drafted;
   slice.contextLength = isDraft ? sequence.length() + use.skipped : sequence.computed;
   slice.totalLength = sequence.length() + use.skipped + use.drafted;
+  if (isDraft) slice.follows = use.skipped + 1;
   slice.generated = slice.rowCount == 1 && slice.contextLength >= sequence.promptLength;
   step.step.sequences.push_back(slice);
   step.slices.push_back(use);

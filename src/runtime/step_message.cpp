@@ -77,6 +77,7 @@ Group::Bytes encodeStep(const Step& step) {
     writer.number(slice.contextLength);
     writer.number(slice.totalLength);
     writer.number(slice.generated);
+    writer.number(slice.follows);
     const int64_t pages = (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
     writer.number(pages);
     writer.numbers(slice.pages, static_cast<size_t>(pages));
@@ -107,6 +108,8 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
     slice.contextLength = reader.number();
     slice.totalLength = reader.number();
     slice.generated = reader.number() != 0;
+    slice.follows = reader.number();
+    reader.require(slice.follows >= 0 && slice.follows <= i);
     reader.numbers(pages);
     slice.pages = pages.data();
     step.sequences.push_back(slice);

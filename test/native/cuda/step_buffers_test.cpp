@@ -134,6 +134,39 @@ TEST(cuda_step_buffers, rows_that_fill_a_step_up_are_none) {
   }
 }
 
+// Rows that see each other's are in parts that are computed one behind another, and share a page table.
+TEST(cuda_step_buffers, rows_that_follow_others_are_in_later_parts) {
+  const cuda::Stream stream;
+  cuda::StepBuffers buffers(kRows, kSomePages);
+  Description description(
+      {{30, 1, true}, {31, 1, true}, {32, 1, true}, {5, 1, true}, {6, 1, true}, {0, 3, false}, {9, 1, true}}, 70);
+  const std::vector<int64_t> follows = {0, 1, 2, 0, 1, 0, 0};
+  for (size_t i = 0; i < follows.size(); ++i) {
+    description.step.sequences[i].follows = follows[i];
+    description.step.wantedRows.push_back(static_cast<int32_t>(description.step.sequences[i].firstRow));
+  }
+  // The tables of a sequence have the same beginning; positions 32 and up are in a page more.
+  const std::vector<std::vector<int32_t>> tables = {{1, 2}, {1, 2}, {1, 2, 3}, {4}, {4}, {5}, {6}};
+  for (size_t i = 0; i < tables.size(); ++i) description.step.sequences[i].pages = tables[i].data();
+  buffers.upload(description.step, 9, 7, stream);
+  Seen seen;
+  seen.take(buffers, stream);
+  stream.wait("the copies");
+  CHECK(buffers.generatedParts() == std::vector<int64_t>({3, 2, 1}));
+  CHECK_EQ(buffers.generatedCount(), 6);
+  const std::vector<int32_t> positions = seen.positions.read(), offsets = seen.pageOffsets.read();
+  const std::vector<int32_t> expectedPositions = {30, 5, 9, 31, 6, 32, 0, 1, 2};
+  const std::vector<int32_t> expectedOffsets = {0, 3, 5, 0, 3, 0, 4, 4, 4};
+  for (size_t i = 0; i < 9; ++i) {
+    const Note note("row", i);
+    CHECK_EQ(positions[i], expectedPositions[i]);
+    CHECK_EQ(offsets[i], expectedOffsets[i]);
+  }
+  const std::vector<int32_t> pages = seen.pages.read();
+  for (int32_t i = 0; i < 6; ++i) CHECK_EQ(pages[static_cast<size_t>(i)], i + 1);
+  checkNumbers(seen.wanted, padded({0, 3, 5, 1, 4, 6, 2}));
+}
+
 // On the device generated rows come first; wanted rows are told by their places there.
 TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   const cuda::Stream stream;
@@ -149,8 +182,8 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   stream.wait("the copies");
   checkNumbers(seen.tokens, padded({43, 46, 40, 41, 42, 44, 45}));
   checkNumbers(seen.positions, padded({17, 5, 0, 1, 2, 30, 31}));
-  checkNumbers(seen.pageOffsets, padded({0, 2, 3, 3, 3, 4, 4}));
-  checkNumbers(seen.pages, {41, 42, 45, 40, 43, 44});
+  checkNumbers(seen.pageOffsets, padded({1, 5, 0, 0, 0, 3, 3}));
+  checkNumbers(seen.pages, {40, 41, 42, 43, 44, 45});
   checkNumbers(seen.wanted, padded({4, 0, 6, 1}));
   checkNumbers(seen.types, padded({3, 6, 0, 1, 2, 4, 5}));
   checkNumbers(seen.lengths, padded({18, 6, 3, 3, 3, 32, 32}));
