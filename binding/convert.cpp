@@ -71,6 +71,17 @@ WeightPlan readWeightPlan(const ValueReader& value) {
   return plan;
 }
 
+LookupOptions readLookup(const ValueReader& value) {
+  constexpr int64_t kMost = 1024;
+  ObjectReader object(value);
+  LookupOptions lookup;
+  lookup.draftTokens = object["draftTokens"].integer(1, kMost);
+  lookup.minMatch = object["minMatch"].integer(1, kMost);
+  lookup.maxMatch = object["maxMatch"].integer(lookup.minMatch, kMost);
+  object.finish();
+  return lookup;
+}
+
 ProcessGroupOptions readProcessGroup(const ValueReader& value, const EngineOptions& options) {
   ObjectReader object(value);
   ProcessGroupOptions group;
@@ -201,6 +212,7 @@ EngineOptions toEngineOptions(const Napi::Value& value) {
   if (static_cast<int>(options.devices.size()) != (options.processes ? 1 : options.tpSize))
     group.refuse(options.processes ? "null where this process has several ranks" : "how this process meets the others");
   options.kvCachePages = plan["kvCachePages"].integer(0, kMostPages);
+  if (const ValueReader lookup = plan["lookup"]; !lookup.absent()) options.lookup = readLookup(lookup);
   plan.finish();
   return options;
 }
@@ -239,6 +251,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   params.minNewTokens = static_cast<int32_t>(request["minNewTokens"].integer(0, kLargestInt32));
   params.stopTokens = request["stopTokens"].int32Array();
   params.logprobs = static_cast<int32_t>(request["logprobs"].integer(-1, kLargestInt32));
+  const bool speculates = request["speculates"].flag();
   const ValueReader wants = request["wanted"];
   const auto wanted = wants.choice<Wanted>({{"tokens", Wanted::kTokens},
                                             {"head", Wanted::kHead},
@@ -265,6 +278,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   request.finish();
   auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
   sequence->wanted = wanted;
+  sequence->speculates = speculates;
   sequence->poolings = std::move(poolings);
   sequence->poolFrom = poolFrom;
   sequence->tokenTypes = std::move(types);
@@ -343,10 +357,16 @@ Napi::Object toObject(Napi::Env env, const EngineStats& stats) {
                                                     {"steps", stats.steps},
                                                     {"promptTokens", stats.promptTokens},
                                                     {"generatedTokens", stats.generatedTokens},
-                                                    {"preemptions", stats.preemptions}};
+                                                    {"preemptions", stats.preemptions},
+                                                    {"drafts", stats.drafts},
+                                                    {"draftTokens", stats.draftTokens},
+                                                    {"acceptedTokens", stats.acceptedTokens}};
   for (const auto& [name, value] : fields) object.Set(name, static_cast<double>(value));
   object.Set("stepMs", static_cast<double>(stats.stepNanoseconds) / 1e6);
   object.Set("groupMs", static_cast<double>(stats.groupNanoseconds) / 1e6);
+  auto acceptedAt = Napi::Array::New(env, stats.acceptedAt.size());
+  for (uint32_t i = 0; i < stats.acceptedAt.size(); ++i) acceptedAt.Set(i, static_cast<double>(stats.acceptedAt[i]));
+  object.Set("acceptedAt", acceptedAt);
   auto memory = Napi::Array::New(env, stats.memory.size());
   for (uint32_t i = 0; i < stats.memory.size(); ++i) {
     auto rank = Napi::Object::New(env);

@@ -40,6 +40,7 @@ export type {
   GenerationTimings,
   GenerationUsage,
   LikelyToken,
+  StreamPace,
 } from "./engine/generation.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
 export type { ModelInfo, Task } from "./engine/model_info.js";
@@ -78,6 +79,7 @@ export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
 export type { InitOptions, LoadProgress } from "./loading/options.js";
+export type { SpeculationOptions } from "./loading/speculation.js";
 export type { TokenLogprob } from "./native/binding.js";
 export { type OpenModel, type OpenModelOptions, openModel } from "./serving/open_model.js";
 export {

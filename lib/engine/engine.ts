@@ -70,6 +70,17 @@ export interface EngineStats {
   timings: { stepMs: number; allReduceMs: number };
   /** How often a sequence gave its pages to older ones, to be computed again. */
   preemptions: number;
+  /** Drafts since the start. */
+  speculation: {
+    /** That were verified. */
+    drafts: number;
+    /** Of all of them. */
+    draftTokens: number;
+    /** Tokens of drafts that were what the model chose. */
+    acceptedTokens: number;
+    /** The same by position in the draft. */
+    acceptedAt: number[];
+  };
 }
 
 /** Parts of an engine. */
@@ -414,5 +425,11 @@ function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {
     steps: stats.steps,
     timings: { stepMs: stats.stepMs, allReduceMs: stats.groupMs },
     preemptions: stats.preemptions,
+    speculation: {
+      drafts: stats.drafts,
+      draftTokens: stats.draftTokens,
+      acceptedTokens: stats.acceptedTokens,
+      acceptedAt: stats.acceptedAt,
+    },
   };
 }

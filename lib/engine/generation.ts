@@ -94,6 +94,7 @@ export function toNativeRequest(
     seedHigh: Number(options.seed >> 32n),
     stopTokens: Int32Array.from(options.stopTokenIds),
     logprobs: options.logprobs ?? -1,
+    speculates: !options.noSpeculation,
     ...noOutputs,
   };
 }

@@ -39,6 +39,8 @@ export interface GenerationOptions {
   ignoreEos?: boolean;
   /** Leave special tokens in the text, such as the tags of a tool call. Default false. */
   keepSpecialTokens?: boolean;
+  /** Make no drafts for this call, where the engine makes any. Default false. It changes no token. */
+  noSpeculation?: boolean;
   /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
   /**
@@ -63,6 +65,7 @@ export interface ResolvedGenerationOptions extends SamplingParameters {
   /** The caller's stop tokens and, unless ignoreEos, the model's end-of-sequence tokens, without duplicates. */
   stopTokenIds: number[];
   keepSpecialTokens: boolean;
+  noSpeculation: boolean;
   /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
   logprobs: number | undefined;
   signal: AbortSignal | undefined;
@@ -146,6 +149,7 @@ export const generationOptions: Readonly<
   stopTokenIds: other("tokenIds", "`1,2,3`", "stop at these tokens too, besides the model's own"),
   ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens and stop strings"),
   keepSpecialTokens: other("flag", "", "leave special tokens in the text"),
+  noSpeculation: other("flag", "", "make no drafts"),
   logprobs: other(
     "logprobs",
     `integer from 0 to ${mostLogprobs}`,
@@ -225,6 +229,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     stop: readStop(reader.get("stop"), "stop", ignoreEos ? [] : defaults?.stopStrings),
     stopTokenIds: [...new Set(stopTokenIds)],
     keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
+    noSpeculation: reader.boolean("noSpeculation", false),
     logprobs: readLogprobs(reader.get("logprobs")),
     signal: reader.signal("signal"),
   };

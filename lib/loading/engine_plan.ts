@@ -5,6 +5,8 @@ import type { EnginePlan, GroupPlan } from "../native/binding.js";
 import { pageTokens } from "../native/limits.js";
 import type { MemoryPlan } from "./memory_plan.js";
 import type { ModelPlan } from "./model_plan.js";
+import type { ResolvedInitOptions } from "./options.js";
+import type { ResolvedSpeculation } from "./speculation.js";
 
 /** What ranks that are processes have agreed on when they met. */
 export interface Agreement {
@@ -23,13 +25,21 @@ export function planEngine(
   model: ModelPlan,
   memory: MemoryPlan,
   agreement: Agreement | undefined,
-  logger: Logger,
+  { speculation, logger }: Pick<ResolvedInitOptions, "speculation" | "logger">,
 ): EnginePlan {
   const kvCachePages = agreement?.kvCachePages ?? memory.kvCachePages;
   const kvPageBytes = memory.estimates.reduce((total, estimate) => total + estimate.kvPageBytes, 0);
   const maxSequenceTokens = limitContext(kvCachePages, model.maxSequenceTokens, kvPageBytes, logger);
   requireContext(maxSequenceTokens, model.minSequenceTokens);
-  return { ...memory.ranks, maxSequenceTokens, weights: model.weights, kvCachePages, group: agreement?.plan ?? null };
+  return {
+    ...{ ...memory.ranks, maxSequenceTokens, weights: model.weights, kvCachePages },
+    lookup: speculation === undefined ? null : toLookup(speculation),
+    group: agreement?.plan ?? null,
+  };
+}
+
+function toLookup({ draftTokens, minMatch, maxMatch }: ResolvedSpeculation): EnginePlan["lookup"] {
+  return { draftTokens, minMatch, maxMatch };
 }
 
 /** Longest sequence, prompt and new tokens, that model, config and KV cache allow; warns where the last limits it. */

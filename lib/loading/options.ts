@@ -6,6 +6,7 @@ import type { DeepSpeedConfig, DtypeName } from "../deepspeed_config/config_inpu
 import { canonicalDtype } from "../deepspeed_config/dtype.js";
 import { mostBatchTokens, mostRanks, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
+import { type ResolvedSpeculation, readSpeculation, type SpeculationOptions } from "./speculation.js";
 
 /** Argument of `onProgress`: "save" events if the config has a save_mp_checkpoint_path, then "load" events, then one "ready" event. */
 export type LoadProgress =
@@ -55,6 +56,8 @@ export interface InitOptions {
   maxBatchTokens?: number;
   /** Bytes for the KV cache of all ranks together. Default: planned from the model and the free memory (docs/memory.md). */
   kvCacheBytes?: number;
+  /** Draft tokens and verify several in one step: { method: "ngram" } and its limits. It changes no token. Default false: one token a step. */
+  speculation?: SpeculationOptions | false;
   /**
    * For ranks that are processes: milliseconds for which a rank may be unreachable before all calls on all ranks reject with ERR_COMM, from 100
    * to 3,600,000. Default 10,000. The end of a rank's process is noticed at once.
@@ -83,6 +86,7 @@ export interface ResolvedInitOptions {
   readonly threads: number | undefined;
   readonly maxBatchTokens: number;
   readonly kvCacheBytes: number | undefined;
+  readonly speculation: ResolvedSpeculation | undefined;
   readonly commTimeoutMs: number;
   readonly rendezvousTimeoutMs: number;
   readonly onProgress: ((progress: LoadProgress) => void) | undefined;
@@ -100,6 +104,7 @@ const initOptionNames = [
   "threads",
   "maxBatchTokens",
   "kvCacheBytes",
+  "speculation",
   "commTimeoutMs",
   "rendezvousTimeoutMs",
   "onProgress",
@@ -124,6 +129,7 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     threads: reader.integer("threads", 1, mostThreads, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
+    speculation: readSpeculation(reader.get("speculation")),
     commTimeoutMs: reader.integer("commTimeoutMs", 100, 3_600_000, 10_000),
     rendezvousTimeoutMs: reader.integer("rendezvousTimeoutMs", 1, 86_400_000, 300_000),
     onProgress: reader.function<(progress: LoadProgress) => void>("onProgress"),

@@ -20,7 +20,7 @@ export async function startLocally(
   binding: NativeBinding,
 ): Promise<Engine> {
   const memory = planMemory(model, placement, options, binding);
-  const plan = planEngine(model, memory, undefined, options.logger);
+  const plan = planEngine(model, memory, undefined, options);
   const saving = toSaving(model, options);
   if (saving) {
     await saveShards(binding, saving, [...saving.layout.ranks.keys()], true);
@@ -67,7 +67,7 @@ export async function startInGroup(
     });
     if (rank === undefined) throw failure; // meetGroup() has thrown by now
     const { model, memory } = rank;
-    const enginePlan = planEngine(model, memory, meeting, logger);
+    const enginePlan = planEngine(model, memory, meeting, options);
     listener = undefined; // the engine's from here on
     const engine = await openEngine(enginePlan, model, meeting.devices, options, binding);
     const saving = place.rank === 0 ? toSaving(model, options) : undefined;

@@ -106,6 +106,14 @@ export interface EnginePlan extends RankPlan {
   /** How this process, one rank of several, meets the others; null: all ranks are in this process. */
   readonly group: GroupPlan | null;
   readonly kvCachePages: number;
+  /** Drafts by prompt lookup; null: none. */
+  readonly lookup: {
+    /** Most tokens of a draft. */
+    readonly draftTokens: number;
+    /** Tokens at the end that must have occurred before, and of how many more is no better. */
+    readonly minMatch: number;
+    readonly maxMatch: number;
+  } | null;
 }
 
 /** A file to write: the header as it is, then the tensors, one behind the other. */
@@ -154,6 +162,8 @@ export interface NativeRequest extends SamplingParameters {
   stopTokens: Int32Array;
   /** -1: none; n: the chosen token's and the n largest. */
   logprobs: number;
+  /** Whether drafts may be made, where the engine makes any. */
+  speculates: boolean;
   /** New tokens; or what the head makes (of each token, or of the one that it picks), hidden states, or both of these. */
   wanted: "tokens" | "head" | "hidden" | "hidden and head";
   /** (tokens) or null: all 0. */
@@ -193,6 +203,11 @@ export interface NativeStats {
   promptTokens: number;
   generatedTokens: number;
   preemptions: number;
+  /** Drafts that were verified, their tokens, and those of them that were right; these also by position in the draft. */
+  drafts: number;
+  draftTokens: number;
+  acceptedTokens: number;
+  acceptedAt: number[];
 }
 
 /** A token and the logarithm of its probability. */

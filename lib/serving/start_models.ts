@@ -94,7 +94,7 @@ export async function startWorkers(registration: Promise<RegisteredModel>): Prom
 
 /** What engines are opened with, before what the models' files say. */
 export function engineOptionsOf({ values, origins }: ResolvedSettings): WorkerPlan["engineOptions"] {
-  const { tpSize, dtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device } = values;
+  const { tpSize, dtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device, speculation } = values;
   return {
     ...(origins.device.source === "default" ? {} : { device }),
     ...(tpSize === undefined ? {} : { tpSize }),
@@ -102,6 +102,7 @@ export function engineOptionsOf({ values, origins }: ResolvedSettings): WorkerPl
     ...(threads === undefined ? {} : { threads }),
     ...(maxNumBatchedTokens === undefined ? {} : { maxBatchTokens: maxNumBatchedTokens }),
     ...(kvCacheBytes === undefined ? {} : { kvCacheBytes }),
+    ...(speculation === undefined ? {} : { speculation }),
     ...(maxModelLen === undefined ? {} : { config: { max_out_tokens: maxModelLen } }),
   };
 }

@@ -127,6 +127,18 @@ describe("same tokens and logits whatever the company and chunking", () => {
     assert.deepEqual(await generateMixed(plain, true), expected);
   });
 
+  test("with drafts, which are computed as generated tokens are", async () => {
+    for (const model of [opt, llama]) {
+      await using plain = await open(model);
+      const expected = await generateMixed(plain, true);
+      const speculation = { method: "ngram", draftTokens: 5, minMatch: 1, maxMatch: 3 } as const;
+      await using drafting = await open(model, { speculation });
+      assert.deepEqual(await generateMixed(drafting, true), expected);
+      const { draftTokens, acceptedTokens } = drafting.stats().speculation;
+      assert.ok(acceptedTokens > 0 && draftTokens > acceptedTokens);
+    }
+  });
+
   test("many requests at once are all answered", async () => {
     await using engine = await open(opt, { maxBatchTokens: 64 });
     const lengths = Array.from({ length: 60 }, (_, n) => 1 + (n % 5));

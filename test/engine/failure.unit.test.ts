@@ -212,7 +212,7 @@ test("a plan that the native side refuses leaves no listener open", async () => 
   };
   const options = resolveInitOptions({ device: "cpu", threads: 1 });
   const placement = placeLocally(options, 1, alone, () => oneGpu);
-  const local = planEngine(model, planMemory(model, placement, options, binding), undefined, options.logger);
+  const local = planEngine(model, planMemory(model, placement, options, binding), undefined, options);
   const group = { listener: 7, leaderHost: "::1", leaderPort: 1, key: new Uint8Array(32), silenceLimitMs: 1000 };
   for (const plan of [local, { ...local, group }, { ...local, group: { ...group, listener: -1 } }])
     await assert.rejects(openEngine(plan, model, ["cpu"], options, refusing), /expected something else/);

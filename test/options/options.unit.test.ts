@@ -62,6 +62,7 @@ describe("generation options", () => {
       stop: [],
       stopTokenIds: [],
       keepSpecialTokens: false,
+      noSpeculation: false,
       logprobs: undefined,
       signal: undefined,
     });
@@ -210,6 +211,7 @@ describe("init options", () => {
       threads: 3,
       maxBatchTokens: 1,
       kvCacheBytes: 2 ** 30,
+      speculation: { method: "ngram", draftTokens: 5, minMatch: 10 },
       config: { dtype: "fp32" },
       checkpoint: "checkpoints.json",
       baseDir: "weights",
@@ -222,6 +224,11 @@ describe("init options", () => {
       [3, 1, 2 ** 30, options.config, onProgress],
     );
     assert.deepEqual([resolved.checkpoint, resolved.baseDir], ["checkpoints.json", "weights"]);
+    assert.deepEqual(resolved.speculation, { method: "ngram", draftTokens: 5, minMatch: 10, maxMatch: 10 });
+    assert.deepEqual(resolveInitOptions({ speculation: { method: "ngram" } }).speculation, {
+      ...{ method: "ngram", draftTokens: 24, minMatch: 3, maxMatch: 8 },
+    });
+    assert.equal(resolveInitOptions({ speculation: false }).speculation, undefined);
     assert.deepEqual(lines, []);
   });
 

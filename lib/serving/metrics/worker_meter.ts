@@ -5,10 +5,6 @@ import type { MetricSet } from "./metric_set.js";
 export type WorkerReport = EngineStats & {
   prefixCacheQueries?: number;
   prefixCacheHits?: number;
-  drafts?: number;
-  draftTokens?: number;
-  acceptedTokens?: number;
-  acceptedTokensByPosition?: readonly number[];
 };
 
 type Counted =
@@ -72,10 +68,11 @@ export class WorkerMeter {
     const metrics = this.#metrics;
     metrics.count("vllm:prefix_cache_queries_total", labels, this.#added("queries", report.prefixCacheQueries));
     metrics.count("vllm:prefix_cache_hits_total", labels, this.#added("hits", report.prefixCacheHits));
-    metrics.count("vllm:spec_decode_num_drafts_total", labels, this.#added("drafts", report.drafts));
-    metrics.count("vllm:spec_decode_num_draft_tokens_total", labels, this.#added("draftTokens", report.draftTokens));
-    metrics.count("vllm:spec_decode_num_accepted_tokens_total", labels, this.#added("accepted", report.acceptedTokens));
-    for (const [position, total] of (report.acceptedTokensByPosition ?? []).entries()) {
+    const { drafts, draftTokens, acceptedTokens, acceptedAt } = report.speculation;
+    metrics.count("vllm:spec_decode_num_drafts_total", labels, this.#added("drafts", drafts));
+    metrics.count("vllm:spec_decode_num_draft_tokens_total", labels, this.#added("draftTokens", draftTokens));
+    metrics.count("vllm:spec_decode_num_accepted_tokens_total", labels, this.#added("accepted", acceptedTokens));
+    for (const [position, total] of acceptedAt.entries()) {
       const added = this.#added(`accepted ${position}`, total);
       metrics.count("vllm:spec_decode_num_accepted_tokens_per_pos_total", { ...labels, position }, added);
     }

@@ -1,5 +1,6 @@
 import { bytes, choice, integer, json, list, pattern, text, words, yesOrNo } from "./kinds.js";
 import { optional, setting } from "./row.js";
+import { speculation } from "./speculation_kind.js";
 
 const dtypes = {
   auto: undefined,
@@ -63,6 +64,12 @@ export const engineRows = {
     flags: ["kv-cache-bytes"],
     help: "memory for keys and values of each worker",
     unsetText: "planned from the model and the free memory",
+  }),
+  speculation: optional(speculation, {
+    group: "engine",
+    flags: ["speculative-config"],
+    help: "draft tokens, and verify several in one step; it changes no token",
+    unsetText: "one token a step",
   }),
 } as const;
 

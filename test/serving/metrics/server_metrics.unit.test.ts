@@ -23,6 +23,7 @@ function report(
     steps: 0,
     timings: { stepMs: 0, allReduceMs: 0 },
     preemptions: 0,
+    speculation: { drafts: 0, draftTokens: 0, acceptedTokens: 0, acceptedAt: [] },
     ...rest,
   };
 }
@@ -126,13 +127,16 @@ describe("workers", () => {
     first.report(report({ steps: 5 })); // late
     first.end();
     const second = metrics.workerStarted("opt", 0);
-    second.report(report({ steps: 1, prompt: 8, prefixCacheQueries: 8, prefixCacheHits: 4 }));
+    const speculation = { drafts: 3, draftTokens: 9, acceptedTokens: 4, acceptedAt: [3, 1] };
+    second.report(report({ steps: 1, prompt: 8, prefixCacheQueries: 8, prefixCacheHits: 4, speculation }));
     const samples = await readSamples(metrics);
     const labels = 'model_name="opt",engine="0"';
     assert.equal(samples.get('shardspeed_engine_steps_total{model="opt"}'), 7);
     assert.equal(samples.get(`vllm:num_preemptions_total{${labels}}`), 2);
     assert.equal(samples.get('shardspeed_rank_wait_seconds_total{model="opt",rank="0"}'), 0.7);
     assert.equal(samples.get(`vllm:prefix_cache_hits_total{${labels}}`), 4);
+    assert.equal(samples.get(`vllm:spec_decode_num_draft_tokens_total{${labels}}`), 9);
+    assert.equal(samples.get(`vllm:spec_decode_num_accepted_tokens_per_pos_total{${labels},position="1"}`), 1);
     assert.equal(samples.get(`vllm:iteration_tokens_total_count{${labels}}`), 7);
     assert.equal(samples.get(`vllm:iteration_tokens_total_sum{${labels}}`), 52);
     assert.equal(samples.get(`vllm:iteration_tokens_total_bucket{le="1",${labels}}`), 0);
