@@ -19,6 +19,7 @@ import { observePool } from "./pool_metrics.js";
 import { ReadinessProbe } from "./readiness.js";
 import { ModelRegistry, type RegisteredModel, type Registration, type RegistryOptions } from "./registry.js";
 import { anthropicRoutes } from "./routes/anthropic/plugin.js";
+import { describeOthers } from "./routes/document.js";
 import { healthPaths, healthRoutes } from "./routes/health.js";
 import { kserveRoutes } from "./routes/kserve/plugin.js";
 import { metricsRoutes } from "./routes/metrics.js";
@@ -286,6 +287,7 @@ class Serving {
         bodyLimitBytes: values.bodyLimitBytes,
       },
       onIgnoredField: (field: string) => metrics.ignoredField(field),
+      alsoServed: describeOthers({ hasMetrics: this.#placeOfMetrics() === "here" }),
     };
     await app.register(healthRoutes, this.#healthOptions());
     await app.register(pageRoutes, { rootPath: values.rootPath, metrics: this.#placeOfMetrics() });

@@ -1,12 +1,23 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { toEvent } from "../../http/sse.js";
+import type { ApiRoute } from "../openai/api_route.js";
 import { type ChatPlan, planChat } from "../openai/chat_plan.js";
 import { checkRoom, generateAll, toStopReason } from "../openai/generation.js";
+import { describeRoutes } from "../openai/openapi.js";
 import { addFamily, makeContext, type OpenAiOptions } from "../openai/plugin.js";
-import { findModel, type OpenAiContext, type Session, setTimingHeaders, withSession } from "../openai/session.js";
+import {
+  type DocumentPart,
+  findModel,
+  type OpenAiContext,
+  type Session,
+  setTimingHeaders,
+  withSession,
+} from "../openai/session.js";
 import { type StreamForm, streamEvents } from "../openai/stream.js";
 import { splitChunk } from "../openai/tools/deltas.js";
+import * as answers from "./answers.js";
 import { toErrorBody } from "./errors.js";
+import { countTokensSchema, messagesSchema } from "./fields.js";
 import { type MessagesRequest, readMessages, readPrompt } from "./request.js";
 import { type MessageEnd, type MessageEvent, MessageWriter } from "./writer.js";
 
@@ -26,19 +37,34 @@ export async function anthropicRoutes(app: FastifyInstance, options: OpenAiOptio
   await addFamily(app, makeContext(options), {
     prefix: "/v1/messages",
     toBody: toErrorBody,
-    routes: [
-      {
-        method: "POST",
-        urls: ["/v1/messages"],
-        handle: (context, { body }, reply) => answerMessage(context, body, reply),
-      },
-      {
-        method: "POST",
-        urls: ["/v1/messages/count_tokens"],
-        handle: (context, { body }, reply) => countTokens(context, body, reply),
-      },
-    ],
+    routes,
   });
+}
+
+const routes: readonly ApiRoute[] = [
+  {
+    method: "POST",
+    urls: ["/v1/messages"],
+    operation: "createMessage",
+    summary: "Answer a conversation, as Anthropic's API does",
+    body: messagesSchema,
+    answer: answers.messageAnswer,
+    chunk: answers.messageEvent,
+    handle: (context, { body }, reply) => answerMessage(context, body, reply),
+  },
+  {
+    method: "POST",
+    urls: ["/v1/messages/count_tokens"],
+    operation: "countMessageTokens",
+    summary: "Count the tokens of a conversation, as Anthropic's API does",
+    body: countTokensSchema,
+    answer: answers.countTokensAnswer,
+    handle: (context, { body }, reply) => countTokens(context, body, reply),
+  },
+];
+
+export function describeMessages(): DocumentPart {
+  return describeRoutes(routes, { name: "MessagesError", schema: answers.messagesError });
 }
 
 /** @returns The body, or undefined where the answer is a stream. */

@@ -5,7 +5,7 @@ import type { ModelDirectory } from "../../served_model.js";
 import type { ApiRoute } from "./api_route.js";
 import { ApiError, methodNotAllowed, toApiError } from "./errors.js";
 import { apiRoutes } from "./routes.js";
-import type { OpenAiContext } from "./session.js";
+import type { DocumentPart, OpenAiContext } from "./session.js";
 import { defaultOpenAiSettings, type OpenAiSettings } from "./settings.js";
 import { whenSent } from "./stream.js";
 import { IgnoredFields } from "./unsupported.js";
@@ -16,13 +16,15 @@ export interface OpenAiOptions {
   logger?: Logger;
   /** Receives the name of a known field without effect, for each request with it. The names are from a fixed list. */
   onIgnoredField?: (field: string) => void;
+  /** Routes of other plugins, which GET /openapi.json has too. */
+  alsoServed?: readonly DocumentPart[];
 }
 
 /** What the routes share, for this API and for those that are answered by the same means. */
 export function makeContext(options: OpenAiOptions): OpenAiContext {
-  const { models, logger = silentLogger, onIgnoredField = () => {} } = options;
+  const { models, logger = silentLogger, onIgnoredField = () => {}, alsoServed = [] } = options;
   return {
-    ...{ models, logger },
+    ...{ models, logger, alsoServed },
     settings: { ...defaultOpenAiSettings, ...options.settings },
     ignored: new IgnoredFields((message) => logger.debug(message), onIgnoredField),
   };
@@ -78,6 +80,9 @@ function addRoute(app: FastifyInstance, route: ApiFamily["routes"][number], cont
   }
 }
 
+/** Marks routes that only say what a URL takes: the OpenAPI document leaves them out. */
+export const undocumented = { isUndocumented: true };
+
 /** Fastify knows no 405: a wrong method would be an unknown URL. */
 function refuseOtherMethods(app: FastifyInstance, routes: ApiFamily["routes"]): void {
   const known = new Map<string, string[]>();
@@ -93,13 +98,16 @@ function refuseOtherMethods(app: FastifyInstance, routes: ApiFamily["routes"]): 
     app.route({
       method: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].filter((method) => !methods.includes(method)),
       url,
+      config: undocumented,
       // Ahead of the body, whose form is of no concern then.
       onRequest: async ({ method }) => {
         throw methodNotAllowed(method, allowed);
       },
       handler: async () => {},
     });
-    app.options(url, async (_, reply) => reply.code(204).header("allow", allowed.join(", ")).send());
+    app.options(url, { config: undocumented }, async (_, reply) =>
+      reply.code(204).header("allow", allowed.join(", ")).send(),
+    );
   }
 }
 

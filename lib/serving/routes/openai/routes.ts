@@ -9,7 +9,7 @@ import { answerCompletion } from "./completions.js";
 import { answerEmbeddings } from "./embeddings.js";
 import * as fields from "./fields.js";
 import { answerModel, answerModels } from "./models.js";
-import { buildOpenApi } from "./openapi.js";
+import { buildOpenApi, describeRoutes } from "./openapi.js";
 import { answerRerank, answerScore } from "./score.js";
 import { answerDetokenize, answerTemplate, answerTokenize, answerTokenizerInfo } from "./tokenize.js";
 
@@ -145,9 +145,12 @@ export const apiRoutes: readonly ApiRoute[] = [
     method: "GET",
     urls: ["/openapi.json"],
     operation: "getOpenApi",
-    summary: "This document",
+    summary: "The routes of this listener as an OpenAPI document",
     answer: answers.openApiAnswer,
     isThere: ({ openApiDocument }) => openApiDocument,
-    handle: ({ settings }) => buildOpenApi(apiRoutes.filter(({ isThere = () => true }) => isThere(settings))),
+    handle: ({ settings, alsoServed }) => {
+      const routes = apiRoutes.filter(({ isThere = () => true }) => isThere(settings));
+      return buildOpenApi([describeRoutes(routes), ...alsoServed]);
+    },
   },
 ];

@@ -10,12 +10,21 @@ import { ApiError, type ErrorContext, invalidRequest, toApiError } from "./error
 import type { OpenAiSettings } from "./settings.js";
 import type { IgnoredFields } from "./unsupported.js";
 
+/** Some of the server's routes, for its OpenAPI document. */
+export interface DocumentPart {
+  /** Operations by URL and method. */
+  paths: Readonly<Record<string, Readonly<Record<string, object>>>>;
+  schemas?: Readonly<Record<string, object>>;
+}
+
 /** What all routes share. */
 export interface OpenAiContext {
   models: ModelDirectory;
   settings: OpenAiSettings;
   logger: Logger;
   ignored: IgnoredFields;
+  /** Routes of other plugins, for the OpenAPI document. */
+  alsoServed: readonly DocumentPart[];
 }
 
 /** A model as requests know it. */

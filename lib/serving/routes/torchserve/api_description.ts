@@ -1,6 +1,6 @@
 import { readPackageInfo } from "../../../base/package_info.js";
 
-interface Operation {
+export interface Operation {
   description: string;
   operationId: string;
   /** Names of parameters in the path, then those of the query. */
@@ -14,7 +14,7 @@ interface Operation {
   answer?: "json" | "any" | "text";
 }
 
-type Paths = Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+export type Paths = Readonly<Record<string, Readonly<Record<string, Operation>>>>;
 
 const predictStatuses = [400, 404, 413, 503, 507] as const;
 
@@ -25,7 +25,7 @@ function predict(operationId: string, path: readonly string[]): Record<string, O
 
 const describeSelf = { description: "Get openapi description.", operationId: "apiDescription" };
 
-const inferencePaths: Paths = {
+export const inferencePaths: Paths = {
   "/": { options: describeSelf },
   "/ping": { get: { description: "Get the server's status.", operationId: "ping" } },
   "/predictions/{model_name}": predict("predictions", ["model_name"]),
@@ -134,7 +134,7 @@ export function describeManagement(): object {
   return toDocument("shardspeed: TorchServe's management API", managementPaths);
 }
 
-const errorSchema = {
+export const errorSchema = {
   type: "object",
   required: ["code", "type", "message"],
   properties: {

@@ -4,6 +4,7 @@ import type { Logger } from "../../../base/logger.js";
 import { abortOnDisconnect } from "../../http/disconnect.js";
 import type { HandlerAnswer, ModelDirectory } from "../../served_model.js";
 import { ServingError } from "../../serving_error.js";
+import { undocumented } from "../openai/plugin.js";
 import { describeInference, describePredictions } from "./api_description.js";
 import {
   badRequest,
@@ -55,7 +56,7 @@ export async function inferenceRoutes(app: FastifyInstance, options: InferenceOp
   const predict = (request: FastifyRequest, reply: FastifyReply, target: Target, more: PredictOptions = {}) =>
     answer(request, reply, options, target, more);
   const withVersion = (prefix: string, more: PredictOptions) => {
-    app.all(prefix, async () => {
+    app.all(prefix, { config: undocumented }, async () => {
       throw notFound();
     });
     for (const url of [`${prefix}:model`, `${prefix}:model/:version`])
