@@ -3,6 +3,7 @@ import { ShardspeedError } from "../base/errors.js";
 import { parseJson, readTextIfThere } from "../base/json.js";
 import { fileLimits } from "../base/regular_file.js";
 import type { Context } from "./context.js";
+import { PredictionException } from "./prediction_exception.js";
 import type { HandlerRequest, Untyped } from "./request.js";
 
 /**
@@ -107,13 +108,13 @@ export class BaseHandler {
   /**
    * Explains the first request with `getInsights(prepared, inputs, target)` of the subclass.
    *
-   * @throws ShardspeedError ERR_HANDLER if the subclass has no such method.
+   * @throws PredictionException with status 400 if the subclass has no such method: no other try can help.
    */
   async explainHandle(prepared: Untyped, rawData: HandlerRequest[]): Promise<Untyped> {
     if (typeof this.getInsights !== "function") {
-      throw new ShardspeedError(
-        "ERR_HANDLER",
+      throw new PredictionException(
         `${this.constructor.name} cannot explain: it has no method getInsights(prepared, inputs, target). Ask without the header explain.`,
+        400,
       );
     }
     const row: HandlerRequest = rawData[0] ?? {};
