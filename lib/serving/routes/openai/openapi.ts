@@ -98,7 +98,7 @@ function describeAnswers({ answer, chunk, otherAnswers = {}, isByHandler }: ApiR
   });
   const success = {
     ...(answer === undefined ? {} : { "application/json": { schema: toSchema(answer, "output") } }),
-    ...(chunk === undefined ? {} : { "text/event-stream": { schema: { type: "string" } } }),
+    ...(chunk === undefined ? {} : { "text/event-stream": { schema: {} } }),
   };
   const byHandler = { description: "The answer of the model's handler", content: { "*/*": {} } };
   return {
