@@ -4,26 +4,13 @@
 //   node scripts/test_node.mjs 22,24,26 --short    under each, the tests that see most of what differs between versions of Node
 // The versions are kept in .cache/node. dist/, build/ and build-test/ are made before, by any Node: the addon is the same for all.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
 import path from "node:path";
+import { findNode } from "./node_version.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 
 /** Packaging and module hooks, handlers in every form, the engine's calls, worker threads. */
 const shortList = ["package/", "handler/", "engine/lifecycle", "engine/failure", "engine/module_generate", "cli/usage"];
-
-/** The executable of the newest version that a range such as 24 or 22.18 has, installed where it is not there yet. */
-function findNode(version) {
-  const name = `node-${process.platform}-${process.arch}`;
-  const folder = path.join(root, ".cache/node", version);
-  const executable = path.join(folder, "node_modules", name, "bin/node");
-  if (existsSync(executable)) return executable;
-  mkdirSync(folder, { recursive: true });
-  const args = ["install", "--prefix", folder, "--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit"];
-  const { status } = spawnSync("npm", [...args, "--no-fund", `${name}@${version}`], { stdio: "inherit" });
-  if (status !== 0 || !existsSync(executable)) throw new Error(`npm has no ${name}@${version} that can be installed`);
-  return executable;
-}
 
 const [versions = "", ...rest] = process.argv.slice(2);
 if (!/^\d+(\.\d+)*(,\d+(\.\d+)*)*$/.test(versions)) {

@@ -37,6 +37,9 @@ export const commands: Record<string, Treatment> = {
   },
   "npm run test:cuda": { because: "test/native/cuda.test.ts runs the same programs" },
   "npm run test:sanitizers": { because: "npm test runs the same tests" },
+  "node scripts/install_clients.mjs": { by: ".ci/run" },
+  ".cache/clients/venv/bin/schemathesis --config-file test/clients/schemathesis.toml run http://127.0.0.1:8000/openapi.json --max-examples 100 --phases coverage,fuzzing --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance":
+    { because: "it takes minutes: test/serving/clients.test.ts runs it with fewer cases" },
   "npm run test:coverage": { because: compilesAgain },
   "npm run test:mutants": { because: "it takes an hour; test/scripts/mutants.unit.test.ts checks the faults" },
   "npm run test:mutants -- FILE": { because: "it takes minutes; test/scripts/mutants.unit.test.ts checks the faults" },
