@@ -52,7 +52,6 @@ export interface HandlerOutcome {
 export interface PoolOptions {
   name: string;
   version: string;
-  location: string;
   settings: PoolSettings;
   start(index: number): WorkerStart;
   logger: Logger;
@@ -63,7 +62,6 @@ export interface PoolOptions {
 export class ModelPool implements ServedModel {
   readonly name: string;
   readonly version: string;
-  readonly location: string;
   readonly created = Math.floor(Date.now() / 1000);
   readonly settings: PoolSettings;
   readonly replicas: Replicas;
@@ -76,10 +74,9 @@ export class ModelPool implements ServedModel {
   #wasReady = false;
   #draining = false;
 
-  constructor({ name, version, location, settings, start, logger, observer }: PoolOptions) {
+  constructor({ name, version, settings, start, logger, observer }: PoolOptions) {
     this.name = name;
     this.version = version;
-    this.location = location;
     this.settings = settings;
     this.#observer = observer;
     this.replicas = new Replicas({

@@ -249,7 +249,6 @@ export class ModelRegistry implements ModelDirectory {
     return new ModelPool({
       name,
       version,
-      location,
       settings: {
         batchSize: settings.batchSize,
         maxBatchDelayMs: settings.maxBatchDelay,

@@ -33,8 +33,6 @@ export interface ServedModel {
   readonly version: string;
   /** Seconds since 1970, of the registration: constant. */
   readonly created: number;
-  /** Of the location that it was opened from. */
-  readonly location: string;
   /** undefined until a worker is ready, and for a model whose handler has no engine. */
   readonly engine: EngineDescription | undefined;
   /** "loading" until the first worker is ready; "failed" when none is and none will be started again. */

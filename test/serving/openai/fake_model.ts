@@ -63,7 +63,6 @@ export class FakeModel implements ServedModel {
   readonly name: string;
   readonly version = "1.0";
   readonly created = 1_700_000_000;
-  readonly location = "org/fake";
   readonly engine: EngineDescription | undefined;
   readonly state: ServedModel["state"];
   /** Calls of generate. */

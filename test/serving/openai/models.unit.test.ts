@@ -11,13 +11,25 @@ test("models are listed with what clients of vLLM and llama.cpp read", async () 
     object: "model",
     created: 1_700_000_000,
     owned_by: "shardspeed",
-    root: "org/fake",
+    root: "fake",
     parent: null,
     max_model_len: 64,
     tasks: ["generate", "chat"],
     meta: { n_vocab: 1000, n_ctx_train: 128, n_params: 1234, size: 2468 },
   });
   assert.equal(list.data[1]?.status, "loading");
+});
+
+test("root is the name that a model was loaded under, also where it is served under others", async () => {
+  const app = await makeApp([new FakeModel()], { settings: { servedNames: { fake: ["fake", "alias"] } } });
+  const { data } = modelsAnswer.parse((await app.inject("/v1/models")).json());
+  assert.deepEqual(
+    data.map(({ id, root }) => [id, root]),
+    [
+      ["fake", "fake"],
+      ["alias", "fake"],
+    ],
+  );
 });
 
 test("a model without a chat template chats by the server's", async () => {

@@ -19,8 +19,9 @@ export function answerModel(context: OpenAiContext, id: string): object {
 
 /** `root`, `parent` and `max_model_len` are vLLM's, `meta` is llama.cpp's. */
 function describe({ settings }: OpenAiContext, { name, model }: NamedModel): object {
-  const { created, location, engine, state } = model;
-  const common = { id: name, object: "model", created, owned_by: "shardspeed", root: location, parent: null };
+  const { created, engine, state } = model;
+  // vLLM names the folder here: clients need not know where the server keeps its models.
+  const common = { id: name, object: "model", created, owned_by: "shardspeed", root: model.name, parent: null };
   if (engine === undefined) return { ...common, status: state };
   const { info, contextTokens, parameters, weightBytes } = engine;
   const chats = settings.chatTemplate !== undefined && engine.tasks.includes("generate");
