@@ -43,6 +43,8 @@ export interface ClassifiedLabel {
 export interface Classification extends ClassifiedLabel {
   /** Of all classes, in the order of `engine.module.info.labels`. */
   logits: Float32Array;
+  /** Of all classes, in the same order. Two classes may have one name: then only this order tells them apart. */
+  scores: number[];
   /** The topK likeliest. */
   labels: ClassifiedLabel[];
 }
@@ -108,7 +110,7 @@ function toClassification({ info, problemType }: ClassifyContext, logits: Float3
     label: info.labels[index] as string,
     score: scores[index] as number,
   }));
-  return { ...(labels[0] as ClassifiedLabel), logits, labels };
+  return { ...(labels[0] as ClassifiedLabel), logits, scores, labels };
 }
 
 function scoresOf(logits: Float32Array, problemType: ModelLabels["problemType"]): number[] {

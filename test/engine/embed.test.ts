@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { type Engine, initInference } from "../../dist/index.js";
+import { runEngineCall } from "../../dist/serving/worker/engine_calls.js";
 import { encoderFolder, readEncoder } from "../support/encoders.js";
 import { demoModel, hasCode, relativeError } from "../support/fixtures.js";
 import { makeSentenceModel, sentenceTokenizer } from "../support/sentence_model.js";
@@ -258,6 +259,23 @@ describe("classes", () => {
     assert.deepEqual(engine.module.info.labels, ["1", "three", "5"]);
     const { logits, label } = await engine.classify("a b c");
     assert.equal(label, engine.module.info.labels?.[logits.indexOf(Math.max(...logits))]);
+  });
+
+  test("have a score each, also where two have one name", async (t) => {
+    const folder = makeSentenceModel(t, "bert_classifier", {}, { id2label: { 0: "same", 1: "same", 2: "other" } });
+    await using engine = await initInference(folder, options);
+    const { logits, scores, labels } = await engine.classify("a b c", { topK: 3 });
+    const powers = [...logits].map(Math.exp);
+    const sum = powers.reduce((total, power) => total + power, 0);
+    for (const [i, power] of powers.entries()) assert.ok(Math.abs((scores[i] as number) - power / sum) < 1e-6);
+    assert.notEqual(scores[0], scores[1]);
+    assert.deepEqual(
+      labels.map(({ score }) => score),
+      [...scores].sort((one, other) => other - one),
+    );
+    const { signal } = new AbortController();
+    const { results } = await runEngineCall(engine, "classify", { texts: ["a b c"] }, { signal, emit: () => {} });
+    assert.deepEqual(results[0]?.scores, scores, "what a worker answers");
   });
 
   test("are named, with the scores of transformers' pipeline", async (t) => {

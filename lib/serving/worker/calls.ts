@@ -96,7 +96,7 @@ export interface EngineCalls {
   classify: {
     argument: ClassifyCall;
     part: never;
-    /** One for each text: the labels' scores and logits, by index of label. */
+    /** One for each text: scores and logits of the classes, in their order: names may come twice. */
     result: { results: { label: string; scores: number[]; logits: number[] }[]; promptTokens: number };
   };
 }

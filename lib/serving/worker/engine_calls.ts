@@ -72,14 +72,10 @@ const implementations: Implementations = {
   },
 
   async classify(engine, { texts }, { signal }) {
-    const { labels } = engine.module.info;
-    const found = await engine.classify([...texts], { topK: labels.length, signal });
+    const found = await engine.classify([...texts], { signal });
     let promptTokens = 0;
     for (const text of texts) promptTokens += await countTokens(engine, text);
-    const results = found.map(({ label, labels: ranked, logits }) => {
-      const byName = new Map(ranked.map((one) => [one.label, one.score]));
-      return { label, scores: labels.map((name) => byName.get(name) ?? 0), logits: [...logits] };
-    });
+    const results = found.map(({ label, scores, logits }) => ({ label, scores, logits: [...logits] }));
     return { results, promptTokens };
   },
 };
