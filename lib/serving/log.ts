@@ -13,10 +13,12 @@ export interface LogOptions {
   stream?: DestinationStream;
 }
 
+const mostWaitingBytes = 16 * 2 ** 20;
+
 /** The server's log: one line for each message. It fits everywhere in this package where a Logger is asked for. */
 export function createLog({ level, format, stream }: LogOptions): PinoLogger {
-  // Lines wait for a moment to be written together; a process that ends writes them.
-  const output = stream ?? destination({ fd: 1, sync: false, minLength: 0 });
+  // Lines wait for a moment to be written together; a process that ends writes them. Where nobody reads them they are dropped, not kept for ever.
+  const output = stream ?? destination({ fd: 1, sync: false, minLength: 0, maxLength: mostWaitingBytes });
   const isPretty = format === undefined ? stream === undefined && process.stdout.isTTY === true : format === "pretty";
   const lines = isPretty ? { write: (line: string) => output.write(toPrettyLine(line)) } : output;
   return pino(

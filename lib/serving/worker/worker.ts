@@ -10,6 +10,7 @@ import type { Logger } from "../../base/logger.js";
 import { RankSet, type RankSetOptions } from "../../launch/rank_set.js";
 import type { LoadProgress } from "../../loading/options.js";
 import { Channel } from "./channel.js";
+import { WorkerOutput } from "./output.js";
 import {
   type FromWorker,
   fromWireError,
@@ -79,6 +80,8 @@ export class Worker {
   readonly #folder: string;
   readonly #token = randomBytes(24).toString("base64url");
   readonly #ranks: RankSet;
+  /** What its handler says by the context's logger. */
+  readonly #messages: WorkerOutput;
   readonly #server: Server;
   readonly #peers = new Map<number, Peer>();
   readonly #work = new Map<number, WorkListener>();
@@ -120,11 +123,12 @@ export class Worker {
         [socketVariable]: socketPath,
         [tokenVariable]: this.#token,
       },
+      output: (source, { rank, name }, onWait) => {
+        const prefix = start.processes > 1 ? `[rank ${rank}] ` : "";
+        return this.#output(name === "stderr" ? "warn" : "info").read(source, prefix, onWait);
+      },
     });
-    this.#ranks.on("line", ({ name, rank, text }) => {
-      const line = start.processes > 1 ? `[rank ${rank}] ${text}` : text;
-      start.logger[name === "stderr" ? "warn" : "info"](line);
-    });
+    this.#messages = this.#output("info");
     this.ended = this.#run();
     this.#startupTimer = setTimeout(() => {
       this.#fail(
@@ -135,6 +139,14 @@ export class Worker {
         ),
       );
     }, start.startupTimeoutMs);
+  }
+
+  #output(level: "info" | "warn"): WorkerOutput {
+    const { logger } = this.#start;
+    return new WorkerOutput(
+      (line) => logger[level](line),
+      (message) => logger.warn(message),
+    );
   }
 
   /** Whether nothing of it is left, or will be in a moment. */
@@ -213,6 +225,7 @@ export class Worker {
     }
     this.#hasEnded = true;
     clearTimeout(this.#startupTimer);
+    this.#messages.end();
     this.#server.close();
     for (const peer of this.#peers.values()) peer.destroy();
     rmSync(this.#folder, { recursive: true, force: true });
@@ -275,7 +288,7 @@ export class Worker {
         this.#finish(message.id, (listener) => listener.onError(fromWireError(message.error)));
         return;
       case "log":
-        this.#start.logger[message.level](message.message);
+        this.#messages.line(message.message, (text) => this.#start.logger[message.level](text));
         return;
       case "pulse":
         this.pulse = message.pulse;

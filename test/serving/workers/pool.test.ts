@@ -186,6 +186,52 @@ describe("a handler in a worker", () => {
   });
 });
 
+test("a worker that floods its outputs is cut short: the server's memory does not grow, and others are answered", async () => {
+  const file = path.join(folder, "flooding.mjs");
+  const source = `
+    const block = "flood flood flood\\n".repeat(50_000);
+    export class Flooding {
+      initialize() {}
+      async handle(data, context) {
+        const write = (output) => new Promise((resolve) => output.write(block, resolve));
+        for (let i = 0; i < 200; i++) await write(i % 2 === 0 ? process.stdout : process.stderr);
+        for (let i = 0; i < 20_000; i++) context.logger.info("said");
+        return data.map(() => "done");
+      }
+    }`;
+  writeFileSync(file, source);
+  const exportPath = mkdtempSync(path.join(folder, "flooding-"));
+  const packed = await packArchive({ modelName: "flooding", version: "1.0", handler: file, exportPath });
+  const lines: string[] = [];
+  const take = (message: string) => void lines.push(message);
+  const options = { logger: { debug: take, info: take, warn: take, error: take } };
+  await withModel(echo, {}, async (other) => {
+    await withModel(
+      packed.path,
+      {},
+      async (pool) => {
+        const before = process.memoryUsage.rss();
+        let isDone = false;
+        const done = ask(pool, "a").finally(() => {
+          isDone = true;
+        });
+        let answered = 0;
+        for (; !isDone; answered++) assert.equal(await ask(other, "!text"), "plain text");
+        assert.equal(await done, "done");
+        assert.ok(answered > 0);
+        const grown = process.memoryUsage.rss() - before;
+        assert.ok(grown < 100 * 2 ** 20, `180 MB were written, and the server grew by ${grown} bytes`);
+      },
+      options,
+    );
+  });
+  const counted = lines.flatMap((line) => /: (\d+) lines of the worker/.exec(line)?.[1] ?? []);
+  const left = counted.reduce((sum, number) => sum + Number(number), 0);
+  const passed = lines.filter((line) => /: (flood flood flood|said)$/.test(line)).length;
+  assert.equal(passed + left, 200 * 50_000 + 20_000, "each line is in the log or counted");
+  assert.ok(passed < 100_000, `${passed} lines were passed on`);
+});
+
 describe("a handler that cannot be started", () => {
   async function failing(
     source: string,
