@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
-import { effectiveSettings, type ModelConfigYaml, type Settings } from "../torchserve_config/index.js";
+import { effectiveConfig, effectiveSettings, type ModelConfigYaml, type Settings } from "../torchserve_config/index.js";
 import { openModelFiles } from "./model_files.js";
 import { ModelPool, type PoolObserver } from "./model_pool.js";
 import type { ModelDirectory } from "./served_model.js";
@@ -70,6 +70,8 @@ interface ReadModel {
   name: string;
   version: string;
   settings: ModelConfigYaml;
+  /** What its workers open it with, so that it counts there as it does here: what a request or the key `models` sets, and its own file does not. */
+  workerSettings: Settings;
   runtime: string;
   handler: string;
 }
@@ -215,15 +217,13 @@ export class ModelRegistry implements ModelDirectory {
       logger: this.#options.logger,
     });
     try {
-      const settings = effectiveSettings({
-        options,
-        yaml: yaml?.parsed,
-        server: { ...this.#options.server, ...registration.defaults },
-      });
+      const server = { ...this.#options.server, ...registration.defaults };
+      const sources = { options, yaml: yaml?.parsed, server };
       return {
         name: registration.name ?? archive.modelName,
         version: registration.version ?? archive.version,
-        settings,
+        settings: effectiveSettings(sources),
+        workerSettings: { ...countedOf(registration.defaults ?? {}, sources), ...options },
         runtime: archive.manifest.runtime,
         handler: archive.handler,
       };
@@ -232,8 +232,9 @@ export class ModelRegistry implements ModelDirectory {
     }
   }
 
-  #makePool(registration: Registration, { name, version, settings, handler }: ReadModel): ModelPool {
-    const { location, settings: options = {}, modelConfigYaml } = registration;
+  #makePool(registration: Registration, read: ReadModel): ModelPool {
+    const { name, version, settings, workerSettings, handler } = read;
+    const { location, modelConfigYaml } = registration;
     const { engineOptions, streamIntervalMs, logger } = this.#options;
     const { maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
     const handlerMap = { ...this.#options.handlerMap, ...registration.handlerMap };
@@ -266,7 +267,7 @@ export class ModelRegistry implements ModelDirectory {
         plan: {
           location,
           modelName: name,
-          settings: options,
+          settings: workerSettings,
           modelConfigYaml,
           handlerMap,
           gpuId: null,
@@ -283,6 +284,17 @@ export class ModelRegistry implements ModelDirectory {
       observer: this.#options.observe({ name, version }),
     });
   }
+}
+
+/**
+ * Those of a model's defaults that count: neither its file nor an option replaces them. The server's settings for all models are about queues and
+ * time, which the server alone looks at; handlers do not see them, as in TorchServe.
+ */
+function countedOf(defaults: Settings, sources: Parameters<typeof effectiveConfig>[0]): Settings {
+  const counted = effectiveConfig(sources).filter(
+    ({ key, source }) => source === "server" && defaults[key] !== undefined,
+  );
+  return Object.fromEntries(counted.map(({ key }) => [key, defaults[key]]));
 }
 
 /** A version is registered already. */

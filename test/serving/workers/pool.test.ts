@@ -186,6 +186,37 @@ describe("a handler in a worker", () => {
   });
 });
 
+test("a worker counts what its server does, whoever sets it: the request, the model's file, the key models", async () => {
+  const file = path.join(folder, "telling.mjs");
+  writeFileSync(
+    file,
+    `export class Telling {
+      initialize(context) { this.context = context; }
+      handle(data) {
+        const { modelYamlConfig, systemProperties } = this.context;
+        return data.map(() => JSON.stringify([systemProperties.get("batch_size"), modelYamlConfig]));
+      }
+    }`,
+  );
+  const configFile = path.join(folder, "telling.yaml");
+  writeFileSync(configFile, "maxBatchDelay: 7\nresponseTimeout: 70\nhandler:\n  own: 1\n");
+  const packed = { modelName: "telling", version: "1.0", handler: file, configFile, exportPath: folder };
+  const { path: location } = await packArchive(packed);
+  const registry = makeRegistry({
+    server: { responseTimeout: 20, maxBatchDelay: 20, startupTimeout: 99 },
+  });
+  const defaults = { batchSize: 3, maxBatchDelay: 30, continuousBatching: true };
+  const { pool } = await registry.register({ location, defaults, settings: { responseTimeout: 10 } });
+  await pool.replicas.scaleTo(1);
+  const [batchSize, yaml] = JSON.parse(await ask(pool, "a"));
+  await registry.dispose(1000);
+  assert.deepEqual([batchSize, pool.settings.batchSize], [3, 3]);
+  assert.deepEqual([yaml.maxBatchDelay, pool.settings.maxBatchDelayMs], [7, 7]);
+  assert.deepEqual([yaml.responseTimeout, pool.settings.responseTimeoutMs], [10, 10_000]);
+  assert.deepEqual([yaml.continuousBatching, pool.settings.overlaps], [true, true]);
+  assert.deepEqual([yaml.startupTimeout, yaml.handler], [undefined, { own: 1 }], "not what is set for all models");
+});
+
 test("a worker that floods its outputs is cut short: the server's memory does not grow, and others are answered", async () => {
   const file = path.join(folder, "flooding.mjs");
   const source = `
