@@ -37,6 +37,18 @@ export function readMachineLimits(root = "", allowed: number = availableParallel
   return { ...limits, processors: Math.max(1, limits.processors) };
 }
 
+/** Set for processes that share the machine: the processors that each should use. */
+export const processorsVariable = "SHARDSPEED_PROCESSORS";
+
+/** The processors that this process should use: those that it may, or what processorsVariable says if that is less. */
+export function processorShare(
+  environment: NodeJS.ProcessEnv = process.env,
+  { processors }: Pick<MachineLimits, "processors"> = readMachineLimits(),
+): number {
+  const text = environment[processorsVariable] ?? "";
+  return /^[1-9]\d{0,5}$/.test(text) ? Math.min(processors, Number(text)) : processors;
+}
+
 /** Bytes that this process can still get: see {@link MachineLimits.availableBytes}. */
 export function availableMemoryBytes(): number {
   return readMachineLimits().availableBytes;

@@ -1,5 +1,5 @@
 import { ShardspeedError } from "../base/errors.js";
-import { availableMemoryBytes, readMachineLimits } from "../base/machine.js";
+import { availableMemoryBytes, processorShare } from "../base/machine.js";
 import { formatBytes } from "../base/memory.js";
 import { seesLater } from "../engine/model_info.js";
 import type { CudaReport, MemoryEstimate, NativeBinding, RankPlan } from "../native/binding.js";
@@ -74,19 +74,19 @@ export function planMemory(
   return { ranks, estimates, kvCachePages };
 }
 
-/** Threads of each rank: by default the processors of this process (what a container leaves of them), divided among the ranks of the host. */
+/** Threads of each rank: by default the processors of this process (what a container and its neighbours leave of them), divided among the ranks of the host. */
 function chooseThreads(
   { threads: wanted, logger }: Pick<ResolvedInitOptions, "threads" | "logger">,
   ranks: number,
   onCpu: boolean,
 ): number {
-  const { processors } = readMachineLimits();
+  const processors = processorShare();
   const share = Math.min(mostThreads, Math.max(1, Math.floor(processors / ranks)));
   const threads = wanted ?? share;
   // Threads for a GPU only load the weights.
   if (onCpu && threads * ranks > processors) {
     logger.warn(
-      `${threads} threads for each of the ${ranks} ranks on this host are more than the ${processors} processors that this process may use: ` +
+      `${threads} threads for each of the ${ranks} ranks on this host are more than the ${processors} processors that this process should use: ` +
         `they will wait for each other. ${threads > share ? `Set threads to ${share}, or leave it out.` : "Use fewer ranks."}`,
     );
   }

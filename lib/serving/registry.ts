@@ -1,5 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
+import { processorShare, processorsVariable } from "../base/machine.js";
 import { effectiveConfig, effectiveSettings, type ModelConfigYaml, type Settings } from "../torchserve_config/index.js";
 import { openModelFiles } from "./model_files.js";
 import { ModelPool, type PoolObserver } from "./model_pool.js";
@@ -85,6 +86,8 @@ interface Versions {
 export class ModelRegistry implements ModelDirectory {
   readonly #options: RegistryOptions;
   readonly #models = new Map<string, Versions>();
+  /** Whose files are being read. */
+  #registering = 0;
   #draining = false;
 
   constructor(options: RegistryOptions) {
@@ -134,7 +137,10 @@ export class ModelRegistry implements ModelDirectory {
    */
   async register(registration: Registration): Promise<RegisteredModel> {
     const { location, url = location } = registration;
-    const read = await this.#read(registration);
+    this.#registering++;
+    const read = await this.#read(registration).finally(() => {
+      this.#registering--;
+    });
     const { name, version, settings, runtime } = read;
     const versions = this.#models.get(name);
     if (versions?.byVersion.has(version)) throw new AlreadyRegistered(name, version);
@@ -208,6 +214,22 @@ export class ModelRegistry implements ModelDirectory {
     for (const { pool } of this.all()) pool.replicas.kill();
   }
 
+  /** Workers compute at the same time: each gets its part of the processors. One that has begun keeps what it got. */
+  #processorShare(logger: Logger): NodeJS.ProcessEnv {
+    const kept = this.all().reduce((sum, { minWorkers, pool }) => {
+      const running = pool.replicas.all.filter(({ state }) => state !== "stopping" && state !== "failed").length;
+      return sum + Math.max(minWorkers, running);
+    }, 0);
+    // Archives that are still being read have a worker each, as far as is known.
+    const workers = kept + this.#registering;
+    if (workers <= 1) return {};
+    const processors = processorShare();
+    const share = Math.max(1, Math.floor(processors / workers));
+    if (this.#options.engineOptions.threads === undefined && share < processors)
+      logger.info(`A worker gets ${share} of ${processors} processors, which ${workers} workers share`);
+    return { [processorsVariable]: String(share) };
+  }
+
   /** What the model's files say, without running any of its code. */
   async #read(registration: Registration): Promise<ReadModel> {
     const { location, settings: options = {}, modelConfigYaml, handlerMap } = registration;
@@ -277,7 +299,11 @@ export class ModelRegistry implements ModelDirectory {
         processes,
         group: this.#options.group,
         startupTimeoutMs: settings.startupTimeout * 1000,
-        environment: { ...(this.#options.environment ?? process.env), ...environmentOf(settings, index, processes) },
+        environment: {
+          ...(this.#options.environment ?? process.env),
+          ...this.#processorShare(own),
+          ...environmentOf(settings, index, processes),
+        },
         logger: own,
       }),
       logger: own,

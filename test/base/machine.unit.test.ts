@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
-import { type MachineLimits, readMachineLimits } from "../../dist/base/machine.js";
+import { type MachineLimits, processorShare, readMachineLimits } from "../../dist/base/machine.js";
 
 const MB = 1_000_000;
 const meminfo = { "proc/meminfo": "MemTotal:       64000 kB\nMemFree:  10 kB\nMemAvailable:   1000000 kB\n" };
@@ -140,4 +140,17 @@ describe("what containers leave a process", () => {
     assert.ok(availableBytes > MB && Number.isFinite(availableBytes));
     assert.ok(processors >= 1);
   });
+});
+
+test("a process uses no more processors than its share", () => {
+  const limits = { processors: 8 };
+  for (const [text, processors] of [
+    [undefined, 8],
+    ["3", 3],
+    ["20", 8],
+    ["0", 8],
+    ["-1", 8],
+    ["many", 8],
+  ] as const)
+    assert.equal(processorShare({ SHARDSPEED_PROCESSORS: text }, limits), processors, text);
 });

@@ -39,7 +39,7 @@ export const engineRows = {
     group: "engine",
     flags: ["threads"],
     help: "CPU threads of each rank",
-    unsetText: "all processors, divided among ranks",
+    unsetText: "all processors, divided among workers and ranks",
   }),
   maxModelLen: optional(integer({ minimum: 1, maximum: 2 ** 31 - 1 }), {
     group: "engine",

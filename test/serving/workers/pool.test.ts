@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { readMachineLimits } from "../../../dist/base/machine.js";
 import { packArchive, type Settings } from "../../../dist/index.js";
 import type { ModelPool, PoolObserver } from "../../../dist/serving/model_pool.js";
 import { ModelRegistry, type RegistryOptions } from "../../../dist/serving/registry.js";
@@ -215,6 +216,23 @@ test("a worker counts what its server does, whoever sets it: the request, the mo
   assert.deepEqual([yaml.responseTimeout, pool.settings.responseTimeoutMs], [10, 10_000]);
   assert.deepEqual([yaml.continuousBatching, pool.settings.overlaps], [true, true]);
   assert.deepEqual([yaml.startupTimeout, yaml.handler], [undefined, { own: 1 }], "not what is set for all models");
+});
+
+test("workers share the processors; one alone has them all", async () => {
+  const file = path.join(folder, "sharing.mjs");
+  const source = "export const handle = (data) => data?.map(() => process.env.SHARDSPEED_PROCESSORS ?? 'all');";
+  writeFileSync(file, source);
+  const packed = { modelName: "sharing", version: "1.0", handler: `${file}:handle`, exportPath: folder };
+  const { path: location } = await packArchive(packed);
+  const registry = makeRegistry();
+  const one = await registry.register({ location });
+  await one.pool.replicas.scaleTo(1);
+  assert.equal(await ask(one.pool, "a"), "all");
+  const { pool } = await registry.register({ location, name: "other", settings: { minWorkers: 3 } });
+  await pool.replicas.scaleTo(3);
+  const share = Math.max(1, Math.floor(readMachineLimits().processors / 4));
+  assert.equal(await ask(pool, "a"), String(share), "of three, beside the one of the other model");
+  await registry.dispose(1000);
 });
 
 test("a worker that floods its outputs is cut short: the server's memory does not grow, and others are answered", async () => {
