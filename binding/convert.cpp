@@ -38,28 +38,47 @@ std::vector<WeightFile> readWeightFiles(const ValueReader& value) {
   return files;
 }
 
+WeightView readWeightView(const ValueReader& value, size_t files) {
+  ObjectReader weight(value);
+  WeightView view;
+  view.role = weight["role"].text();
+  view.tensor = weight["tensor"].text();
+  view.dtype = readStoredDType(weight["dtype"]);
+  view.file = static_cast<int32_t>(weight["file"].integer(0, static_cast<int64_t>(files) - 1));
+  view.byteOffset = weight["byteOffset"].integer(0, kLargest);
+  const ValueReader shape = weight["shape"], strides = weight["strides"];
+  view.shape = integers(shape);
+  view.strides = integers(strides);
+  if (view.shape.empty()) shape.refuse("one dimension or more");
+  if (view.shape.size() != view.strides.size()) strides.refuse("a number for each dimension of the shape");
+  const ValueReader row = weight["firstRow"], col = weight["firstCol"];
+  if (!row.absent()) view.firstRow = row.integer(0, kLargest);
+  if (!col.absent()) view.firstCol = col.integer(0, kLargest);
+  weight.finish();
+  return view;
+}
+
 std::vector<WeightView> readWeightViews(const ValueReader& value, size_t files) {
   std::vector<WeightView> views;
-  for (const ValueReader& one : value.list()) {
-    ObjectReader weight(one);
-    WeightView view;
-    view.role = weight["role"].text();
-    view.tensor = weight["tensor"].text();
-    view.dtype = readStoredDType(weight["dtype"]);
-    view.file = static_cast<int32_t>(weight["file"].integer(0, static_cast<int64_t>(files) - 1));
-    view.byteOffset = weight["byteOffset"].integer(0, kLargest);
-    const ValueReader shape = weight["shape"], strides = weight["strides"];
-    view.shape = integers(shape);
-    view.strides = integers(strides);
-    if (view.shape.empty()) shape.refuse("one dimension or more");
-    if (view.shape.size() != view.strides.size()) strides.refuse("a number for each dimension of the shape");
-    const ValueReader row = weight["firstRow"], col = weight["firstCol"];
-    if (!row.absent()) view.firstRow = row.integer(0, kLargest);
-    if (!col.absent()) view.firstCol = col.integer(0, kLargest);
-    weight.finish();
-    views.push_back(std::move(view));
-  }
+  for (const ValueReader& one : value.list()) views.push_back(readWeightView(one, files));
   return views;
+}
+
+std::vector<LowRankAddition> readAdditions(const ValueReader& value, size_t files) {
+  std::vector<LowRankAddition> additions;
+  for (const ValueReader& one : value.list()) {
+    ObjectReader object(one);
+    LowRankAddition addition;
+    addition.role = object["role"].text();
+    addition.scale = static_cast<float>(object["scale"].number());
+    addition.left = readWeightView(object["left"], files);
+    addition.right = readWeightView(object["right"], files);
+    const ValueReader magnitude = object["magnitude"];
+    if (!magnitude.absent()) addition.magnitude = readWeightView(magnitude, files);
+    object.finish();
+    additions.push_back(std::move(addition));
+  }
+  return additions;
 }
 
 WeightPlan readWeightPlan(const ValueReader& value) {
@@ -67,6 +86,8 @@ WeightPlan readWeightPlan(const ValueReader& value) {
   WeightPlan plan;
   plan.files = readWeightFiles(object["files"]);
   plan.weights = readWeightViews(object["weights"], plan.files.size());
+  const ValueReader additions = object["additions"];
+  if (!additions.absent()) plan.additions = readAdditions(additions, plan.files.size());
   object.finish();
   return plan;
 }

@@ -43,7 +43,7 @@ export type {
   StreamPace,
 } from "./engine/generation.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
-export type { ModelInfo, Task } from "./engine/model_info.js";
+export type { AdapterInfo, ModelInfo, Task } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";

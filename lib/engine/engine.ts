@@ -19,7 +19,7 @@ import {
 } from "./generation.js";
 import { type GenerationDefaults, withoutTexts } from "./generation_defaults.js";
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
-import type { ModelInfo } from "./model_info.js";
+import type { AdapterInfo, ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
 import { SamplingNotices } from "./sampling_notices.js";
 import { noSentenceSettings, type SentenceSettings } from "./sentence_settings.js";
@@ -41,6 +41,8 @@ export interface EngineModule {
   devices: string[];
   /** Role, checkpoint name and shape of every tensor of this process; of its first rank if it has several. */
   tensors: { role: string; name: string; shape: number[] }[];
+  /** The adapter that was merged into the weights; undefined where there is none. */
+  adapter: AdapterInfo | undefined;
   /** Logits of every position, as Engine.forward(). */
   forward(inputs: ForwardInputs): Promise<ForwardResult>;
   /**

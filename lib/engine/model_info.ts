@@ -42,6 +42,20 @@ export interface ModelInfo {
   pooler: boolean;
 }
 
+/** A PEFT adapter that a model's weights were merged with. */
+export interface AdapterInfo {
+  /** Its folder, as an absolute path. */
+  folder: string;
+  /** How it changes matrices: by adding a product of two small ones, or by scaling the rows of the sum as well. */
+  method: "LoRA" | "DoRA";
+  /** Number of modules that it adds products to. */
+  modules: number;
+  /** The largest rank of these products. */
+  rank: number;
+  /** Number of tensors that it has whole: biases and modules_to_save. */
+  replacedTensors: number;
+}
+
 /** Whether some layer's tokens see later ones: a sequence is computed as a whole then. */
 export function seesLater(spec: ModelSpec): boolean {
   return spec.kinds.some(({ attention: { mask } }) => mask.kind === "full" || mask.kind === "band");

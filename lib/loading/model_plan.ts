@@ -7,8 +7,9 @@ import { openCheckpoint } from "../checkpoint/index.js";
 import type { ResolvedConfig } from "../deepspeed_config/engine_config.js";
 import { loadGenerationDefaults } from "../engine/generation_config.js";
 import type { GenerationDefaults } from "../engine/generation_defaults.js";
-import { seesLater } from "../engine/model_info.js";
+import { type AdapterInfo, seesLater } from "../engine/model_info.js";
 import { loadSentenceSettings, type SentenceSettings } from "../engine/sentence_settings.js";
+import type { Adapter } from "../models/adapters/adapter.js";
 import {
   describeModel,
   type ModelDescription,
@@ -23,6 +24,7 @@ import type { ModelSpec, WeightPlan } from "../native/spec.js";
 import { layOutShards, type ShardLayout } from "../shards/layout.js";
 import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
 import { describeTokenizerFiles } from "../tokenizer/load.js";
+import { describeAdapter, findAdapter } from "./adapter.js";
 import { chooseDtype, type Device } from "./device.js";
 import type { ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
@@ -45,6 +47,8 @@ export interface ModelPlan {
   readonly labels: ModelLabels;
   /** Null: random weights. */
   readonly weights: WeightPlan | null;
+  /** What is merged into them. */
+  readonly adapter: AdapterInfo | undefined;
   readonly dtype: RankPlan["dtype"];
   /** Ranks that it is divided among. */
   readonly tpSize: number;
@@ -77,8 +81,9 @@ export async function planModel(
   const { tpSize, saveMpCheckpointPath } = config;
   const own = describeSource(source, logger);
   checkTpSize(own.spec, tpSize, config.namesTpSize ? "tensor_parallel.tp_size" : "tpSize");
-  const { resolved, folder } = await findWeights(source, own, config, options);
-  const { spec, files, weights, storedDtype } = resolved;
+  const adapter = await findAdapter(options, config);
+  const { resolved, folder } = await findWeights(source, own, config, options, adapter);
+  const { spec, files, weights, additions, storedDtype } = resolved;
   // Of a meta model the folder of the weights may know what the config's does not.
   const about = source.folder ?? folder;
   const reading = Promise.all([
@@ -94,7 +99,8 @@ export async function planModel(
   return {
     spec,
     labels: own.labels,
-    weights: { files, weights },
+    weights: { files, weights, ...(additions ? { additions } : {}) },
+    adapter: adapter && describeAdapter(adapter, additions),
     dtype: chooseDtype(config.dtype, source.dtype ?? storedDtype, device, logger),
     tpSize,
     maxSequenceTokens: Math.min(
@@ -131,8 +137,10 @@ async function findWeights(
   description: ModelDescription,
   config: ResolvedConfig,
   { checkpoint: option, baseDir: optionDir, logger, signal }: ResolvedInitOptions,
+  adapter: Adapter | undefined,
 ): Promise<{ resolved: ResolvedWeights; folder: string | undefined }> {
   const common = { logger, ...(signal ? { signal } : {}) };
+  const merged = adapter && { adapter, layout: description.layout };
   const json = option ?? config.checkpoint;
   const baseDir = optionDir ?? config.baseDir;
   if (json !== undefined) {
@@ -142,7 +150,7 @@ async function findWeights(
       megatronVersion === undefined
         ? { description, checkpoint }
         : readAsMegatron(description, checkpoint, megatronVersion);
-    const resolved = resolveWeights(read.description, read.checkpoint, { logger });
+    const resolved = resolveWeights(read.description, read.checkpoint, { logger, merged });
     const [first] = checkpoint.files;
     return { resolved, folder: baseDir ?? (first && dirname(first.path)) };
   }
@@ -153,6 +161,6 @@ async function findWeights(
       "The model was made from a config and has no weights. Pass a checkpoint JSON as checkpoint, or the folder of the weights as baseDir.",
     );
   }
-  const resolved = resolveWeights(description, await openCheckpoint(folder, common), { logger });
+  const resolved = resolveWeights(description, await openCheckpoint(folder, common), { logger, merged });
   return { resolved, folder };
 }

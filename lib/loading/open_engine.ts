@@ -24,10 +24,12 @@ export async function openEngine(
 ): Promise<Engine> {
   const session = await openSession(binding, plan, options);
   try {
-    options.logger.info(describeLoaded(session, plan, devices));
+    options.logger.info(describeLoaded(session, plan, model, devices));
     const { tokenizer, tokenizerFiles, generationDefaults } = model;
     const { spec, dtype, maxSequenceTokens: contextTokens, firstRank: rank } = plan;
-    const module = { info: modelInfo(spec, model.labels), dtype, devices, tensors: listTensors(plan, binding) };
+    const { adapter } = model;
+    const info = modelInfo(spec, model.labels);
+    const module = { info, dtype, devices, tensors: listTensors(plan, binding), adapter };
     return new Engine({
       session,
       module,
@@ -46,7 +48,7 @@ export async function openEngine(
   }
 }
 
-function describeLoaded(session: Session, plan: EnginePlan, devices: string[]): string {
+function describeLoaded(session: Session, plan: EnginePlan, { adapter }: ModelPlan, devices: string[]): string {
   const { spec, dtype, threads, maxSequenceTokens } = plan;
   const { memory } = session.stats();
   const total = (key: "weightBytes" | "kvCacheBytes") => formatBytes(memory.reduce((sum, of) => sum + of[key], 0));
@@ -55,7 +57,7 @@ function describeLoaded(session: Session, plan: EnginePlan, devices: string[]): 
   const ranks = devices.length === 1 ? "" : ` in ${devices.length} ranks${ofGroup}`;
   const each = devices.length === 1 ? "" : " each";
   return (
-    `Loaded ${spec.family} on ${places}${ranks}: weights ${total("weightBytes")} as ${dtype}, KV cache ${total("kvCacheBytes")}, ` +
+    `Loaded ${spec.family}${adapter ? ` with the ${adapter.method} adapter ${adapter.folder}` : ""} on ${places}${ranks}: weights ${total("weightBytes")} as ${dtype}, KV cache ${total("kvCacheBytes")}, ` +
     `${plan.devices[0] === "cpu" ? `${threads} threads${each}, ` : ""}sequences of up to ${maxSequenceTokens} tokens`
   );
 }

@@ -41,6 +41,8 @@ export interface InitOptions {
   checkpoint?: object | string;
   /** Folder of the files that `checkpoint` names. Default: that of the config. The JSON's own folder is searched too. */
   baseDir?: string;
+  /** Folder of a PEFT adapter (LoRA), which is merged into the weights while they are loaded. Default: none. */
+  adapter?: string;
   /** Element type of the weights: "fp32", "fp16", "bf16" or another name of these. Default: the config's, else the checkpoint's. */
   dtype?: DtypeName;
   /** Number of tensor-parallel ranks, from 1. Default: tensor_parallel.tp_size of the config, else 1. */
@@ -78,6 +80,7 @@ export interface ResolvedInitOptions {
   readonly config: object | string | undefined;
   readonly checkpoint: object | string | undefined;
   readonly baseDir: string | undefined;
+  readonly adapter: string | undefined;
   readonly dtype: string | undefined;
   readonly tpSize: number | undefined;
   /** As requested: "auto", "cuda:1". The device is chosen later, when CUDA has been asked. */
@@ -98,6 +101,7 @@ const initOptionNames = [
   "config",
   "checkpoint",
   "baseDir",
+  "adapter",
   "dtype",
   "tpSize",
   "device",
@@ -123,6 +127,7 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     config: reader.read("config", jsonOrPath, undefined),
     checkpoint: reader.read("checkpoint", jsonOrPath, undefined),
     baseDir: reader.read("baseDir", folderOrNothing, undefined) || undefined,
+    adapter: reader.read("adapter", folderName, undefined),
     dtype: reader.read("dtype", dtypeName, undefined),
     tpSize: reader.integer("tpSize", 1, mostRanks, undefined),
     device: readDeviceName(reader.get("device")),
@@ -147,6 +152,11 @@ const dtypeName = rule<string>('"fp32", "fp16" or "bf16"', (value) => {
   const dtype = canonicalDtype(value);
   return dtype !== undefined && dtype !== "torch.int8";
 });
+
+const folderName = rule<string>(
+  "the path of a folder",
+  (value) => typeof value === "string" && value !== "" && !value.includes("\0"),
+);
 
 /** "" is DeepSpeed's default: none. */
 const folderOrNothing = rule<string>(

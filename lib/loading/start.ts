@@ -126,9 +126,10 @@ function asGroupFailure(error: unknown, { rank }: GroupPlace): unknown {
 /** What ranks that compute together must have in common. */
 function settingsOf({ spec, weights, dtype }: ModelPlan, { ranks }: MemoryPlan): Introduction["settings"] {
   const tensors = weights && roleTensors(weights.weights).map(({ role, dtype, shape }) => [role, dtype, shape]);
+  const added = weights?.additions?.map(({ role, scale, right }) => [role, scale, right.shape]);
   return {
     model: createHash("sha256")
-      .update(JSON.stringify([spec, tensors]))
+      .update(JSON.stringify(added ? [spec, tensors, added] : [spec, tensors]))
       .digest("hex")
       .slice(0, 16),
     dtype,

@@ -350,8 +350,22 @@ export interface WeightView {
   firstCol?: number;
 }
 
+/** What an adapter adds to the tensor of one role: scale * left * right. */
+export interface LowRankAddition {
+  role: string;
+  scale: number;
+  /** The rows of the role's tensor, rank columns. */
+  left: WeightView;
+  /** Rank rows, the columns of the role's tensor. */
+  right: WeightView;
+  /** The length that each row of the sum gets, one column (DoRA). */
+  magnitude?: WeightView;
+}
+
 /** Everything C++ needs to load a model. */
 export interface WeightPlan {
   files: { path: string; bytes: number }[];
   weights: WeightView[];
+  /** One a role at most. */
+  additions?: LowRankAddition[];
 }

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "model/layout.h"
+#include "model/merged_row_reader.h"
 #include "model/row_reader.h"
 #include "model/tiled_row_reader.h"
 
@@ -69,6 +70,9 @@ class Loader {
     if (!options.plan) return;
     for (const WeightFile& file : options.plan->files) files_.push_back(std::make_shared<WeightReader>(file));
     for (const WeightView& view : options.plan->weights) views_[view.role].push_back(&view);
+    for (const LowRankAddition& addition : options.plan->additions)
+      if (!additions_.emplace(addition.role, &addition).second)
+        throw Error("ERR_NATIVE", "the weight role " + addition.role + " has two additions");
   }
 
   ModelWeights load() {
@@ -237,8 +241,12 @@ class Loader {
     const auto found = views_.find(role);
     if (found == views_.end()) return nullptr;
     used_.insert(role);
+    const auto addition = additions_.find(role);
     std::shared_ptr<RowReader> reader =
-        makeRoleReader(found->second, files_, rows, cols, heldRows, heldCols, options_.overflows);
+        addition == additions_.end()
+            ? makeRoleReader(found->second, files_, rows, cols, heldRows, heldCols, options_.overflows)
+            : makeMergedRowReader(found->second, *addition->second, files_, rows, cols, heldRows, heldCols,
+                                  options_.overflows);
     addToTotal(heldRows.count, reader->storedRowBytes());
     return reader;
   }
@@ -406,6 +414,7 @@ class Loader {
   ThreadPool& pool_;
   std::vector<std::shared_ptr<const WeightReader>> files_;
   std::map<std::string, std::vector<const WeightView*>> views_;
+  std::map<std::string, const LowRankAddition*> additions_;
   std::set<std::string> used_;
   std::vector<Filling> fillings_;
   int64_t totalBytes_ = 0;

@@ -372,6 +372,11 @@ class SinusoidalRowReader : public RowReader {
 
 }  // namespace
 
+int64_t storeFloats(const float* values, int64_t count, DType dtype, void* out) {
+  return convertRun(DType::kF32, reinterpret_cast<const uint8_t*>(values), sizeof *values, dtype,
+                    static_cast<uint8_t*>(out), static_cast<int64_t>(dtypeSize(dtype)), count);
+}
+
 int64_t viewRows(const WeightView& view) {
   int64_t rows = 1;
   for (size_t d = 0; d + 1 < view.shape.size(); ++d) rows *= view.shape[d];

@@ -75,6 +75,9 @@ class OverflowCounts {
   std::map<std::string, int64_t> counts_;
 };
 
+// Rounds floats to dtype. Returns how many finite ones became infinite.
+int64_t storeFloats(const float* values, int64_t count, DType dtype, void* out);
+
 // Rows and columns of a view's tensor.
 int64_t viewRows(const WeightView& view);
 int64_t viewCols(const WeightView& view);

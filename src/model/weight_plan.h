@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,20 @@ struct WeightFile {
   int64_t bytes = 0;  // as its header was read with; another size now means another file
 };
 
+// What an adapter adds to the tensor of one role: scale * left * right (LoRA). With a magnitude, each row of the sum
+// then gets the length that the magnitude has for it (DoRA).
+struct LowRankAddition {
+  std::string role;
+  float scale = 1;
+  WeightView left;                      // the rows of the role's tensor, rank columns
+  WeightView right;                     // rank rows, the columns of the role's tensor
+  std::optional<WeightView> magnitude;  // the rows of the role's tensor, one column
+};
+
 struct WeightPlan {
   std::vector<WeightFile> files;
   std::vector<WeightView> weights;
+  std::vector<LowRankAddition> additions;  // one a role at most
 };
 
 }  // namespace shardspeed

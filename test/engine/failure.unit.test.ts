@@ -21,6 +21,7 @@ const model: ModelPlan = {
   spec: describeModel({ ...smallest.opt, vocab_size: 100 }).spec,
   labels: { task: "causal-lm", names: [], problemType: undefined },
   weights: null,
+  adapter: undefined,
   dtype: "float16",
   tpSize: 1,
   maxSequenceTokens: 2048,

@@ -2,6 +2,8 @@ import { ShardspeedError } from "../../base/errors.js";
 import { type Logger, silentLogger } from "../../base/logger.js";
 import type { Checkpoint, TensorEntry } from "../../checkpoint/types.js";
 import type { ModelSpec, StoredWeightDtype, WeightDtype, WeightPlan, WeightView } from "../../native/spec.js";
+import type { Adapter } from "../adapters/adapter.js";
+import { type MergedParts, mergeAdapter } from "../adapters/merge.js";
 import type { ModelDescription, WeightPlace } from "../descriptor.js";
 import { adapt } from "./adapt.js";
 import { type CheckpointPrefixes, findPrefixes } from "./prefixes.js";
@@ -13,6 +15,13 @@ export interface ResolvedWeights extends WeightPlan {
   storedDtype: WeightDtype;
   /** The description's, with the head tied or not as the checkpoint has it. */
   spec: ModelSpec;
+}
+
+/** What is merged with a checkpoint's weights. */
+export interface Merged {
+  adapter: Adapter;
+  /** The names of the model's own class; a Megatron-LM checkpoint has others. */
+  layout: ModelDescription["layout"];
 }
 
 /** A place, and the tensor that was found there. */
@@ -38,7 +47,7 @@ interface Placed {
 export function resolveWeights(
   given: ModelDescription,
   opened: Checkpoint,
-  options: { logger?: Logger } = {},
+  options: { logger?: Logger; merged?: Merged | undefined } = {},
 ): ResolvedWeights {
   const logger = options.logger ?? silentLogger;
   const { description, checkpoint } = adapt(given, opened);
@@ -46,7 +55,9 @@ export function resolveWeights(
   const { matches, tiedHead } = matchPlaces(description, checkpoint, prefixes, logger);
   const faults: string[] = [];
   const placed = matches.flatMap((match) => putTogether(match, checkpoint, faults));
-  const views = placed.flatMap(({ place, pieces, joint }) => {
+  const parts = options.merged && mergeParts(options.merged, matches, description, checkpoint, tiedHead);
+  const untied = parts !== undefined && tiedHead && changesOne(parts) ? untie(description, placed) : undefined;
+  const views = [...placed, ...(untied ? [untied] : [])].flatMap(({ place, pieces, joint }) => {
     try {
       return makeTiles(place, pieces, joint);
     } catch (error) {
@@ -64,12 +75,50 @@ export function resolveWeights(
     );
   }
   warnOfUnexpected(description, checkpoint, prefixes, matches, logger);
+  const files = [...checkpoint.files, ...(options.merged?.adapter.files ?? [])];
   return {
-    files: checkpoint.files.map(({ path, bytes }) => ({ path, bytes })),
-    weights: views,
+    files: files.map(({ path, bytes }) => ({ path, bytes })),
+    weights: parts === undefined ? views : withReplaced(views, parts),
+    ...(parts === undefined ? {} : { additions: parts.additions }),
     storedDtype: dominantDtype(views),
-    spec: withHead(description.spec, tiedHead),
+    spec: withHead(description.spec, tiedHead && untied === undefined),
   };
+}
+
+const tiedRoles = ["embed.tokens.weight", "head.weight"];
+
+function mergeParts(
+  { adapter, layout }: Merged,
+  matches: readonly Match[],
+  description: ModelDescription,
+  checkpoint: Checkpoint,
+  tiedHead: boolean,
+): MergedParts {
+  const roles = new Set(matches.map(({ place }) => place.role));
+  if (tiedHead && description.layout.head.some(({ role }) => role === "head.weight")) roles.add("head.weight");
+  return mergeAdapter(adapter, layout, roles, checkpoint.files.length);
+}
+
+/**
+ * Whether an adapter gives a tied head or its embedding something that the other does not share, as in PEFT while the adapter is not merged
+ * yet. Of a tensor that it holds because of a larger vocabulary both have a part.
+ */
+function changesOne({ additions, replaced, own }: MergedParts): boolean {
+  return (
+    replaced.has("head.weight") ||
+    tiedRoles.some((tied) => own.has(tied) || additions.some(({ role }) => role === tied))
+  );
+}
+
+/** The head as a matrix of its own, read from where the embedding is. */
+function untie({ layout }: ModelDescription, placed: readonly Placed[]): Placed | undefined {
+  const place = layout.head.find(({ role }) => role === "head.weight");
+  const embedding = placed.find((one) => one.place.role === "embed.tokens.weight");
+  return place && embedding && { ...embedding, place };
+}
+
+function withReplaced(views: readonly WeightView[], { replaced }: MergedParts): WeightView[] {
+  return [...views.filter(({ role }) => !replaced.has(role)), ...[...replaced.values()].flat()];
 }
 
 function isTied({ output }: ModelSpec): boolean {
