@@ -20,7 +20,7 @@ export const foreignForms: readonly ForeignForm[] = [
   {
     pattern: /^adapter_(config\.json|.*\.(safetensors|bin))$/,
     name: "an adapter (LoRA) without its base model",
-    advice: "Merge it into its base model first: PEFT's merge_and_unload(), then save_pretrained().",
+    advice: "Give the folder of its base model, and this one as adapter (--adapter), which merges the two.",
   },
   { pattern: /\.gguf$/i, name: "GGUF", advice: `That is llama.cpp's format. ${takeOriginal}` },
   { pattern: /\.(h5|keras)$/i, name: "TensorFlow/Keras", advice: takeOriginal },

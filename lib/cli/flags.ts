@@ -108,6 +108,7 @@ export function toGenerationOptions(flags: object): GenerationOptions {
 export const loadOptions = [
   "checkpoint",
   "baseDir",
+  "adapter",
   "config",
   "device",
   "dtype",

@@ -23,6 +23,7 @@ interface GenerateFlags {
   config?: string;
   checkpoint?: string;
   baseDir?: string;
+  adapter?: string;
   device: string;
   tpSize?: number;
   threads?: number;

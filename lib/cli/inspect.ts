@@ -25,6 +25,7 @@ interface InspectFlags {
   modelConfig?: string;
   config?: string;
   handlerMap?: Record<string, string>;
+  adapter?: string;
 }
 
 /** What a model archive says of itself. */
@@ -69,7 +70,7 @@ async function examine(location: string, flags: InspectFlags, signal: AbortSigna
   const folder = await findModelFolder(location, "ERR_CHECKPOINT");
   const yaml = await findModelConfigYaml(flags.modelConfig, folder, logger, signal);
   const configuration = describeConfiguration(yaml, flags.config, folder, logger);
-  return { archive: null, ...(await examineModel(folder, logger, signal)), configuration, warnings };
+  return { archive: null, ...(await examineModel(folder, flags.adapter, logger, signal)), configuration, warnings };
 }
 
 async function examineArchive(
@@ -101,7 +102,9 @@ async function examineArchive(
   const report =
     model === undefined || isElsewhere
       ? undefined
-      : await examineModel(path.resolve(folder, model), logger, signal).catch(toWarning(logger, undefined));
+      : await examineModel(path.resolve(folder, model), flags.adapter, logger, signal).catch(
+          toWarning(logger, undefined),
+        );
   return { archive: { path: location, modelName, version, handler, handledBy }, ...report, configuration };
 }
 

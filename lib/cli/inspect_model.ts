@@ -5,7 +5,8 @@ import { openCheckpoint } from "../checkpoint/index.js";
 import type { CheckpointFile } from "../checkpoint/types.js";
 import { loadGenerationDefaults } from "../engine/generation_config.js";
 import type { GenerationDefaults } from "../engine/generation_defaults.js";
-import { type ModelInfo, modelInfo } from "../engine/model_info.js";
+import { type AdapterInfo, type ModelInfo, modelInfo } from "../engine/model_info.js";
+import { describeAdapter, findAdapter } from "../loading/adapter.js";
 import { readModelConfig } from "../loading/auto_config.js";
 import { describeModel, resolveWeights, roleTensors } from "../models/index.js";
 import type { ModelSpec, WeightView } from "../native/spec.js";
@@ -27,6 +28,8 @@ export interface ModelReport {
   tensors: { role: string; name: string; dtype: string; shape: number[] }[];
   /** A row for each element type and number of ranks: what each rank needs. */
   memory: MemoryRow[];
+  /** What --adapter would merge into the weights. */
+  adapter: AdapterInfo | null;
   tokenizer: TokenizerReport | null;
   endTokenIds: number[];
 }
@@ -54,11 +57,19 @@ interface TokenizerReport {
 }
 
 /** Reads the headers of a model folder. What cannot be read of its tokenizer becomes a warning. */
-export async function examineModel(model: string, logger: Logger, signal: AbortSignal): Promise<ModelReport> {
+export async function examineModel(
+  model: string,
+  adapterFolder: string | undefined,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<ModelReport> {
   const warn = (message: string) => logger.warn(message);
   const description = describeModel(await readModelConfig(model, signal), { logger });
   const checkpoint = await openCheckpoint(model, { logger, signal });
-  const { files, weights, storedDtype, spec: resolved } = resolveWeights(description, checkpoint, { logger });
+  const adapter = await findAdapter({ adapter: adapterFolder, logger, signal });
+  const merged = adapter && { adapter, layout: description.layout };
+  const found = resolveWeights(description, checkpoint, { logger, merged });
+  const { files, weights, additions, storedDtype, spec: resolved } = found;
   const { spec } = description;
   const { eosTokenIds } = await loadGenerationDefaults(model).catch(
     tolerate(warn, { eosTokenIds: [] as number[] } as GenerationDefaults),
@@ -72,7 +83,8 @@ export async function examineModel(model: string, logger: Logger, signal: AbortS
     storedDtype,
     files,
     tensors: roleTensors(weights).map(({ role, tensor, dtype, shape }) => ({ role, name: tensor, dtype, shape })),
-    memory: memoryTable(spec, weights),
+    memory: memoryTable(resolved, weights),
+    adapter: adapter === undefined ? null : describeAdapter(adapter, additions),
     tokenizer: await describeTokenizer(model, spec, warn),
     endTokenIds: eosTokenIds,
   };
@@ -145,16 +157,23 @@ export function modelSections(report: ModelReport, allTensors: boolean): [title:
   ];
 }
 
-function modelRows({ model, spec, details, ignoredKeys, parameters, storedDtype, files }: ModelReport): string[][] {
+function modelRows(report: ModelReport): string[][] {
+  const { model, spec, details, ignoredKeys, parameters, storedDtype, files, adapter } = report;
   const fileBytes = files.reduce((sum, { bytes }) => sum + bytes, 0);
   return [
     ["folder", model],
     ["architecture", spec.family],
     ["parameters", `${parameters.toLocaleString("en-US")} in ${storedDtype}`],
     ["files", `${files.length}, ${formatBytes(fileBytes)}`],
+    ...(adapter === null ? [] : [["adapter", describeMerged(adapter)]]),
     ...Object.entries(details),
     ["without effect", ignoredKeys.length === 0 ? "none" : ignoredKeys.join(", ")],
   ];
+}
+
+function describeMerged({ folder, method, modules, rank, replacedTensors }: AdapterInfo): string {
+  const replaced = replacedTensors === 0 ? "" : `, ${replacedTensors} tensors replaced`;
+  return `${folder}: ${method} of ${modules} modules, rank ${rank}${replaced}`;
 }
 
 /** Layers are alike as a rule, so only the first is listed; --tensors lists all. */

@@ -43,6 +43,7 @@ function createProgram(): Command {
     .option("--config <file>", "DeepSpeed inference config")
     .option("--checkpoint <file>", "DeepSpeed checkpoint JSON: which files hold the weights")
     .option("--base-dir <folder>", "folder of the files that the checkpoint JSON names")
+    .option("--adapter <folder>", "PEFT adapter (LoRA) to merge into the weights")
     .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
     .addOption(
       new Option("--dtype <dtype>", "element type to compute in (default: from the config, else the model's)").choices([
@@ -97,6 +98,7 @@ function createProgram(): Command {
       "handler to run in place of a Python handler: custom_handler.py=TextGenerationHandler",
       parseHandlerMap,
     )
+    .option("--adapter <folder>", "PEFT adapter (LoRA) that would be merged into the weights")
     .option("--tensors", "list the tensors of every layer")
     .option("--json", "one JSON document on the standard output")
     .addHelpText("after", exitCodeHelp)

@@ -85,7 +85,11 @@ describe("the cache of Hugging Face", () => {
 describe("what is no model folder is named, with what to do", () => {
   const cases: [what: string, files: Record<string, string>, message: RegExp][] = [
     ["GGUF", { "model.Q4_K_M.gguf": "GGUF" }, /model\.Q4_K_M\.gguf \(GGUF\)\. That is llama\.cpp's format\. Take/],
-    ["LoRA", { "adapter_config.json": "{}", "adapter_model.safetensors": "" }, /adapter \(LoRA\).*merge_and_unload/],
+    [
+      "LoRA",
+      { "adapter_config.json": "{}", "adapter_model.safetensors": "" },
+      /adapter \(LoRA\).*as adapter \(--adapter\)/,
+    ],
     ["ONNX", { "onnx/model.onnx": "", "tokenizer.json": "{}" }, /onnx \(ONNX\)\. Take the model's original checkpoint/],
     ["diffusers", { "model_index.json": "{}", "unet/config.json": "{}" }, /a diffusers pipeline/],
     ["Meta's own", { "params.json": "{}", "consolidated.00.pth": "" }, /of the original code.*convert it/],

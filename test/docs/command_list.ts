@@ -179,6 +179,16 @@ export const commands: Record<string, Treatment> = {
   "hf download facebook/opt-125m --local-dir models/opt-125m": { because: "it needs the Hub" },
   "hf download facebook/opt-125m": { because: "it needs the Hub" },
   "shardspeed inspect models/demo": { because: "the same with npx is run" },
+  'shardspeed generate models/opt-30b --adapter adapters/summaries --prompt "Call me" --max-new-tokens 20': {
+    in: "checkout",
+    as: "shardspeed generate test/fixtures/golden/llama --adapter test/fixtures/adapters/llama_qv --prompt-ids 1,2 --max-new-tokens 2",
+    says: /^199 146$/m,
+  },
+  "shardspeed inspect models/opt-30b --adapter adapters/summaries": {
+    in: "checkout",
+    as: "shardspeed inspect test/fixtures/golden/llama --adapter test/fixtures/adapters/llama_qv",
+    says: /LoRA of 4 modules, rank 4/,
+  },
   "shardspeed inspect FOLDER": { because: "the same with a folder is run" },
   "npx shardspeed archive --model-name opt --version 1.0 --handler opt_handler.mjs --extra-files ds-config.json --config-file model-config.yaml --archive-format tgz":
     { in: "project" },

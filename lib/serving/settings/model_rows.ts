@@ -30,6 +30,12 @@ export const engineRows = {
     help: "element type to compute in",
     unsetText: ofModel,
   }),
+  adapter: optional(text("folder", "a folder"), {
+    group: "engine",
+    flags: ["adapter"],
+    help: "PEFT adapter (LoRA) to merge into the weights of every model that is served",
+    unsetText: "none",
+  }),
   device: setting(pattern("device", "`auto`, `cpu`, `cuda` or `cuda:N`", /^(auto|cpu|cuda(:\d{1,3})?)$/), "auto", {
     group: "engine",
     flags: ["device"],

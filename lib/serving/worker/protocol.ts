@@ -20,7 +20,7 @@ export interface WorkerPlan {
   /** What a shipped handler opens its engine with, before what the model's files say. */
   engineOptions: Pick<
     InitOptions,
-    "device" | "dtype" | "tpSize" | "threads" | "maxBatchTokens" | "kvCacheBytes" | "speculation" | "config"
+    "device" | "adapter" | "dtype" | "tpSize" | "threads" | "maxBatchTokens" | "kvCacheBytes" | "speculation" | "config"
   >;
 }
 
