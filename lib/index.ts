@@ -30,7 +30,7 @@ export { DeepSpeedInferenceConfig } from "./deepspeed_config/inference_config.js
 export type { ConfigDtype, QuantTarget, ResolvedDeepSpeedConfig } from "./deepspeed_config/types.js";
 export type { Classification, ClassifiedLabel, ClassifyOptions, TextOrPair } from "./engine/classify.js";
 export type { Embeddings, EmbedOptions, PoolingName } from "./engine/embed.js";
-export { Engine, type EngineModule, type EngineStats, type Prompt } from "./engine/engine.js";
+export { Engine, type EngineModule, type EngineStats } from "./engine/engine.js";
 export type { ForwardInputs, ForwardResult, Logits, Tensor } from "./engine/forward.js";
 export type {
   FinishReason,
@@ -45,6 +45,7 @@ export type {
 export type { GenerationOptions } from "./engine/generation_options.js";
 export type { AdapterInfo, ModelInfo, Task } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
+export type { Prompt, TextPrompt } from "./engine/prompts.js";
 export { manualSeed } from "./engine/seed.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";

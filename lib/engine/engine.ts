@@ -21,13 +21,19 @@ import { type GenerationDefaults, withoutTexts } from "./generation_defaults.js"
 import { checkTokenIds, type GenerationOptions, resolveGenerationOptions } from "./generation_options.js";
 import type { AdapterInfo, ModelInfo } from "./model_info.js";
 import { type ModuleGenerateInputs, type ModuleGenerateOptions, moduleGenerate } from "./module_generate.js";
+import {
+  copyTokenIds,
+  encodeConversation,
+  isBatch,
+  isConversation,
+  type Prompt,
+  renderConversation,
+  type TextPrompt,
+} from "./prompts.js";
 import { SamplingNotices } from "./sampling_notices.js";
 import { noSentenceSettings, type SentenceSettings } from "./sentence_settings.js";
 import type { Session } from "./session.js";
 import { checkTextLength, type TextReader } from "./texts.js";
-
-/** A prompt: text or token ids. */
-export type Prompt = string | readonly number[] | Int32Array | Uint32Array;
 
 /** The loaded and sharded model. */
 export interface EngineModule {
@@ -174,7 +180,7 @@ export class Engine {
   /**
    * Generates from a prompt, or from an array of prompts at once.
    *
-   * @param prompt Text, token ids, or an array of either.
+   * @param prompt Text, token ids, the messages of a conversation, or an array of these. Messages become text by the model's chat template.
    * @returns The result, or for an array of prompts an array of results.
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH and ERR_TOKENIZER before work starts; ERR_ABORTED, ERR_DISPOSED.
    */
@@ -189,7 +195,8 @@ export class Engine {
     options?: GenerationOptions,
   ): Promise<GenerationResult | GenerationResult[]> {
     const startedAt = performance.now();
-    if (!isBatch(prompt)) return (await this.#prepare(prompt, options, "prompt", startedAt)).run();
+    if (isConversation(prompt) || !isBatch(prompt))
+      return (await this.#prepare(prompt, options, "prompt", startedAt)).run();
     const preparing = prompt.map((one, i) => this.#prepare(one, options, `prompt[${i}]`, startedAt));
     const sequences = await Promise.all(preparing);
     // If one fails, cancel the others: their results would be lost.
@@ -238,7 +245,7 @@ export class Engine {
    * @throws ShardspeedError ERR_INVALID_ARGUMENT, ERR_CONTEXT_LENGTH, ERR_TOKENIZER and ERR_UNSUPPORTED_MODEL before work starts; ERR_ABORTED,
    * ERR_DISPOSED.
    */
-  async embed(texts: Prompt | readonly Prompt[], options?: EmbedOptions): Promise<Embeddings> {
+  async embed(texts: TextPrompt | readonly TextPrompt[], options?: EmbedOptions): Promise<Embeddings> {
     this.#checkDriver();
     const { hiddenSize, generates } = this.module.info;
     const list = isBatch(texts) ? texts : [texts];
@@ -361,7 +368,7 @@ export class Engine {
   }
 
   async #toTokens(prompt: Prompt, name: string): Promise<number[]> {
-    const tokens = typeof prompt === "string" ? await this.#encode(prompt, name) : copyTokenIds(prompt, name);
+    const tokens = await this.#encode(prompt, name);
     // As in transformers, a text of no tokens is one that begins.
     if (tokens.length === 0 && prompt === "") tokens.push(...this.#firstToken());
     if (tokens.length === 0) throw invalidArgument(name, "at least one token", prompt);
@@ -374,23 +381,19 @@ export class Engine {
     return id === undefined ? [] : [id];
   }
 
-  async #encode(text: string, name: string): Promise<number[]> {
+  async #encode(prompt: Prompt, name: string): Promise<number[]> {
+    const isChat = isConversation(prompt);
+    if (!isChat && typeof prompt !== "string") return copyTokenIds(prompt, name);
     if (!this.tokenizer) {
       throw new ShardspeedError(
         "ERR_TOKENIZER",
-        `Found a prompt of text, and no tokenizer: prompts must be token ids. ${this.#tokenizerFiles}.`,
+        `Found a prompt of ${isChat ? "messages" : "text"}, and no tokenizer: prompts must be token ids. ${this.#tokenizerFiles}.`,
       );
     }
+    const text = isChat ? renderConversation(this.tokenizer, prompt) : prompt;
     checkTextLength(text, this.contextTokens, name);
-    return this.tokenizer.encodeAsync(text);
+    return isChat ? encodeConversation(this.tokenizer, text) : this.tokenizer.encodeAsync(text);
   }
-}
-
-/** A copy: what is checked must be what is used, whatever becomes of the caller's array. */
-function copyTokenIds(prompt: unknown, name: string): number[] {
-  if (prompt instanceof Int32Array || prompt instanceof Uint32Array) return Array.from(prompt);
-  if (!Array.isArray(prompt)) throw invalidArgument(name, "text, token ids or an array of either", prompt);
-  return [...prompt];
 }
 
 /** @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a model that makes no text. */
@@ -406,11 +409,6 @@ function checkGenerates({ generates, family, head, task }: ModelInfo): void {
     "ERR_UNSUPPORTED_MODEL",
     `Found a ${family} model for ${task}, which generates no text. Call ${other[head]}.`,
   );
-}
-
-/** Text or arrays in an array are prompts; where anything else stands beside them, the error names the one that is wrong. */
-function isBatch(prompt: Prompt | readonly Prompt[]): prompt is readonly Prompt[] {
-  return Array.isArray(prompt) && prompt.some((one) => typeof one === "string" || typeof one === "object");
 }
 
 function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {

@@ -1,7 +1,8 @@
 import { ShardspeedError } from "../base/errors.js";
-import type { Engine, Prompt } from "../engine/engine.js";
+import type { Engine } from "../engine/engine.js";
 import type { GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
+import { encodeConversation, type Prompt, renderConversation } from "../engine/prompts.js";
 import type { ChatMessage } from "../tokenizer/types.js";
 import type { Context } from "./context.js";
 import { EngineHandler, keepIfOwn } from "./engine_handler.js";
@@ -84,7 +85,7 @@ export class TextGenerationHandler extends EngineHandler {
   /** A prompt of no more than max_length tokens. */
   async #cut(given: TextRequest["prompt"]): Promise<TextRequest["prompt"]> {
     const most = this.maxLength;
-    const prompt = isConversation(given) ? this.#applyTemplate(given) : given;
+    const prompt = isConversation(given) ? await this.#applyTemplate(given) : given;
     if (most === undefined) return prompt;
     if (typeof prompt !== "string") return prompt.slice(0, most);
     const tokenizer = this.engine?.tokenizer;
@@ -92,11 +93,11 @@ export class TextGenerationHandler extends EngineHandler {
     return tokenizer === undefined ? prompt : (await tokenizer.encodeAsync(prompt.slice(0, most * 512))).slice(0, most);
   }
 
-  #applyTemplate(messages: readonly ChatMessage[]): string | readonly number[] {
+  async #applyTemplate(messages: readonly ChatMessage[]): Promise<readonly number[]> {
     const tokenizer = this.engine?.tokenizer;
     if (tokenizer === undefined)
       throw new ShardspeedError("ERR_TOKENIZER", "messages need a tokenizer, and the model folder has none.");
-    return tokenizer.applyChatTemplate([...messages], { addGenerationPrompt: true });
+    return encodeConversation(tokenizer, renderConversation(tokenizer, messages));
   }
 
   async #answer(request: TextRequest, place: number, together: AbortSignal): Promise<Generated> {

@@ -1,6 +1,7 @@
 import { ShardspeedError } from "../../base/errors.js";
 import type { Engine } from "../../engine/engine.js";
 import type { GenerationChunk, StreamPace } from "../../engine/generation.js";
+import { encodeConversation, renderConversation } from "../../engine/prompts.js";
 import type { Tokenizer } from "../../tokenizer/types.js";
 import type { ChatPrompt, EngineCallName, EngineCalls, EngineDescription, PromptInput } from "./calls.js";
 
@@ -153,15 +154,14 @@ async function toIds(engine: Engine, prompt: PromptInput): Promise<number[]> {
     if (ids.length === 0 && tokenizer.bosTokenId !== undefined) return [tokenizer.bosTokenId];
     return ids;
   }
-  const { chat, addSpecialTokens = false } = prompt;
-  return tokenizer.encodeAsync(render(engine, chat), { addSpecialTokens });
+  const { chat, addSpecialTokens } = prompt;
+  return encodeConversation(tokenizer, render(engine, chat), addSpecialTokens);
 }
 
 function render(engine: Engine, chat: ChatPrompt): string {
   const { messages, tools, documents, addGenerationPrompt = true, continueFinalMessage = false } = chat;
   const { chatTemplate, templateVariables } = chat;
-  return requireTokenizer(engine).applyChatTemplate([...messages], {
-    tokenize: false,
+  return renderConversation(requireTokenizer(engine), messages, {
     addGenerationPrompt,
     continueFinalMessage,
     ...(tools === undefined ? {} : { tools }),

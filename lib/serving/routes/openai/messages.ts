@@ -1,5 +1,6 @@
 import { isObject } from "../../../base/objects.js";
 import { showValue } from "../../../base/text.js";
+import { parseCallArguments } from "../../../engine/prompts.js";
 import { templateReadsParts } from "../../../tokenizer/chat_template.js";
 import type { ChatMessage } from "../../../tokenizer/types.js";
 import { invalidRequest } from "./errors.js";
@@ -83,23 +84,12 @@ function readPart(part: unknown, role: string, path: string): string {
   throw invalidRequest("invalid_type", message, `${path}.${field}`);
 }
 
-/** Templates write arguments as JSON themselves: text would be quoted twice. */
 function toTemplateCall(call: NonNullable<MessageBody["tool_calls"]>[number], format: ToolFormat | undefined): object {
   const { id, function: called } = call;
   return {
     ...call,
     ...(id ? { id: toTemplateCallId(format, id) } : {}),
     type: "function",
-    function: { name: called.name, arguments: readArguments(called.arguments) },
+    function: { name: called.name, arguments: parseCallArguments(called.arguments) },
   };
-}
-
-function readArguments(given: unknown): unknown {
-  if (given === undefined || given === null || given === "") return {};
-  if (typeof given !== "string") return given;
-  try {
-    return JSON.parse(given);
-  } catch {
-    return given;
-  }
 }
