@@ -1,37 +1,24 @@
 import { readFile } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
-import type { Logger } from "../base/logger.js";
 import { decodeText } from "../base/regular_file.js";
 import type { Engine } from "../engine/engine.js";
 import type { GenerationChunk, GenerationResult } from "../engine/generation.js";
 import { type GenerationOptions, resolveGenerationOptions } from "../engine/generation_options.js";
 import type { Prompt } from "../engine/prompts.js";
-import { initInference, readInitOptions } from "../loading/init.js";
-import type { InitOptions } from "../loading/options.js";
-import { inFlags, loadOptions, nameFlags, toGenerationOptions } from "./flags.js";
-import { Output, progressBar, stderrLogger } from "./output.js";
+import { readInitOptions } from "../loading/init.js";
+import { nameFlags, toGenerationOptions } from "./flags.js";
+import { type LoadFlags, loadModel, readChatTemplate, toInitOptions } from "./load_model.js";
+import { Output, stderrLogger } from "./output.js";
 import { interruptible } from "./report.js";
 
 /** The flags of `shardspeed generate`, as commander hands them over, besides those of the generation options. */
-interface GenerateFlags {
+interface GenerateFlags extends LoadFlags {
   prompt?: string;
   promptFile?: string;
   promptIds?: number[];
   chat?: boolean;
   system?: string;
   chatTemplate?: string;
-  dtype?: string;
-  config?: string;
-  checkpoint?: string;
-  baseDir?: string;
-  adapter?: string;
-  device: string;
-  tpSize?: number;
-  threads?: number;
-  maxBatchTokens?: number;
-  kvCacheBytes?: number;
-  quiet?: boolean;
-  verbose?: boolean;
   json?: boolean;
   jsonLines?: boolean;
 }
@@ -59,7 +46,7 @@ async function generateText(model: string, flags: GenerateFlags): Promise<void> 
   // Nobody reads the statistics: no reason to fail.
   process.stderr.on("error", () => {});
   await interruptible(async (signal) => {
-    const source = { ...(await readTemplate(flags, signal)), prompt: await readPrompt(flags, signal) };
+    const source = { ...(await readChatTemplate(flags.chatTemplate, signal)), prompt: await readPrompt(flags, signal) };
     try {
       await run(model, source, flags, options, output, AbortSignal.any([signal, output.closed]));
     } catch (error) {
@@ -78,7 +65,7 @@ async function run(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { engine, loadMs } = await load(model, flags, signal);
+  const { engine, loadMs } = await loadModel(model, flags, signal);
   try {
     // Ranks that do not drive compute, and have nothing to say.
     if (!engine.isDriver) return await engine.finished;
@@ -97,42 +84,6 @@ async function run(
   } finally {
     await engine.dispose();
   }
-}
-
-async function load(model: string, flags: GenerateFlags, signal: AbortSignal) {
-  const bar = flags.quiet ? undefined : progressBar(process.stderr);
-  let loadMs = 0;
-  try {
-    const engine = await initInference(model, {
-      ...toInitOptions(flags),
-      logger: flagLogger(flags),
-      signal,
-      onProgress(progress) {
-        if (progress.phase === "ready") loadMs = progress.loadMs;
-        else if (progress.phase === "save") bar?.update(progress.savedBytes, progress.totalBytes, "Saving");
-        else bar?.update(progress.loadedBytes, progress.totalBytes);
-      },
-    });
-    return { engine, loadMs };
-  } finally {
-    bar?.clear();
-  }
-}
-
-/** The flags that are options of initInference(), which checks them. */
-function toInitOptions(flags: GenerateFlags): InitOptions {
-  return Object.fromEntries(loadOptions.map((name) => [name, flags[name]]).filter(([, value]) => value !== undefined));
-}
-
-/** Messages of the engine, whose options are flags here. */
-function flagLogger(flags: GenerateFlags): Logger {
-  const logger = stderrLogger(flags);
-  return {
-    debug: (message) => logger.debug(inFlags(message)),
-    info: (message) => logger.info(inFlags(message)),
-    warn: (message) => logger.warn(inFlags(message)),
-    error: (message) => logger.error(inFlags(message)),
-  };
 }
 
 type Statistics = Pick<GenerationResult, "finishReason" | "timings"> & { newTokens: number };
@@ -229,14 +180,4 @@ function toPrompt({ prompt, ...template }: Source, flags: GenerateFlags, engine:
     addGenerationPrompt: true,
     ...template,
   });
-}
-
-async function readTemplate(flags: GenerateFlags, signal: AbortSignal): Promise<Pick<Source, "chatTemplate">> {
-  if (flags.chatTemplate === undefined) return {};
-  const bytes = await readFile(flags.chatTemplate, { signal }).catch((error: Error) => {
-    throw new ShardspeedError("ERR_INVALID_ARGUMENT", `Cannot read the chat template: ${error.message}`, {
-      cause: error,
-    });
-  });
-  return { chatTemplate: decodeText(bytes) };
 }

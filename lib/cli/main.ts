@@ -39,30 +39,13 @@ function createProgram(): Command {
     .option("--chat", "treat the prompt as a user's message and apply the chat template")
     .option("--system <text>", "system message; implies --chat")
     .option("--chat-template <file>", "Jinja template in place of the model's own; implies --chat");
-  addGenerationFlags(generate)
-    .option("--config <file>", "DeepSpeed inference config")
-    .option("--checkpoint <file>", "DeepSpeed checkpoint JSON: which files hold the weights")
-    .option("--base-dir <folder>", "folder of the files that the checkpoint JSON names")
-    .option("--adapter <folder>", "PEFT adapter (LoRA) to merge into the weights")
-    .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
-    .addOption(
-      new Option("--dtype <dtype>", "element type to compute in (default: from the config, else the model's)").choices([
-        "fp32",
-        "fp16",
-        "bf16",
-      ]),
-    )
-    .option("--tp-size <n>", "number of ranks (default: from the config, else 1)", parseInteger)
-    .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
-    .option("--max-batch-tokens <n>", "maximum number of tokens in a step (default: 512)", parseInteger)
-    .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: planned)", parseBytes)
-    .option("-q, --quiet", "no statistics, progress and warnings on the standard error")
-    .option("-v, --verbose", "more messages on the standard error")
+  addLoadFlags(addGenerationFlags(generate))
     .option("--json", "one JSON document on the standard output, at the end")
     .option("--json-lines", "one JSON document a line for each piece of text, as it is made")
     .addHelpText("after", exitCodeHelp)
     .action(async (model, flags) => (await import("./generate.js")).generate(model, flags));
 
+  addChat(program);
   addServe(program);
   addRun(program);
   addArchive(program);
@@ -111,6 +94,42 @@ function createProgram(): Command {
     .addHelpText("after", exitCodeHelp)
     .action(async (flags) => (await import("./doctor.js")).doctor(flags));
   return program;
+}
+
+/** Options of a model that is loaded here. */
+function addLoadFlags(command: Command): Command {
+  return command
+    .option("--config <file>", "DeepSpeed inference config")
+    .option("--checkpoint <file>", "DeepSpeed checkpoint JSON: which files hold the weights")
+    .option("--base-dir <folder>", "folder of the files that the checkpoint JSON names")
+    .option("--adapter <folder>", "PEFT adapter (LoRA) to merge into the weights")
+    .option("--device <device>", "auto, cpu, cuda or cuda:N", "auto")
+    .addOption(
+      new Option("--dtype <dtype>", "element type to compute in (default: from the config, else the model's)").choices([
+        "fp32",
+        "fp16",
+        "bf16",
+      ]),
+    )
+    .option("--tp-size <n>", "number of ranks (default: from the config, else 1)", parseInteger)
+    .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
+    .option("--max-batch-tokens <n>", "maximum number of tokens in a step (default: 512)", parseInteger)
+    .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: planned)", parseBytes)
+    .option("-q, --quiet", "no statistics, progress and warnings on the standard error")
+    .option("-v, --verbose", "more messages on the standard error");
+}
+
+function addChat(program: Command): void {
+  const command = program
+    .command("chat")
+    .description("Talk with a model in the terminal.")
+    .argument("<model>", "model folder: config.json, weights, tokenizer with a chat template")
+    .option("--system <text>", "system message")
+    .option("--chat-template <file>", "Jinja template in place of the model's own");
+  addLoadFlags(addGenerationFlags(command))
+    .option("--json", "one JSON document a line for each answer")
+    .addHelpText("after", exitCodeHelp)
+    .action(async (model, flags) => (await import("./chat.js")).chat(model, flags));
 }
 
 function addServe(program: Command): void {

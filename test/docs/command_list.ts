@@ -189,6 +189,13 @@ export const commands: Record<string, Treatment> = {
     as: "shardspeed inspect test/fixtures/golden/llama --adapter test/fixtures/adapters/llama_qv",
     says: /LoRA of 4 modules, rank 4/,
   },
+  'shardspeed chat models/chat --system "Answer in one sentence." --temperature 0.7': {
+    in: "project",
+    as: 'echo "Who wrote Emma?" | shardspeed chat models/chat --system "Answer in one sentence." --temperature 0.7 --max-new-tokens 4',
+    says: /\S/,
+  },
+  "npx shardspeed chat models/chat": { because: "the line with options is run" },
+  "shardspeed chat models/chat": { because: "the line with options is run" },
   "shardspeed inspect FOLDER": { because: "the same with a folder is run" },
   "npx shardspeed archive --model-name opt --version 1.0 --handler opt_handler.mjs --extra-files ds-config.json --config-file model-config.yaml --archive-format tgz":
     { in: "project" },

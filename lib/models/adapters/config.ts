@@ -65,9 +65,9 @@ function readKeys(file: string, json: JsonObject): AdapterConfig {
     if (typeof value === "number" && Math.abs(value) <= 1e30) return value;
     throw wrong(key, value, "a finite number");
   };
-  if (json["peft_type"] !== "LORA")
-    throw unsupported("peft_type", json["peft_type"], '"LORA", the only kind of adapter that is merged');
-  const start = json["init_lora_weights"];
+  if (json.peft_type !== "LORA")
+    throw unsupported("peft_type", json.peft_type, '"LORA", the only kind of adapter that is merged');
+  const start = json.init_lora_weights;
   if (!plainStarts.includes(start)) {
     const advice =
       "whose base weights were changed at the start. Save the adapter with path_initial_model_for_weight_conversion";
@@ -75,9 +75,9 @@ function readKeys(file: string, json: JsonObject): AdapterConfig {
   }
   const ranks = readPatterns(file, json, "rank_pattern", rank);
   const alphas = readPatterns(file, json, "alpha_pattern", alpha);
-  const [r, loraAlpha] = [rank("r", json["r"] ?? 8), alpha("lora_alpha", json["lora_alpha"] ?? 8)];
+  const [r, loraAlpha] = [rank("r", json.r ?? 8), alpha("lora_alpha", json.lora_alpha ?? 8)];
   const [usesDora, isRankStabilised] = [flag("use_dora"), flag("use_rslora")];
-  const modulesToSave = json["modules_to_save"] ?? [];
+  const modulesToSave = json.modules_to_save ?? [];
   if (!Array.isArray(modulesToSave) || !modulesToSave.every((name) => typeof name === "string")) {
     throw wrong("modules_to_save", modulesToSave, "a list of names or null");
   }
