@@ -12,7 +12,8 @@
 // needs it. What decides is latency, so the first two launches spread a row over many blocks:
 //
 //   survey  a block per row and chunk of kChunk tokens: is it finite, its largest logit; where log-probabilities are
-//           wanted, its mass and its n largest; then penalties and bans, written back, and the largest logit after them
+//           wanted, its mass and its n largest; then masks, biases, penalties and bans, written back, and the largest
+//           logit after them
 //   weigh   the same grid: where top-k or top-p is on, counts and weighs the tokens in bins below the row's largest
 //           logit; else the mass of each segment of kSegment tokens
 //   choose  a block per row: the cuts of the filters (sample_select.cuh), the masses of segments of what they left, and
@@ -147,15 +148,26 @@ __device__ __forceinline__ void writeTops(const Problem& problem, const RowSpace
   if (threadIdx.x == 0) result.topCount = wanted;
 }
 
-// The token's logit before penalties. One warp; all lanes get it.
+// The logit that an entry of a list keeps for its token. One warp; all lanes get it.
+template <typename Entry>
+__device__ __forceinline__ bool findUnchanged(const Entry* entries, int32_t count, int32_t token, float& unchanged) {
+  for (int i = threadIdx.x % 32; i < (count + 31) / 32 * 32; i += 32) {
+    const bool found = i < count && entries[i].token == token;
+    if (!__any_sync(0xffffffffu, found)) continue;
+    unchanged =
+        __uint_as_float(static_cast<uint32_t>(fromLane(found, found ? __float_as_uint(entries[i].unchanged) : 0)));
+    return true;
+  }
+  return false;
+}
+
+// The token's logit before masks, biases and penalties. One warp; all lanes get it.
 __device__ __forceinline__ float unchangedLogit(const Problem& problem, const SampleRow& wishes, const RowSpace& space,
                                                 const Logits& logits, int32_t token) {
-  for (int i = threadIdx.x % 32; i < (wishes.countEntries + 31) / 32 * 32; i += 32) {
-    const TokenCount* entry = problem.counts + wishes.firstCount + i;
-    const bool found = i < wishes.countEntries && entry->token == token;
-    if (__any_sync(0xffffffffu, found))
-      return __uint_as_float(static_cast<uint32_t>(fromLane(found, found ? __float_as_uint(entry->unchanged) : 0)));
-  }
+  float unchanged = 0;
+  // A token of both lists was biased first.
+  if (findUnchanged(problem.lists.biases + wishes.firstBias, wishes.biasEntries, token, unchanged)) return unchanged;
+  if (findUnchanged(problem.lists.counts + wishes.firstCount, wishes.countEntries, token, unchanged)) return unchanged;
   // A ban changes a logit too, but the token is chosen only where none was left, and then it is the first.
   return token == 0 ? space.chunks[0].firstUnchanged : logits.values[token];
 }
@@ -167,7 +179,7 @@ __global__ void __launch_bounds__(kChooseThreads, 1) chooseKernel(Problem proble
   const int64_t row = blockIdx.x;
   const int warp = threadIdx.x / 32;
   const RowSpace space = spaceOf(problem, row);
-  const SampleRow wishes = problem.rows[row];
+  const SampleRow wishes = problem.lists.rows[row];
   SampleResult& result = problem.results[row];
   const Merged merged = mergeChunks(problem, space);
   if (!merged.finite || wishes.logprobs < 0) {
@@ -228,14 +240,13 @@ size_t sampleWorkspaceBytes(int64_t count, int64_t vocab) {
   return static_cast<size_t>(count) * rowSpaceBytes(static_cast<int32_t>(chunksOf(vocab)));
 }
 
-void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, bool plain, const SampleRow* rows,
-                TokenCount* counts, const int32_t* banned, SampleResult* results, void* workspace,
-                cudaStream_t stream) {
+void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, bool plain, const SampleLists& lists,
+                SampleResult* results, void* workspace, cudaStream_t stream) {
   if (count == 0) return;
   if (vocab > kMostVocab) throw Error("ERR_INVALID_ARGUMENT", "a vocabulary of more than 2^20 tokens");
   const auto chunks = static_cast<int32_t>(chunksOf(vocab));
-  const Problem problem{logits, stride,  static_cast<int32_t>(vocab),           chunks, rows, counts,
-                        banned, results, static_cast<unsigned char*>(workspace)};
+  const Problem problem{logits, stride,  static_cast<int32_t>(vocab),           chunks,
+                        lists,  results, static_cast<unsigned char*>(workspace)};
   const dim3 perRow(static_cast<unsigned>(count)),
       perChunk(static_cast<unsigned>(chunks), static_cast<unsigned>(count));
   const size_t scratch = sizeof(SelectScratch);

@@ -27,6 +27,9 @@ struct SampleRow {
   int32_t countEntries;
   int32_t firstBanned;  // of its entries in the list of tokens that may not be chosen
   int32_t bannedEntries;
+  int32_t firstBias;  // of its entries in the list of biases
+  int32_t biasEntries;
+  int32_t mask = -1;  // its place among the masks, -1 = every token may be chosen
 };
 
 // How often a token is among the sequence's new tokens; 0 = in its prompt only. Not sorted, no token twice in a row's
@@ -35,6 +38,22 @@ struct TokenCount {
   int32_t token;
   int32_t count;
   float unchanged;  // written by sampleRows where logprobs >= 0: the token's logit before the penalties
+};
+
+// No token twice in a row's list.
+struct BiasEntry {
+  int32_t token;
+  float bias;
+  float unchanged;  // as TokenCount's
+};
+
+// What rows point to; a mask is (maskWords(vocab)) words, and has at least one token. Device memory.
+struct SampleLists {
+  const SampleRow* rows;
+  TokenCount* counts;
+  const int32_t* banned;
+  BiasEntry* biases;
+  const int32_t* masks;
 };
 
 struct SampleTop {
@@ -51,11 +70,11 @@ struct SampleResult {
 };
 
 size_t sampleWorkspaceBytes(int64_t count, int64_t vocab);
-// rows, counts, banned, results, workspace: device memory; what the workspace holds does not matter. logits (count,
+// results, workspace: device memory; what the workspace holds does not matter. logits (count,
 // stride) fp32 are changed; rows start at multiples of 16 bytes. Nothing waits for the device, so a graph may hold it.
-// plain: every row is greedy, without penalties, bans and logprobs (rows, counts and banned are not read): two light
+// plain: every row is greedy, without masks, biases, penalties, bans and logprobs (the lists are not read): two light
 // kernels. Throws ERR_INVALID_ARGUMENT for more than 2^20 tokens.
-void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, bool plain, const SampleRow* rows,
-                TokenCount* counts, const int32_t* banned, SampleResult* results, void* workspace, cudaStream_t stream);
+void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, bool plain, const SampleLists& lists,
+                SampleResult* results, void* workspace, cudaStream_t stream);
 
 }  // namespace shardspeed::cuda

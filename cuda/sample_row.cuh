@@ -46,9 +46,7 @@ struct Problem {
   int64_t stride;
   int32_t vocab;
   int32_t chunks;
-  const SampleRow* rows;
-  TokenCount* counts;
-  const int32_t* banned;
+  SampleLists lists;
   SampleResult* results;
   unsigned char* workspace;
 };
@@ -67,6 +65,15 @@ __device__ __forceinline__ RowSpace spaceOf(const Problem& problem, int64_t row)
   space.tops = reinterpret_cast<uint64_t*>(space.chunks + problem.chunks);
   space.segments = space.tops + static_cast<int64_t>(problem.chunks) * kMostLogprobs;
   return space;
+}
+
+// Null where every token may be chosen.
+__device__ __forceinline__ const int32_t* maskOf(const Problem& problem, const SampleRow& wishes) {
+  return wishes.mask < 0 ? nullptr
+                         : problem.lists.masks + static_cast<int64_t>(wishes.mask) * ((problem.vocab + 31) / 32);
+}
+__device__ __forceinline__ bool isAllowed(const int32_t* mask, int32_t token) {
+  return (static_cast<uint32_t>(mask[token / 32]) >> (token % 32) & 1) != 0;
 }
 
 __device__ __forceinline__ Logits chunkLogits(const Problem& problem, int64_t row, int chunk) {

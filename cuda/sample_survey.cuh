@@ -10,13 +10,15 @@ namespace shardspeed::cuda {
 
 // --- survey
 
-// The least order of the chunk. Counts what is not sound and what is possible where asked to.
+// The least order of the chunk, kNoLimit where its mask allows no token. Counts what is not sound and what is possible
+// where asked to.
 template <bool kJudge>
-__device__ __forceinline__ uint64_t survey(const Logits& logits, Chunk& chunk, uint64_t* partial) {
+__device__ __forceinline__ uint64_t survey(const Logits& logits, Chunk& chunk, uint64_t* partial,
+                                           const int32_t* mask = nullptr) {
   uint64_t best = kNoLimit, judged = 0;
   forEach<4>(logits, [&](float logit, int32_t token) {
     const uint64_t order = orderOf(logit, token);
-    best = order < best ? order : best;
+    if (kJudge || mask == nullptr || isAllowed(mask, token)) best = order < best ? order : best;
     if (kJudge) judged += (logit < INFINITY ? 0 : uint64_t{1} << 32) + (logit > -INFINITY ? 1 : 0);
   });
   if (kJudge) {
@@ -58,11 +60,32 @@ __device__ __forceinline__ void describe(Logits logits, int wanted, Chunk& chunk
   }
 }
 
-// Penalties and bans of the chunk's tokens, in place. Whether there were any in the row's lists.
+// The mask and the biases of the chunk's tokens, in place.
+__device__ __forceinline__ void applyMask(const Problem& problem, const SampleRow& wishes, const Logits& logits) {
+  float* values = const_cast<float*>(logits.values);
+  const int32_t* mask = maskOf(problem, wishes);
+  if (mask != nullptr) {
+    for (int at = threadIdx.x; at < logits.count; at += blockDim.x)
+      if (!isAllowed(mask, logits.firstToken + at)) values[at] = -INFINITY;
+    __syncthreads();
+  }
+  for (int i = threadIdx.x; i < wishes.biasEntries; i += blockDim.x) {
+    BiasEntry& entry = problem.lists.biases[wishes.firstBias + i];
+    const int at = entry.token - logits.firstToken;
+    if (at < 0 || at >= logits.count) continue;
+    entry.unchanged = values[at];
+    values[at] = __fadd_rn(values[at], entry.bias);
+  }
+  if (wishes.biasEntries > 0) __syncthreads();
+}
+
+// Penalties and bans of the chunk's tokens, in place, after their mask and biases. Whether there were any in the row's
+// lists.
 __device__ __forceinline__ bool penalize(const Problem& problem, const SampleRow& wishes, const Logits& logits) {
   float* values = const_cast<float*>(logits.values);
+  applyMask(problem, wishes, logits);
   for (int i = threadIdx.x; i < wishes.countEntries; i += blockDim.x) {
-    TokenCount& entry = problem.counts[wishes.firstCount + i];
+    TokenCount& entry = problem.lists.counts[wishes.firstCount + i];
     const int at = entry.token - logits.firstToken;
     if (at < 0 || at >= logits.count) continue;
     float logit = values[at];
@@ -76,11 +99,11 @@ __device__ __forceinline__ bool penalize(const Problem& problem, const SampleRow
   }
   __syncthreads();
   for (int i = threadIdx.x; i < wishes.bannedEntries; i += blockDim.x) {
-    const int at = problem.banned[wishes.firstBanned + i] - logits.firstToken;
+    const int at = problem.lists.banned[wishes.firstBanned + i] - logits.firstToken;
     if (at >= 0 && at < logits.count) atomicExch(values + at, -INFINITY);  // a list may name a token twice
   }
   __syncthreads();
-  return wishes.countEntries > 0 || wishes.bannedEntries > 0;
+  return wishes.countEntries > 0 || wishes.bannedEntries > 0 || wishes.biasEntries > 0 || wishes.mask >= 0;
 }
 
 // Where all rows are plainly greedy.
@@ -102,7 +125,7 @@ static __global__ void __launch_bounds__(kChunkThreads, 2) surveyKernel(Problem 
   pdlTrigger();
   const int64_t row = blockIdx.y;
   const RowSpace space = spaceOf(problem, row);
-  const SampleRow wishes = problem.rows[row];
+  const SampleRow wishes = problem.lists.rows[row];
   const Logits logits = chunkLogits(problem, row, blockIdx.x);
   Chunk chunk{};
   chunk.best = chunk.unchangedBest = survey<true>(logits, chunk, scratch.partial);
@@ -116,7 +139,8 @@ static __global__ void __launch_bounds__(kChunkThreads, 2) surveyKernel(Problem 
     space.binCount[bin] = 0;
   }
   __syncthreads();  // all have read what penalties change
-  if (penalize(problem, wishes, logits)) chunk.best = survey<false>(logits, chunk, scratch.partial);
+  if (penalize(problem, wishes, logits))
+    chunk.best = survey<false>(logits, chunk, scratch.partial, maskOf(problem, wishes));
   if (threadIdx.x == 0) space.chunks[blockIdx.x] = chunk;
 }
 
@@ -128,7 +152,7 @@ static __global__ void __launch_bounds__(kChunkThreads) weighKernel(Problem prob
   pdlTrigger();
   const int64_t row = blockIdx.y;
   const RowSpace space = spaceOf(problem, row);
-  const SampleRow wishes = problem.rows[row];
+  const SampleRow wishes = problem.lists.rows[row];
   const Plan plan = planOf(problem, row, mergeChunks(problem, space), wishes);
   if (!plan.draws) return;
   if (!plan.topK && !plan.topP) {

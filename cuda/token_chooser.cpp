@@ -7,27 +7,27 @@
 
 namespace shardspeed::cuda {
 
-static size_t wishBytes(int64_t maxRows, size_t maxCounts, size_t maxBanned) {
-  return static_cast<size_t>(maxRows) * sizeof(SampleRow) + maxCounts * sizeof(TokenCount) +
-         maxBanned * sizeof(int32_t);
+TokenChooser::Room TokenChooser::roomOf(int64_t vocab, int64_t maxRows, int64_t maxTokens) {
+  return {maxRows, static_cast<size_t>(std::min(maxTokens + maxRows, vocab * maxRows)),
+          static_cast<size_t>(maxRows * kBannedPerRow), static_cast<size_t>(maxRows * kBiasesPerRow),
+          static_cast<size_t>(maxRows * maskWords(vocab))};
 }
 
-static size_t mostCounts(int64_t vocab, int64_t maxRows, int64_t maxTokens) {
-  return static_cast<size_t>(std::min(maxTokens + maxRows, vocab * maxRows));
+size_t TokenChooser::listBytes(const Room& room) {
+  return static_cast<size_t>(room.rows) * sizeof(SampleRow) + room.counts * sizeof(TokenCount) +
+         (room.banned + room.masks) * sizeof(int32_t) + room.biases * sizeof(BiasEntry);
 }
 
 size_t TokenChooser::bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens) {
-  return wishBytes(maxRows, mostCounts(vocab, maxRows, maxTokens), static_cast<size_t>(maxRows * kBannedPerRow)) +
-         static_cast<size_t>(maxRows) * sizeof(SampleResult) + sampleWorkspaceBytes(maxRows, vocab);
+  return listBytes(roomOf(vocab, maxRows, maxTokens)) + static_cast<size_t>(maxRows) * sizeof(SampleResult) +
+         sampleWorkspaceBytes(maxRows, vocab);
 }
 
 TokenChooser::TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens)
     : vocab_(vocab),
-      maxRows_(maxRows),
-      maxCounts_(mostCounts(vocab, maxRows, maxTokens)),
-      maxBanned_(static_cast<size_t>(maxRows * kBannedPerRow)),
-      hostWishes_(wishBytes(maxRows, maxCounts_, maxBanned_), "sampling"),
-      wishes_(wishBytes(maxRows, maxCounts_, maxBanned_), "sampling"),
+      room_(roomOf(vocab, maxRows, maxTokens)),
+      hostWishes_(listBytes(room_), "sampling"),
+      wishes_(listBytes(room_), "sampling"),
       hostResults_(static_cast<size_t>(maxRows) * sizeof(SampleResult), "sampling"),
       results_(static_cast<size_t>(maxRows) * sizeof(SampleResult), "sampling"),
       workspace_(sampleWorkspaceBytes(maxRows, vocab), "sampling") {}
@@ -43,70 +43,103 @@ static bool bans(const SamplingState& state) {
 bool TokenChooser::isPlain(const SamplingState* const* states, int64_t count) {
   return std::all_of(states, states + count, [](const SamplingState* state) {
     const SamplingParams& params = state->params;
-    return params.temperature == 0 && params.logprobs < 0 && !penalizes(params) && !bans(*state);
+    return params.temperature == 0 && params.logprobs < 0 && !penalizes(params) && !bans(*state) &&
+           params.biases.empty() && state->constraints.empty();
   });
 }
 
+// Constraints compute their masks while the device computes the step: its kernels were only queued so far.
 bool TokenChooser::pack(const SamplingState* const* states, int64_t count) {
   counts_.clear();
   banned_.clear();
+  biases_.clear();
+  masks_.clear();
+  blocked_.assign(static_cast<size_t>(count), 0);
   auto* rows = hostWishes_.as<SampleRow>();
   for (int64_t i = 0; i < count; ++i) {
-    const SamplingState& state = *states[i];
-    const SamplingParams& params = state.params;
-    if (params.logprobs > kMostLogprobs) return false;
-    SampleRow& row = rows[i];
-    row = {params.temperature,
-           params.topK,
-           params.topP,
-           params.minP,
-           params.repetitionPenalty,
-           params.presencePenalty,
-           params.frequencyPenalty,
-           params.logprobs,
-           params.seed,
-           static_cast<uint64_t>(state.newTokens),
-           static_cast<int32_t>(counts_.size()),
-           0,
-           static_cast<int32_t>(banned_.size()),
-           0};
-    if (penalizes(params))
-      for (const auto& [token, times] : state.counts)
-        if (token >= 0 && token < vocab_) counts_.push_back({token, times, 0});
-    if (bans(state))
-      for (const int32_t token : params.stopTokens)
-        if (token >= 0 && token < vocab_) banned_.push_back(token);
-    row.countEntries = static_cast<int32_t>(counts_.size()) - row.firstCount;
-    row.bannedEntries = static_cast<int32_t>(banned_.size()) - row.firstBanned;
+    if (states[i]->params.logprobs > kMostLogprobs) return false;
+    packRow(*states[i], rows[i]);
+    if (states[i]->constraints.empty()) continue;
+    const size_t first = masks_.size();
+    masks_.resize(first + static_cast<size_t>(maskWords(vocab_)));
+    const MaskKind kind = fillMask(*states[i], vocab_, masks_.data() + first);
+    blocked_[static_cast<size_t>(i)] = kind == MaskKind::kNothing ? 1 : 0;
+    if (kind == MaskKind::kSome) {
+      rows[i].mask = static_cast<int32_t>(first / static_cast<size_t>(maskWords(vocab_)));
+      rows[i].bannedEntries = 0;  // the mask heeds them
+    } else {
+      masks_.resize(first);
+    }
   }
-  return counts_.size() <= maxCounts_ && banned_.size() <= maxBanned_;
+  return counts_.size() <= room_.counts && banned_.size() <= room_.banned && biases_.size() <= room_.biases;
+}
+
+void TokenChooser::packRow(const SamplingState& state, SampleRow& row) {
+  const SamplingParams& params = state.params;
+  row = {};
+  row.temperature = params.temperature;
+  row.topK = params.topK;
+  row.topP = params.topP;
+  row.minP = params.minP;
+  row.repetitionPenalty = params.repetitionPenalty;
+  row.presencePenalty = params.presencePenalty;
+  row.frequencyPenalty = params.frequencyPenalty;
+  row.logprobs = params.logprobs;
+  row.seed = params.seed;
+  row.counter = static_cast<uint64_t>(state.newTokens);
+  row.firstCount = static_cast<int32_t>(counts_.size());
+  row.firstBanned = static_cast<int32_t>(banned_.size());
+  row.firstBias = static_cast<int32_t>(biases_.size());
+  if (penalizes(params))
+    for (const auto& [token, times] : state.counts)
+      if (token >= 0 && token < vocab_) counts_.push_back({token, times, 0});
+  if (bans(state))
+    for (const int32_t token : params.stopTokens)
+      if (token >= 0 && token < vocab_) banned_.push_back(token);
+  for (const auto& [token, bias] : params.biases)
+    if (token >= 0 && token < vocab_) biases_.push_back({token, bias, 0});
+  row.countEntries = static_cast<int32_t>(counts_.size()) - row.firstCount;
+  row.bannedEntries = static_cast<int32_t>(banned_.size()) - row.firstBanned;
+  row.biasEntries = static_cast<int32_t>(biases_.size()) - row.firstBias;
+}
+
+SampleLists TokenChooser::upload(int64_t count, const Stream& stream) {
+  auto* host = hostWishes_.as<uint8_t>();
+  auto* device = wishes_.as<uint8_t>();
+  size_t used = static_cast<size_t>(count) * sizeof(SampleRow);
+  SampleLists lists{};
+  lists.rows = reinterpret_cast<const SampleRow*>(device);
+  const auto put = [&]<typename T>(const std::vector<T>& list) {
+    T* place = reinterpret_cast<T*>(device + used);
+    if (!list.empty()) std::memcpy(host + used, list.data(), list.size() * sizeof(T));
+    used += list.size() * sizeof(T);
+    return place;
+  };
+  lists.counts = put(counts_);
+  lists.banned = put(banned_);
+  lists.biases = put(biases_);
+  lists.masks = put(masks_);
+  check(cudaMemcpyAsync(device, host, used, cudaMemcpyHostToDevice, stream.get()), "sampling");
+  return lists;
 }
 
 bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states,
                           SampledToken* sampled, const Stream& stream) {
-  if (count > maxRows_) return false;
+  if (count > room_.rows) return false;
   const bool plain = isPlain(states, count);
-  const size_t rowBytes = static_cast<size_t>(count) * sizeof(SampleRow);
-  if (!plain) {
-    if (!pack(states, count)) return false;
-    auto* packed = hostWishes_.as<uint8_t>();
-    const size_t countBytes = counts_.size() * sizeof(TokenCount), bannedBytes = banned_.size() * sizeof(int32_t);
-    if (countBytes > 0) std::memcpy(packed + rowBytes, counts_.data(), countBytes);
-    if (bannedBytes > 0) std::memcpy(packed + rowBytes + countBytes, banned_.data(), bannedBytes);
-    check(cudaMemcpyAsync(wishes_.as(), packed, rowBytes + countBytes + bannedBytes, cudaMemcpyHostToDevice,
-                          stream.get()),
-          "sampling");
-  }
-  auto* rows = wishes_.as<uint8_t>();
-  auto* counts = reinterpret_cast<TokenCount*>(rows + rowBytes);
-  sampleRows(logits, stride, vocab_, count, plain, reinterpret_cast<const SampleRow*>(rows), counts,
-             reinterpret_cast<const int32_t*>(counts + counts_.size()), results_.as<SampleResult>(), workspace_.as(),
-             stream.get());
+  if (!plain && !pack(states, count)) return false;
+  const SampleLists lists = plain ? SampleLists{} : upload(count, stream);
+  sampleRows(logits, stride, vocab_, count, plain, lists, results_.as<SampleResult>(), workspace_.as(), stream.get());
   check(cudaMemcpyAsync(hostResults_.as(), results_.as(), static_cast<size_t>(count) * sizeof(SampleResult),
                         cudaMemcpyDeviceToHost, stream.get()),
         "sampling");
   stream.wait("computing a step");
-  for (int64_t i = 0; i < count; ++i) sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *states[i]);
+  for (int64_t i = 0; i < count; ++i) {
+    sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *states[i]);
+    if (plain || !sampled[i].finite || blocked_[static_cast<size_t>(i)] == 0) continue;
+    sampled[i] = {};
+    sampled[i].blocked = true;
+  }
   return true;
 }
 

@@ -22,20 +22,33 @@ class TokenChooser {
 
  private:
   static constexpr int64_t kBannedPerRow = 32;
+  static constexpr int64_t kBiasesPerRow = 32;
+
+  // How much the lists may hold.
+  struct Room {
+    int64_t rows;
+    size_t counts, banned, biases, masks;  // masks: words
+  };
   // True where all rows are greedy and nothing else.
+  static Room roomOf(int64_t vocab, int64_t maxRows, int64_t maxTokens);
+  static size_t listBytes(const Room& room);
   static bool isPlain(const SamplingState* const* states, int64_t count);
   // False where the lists do not fit.
   bool pack(const SamplingState* const* states, int64_t count);
+  void packRow(const SamplingState& state, SampleRow& row);
+  // Copies the lists one behind another to the device.
+  SampleLists upload(int64_t count, const Stream& stream);
   SampledToken toToken(const SampleResult& result, const SamplingState& state) const;
 
   int64_t vocab_;
-  int64_t maxRows_;
-  size_t maxCounts_;
-  size_t maxBanned_;
+  Room room_;
   std::vector<TokenCount> counts_;
   std::vector<int32_t> banned_;
-  PinnedMemory hostWishes_;  // SampleRow (maxRows), TokenCount (maxCounts), banned (maxBanned)
-  DeviceMemory wishes_;      // the same
+  std::vector<BiasEntry> biases_;
+  std::vector<int32_t> masks_;
+  std::vector<uint8_t> blocked_;  // by row: no token may be chosen
+  PinnedMemory hostWishes_;       // SampleRow (rows), TokenCount, banned, BiasEntry, masks
+  DeviceMemory wishes_;           // the same
   PinnedMemory hostResults_;
   DeviceMemory results_;
   DeviceMemory workspace_;

@@ -4,7 +4,15 @@
 #include <unordered_map>
 #include <vector>
 
+#include "token_mask.h"
+
 namespace shardspeed {
+
+// Added to the logit of a token.
+struct TokenBias {
+  int32_t token = 0;
+  float bias = 0;
+};
 
 // How the next token is chosen. Greedy when temperature is 0.
 struct SamplingParams {
@@ -19,6 +27,7 @@ struct SamplingParams {
   int32_t minNewTokens = 0;         // stop tokens are not chosen before that many
   std::vector<int32_t> stopTokens;  // end the sequence
   int32_t logprobs = -1;            // -1 = none, n = the chosen token's and the n largest
+  std::vector<TokenBias> biases;    // of different tokens, added ahead of penalties
 };
 
 // What the next token of one sequence is chosen by, beside its logits.
@@ -27,7 +36,32 @@ struct SamplingState {
   int64_t newTokens = 0;
   // How often each token is among the new ones; 0 = in the prompt only. Empty of the prompt where nothing asks for it.
   std::unordered_map<int32_t, int32_t> counts;
+  TokenConstraints constraints;
 };
+
+enum class MaskKind : uint8_t {
+  kEverything,  // every token may come next; the mask is unspecified
+  kSome,        // those of the mask, which heeds minNewTokens too
+  kNothing      // no token may
+};
+
+// What the constraints let come next; where they let nothing but stop tokens, minNewTokens does not forbid these. mask:
+// maskWords(vocab). Changes no state, but the constraints may compute in places of their own: one thread at a time.
+inline MaskKind fillMask(const SamplingState& state, int64_t vocab, int32_t* mask) {
+  if (!state.constraints.fill(mask, vocab)) return MaskKind::kEverything;
+  const int64_t words = maskWords(vocab);
+  for (int64_t token = vocab; token < 32 * words; ++token) forbid(mask, token);
+  const auto holdsAny = [words](const int32_t* some) {
+    return std::any_of(some, some + words, [](int32_t word) { return word != 0; });
+  };
+  if (!holdsAny(mask)) return MaskKind::kNothing;
+  if (state.newTokens >= state.params.minNewTokens) return MaskKind::kSome;
+  std::vector<int32_t> goesOn(mask, mask + words);
+  for (const int32_t token : state.params.stopTokens)
+    if (token >= 0 && token < vocab) forbid(goesOn.data(), token);
+  if (holdsAny(goesOn.data())) std::copy(goesOn.begin(), goesOn.end(), mask);
+  return MaskKind::kSome;
+}
 
 struct TokenLogprob {
   int32_t token = 0;
@@ -35,7 +69,8 @@ struct TokenLogprob {
 };
 
 struct SampledToken {
-  bool finite = true;  // false: the logits held NaN or infinity, and no token was chosen
+  bool finite = true;    // false: the logits held NaN or infinity, and no token was chosen
+  bool blocked = false;  // the constraints allowed no token, and none was chosen
   int32_t token = 0;
   float logprob = 0;              // of the unchanged distribution; set where logprobs >= 0
   std::vector<TokenLogprob> top;  // largest first

@@ -37,7 +37,10 @@ std::vector<Wish> wishes() {
   usual.topP = 0.95f;
   cuda::SampleRow logprobs = greedy();
   logprobs.logprobs = 5;
+  cuda::SampleRow masked = greedy();
+  masked.mask = 0;
   return {{"greedy", true, greedy()},
+          {"greedy+mask", false, masked},
           {"temperature", false, hot},
           {"temperature+top_k+top_p", false, usual},
           {"greedy+5 logprobs", false, logprobs}};
@@ -55,6 +58,9 @@ void measureSampling(Bench& bench) {
         std::vector<cuda::SampleRow> rows(static_cast<size_t>(count), wish.row);
         for (size_t i = 0; i < rows.size(); ++i) rows[i].seed = i + 1;
         const cuda::DeviceMemory wanted = uploaded(rows);
+        // Every second token, for all rows that have a mask.
+        const cuda::DeviceMemory masks =
+            uploaded(std::vector<int32_t>(static_cast<size_t>(model.vocab + 31) / 32, 0x55555555));
         const cuda::DeviceMemory logits = randomFloats(static_cast<size_t>(count * model.vocab), 8);
         const cuda::DeviceMemory results(rows.size() * sizeof(cuda::SampleResult), "sampled tokens");
         const cuda::DeviceMemory workspace(cuda::sampleWorkspaceBytes(count, model.vocab), "sampling's workspace");
@@ -68,8 +74,10 @@ void measureSampling(Bench& bench) {
         const double copying = bench.measure(1, [&](cudaStream_t stream, int) { refresh(stream); });
         const double both = bench.measure(1, [&](cudaStream_t stream, int) {
           refresh(stream);
-          cuda::sampleRows(used.as<float>(), model.vocab, model.vocab, count, wish.plain, wanted.as<cuda::SampleRow>(),
-                           nullptr, nullptr, results.as<cuda::SampleResult>(), workspace.as(), stream);
+          cuda::sampleRows(
+              used.as<float>(), model.vocab, model.vocab, count, wish.plain,
+              cuda::SampleLists{wanted.as<cuda::SampleRow>(), nullptr, nullptr, nullptr, masks.as<int32_t>()},
+              results.as<cuda::SampleResult>(), workspace.as(), stream);
         });
         const double microseconds = std::max(both - copying, 0.0);
         bench.add({"sampling", wish.name, model.name, std::to_string(count) + " x " + std::to_string(model.vocab),

@@ -227,12 +227,17 @@ void Driver::makeDraft(Sequence& sequence) {
   const int64_t left = sequence.maxNewTokens - sequence.sampler.newTokens() - 1;
   const int64_t most = sequence.draftPace.next(std::min(lookup.draftTokens, left));
   if (most > 0) sequence.draft = lookUpDraft(sequence.tokens, lookup, most);
+  sequence.sampler.keepAllowed(sequence.draft, head_.columns);
 }
 
 // Whether the sequence goes on.
 bool Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
   if (!sampled.finite) {
     reject(sequence, sequence.length());
+    return false;
+  }
+  if (sampled.blocked) {
+    rejectBlocked(sequence);
     return false;
   }
   const int32_t token = sampled.token;
@@ -244,9 +249,11 @@ bool Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
   event.hasLogprob = sequence.sampler.params().logprobs >= 0;
   event.sampled = std::move(sampled);
   emit(std::move(event));
-  // A stop token is chosen before minNewTokens where every token is one, and ends nothing then.
+  // A stop token is chosen before minNewTokens where every token is one, and ends nothing then; but where constraints
+  // allowed nothing else, it does.
   const Sampler& sampler = sequence.sampler;
-  const bool stopped = sampler.newTokens() >= sampler.params().minNewTokens && sampler.isStop(token);
+  const bool mayStop = sampler.newTokens() >= sampler.params().minNewTokens || !sampler.state().constraints.empty();
+  const bool stopped = mayStop && sampler.isStop(token);
   if (!stopped && sampler.newTokens() < sequence.maxNewTokens) return true;
   emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
   finished_.push_back(sequence.id);
@@ -270,6 +277,16 @@ void Driver::reject(const Sequence& sequence, int64_t tokens) {
   event.message = std::string("The model computed infinity or NaN as ") +
                   (head_.isVocabulary ? "a logit" : "an output") + " behind " + std::to_string(tokens) +
                   " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
+  emit(std::move(event));
+  finished_.push_back(sequence.id);
+}
+
+void Driver::rejectBlocked(const Sequence& sequence) {
+  Event event{EventKind::kRejected};
+  event.id = sequence.id;
+  event.code = "ERR_INVALID_ARGUMENT";
+  event.message = "The request's constraints on tokens allow none behind " + std::to_string(sequence.length()) +
+                  " tokens. Allow more tokens, or have fewer bad words.";
   emit(std::move(event));
   finished_.push_back(sequence.id);
 }

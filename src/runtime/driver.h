@@ -56,6 +56,7 @@ class Driver {
   void rejectUnsound();
   bool isFinished(const Sequence& sequence) const;
   void reject(const Sequence& sequence, int64_t tokens);
+  void rejectBlocked(const Sequence& sequence);
   void finishOutputs(Sequence& sequence);
 
   const EngineOptions& options_;

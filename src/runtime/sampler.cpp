@@ -29,6 +29,14 @@ int32_t argmax(const float* logits, int64_t vocab) {
   return static_cast<int32_t>(best);
 }
 
+// Where all logits are minus infinity, the first token that may be chosen.
+int32_t likeliest(const float* logits, int64_t vocab, const int32_t* mask) {
+  int32_t best = argmax(logits, vocab);
+  if (mask == nullptr || logits[best] > kNever) return best;
+  for (best = 0; !allows(mask, best);) ++best;
+  return best;
+}
+
 }  // namespace
 
 // A comparison with NaN is false.
@@ -43,7 +51,7 @@ bool canChoose(const float* logits, int64_t vocab) {
 }
 
 Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength)
-    : state_{std::move(params), 0, {}} {
+    : state_{std::move(params), 0, {}, {}} {
   if (state_.params.repetitionPenalty != 1)
     for (int64_t i = 0; i < promptLength; ++i) state_.counts.emplace(prompt[i], 0);
 }
@@ -55,6 +63,7 @@ bool Sampler::isStop(int32_t token) const {
 void Sampler::accept(int32_t token) {
   ++state_.newTokens;
   ++state_.counts[token];
+  state_.constraints.accept(token);
 }
 
 Sampler Sampler::withoutUnused() const {
@@ -63,34 +72,66 @@ Sampler Sampler::withoutUnused() const {
   const bool counts =
       params().repetitionPenalty != 1 || params().presencePenalty != 0 || params().frequencyPenalty != 0;
   if (counts) copy.state_.counts = state_.counts;
+  copy.state_.constraints = state_.constraints;
   return copy;
+}
+
+void Sampler::keepAllowed(std::vector<int32_t>& draft, int64_t vocab) const {
+  if (state_.constraints.empty()) return;
+  TokenConstraints constraints = state_.constraints;
+  std::vector<int32_t> mask(static_cast<size_t>(maskWords(vocab)));
+  for (size_t i = 0; i < draft.size(); ++i) {
+    if (constraints.fill(mask.data(), vocab) && !allows(mask.data(), draft[i])) return draft.resize(i);
+    if (isStop(draft[i])) return draft.resize(i);  // nothing comes behind it
+    constraints.accept(draft[i]);
+  }
 }
 
 SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   SampledToken result;
   result.finite = canChoose(logits, vocab);
   if (!result.finite) return result;
+  std::vector<int32_t> words;
+  const int32_t* mask = nullptr;
+  if (!state_.constraints.empty()) {
+    words.resize(static_cast<size_t>(maskWords(vocab)));
+    const MaskKind kind = fillMask(state_, vocab, words.data());
+    result.blocked = kind == MaskKind::kNothing;
+    if (result.blocked) return result;
+    if (kind == MaskKind::kSome) mask = words.data();
+  }
   double logSum = 0;
   std::vector<float> unchanged;
   if (params().logprobs >= 0) {
     describe(logits, vocab, result.top, logSum);
     unchanged.assign(logits, logits + vocab);
   }
-  applyPenalties(logits, vocab);
-  result.token = params().temperature == 0 ? argmax(logits, vocab) : draw(logits, vocab);
+  applyMask(logits, vocab, mask);
+  applyPenalties(logits, vocab, mask != nullptr);
+  result.token = params().temperature == 0 ? likeliest(logits, vocab, mask) : draw(logits, vocab, mask);
   if (params().logprobs >= 0)
     result.logprob = static_cast<float>(static_cast<double>(unchanged[static_cast<size_t>(result.token)]) - logSum);
   return result;
 }
 
-void Sampler::applyPenalties(float* logits, int64_t vocab) const {
+void Sampler::applyMask(float* logits, int64_t vocab, const int32_t* mask) const {
+  for (int64_t word = 0; mask && word < maskWords(vocab); ++word) {
+    if (mask[word] == -1) continue;
+    for (int64_t i = 32 * word; i < std::min(vocab, 32 * word + 32); ++i)
+      if (!allows(mask, i)) logits[i] = kNever;
+  }
+  for (const auto& [token, bias] : params().biases)
+    if (token >= 0 && token < vocab) logits[token] += bias;
+}
+
+void Sampler::applyPenalties(float* logits, int64_t vocab, bool isMasked) const {
   for (const auto& [token, count] : state_.counts) {
     if (token < 0 || token >= vocab) continue;
     float& logit = logits[token];
     logit = logit > 0 ? logit / params().repetitionPenalty : logit * params().repetitionPenalty;
     if (count > 0) logit -= params().presencePenalty + params().frequencyPenalty * static_cast<float>(count);
   }
-  if (state_.newTokens < params().minNewTokens)
+  if (!isMasked && state_.newTokens < params().minNewTokens)
     for (const int32_t token : params().stopTokens)
       if (token >= 0 && token < vocab) logits[token] = kNever;
 }
@@ -112,7 +153,7 @@ void Sampler::describe(const float* logits, int64_t vocab, std::vector<TokenLogp
   }
 }
 
-int32_t Sampler::draw(const float* logits, int64_t vocab) const {
+int32_t Sampler::draw(const float* logits, int64_t vocab, const int32_t* mask) const {
   std::vector<Candidate> candidates(static_cast<size_t>(vocab));
   float largest = kNever;
   for (int64_t i = 0; i < vocab; ++i) {
@@ -120,7 +161,7 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
     candidates[static_cast<size_t>(i)] = {logit, static_cast<int32_t>(i)};
     largest = std::max(largest, logit);
   }
-  if (!(largest > kNever) || std::isinf(largest) || std::isnan(largest)) return argmax(logits, vocab);
+  if (!(largest > kNever) || std::isinf(largest) || std::isnan(largest)) return likeliest(logits, vocab, mask);
   const auto before = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };
@@ -162,11 +203,14 @@ int32_t Sampler::draw(const float* logits, int64_t vocab) const {
   double total = 0;
   for (const Candidate& candidate : candidates) total += weight(candidate);
   double left = uniform(params().seed, static_cast<uint64_t>(state_.newTokens)) * total;
+  int32_t last = candidates.back().token;  // that can be chosen: rounding may leave something behind it
   for (const Candidate& candidate : candidates) {
-    left -= weight(candidate);
+    const double own = weight(candidate);
+    left -= own;
     if (left < 0) return candidate.token;
+    if (own > 0) last = candidate.token;
   }
-  return candidates.back().token;
+  return last;
 }
 
 }  // namespace shardspeed

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "sampling.h"
@@ -12,8 +14,8 @@ namespace shardspeed {
 bool canChoose(const float* logits, int64_t vocab);
 
 // Chooses the tokens of one sequence. The n-th new token depends on the logits, the history and (seed, n) alone, so
-// neither the batch nor a recomputation changes it. The order of the steps is that of transformers' generate:
-// penalties, minimum length, temperature, top-k, top-p, min-p.
+// neither the batch nor a recomputation changes it. The steps are constraints and biases, then in the order of
+// transformers' generate: penalties, minimum length, temperature, top-k, top-p, min-p.
 class Sampler {
  public:
   Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength);
@@ -21,6 +23,10 @@ class Sampler {
   const SamplingParams& params() const { return state_.params; }
   // For a backend that samples by itself.
   const SamplingState& state() const { return state_; }
+  // More of what restricts the next tokens.
+  void constrain(std::unique_ptr<TokenConstraint> constraint) { state_.constraints.add(std::move(constraint)); }
+  // Cuts a draft where the constraints do not allow its next token.
+  void keepAllowed(std::vector<int32_t>& draft, int64_t vocab) const;
   // logits (vocab) are changed. Does not add the token to the history.
   SampledToken sample(float* logits, int64_t vocab) const;
   void accept(int32_t token);
@@ -35,9 +41,11 @@ class Sampler {
     int32_t token;
   };
 
-  void applyPenalties(float* logits, int64_t vocab) const;
+  // mask: null = every token may be chosen.
+  void applyMask(float* logits, int64_t vocab, const int32_t* mask) const;
+  void applyPenalties(float* logits, int64_t vocab, bool isMasked) const;
   void describe(const float* logits, int64_t vocab, std::vector<TokenLogprob>& top, double& logSum) const;
-  int32_t draw(const float* logits, int64_t vocab) const;
+  int32_t draw(const float* logits, int64_t vocab, const int32_t* mask) const;
 
   SamplingState state_;
 };

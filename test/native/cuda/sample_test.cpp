@@ -4,7 +4,9 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <memory>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "cuda/device.h"
@@ -25,10 +27,27 @@ struct Case {
   SamplingParams params;
   std::vector<int32_t> prompt, generated;
   std::vector<float> logits;
+  std::vector<int32_t> mask;  // empty = every token may be chosen
+};
+
+class FixedMask : public TokenConstraint {
+ public:
+  explicit FixedMask(std::vector<int32_t> mask) : mask_(std::move(mask)) {}
+  bool fill(int32_t* mask) override {
+    std::copy(mask_.begin(), mask_.end(), mask);
+    return true;
+  }
+  void accept(int32_t) override {}
+  void rollback(int64_t) override {}
+  std::unique_ptr<TokenConstraint> clone() const override { return std::make_unique<FixedMask>(*this); }
+
+ private:
+  std::vector<int32_t> mask_;
 };
 
 static Sampler samplerOf(const Case& wish) {
   Sampler sampler(wish.params, wish.prompt.data(), static_cast<int64_t>(wish.prompt.size()));
+  if (!wish.mask.empty()) sampler.constrain(std::make_unique<FixedMask>(wish.mask));
   for (const int32_t token : wish.generated) sampler.accept(token);
   return sampler;
 }
@@ -38,6 +57,8 @@ struct DeviceLists {
   std::vector<cuda::SampleRow> rows;
   std::vector<cuda::TokenCount> counts;
   std::vector<int32_t> banned;
+  std::vector<cuda::BiasEntry> biases;
+  std::vector<int32_t> masks;
 
   void add(const Case& wish) {
     const SamplingParams& params = wish.params;
@@ -63,6 +84,18 @@ struct DeviceLists {
     if (static_cast<int32_t>(wish.generated.size()) < params.minNewTokens)
       banned.insert(banned.end(), params.stopTokens.begin(), params.stopTokens.end());
     row.bannedEntries = static_cast<int32_t>(banned.size()) - row.firstBanned;
+    row.firstBias = static_cast<int32_t>(biases.size());
+    row.biasEntries = static_cast<int32_t>(params.biases.size());
+    for (const auto& [token, bias] : params.biases) biases.push_back({token, bias, kNan});
+    if (!wish.mask.empty()) {
+      row.mask = static_cast<int32_t>(masks.size() / wish.mask.size());
+      row.bannedEntries = 0;
+      const size_t first = masks.size();
+      masks.resize(first + wish.mask.size());
+      const Sampler sampler = samplerOf(wish);
+      CHECK(fillMask(sampler.state(), static_cast<int64_t>(wish.logits.size()), masks.data() + first) ==
+            MaskKind::kSome);
+    }
     rows.push_back(row);
   }
 };
@@ -80,12 +113,13 @@ static std::vector<cuda::SampleResult> sampleOnDevice(const std::vector<Case>& c
   const DeviceArray<float> deviceLogits(logits);
   const DeviceArray<cuda::SampleRow> rows(lists.rows);
   const DeviceArray<cuda::TokenCount> counts(lists.counts);
-  const DeviceArray<int32_t> banned(lists.banned);
+  const DeviceArray<int32_t> banned(lists.banned), masks(lists.masks);
+  const DeviceArray<cuda::BiasEntry> biases(lists.biases);
   const DeviceArray<cuda::SampleResult> results(static_cast<size_t>(count));
   const DeviceArray<unsigned char> workspace(cuda::sampleWorkspaceBytes(count, vocab));
-  cuda::sampleRows(deviceLogits.data(), stride, vocab, count, plain, plain ? nullptr : rows.data(),
-                   plain ? nullptr : counts.data(), plain ? nullptr : banned.data(), results.data(), workspace.data(),
-                   nullptr);
+  const cuda::SampleLists all{rows.data(), counts.data(), banned.data(), biases.data(), masks.data()};
+  cuda::sampleRows(deviceLogits.data(), stride, vocab, count, plain, plain ? cuda::SampleLists{} : all, results.data(),
+                   workspace.data(), nullptr);
   return results.read();
 }
 
@@ -177,6 +211,7 @@ static bool checkAgainstSampler(const Case& wish, const cuda::SampleResult& foun
     CHECK_EQ(found.top[i].token, expected.top[i].token);
     checkLogprob(found.top[i].logprob, expected.top[i].logprob);
   }
+  CHECK(wish.mask.empty() || allows(wish.mask.data(), found.token));
   if (found.token != expected.token) {
     CHECK(wish.params.temperature != 0);
     const double gap = smallestGap(logits, wish.params, wish.generated.size());
@@ -235,6 +270,19 @@ static Case randomCase(Random& random, int64_t vocab) {
   for (int64_t i = random.below(20); i > 0; --i) wish.prompt.push_back(static_cast<int32_t>(random.below(vocab + 2)));
   for (int64_t i = random.below(12); i > 0; --i) wish.generated.push_back(static_cast<int32_t>(random.below(vocab)));
   wish.logits = randomLogits(random, vocab);
+  if (random.chance(0.3)) {
+    std::set<int32_t> biased;
+    for (int64_t i = random.below(12); i > 0; --i) biased.insert(static_cast<int32_t>(random.below(vocab)));
+    for (const int32_t token : biased)
+      params.biases.push_back({token, oneOf(random, {-100.0f, 100.0f, 1.5f, -0.75f, 0.0f})});
+  }
+  if (random.chance(0.4)) {
+    wish.mask.assign(static_cast<size_t>(maskWords(vocab)), 0);
+    const float share = oneOf(random, {0.5f, 0.99f, 0.02f, 0.0f});
+    for (int64_t token = 0; token < vocab; ++token)
+      if (random.chance(share)) allow(wish.mask.data(), token);
+    allow(wish.mask.data(), random.below(vocab));
+  }
   return wish;
 }
 
@@ -307,8 +355,7 @@ TEST(sample, plain_rows_are_replayed_by_a_graph) {
   cudaGraphExec_t executable = nullptr;
   cuda::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   cuda::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  cuda::sampleRows(logits.data(), kStride, kVocab, kRows, true, nullptr, nullptr, nullptr, results.data(),
-                   workspace.data(), stream);
+  cuda::sampleRows(logits.data(), kStride, kVocab, kRows, true, {}, results.data(), workspace.data(), stream);
   cuda::check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
   cuda::check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
   for (const int32_t best : {0, 17, 4095, 4096, 4199}) {
@@ -432,9 +479,8 @@ TEST(sample, draws_follow_the_distribution) {
 }
 
 TEST(sample, a_vocabulary_too_large_is_refused) {
-  CHECK_THROWS(
-      "ERR_INVALID_ARGUMENT", "2^20",
-      cuda::sampleRows(nullptr, 1 << 21, 1 << 21, 1, true, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr));
+  CHECK_THROWS("ERR_INVALID_ARGUMENT", "2^20",
+               cuda::sampleRows(nullptr, 1 << 21, 1 << 21, 1, true, {}, nullptr, nullptr, nullptr));
 }
 
 }  // namespace shardspeed::test
