@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "binding/object_reader.h"
 #include "binding/spec.h"
 #include "comm/group.h"
+#include "runtime/listed_tokens.h"
 
 namespace shardspeed {
 
@@ -253,6 +256,34 @@ static std::vector<int32_t> readTokenTypes(const ValueReader& value, int64_t tok
   return types;
 }
 
+// Tokens and what is added to their logits.
+static std::vector<TokenBias> readBiases(const ValueReader& tokens, const ValueReader& values, int64_t vocab) {
+  std::vector<TokenBias> biases;
+  const std::vector<int32_t> ids = tokens.int32Array();
+  checkIds(tokens, ids, vocab);
+  if (std::set<int32_t>(ids.begin(), ids.end()).size() != ids.size()) tokens.refuse("different tokens");
+  const std::vector<ValueReader> numbers = values.list();
+  if (numbers.size() != ids.size()) values.refuse("a number for each of biasTokens");
+  for (size_t i = 0; i < ids.size(); ++i) biases.push_back({ids[i], real(numbers[i])});
+  return biases;
+}
+
+// Null where the request lists no tokens.
+static std::unique_ptr<ListedTokens> readListedTokens(ObjectReader& request, const std::vector<int32_t>& prompt,
+                                                      int64_t vocab) {
+  const ValueReader allowed = request["allowedTokens"], words = request["badWords"];
+  const std::vector<int32_t> ids = allowed.int32Array();
+  checkIds(allowed, ids, vocab);
+  std::vector<std::vector<int32_t>> badWords;
+  for (const ValueReader& word : words.list()) {
+    badWords.push_back(word.int32Array());
+    if (badWords.back().empty()) word.refuse("at least one token");
+    checkIds(word, badWords.back(), vocab);
+  }
+  if (ids.empty() && badWords.empty()) return nullptr;
+  return std::make_unique<ListedTokens>(vocab, ids, std::move(badWords), prompt);
+}
+
 static bool makesTokens(const ModelSpec& spec) {
   return std::holds_alternative<LogitsOutput>(spec.output) && !seesLater(spec);
 }
@@ -296,8 +327,11 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   const int64_t most = newTokens.integer(0, wanted == Wanted::kTokens ? maxTokens - length : kLargest);
   std::vector<int32_t> types = readTokenTypes(request["tokenTypes"], length, spec.embedding.tokenTypes);
   const int64_t poolFrom = request["poolFrom"].integer(0, length - 1);
+  params.biases = readBiases(request["biasTokens"], request["biases"], spec.vocabSize);
+  std::unique_ptr<ListedTokens> listed = readListedTokens(request, prompt, spec.vocabSize);
   request.finish();
   auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
+  if (listed) sequence->sampler.constrain(std::move(listed));
   sequence->wanted = wanted;
   sequence->speculates = speculates;
   sequence->poolings = std::move(poolings);

@@ -8,6 +8,7 @@ import {
   generationOptionNames,
   generationOptions,
 } from "../engine/generation_options.js";
+import { readBiases } from "../handler/generation_parameters.js";
 import type { InitOptions } from "../loading/options.js";
 
 export function parseDecimal(text: string): number {
@@ -22,6 +23,13 @@ export function parseInteger(text: string): number {
 
 export function parseIds(text: string): number[] {
   return text.split(",").map(parseInteger);
+}
+
+function parseBiases(text: string): Record<string, number> {
+  const biases = readBiases(text);
+  if (biases === undefined)
+    throw new InvalidArgumentError("Expected ID=BIAS with commas between, such as 15=5,27=-100.");
+  return biases;
 }
 
 /** `custom_handler.py=TextGenerationHandler`, several times or with commas between. */
@@ -61,6 +69,7 @@ const values: Readonly<Record<Kind, { name: string; parse?(text: string, earlier
   seed: { name: " <n>", parse: parseSeed },
   texts: { name: " <text>", parse: collect },
   tokenIds: { name: " <ids>", parse: parseIds },
+  biases: { name: " <id=bias>", parse: parseBiases },
   flag: { name: "" },
   logprobs: { name: " [n]", parse: parseInteger },
   beams: { name: " <n>", parse: parseInteger },

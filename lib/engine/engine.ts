@@ -34,6 +34,7 @@ import { SamplingNotices } from "./sampling_notices.js";
 import { noSentenceSettings, type SentenceSettings } from "./sentence_settings.js";
 import type { Session } from "./session.js";
 import { checkTextLength, type TextReader } from "./texts.js";
+import { toNativeLimits } from "./token_limits.js";
 
 /** The loaded and sharded model. */
 export interface EngineModule {
@@ -358,7 +359,9 @@ export class Engine {
           "Shorten the prompt or lower maxNewTokens.",
       );
     }
-    const request = toNativeRequest(tokens, Math.min(resolved.maxNewTokens, room), resolved);
+    const limits = await toNativeLimits(resolved, this.module.info.vocabSize, this.tokenizer);
+    throwIfAborted(resolved.signal);
+    const request = toNativeRequest(tokens, Math.min(resolved.maxNewTokens, room), resolved, limits);
     const chunks = (also?: AbortSignal, pace?: StreamPace) => {
       const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
       const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];

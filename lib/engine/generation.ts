@@ -1,11 +1,12 @@
 import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
-import type { EngineEvent, NativeRequest, TokenLogprob } from "../native/binding.js";
+import type { EngineEvent, NativeRequest, NativeTokenLimits, TokenLogprob } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
 import { noOutputs } from "./outputs.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
+import { noLimits } from "./token_limits.js";
 
 /** Why a sequence ended: "stop" for a stop token or stop string, "length" for maxNewTokens. */
 export type FinishReason = "stop" | "length";
@@ -85,6 +86,7 @@ export function toNativeRequest(
   tokens: number[],
   maxNewTokens: number,
   options: ResolvedGenerationOptions,
+  limits: NativeTokenLimits = noLimits,
 ): Omit<NativeRequest, "id"> {
   return {
     tokens: Int32Array.from(tokens),
@@ -95,6 +97,7 @@ export function toNativeRequest(
     stopTokens: Int32Array.from(options.stopTokenIds),
     logprobs: options.logprobs ?? -1,
     speculates: !options.noSpeculation,
+    ...limits,
     ...noOutputs,
   };
 }

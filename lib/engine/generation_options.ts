@@ -5,6 +5,7 @@ import type { SamplingParameters } from "../native/binding.js";
 import { mostLogprobs } from "../native/limits.js";
 import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_defaults.js";
 import { nextSeed } from "./seed.js";
+import { mostBias, readTokenLimits, type TokenLimits } from "./token_limits.js";
 
 /** How to sample, and when to stop. All options are optional. */
 export interface GenerationOptions {
@@ -41,6 +42,18 @@ export interface GenerationOptions {
   keepSpecialTokens?: boolean;
   /** Make no drafts for this call, where the engine makes any. Default false. It changes no token. */
   noSpeculation?: boolean;
+  /**
+   * Added to the logits of tokens, ahead of penalties: an object or a Map of token ids and numbers from -100 to 100. -100 all but forbids a token,
+   * 100 all but forces it. Default none.
+   */
+  logitBias?: Readonly<Record<string, number>> | ReadonlyMap<number, number>;
+  /** The only tokens that may be chosen: an array of at least one token id. To end a text before maxNewTokens, it needs a stop token too. Default: all. */
+  allowedTokenIds?: readonly number[];
+  /**
+   * Words that are not generated: a string or an array of up to 1,000 strings, none empty. The last token of a word, with or without a space ahead
+   * of it, is not chosen behind its other tokens; those may be the end of the prompt. Default none.
+   */
+  badWords?: string | readonly string[];
   /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
   /**
@@ -55,7 +68,7 @@ export interface GenerationOptions {
 }
 
 /** Checked generation options with all defaults. */
-export interface ResolvedGenerationOptions extends SamplingParameters {
+export interface ResolvedGenerationOptions extends SamplingParameters, TokenLimits {
   maxNewTokens: number;
   /** Whether the caller set maxNewTokens. If so, a context that is too short is an error; otherwise it limits maxNewTokens. */
   maxNewTokensGiven: boolean;
@@ -92,7 +105,7 @@ interface NumericRow extends Row {
 }
 
 interface OtherRow extends Row {
-  kind: "seed" | "texts" | "tokenIds" | "flag" | "logprobs" | "beams" | "defaults";
+  kind: "seed" | "texts" | "tokenIds" | "biases" | "flag" | "logprobs" | "beams" | "defaults";
   /** Text for the accepted values. */
   expected: string;
 }
@@ -150,6 +163,9 @@ export const generationOptions: Readonly<
   ignoreEos: other("flag", "", "do not stop at the model's end-of-sequence tokens and stop strings"),
   keepSpecialTokens: other("flag", "", "leave special tokens in the text"),
   noSpeculation: other("flag", "", "make no drafts"),
+  logitBias: other("biases", "`15=5,27=-100`", `added to the logits of tokens; from -${mostBias} to ${mostBias}`),
+  allowedTokenIds: other("tokenIds", "`1,2,3`", "choose none but these tokens", { unsetText: "all" }),
+  badWords: other("texts", "text", "do not generate this word; may be given several times"),
   logprobs: other(
     "logprobs",
     `integer from 0 to ${mostLogprobs}`,
@@ -228,6 +244,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     seed: readSeed(reader.get("seed")),
     stop: readStop(reader.get("stop"), "stop", ignoreEos ? [] : defaults?.stopStrings),
     stopTokenIds: [...new Set(stopTokenIds)],
+    ...readTokenLimits((name) => reader.get(name)),
     keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
     noSpeculation: reader.boolean("noSpeculation", false),
     logprobs: readLogprobs(reader.get("logprobs")),

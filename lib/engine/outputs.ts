@@ -2,6 +2,7 @@ import { onAbort, throwIfAborted } from "../base/abort.js";
 import type { NativeRequest, Pooling } from "../native/binding.js";
 import { neutralSampling } from "./generation_options.js";
 import type { Session } from "./session.js";
+import { noLimits } from "./token_limits.js";
 
 /** Of a request for new tokens. */
 export const noOutputs = { wanted: "tokens", tokenTypes: null, poolings: [], poolFrom: 0 } as const;
@@ -54,6 +55,7 @@ function submit(session: Session, request: OutputRequest, ids: number[]): Promis
       {
         ...{ tokens: Int32Array.from(tokens), maxNewTokens: 0, ...neutralSampling, seedLow: 0, seedHigh: 0 },
         ...{ stopTokens: new Int32Array(0), logprobs: -1, speculates: false, wanted, poolings, poolFrom },
+        ...noLimits,
         tokenTypes: tokenTypes === undefined ? null : Int32Array.from(tokenTypes),
       },
       {

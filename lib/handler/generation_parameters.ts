@@ -43,6 +43,16 @@ export function readGenerationParameters(
   return options;
 }
 
+/** `15=5,27=-100` as an object, undefined for other text. */
+export function readBiases(text: string): Record<string, number> | undefined {
+  const entries = text.split(",").map((entry) => entry.split("="));
+  const sound = entries.every(
+    ([id = "", bias = "", ...more]) =>
+      /^\s*\d+\s*$/.test(id) && bias.trim() !== "" && Number.isFinite(Number(bias)) && more.length === 0,
+  );
+  return sound ? Object.fromEntries(entries.map(([id, bias]) => [Number(id), Number(bias)])) : undefined;
+}
+
 function unknownParameter(name: string, known: readonly string[]): ShardspeedError {
   return unknownName("parameter", name, adviseName(name, known));
 }
@@ -58,6 +68,8 @@ export function fromText(value: unknown, kind: GenerationOptionRow["kind"]): unk
       return /^\s*(true|false)\s*$/i.test(value) ? value.trim().toLowerCase() === "true" : value;
     case "tokenIds":
       return /^\s*\d+(\s*,\s*\d+)*\s*$/.test(value) ? value.split(",").map(Number) : value;
+    case "biases":
+      return readBiases(value) ?? value;
     default:
       return value.trim() !== "" && Number.isFinite(Number(value)) ? Number(value) : value;
   }

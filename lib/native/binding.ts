@@ -152,7 +152,18 @@ export interface SamplingParameters {
 
 export type Pooling = "first" | "last" | "mean" | "max" | "mean sqrt length" | "weighted mean";
 
-export interface NativeRequest extends SamplingParameters {
+/** Which tokens may come next, and how likely they are made. */
+export interface NativeTokenLimits {
+  /** Different tokens, and what is added to the logit of each. */
+  biasTokens: Int32Array;
+  biases: readonly number[];
+  /** Empty: all. */
+  allowedTokens: Int32Array;
+  /** Tokens of each, at least one. */
+  badWords: readonly Int32Array[];
+}
+
+export interface NativeRequest extends SamplingParameters, NativeTokenLimits {
   id: number;
   tokens: Int32Array;
   maxNewTokens: number;

@@ -21,6 +21,12 @@ const sampling = [
   {},
   { temperature: 0.9, topP: 0.95, seed: 11 },
   { temperature: 1.2, topK: 20, repetitionPenalty: 1.2, seed: 5 },
+  {
+    temperature: 1,
+    seed: 3,
+    logitBias: { 4: 3, 8: -100 },
+    allowedTokenIds: Array.from({ length: 40 }, (_, i) => 2 * i),
+  },
 ];
 
 /** What becomes of the mixed prompts, some greedy and some sampled, each for itself or all at once. */
