@@ -62,6 +62,7 @@ describe("a completion", () => {
       ...{ presence_penalty: 0.25, frequency_penalty: -0.25, seed: 42, stop: ["x", "y"], stop_token_ids: [5] },
       ...{ ignore_eos: true, logprobs: 3, skip_special_tokens: false, include_stop_str_in_output: true },
       ...{ add_special_tokens: false, truncate_prompt_tokens: 20, return_token_ids: true },
+      ...{ logit_bias: { 5: -100, 999: 2.5 }, allowed_token_ids: [5, 7], bad_words: ["a", " b"] },
     });
     assert.deepEqual(model.generated[0], {
       prompt: { text: "a", addSpecialTokens: false },
@@ -77,12 +78,27 @@ describe("a completion", () => {
         },
         ...{ presencePenalty: 0.25, frequencyPenalty: -0.25, seed: 42, stop: ["x", "y"], stopTokenIds: [5] },
         ...{ ignoreEos: true, logprobs: 3 },
+        ...{ logitBias: { 5: -100, 999: 2.5 }, allowedTokenIds: [5, 7], badWords: ["a", " b"] },
       },
       truncatePromptTokens: 20,
       skipSpecialTokens: false,
       includeStopString: true,
       wantsPromptIds: true,
     });
+  });
+
+  test("refuses biases, tokens and words that are none", async () => {
+    for (const [field, values] of Object.entries({
+      logit_bias: [{ 5: 101 }, { 5: -100.5 }, { a: 1 }, { "-1": 1 }, { 1000: 1 }, [1], { 5: "1" }],
+      allowed_token_ids: [[1000], [-1], ["1"], [0.5], 3],
+      bad_words: ["a", [""], [1], ["\ud800"], new Array(1001).fill("a")],
+    })) {
+      for (const value of values) {
+        const { answer, response } = await post({ prompt: "a", [field]: value });
+        assert.equal(response.statusCode, 400, `${field} ${JSON.stringify(value).slice(0, 40)}`);
+        assert.ok((answer.error.param as string).startsWith(field), answer.error.param);
+      }
+    }
   });
 
   test("takes null for absent in every field", async () => {

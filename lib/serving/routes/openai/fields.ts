@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { mostBadWords, mostBias } from "../../../engine/token_limits.js";
 
 // Forms of fields that several requests have. null is absent everywhere: clients send it.
 
@@ -61,6 +62,11 @@ export const samplingFields = {
         .max(2 ** 31 - 1),
     )
     .nullish(),
+  logit_bias: z
+    .record(z.string().regex(/^(0|[1-9]\d*)$/, "expected token ids as keys"), z.number().min(-mostBias).max(mostBias))
+    .nullish(),
+  allowed_token_ids: z.array(z.int().min(0)).nullish(),
+  bad_words: z.array(z.string().min(1)).max(mostBadWords).nullish(),
   include_stop_str_in_output: flag(),
   ignore_eos: flag(),
   min_tokens: integer(0),

@@ -54,7 +54,7 @@ export function checkSampling(body: SamplingBody, { most, logprobs }: NewTokens,
 function toGenerationOptions(
   body: SamplingBody,
   { most, field, unset, logprobs }: NewTokens,
-  { contextTokens, generationDefaults }: EngineDescription,
+  { contextTokens, generationDefaults, info }: EngineDescription,
   settings: OpenAiSettings,
 ): GenerateCall["options"] {
   const ofModel = settings.generationConfig === "auto" ? generationDefaults : {};
@@ -89,11 +89,37 @@ function toGenerationOptions(
     stopTokenIds: body.stop_token_ids ?? [],
     ignoreEos: body.ignore_eos ?? false,
   };
+  Object.assign(options, readTokenLimits(body, info.vocabSize));
   // Without any, those of the model's generation_config.json count.
   if (isGiven(body.stop)) options.stop = readStop(body.stop, settings.maxStopStrings);
   if (isGiven(body.seed)) options.seed = toSeed(body.seed);
   if (logprobs !== undefined) options.logprobs = logprobs;
   return options;
+}
+
+/** What asks for nothing is left out: an empty list of allowed tokens means all. */
+function readTokenLimits(
+  { logit_bias: biases, allowed_token_ids: allowed, bad_words: badWords }: SamplingBody,
+  vocabSize: number,
+): Pick<GenerationOptions, "logitBias" | "allowedTokenIds" | "badWords"> {
+  checkVocabulary(Object.keys(biases ?? {}).map(Number), vocabSize, "logit_bias");
+  checkVocabulary(allowed ?? [], vocabSize, "allowed_token_ids");
+  for (const word of badWords ?? []) {
+    if (!/\p{Surrogate}/u.test(word)) continue;
+    throw invalidRequest("invalid_value", "Expected bad_words to be text of whole Unicode characters.", "bad_words");
+  }
+  return {
+    ...(isGiven(biases) && Object.keys(biases).length > 0 ? { logitBias: biases } : {}),
+    ...(isGiven(allowed) && allowed.length > 0 ? { allowedTokenIds: allowed } : {}),
+    ...(isGiven(badWords) && badWords.length > 0 ? { badWords } : {}),
+  };
+}
+
+function checkVocabulary(ids: readonly number[], vocabSize: number, field: string): void {
+  const wrong = ids.find((id) => id >= vocabSize);
+  if (wrong === undefined) return;
+  const message = `Expected ${field} to have token ids from 0 to ${vocabSize - 1}, found ${wrong}.`;
+  throw invalidRequest("invalid_value", message, field);
 }
 
 /** The API's seeds are signed, the engine's are not: modulo 2^64. */

@@ -34,9 +34,6 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
     isNeutral: (value, body) => value === (body.n ?? 1),
     advice: "Leave it out.",
   },
-  logit_bias: { routes: generation, isNeutral: isEmpty, advice: notYet },
-  allowed_token_ids: { routes: generation, isNeutral: isEmpty, advice: notYet },
-  bad_words: { routes: generation, isNeutral: isEmpty, advice: notYet },
   response_format: {
     routes: generation,
     isNeutral: (value) => isObject(value) && value.type === "text",
