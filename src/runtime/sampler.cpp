@@ -117,8 +117,10 @@ SampledToken Sampler::sample(float* logits, int64_t vocab) const {
 void Sampler::applyMask(float* logits, int64_t vocab, const int32_t* mask) const {
   for (int64_t word = 0; mask && word < maskWords(vocab); ++word) {
     if (mask[word] == -1) continue;
-    for (int64_t i = 32 * word; i < std::min(vocab, 32 * word + 32); ++i)
-      if (!allows(mask, i)) logits[i] = kNever;
+    const auto bits = static_cast<uint32_t>(mask[word]);
+    float* own = logits + 32 * word;
+    const int64_t count = std::min<int64_t>(32, vocab - 32 * word);
+    for (int64_t i = 0; i < count; ++i) own[i] = (bits >> i & 1) != 0 ? own[i] : kNever;  // a form that vectorises
   }
   for (const auto& [token, bias] : params().biases)
     if (token >= 0 && token < vocab) logits[token] += bias;

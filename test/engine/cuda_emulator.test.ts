@@ -163,6 +163,30 @@ describe("sampling on the device", () => {
     assert.notEqual(await sample(7n + (1n << 40n)), first, "the high half of the seed counts");
   });
 
+  test("lists of tokens, biases, and words are followed as on the CPU", async () => {
+    await using device = await open(demoModel);
+    await using host = await initInference(demoModel, { device: "cpu", dtype: "fp32" });
+    const list = [9, 11, 300, 301, 302, 700];
+    const many = Object.fromEntries(Array.from({ length: 3000 }, (_, id) => [id, id === 1234 ? 100 : -100]));
+    const word = host.tokenizer?.encode("the", { addSpecialTokens: false }) as number[];
+    for (const [options, check] of [
+      [{ allowedTokenIds: list, temperature: 5, seed: 2 }, (ids: number[]) => ids.every((id) => list.includes(id))],
+      [{ allowedTokenIds: [9], stopTokenIds: [9], minNewTokens: 3 }, (ids: number[]) => String(ids) === "9"],
+      [{ logitBias: { 17: 100 } }, (ids: number[]) => ids.every((id) => id === 17)],
+      // More than the device has room for.
+      [{ logitBias: many }, (ids: number[]) => ids.every((id) => id === 1234)],
+      [{ allowedTokenIds: [...word, 5], badWords: ["the"] }, (ids: number[]) => ids.every((id) => id === 5)],
+    ] as const) {
+      for (const engine of [device, host]) {
+        const { ids } = await engine.generate([3, 5], { maxNewTokens: 6, ignoreEos: true, ...options });
+        assert.ok(ids.length > 0 && check(ids), JSON.stringify(ids));
+      }
+    }
+    const nothing = device.generate([3, 5], { maxNewTokens: 2, allowedTokenIds: word, badWords: ["the"] });
+    await assert.rejects(nothing, hasCode("ERR_INVALID_ARGUMENT", /allow none behind 2 tokens/));
+    assert.equal((await device.generate([3, 5], { maxNewTokens: 2, ignoreEos: true })).ids.length, 2);
+  });
+
   test("topK 1, a tiny topP and minP 1 are greedy; filters keep samples within the likeliest", async () => {
     await using engine = await open(llama);
     const prompt = [5, 6, 7];

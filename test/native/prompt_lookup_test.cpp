@@ -1,4 +1,5 @@
 #include "runtime/prompt_lookup.h"
+#include "runtime/listed_tokens.h"
 
 #include <algorithm>
 
@@ -90,6 +91,7 @@ struct Asked {
   Tokens prompt;
   int64_t newTokens;
   SamplingParams params;
+  std::vector<Tokens> badWords;
 };
 
 // Prompts that repeat themselves; of a tiny vocabulary of a random model, so do the texts.
@@ -107,15 +109,28 @@ std::vector<Asked> askedOf(Random& random, const ModelSpec& spec) {
     if (i == 3) one.params.repetitionPenalty = 1.1f;
     if (i == 4) one.params.frequencyPenalty = 0.1f;
     if (i == 5) one.params.stopTokens = {3, 17};
+    if (i == 1 || i == 2) {
+      // Repetitions of the prompt, which drafts begin with, and any.
+      for (size_t at = 2; at < one.prompt.size(); at += 3) one.badWords.push_back({one.prompt[at - 1], one.prompt[at]});
+      for (int words = 0; words < 20; ++words) one.badWords.push_back(promptOf(random, spec, random.between(1, 3)));
+      one.params.minNewTokens = 5;
+      one.params.biases = {{one.prompt[0], 0.5f}};
+    }
     asked.push_back(std::move(one));
   }
   return asked;
 }
 
 std::vector<Harness::Result> answersOf(const std::vector<Asked>& asked, EngineOptions options, EngineStats& stats) {
+  const int64_t vocab = options.spec.vocabSize;
   Harness harness(std::move(options));
-  for (size_t i = 0; i < asked.size(); ++i)
-    harness.submit(static_cast<int64_t>(i), asked[i].prompt, asked[i].newTokens, asked[i].params);
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const Asked& one = asked[i];
+    auto sequence = std::make_unique<Sequence>(static_cast<int64_t>(i), one.prompt, one.newTokens, one.params);
+    if (!one.badWords.empty())
+      sequence->sampler.constrain(std::make_unique<ListedTokens>(vocab, Tokens{}, one.badWords, one.prompt));
+    harness.submit(std::move(sequence));
+  }
   std::vector<Harness::Result> results;
   for (size_t i = 0; i < asked.size(); ++i) results.push_back(harness.result(static_cast<int64_t>(i)));
   harness.stop();
