@@ -1,8 +1,9 @@
 import type { FastifyRequest } from "fastify";
-import { type DestinationStream, destination, type Logger as PinoLogger, pino } from "pino";
+import { type DestinationStream, type Logger as PinoLogger, pino } from "pino";
 import { keyNameOf } from "./http/auth.js";
 import type { RequestEnd } from "./http/request_end.js";
 import { readTraceParent } from "./http/request_id.js";
+import { LogOutput } from "./log_output.js";
 import { toPrettyLine } from "./pretty_log.js";
 
 export interface LogOptions {
@@ -13,18 +14,27 @@ export interface LogOptions {
   stream?: DestinationStream;
 }
 
-const mostWaitingBytes = 16 * 2 ** 20;
-
 /** The server's log: one line for each message. It fits everywhere in this package where a Logger is asked for. */
 export function createLog({ level, format, stream }: LogOptions): PinoLogger {
-  // Lines wait for a moment to be written together; a process that ends writes them. Where nobody reads them they are dropped, not kept for ever.
-  const output = stream ?? destination({ fd: 1, sync: false, minLength: 0, maxLength: mostWaitingBytes });
+  const output = stream ?? openStandardOutput();
   const isPretty = format === undefined ? stream === undefined && process.stdout.isTTY === true : format === "pretty";
   const lines = isPretty ? { write: (line: string) => output.write(toPrettyLine(line)) } : output;
   return pino(
     { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: toLevelName } },
     lines,
   );
+}
+
+let standardOutput: LogOutput | undefined;
+
+/** The standard output, which all logs of a process share. */
+function openStandardOutput(): LogOutput {
+  if (standardOutput === undefined) {
+    const output = new LogOutput(1);
+    process.on("exit", () => output.flush());
+    standardOutput = output;
+  }
+  return standardOutput;
 }
 
 /** Names in place of pino's numbers. */
