@@ -95,6 +95,7 @@ describe("a request at fault", () => {
       [{ prompt: "a", top_p: -0.1 }, "invalid_value", "top_p"],
       [{ prompt: "a", top_k: -2 }, "invalid_value", "top_k"],
       [{ prompt: "a", repetition_penalty: 0 }, "invalid_value", "repetition_penalty"],
+      [{ prompt: "a", repetition_penalty: 1e300 }, "invalid_value", "repetition_penalty"],
       [{ prompt: "a", max_tokens: -1 }, "invalid_value", "max_tokens"],
       [{ prompt: "a", max_tokens: 1.5 }, "invalid_type", "max_tokens"],
       [{ prompt: "a", seed: 1.5 }, "invalid_value", "seed"],

@@ -40,7 +40,8 @@ export const samplingFields = {
   top_p: number(0, 1),
   top_k: integer(-1, 2 ** 31 - 1),
   min_p: number(0, 1),
-  repetition_penalty: z.number().gt(0).nullish(),
+  // Larger ones are infinite in the engine, which computes with fp32.
+  repetition_penalty: z.number().gt(0).lte(3.4e38).nullish(),
   presence_penalty: number(-2, 2),
   frequency_penalty: number(-2, 2),
   // As JSON.parse has it: above 2^53 the nearest double.
