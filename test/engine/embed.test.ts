@@ -274,7 +274,12 @@ describe("classes", () => {
       [...scores].sort((one, other) => other - one),
     );
     const { signal } = new AbortController();
-    const { results } = await runEngineCall(engine, "classify", { texts: ["a b c"] }, { signal, emit: () => {} });
+    const { results } = await runEngineCall(
+      engine,
+      "classify",
+      { texts: ["a b c"] },
+      { signal, pace: {}, emit: () => {} },
+    );
     assert.deepEqual(results[0]?.scores, scores, "what a worker answers");
   });
 
