@@ -49,7 +49,8 @@ export function observePool(
         seconds: (Date.now() - replica.startedAt) / 1000,
       });
     },
-    workerPulse(replica, { engine }) {
+    workerPulse(replica, { engine, measures }) {
+      if (measures !== undefined) metrics.handlerMeasured(name, measures);
       if (engine !== undefined) meters.get(replica.id)?.report(engine);
     },
     workerDied(replica, _error, reason) {

@@ -1,6 +1,8 @@
 import { hostname } from "node:os";
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { HandlerMeasure } from "../worker/handler_metrics.js";
 import { finishedReasons, GenerationMeter, type GenerationStart } from "./generation_meter.js";
+import { HandlerMeter } from "./handler_meter.js";
 import { HostMeter } from "./host.js";
 import { MetricSet } from "./metric_set.js";
 import { chooseFormat, metricContentTypes, renderMetrics } from "./render.js";
@@ -72,6 +74,7 @@ const ignoredFields = new Set([
 export class ServerMetrics {
   readonly #set = new MetricSet();
   readonly #host: { Level: string; Hostname: string };
+  readonly #handlers: HandlerMeter;
   readonly #hostMeter: HostMeter | undefined;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: 10 });
   readonly #workers = new Set<WorkerMeter>();
@@ -82,6 +85,7 @@ export class ServerMetrics {
   constructor(options: ServerMetricsOptions) {
     const { version, device, disableSystemMetrics = false } = options;
     this.#host = { Level: "Host", Hostname: options.hostname ?? hostname() };
+    this.#handlers = new HandlerMeter(this.#set.registry, this.#host.Hostname);
     this.#hostMeter = disableSystemMetrics ? undefined : new HostMeter();
     this.#loopDelay.enable();
     this.#set.set("shardspeed_build_info", { version, node: process.version, device }, 1);
@@ -127,6 +131,17 @@ export class ServerMetrics {
     this.#set.set("QueueTime", this.#host, queueMs);
   }
 
+  /** A handler has measured something itself. */
+  handlerMeasured(model: string, measures: readonly HandlerMeasure[]): void {
+    // A worker that ends may still tell of a model that is gone.
+    if (!this.#states.has(model)) return;
+    for (const { name, value } of measures) {
+      if (name === "HandlerTime") this.handlerBatchFinished({ model, handlerMs: value });
+      if (name === "PredictionTime") this.handlerBatchFinished({ model, predictionMs: value });
+    }
+    this.#handlers.take(model, measures);
+  }
+
   /** A batch came back. Milliseconds: in the handler's handle(), in the worker, and on the way to the worker and back. */
   handlerBatchFinished(batch: { model: string; handlerMs?: number; predictionMs?: number; threadMs?: number }): void {
     const { model, handlerMs, predictionMs, threadMs } = batch;
@@ -155,6 +170,7 @@ export class ServerMetrics {
     this.#queues.delete(model);
     this.#ranks.delete(model);
     this.#states.delete(model);
+    this.#handlers.removeModel(model);
     for (const worker of this.#workers) if (worker.model === model) this.#workers.delete(worker);
     await this.#set.removeModel(model);
   }

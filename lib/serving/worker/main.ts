@@ -9,6 +9,7 @@ import { type OpenModel, openModel } from "../open_model.js";
 import type { EngineCallName } from "./calls.js";
 import { Channel } from "./channel.js";
 import { describeEngine, runEngineCall } from "./engine_calls.js";
+import { summarizeMetrics } from "./handler_metrics.js";
 import {
   type FromWorker,
   socketVariable,
@@ -127,13 +128,15 @@ function mayPass(error: unknown): boolean {
 
 function pulse(): void {
   const { user, system } = process.cpuUsage();
-  const { engine } = model as OpenModel;
+  const { engine, context } = model as OpenModel;
+  const measures = summarizeMetrics(context.metrics.take());
   channel.send({
     kind: "pulse",
     pulse: {
       rssBytes: process.memoryUsage.rss(),
       cpuSeconds: (user + system) / 1e6,
       ...(engine === undefined || engine.disposed ? {} : { engine: engine.stats() }),
+      ...(measures.length === 0 ? {} : { measures }),
     },
   });
 }
@@ -179,6 +182,8 @@ function call({ id, name, argument }: Extract<ToWorker, { kind: "call" }>, signa
 async function stop(): Promise<void> {
   opening.abort();
   await model?.dispose().catch(() => {});
+  // What the handler has measured since the last one.
+  if (rank === 0 && model !== undefined) pulse();
   channel.end();
   process.exit(0);
 }

@@ -4,6 +4,7 @@ import type { RequestPart } from "../../handler/request.js";
 import type { InitOptions, LoadProgress } from "../../loading/options.js";
 import type { Settings } from "../../torchserve_config/index.js";
 import type { EngineCallName, EngineDescription } from "./calls.js";
+import type { HandlerMeasure } from "./handler_metrics.js";
 
 /** What a worker opens. */
 export interface WorkerPlan {
@@ -55,6 +56,8 @@ export interface WorkerPulse {
   /** Processor time since its start, in seconds. */
   cpuSeconds: number;
   engine?: EngineStats;
+  /** What the handler has measured since the last pulse. */
+  measures?: readonly HandlerMeasure[];
 }
 
 /** An error on its way to another process. */

@@ -9,6 +9,7 @@ import { packArchive, type Settings } from "../../../dist/index.js";
 import type { ModelPool, PoolObserver } from "../../../dist/serving/model_pool.js";
 import { ModelRegistry, type RegistryOptions } from "../../../dist/serving/registry.js";
 import type { GeneratePart } from "../../../dist/serving/worker/calls.js";
+import type { HandlerMeasure } from "../../../dist/serving/worker/handler_metrics.js";
 import type { Worker } from "../../../dist/serving/worker/worker.js";
 import { demoModel, fixture, hasCode } from "../../support/fixtures.js";
 
@@ -216,6 +217,31 @@ test("a worker counts what its server does, whoever sets it: the request, the mo
   assert.deepEqual([yaml.responseTimeout, pool.settings.responseTimeoutMs], [10, 10_000]);
   assert.deepEqual([yaml.continuousBatching, pool.settings.overlaps], [true, true]);
   assert.deepEqual([yaml.startupTimeout, yaml.handler], [undefined, { own: 1 }], "not what is set for all models");
+});
+
+test("metrics of a handler come with the pulses of its worker, the last ones when it stops", async () => {
+  const file = path.join(folder, "measuring.mjs");
+  const source = `
+    export class Measuring {
+      initialize() {}
+      handle(data, { metrics }) {
+        for (let i = 0; i < 3; i++) metrics.addCounter("Seen", 2, 0);
+        metrics.addSize("Heap", 5, 0, "MB", [{ name: "Place", value: "here" }]);
+        return data.map(() => "done");
+      }
+    }`;
+  writeFileSync(file, source);
+  const packed = { modelName: "measuring", version: "1.0", handler: file, exportPath: folder };
+  const { path: location } = await packArchive(packed);
+  const measures: HandlerMeasure[] = [];
+  const observer: PoolObserver = { workerPulse: (_, pulse) => void measures.push(...(pulse.measures ?? [])) };
+  await withModel(location, {}, async (pool) => assert.equal(await ask(pool, "a"), "done"), {}, observer);
+  const own = measures.filter(({ name }) => name !== "PredictionTime");
+  assert.equal(measures.length - own.length, 1, "the service measures its batches");
+  assert.deepEqual(own, [
+    { name: "Seen", type: "counter", value: 6, dimensions: [] },
+    { name: "Heap", type: "gauge", value: 5, dimensions: [{ name: "Place", value: "here" }] },
+  ]);
 });
 
 test("workers share the processors; one alone has them all", async () => {
