@@ -17,7 +17,7 @@ const floors: readonly (readonly string[])[] = [
   [
     ...["lib/checkpoint", "lib/deepspeed_config", "lib/torchserve_config", "lib/tokenizer"],
     // Ranks meet while a model is loaded: so launch is below loading.
-    ...["lib/models", "lib/shards", "lib/engine", "lib/launch", "lib/bench"],
+    ...["lib/models", "lib/shards", "lib/engine", "lib/launch", "lib/bench", "lib/format"],
   ],
   ["lib/loading"],
   ["lib/handler", "lib/archive"],
