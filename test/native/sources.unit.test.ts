@@ -11,6 +11,7 @@ const mayInclude: Record<string, string[]> = {
   ".": ["base", "model"],
   model: ["base", "."],
   comm: ["base"],
+  grammar: ["base", "."],
   cpu: ["base", ".", "model", "comm"],
   runtime: ["base", ".", "model", "comm", "cpu"],
   cuda: ["base", ".", "model", "comm"],
