@@ -2,19 +2,14 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Engine, type InitOptions, initInference } from "../../dist/index.js";
 import { demoModel, fixture } from "../support/fixtures.js";
-import { generateMixed } from "../support/requests.js";
+import { generateMixed, repeatingPrompts } from "../support/requests.js";
 
 // Drafts must be invisible: tokens and log-probabilities are those of a run without, and only the number of steps differs.
 
 const speculation = { method: "ngram", draftTokens: 12, minMatch: 1, maxMatch: 3 } as const;
 
-/** Prompts that repeat themselves, so that there are drafts from the first token on. */
-function repeating(vocab: number): number[][] {
-  return [3, 7, 16].map((period, n) => Array.from({ length: 40 }, (_, i) => ((i % period) * 29 + n * 5 + 2) % vocab));
-}
-
 async function whatItSays(engine: Engine) {
-  const prompts = repeating(engine.module.info.vocabSize);
+  const prompts = repeatingPrompts(engine.module.info.vocabSize);
   const options = { maxNewTokens: 30, ignoreEos: true, logprobs: 2 };
   const results = await Promise.all([
     ...prompts.map((prompt) => engine.generate(prompt, options)),
@@ -46,7 +41,7 @@ describe("the same tokens and log-probabilities with drafts", () => {
 
   test("and a call may do without", async () => {
     await using engine = await initInference(fixture("golden", "llama"), { speculation });
-    const [prompt] = repeating(engine.module.info.vocabSize) as [number[]];
+    const [prompt] = repeatingPrompts(engine.module.info.vocabSize) as [number[]];
     const options = { maxNewTokens: 30, ignoreEos: true };
     const { ids } = await engine.generate(prompt, { ...options, noSpeculation: true });
     assert.equal(engine.stats().speculation.drafts, 0);

@@ -17,6 +17,11 @@ export function mixedPrompts(vocab: number): number[][] {
   );
 }
 
+/** Prompts that repeat themselves, so that drafts of what comes next are made from the first token on. */
+export function repeatingPrompts(vocab: number): number[][] {
+  return [3, 7, 16].map((period, n) => Array.from({ length: 40 }, (_, i) => ((i % period) * 29 + n * 5 + 2) % vocab));
+}
+
 const sampling = [
   {},
   { temperature: 0.9, topP: 0.95, seed: 11 },
