@@ -209,7 +209,8 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   if (!uploaded_) uploader_.finish();
   uploaded_ = true;
   normalized_ = {};
-  // How many rows follow how many others is not of the form of a step, so those with drafts are not replayed.
+  // A graph is found by its number of rows, which does not tell how rows of drafts follow each other: such steps are
+  // not replayed.
   const bool generatedOnly = std::all_of(step.sequences.begin(), step.sequences.end(), [](const SequenceSlice& slice) {
     return slice.generated && slice.follows == 0;
   });

@@ -47,7 +47,7 @@ struct BiasEntry {
   float unchanged;  // as TokenCount's
 };
 
-// What rows point to; a mask is (maskWords(vocab)) words, and has at least one token. Device memory.
+// The lists, in device memory, that rows point into. A mask has maskWords(vocab) words and allows at least one token.
 struct SampleLists {
   const SampleRow* rows;
   TokenCount* counts;

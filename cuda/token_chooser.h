@@ -24,7 +24,7 @@ class TokenChooser {
   static constexpr int64_t kBannedPerRow = 32;
   static constexpr int64_t kBiasesPerRow = 32;
 
-  // How much the lists may hold.
+  // Most entries of each list.
   struct Room {
     int64_t rows;
     size_t counts, banned, biases, masks;  // masks: words

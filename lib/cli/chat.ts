@@ -59,7 +59,7 @@ class Chat {
   readonly #output = new Output(process.stdout);
   readonly #lines: ChatLines;
   readonly #isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-  /** Of the answer that is being written. */
+  /** Stops the answer that is being written. */
   #answering: AbortController | undefined;
   #exitCode: number | undefined;
   readonly #engine: Engine;
@@ -106,7 +106,7 @@ class Chat {
     this.#lines.close();
   }
 
-  /** What is no part of an answer; programs do not read it. */
+  /** Writes a remark, which is no part of an answer, for people only. */
   #say(text: string): void {
     if (this.#isTerminal && !this.#flags.quiet) process.stderr.write(`${text}\n`);
   }

@@ -1,6 +1,6 @@
 import { createInterface, type Interface } from "node:readline";
 
-/** What comes from the keyboard or a file, line by line. */
+/** The lines of the input: of a keyboard, a pipe or a file. */
 export class ChatLines {
   readonly #reader: Interface;
   readonly #isTerminal: boolean;

@@ -5,7 +5,7 @@ import type { GenerationOptions } from "../engine/generation_options.js";
 import { encodeConversation, renderConversation } from "../engine/prompts.js";
 import type { ChatMessage, Tokenizer } from "../tokenizer/types.js";
 
-/** How a turn went. */
+/** An answer, why it ended, and what it took. */
 export interface Turn {
   text: string;
   /** "cancelled": it was stopped, and what had been written by then counts as the answer. */

@@ -18,7 +18,7 @@ struct LookupOptions {
 std::vector<int32_t> lookUpDraft(const std::vector<int32_t>& tokens, const LookupOptions& options, int64_t most);
 
 // How long the drafts of one sequence are. They grow while all of a draft is accepted; behind drafts of which nothing
-// was, there are none for longer and longer, so that text which does not repeat costs next to nothing.
+// was, there are none for longer and longer, so that text which does not repeat is slowed down less.
 class DraftPace {
  public:
   // Most tokens of the next draft; 0: none now. One call for each step of the sequence.
