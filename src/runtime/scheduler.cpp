@@ -9,10 +9,7 @@ static int64_t pagesFor(int64_t tokens) {
   return (tokens + kPageTokens - 1) / kPageTokens;
 }
 
-Scheduler::Scheduler(SchedulerLimits limits) : limits_(limits) {
-  // Taken from the back: low pages first, so that a lightly used cache touches little memory.
-  for (int64_t page = limits.pages; page-- > 0;) freePages_.push_back(static_cast<int32_t>(page));
-}
+Scheduler::Scheduler(SchedulerLimits limits) : limits_(limits), pool_(limits.pages) {}
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
   waiting_.push_back(std::move(sequence));
@@ -71,15 +68,12 @@ void Scheduler::refreshRotary(Sequence& sequence) const {
 bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {
   const int64_t missing = pagesFor(tokens) - static_cast<int64_t>(sequence.pages.size());
   if (missing > freePages()) return false;
-  for (int64_t i = 0; i < missing; ++i) {
-    sequence.pages.push_back(freePages_.back());
-    freePages_.pop_back();
-  }
+  for (int64_t i = 0; i < missing; ++i) sequence.pages.push_back(pool_.take());
   return true;
 }
 
 void Scheduler::release(Sequence& sequence) {
-  freePages_.insert(freePages_.end(), sequence.pages.rbegin(), sequence.pages.rend());
+  for (size_t i = sequence.pages.size(); i-- > 0;) pool_.release(sequence.pages[i]);
   sequence.pages.clear();
   sequence.computed = 0;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "runtime/page_pool.h"
 #include "runtime/sequence.h"
 
 namespace shardspeed {
@@ -54,7 +55,7 @@ class Scheduler {
 
   int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }
   int64_t waitingCount() const { return static_cast<int64_t>(waiting_.size()); }
-  int64_t freePages() const { return static_cast<int64_t>(freePages_.size()); }
+  int64_t freePages() const { return pool_.freePages(); }
   int64_t preemptions() const { return preemptions_; }
 
  private:
@@ -71,7 +72,7 @@ class Scheduler {
   SchedulerLimits limits_;
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;   // next first
-  std::vector<int32_t> freePages_;
+  PagePool pool_;
   int64_t preemptions_ = 0;
 };
 
