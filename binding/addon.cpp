@@ -5,6 +5,7 @@
 #include "binding/convert.h"
 #include "binding/cuda.h"
 #include "binding/engine.h"
+#include "binding/grammar.h"
 #include "binding/guard.h"
 #include "binding/writer.h"
 #include "cpu/cpu_features.h"
@@ -135,6 +136,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("shardShapes", Napi::Function::New<shardShapes>(env));
   exports.Set("openListener", Napi::Function::New<openListener>(env));
   exports.Set("closeListener", Napi::Function::New<closeListener>(env));
+  exports.Set("openVocabulary", Napi::Function::New<openVocabulary>(env));
   exports.Set("writeTensors", Napi::Function::New<startWriting>(env));
   exports.Set("cpuFeatures", Napi::Function::New<cpuFeatures>(env));
   exports.Set("cudaReport", Napi::Function::New<cudaReport>(env));

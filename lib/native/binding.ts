@@ -17,6 +17,8 @@ export interface NativeBinding {
   closeListener(descriptor: number): void;
   /** Writes a file of tensors on a thread of its own; it must not be there yet. What failed is an error with a code, and leaves no file. */
   writeTensors(plan: WritePlan): { done: Promise<void>; cancel(): void; writtenBytes(): number };
+  /** A vocabulary for grammars. Token i has the bytes from ends[i - 1] to ends[i]; one without bytes stands for no text. */
+  openVocabulary(bytes: Uint8Array, ends: Int32Array, endTokens: Int32Array): NativeVocabulary;
   cpuFeatures(): CpuFeatures;
   /**
    * What there is of CUDA. Never throws: what is missing is in the answer. `open`: the device to open, which takes some of its
@@ -32,6 +34,18 @@ export interface NativeBinding {
   measureAllReduce(ranks: number, bytes: number, rounds: number): number;
   /** Median seconds of copying `bytes`. Blocks. */
   measureCopy(bytes: number, rounds: number): number;
+}
+
+export interface NativeVocabulary {
+  /** Compiles what lib/format made, on a thread of its own. */
+  compileGrammar(nodes: Int32Array): Promise<NativeGrammar>;
+}
+
+export interface NativeGrammar {
+  /** By which a request names it, while this object is held. */
+  readonly number: number;
+  /** A text from its start. */
+  begin(): { fill(): Int32Array | null; accept(token: number): void };
 }
 
 export interface CpuFeatures {

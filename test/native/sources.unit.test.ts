@@ -15,7 +15,7 @@ const mayInclude: Record<string, string[]> = {
   cpu: ["base", ".", "model", "comm"],
   runtime: ["base", ".", "model", "comm", "cpu"],
   cuda: ["base", ".", "model", "comm"],
-  binding: ["base", ".", "model", "comm", "cpu", "runtime", "cuda"],
+  binding: ["base", ".", "model", "comm", "cpu", "grammar", "runtime", "cuda"],
 };
 
 function sourcesOf(folder: string): string[] {

@@ -60,6 +60,9 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
     openListener: () => ({ descriptor: -1, port: 1 }),
     closeListener: () => {},
     writeTensors: () => ({ done: Promise.resolve(), cancel() {}, writtenBytes: () => 0 }),
+    openVocabulary: () => ({
+      compileGrammar: async () => ({ number: 1, begin: () => ({ fill: () => null, accept() {} }) }),
+    }),
     cudaReport: () => report,
     cpuFeatures: () => ({ kernels: "portable", available: ["portable"] }),
     buildInfo: () => ({ compiler: "none", cuda: report.built }),
