@@ -42,9 +42,10 @@ export async function measureOverhead({ url }, engine, requests) {
   };
 }
 
-/** Tokens a second of 16 streams, of the engine and over HTTP by turns. */
-export async function measureStreams({ url }, engine, repeat) {
-  const tokens = 128;
+/**
+ * Tokens a second of 16 streams, of the engine and over HTTP by turns. The fewer tokens a stream has, the more its request and its end weigh.
+ */
+export async function measureStreams({ url }, engine, { tokens, repeat }) {
   const agent = makeAgent();
   const local = async () => {
     for await (const _chunk of engine.stream(prompt, { maxNewTokens: tokens, ignoreEos: true }));

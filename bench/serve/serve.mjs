@@ -29,7 +29,8 @@ async function measureCost(model, { requests, repeat }) {
   try {
     return await withServer(model, flags, async (server) => ({
       overhead: await measureOverhead(server, engine, requests),
-      streams: await measureStreams(server, engine, repeat),
+      streams: await measureStreams(server, engine, { tokens: 128, repeat }),
+      longStreams: await measureStreams(server, engine, { tokens: 480, repeat }),
     }));
   } finally {
     await engine.dispose();
@@ -45,17 +46,24 @@ function measureEndurance(model, { clients, seconds }) {
   }));
 }
 
-function show({ overhead, streams, equality, clients, kill, drain }) {
-  const speed = (name) => `${median(streams.runs.map((run) => run[name])).toFixed(0)} tok/s`;
+function rowsOfStreams({ streams, tokens, ratio, runs }) {
+  const speed = (name) => `${median(runs.map((run) => run[name])).toFixed(0)} tok/s`;
+  return [
+    [`${streams} streams of ${tokens} tokens, engine`, speed("engineTokensPerSecond")],
+    ["  HTTP", speed("serverTokensPerSecond")],
+    ["  HTTP / engine", `${ratio.toFixed(2)} x`],
+  ];
+}
+
+function show({ overhead, streams, longStreams, equality, clients, kill, drain }) {
   const memory = ({ earlyBytes, lateBytes }) => `${megabytes(earlyBytes)} -> ${megabytes(lateBytes)}`;
   printTable([
     ["one token, engine, p50", ms(overhead.localP50Ms)],
     ["one token, HTTP, p50", ms(overhead.remoteP50Ms)],
     ["overhead of a request, p50", ms(overhead.overheadP50Ms)],
     ["overhead of a request, p99", ms(overhead.overheadP99Ms)],
-    [`${streams.streams} streams, engine`, speed("engineTokensPerSecond")],
-    [`${streams.streams} streams, HTTP`, speed("serverTokensPerSecond")],
-    ["HTTP / engine", `${streams.ratio.toFixed(2)} x`],
+    ...rowsOfStreams(streams),
+    ...rowsOfStreams(longStreams),
     [`same text among ${equality.others} others`, equality.equal ? "yes" : "NO"],
     [`${clients.clients} clients, ${clients.seconds} s: right`, String(clients.right)],
     ["  refused with 503", String(clients.refused)],

@@ -213,7 +213,7 @@ export class Engine {
   /**
    * Generates from a prompt and yields text and ids as they are generated. Leaving the loop cancels the sequence and frees its pages.
    *
-   * @param pace chunkIntervalMs: the least time from a chunk to the next one. Default 0: a chunk is what came since the last one was read.
+   * @param pace chunkIntervalMs: the least time from a chunk to the next one, or a function that is asked for it. Default 0: a chunk is what came since the last one was read.
    * @throws ShardspeedError Like generate(), from the first step of the iteration.
    */
   async *stream(

@@ -131,14 +131,15 @@ export async function* runSequence(
   const texts = tokenizer ? new TextStream(tokenizer, shown) : undefined;
   const describe = options.logprobs === undefined ? undefined : describeTokens(tokenizer);
   // Who looks for stop strings looks at every step: tokens behind one would be computed in vain.
-  const intervalMs = stop.length > 0 ? 0 : chunkIntervalMs;
+  const intervalMs = () =>
+    stop.length > 0 ? 0 : typeof chunkIntervalMs === "number" ? chunkIntervalMs : chunkIntervalMs();
   let nextAt = 0;
   let newTokens = 0;
   let lastId: number | undefined;
   try {
     for (;;) {
       await inbox.changed(nextAt);
-      nextAt = performance.now() + intervalMs;
+      nextAt = performance.now() + intervalMs();
       const tokens = inbox.takeTokens();
       const ended = inbox.failure ?? inbox.finishReason;
       if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
@@ -160,9 +161,9 @@ export async function* runSequence(
 export interface StreamPace {
   /**
    * Least time from a chunk to the next one, in milliseconds: each costs its readers about as much as many tokens do. The last chunk does not
-   * wait, and with stop strings none does. Default 0.
+   * wait, and with stop strings none does. A function is asked after each chunk. Default 0.
    */
-  chunkIntervalMs?: number;
+  chunkIntervalMs?: number | (() => number);
 }
 
 type TokenEvent = Extract<EngineEvent, { kind: "token" }>;

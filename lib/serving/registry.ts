@@ -27,6 +27,8 @@ export interface RegistryOptions {
   engineOptions: WorkerPlan["engineOptions"];
   /** Least milliseconds between two chunks of a stream of tokens; 0: none. */
   streamIntervalMs: number;
+  /** Most chunks a second of all streams of a worker together. Default: by its processors. */
+  streamChunksPerSecond?: number | undefined;
   logger: Logger;
   observe(model: { name: string; version: string }): PoolObserver;
   /** The last version of a model is gone, and its workers are. */
@@ -257,7 +259,7 @@ export class ModelRegistry implements ModelDirectory {
   #makePool(registration: Registration, read: ReadModel): ModelPool {
     const { name, version, settings, workerSettings, handler } = read;
     const { location, modelConfigYaml } = registration;
-    const { engineOptions, streamIntervalMs, logger } = this.#options;
+    const { engineOptions, streamIntervalMs, streamChunksPerSecond, logger } = this.#options;
     const { maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
     const handlerMap = { ...this.#options.handlerMap, ...registration.handlerMap };
     if (registration.handler !== undefined) handlerMap[handler] = registration.handler;
@@ -295,6 +297,7 @@ export class ModelRegistry implements ModelDirectory {
           gpuId: null,
           engineOptions,
           streamIntervalMs,
+          streamChunksPerSecond,
         },
         processes,
         group: this.#options.group,

@@ -352,6 +352,7 @@ function registryOptions(resolved: ResolvedSettings, logger: Logger, metrics: Se
     environment: environmentOf(values),
     engineOptions: engineOptionsOf(resolved),
     streamIntervalMs: values.streamIntervalMs,
+    streamChunksPerSecond: values.streamChunksPerSecond,
     group: readGroup(),
     logger,
     onRemoved: (name) => void metrics.modelRemoved(name),

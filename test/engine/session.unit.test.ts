@@ -229,6 +229,28 @@ test("a paced loop has its first chunk at once, the next after the interval, and
   });
 });
 
+test("a pace that is a function is asked after each chunk", async () => {
+  await withClock(async (pass) => {
+    const { session, submitted, emit } = startSession();
+    let intervalMs = 50;
+    const chunks = runSequence(session, request(), options(), undefined, { chunkIntervalMs: () => intervalMs });
+    const first = chunks.next();
+    const id = submitted[0]!.id;
+    emit({ kind: "token", id, token: 1 });
+    await first;
+    intervalMs = 0;
+    for (const [token, waitMs] of [
+      [2, 50],
+      [3, 0],
+    ] as const) {
+      const next = chunks.next();
+      emit({ kind: "token", id, token });
+      if (waitMs > 0) await pass(waitMs);
+      assert.deepEqual((await next).value?.ids, [token]);
+    }
+  });
+});
+
 test("a pause ends with the signal or a failure", async () => {
   await withClock(async () => {
     for (const end of ["abort", "fail"]) {

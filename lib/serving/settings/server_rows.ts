@@ -217,6 +217,11 @@ export const requestRows = {
     flags: ["stream-interval-ms"],
     help: "least milliseconds between two chunks of a stream: tokens that come faster share one; 0: none",
   }),
+  streamChunksPerSecond: optional(integer({ minimum: 1, maximum: 1_000_000 }), {
+    group: "requests",
+    flags: ["stream-chunks-per-second"],
+    help: "most chunks a second of all streams of a worker together; each has one every 200 ms anyway. Default: 125 for each processor",
+  }),
   drainDelayS: setting(seconds({ minimum: 0 }), 0, {
     group: "requests",
     flags: ["drain-delay-s"],

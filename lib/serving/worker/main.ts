@@ -10,6 +10,7 @@ import type { EngineCallName } from "./calls.js";
 import { Channel } from "./channel.js";
 import { describeEngine, runEngineCall } from "./engine_calls.js";
 import { summarizeMetrics } from "./handler_metrics.js";
+import { paceOf } from "./pace.js";
 import {
   type FromWorker,
   socketVariable,
@@ -70,7 +71,7 @@ function take(message: ToWorker): void {
 
 async function open(plan: WorkerPlan): Promise<void> {
   const { location, modelName, settings, modelConfigYaml, handlerMap, gpuId, engineOptions } = plan;
-  pace = { chunkIntervalMs: plan.streamIntervalMs };
+  pace = paceOf(plan, () => running.size);
   const log = (level: "debug" | "info" | "warn" | "error") => (message: string) =>
     channel.send({ kind: "log", level, message });
   let lastProgressAt = 0;

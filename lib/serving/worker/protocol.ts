@@ -18,6 +18,8 @@ export interface WorkerPlan {
   gpuId: number | null;
   /** Least milliseconds between two chunks of a stream of tokens. */
   streamIntervalMs: number;
+  /** Most chunks of all streams together. Default: by the processors of the worker. */
+  streamChunksPerSecond?: number | undefined;
   /** What a shipped handler opens its engine with, before what the model's files say. */
   engineOptions: Pick<
     InitOptions,
