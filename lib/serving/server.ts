@@ -1,17 +1,15 @@
 import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { FastifyInstance } from "fastify";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { readPackageInfo } from "../base/package_info.js";
 import { readKeys } from "./http/api_keys.js";
-import { makeApp, type ServerState } from "./http/app.js";
-import { authHook } from "./http/auth.js";
-import { corsHook } from "./http/cors.js";
-import { hostCheckHook } from "./http/host_check.js";
+import type { ServerState } from "./http/app.js";
 import { requestEndHook } from "./http/request_end.js";
 import { readGroup } from "./launched_ranks.js";
+import { makeListener } from "./listener.js";
 import { accessLog, createLog } from "./log.js";
 import { ServerMetrics } from "./metrics/server_metrics.js";
 import { pageRoutes } from "./page/plugin.js";
@@ -20,17 +18,15 @@ import { ReadinessProbe } from "./readiness.js";
 import { ModelRegistry, type RegisteredModel, type Registration, type RegistryOptions } from "./registry.js";
 import { anthropicRoutes } from "./routes/anthropic/plugin.js";
 import { describeOthers } from "./routes/document.js";
-import { healthPaths, healthRoutes } from "./routes/health.js";
+import { healthRoutes } from "./routes/health.js";
 import { kserveRoutes } from "./routes/kserve/plugin.js";
 import { metricsRoutes } from "./routes/metrics.js";
 import { ApiError } from "./routes/openai/errors.js";
 import { openAiRoutes } from "./routes/openai/plugin.js";
-import { refuseInItsForm } from "./routes/refuse.js";
 import { methodNotAllowed, notFound, sendError } from "./routes/torchserve/errors.js";
 import { inferenceRoutes } from "./routes/torchserve/inference.js";
 import { managementRoutes } from "./routes/torchserve/management.js";
-import { type Address, isLoopback, showAddress } from "./settings/address.js";
-import { hasKeys } from "./settings/plan.js";
+import { type Address, showAddress } from "./settings/address.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
 import type { ServerSettings } from "./settings/table.js";
 import { engineOptionsOf, listStartModels, startWorkers } from "./start_models.js";
@@ -214,33 +210,20 @@ class Serving {
     const keys = await readKeys(values);
     const log = this.#log;
     const onEnd = accessLog(log, values.noAccessLogFor);
-    for (const address of new Set(Object.values(listeners))) {
-      if (address === undefined) continue;
-      const app = makeApp(values, this.#state, "isTls" in address && address.isTls);
-      this.#apps.set(address, app);
-      app.addHook(
-        "onRequest",
-        requestEndHook({
-          onStart: () => {
-            this.#inFlight++;
-            this.metrics.requestReceived();
-          },
-          onEnd: (end, request) => {
-            this.#inFlight--;
-            this.metrics.requestFinished(end);
-            onEnd(end, request);
-          },
-        }),
-      );
-      if (isLoopback(address) && !hasKeys(values))
-        app.addHook("onRequest", hostCheckHook({ allowedHosts: values.allowedHosts, onRefuse: refuseInItsForm }));
-      const { allowedOrigins: origins, allowedMethods: methods, allowedHeaders: headers } = values;
-      app.addHook("onRequest", corsHook({ origins, methods, headers, onRefuse: refuseInItsForm }));
-      if (keys !== undefined) {
-        const isOpen = (request: FastifyRequest) => isOpenUrl(request, values);
-        app.addHook("onRequest", authHook({ keys, scope: scopeOf, isOpen, onRefuse: refuseInItsForm }));
-      }
-    }
+    const onRequest = requestEndHook({
+      onStart: () => {
+        this.#inFlight++;
+        this.metrics.requestReceived();
+      },
+      onEnd: (end, request) => {
+        this.#inFlight--;
+        this.metrics.requestFinished(end);
+        onEnd(end, request);
+      },
+    });
+    for (const address of new Set(Object.values(listeners)))
+      if (address !== undefined)
+        this.#apps.set(address, makeListener(address, { values, state: this.#state, keys, onRequest }));
     const chatTemplate = values.chatTemplate === undefined ? undefined : await readFile(values.chatTemplate, "utf8");
     await this.#addInference(this.#app(listeners.inference), chatTemplate);
     if (listeners.management !== undefined) await this.#addManagement(this.#app(listeners.management));
@@ -378,21 +361,6 @@ function environmentOf({ hiddenVariables, decodeInputRequest }: ServerSettings):
 function servedNames({ servedModelNames }: ServerSettings): Record<string, readonly string[]> {
   const [first] = servedModelNames;
   return first === undefined ? {} : { [first]: servedModelNames };
-}
-
-/** What a request's key must open. */
-function scopeOf({ url }: FastifyRequest): "inference" | "management" | "metrics" {
-  if (/^\/metrics(\?|$)/.test(url)) return "metrics";
-  return /^\/models(\/|\?|$)/.test(url) && !/^\/models\/[^/?]+\/invoke/.test(url) ? "management" : "inference";
-}
-
-/** Probes, the page, and descriptions of the APIs need no key. */
-function isOpenUrl({ url, method, routeOptions }: FastifyRequest, { publicMetrics }: ServerSettings): boolean {
-  const [path = ""] = url.split("?");
-  if (path === "/metrics") return publicMetrics;
-  if ((healthPaths as readonly string[]).includes(path) || path.startsWith("/v2/health/")) return true;
-  if (path === "/api-description" || path === "/openapi.json" || (path === "/" && method === "OPTIONS")) return true;
-  return routeOptions.config !== undefined && (routeOptions.config as { isPage?: boolean }).isPage === true;
 }
 
 function urlOf(address: Address, app: FastifyInstance): string {

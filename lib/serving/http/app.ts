@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { Server } from "node:http";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { ShardspeedError } from "../../base/errors.js";
 import type { ServerSettings } from "../settings/table.js";
 import { readRequestId } from "./request_id.js";
@@ -16,10 +16,22 @@ export interface ServerState {
   registering: boolean;
 }
 
+/** Answers a request whose URL has an escape that is none, or a part that is longer than any name. */
+export type OnBadUrl = (error: Error, request: FastifyRequest, reply: FastifyReply) => void;
+
 /** A Fastify instance for one listener: limits, ids of requests, and the end of connections while the server drains. */
-export function makeApp(values: ServerSettings, state: ServerState, isTls: boolean): FastifyInstance {
+export function makeApp(
+  values: ServerSettings,
+  state: ServerState,
+  isTls: boolean,
+  onBadUrl: OnBadUrl,
+): FastifyInstance {
   const keepAliveTimeout = Math.round(values.keepAliveS * 1000);
   const { maxHeaderBytes: maxHeaderSize } = values;
+  const setHeaders = (request: FastifyRequest, reply: FastifyReply) => {
+    reply.header("x-request-id", request.id);
+    if (state.draining) reply.header("connection", "close");
+  };
   const options = {
     bodyLimit: values.bodyLimitBytes,
     keepAliveTimeout,
@@ -30,16 +42,17 @@ export function makeApp(values: ServerSettings, state: ServerState, isTls: boole
     return503OnClosing: false,
     genReqId: readRequestId,
     routerOptions: { maxParamLength: 512 },
+    frameworkErrors: ((error, request, reply) => {
+      setHeaders(request, reply);
+      onBadUrl(error, request, reply);
+    }) as OnBadUrl,
   };
   const app = (isTls
     ? Fastify({ ...options, https: { ...readCertificate(values), maxHeaderSize } })
     : Fastify({ ...options, http: { maxHeaderSize } })) as unknown as FastifyInstance;
   // Above the time that connections are kept, which Node would otherwise cut short.
   (app.server as Server).headersTimeout = keepAliveTimeout + arrivalMs;
-  app.addHook("onRequest", async (request, reply) => {
-    reply.header("x-request-id", request.id);
-    if (state.draining) reply.header("connection", "close");
-  });
+  app.addHook("onRequest", async (request, reply) => setHeaders(request, reply));
   return app;
 }
 
