@@ -282,7 +282,7 @@ class Serving {
       versionsOf: ({ name }) => registry.versions(name).map(({ pool }) => pool.version),
     });
     await app.register(inferenceRoutes, {
-      ...{ models: registry, logger, isHealthy },
+      ...{ models: registry, logger, isHealthy, hasManagement: this.#isOneListener() },
       queueFullStatus: values.queueFullStatus,
       onlyModel: () => {
         const started = this.registry.all().filter(({ isLoadedAtStart }) => isLoadedAtStart);
@@ -290,6 +290,12 @@ class Serving {
         return names.size === 1 ? started[0]?.pool.name : undefined;
       },
     });
+  }
+
+  /** Whether the management API is on the listener of inference. */
+  #isOneListener(): boolean {
+    const { management, inference } = this.#resolved.listeners;
+    return management !== undefined && this.#app(management) === this.#app(inference);
   }
 
   /** Whether the page finds the metrics on its own listener. */
@@ -304,6 +310,7 @@ class Serving {
     await app.register(managementRoutes, {
       registry: this.registry,
       logger: this.#log,
+      hasInference: this.#isOneListener(),
       enableModelApi: values.enableModelApi,
       modelStore: values.modelStore,
       allowedUrls: values.allowedUrls,

@@ -134,6 +134,11 @@ export function describeManagement(): object {
   return toDocument("shardspeed: TorchServe's management API", managementPaths);
 }
 
+/** Both APIs as one OpenAPI document, where they share a listener. */
+export function describeAll(): object {
+  return toDocument("shardspeed: TorchServe's APIs", { ...managementPaths, ...inferencePaths });
+}
+
 export const errorSchema = {
   type: "object",
   required: ["code", "type", "message"],

@@ -5,7 +5,7 @@ import { abortOnDisconnect } from "../../http/disconnect.js";
 import type { HandlerAnswer, ModelDirectory } from "../../served_model.js";
 import { ServingError } from "../../serving_error.js";
 import { undocumented } from "../openai/plugin.js";
-import { describeInference, describePredictions } from "./api_description.js";
+import { describeAll, describeInference, describePredictions } from "./api_description.js";
 import {
   badRequest,
   handlerFailed,
@@ -24,6 +24,8 @@ export interface InferenceOptions {
   queueFullStatus: 503 | 429;
   /** Whether every default model has, or will have, a worker. */
   isHealthy(): boolean;
+  /** Whether the management API is on the same listener: what describes it is then here. Default false. */
+  hasManagement?: boolean;
   /** The model of a call that names none: the only one that the server was started with. */
   onlyModel?(): string | undefined;
 }
@@ -46,11 +48,12 @@ export async function inferenceRoutes(app: FastifyInstance, options: InferenceOp
     const healthy = isHealthy();
     return sendJson(reply, healthy ? 200 : 500, { status: healthy ? "Healthy" : "Unhealthy" });
   });
+  const describe = options.hasManagement ? describeAll : describeInference;
   for (const [method, url] of [
     ["OPTIONS", "/"],
     ["GET", "/api-description"],
   ] as const)
-    app.route({ method, url, handler: async (_, reply) => sendJson(reply, 200, describeInference()) });
+    app.route({ method, url, handler: async (_, reply) => sendJson(reply, 200, describe()) });
 
   app.addHook("onRequest", forbidCaching);
   const predict = (request: FastifyRequest, reply: FastifyReply, target: Target, more: PredictOptions = {}) =>

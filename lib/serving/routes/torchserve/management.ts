@@ -23,6 +23,8 @@ import { forbidCaching, takeAllBodies } from "./inference.js";
 export interface ManagementOptions {
   registry: ModelRegistry;
   logger: Logger;
+  /** Whether the inference API is on the same listener. */
+  hasInference: boolean;
   /** Whether models may be registered and unregistered. */
   enableModelApi: boolean;
   modelStore: string | undefined;
@@ -47,15 +49,8 @@ export async function managementRoutes(app: FastifyInstance, options: Management
     if (failure.status >= 500) logger.error(`${request.method} ${request.url.split("?")[0]} failed: ${String(error)}`);
     sendError(reply, failure);
   });
-  app.options("/", async (_, reply) => sendJson(reply, 200, describeManagement()));
-  app.get("/api-description", async (_, reply) => sendJson(reply, 200, describeManagement()));
-
   app.addHook("onRequest", forbidCaching);
-  // Version 1 of KServe's protocol. On the inference listener OpenAI's API answers this URL, for handlers too.
-  app.get("/v1/models/:model", async (request, reply) => {
-    const { model } = request.params as Target;
-    return sendJson(reply, 200, { name: model, ready: registry.find(model).state === "ready" });
-  });
+  if (!options.hasInference) addOwn(app, registry);
 
   app.get("/models", async (request, reply) => sendJson(reply, 200, listModels(registry, new Parameters(request))));
   app.post("/models", async (request, reply) => {
@@ -84,6 +79,16 @@ export async function managementRoutes(app: FastifyInstance, options: Management
     setDefault(registry, model, version);
     const status = `Default version successfully updated for model "${model}" to "${version}"`;
     return sendJson(reply, 200, { status });
+  });
+}
+
+/** What the inference listener answers itself: version 1 of KServe's protocol has the URL of OpenAI's API there. */
+function addOwn(app: FastifyInstance, registry: ModelRegistry): void {
+  app.options("/", async (_, reply) => sendJson(reply, 200, describeManagement()));
+  app.get("/api-description", async (_, reply) => sendJson(reply, 200, describeManagement()));
+  app.get("/v1/models/:model", async (request, reply) => {
+    const { model } = request.params as Target;
+    return sendJson(reply, 200, { name: model, ready: registry.find(model).state === "ready" });
   });
 }
 
