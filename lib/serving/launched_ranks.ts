@@ -1,7 +1,9 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
-import { openModel } from "./open_model.js";
+import { openModelFiles } from "./model_files.js";
+import { resolveServedSettings } from "./model_settings.js";
+import { startModel } from "./open_model.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
 import { engineOptionsOf, listStartModels } from "./start_models.js";
 import type { GroupStart } from "./worker/worker.js";
@@ -39,7 +41,7 @@ export interface FollowSignals {
  * Serves as a rank that follows, until rank 0 ends: a launcher that shuts down tells all ranks so, and rank 0 still needs this one for the requests
  * that it has accepted.
  *
- * @throws ShardspeedError ERR_CONFIG where there is not exactly one model; ERR_COMM, and the errors of openModel().
+ * @throws ShardspeedError ERR_CONFIG where there is not exactly one model; ERR_COMM, and the errors of openModelFiles() and startModel().
  */
 export async function followServer(
   resolved: ResolvedSettings,
@@ -52,8 +54,14 @@ export async function followServer(
     const message = `Found ${others.length + (model === undefined ? 0 : 1)} models for ranks that are processes, expected one.`;
     throw new ShardspeedError("ERR_CONFIG", message);
   }
-  await using opened = await openModel(model.location, {
-    handlerMap: values.handlerMap,
+  const { handlerMap } = values;
+  const { name, location, defaults } = model;
+  const files = await openModelFiles(location, { handlerMap, signal: opening, logger });
+  // As rank 0's server resolves them for its worker: the ranks have the same engine.
+  const { workerSettings } = resolveServedSettings({ yaml: files.yaml?.parsed, defaults });
+  await using opened = await startModel(files, location, {
+    ...(name === undefined ? {} : { modelName: name }),
+    settings: workerSettings,
     engineOptions: engineOptionsOf(resolved),
     signal: opening,
     logger,

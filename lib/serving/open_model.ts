@@ -84,17 +84,39 @@ const optionNames = [
  * initialize(). Everything is then freed.
  */
 export async function openModel(location: string, options?: OpenModelOptions): Promise<OpenModel> {
-  const { modelName, modelConfigYaml, settings, handlerMap, engineOptions, gpuId, logger, signal, ...archiveOptions } =
-    readOptions(options);
+  const read = readOptions(options);
+  const { modelConfigYaml, settings, handlerMap, extractLimits, onProgress, logger, signal } = read;
   // Wrong ones are said before anything is unpacked.
   effectiveSettings({ options: settings });
   const files = await openModelFiles(location, {
-    ...archiveOptions,
+    ...(extractLimits ? { extractLimits } : {}),
+    ...(onProgress ? { onProgress } : {}),
     ...(signal ? { signal } : {}),
     modelConfigYaml,
     handlerMap,
     logger,
   });
+  // Loggers as they are given: handlers may know more of their methods.
+  return startModel(files, location, { ...read, logger: options?.logger });
+}
+
+/** What starts a model whose files are open. */
+export type StartModelOptions = Pick<
+  OpenModelOptions,
+  "modelName" | "settings" | "engineOptions" | "gpuId" | "signal" | "logger"
+>;
+
+/**
+ * Makes and initializes the handler of a model whose files are open.
+ *
+ * @param location What messages name in place of a temporary folder.
+ * @throws As openModel(). The files are then closed.
+ */
+export async function startModel(
+  files: ModelFiles,
+  location: string,
+  { modelName, settings, engineOptions = {}, gpuId = null, signal, logger }: StartModelOptions,
+): Promise<OpenModel> {
   const { archive, yaml } = files;
   let started: Started;
   let counted: ModelConfigYaml;
@@ -105,12 +127,12 @@ export async function openModel(location: string, options?: OpenModelOptions): P
       modelDir: archive.folder,
       manifest: archive.manifest,
       batchSize: counted.batchSize,
-      gpuId: gpuId ?? null,
+      gpuId,
       modelYamlConfig: overlaySettings(yaml?.parsed.raw ?? {}, settings),
-      logger: options?.logger, // as it is: handlers may know more of its methods
+      logger,
       signal,
     });
-    started = await startService(files, context, counted, engineOptions ?? {});
+    started = await startService(files, context, counted, engineOptions);
   } catch (error) {
     await archive.close();
     throw withoutTemporaryFolder(error, archive, location);

@@ -1,9 +1,10 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { processorShare, processorsVariable } from "../base/machine.js";
-import { effectiveConfig, effectiveSettings, type ModelConfigYaml, type Settings } from "../torchserve_config/index.js";
+import type { ModelConfigYaml, Settings } from "../torchserve_config/index.js";
 import { openModelFiles } from "./model_files.js";
 import { ModelPool, type PoolObserver } from "./model_pool.js";
+import { resolveServedSettings, type ServedSettings } from "./model_settings.js";
 import type { ModelDirectory } from "./served_model.js";
 import { ServingError } from "./serving_error.js";
 import type { WorkerPlan } from "./worker/protocol.js";
@@ -69,12 +70,9 @@ export interface RegisteredModel {
 }
 
 /** What the files of a model say. */
-interface ReadModel {
+interface ReadModel extends ServedSettings {
   name: string;
   version: string;
-  settings: ModelConfigYaml;
-  /** What its workers open it with, so that it counts there as it does here: what a request or the key `models` sets, and its own file does not. */
-  workerSettings: Settings;
   runtime: string;
   handler: string;
 }
@@ -234,20 +232,18 @@ export class ModelRegistry implements ModelDirectory {
 
   /** What the model's files say, without running any of its code. */
   async #read(registration: Registration): Promise<ReadModel> {
-    const { location, settings: options = {}, modelConfigYaml, handlerMap } = registration;
+    const { location, modelConfigYaml, handlerMap } = registration;
     const { archive, yaml } = await openModelFiles(location, {
       modelConfigYaml,
       handlerMap: { ...this.#options.handlerMap, ...handlerMap },
       logger: this.#options.logger,
     });
     try {
-      const server = { ...this.#options.server, ...registration.defaults };
-      const sources = { options, yaml: yaml?.parsed, server };
+      const { settings, defaults } = registration;
       return {
         name: registration.name ?? archive.modelName,
         version: registration.version ?? archive.version,
-        settings: effectiveSettings(sources),
-        workerSettings: { ...countedOf(registration.defaults ?? {}, sources), ...options },
+        ...resolveServedSettings({ settings, yaml: yaml?.parsed, defaults, server: this.#options.server }),
         runtime: archive.manifest.runtime,
         handler: archive.handler,
       };
@@ -313,17 +309,6 @@ export class ModelRegistry implements ModelDirectory {
       observer: this.#options.observe({ name, version }),
     });
   }
-}
-
-/**
- * Those of a model's defaults that count: neither its file nor an option replaces them. The server's settings for all models are about queues and
- * time, which the server alone looks at; handlers do not see them, as in TorchServe.
- */
-function countedOf(defaults: Settings, sources: Parameters<typeof effectiveConfig>[0]): Settings {
-  const counted = effectiveConfig(sources).filter(
-    ({ key, source }) => source === "server" && defaults[key] !== undefined,
-  );
-  return Object.fromEntries(counted.map(({ key }) => [key, defaults[key]]));
 }
 
 /** A version is registered already. */

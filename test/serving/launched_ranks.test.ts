@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -57,6 +59,30 @@ describe("ranks that a launcher has started", () => {
       assert.equal(code, 0, written());
     } finally {
       child.kill("SIGKILL");
+    }
+  });
+
+  test("open it with the settings that the key models has", async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), "ranks-"));
+    const config = path.join(folder, "ds-config.json");
+    writeFileSync(config, JSON.stringify({ dtype: "bf16", tensor_parallel: { tp_size: 2 } }));
+    const model = { "1.0": { marName: demoModel, "deepspeed.config": config } };
+    const properties = path.join(folder, "config.properties");
+    const addresses = ["inference", "management", "metrics"].map((api) => `${api}_address=http://127.0.0.1:0`);
+    writeFileSync(properties, [...addresses, `models=${JSON.stringify({ demo: model })}`].join("\n"));
+    const args = ["run", "--nproc-per-node", "2", program, "serve", "--ts-config", properties, "--model-store", folder];
+    const child = spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    const written = collect(child);
+    try {
+      const [, url] = await until(() => /inference (http:\S+?),/.exec(written()) ?? undefined, written);
+      await until(() => /All models are ready|cannot be served/.test(written()) || undefined, written);
+      assert.ok((await complete(url as string, 8)).length > 8, written());
+      child.kill("SIGTERM");
+      const [code] = await once(child, "exit");
+      assert.equal(code, 0, written());
+    } finally {
+      child.kill("SIGKILL");
+      rmSync(folder, { recursive: true });
     }
   });
 
