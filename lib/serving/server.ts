@@ -29,6 +29,7 @@ import { managementRoutes } from "./routes/torchserve/management.js";
 import { type Address, showAddress } from "./settings/address.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
 import type { ServerSettings } from "./settings/table.js";
+import { WholeMatch } from "./settings/whole_match.js";
 import { engineOptionsOf, listStartModels, startWorkers } from "./start_models.js";
 
 /** A server that listens. */
@@ -358,7 +359,7 @@ const defaultConcurrent = 256;
 
 /** What workers find in their environment. */
 function environmentOf({ hiddenVariables, decodeInputRequest }: ServerSettings): NodeJS.ProcessEnv {
-  const hidden = hiddenVariables === undefined ? undefined : new RegExp(`^(?:${hiddenVariables})$`);
+  const hidden = hiddenVariables === undefined ? undefined : new WholeMatch(hiddenVariables, { ignoresCase: false });
   // Keys of the server are none of a handler's business.
   const kept = Object.entries(process.env).filter(([name]) => name !== "SHARDSPEED_API_KEY" && !hidden?.test(name));
   return { ...Object.fromEntries(kept), ...(decodeInputRequest ? {} : { TS_DECODE_INPUT_REQUEST: "false" }) };

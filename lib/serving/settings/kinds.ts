@@ -1,6 +1,7 @@
 import { type Checked, describeRange, inRange, type NumberRange } from "../../base/rules.js";
 import { readByteCount } from "../../base/text.js";
 import { type Address, type DefaultPorts, readAddress, showAddress } from "./address.js";
+import { whyNotExpression } from "./whole_match.js";
 
 /** A kind of values: every source gives text, and a kind makes the value of it. */
 export interface SettingKind<T> {
@@ -133,32 +134,32 @@ export function address(defaultPorts: DefaultPorts): SettingKind<Address> {
   };
 }
 
-/** A regular expression that a whole text must match, without regard to case. */
+/** Regular expressions of which a whole URL must match one, without regard to case. */
 export function expressions(placeholder: string): SettingKind<readonly string[]> {
+  const words = "regular expressions with commas between";
   return {
-    ...list(placeholder, "regular expressions with commas between"),
+    ...list(placeholder, words),
     read(value) {
-      const value_ = splitList(value);
-      const wrong = value_.findIndex((source) => !isExpression(source));
-      return wrong < 0 ? { value: value_ } : { expected: "regular expressions with commas between", at: wrong };
+      const sources = splitList(value);
+      for (const [at, source] of sources.entries()) {
+        const reason = whyNotExpression(source, { ignoresCase: true });
+        if (reason !== undefined) return { expected: `${words}: ${reason}`, at };
+      }
+      return { value: sources };
     },
   };
 }
 
+/** A regular expression that a whole text must match. */
 export function expression(placeholder: string): SettingKind<string> {
+  const words = "a regular expression";
   return {
-    ...text(placeholder, "a regular expression"),
-    read: (value) => (value !== "" && isExpression(value) ? { value } : { expected: "a regular expression" }),
+    ...text(placeholder, words),
+    read(value) {
+      const reason = value === "" ? "it is empty" : whyNotExpression(value, { ignoresCase: false });
+      return reason === undefined ? { value } : { expected: `${words}: ${reason}` };
+    },
   };
-}
-
-function isExpression(source: string): boolean {
-  try {
-    new RegExp(source);
-    return source.length <= 1000;
-  } catch {
-    return false;
-  }
 }
 
 /** A JSON object. */

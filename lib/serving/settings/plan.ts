@@ -2,6 +2,7 @@ import { ShardspeedError } from "../../base/errors.js";
 import { type Address, isLoopback, isSameAddress, showAddress } from "./address.js";
 import type { Listeners, Origin, Origins, ResolvedSettings } from "./resolved.js";
 import type { ServerSettings, SettingName } from "./table.js";
+import { whyNotExpression } from "./whole_match.js";
 
 const ranks = { default: 0, "config.properties": 1, environment: 2, option: 3, flag: 4 } as const;
 
@@ -15,6 +16,7 @@ export function planServer(values: ServerSettings, origins: Origins, warnings: r
   checkModels(values, origins);
   checkTls(values, origins, listeners);
   checkKeys(values, origins);
+  checkExpressions(values, origins);
   return { values, origins, listeners, warnings: [...warnings, ...remarkOn(values, listeners)] };
 }
 
@@ -88,6 +90,16 @@ function checkKeys(values: ServerSettings, origins: Origins): void {
   const origin = origins.disableTokenAuthorization;
   if (values.disableTokenAuthorization || origin.source === "default" || hasKeys(values)) return;
   throw contradiction(origin, "asks for keys, and there are none: give --api-key-file, or SHARDSPEED_API_KEY");
+}
+
+/** Those of texts were checked where they were read, and those of values in the code are here. */
+function checkExpressions({ allowedUrls, hiddenVariables }: ServerSettings, origins: Origins): void {
+  const check = (name: SettingName, source: string, ignoresCase: boolean) => {
+    const reason = whyNotExpression(source, { ignoresCase });
+    if (reason !== undefined) throw contradiction(origins[name], `is no regular expression: ${reason}`);
+  };
+  for (const source of allowedUrls) check("allowedUrls", source, true);
+  if (hiddenVariables !== undefined) check("hiddenVariables", hiddenVariables, false);
 }
 
 /** Whether requests need a key. */

@@ -7,6 +7,7 @@ import type { Logger } from "../../../base/logger.js";
 import { isObject } from "../../../base/objects.js";
 import type { ModelRegistry, RegisteredModel, Registration } from "../../registry.js";
 import { ServingError } from "../../serving_error.js";
+import { WholeMatch } from "../../settings/whole_match.js";
 import { describeManagement, describeManagementOf } from "./api_description.js";
 import { describeModel } from "./describe.js";
 import {
@@ -299,7 +300,8 @@ export async function findLocation(
   const missing = (message: string) => new TorchServeError(404, "ModelNotFoundException", message);
   if (url.split(/[/\\]/).includes("..")) throw missing(`Relative path is not allowed in url: ${url}`);
   const inStore = modelStore === undefined ? undefined : path.resolve(modelStore, url);
-  const isAllowed = (full: string) => allowedUrls.some((pattern) => new RegExp(`^(?:${pattern})$`, "i").test(full));
+  const isAllowed = (full: string) =>
+    allowedUrls.some((source) => new WholeMatch(source, { ignoresCase: true }).test(full));
   if (/^[a-z][a-z\d+.-]*:\/\//i.test(url)) {
     // Of other schemes TorchServe knows nothing, and takes them for files.
     if (!/^(file|https?):/i.test(url) && !isAllowed(url)) throw missing(`Model not found at: ${url}`);
