@@ -40,7 +40,7 @@ export const vllmRows = {
   "vllm:lora_requests_info": {
     type: "gauge",
     labels: ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
-    help: "Time of the reading, in seconds since 1970. There are no LoRA adapters.",
+    help: "Time of the reading, in seconds since 1970. No request chooses an adapter: --adapter merges one into the weights.",
   },
   "vllm:cache_config_info": {
     type: "gauge",

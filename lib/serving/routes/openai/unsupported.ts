@@ -83,7 +83,7 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
   },
   prompt_embeds: { routes: ["completions"], isNeutral: never, advice: "Prompts are texts or token ids." },
   custom_logit_processor: { routes: generation, isNeutral: never, advice: "Requests bring no programs." },
-  lora_path: { routes: generation, isNeutral: never, advice: "There are no adapters." },
+  lora_path: { routes: generation, isNeutral: never, advice: "The flag --adapter of the server merges one." },
   messages: { routes: ["embeddings"], isNeutral: never, advice: "Use input." },
   embed_dtype: { routes: ["embeddings"], isNeutral: (value) => value === "float32", advice: "Embeddings are float32." },
   endianness: {
