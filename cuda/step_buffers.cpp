@@ -16,11 +16,13 @@ int64_t StepBuffers::paddedRows(int64_t rows) {
 }
 
 size_t StepBuffers::bytesOf(int64_t maxRows, int64_t kvPages) {
-  return static_cast<size_t>(kPages * paddedRows(maxRows) + kvPages) * sizeof(int32_t);
+  return static_cast<size_t>(kPages * paddedRows(maxRows) + kvPages * kTableEntriesPerPage) * sizeof(int32_t);
 }
 
 StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
-    : rows_(paddedRows(maxRows)), pages_(kvPages), device_(bytesOf(maxRows, kvPages), "the description of a step") {
+    : rows_(paddedRows(maxRows)),
+      pages_(kvPages * kTableEntriesPerPage),
+      device_(bytesOf(maxRows, kvPages), "the description of a step") {
   for (HostBuffer& buffer : host_) buffer.packed = PinnedMemory(device_.bytes(), "the description of a step");
   view_ = {at(kTokenIds),      at(kPositions), at(kPageOffsets), at(kPages),
            at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
@@ -95,7 +97,7 @@ void StepBuffers::packPages(const Step& step, int32_t* packed) {
     if (slice.follows == 0) shared = 0;
     pageOffsets_.push_back(static_cast<int32_t>(usedPages_ - shared));
     const int64_t more = std::max<int64_t>(0, pages - shared);
-    if (usedPages_ + more > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than the KV cache");
+    if (usedPages_ + more > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than was planned");
     std::copy_n(slice.pages + shared, more, packed + kPages * rows_ + usedPages_);
     usedPages_ += more;
     shared += more;

@@ -70,7 +70,7 @@ class StepBuffers {
   };
 
   int64_t rows_;
-  int64_t pages_;
+  int64_t pages_;  // entries of page tables
   DeviceMemory device_;
   HostBuffer host_[2];
   int turn_ = 0;

@@ -25,7 +25,9 @@ namespace shardspeed {
 // because of that. (A backend may compute prompts and generated tokens by different kernels: SequenceSlice::generated.)
 
 constexpr int64_t kPageTokens = 16;  // tokens in a page of the KV cache
-constexpr int64_t kGateBlock = 16;   // rows of gate, then rows of up, in a gated matrix (see Projection)
+// Sequences may share pages: so many entries, for each page of the cache, the page tables of a step have at most.
+constexpr int64_t kTableEntriesPerPage = 16;
+constexpr int64_t kGateBlock = 16;  // rows of gate, then rows of up, in a gated matrix (see Projection)
 
 // A weight matrix (rows = output features, cols = input features) in the backend's own layout.
 class Matrix {

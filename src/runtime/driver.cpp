@@ -25,7 +25,7 @@ Driver::Driver(const EngineOptions& options, Rank& rank, const EventSink& sink)
       sink_(sink),
       scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec),
                   longOriginalPositions(options.spec), seesLater(options.spec), options.spec.embedding.tokenTypes > 0,
-                  rank.computesRowsApart()}) {
+                  rank.computesRowsApart(), options.prefixCache}) {
   outputs_.sink = [this](int64_t first, int64_t count, float* rows) { takeHead(first, count, rows); };
   outputs_.hiddenSink = [this](int64_t first, int64_t count, float* rows) { takeHidden(first, count, rows); };
   stats_.kvPagesTotal = options.kvCachePages;
@@ -38,6 +38,9 @@ EngineStats Driver::stats() const {
   stats.waiting = scheduler_.waitingCount();
   stats.kvPagesFree = scheduler_.freePages();
   stats.preemptions = scheduler_.preemptions();
+  stats.kvPagesFindable = scheduler_.findablePages();
+  stats.prefixQueries = scheduler_.prefixQueries();
+  stats.prefixHits = scheduler_.prefixHits();
   stats.groupNanoseconds = rank_.groupNanoseconds();
   return stats;
 }
@@ -85,6 +88,8 @@ bool Driver::compute() {
   for (const auto& [sequence, drafted, skipped] : scheduled_.slices)
     if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
       finishOutputs(*sequence);
+  for (const ScheduledSlice& slice : scheduled_.slices)
+    if (!slice.sequence->failed) scheduler_.share(*slice.sequence);
   // Removed last, since the step points to them.
   for (const int64_t id : finished_) scheduler_.remove(id);
   finished_.clear();
@@ -247,6 +252,7 @@ bool Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
   Event event{EventKind::kToken};
   event.id = sequence.id;
   event.hasLogprob = sequence.sampler.params().logprobs >= 0;
+  if (sequence.sampler.newTokens() == 1) event.cachedTokens = sequence.cachedTokens;
   event.sampled = std::move(sampled);
   emit(std::move(event));
   // A stop token is chosen before minNewTokens where every token is one, and ends nothing then; but where constraints
@@ -270,7 +276,8 @@ bool Driver::isFinished(const Sequence& sequence) const {
   return std::find(finished_.begin(), finished_.end(), sequence.id) != finished_.end();
 }
 
-void Driver::reject(const Sequence& sequence, int64_t tokens) {
+void Driver::reject(Sequence& sequence, int64_t tokens) {
+  sequence.failed = true;
   Event event{EventKind::kRejected};
   event.id = sequence.id;
   event.code = "ERR_NUMERIC";

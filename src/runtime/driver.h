@@ -55,7 +55,7 @@ class Driver {
   void makeDraft(Sequence& sequence);
   void rejectUnsound();
   bool isFinished(const Sequence& sequence) const;
-  void reject(const Sequence& sequence, int64_t tokens);
+  void reject(Sequence& sequence, int64_t tokens);
   void rejectBlocked(const Sequence& sequence);
   void finishOutputs(Sequence& sequence);
 

@@ -28,6 +28,7 @@ struct EngineOptions {
   int64_t maxBatchTokens = 512;
   int64_t kvCachePages = 0;
   LookupOptions lookup;
+  bool prefixCache = true;  // sequences that begin alike share pages of the KV cache
 };
 
 }  // namespace shardspeed

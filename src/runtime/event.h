@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct Event {
   int64_t id = 0;
   SampledToken sampled{};
   bool hasLogprob = false;
+  std::optional<int64_t> cachedTokens{};  // with the first token of a sequence
   FinishReason reason = FinishReason::kStop;
   std::vector<float> outputs{};
   std::vector<float> hidden{};
@@ -47,7 +49,10 @@ struct EngineStats {
   int64_t promptTokens = 0;
   int64_t generatedTokens = 0;
   int64_t preemptions = 0;
-  int64_t drafts = 0;  // that were verified
+  int64_t kvPagesFindable = 0;  // by sequences that begin alike
+  int64_t prefixQueries = 0;    // tokens of prompts that were looked for in the prefix cache
+  int64_t prefixHits = 0;       // and that were found
+  int64_t drafts = 0;           // that were verified
   int64_t draftTokens = 0;
   int64_t acceptedTokens = 0;
   std::vector<int64_t> acceptedAt;  // by position in the draft

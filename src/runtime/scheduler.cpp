@@ -53,7 +53,7 @@ void Scheduler::next(ScheduledStep& step) {
 // Dynamic NTK rotates the keys of a sequence by a base that depends on the sequence's length. Beyond the original
 // length each new token changes the base, so all cached keys of the sequence become invalid. So does the token with
 // which a sequence becomes a long one, where those have frequencies of their own.
-void Scheduler::refreshRotary(Sequence& sequence) const {
+void Scheduler::refreshRotary(Sequence& sequence) {
   const int64_t length = sequence.length();
   // The length that frequencies were last changed by.
   int64_t changed = 0;
@@ -61,21 +61,87 @@ void Scheduler::refreshRotary(Sequence& sequence) const {
     if (length > original) changed = std::max(changed, original + 1);
   const int64_t dynamic = limits_.dynamicOriginalPositions;
   if (dynamic > 0 && length > dynamic) changed = length;
-  if (sequence.computed > 0 && sequence.rotaryLength != changed) sequence.computed = 0;
+  if (sequence.computed > 0 && sequence.rotaryLength != changed) {
+    sequence.computed = 0;
+    if (sequence.sharedPages > 0) {
+      // What others may read is not written again.
+      const auto tokens = static_cast<int64_t>(sequence.pages.size()) * kPageTokens;
+      release(sequence);
+      reserve(sequence, tokens);
+    }
+  }
   sequence.rotaryLength = changed;
+}
+
+// Whether keys and values of the sequence are the same for all sequences that begin with the same tokens.
+bool Scheduler::mayShare(const Sequence& sequence) const {
+  return limits_.prefixCache && !limits_.wholeSequences && !limits_.tokenTypes && sequence.wanted == Wanted::kTokens &&
+         sequence.rotaryLength == 0;
+}
+
+// Of the page behind those that are shared.
+PageKey Scheduler::keyOf(const Sequence& sequence) const {
+  const int64_t first = sequence.sharedPages * kPageTokens;
+  PageKey key{sequence.sharedContent, first == 0 ? sequence.cacheSalt : "", {}};
+  std::copy_n(sequence.tokens.begin() + first, kPageTokens, key.tokens.begin());
+  return key;
+}
+
+// Where a generated row is computed otherwise than a row of a prompt, only pages of prompts are the same for all.
+void Scheduler::share(Sequence& sequence) {
+  if (!mayShare(sequence)) return;
+  const int64_t tokens = limits_.rowsApart ? std::min(sequence.computed, sequence.promptLength) : sequence.computed;
+  while ((sequence.sharedPages + 1) * kPageTokens <= tokens) {
+    const int32_t page = sequence.pages[static_cast<size_t>(sequence.sharedPages)];
+    sequence.sharedContent = pool_.publish(page, keyOf(sequence));
+    ++sequence.sharedPages;
+  }
+}
+
+// Holds the pages of others that the sequence begins with. Its last token is computed in any case: the next one is
+// sampled from its row.
+void Scheduler::findPages(Sequence& sequence) {
+  if (!sequence.usesFoundPages || !mayShare(sequence)) return;
+  const int64_t most = (sequence.length() - 1) / kPageTokens;
+  while (sequence.sharedPages < most && tableEntries_ < limits_.pages * kTableEntriesPerPage) {
+    const std::optional<FoundPage> found = pool_.find(keyOf(sequence));
+    if (!found) break;
+    pool_.hold(found->page);
+    sequence.pages.push_back(found->page);
+    sequence.sharedContent = found->content;
+    ++sequence.sharedPages;
+    ++tableEntries_;
+  }
+  sequence.computed = sequence.sharedPages * kPageTokens;
+}
+
+// Once for each sequence, however often it has to begin again.
+void Scheduler::countFound(Sequence& sequence) {
+  if (sequence.cachedTokens) return;
+  sequence.cachedTokens = sequence.computed;
+  if (!sequence.usesFoundPages || !mayShare(sequence)) return;
+  prefixQueries_ += sequence.promptLength;
+  prefixHits_ += sequence.computed;
+}
+
+int64_t Scheduler::pagesToTake() const {
+  return std::min(freePages(), limits_.pages * kTableEntriesPerPage - tableEntries_);
 }
 
 bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {
   const int64_t missing = pagesFor(tokens) - static_cast<int64_t>(sequence.pages.size());
-  if (missing > freePages()) return false;
+  if (missing <= 0) return true;
+  if (missing > pagesToTake()) return false;
   for (int64_t i = 0; i < missing; ++i) sequence.pages.push_back(pool_.take());
+  tableEntries_ += missing;
   return true;
 }
 
 void Scheduler::release(Sequence& sequence) {
   for (size_t i = sequence.pages.size(); i-- > 0;) pool_.release(sequence.pages[i]);
+  tableEntries_ -= static_cast<int64_t>(sequence.pages.size());
   sequence.pages.clear();
-  sequence.computed = 0;
+  sequence.computed = sequence.sharedPages = sequence.sharedContent = 0;
 }
 
 void Scheduler::preemptYoungest() {
@@ -96,7 +162,7 @@ int64_t Scheduler::draftRows(const ScheduledStep& step, const Sequence& sequence
   for (const int64_t original : limits_.longOriginalPositions)
     if (length <= original) most = std::min(most, original - length);
   most = std::min({most, drafted, limits_.maxBatchTokens - step.step.rows - runningCount()});
-  const int64_t pages = static_cast<int64_t>(sequence.pages.size()) + freePages();
+  const int64_t pages = static_cast<int64_t>(sequence.pages.size()) + pagesToTake();
   return std::max<int64_t>(0, std::min(most, pages * kPageTokens - length));
 }
 
@@ -160,8 +226,13 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
     refreshRotary(sequence);
     const int64_t budget = limits_.maxBatchTokens - step.step.rows;
     if (limits_.wholeSequences && sequence.pending() > budget) break;
+    findPages(sequence);
     // A sequence starts only when all its tokens have pages: half a prompt in the cache would only block others.
-    if (!reserve(sequence, sequence.length())) break;
+    if (!reserve(sequence, sequence.length())) {
+      release(sequence);
+      break;
+    }
+    countFound(sequence);
     addRows(step, sequence, std::min(sequence.pending(), budget));
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();

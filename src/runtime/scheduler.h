@@ -19,6 +19,7 @@ struct SchedulerLimits {
   bool wholeSequences = false;                      // tokens see later ones: a sequence is computed in one step
   bool tokenTypes = false;                          // whether steps have them
   bool rowsApart = false;                           // a generated row is a slice of its own, and so is each of a draft
+  bool prefixCache = false;                         // sequences that begin alike share pages
 };
 
 // What a slice of a step is for.
@@ -39,7 +40,8 @@ struct ScheduledStep {
 // Forms ragged steps (continuous batching: Yu et al., Orca, 2022; chunked prefill: Agrawal et al., Sarathi, 2023;
 // pages: Kwon et al., PagedAttention, 2023). Sequences enter in order of arrival, and only when the pages for their
 // tokens are free. If a running sequence finds no page, the youngest gives its pages back and waits at the head of the
-// queue to be computed again. That does not change results, since a row's bits do not depend on the batch.
+// queue to be computed again. That does not change results, since a row's bits do not depend on the batch. Sequences
+// that begin with the same tokens share the full pages of these (prefix cache), which nobody writes again.
 class Scheduler {
  public:
   explicit Scheduler(SchedulerLimits limits);
@@ -49,6 +51,9 @@ class Scheduler {
   std::unique_ptr<Sequence> remove(int64_t id);
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
+  // Behind the step that computed the sequence's last rows: others can find its full pages.
+  void share(Sequence& sequence);
+
   // Fills step with the next work, and counts its rows as computed, but for those of drafts. Every sequence that fits
   // alone is finished some time.
   void next(ScheduledStep& step);
@@ -57,9 +62,19 @@ class Scheduler {
   int64_t waitingCount() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t freePages() const { return pool_.freePages(); }
   int64_t preemptions() const { return preemptions_; }
+  // Pages that nobody needs to hold to be found; those that nobody holds count as free too.
+  int64_t findablePages() const { return pool_.findablePages(); }
+  // Tokens of prompts that were looked for in pages of others, and that were found.
+  int64_t prefixQueries() const { return prefixQueries_; }
+  int64_t prefixHits() const { return prefixHits_; }
 
  private:
-  void refreshRotary(Sequence& sequence) const;
+  void refreshRotary(Sequence& sequence);
+  bool mayShare(const Sequence& sequence) const;
+  PageKey keyOf(const Sequence& sequence) const;
+  void findPages(Sequence& sequence);
+  void countFound(Sequence& sequence);
+  int64_t pagesToTake() const;
   bool reserve(Sequence& sequence, int64_t tokens);
   void release(Sequence& sequence);
   void preemptYoungest();
@@ -73,7 +88,10 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;   // next first
   PagePool pool_;
+  int64_t tableEntries_ = 0;  // of all page tables
   int64_t preemptions_ = 0;
+  int64_t prefixQueries_ = 0;
+  int64_t prefixHits_ = 0;
 };
 
 }  // namespace shardspeed

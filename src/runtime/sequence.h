@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "runtime/prompt_lookup.h"
@@ -32,10 +34,16 @@ struct Sequence {
   int64_t promptLength;
   int64_t maxNewTokens;
   Sampler sampler;
-  int64_t computed = 0;        // tokens in the KV cache
-  int64_t rotaryLength = 0;    // length by which the rotary frequencies of the cache changed last, 0 = never
-  std::vector<int32_t> pages;  // page table
-  bool speculates = true;      // drafts may be made
+  int64_t computed = 0;                 // tokens in the KV cache
+  int64_t rotaryLength = 0;             // length by which the rotary frequencies of the cache changed last, 0 = never
+  std::vector<int32_t> pages;           // page table
+  int64_t sharedPages = 0;              // pages at the beginning of the table that others can find, or that were found
+  int64_t sharedContent = 0;            // FoundPage::content of the last one
+  std::string cacheSalt;                // pages are shared among sequences with the same one
+  bool usesFoundPages = true;           // its prompt need not be computed where others' pages hold the same
+  std::optional<int64_t> cachedTokens;  // of the prompt, found when the sequence began for the first time
+  bool failed = false;                  // what it computed is no number
+  bool speculates = true;               // drafts may be made
   // What may come behind `tokens`: computed together with the last of them, and kept where it is what would be sampled.
   std::vector<int32_t> draft;
   DraftPace draftPace;

@@ -24,6 +24,7 @@ class Harness {
     int done = 0;  // kDone, kOutputs and kRejected events
     std::string code;
     FinishReason reason = FinishReason::kStop;
+    int64_t cachedTokens = -1;
   };
 
   explicit Harness(EngineOptions options)
@@ -105,6 +106,8 @@ class Harness {
           CHECK_EQ(result.done, 0);
           CHECK(event.sampled.token >= 0 && event.sampled.token < vocab_);
           result.tokens.push_back(event.sampled.token);
+          CHECK_EQ(event.cachedTokens.has_value(), result.tokens.size() == 1);
+          if (event.cachedTokens) result.cachedTokens = *event.cachedTokens;
           if (event.hasLogprob) result.logprobs.push_back(event.sampled.logprob);
           break;
         case EventKind::kDone:

@@ -1,7 +1,9 @@
 #include "runtime/scheduler.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <string>
 
 #include "check.h"
 #include "random.h"
@@ -9,7 +11,8 @@
 namespace shardspeed::test {
 
 // Stands in for the engine and for the KV cache: remembers what every slot of every page holds, and checks at each step
-// that the positions a slice sees hold its own sequence's tokens, turned by the base that counts now.
+// that the positions a slice sees hold its own sequence's tokens, turned by the base that counts now, and behind the
+// same text with the same salt, whoever wrote them.
 class Simulation {
  public:
   explicit Simulation(SchedulerLimits schedulerLimits)
@@ -19,12 +22,25 @@ class Simulation {
   int64_t mostTokens() const { return limits_.pages * kPageTokens; }
 
   void submit(int64_t promptLength, int64_t newTokens, bool forward = false) {
-    const int64_t id = ++lastId_;
+    const int64_t id = lastId_ + 1;
     std::vector<int32_t> prompt;
-    for (int64_t i = 0; i < promptLength; ++i) prompt.push_back(static_cast<int32_t>((id * 31 + i) % 997));
+    // Some begin alike, for a while or to their end.
+    const int64_t alike = begins_ ? begins_->chance(0.7) ? begins_->between(0, 2 * promptLength) : 0 : 0;
+    const int64_t text = begins_ ? begins_->between(0, 1) : 0;
+    for (int64_t i = 0; i < promptLength; ++i)
+      prompt.push_back(static_cast<int32_t>(((i < alike ? text : id) * 31 + i) % 997));
     auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, SamplingParams{});
+    if (begins_) {
+      sequence->cacheSalt = begins_->chance(0.2) ? "a" : "";
+      sequence->usesFoundPages = begins_->chance(0.9);
+    }
     if (forward) sequence->wanted = Wanted::kHead;
-    alive_[id] = sequence.get();
+    submit(std::move(sequence));
+  }
+
+  void submit(std::unique_ptr<Sequence> sequence) {
+    lastId_ = sequence->id;
+    alive_[sequence->id] = sequence.get();
     scheduler_.add(std::move(sequence));
   }
 
@@ -67,9 +83,13 @@ class Simulation {
     std::map<Sequence*, int64_t> drafted;
     for (const ScheduledSlice& slice : scheduled_.slices) drafted[slice.sequence] += slice.drafted;
     for (const auto& [sequence, count] : drafted) {
-      if (sequence->pending() > 0) continue;
+      if (sequence->pending() > 0) {
+        scheduler_.share(*sequence);
+        continue;
+      }
       draftRows_ += count;
       if (sequence->wanted != Wanted::kTokens || generate(*sequence, count)) finished.push_back(sequence->id);
+      scheduler_.share(*sequence);
     }
     for (const int64_t id : finished) {
       cancel(id);
@@ -94,19 +114,24 @@ class Simulation {
     mostDrafted_ = most;
   }
 
+  // From now on sequences begin alike.
+  void repeatPrompts(Random& random) { begins_ = &random; }
+
   int64_t draftRows() const { return draftRows_; }
   Scheduler& scheduler() { return scheduler_; }
   const ScheduledStep& scheduled() const { return scheduled_; }
   int64_t finished() const { return finished_; }
   int64_t steps() const { return steps_; }
+  int64_t mostEntries() const { return mostEntries_; }  // of page tables, at once
   const Sequence& sequence(int64_t id) const { return *alive_.at(id); }
 
  private:
   struct Slot {
-    int64_t sequence = -1;
-    int64_t position = -1;
-    int32_t token = -1;
+    uint64_t text = 0;  // hash of the salt and of all tokens up to this one
     int64_t base = -1;  // length that the rotary base follows, 0 = the fixed one
+    bool generated = false;
+    int64_t step = -1;
+    int64_t sequence = -1;  // who wrote it
   };
 
   // A part of the draft, then one token more. Whether that was the last one.
@@ -132,28 +157,35 @@ class Simulation {
   }
 
   void checkPages() {
-    std::vector<int> owners(static_cast<size_t>(limits_.pages));
-    int64_t held = 0;
+    holders_.assign(static_cast<size_t>(limits_.pages), 0);
+    int64_t held = 0, entries = 0;
     for (const auto& [id, sequence] : alive_)
       for (const int32_t page : sequence->pages) {
         REQUIRE(page >= 0 && page < limits_.pages);
-        CHECK_EQ(owners[static_cast<size_t>(page)]++, 0);
-        ++held;
+        held += holders_[static_cast<size_t>(page)]++ == 0;
+        ++entries;
       }
     CHECK_EQ(held + scheduler_.freePages(), limits_.pages);
+    CHECK(scheduler_.findablePages() <= limits_.pages);
+    if (!limits_.prefixCache) CHECK_EQ(entries + scheduler_.findablePages(), held);
+    CHECK(entries <= limits_.pages * kTableEntriesPerPage);
+    mostEntries_ = std::max(mostEntries_, entries);
   }
 
   // Who came first runs first: nobody runs while someone older waits.
   void checkOrder() {
+    // What runs may have no pages for a while: those that it shared, when the base changed.
+    const bool isTold = !limits_.prefixCache || limits_.dynamicOriginalPositions == 0;
     bool waiting = false;
     int64_t count = 0;
     for (const auto& [id, sequence] : alive_) {
-      if (running(*sequence)) CHECK(!waiting);
+      if (isTold && running(*sequence)) CHECK(!waiting);
       waiting = waiting || !running(*sequence);
       count += running(*sequence);
     }
-    CHECK_EQ(count, scheduler_.runningCount());
-    CHECK_EQ(static_cast<int64_t>(alive_.size()) - count, scheduler_.waitingCount());
+    CHECK(count <= scheduler_.runningCount());
+    if (isTold) CHECK_EQ(count, scheduler_.runningCount());
+    CHECK_EQ(static_cast<int64_t>(alive_.size()), scheduler_.runningCount() + scheduler_.waitingCount());
   }
 
   // A sequence that decodes gets its row in each step, unless there was no page for it.
@@ -184,16 +216,22 @@ class Simulation {
     CHECK(slice.pages == sequence.pages.data());
     REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= end);
     const int64_t base = baseOf(slice.totalLength);
+    uint64_t text = std::hash<std::string>{}(sequence.cacheSalt);
     for (int64_t position = 0; position < end; ++position) {
-      Slot& slot =
-          slots_[static_cast<size_t>(slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens)];
+      const int32_t page = slice.pages[position / kPageTokens];
+      Slot& slot = slots_[static_cast<size_t>(page * kPageTokens + position % kPageTokens)];
       const int32_t token = tokens[static_cast<size_t>(position)];
+      text = (text ^ static_cast<uint64_t>(token)) * 0x100000001b3ull + 1;
       if (position >= slice.contextLength) {
         const auto at = static_cast<size_t>(row + position - slice.contextLength);
         CHECK_EQ(scheduled_.tokenIds[at], token);
-        slot = {sequence.id, position, token, base};
+        CHECK_EQ(holders_[static_cast<size_t>(page)], 1);
+        slot = {text, base, slice.generated, steps_, sequence.id};
       } else {
-        CHECK(slot.sequence == sequence.id && slot.position == position && slot.token == token && slot.base == base);
+        CHECK(slot.text == text && slot.base == base);
+        // Others' rows of the same step may not be written yet.
+        CHECK(slot.step < steps_ || slot.sequence == sequence.id);
+        if (limits_.rowsApart && position < sequence.promptLength) CHECK(!slot.generated);
       }
     }
     return row + slice.rowCount;
@@ -203,6 +241,7 @@ class Simulation {
   Scheduler scheduler_;
   ScheduledStep scheduled_;
   std::vector<Slot> slots_;
+  std::vector<int> holders_;            // by page
   std::map<int64_t, Sequence*> alive_;  // in the order of their coming
   std::map<int64_t, int64_t> generated_;
   int64_t lastId_ = 0;
@@ -211,6 +250,8 @@ class Simulation {
   Random* random_ = nullptr;
   int64_t mostDrafted_ = 0;
   int64_t draftRows_ = 0;
+  Random* begins_ = nullptr;
+  int64_t mostEntries_ = 0;
 };
 
 static SchedulerLimits limitsOf(int64_t batch, int64_t pages, int64_t dynamic = 0) {
@@ -221,14 +262,29 @@ static SchedulerLimits limitsOf(int64_t batch, int64_t pages, int64_t dynamic = 
   return limits;
 }
 
+struct RunKind {
+  int64_t dynamic = 0;
+  int64_t mostDrafted = 0;
+  bool prefixCache = false;
+};
+
+struct RunCounts {
+  int64_t preemptions = 0;
+  int64_t draftRows = 0;
+  int64_t hits = 0;
+  int64_t sharedTables = 0;  // runs whose page tables together were longer than the cache
+};
+
 // Arrivals, cancellations and steps in random order, then all that is left runs to its end.
-static int64_t randomRun(uint64_t seed, int64_t dynamic, int64_t mostDrafted = 0, int64_t* draftRows = nullptr) {
+static void randomRun(uint64_t seed, const RunKind& kind, RunCounts& counts) {
   Random random(seed);
   const int64_t pages = random.between(1, 12);
-  SchedulerLimits limits = limitsOf(random.between(1, 40), pages, dynamic);
-  if (mostDrafted > 0) limits.rowsApart = random.chance(0.5);
+  SchedulerLimits limits = limitsOf(random.between(1, 40), pages, kind.dynamic);
+  limits.prefixCache = kind.prefixCache;
+  if (kind.mostDrafted > 0 || kind.prefixCache) limits.rowsApart = random.chance(0.5);
   Simulation simulation(limits);
-  if (mostDrafted > 0) simulation.draft(random, mostDrafted);
+  if (kind.mostDrafted > 0) simulation.draft(random, kind.mostDrafted);
+  if (kind.prefixCache) simulation.repeatPrompts(random);
   const double arrival = random.uniform(), cancellation = random.uniform() * 0.2;
   for (int64_t event = 0; event < 60; ++event) {
     if (random.chance(arrival)) {
@@ -243,33 +299,49 @@ static int64_t randomRun(uint64_t seed, int64_t dynamic, int64_t mostDrafted = 0
     if (random.chance(0.8)) simulation.step();
   }
   simulation.drain();
-  if (draftRows) *draftRows += simulation.draftRows();
-  return simulation.scheduler().preemptions();
+  counts.preemptions += simulation.scheduler().preemptions();
+  counts.draftRows += simulation.draftRows();
+  counts.hits += simulation.scheduler().prefixHits();
+  counts.sharedTables += simulation.mostEntries() > pages;
 }
 
 TEST(scheduler, random_runs_lose_nothing) {
-  int64_t preemptions = 0;
+  RunCounts counts;
   for (uint64_t seed = 1; seed <= (kReduced ? 60 : 400); ++seed) {
     const Note note("seed", seed);
-    preemptions += randomRun(seed, 0);
+    randomRun(seed, {}, counts);
   }
-  CHECK(preemptions > 100);  // else the runs do not show what they are for
+  CHECK(counts.preemptions > 100);  // else the runs do not show what they are for
+  CHECK_EQ(counts.hits, 0);
+}
+
+TEST(scheduler, random_runs_that_share_pages) {
+  RunCounts counts;
+  for (uint64_t seed = 1; seed <= (kReduced ? 80 : 600); ++seed) {
+    const Note note("seed", seed);
+    randomRun(seed, {seed % 4 == 0 ? 40 : 0, seed % 3 == 0 ? 8 : 0, true}, counts);
+  }
+  CHECK(counts.preemptions > 100);
+  CHECK(counts.draftRows > 100);
+  CHECK(counts.hits > 1000);
+  CHECK(counts.sharedTables > 10);
 }
 
 TEST(scheduler, random_runs_with_drafts) {
-  int64_t preemptions = 0, draftRows = 0;
+  RunCounts counts;
   for (uint64_t seed = 1; seed <= (kReduced ? 60 : 400); ++seed) {
     const Note note("seed", seed);
-    preemptions += randomRun(seed, seed % 3 == 0 ? 20 : 0, 8, &draftRows);
+    randomRun(seed, {seed % 3 == 0 ? 20 : 0, 8}, counts);
   }
-  CHECK(preemptions > 50);
-  CHECK(draftRows > 1000);
+  CHECK(counts.preemptions > 50);
+  CHECK(counts.draftRows > 1000);
 }
 
 TEST(scheduler, random_runs_with_a_dynamic_rotary_base) {
+  RunCounts counts;
   for (uint64_t seed = 1; seed <= (kReduced ? 30 : 150); ++seed) {
     const Note note("seed", seed);
-    randomRun(seed, 20);
+    randomRun(seed, {20}, counts);
   }
 }
 
@@ -344,6 +416,107 @@ TEST(scheduler, a_dynamic_base_means_computing_again) {
   CHECK_EQ(simulation.finished(), 1);
 }
 
+static SchedulerLimits sharingLimits(int64_t batch, int64_t pages) {
+  SchedulerLimits limits = limitsOf(batch, pages);
+  limits.prefixCache = true;
+  return limits;
+}
+
+static std::unique_ptr<Sequence> sequenceOf(int64_t id, int64_t tokens, int64_t newTokens) {
+  std::vector<int32_t> prompt;
+  for (int64_t i = 0; i < tokens; ++i) prompt.push_back(static_cast<int32_t>(i));
+  return std::make_unique<Sequence>(id, std::move(prompt), newTokens, SamplingParams{});
+}
+
+TEST(scheduler, the_last_token_of_a_prompt_is_computed_though_its_page_is_there) {
+  for (const auto& [tokens, found] : {std::pair<int64_t, int64_t>{32, 16}, {33, 32}, {16, 0}, {15, 0}}) {
+    Simulation simulation(sharingLimits(64, 8));
+    simulation.submit(sequenceOf(1, 40, 1));
+    simulation.drain();
+    CHECK_EQ(simulation.scheduler().findablePages(), 2);
+    simulation.submit(sequenceOf(2, tokens, 1));
+    simulation.step();
+    CHECK_EQ(simulation.scheduled().step.sequences[0].contextLength, found);
+    CHECK_EQ(simulation.scheduled().step.rows, tokens - found);
+    CHECK_EQ(simulation.scheduler().prefixQueries(), 40 + tokens);
+    CHECK_EQ(simulation.scheduler().prefixHits(), found);
+  }
+}
+
+TEST(scheduler, a_page_is_shared_only_behind_the_step_that_computes_it) {
+  Simulation simulation(sharingLimits(64, 8));
+  simulation.submit(sequenceOf(1, 17, 2));
+  simulation.submit(sequenceOf(2, 17, 2));
+  simulation.step();
+  CHECK_EQ(simulation.scheduler().prefixHits(), 0);
+  CHECK_EQ(simulation.scheduled().step.rows, 34);
+  simulation.submit(sequenceOf(3, 17, 2));
+  simulation.step();
+  CHECK_EQ(simulation.scheduler().prefixHits(), 16);
+  simulation.drain();
+}
+
+// Three sequences of two pages each in four pages: without the page that they share there were room for two.
+TEST(scheduler, shared_pages_are_held_once) {
+  Simulation simulation(sharingLimits(64, 4));
+  simulation.submit(sequenceOf(1, 17, 9));
+  simulation.step();
+  simulation.submit(sequenceOf(2, 17, 9));
+  simulation.submit(sequenceOf(3, 17, 9));
+  simulation.step();
+  CHECK_EQ(simulation.scheduler().runningCount(), 3);
+  CHECK_EQ(simulation.scheduler().freePages(), 0);
+  CHECK_EQ(simulation.mostEntries(), 6);
+  simulation.drain();
+}
+
+// What is found is no longer free: a sequence that needs more than is left waits, and holds nothing meanwhile.
+TEST(scheduler, found_pages_count_before_those_that_are_missing) {
+  Simulation simulation(sharingLimits(64, 5));
+  simulation.submit(sequenceOf(1, 33, 1));
+  simulation.drain();
+  auto other = sequenceOf(2, 20, 9);
+  other->cacheSalt = "other";
+  simulation.submit(std::move(other));
+  simulation.step();
+  simulation.submit(sequenceOf(3, 60, 1));  // two found, two to be taken of one
+  simulation.step();
+  CHECK_EQ(simulation.scheduler().runningCount(), 1);
+  CHECK_EQ(simulation.scheduler().freePages(), 3);
+  CHECK_EQ(simulation.scheduler().prefixHits(), 0);
+  simulation.drain();
+  CHECK_EQ(simulation.scheduler().prefixHits(), 32);
+}
+
+TEST(scheduler, a_sequence_that_was_preempted_finds_its_pages_and_is_counted_once) {
+  Simulation simulation(sharingLimits(64, 5));
+  simulation.submit(20, 40);
+  simulation.submit(20, 40);
+  simulation.drain();
+  CHECK(simulation.scheduler().preemptions() > 0);
+  CHECK_EQ(simulation.scheduler().prefixQueries(), 40);
+  CHECK_EQ(simulation.scheduler().prefixHits(), 0);
+}
+
+TEST(scheduler, salts_and_sequences_that_want_all_computed_find_nothing) {
+  Simulation simulation(sharingLimits(64, 12));
+  simulation.submit(sequenceOf(1, 40, 1));
+  simulation.drain();
+  auto salted = sequenceOf(2, 40, 1);
+  salted->cacheSalt = "salt";
+  auto computed = sequenceOf(3, 40, 1);
+  computed->usesFoundPages = false;
+  auto forward = sequenceOf(4, 40, 0);
+  forward->wanted = Wanted::kHead;
+  for (auto* sequence : {&salted, &computed, &forward}) {
+    simulation.submit(std::move(*sequence));
+    simulation.step();
+    CHECK_EQ(simulation.scheduled().step.rows, 40);
+  }
+  CHECK_EQ(simulation.scheduler().prefixQueries(), 80);
+  CHECK_EQ(simulation.scheduler().prefixHits(), 0);
+}
+
 TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
   Simulation simulation(limitsOf(16, 2));
   CHECK(simulation.scheduler().idle());
@@ -359,7 +532,7 @@ TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
 
 TEST(scheduler, sequences_that_see_later_tokens_are_in_one_step) {
   Random random(61);
-  SchedulerLimits limits{40, 30, 0, {}, true, true};
+  SchedulerLimits limits{40, 30, 0, {}, true, true, false, true};
   Simulation simulation(limits);
   for (int i = 0; i < 100; ++i) simulation.submit(random.between(1, 40), 0, true);
   simulation.drain();

@@ -196,7 +196,8 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
 TEST(cuda_step_buffers, too_much_for_the_plan_is_refused) {
   const cuda::Stream stream;
   cuda::StepBuffers buffers(kRows, 2);
-  const Description two({{20, 1, true}}, 1), three({{32, 1, true}}, 1);
+  const Description two({{2 * kTableEntriesPerPage * kPageTokens - 1, 1, true}}, 1);
+  const Description three({{2 * kTableEntriesPerPage * kPageTokens, 1, true}}, 1);
   buffers.upload(two.step, 1, 0, stream);
   CHECK_THROWS("ERR_NATIVE", "page tables", buffers.upload(three.step, 1, 0, stream));
   CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, kRows + 1, 0, stream));
