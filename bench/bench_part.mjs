@@ -69,7 +69,7 @@ async function measureModel(options) {
   for (let i = 0; i < repeat; i++) {
     await engine?.dispose();
     const start = performance.now();
-    engine = await initInference(model, { config: { dtype }, device: "cpu", threads });
+    engine = await initInference(model, { config: { dtype }, device: "cpu", threads, prefixCache: false });
     loadTimes.push(performance.now() - start);
   }
   const sizes = readSizes(engine.module);

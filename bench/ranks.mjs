@@ -17,7 +17,7 @@ const sizes = [4, 16, 64, 256, 1024].map((kilobytes) => kilobytes << 10);
 
 function open(model, dtype, tpSize) {
   const config = { dtype, tensor_parallel: { tp_size: tpSize }, max_out_tokens: 512 };
-  return initInference(model, { config, device: "cpu", threads: 1, kvCacheBytes: 256 << 20 });
+  return initInference(model, { config, device: "cpu", threads: 1, kvCacheBytes: 256 << 20, prefixCache: false });
 }
 
 /** New tokens a second behind the first, and the share of the steps' time that sums over ranks took. */

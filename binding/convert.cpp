@@ -176,6 +176,7 @@ const char* reasonName(FinishReason reason) {
 void addToken(Napi::Env env, Napi::Object& object, const Event& event) {
   object.Set("kind", "token");
   object.Set("token", event.sampled.token);
+  if (event.cachedTokens) object.Set("cachedTokens", static_cast<double>(*event.cachedTokens));
   if (!event.hasLogprob) return;
   object.Set("logprob", event.sampled.logprob);
   auto top = Napi::Array::New(env, event.sampled.top.size());
@@ -237,6 +238,7 @@ EngineOptions toEngineOptions(const Napi::Value& value) {
     group.refuse(options.processes ? "null where this process has several ranks" : "how this process meets the others");
   options.kvCachePages = plan["kvCachePages"].integer(0, kMostPages);
   if (const ValueReader lookup = plan["lookup"]; !lookup.absent()) options.lookup = readLookup(lookup);
+  options.prefixCache = plan["prefixCache"].flag();
   plan.finish();
   return options;
 }
@@ -304,6 +306,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   params.stopTokens = request["stopTokens"].int32Array();
   params.logprobs = static_cast<int32_t>(request["logprobs"].integer(-1, kLargestInt32));
   const bool speculates = request["speculates"].flag();
+  std::string cacheSalt = request["cacheSalt"].text();
   const ValueReader wants = request["wanted"];
   const auto wanted = wants.choice<Wanted>({{"tokens", Wanted::kTokens},
                                             {"head", Wanted::kHead},
@@ -334,6 +337,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   if (listed) sequence->sampler.constrain(std::move(listed));
   sequence->wanted = wanted;
   sequence->speculates = speculates;
+  sequence->cacheSalt = std::move(cacheSalt);
   sequence->poolings = std::move(poolings);
   sequence->poolFrom = poolFrom;
   sequence->tokenTypes = std::move(types);
@@ -409,6 +413,9 @@ Napi::Object toObject(Napi::Env env, const EngineStats& stats) {
                                                     {"waiting", stats.waiting},
                                                     {"kvPagesTotal", stats.kvPagesTotal},
                                                     {"kvPagesFree", stats.kvPagesFree},
+                                                    {"kvPagesFindable", stats.kvPagesFindable},
+                                                    {"prefixQueries", stats.prefixQueries},
+                                                    {"prefixHits", stats.prefixHits},
                                                     {"steps", stats.steps},
                                                     {"promptTokens", stats.promptTokens},
                                                     {"generatedTokens", stats.generatedTokens},

@@ -1,6 +1,6 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Engine } from "../engine/engine.js";
-import type { GenerationChunk } from "../engine/generation.js";
+import type { GenerationChunk, GenerationUsage } from "../engine/generation.js";
 import type { GenerationOptions } from "../engine/generation_options.js";
 import { encodeConversation, renderConversation } from "../engine/prompts.js";
 import type { ChatMessage, Tokenizer } from "../tokenizer/types.js";
@@ -10,7 +10,7 @@ export interface Turn {
   text: string;
   /** "cancelled": it was stopped, and what had been written by then counts as the answer. */
   finishReason: "stop" | "length" | "cancelled";
-  usage: { promptTokens: number; newTokens: number };
+  usage: GenerationUsage;
   /** The answer ended because there was no more room in the context. */
   isFull: boolean;
 }
@@ -81,11 +81,12 @@ export class Conversation {
     const maxNewTokens = Math.min(this.#options.maxNewTokens ?? room, room);
     let text = "";
     let last: GenerationChunk | undefined;
-    let newTokens = 0;
+    const usage = { promptTokens: ids.length, newTokens: 0, cachedTokens: 0 };
     try {
       for await (const chunk of this.#engine.stream(ids, { ...this.#options, maxNewTokens, signal })) {
         text += chunk.text;
-        newTokens += chunk.ids.length;
+        usage.newTokens += chunk.ids.length;
+        usage.cachedTokens += chunk.cachedTokens ?? 0;
         last = chunk;
         await write(chunk.text);
       }
@@ -95,7 +96,6 @@ export class Conversation {
     const finishReason = last?.finishReason ?? "cancelled";
     if (text !== "" || finishReason !== "cancelled")
       this.#messages = [...messages, { role: "assistant", content: text }];
-    const usage = { promptTokens: ids.length, newTokens };
-    return { text, finishReason, usage, isFull: finishReason === "length" && newTokens === room };
+    return { text, finishReason, usage, isFull: finishReason === "length" && usage.newTokens === room };
   }
 }

@@ -125,6 +125,7 @@ export const loadOptions = [
   "threads",
   "maxBatchTokens",
   "kvCacheBytes",
+  "prefixCache",
 ] as const satisfies (keyof InitOptions)[];
 
 /** What messages call by names that are flags here. */

@@ -20,6 +20,7 @@ export interface LoadFlags {
   threads?: number;
   maxBatchTokens?: number;
   kvCacheBytes?: number;
+  prefixCache?: boolean;
   quiet?: boolean;
   verbose?: boolean;
 }

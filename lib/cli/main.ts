@@ -127,6 +127,7 @@ function addChat(program: Command): void {
     .option("--system <text>", "system message")
     .option("--chat-template <file>", "Jinja template in place of the model's own");
   addLoadFlags(addGenerationFlags(command))
+    .option("--no-prefix-cache", "compute the whole conversation again for each answer")
     .option("--json", "one JSON document a line for each answer")
     .addHelpText("after", exitCodeHelp)
     .action(async (model, flags) => (await import("./chat.js")).chat(model, flags));

@@ -45,11 +45,12 @@ export function readServeFlags(command: Command): Partial<Record<keyof typeof se
   return texts;
 }
 
-/** --no-access-log-for is no "not --access-log-for", but commander stores it as one. */
+/** --no-access-log-for is no "not --access-log-for", and --no-prefix-cache sets something; but commander stores both as the opposite of another flag. */
 function readFlag(command: Command, flag: string): string | undefined {
   const option = command.options.find(({ long }) => long === `--${flag}`);
   const attribute = option?.attributeName();
   if (attribute === undefined || command.getOptionValueSource(attribute) !== "cli") return undefined;
   const value: unknown = command.getOptionValue(attribute);
+  if (option?.negate && value === false) return "true";
   return Array.isArray(value) ? value.join(",") : String(value);
 }

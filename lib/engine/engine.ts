@@ -79,6 +79,15 @@ export interface EngineStats {
   timings: { stepMs: number; allReduceMs: number };
   /** How often a sequence gave its pages to older ones, to be computed again. */
   preemptions: number;
+  /** Prompts that began like others (docs/prefix-cache.md). */
+  prefixCache: {
+    /** Tokens of prompts that were looked for in the KV cache. */
+    queries: number;
+    /** Tokens of prompts that were found there, and not computed again. */
+    hits: number;
+    /** Pages that can be found now. Those of them that no sequence uses count as free. */
+    pages: number;
+  };
   /** Drafts since the start. */
   speculation: {
     /** That were verified. */
@@ -428,6 +437,7 @@ function toEngineStats(stats: NativeStats, devices: string[]): EngineStats {
     steps: stats.steps,
     timings: { stepMs: stats.stepMs, allReduceMs: stats.groupMs },
     preemptions: stats.preemptions,
+    prefixCache: { queries: stats.prefixQueries, hits: stats.prefixHits, pages: stats.kvPagesFindable },
     speculation: {
       drafts: stats.drafts,
       draftTokens: stats.draftTokens,

@@ -35,6 +35,8 @@ export interface GenerationChunk {
   text: string;
   /** New tokens since the chunk before. */
   ids: number[];
+  /** On the first chunk, where the beginning of the prompt was found in the prefix cache: so many of its tokens. */
+  cachedTokens?: number;
   /** One for each of `ids`, where they were asked for. */
   logprobs?: GeneratedLogprob[];
   /** On the last chunk. */
@@ -51,6 +53,8 @@ export interface GenerationUsage {
   promptTokens: number;
   /** Tokens that were generated. */
   newTokens: number;
+  /** Tokens of the prompt that were found in the prefix cache, and not computed again. */
+  cachedTokens: number;
 }
 
 /** How long a generation took. */
@@ -97,6 +101,7 @@ export function toNativeRequest(
     stopTokens: Int32Array.from(options.stopTokenIds),
     logprobs: options.logprobs ?? -1,
     speculates: !options.noSpeculation,
+    cacheSalt: options.cacheSalt,
     ...limits,
     ...noOutputs,
   };
@@ -134,7 +139,7 @@ export async function* runSequence(
   const intervalMs = () =>
     stop.length > 0 ? 0 : typeof chunkIntervalMs === "number" ? chunkIntervalMs : chunkIntervalMs();
   let nextAt = 0;
-  let newTokens = 0;
+  const usage = { promptTokens: request.tokens.length, newTokens: 0, cachedTokens: 0 };
   let lastId: number | undefined;
   try {
     for (;;) {
@@ -144,10 +149,11 @@ export async function* runSequence(
       const ended = inbox.failure ?? inbox.finishReason;
       if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
       const chunk = toChunk(tokens, texts, describe);
-      newTokens += chunk.ids.length;
+      usage.newTokens += chunk.ids.length;
+      usage.cachedTokens += chunk.cachedTokens ?? 0;
       lastId = chunk.ids.at(-1) ?? lastId;
       endChunk(chunk, typeof ended === "string" ? ended : undefined, texts, lastId);
-      if (chunk.finishReason) chunk.usage = { promptTokens: request.tokens.length, newTokens };
+      if (chunk.finishReason) chunk.usage = usage;
       yield chunk;
       if (chunk.finishReason) return;
     }
@@ -178,6 +184,7 @@ function toChunk(
   const logprobs: GeneratedLogprob[] = [];
   for (const event of events) {
     chunk.ids.push(event.token);
+    if (event.cachedTokens) chunk.cachedTokens = event.cachedTokens;
     if (describe) {
       const own = describe({ id: event.token, logprob: event.logprob as number });
       logprobs.push({ ...own, top: (event.top ?? []).map(describe) });
@@ -298,12 +305,14 @@ export async function collect(
   let firstAt = 0;
   let wantsLogprobs = false;
   let firstCount = 0;
+  let cachedTokens = 0;
   for await (const chunk of chunks) {
     if (ids.length === 0) {
       firstAt = performance.now();
       firstCount = chunk.ids.length;
     }
     text += chunk.text;
+    cachedTokens += chunk.cachedTokens ?? 0;
     for (const id of chunk.ids) ids.push(id);
     if (chunk.logprobs) {
       wantsLogprobs = true;
@@ -319,7 +328,7 @@ export async function collect(
     ids,
     finishReason,
     ...(stopReason === undefined ? {} : { stopReason }),
-    usage: { promptTokens, newTokens: ids.length },
+    usage: { promptTokens, newTokens: ids.length, cachedTokens },
     timings: {
       firstTokenMs: firstAt - startedAt,
       totalMs: endedAt - startedAt,

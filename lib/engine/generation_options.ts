@@ -1,6 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { describeRange, inRange, type NumberRange, oneOf } from "../base/rules.js";
+import { describeRange, inRange, type NumberRange, oneOf, rule } from "../base/rules.js";
 import type { SamplingParameters } from "../native/binding.js";
 import { mostLogprobs } from "../native/limits.js";
 import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_defaults.js";
@@ -42,6 +42,8 @@ export interface GenerationOptions {
   keepSpecialTokens?: boolean;
   /** Make no drafts for this call, where the engine makes any. Default false. It changes no token. */
   noSpeculation?: boolean;
+  /** Share what was computed of prompts only with calls of the same salt: a string. Default "". It changes no token. */
+  cacheSalt?: string;
   /**
    * Added to the logits of tokens, ahead of penalties: an object or a Map of token ids and numbers from -100 to 100. -100 all but forbids a token,
    * 100 all but forces it. Default none.
@@ -79,6 +81,7 @@ export interface ResolvedGenerationOptions extends SamplingParameters, TokenLimi
   stopTokenIds: number[];
   keepSpecialTokens: boolean;
   noSpeculation: boolean;
+  cacheSalt: string;
   /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
   logprobs: number | undefined;
   signal: AbortSignal | undefined;
@@ -112,8 +115,8 @@ interface OtherRow extends Row {
 
 export type GenerationOptionRow = NumericRow | OtherRow;
 type NumericOption = "maxNewTokens" | keyof SamplingParameters;
-/** All options except the signal, which has no text form. */
-export type GenerationOptionName = Exclude<keyof GenerationOptions, "signal">;
+/** All options except the signal, which has no text form, and the salt, which is for programs that serve several users. */
+export type GenerationOptionName = Exclude<keyof GenerationOptions, "signal" | "cacheSalt">;
 
 const maxInt32 = 2 ** 31 - 1;
 
@@ -220,7 +223,7 @@ export function describeValues(row: GenerationOptionRow): string {
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
  */
 export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
-  const reader = new OptionReader("generation option", options, [...generationOptionNames, "signal"]);
+  const reader = new OptionReader("generation option", options, [...generationOptionNames, "cacheSalt", "signal"]);
   checkNumBeams(reader.get("numBeams"));
   const ofModel: ModelSampling =
     reader.read("generationDefaults", oneOf(["model", "none"]), "none") === "model" && defaults !== undefined
@@ -247,10 +250,17 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     ...readTokenLimits((name) => reader.get(name)),
     keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
     noSpeculation: reader.boolean("noSpeculation", false),
+    cacheSalt: reader.read("cacheSalt", saltText, ""),
     logprobs: readLogprobs(reader.get("logprobs")),
     signal: reader.signal("signal"),
   };
 }
+
+/** Half of a surrogate pair becomes U+FFFD on its way to the engine, and another half the same. */
+const saltText = rule<string>(
+  "a string of up to 1,024 whole Unicode characters",
+  (value) => typeof value === "string" && value.length <= 1024 && !/\p{Surrogate}/u.test(value),
+);
 
 /** The model's value of an option that the caller has not set. */
 function takeOfModel(

@@ -25,7 +25,7 @@ export function planEngine(
   model: ModelPlan,
   memory: MemoryPlan,
   agreement: Agreement | undefined,
-  { speculation, logger }: Pick<ResolvedInitOptions, "speculation" | "logger">,
+  { speculation, prefixCache, logger }: Pick<ResolvedInitOptions, "speculation" | "prefixCache" | "logger">,
 ): EnginePlan {
   const kvCachePages = agreement?.kvCachePages ?? memory.kvCachePages;
   const kvPageBytes = memory.estimates.reduce((total, estimate) => total + estimate.kvPageBytes, 0);
@@ -34,6 +34,7 @@ export function planEngine(
   return {
     ...{ ...memory.ranks, maxSequenceTokens, weights: model.weights, kvCachePages },
     lookup: speculation === undefined ? null : toLookup(speculation),
+    prefixCache,
     group: agreement?.plan ?? null,
   };
 }

@@ -64,7 +64,7 @@ function describeLoaded(session: Session, plan: EnginePlan, { adapter }: ModelPl
 
 /** The model's tensors, with shapes as the first rank of this process holds them. */
 function listTensors(plan: EnginePlan, binding: NativeBinding): { role: string; name: string; shape: number[] }[] {
-  const { weights, group: _group, kvCachePages: _pages, lookup: _lookup, ...ranks } = plan;
+  const { weights, group: _group, kvCachePages: _pages, lookup: _lookup, prefixCache: _, ...ranks } = plan;
   const tensors = roleTensors(weights?.weights ?? []);
   return plan.tpSize === 1
     ? tensors.map(({ role, tensor, shape }) => ({ role, name: tensor, shape }))

@@ -60,6 +60,8 @@ export interface InitOptions {
   kvCacheBytes?: number;
   /** Draft tokens and verify several in one step: { method: "ngram" } and its limits. It changes no token. Default false: one token a step. */
   speculation?: SpeculationOptions | false;
+  /** Whether prompts that begin alike share what was computed of them (docs/prefix-cache.md). It changes no token. Default true. */
+  prefixCache?: boolean;
   /**
    * For ranks that are processes: milliseconds for which a rank may be unreachable before all calls on all ranks reject with ERR_COMM, from 100
    * to 3,600,000. Default 10,000. The end of a rank's process is noticed at once.
@@ -90,6 +92,7 @@ export interface ResolvedInitOptions {
   readonly maxBatchTokens: number;
   readonly kvCacheBytes: number | undefined;
   readonly speculation: ResolvedSpeculation | undefined;
+  readonly prefixCache: boolean;
   readonly commTimeoutMs: number;
   readonly rendezvousTimeoutMs: number;
   readonly onProgress: ((progress: LoadProgress) => void) | undefined;
@@ -109,6 +112,7 @@ const initOptionNames = [
   "maxBatchTokens",
   "kvCacheBytes",
   "speculation",
+  "prefixCache",
   "commTimeoutMs",
   "rendezvousTimeoutMs",
   "onProgress",
@@ -135,6 +139,7 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
     kvCacheBytes: reader.integer("kvCacheBytes", 1, Number.MAX_SAFE_INTEGER, undefined),
     speculation: readSpeculation(reader.get("speculation")),
+    prefixCache: reader.boolean("prefixCache", true),
     commTimeoutMs: reader.integer("commTimeoutMs", 100, 3_600_000, 10_000),
     rendezvousTimeoutMs: reader.integer("rendezvousTimeoutMs", 1, 86_400_000, 300_000),
     onProgress: reader.function<(progress: LoadProgress) => void>("onProgress"),

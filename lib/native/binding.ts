@@ -128,6 +128,8 @@ export interface EnginePlan extends RankPlan {
     readonly minMatch: number;
     readonly maxMatch: number;
   } | null;
+  /** Whether sequences that begin with the same tokens share pages of the KV cache. */
+  readonly prefixCache: boolean;
 }
 
 /** A file to write: the header as it is, then the tensors, one behind the other. */
@@ -189,6 +191,8 @@ export interface NativeRequest extends SamplingParameters, NativeTokenLimits {
   logprobs: number;
   /** Whether drafts may be made, where the engine makes any. */
   speculates: boolean;
+  /** Pages of the KV cache are shared among requests with the same one. */
+  cacheSalt: string;
   /** New tokens; or what the head makes (of each token, or of the one that it picks), hidden states, or both of these. */
   wanted: "tokens" | "head" | "hidden" | "hidden and head";
   /** (tokens) or null: all 0. */
@@ -218,6 +222,11 @@ export interface NativeStats {
   waiting: number;
   kvPagesTotal: number;
   kvPagesFree: number;
+  /** Pages that sequences which begin alike can find; those of them that none uses count as free. */
+  kvPagesFindable: number;
+  /** Tokens of prompts that were looked for in these pages, and that were found. */
+  prefixQueries: number;
+  prefixHits: number;
   /** By rank of the group. */
   memory: RankMemory[];
   steps: number;
@@ -261,6 +270,8 @@ export type EngineEvent =
       kind: "token";
       id: number;
       token: number;
+      /** With the first one: tokens of the prompt that were found in the KV cache. */
+      cachedTokens?: number;
       logprob?: number;
       top?: TokenLogprob[];
     }

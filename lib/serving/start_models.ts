@@ -95,7 +95,7 @@ export async function startWorkers(registration: Promise<RegisteredModel>): Prom
 /** What engines are opened with, before what the models' files say. */
 export function engineOptionsOf({ values, origins }: ResolvedSettings): WorkerPlan["engineOptions"] {
   const { tpSize, dtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device } = values;
-  const { adapter, speculation } = values;
+  const { adapter, speculation, noPrefixCache } = values;
   return {
     ...(origins.device.source === "default" ? {} : { device }),
     ...(tpSize === undefined ? {} : { tpSize }),
@@ -105,6 +105,7 @@ export function engineOptionsOf({ values, origins }: ResolvedSettings): WorkerPl
     ...(maxNumBatchedTokens === undefined ? {} : { maxBatchTokens: maxNumBatchedTokens }),
     ...(kvCacheBytes === undefined ? {} : { kvCacheBytes }),
     ...(speculation === undefined ? {} : { speculation }),
+    ...(noPrefixCache ? { prefixCache: false } : {}),
     ...(maxModelLen === undefined ? {} : { config: { max_out_tokens: maxModelLen } }),
   };
 }

@@ -82,6 +82,30 @@ describe("a line of the standard input a turn", () => {
     assert.deepEqual([status, stderr], [1, ""]);
   });
 
+  test("a turn finds those before it in the prefix cache", async () => {
+    const ask = async (...flags: string[]) => {
+      const { stdout } = await run(
+        ["chat", folder, ...length, ...flags, "--json"],
+        "Call me\nIshmael\nSome years ago\n",
+      );
+      return stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line));
+    };
+    const warm = await ask();
+    const cold = await ask("--no-prefix-cache");
+    assert.deepEqual(
+      warm.map(({ text }) => text),
+      cold.map(({ text }) => text),
+    );
+    assert.ok(warm[2].usage.cachedTokens >= 16);
+    assert.deepEqual(
+      cold.map(({ usage }) => usage.cachedTokens),
+      [0, 0, 0],
+    );
+  });
+
   test("an answer ends where the context does", async () => {
     const { status, stdout, stderr } = await run(["chat", folder, "--ignore-eos"], "Call me\n");
     assert.match(stderr, /the answer ends here because the context is full/);

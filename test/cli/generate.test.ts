@@ -116,7 +116,7 @@ describe("text on the standard output, statistics on the standard error", () => 
       text: row.text,
       ids: row.greedy,
       finishReason: "length",
-      usage: { promptTokens: row.ids.length, newTokens: row.greedy.length },
+      usage: { promptTokens: row.ids.length, newTokens: row.greedy.length, cachedTokens: 0 },
     });
     for (const name of ["firstTokenMs", "totalMs", "tokensPerSecond"]) assert.ok(timings[name] > 0, name);
   });

@@ -11,7 +11,14 @@ import { recordingLogger } from "../support/fake_binding.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
 import { compareDemoModel, compareWithGolden, cudaTolerance, cudaVariants, readGolden } from "../support/golden.js";
 import { coverGoldens } from "../support/golden_cover.js";
-import { generateMixed, makePoisonedModel, mixedPrompts, repeatingPrompts } from "../support/requests.js";
+import {
+  continueAll,
+  conversationsOf,
+  generateMixed,
+  makePoisonedModel,
+  mixedPrompts,
+  repeatingPrompts,
+} from "../support/requests.js";
 
 // The CUDA backend, kernels and host code, compiled against an emulator of the CUDA runtime and run through the whole package:
 // what the CPU engine must do, it must do. No time is measured here; what an emulator needs says nothing of a GPU.
@@ -142,6 +149,18 @@ describe("same tokens and logits whatever the company and chunking", () => {
       assert.deepEqual(await say(drafting), expected);
       const { draftTokens, acceptedTokens } = drafting.stats().speculation;
       assert.ok(acceptedTokens > 0 && draftTokens > acceptedTokens);
+    }
+  });
+
+  test("with a warm and a cold prefix cache", async () => {
+    for (const variant of [{}, { tpSize: 2 }, { maxBatchTokens: 24 }]) {
+      await using plain = await open(llama, { ...variant, prefixCache: false });
+      await using caching = await open(llama, variant);
+      const { vocabSize } = plain.module.info;
+      const expected = await continueAll(plain, conversationsOf(vocabSize));
+      assert.deepEqual(await continueAll(caching, conversationsOf(vocabSize)), expected);
+      assert.ok(caching.stats().prefixCache.hits > 100);
+      assert.equal(caching.stats().kvCache.pagesUsed, 0);
     }
   });
 

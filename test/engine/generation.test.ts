@@ -31,7 +31,7 @@ describe("generation", () => {
     assert.equal(text, result.text);
     assert.deepEqual(ids, result.ids);
     assert.equal(finishReason, result.finishReason);
-    assert.deepEqual(result.usage, { promptTokens: 2, newTokens: result.ids.length });
+    assert.deepEqual(result.usage, { promptTokens: 2, newTokens: result.ids.length, cachedTokens: 0 });
     assert.ok(result.timings.firstTokenMs > 0 && result.timings.totalMs >= result.timings.firstTokenMs);
   });
 

@@ -171,7 +171,12 @@ test("a sequence that has ended by itself is not cancelled", async () => {
   const id = submitted[0]!.id;
   emit({ kind: "token", id, token: 3 }, { kind: "token", id, token: 4 }, { kind: "done", id, reason: "length" });
   const { value } = await first;
-  assert.deepEqual(value, { text: "", ids: [3, 4], finishReason: "length", usage: { promptTokens: 1, newTokens: 2 } });
+  assert.deepEqual(value, {
+    text: "",
+    ids: [3, 4],
+    finishReason: "length",
+    usage: { promptTokens: 1, newTokens: 2, cachedTokens: 0 },
+  });
   assert.equal((await chunks.next()).done, true);
   assert.deepEqual(cancelled, []);
 });
@@ -300,7 +305,7 @@ test("tokens behind the one that completes a stop string are dropped, and the se
   emit(...[1, 2, 3, 4, 5].map((token) => ({ kind: "token", id, token }) as const));
   const { value } = await first;
   assert.deepEqual([value?.text, value?.ids, value?.finishReason, value?.stopReason], ["b", [1, 2, 3], "stop", "cd"]);
-  assert.deepEqual(value?.usage, { promptTokens: 1, newTokens: 3 });
+  assert.deepEqual(value?.usage, { promptTokens: 1, newTokens: 3, cachedTokens: 0 });
   assert.equal((await chunks.next()).done, true);
   assert.deepEqual(cancelled, [id]);
 });

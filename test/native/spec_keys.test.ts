@@ -81,11 +81,12 @@ describe("junk does not crash", () => {
   });
 
   test("as any value of a plan", () => {
-    const plan = { ...planOf(llama), weights: null, group: null, kvCachePages: 4, lookup: null };
+    const plan = { ...planOf(llama), weights: null, group: null, kvCachePages: 4, lookup: null, prefixCache: true };
     for (const key of Object.keys(plan)) {
       for (const value of junk) {
         if (value === null && (key === "weights" || key === "group" || key === "lookup")) continue;
         if (value === undefined && (key === "weights" || key === "group" || key === "lookup")) continue;
+        if (key === "prefixCache" && typeof value === "boolean") continue;
         if (key === "firstRank" || key === "kvCachePages" || key === "threads") if (value === 0) continue;
         assert.throws(
           () => binding.createEngine({ ...plan, [key]: value } as never, () => {}),

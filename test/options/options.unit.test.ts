@@ -66,6 +66,7 @@ describe("generation options", () => {
       badWords: [],
       keepSpecialTokens: false,
       noSpeculation: false,
+      cacheSalt: "",
       logprobs: undefined,
       signal: undefined,
     });

@@ -44,7 +44,17 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
         stats: () => ({
           ...{ running: 0, waiting: 0, steps: 0, promptTokens: 0, generatedTokens: 0, preemptions: 0 },
           ...{ kvPagesTotal: plan.kvCachePages, kvPagesFree: plan.kvCachePages },
-          ...{ stepMs: 0, groupMs: 0, drafts: 0, draftTokens: 0, acceptedTokens: 0, acceptedAt: [] },
+          ...{
+            stepMs: 0,
+            groupMs: 0,
+            prefixQueries: 0,
+            prefixHits: 0,
+            kvPagesFindable: 0,
+            drafts: 0,
+            draftTokens: 0,
+            acceptedTokens: 0,
+            acceptedAt: [],
+          },
           memory: plan.devices.map(() => ({
             ...{ weightBytes: 1e9, activationBytes: 1e6, kvCacheBytes: plan.kvCachePages * 1e6 },
           })),

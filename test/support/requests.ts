@@ -1,7 +1,7 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Engine, ModelInfo } from "../../dist/index.js";
+import type { Engine, GenerationResult, ModelInfo } from "../../dist/index.js";
 import { mostRanks } from "../../dist/native/limits.js";
 import { fixture } from "./fixtures.js";
 
@@ -44,6 +44,31 @@ export async function generateMixed(engine: Engine, together: boolean): Promise<
     results.push(result);
   }
   return Promise.all(results);
+}
+
+/** Conversations of two turns that begin alike: the second one has the first, its answer and more. */
+export function conversationsOf(vocab: number): { prompt: number[]; next: number[] }[] {
+  return [33, 40, 20].map((alike, n) => ({
+    prompt: Array.from({ length: 48 }, (_, i) => (i * 7 + (i < alike ? 1 : n) * 13) % vocab),
+    next: Array.from({ length: 3 + n }, (_, i) => (i * 5 + n) % vocab),
+  }));
+}
+
+/** Both turns of each, one conversation behind another, then the first turns again, all at once. */
+export async function continueAll(
+  engine: Engine,
+  conversations: ReturnType<typeof conversationsOf>,
+): Promise<object[]> {
+  const options = { maxNewTokens: 12, ignoreEos: true, logprobs: 1 };
+  const describe = ({ ids, logprobs }: GenerationResult) => ({ ids, logprobs });
+  const said: object[] = [];
+  for (const { prompt, next } of conversations) {
+    const first = await engine.generate(prompt, options);
+    const second = await engine.generate([...prompt, ...first.ids, ...next], { ...options, temperature: 0.8, seed: 3 });
+    said.push(describe(first), describe(second));
+  }
+  const again = await Promise.all(conversations.map(({ prompt }) => engine.generate(prompt, options)));
+  return [...said, ...again.map(describe)];
 }
 
 /** A copy of the tiny OPT in which one token's embedding is NaN: its logit is NaN for everybody, the head being tied. */

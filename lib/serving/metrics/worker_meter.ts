@@ -1,11 +1,8 @@
 import type { EngineStats } from "../../engine/engine.js";
 import type { MetricSet } from "./metric_set.js";
 
-/** What a worker reports of its engine from time to time: `engine.stats()`, and more where there is more. All counts are since its start. */
-export type WorkerReport = EngineStats & {
-  prefixCacheQueries?: number;
-  prefixCacheHits?: number;
-};
+/** What a worker reports of its engine from time to time: `engine.stats()`. All counts are since its start. */
+export type WorkerReport = EngineStats;
 
 type Counted =
   | "steps"
@@ -66,8 +63,8 @@ export class WorkerMeter {
 
   #countCaches(report: WorkerReport, labels: { model_name: string; engine: number }): void {
     const metrics = this.#metrics;
-    metrics.count("vllm:prefix_cache_queries_total", labels, this.#added("queries", report.prefixCacheQueries));
-    metrics.count("vllm:prefix_cache_hits_total", labels, this.#added("hits", report.prefixCacheHits));
+    metrics.count("vllm:prefix_cache_queries_total", labels, this.#added("queries", report.prefixCache.queries));
+    metrics.count("vllm:prefix_cache_hits_total", labels, this.#added("hits", report.prefixCache.hits));
     const { drafts, draftTokens, acceptedTokens, acceptedAt } = report.speculation;
     metrics.count("vllm:spec_decode_num_drafts_total", labels, this.#added("drafts", drafts));
     metrics.count("vllm:spec_decode_num_draft_tokens_total", labels, this.#added("draftTokens", draftTokens));

@@ -71,6 +71,11 @@ export const engineRows = {
     help: "memory for keys and values of each worker",
     unsetText: "planned from the model and the free memory",
   }),
+  noPrefixCache: setting(yesOrNo, false, {
+    group: "engine",
+    flags: ["no-prefix-cache", "no-prefix-caching", "no-enable-prefix-caching"],
+    help: "compute each prompt from its beginning, also where others began alike; it changes no token",
+  }),
   speculation: optional(speculation, {
     group: "engine",
     flags: ["speculative-config"],

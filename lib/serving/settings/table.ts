@@ -30,6 +30,7 @@ export function settingOf(name: SettingName): AnySetting {
 /** Flags of the command that set nothing. */
 export const flagsWithoutSetting = {
   "print-config": "print the effective configuration, and the source of each value, and end",
+  "enable-prefix-caching": "no effect: prompts that begin alike share what was computed of them anyway",
   start: "no effect: the command always starts the server",
   foreground: "no effect: the server always runs in the foreground",
   ncs: "no effect: no snapshots of the configuration are written (also --no-config-snapshots)",

@@ -44,6 +44,8 @@ export interface GenerateCall {
 /** The first part of a generation, just before the first chunk: the prompt as the model gets it. */
 export interface GenerateStart {
   promptTokens: number;
+  /** Of these, found in the prefix cache; absent: none. */
+  cachedTokens?: number | undefined;
   /** Where they were asked for. */
   promptIds?: number[] | undefined;
   /** What maxNewTokens became. */

@@ -30,14 +30,14 @@ const implementations: Implementations = {
     if (room < 1) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
     const maxNewTokens = Math.min(options.maxNewTokens ?? room, room);
     const start = { promptTokens: ids.length, maxNewTokens, ...(wantsPromptIds ? { promptIds: ids } : {}) };
-    let usage = { promptTokens: ids.length, newTokens: 0 };
+    let usage = { promptTokens: ids.length, newTokens: 0, cachedTokens: 0 };
     const { skipSpecialTokens = true, includeStopString = false } = text;
     const minNewTokens = Math.min(options.minNewTokens ?? 0, maxNewTokens);
     const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, minNewTokens, signal };
     let hasBegun = false;
     for await (const chunk of engine.stream(ids, all, pace)) {
       // Together with the first chunk: a message of its own would wake the server while the prompt is computed.
-      if (!hasBegun) emit({ start });
+      if (!hasBegun) emit({ start: { ...start, cachedTokens: chunk.cachedTokens } });
       hasBegun = true;
       usage = chunk.usage ?? usage;
       const part = toPart(chunk);

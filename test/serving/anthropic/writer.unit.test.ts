@@ -18,9 +18,14 @@ function write(deltas: readonly ToolDelta[], end: Partial<MessageEnd> = {}) {
   // As they are sent: later changes must not reach events that are.
   const events: MessageEvent[] = [];
   const send = (some: readonly MessageEvent[]) => events.push(...structuredClone(some));
-  send(writer.begin(3));
+  send(writer.begin({ promptTokens: 3, newTokens: 0, cachedTokens: 1 }));
   for (const delta of deltas) send(writer.push([delta]));
-  const last = writer.end({ reason: "stop", stopSequence: null, usage: { promptTokens: 3, newTokens: 5 }, ...end });
+  const last = writer.end({
+    reason: "stop",
+    stopSequence: null,
+    usage: { promptTokens: 3, newTokens: 5, cachedTokens: 1 },
+    ...end,
+  });
   send(last.events);
   return { events, message: last.message as { content: Block[]; [field: string]: unknown } };
 }
@@ -45,7 +50,7 @@ function fold(events: readonly MessageEvent[]): Block[] {
 describe("events of a message", () => {
   test("of text", () => {
     const { events, message } = write([say("Hel"), say("lo")]);
-    const usage = { input_tokens: 3, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 };
+    const usage = { input_tokens: 2, cache_creation_input_tokens: 0, cache_read_input_tokens: 1 };
     const head = { id: message.id, type: "message", role: "assistant", model: "opt" };
     const ended = { stop_reason: "end_turn", stop_sequence: null };
     assert.deepEqual(events, [

@@ -23,6 +23,7 @@ function report(
     steps: 0,
     timings: { stepMs: 0, allReduceMs: 0 },
     preemptions: 0,
+    prefixCache: { queries: 0, hits: 0, pages: 0 },
     speculation: { drafts: 0, draftTokens: 0, acceptedTokens: 0, acceptedAt: [] },
     ...rest,
   };
@@ -128,7 +129,7 @@ describe("workers", () => {
     first.end();
     const second = metrics.workerStarted("opt", 0);
     const speculation = { drafts: 3, draftTokens: 9, acceptedTokens: 4, acceptedAt: [3, 1] };
-    second.report(report({ steps: 1, prompt: 8, prefixCacheQueries: 8, prefixCacheHits: 4, speculation }));
+    second.report(report({ steps: 1, prompt: 8, prefixCache: { queries: 8, hits: 4, pages: 2 }, speculation }));
     const samples = await readSamples(metrics);
     const labels = 'model_name="opt",engine="0"';
     assert.equal(samples.get('shardspeed_engine_steps_total{model="opt"}'), 7);

@@ -62,7 +62,7 @@ describe("a completion", () => {
       ...{ presence_penalty: 0.25, frequency_penalty: -0.25, seed: 42, stop: ["x", "y"], stop_token_ids: [5] },
       ...{ ignore_eos: true, logprobs: 3, skip_special_tokens: false, include_stop_str_in_output: true },
       ...{ add_special_tokens: false, truncate_prompt_tokens: 20, return_token_ids: true },
-      ...{ logit_bias: { 5: -100, 999: 2.5 }, allowed_token_ids: [5, 7], bad_words: ["a", " b"] },
+      ...{ logit_bias: { 5: -100, 999: 2.5 }, allowed_token_ids: [5, 7], bad_words: ["a", " b"], cache_salt: "mine" },
     });
     assert.deepEqual(model.generated[0], {
       prompt: { text: "a", addSpecialTokens: false },
@@ -78,7 +78,7 @@ describe("a completion", () => {
         },
         ...{ presencePenalty: 0.25, frequencyPenalty: -0.25, seed: 42, stop: ["x", "y"], stopTokenIds: [5] },
         ...{ ignoreEos: true, logprobs: 3 },
-        ...{ logitBias: { 5: -100, 999: 2.5 }, allowedTokenIds: [5, 7], badWords: ["a", " b"] },
+        ...{ logitBias: { 5: -100, 999: 2.5 }, allowedTokenIds: [5, 7], badWords: ["a", " b"], cacheSalt: "mine" },
       },
       truncatePromptTokens: 20,
       skipSpecialTokens: false,
@@ -91,6 +91,7 @@ describe("a completion", () => {
     for (const [field, values] of Object.entries({
       logit_bias: [{ 5: 101 }, { 5: -100.5 }, { a: 1 }, { "-1": 1 }, { 1000: 1 }, [1], { 5: "1" }],
       allowed_token_ids: [[1000], [-1], ["1"], [0.5], 3],
+      cache_salt: ["", "\ud800", "a".repeat(129), 5],
       bad_words: ["a", [""], [1], ["\ud800"], new Array(1001).fill("a")],
     })) {
       for (const value of values) {

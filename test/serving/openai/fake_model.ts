@@ -119,7 +119,7 @@ export class FakeModel implements ServedModel {
   async #generate(call: GenerateCall, signal: AbortSignal, onPart: (parts: GeneratePart[]) => void) {
     this.generated.push(structuredClone(call));
     const script = this.#options.script ?? say(["Hi", " there", "."]);
-    const usage = { promptTokens: 0, newTokens: 0 };
+    const usage = { promptTokens: 0, newTokens: 0, cachedTokens: 0 };
     const onAbort = () => {
       this.aborted++;
     };
@@ -128,8 +128,10 @@ export class FakeModel implements ServedModel {
       for await (const parts of script(call, signal)) {
         if (signal.aborted) throw new ShardspeedError("ERR_ABORTED", "The work was cancelled.");
         for (const part of parts) {
-          if ("start" in part) usage.promptTokens = part.start.promptTokens;
-          else usage.newTokens += part.chunk.ids.length;
+          if ("start" in part) {
+            usage.promptTokens = part.start.promptTokens;
+            usage.cachedTokens = part.start.cachedTokens ?? 0;
+          } else usage.newTokens += part.chunk.ids.length;
         }
         onPart(structuredClone(parts));
       }

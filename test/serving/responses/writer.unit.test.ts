@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import type { ToolDelta } from "../../../dist/serving/routes/openai/tools/tool_stream.js";
 import { type ResponseEvent, ResponseWriter } from "../../../dist/serving/routes/responses/writer.js";
 
-const usage = { promptTokens: 3, newTokens: 5 };
+const usage = { promptTokens: 3, newTokens: 5, cachedTokens: 2 };
 const call = (index: number, name = "f"): ToolDelta => ({ kind: "call", index, id: `call_${index}`, name });
 const more = (index: number, text: string): ToolDelta => ({ kind: "arguments", index, text });
 const say = (text: string): ToolDelta => ({ kind: "text", text });
@@ -80,7 +80,7 @@ describe("events of a response", () => {
     assert.equal(typeof response.completed_at, "number");
     assert.deepEqual(response.usage, {
       ...{ input_tokens: 3, output_tokens: 5, total_tokens: 8 },
-      input_tokens_details: { cached_tokens: 0, cache_write_tokens: 0 },
+      input_tokens_details: { cached_tokens: 2, cache_write_tokens: 0 },
       output_tokens_details: { reasoning_tokens: 0 },
     });
   });

@@ -105,15 +105,15 @@ async function run(
 ): Promise<object> {
   const writer = new MessageWriter(session.name);
   const ending: Omit<MessageEnd, "usage"> = { reason: "stop", stopSequence: null };
-  let promptTokens = 0;
-  const [usage = { promptTokens, newTokens: 0 }] = await generateAll(
+  let begun = { promptTokens: 0, newTokens: 0, cachedTokens: 0 };
+  const [usage = begun] = await generateAll(
     session,
     [call],
     [
       {
         start: (start) => {
           if (settings.strictMaxTokens) checkRoom(start, body.max_tokens, "messages", session);
-          promptTokens = start.promptTokens;
+          begun = { ...begun, promptTokens: start.promptTokens, cachedTokens: start.cachedTokens ?? 0 };
         },
         chunk: (chunk) => {
           if (chunk.finishReason !== undefined) {
@@ -123,7 +123,7 @@ async function run(
             if (typeof stop === "string" && body.stop_sequences?.includes(stop)) ending.stopSequence = stop;
           }
           // With the first token: until there is one, a failure can still have a status.
-          onEvents([...writer.begin(promptTokens), ...writer.push(splitChunk(chunk, toolStream))]);
+          onEvents([...writer.begin(begun), ...writer.push(splitChunk(chunk, toolStream))]);
         },
       },
     ],

@@ -26,7 +26,6 @@ export interface MessageEnd {
 export class MessageWriter {
   readonly #head: object;
   #events: MessageEvent[] = [];
-  #inputTokens = 0;
   readonly #blocks: ContentBlock[] = [];
   /** The JSON text of the call that is open. */
   #arguments = "";
@@ -41,12 +40,11 @@ export class MessageWriter {
   }
 
   /** The event that comes ahead of all others: the first time. */
-  begin(inputTokens: number): MessageEvent[] {
+  begin(usage: GenerationUsage): MessageEvent[] {
     if (this.#hasBegun) return [];
     this.#hasBegun = true;
-    this.#inputTokens = inputTokens;
     this.#emit("message_start", {
-      message: { ...this.#head, content: [], stop_reason: null, stop_sequence: null, usage: this.#usage(0) },
+      message: { ...this.#head, content: [], stop_reason: null, stop_sequence: null, usage: toMessageUsage(usage) },
     });
     return this.#take();
   }
@@ -67,12 +65,11 @@ export class MessageWriter {
     this.#close();
     const content = this.#blocks.filter((block) => !this.#broken.has(block));
     const ended = { stop_reason: this.#stopReason(reason, stopSequence, content), stop_sequence: stopSequence };
-    this.#inputTokens = usage.promptTokens;
-    this.#emit("message_delta", { delta: ended, usage: this.#usage(usage.newTokens) });
+    this.#emit("message_delta", { delta: ended, usage: toMessageUsage(usage) });
     this.#emit("message_stop", {});
     return {
       events: this.#take(),
-      message: { ...this.#head, content, ...ended, usage: this.#usage(usage.newTokens) },
+      message: { ...this.#head, content, ...ended, usage: toMessageUsage(usage) },
     };
   }
 
@@ -80,16 +77,6 @@ export class MessageWriter {
     if (reason === "length") return "max_tokens";
     if (stopSequence !== null) return "stop_sequence";
     return content.some(({ type }) => type === "tool_use") ? "tool_use" : "end_turn";
-  }
-
-  /** No prefix is cached yet. */
-  #usage(outputTokens: number): object {
-    return {
-      input_tokens: this.#inputTokens,
-      output_tokens: outputTokens,
-      cache_creation_input_tokens: 0,
-      cache_read_input_tokens: 0,
-    };
   }
 
   #take(): MessageEvent[] {
@@ -147,4 +134,14 @@ export class MessageWriter {
       this.#broken.add(block);
     }
   }
+}
+
+/** Anthropic counts the prompt's tokens apart that came from a cache. */
+function toMessageUsage({ promptTokens, newTokens, cachedTokens }: GenerationUsage): object {
+  return {
+    input_tokens: promptTokens - cachedTokens,
+    output_tokens: newTokens,
+    cache_creation_input_tokens: 0,
+    cache_read_input_tokens: cachedTokens,
+  };
 }

@@ -43,7 +43,7 @@ export class ChatChoice {
   readonly #options: ChatChoiceOptions;
   #start: GenerateStart | undefined;
   #isFirst = true;
-  #newTokens = 0;
+  readonly #usage = { promptTokens: 0, newTokens: 0, cachedTokens: 0 };
   /** Calls that turned out to be none after a stream may have announced them. */
   readonly abandoned = new Set<number>();
 
@@ -53,6 +53,8 @@ export class ChatChoice {
 
   begin(start: GenerateStart): void {
     this.#start = start;
+    this.#usage.promptTokens = start.promptTokens;
+    this.#usage.cachedTokens = start.cachedTokens ?? 0;
   }
 
   get promptIds(): number[] {
@@ -61,12 +63,12 @@ export class ChatChoice {
 
   /** Tokens so far. */
   usage(): Usage {
-    return toUsage([{ promptTokens: this.#start?.promptTokens ?? 0, newTokens: this.#newTokens }]);
+    return toUsage([this.#usage]);
   }
 
   /** The role comes with the first token, not ahead of it: load generators take the first chunk for that. */
   take(chunk: GenerateChunk): ChatPiece[] {
-    this.#newTokens += chunk.ids.length;
+    this.#usage.newTokens += chunk.ids.length;
     const deltas = this.#read(chunk).map(toDelta);
     if (this.#isFirst) deltas.unshift({ role: "assistant", content: "" });
     this.#isFirst = false;

@@ -31,7 +31,7 @@ export class CompletionChoice {
   readonly #columns: CompletionColumns;
   #start: GenerateStart | undefined;
   #isFirst = true;
-  #newTokens = 0;
+  readonly #usage = { promptTokens: 0, newTokens: 0, cachedTokens: 0 };
 
   constructor(options: CompletionChoiceOptions) {
     this.#options = options;
@@ -40,13 +40,15 @@ export class CompletionChoice {
 
   begin(start: GenerateStart): void {
     this.#start = start;
+    this.#usage.promptTokens = start.promptTokens;
+    this.#usage.cachedTokens = start.cachedTokens ?? 0;
   }
 
   take(chunk: GenerateChunk): CompletionPiece {
     const { index, echo, wantsLogprobs, wantsTokenIds, stopTokenIds } = this.#options;
     const isFirst = this.#isFirst;
     this.#isFirst = false;
-    this.#newTokens += chunk.ids.length;
+    this.#usage.newTokens += chunk.ids.length;
     return {
       index,
       text: isFirst ? echo + chunk.text : chunk.text,
@@ -60,7 +62,7 @@ export class CompletionChoice {
 
   /** Tokens so far. */
   usage(): Usage {
-    return toUsage([{ promptTokens: this.#start?.promptTokens ?? 0, newTokens: this.#newTokens }]);
+    return toUsage([this.#usage]);
   }
 }
 

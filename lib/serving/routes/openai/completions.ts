@@ -137,7 +137,7 @@ class CompletionAnswer {
         readers[i]?.start({ promptTokens: kept, promptIds: all.slice(all.length - kept), maxNewTokens: 0 });
         const logprobs = this.#body.logprobs === undefined ? {} : { logprobs: [] };
         readers[i]?.chunk({ text: "", ids: [], finishReason: "length", ...logprobs });
-        return { promptTokens: kept, newTokens: 0 };
+        return { promptTokens: kept, newTokens: 0, cachedTokens: 0 };
       }),
     );
   }

@@ -67,6 +67,12 @@ export const samplingFields = {
     .record(z.string().regex(/^(0|[1-9]\d*)$/, "expected token ids as keys"), z.number().min(-mostBias).max(mostBias))
     .nullish(),
   allowed_token_ids: z.array(z.int().min(0)).nullish(),
+  cache_salt: z
+    .string()
+    .min(1)
+    .max(128)
+    .refine((salt) => !/\p{Surrogate}/u.test(salt), "expected whole Unicode characters")
+    .nullish(),
   bad_words: z.array(z.string().min(1)).max(mostBadWords).nullish(),
   include_stop_str_in_output: flag(),
   ignore_eos: flag(),

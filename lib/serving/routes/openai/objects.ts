@@ -27,15 +27,16 @@ export interface Usage {
   completion_tokens_details?: { reasoning_tokens: number };
 }
 
-/** Of all prompts of a request. No prefix is cached yet, so no token comes from a cache. */
+/** Of all prompts of a request. */
 export function toUsage(usages: readonly GenerationUsage[]): Usage {
   const prompt = usages.reduce((sum, { promptTokens }) => sum + promptTokens, 0);
+  const cached = usages.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
   const completion = usages.reduce((sum, { newTokens }) => sum + newTokens, 0);
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: 0 },
+    prompt_tokens_details: { cached_tokens: cached },
   };
 }
 

@@ -94,6 +94,7 @@ function toGenerationOptions(
   if (isGiven(body.stop)) options.stop = readStop(body.stop, settings.maxStopStrings);
   if (isGiven(body.seed)) options.seed = toSeed(body.seed);
   if (logprobs !== undefined) options.logprobs = logprobs;
+  if (isGiven(body.cache_salt)) options.cacheSalt = body.cache_salt;
   return options;
 }
 

@@ -128,7 +128,7 @@ export const harmlessFields: Readonly<Record<NotedRoute, readonly string[]>> = {
 function harmlessIn(route: "completions" | "chat"): string[] {
   const both = [
     ...["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"],
-    ...["cache_salt", "priority", "request_id", "spaces_between_special_tokens", "length_penalty", "stream_interval"],
+    ...["priority", "request_id", "spaces_between_special_tokens", "length_penalty", "stream_interval"],
     ...["kv_transfer_params", "vllm_xargs", "mm_processor_kwargs", "session_id", "cache_prompt", "id_slot"],
     ...["timings_per_token", "return_progress", "rid", "guided_decoding_backend", "guided_whitespace_pattern"],
   ];

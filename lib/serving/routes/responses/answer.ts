@@ -84,7 +84,7 @@ async function run(
       },
     ],
   );
-  const { events, response } = writer.end(reason, usage ?? { promptTokens: 0, newTokens: 0 });
+  const { events, response } = writer.end(reason, usage ?? { promptTokens: 0, newTokens: 0, cachedTokens: 0 });
   onEvents(events);
   return response;
 }

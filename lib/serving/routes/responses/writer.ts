@@ -219,11 +219,11 @@ export class ResponseWriter {
   }
 }
 
-/** No prefix is cached yet, and no thoughts are told apart. */
-function toResponseUsage({ promptTokens, newTokens }: GenerationUsage): object {
+/** No thoughts are told apart. */
+function toResponseUsage({ promptTokens, newTokens, cachedTokens }: GenerationUsage): object {
   return {
     input_tokens: promptTokens,
-    input_tokens_details: { cached_tokens: 0, cache_write_tokens: 0 },
+    input_tokens_details: { cached_tokens: cachedTokens, cache_write_tokens: 0 },
     output_tokens: newTokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: promptTokens + newTokens,
