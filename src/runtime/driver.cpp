@@ -17,11 +17,12 @@ HeadRows headRows(const ModelSpec& spec) {
   return classes->pick == PickedRow::kFirst ? HeadRows::kFirst : HeadRows::kLast;
 }
 
-Driver::Driver(const EngineOptions& options, Rank& rank, const EventSink& sink)
+Driver::Driver(const EngineOptions& options, Rank& rank, Drafter* drafter, const EventSink& sink)
     : options_(options),
       head_(options.spec.head()),
       headRows_(headRows(options.spec)),
       rank_(rank),
+      drafter_(drafter),
       sink_(sink),
       scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec),
                   longOriginalPositions(options.spec), seesLater(options.spec), options.spec.embedding.tokenTypes > 0,
@@ -46,9 +47,30 @@ EngineStats Driver::stats() const {
 }
 
 bool Driver::step() {
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t readingNanoseconds = makeDrafts();
   scheduler_.next(scheduled_);
   progressed_ = scheduled_.step.rows > 0;
-  return !progressed_ || compute();
+  if (!progressed_) return true;
+  wantRows();
+  if (!rank_.run(scheduled_.step, outputs_)) return false;
+  const int64_t nanoseconds =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
+  stats_.stepNanoseconds += nanoseconds;
+  const int64_t tokens = stats_.generatedTokens;
+  deliverSampled();
+  weighDrafts(stats_.generatedTokens - tokens, nanoseconds - readingNanoseconds);
+  rejectUnsound();
+  for (const auto& [sequence, drafted, skipped] : scheduled_.slices)
+    if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
+      finishOutputs(*sequence);
+  for (const ScheduledSlice& slice : scheduled_.slices)
+    if (!slice.sequence->failed) scheduler_.share(*slice.sequence);
+  // Removed last, since the step points to them.
+  for (const int64_t id : finished_) remove(id);
+  finished_.clear();
+  ++stats_.steps;
+  return true;
 }
 
 void Driver::flush() {
@@ -61,9 +83,15 @@ void Driver::apply(EngineCommand& command) {
   if (command.submitted) {
     stats_.promptTokens += command.submitted->promptLength;
     scheduler_.add(std::move(command.submitted));
-  } else if (scheduler_.remove(command.id)) {
+  } else if (remove(command.id)) {
     emitDone(command.id, FinishReason::kCancelled);
   }
+}
+
+// False if there is none.
+bool Driver::remove(int64_t id) {
+  if (drafter_) drafter_->forget(id);
+  return scheduler_.remove(id) != nullptr;
 }
 
 void Driver::emitDone(int64_t id, FinishReason reason) {
@@ -71,30 +99,6 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
   event.id = id;
   event.reason = reason;
   emit(std::move(event));
-}
-
-// False if the engine was stopped meanwhile.
-bool Driver::compute() {
-  wantRows();
-  sampled_.assign(outputs_.samplers.size(), {});
-  sound_.assign(owners_.size(), 1);
-  outputs_.sampled = sampled_.data();
-  const auto start = std::chrono::steady_clock::now();
-  if (!rank_.run(scheduled_.step, outputs_)) return false;
-  stats_.stepNanoseconds +=
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-  deliverSampled();
-  rejectUnsound();
-  for (const auto& [sequence, drafted, skipped] : scheduled_.slices)
-    if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
-      finishOutputs(*sequence);
-  for (const ScheduledSlice& slice : scheduled_.slices)
-    if (!slice.sequence->failed) scheduler_.share(*slice.sequence);
-  // Removed last, since the step points to them.
-  for (const int64_t id : finished_) scheduler_.remove(id);
-  finished_.clear();
-  ++stats_.steps;
-  return true;
 }
 
 // Rows to sample from come first, then other outputs of the head, then hidden states.
@@ -116,6 +120,9 @@ void Driver::wantRows() {
     if (sequence->wantsHidden()) wantHiddenRows(sequence, slice);
   });
   step.hiddenRows = static_cast<int64_t>(step.wantedRows.size() - headRows);
+  sampled_.assign(outputs_.samplers.size(), {});
+  sound_.assign(owners_.size(), 1);
+  outputs_.sampled = sampled_.data();
 }
 
 // A token behind the sequence's last one, and one behind each of its draft: by a sampler that has accepted these.
@@ -210,7 +217,6 @@ void Driver::deliverSampled() {
       goesOn = deliver(sequence, std::move(sampled_[i]));
     }
     if (drafted > 0) endDraft(sequence, drafted, accepted);
-    makeDraft(sequence);
   }
 }
 
@@ -223,16 +229,34 @@ void Driver::endDraft(Sequence& sequence, int64_t drafted, int64_t accepted) {
   for (int64_t i = 0; i < accepted; ++i) ++stats_.acceptedAt[static_cast<size_t>(i)];
 }
 
-// The draft for the sequence's next step.
-void Driver::makeDraft(Sequence& sequence) {
-  sequence.draft.clear();
-  const LookupOptions& lookup = options_.lookup;
-  if (lookup.draftTokens == 0 || !sequence.speculates) return;
-  // The last token is sampled in any case.
-  const int64_t left = sequence.maxNewTokens - sequence.sampler.newTokens() - 1;
-  const int64_t most = sequence.draftPace.next(std::min(lookup.draftTokens, left));
-  if (most > 0) sequence.draft = lookUpDraft(sequence.tokens, lookup, most);
-  sequence.sampler.keepAllowed(sequence.draft, head_.columns);
+// For the next step of the sequences that decode. Returns the nanoseconds of reading prompts for it.
+int64_t Driver::makeDrafts() {
+  if (!drafter_) return 0;
+  const bool affordable = draftBudget_.allows(scheduler_.runningCount());
+  wishes_.clear();
+  for (const std::unique_ptr<Sequence>& sequence : scheduler_.running()) {
+    sequence->draft.clear();
+    if (sequence->wanted != Wanted::kTokens || !sequence->speculates || sequence->pending() != 1) continue;
+    // The last token is sampled in any case.
+    const int64_t left = sequence->maxNewTokens - sequence->sampler.newTokens() - 1;
+    const int64_t most = sequence->draftPace.next(std::min(drafter_->longest(), left));
+    if (most > 0 && affordable) wishes_.push_back({sequence.get(), most});
+  }
+  return wishes_.empty() ? 0 : drafter_->makeDrafts(wishes_);
+}
+
+// Of a step that is nothing but the next tokens of all sequences, and drafts: others take their own time.
+void Driver::weighDrafts(int64_t tokens, int64_t nanoseconds) {
+  if (!drafter_) return;
+  int64_t sequences = 0, drafted = 0;
+  for (size_t i = 0; i < scheduled_.slices.size(); ++i) {
+    const ScheduledSlice& use = scheduled_.slices[i];
+    const int64_t rows = scheduled_.step.sequences[i].rowCount - use.drafted;
+    if (rows > 1 || use.sequence->wanted != Wanted::kTokens) return;
+    sequences += rows;
+    drafted += use.drafted;
+  }
+  draftBudget_.tell(sequences, tokens, drafted > 0 || !wishes_.empty(), nanoseconds);
 }
 
 // Whether the sequence goes on.

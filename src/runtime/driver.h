@@ -4,6 +4,8 @@
 #include <deque>
 #include <vector>
 
+#include "runtime/draft_pace.h"
+#include "runtime/drafter.h"
 #include "runtime/engine_options.h"
 #include "runtime/event.h"
 #include "runtime/rank.h"
@@ -18,8 +20,8 @@ HeadRows headRows(const ModelSpec& spec);
 // Rank 0's work beside computing: chooses the sequences of each step and the next tokens, and reports events.
 class Driver {
  public:
-  // All arguments outlive it.
-  Driver(const EngineOptions& options, Rank& rank, const EventSink& sink);
+  // drafter: null = no drafts. All arguments outlive it.
+  Driver(const EngineOptions& options, Rank& rank, Drafter* drafter, const EventSink& sink);
 
   void apply(EngineCommand& command);
   // Whether there is no work until a command comes.
@@ -41,7 +43,6 @@ class Driver {
 
   void emit(Event&& event) { events_.push_back(std::move(event)); }
   void emitDone(int64_t id, FinishReason reason);
-  bool compute();
   void wantRows();
   void wantSampled(const ScheduledSlice& use, const SequenceSlice& slice);
   void wantHeadRows(Sequence* sequence, const SequenceSlice& slice);
@@ -52,7 +53,9 @@ class Driver {
   void deliverSampled();
   bool deliver(Sequence& sequence, SampledToken&& sampled);
   void endDraft(Sequence& sequence, int64_t drafted, int64_t accepted);
-  void makeDraft(Sequence& sequence);
+  int64_t makeDrafts();
+  void weighDrafts(int64_t tokens, int64_t nanoseconds);
+  bool remove(int64_t id);
   void rejectUnsound();
   bool isFinished(const Sequence& sequence) const;
   void reject(Sequence& sequence, int64_t tokens);
@@ -63,6 +66,7 @@ class Driver {
   const HeadSpec head_;
   const HeadRows headRows_;
   Rank& rank_;
+  Drafter* const drafter_;
   const EventSink& sink_;
   Scheduler scheduler_;
   bool progressed_ = true;
@@ -70,6 +74,8 @@ class Driver {
   Executor::Outputs outputs_;
   std::vector<Owner> owners_;  // of the wanted rows
   std::vector<SampledToken> sampled_;
+  std::vector<DraftWish> wishes_;  // of the sequences whose drafts are being made
+  DraftBudget draftBudget_;
   std::deque<Sampler> draftSamplers_;  // as they are behind tokens of drafts
   std::vector<uint8_t> sound_;         // by row, 0 = a row that is an output holds NaN or infinity
   std::vector<int64_t> finished_;      // sequences that end with this step

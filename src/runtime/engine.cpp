@@ -120,10 +120,13 @@ void Engine::emitProgress() {
 }
 
 // Only rank 0 reports for the ranks of its process.
-void Engine::load(Rank& rank, int index) {
+void Engine::load(Rank& rank, int index, std::unique_ptr<Drafter>& drafter) {
   const auto start = std::chrono::steady_clock::now();
   if (index > 0) return rank.load(loadCounts_, {});
-  rank.load(loadCounts_, [this] { emitProgress(); });
+  // Only rank 0 makes drafts.
+  if (options_.firstRank == 0) drafter = makeDrafter(options_, rank.pool(), stop_);
+  rank.load(
+      loadCounts_, [this] { emitProgress(); }, drafter ? drafter->memory() : RankMemory{});
   emitProgress();
   EngineStats stats;
   stats.kvPagesTotal = stats.kvPagesFree = options_.kvCachePages;
@@ -140,8 +143,8 @@ void Engine::publish(const EngineStats& stats) {
   stats_ = stats;
 }
 
-void Engine::drive(Rank& rank, Group* group) {
-  Driver driver(options_, rank, sink_);
+void Engine::drive(Rank& rank, Drafter* drafter, Group* group) {
+  Driver driver(options_, rank, drafter, sink_);
   publish(driver.stats());
   std::vector<EngineCommand> commands;
   while (takeCommands(driver.waits(), commands)) {
@@ -158,6 +161,7 @@ void Engine::runRank(int index) {
   Group* group = groups_.empty() ? nullptr : groups_[static_cast<size_t>(index)].get();
   const std::string name = "rank " + std::to_string(options_.firstRank + index);
   std::unique_ptr<Rank> rank;
+  std::unique_ptr<Drafter> drafter;
   const auto failed = [&](const std::string& reason) {
     {
       const std::lock_guard<std::mutex> lock(failureMutex_);
@@ -167,11 +171,11 @@ void Engine::runRank(int index) {
   };
   try {
     rank = std::make_unique<Rank>(options_, index, group, stop_);
-    load(*rank, index);
+    load(*rank, index, drafter);
     if (group && group->rank() > 0)
       rank->follow();
     else
-      drive(*rank, group);
+      drive(*rank, drafter.get(), group);
     if (group && group->rank() == 0) group->end();
   } catch (const GroupEnded&) {
     // Rank 0 has finished.

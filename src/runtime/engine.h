@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "comm/group.h"
+#include "runtime/drafter.h"
 #include "runtime/engine_options.h"
 #include "runtime/event.h"
 #include "runtime/rank.h"
@@ -44,8 +45,8 @@ class Engine {
   void threadMain();
   void runRanks();
   void runRank(int index);
-  void load(Rank& rank, int index);
-  void drive(Rank& rank, Group* group);
+  void load(Rank& rank, int index, std::unique_ptr<Drafter>& drafter);
+  void drive(Rank& rank, Drafter* drafter, Group* group);
   void openGroup();
   void closeGroup();
   void leaveGroup();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct EngineOptions {
   int64_t kvCachePages = 0;
   LookupOptions lookup;
   bool prefixCache = true;  // sequences that begin alike share pages of the KV cache
+  // A model to make drafts with in place of prompt lookup, on one rank, the CPU; null = none.
+  std::shared_ptr<const EngineOptions> draftModel;
+  int64_t draftTokens = 0;  // most of a draft of that model
 };
 
 }  // namespace shardspeed

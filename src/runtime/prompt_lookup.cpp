@@ -27,21 +27,4 @@ std::vector<int32_t> lookUpDraft(const std::vector<int32_t>& tokens, const Looku
   return draft;
 }
 
-int64_t DraftPace::next(int64_t most) {
-  if (pause_ == 0) return std::min(length_, most);
-  --pause_;
-  return 0;
-}
-
-void DraftPace::tell(int64_t drafted, int64_t accepted) {
-  constexpr int64_t kLongestPause = 6;  // as a power of two
-  if (accepted == drafted) {
-    length_ *= 2;
-  } else {
-    length_ = std::max<int64_t>(2, accepted);
-  }
-  misses_ = accepted > 0 ? 0 : misses_ + 1;
-  if (misses_ > 0) pause_ = (int64_t{1} << std::min(misses_, kLongestPause)) - 1;
-}
-
 }  // namespace shardspeed

@@ -17,19 +17,4 @@ struct LookupOptions {
 // up to maxMatch; of several the latest. Empty where none agrees over minMatch.
 std::vector<int32_t> lookUpDraft(const std::vector<int32_t>& tokens, const LookupOptions& options, int64_t most);
 
-// How long the drafts of one sequence are. They grow while all of a draft is accepted; behind drafts of which nothing
-// was, there are none for longer and longer, so that text which does not repeat is slowed down less.
-class DraftPace {
- public:
-  // Most tokens of the next draft; 0: none now. One call for each step of the sequence.
-  int64_t next(int64_t most);
-  // A draft was verified.
-  void tell(int64_t drafted, int64_t accepted);
-
- private:
-  int64_t length_ = 4;
-  int64_t pause_ = 0;   // steps without a draft
-  int64_t misses_ = 0;  // drafts one behind another of which nothing was accepted
-};
-
 }  // namespace shardspeed

@@ -18,19 +18,19 @@ Group::Bytes toBytes(const RankMemory& memory) {
 
 }  // namespace
 
-Rank::Rank(const EngineOptions& options, int index, Group* group, const std::atomic<bool>& stop)
+Rank::Rank(const EngineOptions& options, int index, Group* group, const std::atomic<bool>& stop, ThreadPool* pool)
     : options_(options),
       index_(index),
       group_(group),
       stop_(stop),
       shard_(shardOf(options.spec, options.firstRank + index, options.tpSize)),
-      pool_(options.threads, group ? group->size() : 1) {
+      pool_(pool ? *pool : ownPool_.emplace(options.threads, group ? group->size() : 1)) {
   const Device device = deviceOf(options.devices[static_cast<size_t>(index)]);
   backend_ = device.kind.makeBackend(
       device.index, {options.dtype, &pool_, options.maxBatchTokens, options.kvCachePages, group, options.threads});
 }
 
-void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress) {
+void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress, const RankMemory& beside) {
   LoadOptions loading;
   loading.shard = shard_;
   loading.dtype = options_.dtype;
@@ -48,8 +48,9 @@ void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress) {
   };
   weights_ = loadModel(options_.spec, loading, *backend_, pool_);
   parts_ = makeRankParts(options_.spec, shard_, weights_, *backend_, sizesOf(options_));
-  const RankMemory own{static_cast<int64_t>(weights_.bytes()), static_cast<int64_t>(parts_.cache->bytes()),
-                       estimateMemory(options_, index_).activationBytes};
+  const RankMemory own{beside.weightBytes + static_cast<int64_t>(weights_.bytes()),
+                       beside.kvCacheBytes + static_cast<int64_t>(parts_.cache->bytes()),
+                       beside.activationBytes + estimateMemory(options_, index_).activationBytes};
   memory_ = {own};
   if (!group_) return;
   const std::vector<Group::Bytes> all = group_->exchange(toBytes(own));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -32,11 +33,14 @@ struct LoadCounts {
 // one thread.
 class Rank {
  public:
-  // index: of options.devices. group: null for one rank alone. Options, group and stop outlive it.
-  Rank(const EngineOptions& options, int index, Group* group, const std::atomic<bool>& stop);
+  // index: of options.devices. group: null for one rank alone. pool: another rank's, whose thread this one lives on;
+  // null = its own. Options, group, stop and pool outlive it.
+  Rank(const EngineOptions& options, int index, Group* group, const std::atomic<bool>& stop,
+       ThreadPool* pool = nullptr);
 
-  // Collective: returns when all ranks have loaded. Calls onProgress, if set, while it loads.
-  void load(LoadCounts& counts, const std::function<void()>& onProgress);
+  // Collective: returns when all ranks have loaded. Calls onProgress, if set, while it loads. beside: memory that this
+  // rank's thread takes for something else.
+  void load(LoadCounts& counts, const std::function<void()>& onProgress, const RankMemory& beside = {});
   // Of all ranks, in order.
   const std::vector<RankMemory>& memory() const { return memory_; }
 
@@ -58,7 +62,8 @@ class Rank {
   Group* group_;
   const std::atomic<bool>& stop_;
   Shard shard_;
-  ThreadPool pool_;
+  std::optional<ThreadPool> ownPool_;
+  ThreadPool& pool_;
   std::unique_ptr<Backend> backend_;
   ModelWeights weights_;
   RankParts parts_;

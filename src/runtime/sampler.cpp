@@ -76,6 +76,12 @@ Sampler Sampler::withoutUnused() const {
   return copy;
 }
 
+Sampler Sampler::forDrafts() const {
+  Sampler copy = withoutUnused();
+  copy.state_.params.logprobs = -1;
+  return copy;
+}
+
 void Sampler::keepAllowed(std::vector<int32_t>& draft, int64_t vocab) const {
   if (state_.constraints.empty()) return;
   TokenConstraints constraints = state_.constraints;

@@ -32,6 +32,8 @@ class Sampler {
   void accept(int32_t token);
   // One in the same state, which may not know of tokens that its parameters do not ask for.
   Sampler withoutUnused() const;
+  // One that chooses as this one does, and reports no probabilities.
+  Sampler forDrafts() const;
   bool isStop(int32_t token) const;
   int64_t newTokens() const { return state_.newTokens; }
 

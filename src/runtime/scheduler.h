@@ -58,6 +58,7 @@ class Scheduler {
   // alone is finished some time.
   void next(ScheduledStep& step);
 
+  const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
   int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }
   int64_t waitingCount() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t freePages() const { return pool_.freePages(); }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/prompt_lookup.h"
+#include "runtime/draft_pace.h"
 #include "runtime/sampler.h"
 
 namespace shardspeed {
