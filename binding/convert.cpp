@@ -226,6 +226,27 @@ EngineOptions toRankOptions(const Napi::Value& value) {
   return options;
 }
 
+static bool makesTokens(const ModelSpec& spec) {
+  return std::holds_alternative<LogitsOutput>(spec.output) && !seesLater(spec);
+}
+
+// A model to make drafts with, and how long these are.
+static void readDraft(ObjectReader draft, EngineOptions& options) {
+  constexpr int64_t kMost = 1024;
+  options.draftTokens = draft["draftTokens"].integer(1, kMost);
+  ObjectReader plan = draft.object("model");
+  EngineOptions model = readRankPlan(plan);
+  const ValueReader weights = plan["weights"];
+  if (!weights.absent()) model.plan = readWeightPlan(weights);
+  model.kvCachePages = plan["kvCachePages"].integer(1, kMostPages);
+  if (model.devices != std::vector<std::string>{"cpu"} || model.tpSize != 1) draft["model"].refuse("a rank on the CPU");
+  if (!makesTokens(model.spec) || model.spec.vocabSize != options.spec.vocabSize)
+    draft["model"].refuse("a model that makes tokens of the same vocabulary");
+  plan.finish();
+  draft.finish();
+  options.draftModel = std::make_shared<const EngineOptions>(std::move(model));
+}
+
 EngineOptions toEngineOptions(const Napi::Value& value) {
   ObjectReader plan(value, "plan");
   EngineOptions options = readRankPlan(plan);
@@ -239,6 +260,8 @@ EngineOptions toEngineOptions(const Napi::Value& value) {
   options.kvCachePages = plan["kvCachePages"].integer(0, kMostPages);
   if (const ValueReader lookup = plan["lookup"]; !lookup.absent()) options.lookup = readLookup(lookup);
   options.prefixCache = plan["prefixCache"].flag();
+  if (const ValueReader draft = plan["draft"]; !draft.absent()) readDraft(ObjectReader(draft), options);
+  options.weighsDrafts = plan["weighsDrafts"].flag();
   plan.finish();
   return options;
 }
@@ -284,10 +307,6 @@ static std::unique_ptr<ListedTokens> readListedTokens(ObjectReader& request, con
   }
   if (ids.empty() && badWords.empty()) return nullptr;
   return std::make_unique<ListedTokens>(vocab, ids, std::move(badWords), prompt);
-}
-
-static bool makesTokens(const ModelSpec& spec) {
-  return std::holds_alternative<LogitsOutput>(spec.output) && !seesLater(spec);
 }
 
 std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& spec, int64_t maxTokens) {

@@ -80,7 +80,11 @@ export { AutoConfig, type ModelConfig } from "./loading/auto_config.js";
 export { initInference } from "./loading/init.js";
 export { MetaModel, type ModelFromConfigOptions, modelFromConfig } from "./loading/meta_model.js";
 export type { InitOptions, LoadProgress } from "./loading/options.js";
-export type { SpeculationOptions } from "./loading/speculation.js";
+export type {
+  LookupSpeculationOptions,
+  ModelSpeculationOptions,
+  SpeculationOptions,
+} from "./loading/speculation.js";
 export type { TokenLogprob } from "./native/binding.js";
 export { type OpenModel, type OpenModelOptions, openModel } from "./serving/open_model.js";
 export {

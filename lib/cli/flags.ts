@@ -10,6 +10,8 @@ import {
 } from "../engine/generation_options.js";
 import { readBiases } from "../handler/generation_parameters.js";
 import type { InitOptions } from "../loading/options.js";
+import type { SpeculationOptions } from "../loading/speculation.js";
+import { speculation } from "../serving/settings/speculation_kind.js";
 
 export function parseDecimal(text: string): number {
   if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text.trim())) throw new InvalidArgumentError("Expected a number.");
@@ -48,6 +50,13 @@ export function parseBytes(text: string): number {
   const bytes = readByteCount(text);
   if (Number.isNaN(bytes)) throw new InvalidArgumentError("Expected a number of bytes, such as 512MB.");
   return bytes;
+}
+
+/** As the server's flag of this name. */
+export function parseSpeculation(text: string): SpeculationOptions {
+  const checked = speculation.read(text);
+  if ("expected" in checked) throw new InvalidArgumentError(`Expected ${checked.expected.replaceAll("`", "")}.`);
+  return checked.value;
 }
 
 function parseSeed(text: string): bigint {

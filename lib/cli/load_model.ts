@@ -5,6 +5,7 @@ import { decodeText } from "../base/regular_file.js";
 import type { Engine } from "../engine/engine.js";
 import { initInference } from "../loading/init.js";
 import type { InitOptions } from "../loading/options.js";
+import type { SpeculationOptions } from "../loading/speculation.js";
 import { inFlags, loadOptions } from "./flags.js";
 import { progressBar, stderrLogger } from "./output.js";
 
@@ -21,6 +22,7 @@ export interface LoadFlags {
   maxBatchTokens?: number;
   kvCacheBytes?: number;
   prefixCache?: boolean;
+  speculativeConfig?: SpeculationOptions;
   quiet?: boolean;
   verbose?: boolean;
 }
@@ -52,7 +54,11 @@ export async function loadModel(
 
 /** The flags that are options of initInference(), which checks them. */
 export function toInitOptions(flags: LoadFlags): InitOptions {
-  return Object.fromEntries(loadOptions.map((name) => [name, flags[name]]).filter(([, value]) => value !== undefined));
+  const { speculativeConfig: speculation } = flags;
+  const given = Object.fromEntries(
+    loadOptions.map((name) => [name, flags[name]]).filter(([, value]) => value !== undefined),
+  );
+  return { ...given, ...(speculation === undefined ? {} : { speculation }) };
 }
 
 /** Messages of the engine, whose options are flags here. */

@@ -10,6 +10,7 @@ import {
   parseHandlerMap,
   parseIds,
   parseInteger,
+  parseSpeculation,
 } from "./flags.js";
 
 import { exitCodes, reportError } from "./report.js";
@@ -115,6 +116,11 @@ function addLoadFlags(command: Command): Command {
     .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
     .option("--max-batch-tokens <n>", "maximum number of tokens in a step (default: 512)", parseInteger)
     .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: planned)", parseBytes)
+    .option(
+      "--speculative-config <json>",
+      'draft tokens: {"method": "ngram"}, or {"method": "draft", "model": FOLDER} (default: one token a step)',
+      parseSpeculation,
+    )
     .option("-q, --quiet", "no statistics, progress and warnings on the standard error")
     .option("-v, --verbose", "more messages on the standard error");
 }

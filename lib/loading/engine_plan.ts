@@ -33,14 +33,36 @@ export function planEngine(
   requireContext(maxSequenceTokens, model.minSequenceTokens);
   return {
     ...{ ...memory.ranks, maxSequenceTokens, weights: model.weights, kvCachePages },
-    lookup: speculation === undefined ? null : toLookup(speculation),
+    lookup: speculation?.method === "ngram" ? toLookup(speculation) : null,
+    draft: toDraft(model, memory, maxSequenceTokens, kvCachePages),
     prefixCache,
+    weighsDrafts: speculation?.adaptive ?? true,
     group: agreement?.plan ?? null,
   };
 }
 
-function toLookup({ draftTokens, minMatch, maxMatch }: ResolvedSpeculation): EnginePlan["lookup"] {
+function toLookup({
+  draftTokens,
+  minMatch,
+  maxMatch,
+}: ResolvedSpeculation & { method: "ngram" }): EnginePlan["lookup"] {
   return { draftTokens, minMatch, maxMatch };
+}
+
+function toDraft(
+  { draft }: ModelPlan,
+  memory: MemoryPlan,
+  maxSequenceTokens: number,
+  kvCachePages: number,
+): EnginePlan["draft"] {
+  if (draft === undefined || memory.draft === undefined) return null;
+  const { ranks } = memory.draft;
+  const { weights } = draft.model;
+  const longest = Math.min(ranks.maxSequenceTokens, maxSequenceTokens);
+  return {
+    draftTokens: draft.draftTokens,
+    model: { ...ranks, maxSequenceTokens: longest, weights, kvCachePages },
+  };
 }
 
 /** Longest sequence, prompt and new tokens, that model, config and KV cache allow; warns where the last limits it. */

@@ -1,16 +1,14 @@
-import { stat } from "node:fs/promises";
 import { throwIfAborted } from "../base/abort.js";
-import { invalidArgument, ShardspeedError } from "../base/errors.js";
-import { describeMissingFolder } from "../base/foreign_model.js";
-import { findModelFolder } from "../base/hub_cache.js";
+import { invalidArgument } from "../base/errors.js";
 import { type ResolvedConfig, rejectConflicts, resolveConfig, withOptions } from "../deepspeed_config/engine_config.js";
 import type { Engine } from "../engine/engine.js";
 import { readLaunchEnvironment } from "../launch/environment.js";
 import { describeReplicas, findGroup } from "../launch/group.js";
 import { loadNative } from "../native/load.js";
-import { readModelConfig } from "./auto_config.js";
+import { planDraft } from "./draft_model.js";
 import { MetaModel } from "./meta_model.js";
-import { type ModelSource, planModel } from "./model_plan.js";
+import { planModel } from "./model_plan.js";
+import { readSource } from "./model_source.js";
 import { type InitOptions, type ResolvedInitOptions, resolveInitOptions } from "./options.js";
 import { alone, type Placement, placeInGroup, placeLocally } from "./placement.js";
 import { startInGroup, startLocally } from "./start.js";
@@ -35,8 +33,11 @@ export async function initInference(model: string | MetaModel, options?: InitOpt
   const replicas = describeReplicas(config.tpSize, launch);
   if (replicas !== undefined) resolved.logger.warn(replicas);
   const report = () => loadNative().cudaReport();
-  const plan = async ({ devices }: Placement) =>
-    planModel(await readSource(model, resolved.signal), config, devices[0], resolved);
+  const plan = async ({ devices, firstRank }: Placement) => {
+    const planned = await planModel(await readSource(model, resolved.signal), config, devices[0], resolved);
+    // Other ranks compute what rank 0 tells them.
+    return firstRank === 0 ? { ...planned, draft: await planDraft(planned, config, resolved) } : planned;
+  };
   if (group !== undefined) {
     const prepare = async () => {
       const placement = placeInGroup(resolved, group, report);
@@ -59,16 +60,4 @@ export function readInitOptions(options: unknown): { resolved: ResolvedInitOptio
   const given = resolveConfig(resolved.config, resolved.logger);
   rejectConflicts(given, resolved);
   return { resolved, config: withOptions(given, resolved) };
-}
-
-/** The model's folder, or the config and dtype of a meta model. */
-async function readSource(model: string | MetaModel, signal: AbortSignal | undefined): Promise<ModelSource> {
-  if (typeof model !== "string")
-    return { folder: model.folder, isMeta: true, config: model.config, dtype: model.dtype };
-  const folder = await findModelFolder(model, "ERR_CHECKPOINT");
-  await stat(folder).catch((cause) => {
-    // With its cause, as other files that cannot be read: a group then keeps the code where all ranks fail alike.
-    throw new ShardspeedError("ERR_CHECKPOINT", `${describeMissingFolder(model)}.`, { cause });
-  });
-  return { folder, isMeta: false, config: await readModelConfig(folder, signal), dtype: undefined };
 }

@@ -4,7 +4,8 @@ import { formatBytes } from "../base/memory.js";
 import { seesLater } from "../engine/model_info.js";
 import type { CudaReport, MemoryEstimate, NativeBinding, RankPlan } from "../native/binding.js";
 import { mostThreads, pageTokens } from "../native/limits.js";
-import { type Device, describeUnusable, toPlanDevice } from "./device.js";
+import { cpuDevice, type Device, describeUnusable, toPlanDevice } from "./device.js";
+import { type DraftMemory, planDraftMemory } from "./draft_model.js";
 import type { ModelPlan } from "./model_plan.js";
 import type { ResolvedInitOptions } from "./options.js";
 import type { Placement } from "./placement.js";
@@ -31,7 +32,9 @@ export interface MemoryPlan {
   readonly ranks: RankPlan;
   /** By rank of this process. */
   readonly estimates: readonly MemoryEstimate[];
-  /** Of the KV cache; a page is on all ranks, each with its heads. */
+  /** Of the model that drafts, if there is one in this process. */
+  readonly draft: DraftMemory | undefined;
+  /** Of the KV cache; a page is on all ranks, each with its heads. The draft model's cache has as many. */
   readonly kvCachePages: number;
 }
 
@@ -63,6 +66,7 @@ export function planMemory(
     );
   }
   const estimates = binding.estimateMemory(ranks);
+  const draft = model.draft && planDraftMemory(model.draft, ranks, binding);
   const onCpu = devices[0].cudaIndex === undefined;
   const budgets = (onCpu ? devices.slice(0, 1) : devices).map((device) => {
     const budget = memoryBudget(device, () => binding.cudaReport(device.cudaIndex));
@@ -70,8 +74,11 @@ export function planMemory(
   });
   // The option is for all ranks together.
   const kvCacheBytes = options.kvCacheBytes && Math.floor((options.kvCacheBytes * devices.length) / tpSize);
-  const kvCachePages = planPages(memoryPools(estimates, budgets, onCpu), maxSequenceTokens, kvCacheBytes);
-  return { ranks, estimates, kvCachePages };
+  const pools = memoryPools(draft && onCpu ? [...estimates, draft.estimate] : estimates, budgets, onCpu);
+  if (draft && !onCpu) {
+    pools.push({ estimate: draft.estimate, budget: memoryBudget(cpuDevice, () => binding.cudaReport()) });
+  }
+  return { ranks, estimates, draft, kvCachePages: planPages(pools, maxSequenceTokens, kvCacheBytes) };
 }
 
 /** Threads of each rank: by default the processors of this process (what a container and its neighbours leave of them), divided among the ranks of the host. */

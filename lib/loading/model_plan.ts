@@ -26,20 +26,10 @@ import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
 import { describeTokenizerFiles } from "../tokenizer/load.js";
 import { describeAdapter, findAdapter } from "./adapter.js";
 import { chooseDtype, type Device } from "./device.js";
+import type { DraftPlan } from "./draft_model.js";
+import type { ModelSource } from "./model_source.js";
 import type { ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
-
-/** What initInference was given: a folder, or a model that was made from a config alone. */
-export interface ModelSource {
-  /** Where config.json came from; undefined for a config that was made by hand. */
-  folder: string | undefined;
-  /** Whether the folder is the model, or only that of its config. */
-  isMeta: boolean;
-  /** The parsed config.json. */
-  config: unknown;
-  /** The dtype that the model was made with, where the DeepSpeed config names none. */
-  dtype: RankPlan["dtype"] | undefined;
-}
 
 /** What is to be loaded: everything of a model but its weights. */
 export interface ModelPlan {
@@ -64,6 +54,8 @@ export interface ModelPlan {
   readonly sentenceSettings: SentenceSettings;
   /** To be written before the model is loaded: save_mp_checkpoint_path. */
   readonly shards: { readonly folder: string; readonly layout: ShardLayout } | undefined;
+  /** Of rank 0. */
+  readonly draft?: DraftPlan | undefined;
 }
 
 /**

@@ -48,7 +48,7 @@ export async function openEngine(
   }
 }
 
-function describeLoaded(session: Session, plan: EnginePlan, { adapter }: ModelPlan, devices: string[]): string {
+function describeLoaded(session: Session, plan: EnginePlan, { adapter, draft }: ModelPlan, devices: string[]): string {
   const { spec, dtype, threads, maxSequenceTokens } = plan;
   const { memory } = session.stats();
   const total = (key: "weightBytes" | "kvCacheBytes") => formatBytes(memory.reduce((sum, of) => sum + of[key], 0));
@@ -57,14 +57,23 @@ function describeLoaded(session: Session, plan: EnginePlan, { adapter }: ModelPl
   const ranks = devices.length === 1 ? "" : ` in ${devices.length} ranks${ofGroup}`;
   const each = devices.length === 1 ? "" : " each";
   return (
-    `Loaded ${spec.family}${adapter ? ` with the ${adapter.method} adapter ${adapter.folder}` : ""} on ${places}${ranks}: weights ${total("weightBytes")} as ${dtype}, KV cache ${total("kvCacheBytes")}, ` +
+    `Loaded ${spec.family}${adapter ? ` with the ${adapter.method} adapter ${adapter.folder}` : ""}${draft ? ` and a ${draft.model.spec.family} that drafts for it` : ""} on ${places}${ranks}: weights ${total("weightBytes")} as ${dtype}, KV cache ${total("kvCacheBytes")}, ` +
     `${plan.devices[0] === "cpu" ? `${threads} threads${each}, ` : ""}sequences of up to ${maxSequenceTokens} tokens`
   );
 }
 
 /** The model's tensors, with shapes as the first rank of this process holds them. */
 function listTensors(plan: EnginePlan, binding: NativeBinding): { role: string; name: string; shape: number[] }[] {
-  const { weights, group: _group, kvCachePages: _pages, lookup: _lookup, prefixCache: _, ...ranks } = plan;
+  const {
+    weights,
+    group: _group,
+    kvCachePages: _pages,
+    lookup: _lookup,
+    prefixCache: _prefixCache,
+    draft: _draft,
+    weighsDrafts: _weighs,
+    ...ranks
+  } = plan;
   const tensors = roleTensors(weights?.weights ?? []);
   return plan.tpSize === 1
     ? tensors.map(({ role, tensor, shape }) => ({ role, name: tensor, shape }))

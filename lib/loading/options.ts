@@ -58,7 +58,7 @@ export interface InitOptions {
   maxBatchTokens?: number;
   /** Bytes for the KV cache of all ranks together. Default: planned from the model and the free memory (docs/memory.md). */
   kvCacheBytes?: number;
-  /** Draft tokens and verify several in one step: { method: "ngram" } and its limits. It changes no token. Default false: one token a step. */
+  /** Draft tokens and verify several in one step: { method: "ngram" }, or { method: "draft", model: "..." } (docs/speculation.md). It changes no token. Default false: one token a step. */
   speculation?: SpeculationOptions | false;
   /** Whether prompts that begin alike share what was computed of them (docs/prefix-cache.md). It changes no token. Default true. */
   prefixCache?: boolean;

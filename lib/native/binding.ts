@@ -130,7 +130,18 @@ export interface EnginePlan extends RankPlan {
   } | null;
   /** Whether sequences that begin with the same tokens share pages of the KV cache. */
   readonly prefixCache: boolean;
+  /** Drafts by a model of the same vocabulary, in place of prompt lookup; null: none. */
+  readonly draft: {
+    /** Most tokens of a draft. */
+    readonly draftTokens: number;
+    readonly model: DraftModelPlan;
+  } | null;
+  /** Whether drafts are left out where they take longer than they save. */
+  readonly weighsDrafts: boolean;
 }
+
+/** One rank on the CPU, in the threads of the engine's first rank. */
+export interface DraftModelPlan extends RankPlan, Pick<EnginePlan, "weights" | "kvCachePages"> {}
 
 /** A file to write: the header as it is, then the tensors, one behind the other. */
 export interface WritePlan {

@@ -60,9 +60,9 @@ void DraftBudget::tell(int64_t sequences, int64_t tokens, bool drafted, int64_t 
     ++inARow_;
     lost_ += taken - expected * static_cast<double>(tokens) / static_cast<double>(sequences);
   }
+  if (lost_ > 0) lost_ = std::max(0.0, lost_ - kLostShare * taken);
   // What was saved long ago pays for nothing.
-  const double allowance = std::max(expected, kLeastAllowance);
-  lost_ = std::max(lost_ - kLostShare * taken, -allowance);
+  lost_ = std::max(lost_, -std::max(expected, kLeastAllowance));
 }
 
 }  // namespace shardspeed

@@ -232,7 +232,7 @@ void Driver::endDraft(Sequence& sequence, int64_t drafted, int64_t accepted) {
 // For the next step of the sequences that decode. Returns the nanoseconds of reading prompts for it.
 int64_t Driver::makeDrafts() {
   if (!drafter_) return 0;
-  const bool affordable = draftBudget_.allows(scheduler_.runningCount());
+  const bool affordable = !options_.weighsDrafts || draftBudget_.allows(scheduler_.runningCount());
   wishes_.clear();
   for (const std::unique_ptr<Sequence>& sequence : scheduler_.running()) {
     sequence->draft.clear();

@@ -32,7 +32,8 @@ struct EngineOptions {
   bool prefixCache = true;  // sequences that begin alike share pages of the KV cache
   // A model to make drafts with in place of prompt lookup, on one rank, the CPU; null = none.
   std::shared_ptr<const EngineOptions> draftModel;
-  int64_t draftTokens = 0;  // most of a draft of that model
+  int64_t draftTokens = 0;   // most of a draft of that model
+  bool weighsDrafts = true;  // none are made where they take longer than they save (runtime/draft_pace.h)
 };
 
 }  // namespace shardspeed

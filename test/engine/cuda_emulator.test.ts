@@ -144,11 +144,15 @@ describe("same tokens and logits whatever the company and chunking", () => {
       };
       await using plain = await open(model);
       const expected = await say(plain);
-      const speculation = { method: "ngram", draftTokens: 5, minMatch: 1, maxMatch: 3 } as const;
+      const speculation = { method: "ngram", draftTokens: 5, minMatch: 1, maxMatch: 3, adaptive: false } as const;
       await using drafting = await open(model, { speculation });
       assert.deepEqual(await say(drafting), expected);
       const { draftTokens, acceptedTokens } = drafting.stats().speculation;
       assert.ok(acceptedTokens > 0 && draftTokens > acceptedTokens);
+      // A model that drafts stays on the CPU.
+      await using drafted = await open(model, { speculation: { method: "draft", model, adaptive: false } });
+      assert.deepEqual(await say(drafted), expected);
+      assert.ok(drafted.stats().speculation.acceptedTokens > 0);
     }
   });
 

@@ -1,12 +1,10 @@
 #include "runtime/prompt_lookup.h"
-#include "runtime/listed_tokens.h"
 
 #include <algorithm>
 
 #include "check.h"
-#include "engine_harness.h"
+#include "drafted_requests.h"
 #include "random.h"
-#include "tiny_model.h"
 #include "variant_specs.h"
 
 namespace shardspeed::test {
@@ -66,80 +64,6 @@ TEST(prompt_lookup, random_texts) {
   }
 }
 
-TEST(prompt_lookup, drafts_grow_and_pause) {
-  DraftPace pace;
-  CHECK_EQ(pace.next(100), 4);
-  CHECK_EQ(pace.next(3), 3);
-  pace.tell(4, 4);
-  CHECK_EQ(pace.next(100), 8);
-  pace.tell(8, 8);
-  CHECK_EQ(pace.next(100), 16);
-  pace.tell(16, 5);
-  CHECK_EQ(pace.next(100), 5);
-  for (const int64_t steps : {1, 3, 7, 15, 31, 63, 63}) {
-    pace.tell(4, 0);
-    for (int64_t i = 0; i < steps; ++i) CHECK_EQ(pace.next(100), 0);
-    CHECK_EQ(pace.next(100), 2);
-  }
-  pace.tell(2, 1);
-  CHECK_EQ(pace.next(100), 2);
-}
-
-namespace {
-
-struct Asked {
-  Tokens prompt;
-  int64_t newTokens;
-  SamplingParams params;
-  std::vector<Tokens> badWords;
-};
-
-// Prompts that repeat themselves; of a tiny vocabulary of a random model, so do the texts.
-std::vector<Asked> askedOf(Random& random, const ModelSpec& spec) {
-  std::vector<Asked> asked;
-  for (int i = 0; i < 6; ++i) {
-    Asked one;
-    const Tokens part = promptOf(random, spec, random.between(1, 9));
-    for (int64_t times = random.between(1, 4); times-- > 0;)
-      one.prompt.insert(one.prompt.end(), part.begin(), part.end());
-    one.newTokens = random.between(1, 40);
-    one.params.seed = static_cast<uint64_t>(i);
-    one.params.temperature = i % 2 == 0 ? 0.0f : 0.3f;
-    one.params.logprobs = i % 3 == 0 ? 2 : -1;
-    if (i == 3) one.params.repetitionPenalty = 1.1f;
-    if (i == 4) one.params.frequencyPenalty = 0.1f;
-    if (i == 5) one.params.stopTokens = {3, 17};
-    if (i == 1 || i == 2) {
-      // Repetitions of the prompt, which drafts begin with, and any.
-      for (size_t at = 2; at < one.prompt.size(); at += 3) one.badWords.push_back({one.prompt[at - 1], one.prompt[at]});
-      for (int words = 0; words < 20; ++words) one.badWords.push_back(promptOf(random, spec, random.between(1, 3)));
-      one.params.minNewTokens = 5;
-      one.params.biases = {{one.prompt[0], 0.5f}};
-    }
-    asked.push_back(std::move(one));
-  }
-  return asked;
-}
-
-std::vector<Harness::Result> answersOf(const std::vector<Asked>& asked, EngineOptions options, EngineStats& stats) {
-  const int64_t vocab = options.spec.vocabSize;
-  Harness harness(std::move(options));
-  for (size_t i = 0; i < asked.size(); ++i) {
-    const Asked& one = asked[i];
-    auto sequence = std::make_unique<Sequence>(static_cast<int64_t>(i), one.prompt, one.newTokens, one.params);
-    if (!one.badWords.empty())
-      sequence->sampler.constrain(std::make_unique<ListedTokens>(vocab, Tokens{}, one.badWords, one.prompt));
-    harness.submit(std::move(sequence));
-  }
-  std::vector<Harness::Result> results;
-  for (size_t i = 0; i < asked.size(); ++i) results.push_back(harness.result(static_cast<int64_t>(i)));
-  harness.stop();
-  stats = harness.engine().stats();
-  return results;
-}
-
-}  // namespace
-
 TEST(prompt_lookup, drafts_change_no_token) {
   int64_t accepted = 0, refused = 0, preemptions = 0;
   for (const Variant& variant : variants()) {
@@ -157,11 +81,7 @@ TEST(prompt_lookup, drafts_change_no_token) {
         EngineOptions options = optionsFor(model, 2, batch, pages);
         options.lookup = lookupOf(pages == 64 ? 12 : 3, 1, 3);
         const std::vector<Harness::Result> found = answersOf(asked, options, stats);
-        for (size_t i = 0; i < asked.size(); ++i) {
-          CHECK(found[i].tokens == expected[i].tokens);
-          CHECK(found[i].reason == expected[i].reason);
-          CHECK(found[i].logprobs == expected[i].logprobs);
-        }
+        checkSame(found, expected);
         accepted += stats.acceptedTokens;
         refused += stats.draftTokens - stats.acceptedTokens;
         preemptions += stats.preemptions;

@@ -81,12 +81,22 @@ describe("junk does not crash", () => {
   });
 
   test("as any value of a plan", () => {
-    const plan = { ...planOf(llama), weights: null, group: null, kvCachePages: 4, lookup: null, prefixCache: true };
+    const plan = {
+      ...planOf(llama),
+      weights: null,
+      group: null,
+      kvCachePages: 4,
+      lookup: null,
+      prefixCache: true,
+      draft: null,
+      weighsDrafts: true,
+    };
     for (const key of Object.keys(plan)) {
       for (const value of junk) {
-        if (value === null && (key === "weights" || key === "group" || key === "lookup")) continue;
-        if (value === undefined && (key === "weights" || key === "group" || key === "lookup")) continue;
-        if (key === "prefixCache" && typeof value === "boolean") continue;
+        if (value === null && (key === "weights" || key === "group" || key === "lookup" || key === "draft")) continue;
+        if (value === undefined && (key === "weights" || key === "group" || key === "lookup" || key === "draft"))
+          continue;
+        if ((key === "weighsDrafts" || key === "prefixCache") && typeof value === "boolean") continue;
         if (key === "firstRank" || key === "kvCachePages" || key === "threads") if (value === 0) continue;
         assert.throws(
           () => binding.createEngine({ ...plan, [key]: value } as never, () => {}),
@@ -95,6 +105,13 @@ describe("junk does not crash", () => {
         );
       }
     }
+    const { spec } = plan;
+    const draft = { ...planOf({ ...spec, vocabSize: spec.vocabSize + 1 }), weights: null, kvCachePages: 4 };
+    for (const wrong of [draft, { ...draft, spec, devices: ["cpu", "cpu"], tpSize: 2 }, { ...draft, spec, more: 1 }])
+      assert.throws(
+        () => binding.createEngine({ ...plan, draft: { draftTokens: 4, model: wrong } }, () => {}),
+        hasCode("ERR_NATIVE"),
+      );
     for (const callback of junk.filter((value) => typeof value !== "function"))
       assert.throws(() => binding.createEngine(plan, callback as never), hasCode("ERR_NATIVE"));
   });

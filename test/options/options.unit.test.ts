@@ -256,9 +256,18 @@ describe("init options", () => {
       [3, 1, 2 ** 30, options.config, onProgress],
     );
     assert.deepEqual([resolved.checkpoint, resolved.baseDir], ["checkpoints.json", "weights"]);
-    assert.deepEqual(resolved.speculation, { method: "ngram", draftTokens: 5, minMatch: 10, maxMatch: 10 });
+    assert.deepEqual(resolved.speculation, {
+      method: "ngram",
+      draftTokens: 5,
+      minMatch: 10,
+      maxMatch: 10,
+      adaptive: true,
+    });
     assert.deepEqual(resolveInitOptions({ speculation: { method: "ngram" } }).speculation, {
-      ...{ method: "ngram", draftTokens: 24, minMatch: 3, maxMatch: 8 },
+      ...{ method: "ngram", draftTokens: 24, minMatch: 3, maxMatch: 8, adaptive: true },
+    });
+    assert.deepEqual(resolveInitOptions({ speculation: { method: "draft", model: "small" } }).speculation, {
+      ...{ method: "draft", model: "small", draftTokens: 8, adaptive: true },
     });
     assert.equal(resolveInitOptions({ speculation: false }).speculation, undefined);
     assert.deepEqual(lines, []);

@@ -18,7 +18,10 @@ export const speculation: SettingKind<ResolvedSpeculation> = {
     try {
       const given: unknown = JSON.parse(text);
       if (!isObject(given)) return { expected: this.words };
-      const options = Object.entries(given).map(([name, value]) => [names[name] ?? name, value]);
+      const options = Object.entries(given).map(([name, value]) => [
+        names[name] ?? name,
+        name === "method" && value === "draft_model" ? "draft" : value,
+      ]);
       const value = readSpeculation(Object.fromEntries(options));
       return value === undefined ? { expected: this.words } : { value };
     } catch (error) {
