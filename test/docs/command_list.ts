@@ -110,6 +110,12 @@ export const commands: Record<string, Treatment> = {
     as: `npm run bench:ranks -- ${tinyShape} --dtype fp16 --repeat 1 --out $OUT/ranks.json && test -s $OUT/ranks.json`,
     says: /^tp_size 2 \/ tp_size 1/m,
   },
+  "npm run bench:features -- [MODEL] [--shape llama-135m] [--dtype fp16] [--threads N] [--repeat N] [--system-tokens 1000] [--out FILE]":
+    {
+      in: "checkout",
+      as: `npm run bench:features -- ${tinyShape} --repeat 1 --system-tokens 40 --out $OUT/features.json && test -s $OUT/features.json`,
+      says: /prefix cache: first token of turn 2, [1-9]\d* of \d+ tokens found/,
+    },
   "npm run bench:serve": { because: "the line with its options is run" },
   "npm run bench:serve -- --requests 300 --repeat 3 --clients 1000 --seconds 60": {
     because: "takes minutes; the line with its options is run",
