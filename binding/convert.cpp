@@ -148,15 +148,16 @@ float real(const ValueReader& value) {
 }
 
 // Hands the memory over instead of copying it; a runtime that refuses foreign memory gets a copy.
-Napi::Value toFloat32Array(Napi::Env env, std::vector<float>&& values) {
+template <typename TypedArray, typename T>
+Napi::Value toTypedArray(Napi::Env env, std::vector<T>&& values) {
   const size_t count = values.size();
-  auto* kept = new std::vector<float>(std::move(values));
+  auto* kept = new std::vector<T>(std::move(values));
   napi_value buffer = nullptr;
   const napi_status status = napi_create_external_arraybuffer(
-      env, kept->data(), count * sizeof(float),
-      [](napi_env, void*, void* hint) { delete static_cast<std::vector<float>*>(hint); }, kept, &buffer);
-  if (status == napi_ok) return Napi::Float32Array::New(env, count, Napi::ArrayBuffer(env, buffer), 0);
-  auto copy = Napi::Float32Array::New(env, count);
+      env, kept->data(), count * sizeof(T),
+      [](napi_env, void*, void* hint) { delete static_cast<std::vector<T>*>(hint); }, kept, &buffer);
+  if (status == napi_ok) return TypedArray::New(env, count, Napi::ArrayBuffer(env, buffer), 0);
+  auto copy = TypedArray::New(env, count);
   std::copy(kept->begin(), kept->end(), copy.Data());
   delete kept;
   return copy;
@@ -324,6 +325,8 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   params.minNewTokens = static_cast<int32_t>(request["minNewTokens"].integer(0, kLargestInt32));
   params.stopTokens = request["stopTokens"].int32Array();
   params.logprobs = static_cast<int32_t>(request["logprobs"].integer(-1, kLargestInt32));
+  const ValueReader promptLogprobs = request["promptLogprobs"];
+  const auto scored = static_cast<int32_t>(promptLogprobs.integer(-1, kMostScored));
   const bool speculates = request["speculates"].flag();
   std::string cacheSalt = request["cacheSalt"].text();
   const ValueReader wants = request["wanted"];
@@ -332,6 +335,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
                                             {"hidden", Wanted::kHidden},
                                             {"hidden and head", Wanted::kHiddenAndHead}});
   if (wanted == Wanted::kTokens && !makesTokens(spec)) wants.refuse("outputs, of a model that makes no tokens");
+  if (wanted != Wanted::kTokens && scored >= 0) promptLogprobs.refuse("-1, where no tokens are wanted");
   std::vector<Pooling> poolings;
   for (const ValueReader& pooling : request["poolings"].list())
     poolings.push_back(pooling.choice<Pooling>({{"first", Pooling::kFirst},
@@ -357,6 +361,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   sequence->wanted = wanted;
   sequence->speculates = speculates;
   sequence->cacheSalt = std::move(cacheSalt);
+  sequence->promptLogprobs = scored;
   sequence->poolings = std::move(poolings);
   sequence->poolFrom = poolFrom;
   sequence->tokenTypes = std::move(types);
@@ -390,6 +395,13 @@ Napi::Object toObject(Napi::Env env, Event& event) {
       object.Set("code", event.code);
       object.Set("message", event.message);
       break;
+    case EventKind::kPrompt:
+      object.Set("kind", "prompt");
+      object.Set("logprobs", toTypedArray<Napi::Float32Array>(env, std::move(event.prompt.logprobs)));
+      object.Set("ranks", toTypedArray<Napi::Int32Array>(env, std::move(event.prompt.ranks)));
+      object.Set("topTokens", toTypedArray<Napi::Int32Array>(env, std::move(event.prompt.topTokens)));
+      object.Set("topLogprobs", toTypedArray<Napi::Float32Array>(env, std::move(event.prompt.topLogprobs)));
+      break;
     case EventKind::kToken:
       addToken(env, object, event);
       break;
@@ -399,8 +411,8 @@ Napi::Object toObject(Napi::Env env, Event& event) {
       break;
     case EventKind::kOutputs:
       object.Set("kind", "outputs");
-      object.Set("outputs", toFloat32Array(env, std::move(event.outputs)));
-      object.Set("hidden", toFloat32Array(env, std::move(event.hidden)));
+      object.Set("outputs", toTypedArray<Napi::Float32Array>(env, std::move(event.outputs)));
+      object.Set("hidden", toTypedArray<Napi::Float32Array>(env, std::move(event.hidden)));
       break;
   }
   return object;

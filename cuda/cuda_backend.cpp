@@ -144,6 +144,14 @@ class CudaBackend final : public Backend {
     checkGroup();
     return chosen;
   }
+  bool score(const Activations& logits, int64_t first, int64_t count, const ScoreWish* wishes,
+             TokenScore* scores) override {
+    if (!chooser_) return false;
+    const int64_t stride = of(logits).stride();
+    const bool scored = chooser_->score(streamOf(logits) + first * stride, stride, count, wishes, scores, stream_);
+    checkGroup();
+    return scored;
+  }
   void readRows(const Activations& in, int64_t rows, float* host) override;
   void finish() noexcept override {
     if (collectives_) collectives_->stop();

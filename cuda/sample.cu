@@ -5,7 +5,8 @@
 #include "cuda/ptx.cuh"
 #include "cuda/sample_survey.cuh"
 
-// The next token of every row: three launches, or two where all rows are plainly greedy.
+// The next token of every row: three launches, or two where all rows are plainly greedy. Two others score tokens that
+// are known.
 //
 // Logits are fp32 (count, stride), up to 1 MB a row, and lie in the L2 cache when this begins. Sorting them would move
 // them dozens of times; here each launch reads them once, and the last one some times more, but only where a filter
@@ -230,6 +231,63 @@ __global__ void __launch_bounds__(32) chooseLikeliestKernel(Problem problem) {
   result.topCount = 0;
 }
 
+// --- scoring: the survey and the end of it, for rows whose tokens are known
+
+__global__ void __launch_bounds__(kChunkThreads, 2) surveyScoredKernel(Problem problem, const ScoreRow* rows) {
+  SelectScratch& scratch = sharedMemory<SelectScratch>();
+  pdlWait();
+  pdlTrigger();
+  const int64_t row = blockIdx.y;
+  const RowSpace space = spaceOf(problem, row);
+  const ScoreRow wish = rows[row];
+  const Logits logits = chunkLogits(problem, row, blockIdx.x);
+  Chunk chunk{};
+  chunk.unchangedBest = survey<true>(logits, chunk, scratch.partial);
+  if (chunk.unsound == 0)
+    describe(logits, min(min(wish.top, kMostLogprobs), logits.count), chunk, space.tops + blockIdx.x * kMostLogprobs,
+             scratch);
+  const uint64_t own = orderOf(problem.logits[row * problem.stride + wish.token], wish.token);
+  uint64_t before = 0;
+  forEach<4>(logits, [&](float logit, int32_t token) { before += orderOf(logit, token) < own ? 1 : 0; });
+  chunk.before = static_cast<uint32_t>(blockSum64(before, scratch.partial));
+  if (threadIdx.x == 0) space.chunks[blockIdx.x] = chunk;
+}
+
+struct ScoreScratch {
+  double logSum;
+};
+__global__ void __launch_bounds__(kChunkThreads, 1)
+    scoreKernel(Problem problem, const ScoreRow* rows, ScoreResult* results) {
+  ScoreScratch& scratch = sharedMemory<ScoreScratch>();
+  pdlWait();
+  pdlTrigger();
+  const int64_t row = blockIdx.x;
+  const RowSpace space = spaceOf(problem, row);
+  const ScoreRow wish = rows[row];
+  ScoreResult& result = results[row];
+  const Merged merged = mergeChunks(problem, space);
+  if (!merged.finite) {
+    if (threadIdx.x == 0) result.token.finite = 0, result.token.topCount = 0;
+    return;
+  }
+  if (threadIdx.x < 32) {
+    const double logSum = logSumOf(problem, space, logitOf(merged.unchangedBest));
+    uint64_t before = 0;
+    for (int i = threadIdx.x; i < problem.chunks; i += 32) before += space.chunks[i].before;
+    before = warpSum64(before);
+    if (threadIdx.x == 0) {
+      const double own = problem.logits[row * problem.stride + wish.token];
+      scratch.logSum = logSum;
+      result.rank = static_cast<int32_t>(before) + 1;
+      result.token.finite = 1;
+      result.token.token = wish.token;
+      result.token.logprob = static_cast<float>(own - logSum);
+    }
+  }
+  __syncthreads();
+  writeTops(problem, space, min(min(wish.top, kMostLogprobs), problem.vocab), scratch.logSum, result.token);
+}
+
 int64_t chunksOf(int64_t vocab) {
   return (vocab + kChunk - 1) / kChunk;
 }
@@ -259,6 +317,27 @@ void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, boo
   launch(surveyKernel, {"survey logits", perChunk, dim3(kChunkThreads), scratch, stream}, problem);
   launch(weighKernel, {"weigh logits", perChunk, dim3(kChunkThreads), scratch, stream}, problem);
   launch(chooseKernel, {"choose tokens", perRow, chooseThreads, scratch, stream}, problem);
+}
+
+void scoreRows(const float* logits, int64_t stride, int64_t vocab, int64_t count, const ScoreRow* rows,
+               ScoreResult* results, void* workspace, cudaStream_t stream) {
+  if (count == 0) return;
+  if (vocab > kMostVocab) throw Error("ERR_INVALID_ARGUMENT", "a vocabulary of more than 2^20 tokens");
+  const auto chunks = static_cast<int32_t>(chunksOf(vocab));
+  // Nothing here writes logits.
+  const Problem problem{const_cast<float*>(logits),
+                        stride,
+                        static_cast<int32_t>(vocab),
+                        chunks,
+                        {},
+                        nullptr,
+                        static_cast<unsigned char*>(workspace)};
+  const dim3 perRow(static_cast<unsigned>(count)),
+      perChunk(static_cast<unsigned>(chunks), static_cast<unsigned>(count));
+  launch(surveyScoredKernel, {"survey logits", perChunk, dim3(kChunkThreads), sizeof(SelectScratch), stream}, problem,
+         rows);
+  launch(scoreKernel, {"score tokens", perRow, dim3(kChunkThreads), sizeof(ScoreScratch), stream}, problem, rows,
+         results);
 }
 
 }  // namespace shardspeed::cuda

@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-// Choosing the next tokens on the device: the semantics of runtime/sampler.h, which is the reference.
+// Choosing the next tokens on the device, and scoring those that are known: the semantics of runtime/sampler.h and
+// runtime/token_scores.h, which are the reference.
 
 namespace shardspeed::cuda {
 
@@ -76,5 +77,21 @@ size_t sampleWorkspaceBytes(int64_t count, int64_t vocab);
 // kernels. Throws ERR_INVALID_ARGUMENT for more than 2^20 tokens.
 void sampleRows(float* logits, int64_t stride, int64_t vocab, int64_t count, bool plain, const SampleLists& lists,
                 SampleResult* results, void* workspace, cudaStream_t stream);
+
+// ScoreWish.
+struct ScoreRow {
+  int32_t token;
+  int32_t top;  // <= kMostLogprobs
+};
+
+struct ScoreResult {
+  int32_t rank;        // 1 = the likeliest
+  SampleResult token;  // the row's own one; `finite` and what the unchanged distribution says
+};
+
+// The same of rows whose tokens are known: the log-probability and the rank of each, and the likeliest. The logits stay
+// as they are. Workspace as above.
+void scoreRows(const float* logits, int64_t stride, int64_t vocab, int64_t count, const ScoreRow* rows,
+               ScoreResult* results, void* workspace, cudaStream_t stream);
 
 }  // namespace shardspeed::cuda

@@ -30,6 +30,7 @@ struct Chunk {
   uint32_t possible;       // larger than -infinity
   float firstUnchanged;    // the first token's logit before penalties
   int32_t topCount;
+  uint32_t before;  // tokens that come before the row's own one, where that is scored
 };
 
 // The part of the workspace of one row.

@@ -7,6 +7,8 @@
 
 namespace shardspeed::cuda {
 
+static_assert(kMostScored <= kMostLogprobs);
+
 TokenChooser::Room TokenChooser::roomOf(int64_t vocab, int64_t maxRows, int64_t maxTokens) {
   return {maxRows, static_cast<size_t>(std::min(maxTokens + maxRows, vocab * maxRows)),
           static_cast<size_t>(maxRows * kBannedPerRow), static_cast<size_t>(maxRows * kBiasesPerRow),
@@ -19,8 +21,9 @@ size_t TokenChooser::listBytes(const Room& room) {
 }
 
 size_t TokenChooser::bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens) {
-  return listBytes(roomOf(vocab, maxRows, maxTokens)) + static_cast<size_t>(maxRows) * sizeof(SampleResult) +
-         sampleWorkspaceBytes(maxRows, vocab);
+  const auto rows = static_cast<size_t>(maxRows);
+  return listBytes(roomOf(vocab, maxRows, maxTokens)) +
+         rows * (sizeof(SampleResult) + sizeof(ScoreRow) + sizeof(ScoreResult)) + sampleWorkspaceBytes(maxRows, vocab);
 }
 
 TokenChooser::TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens)
@@ -30,6 +33,10 @@ TokenChooser::TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens)
       wishes_(listBytes(room_), "sampling"),
       hostResults_(static_cast<size_t>(maxRows) * sizeof(SampleResult), "sampling"),
       results_(static_cast<size_t>(maxRows) * sizeof(SampleResult), "sampling"),
+      hostScoreRows_(static_cast<size_t>(maxRows) * sizeof(ScoreRow), "scoring"),
+      hostScores_(static_cast<size_t>(maxRows) * sizeof(ScoreResult), "scoring"),
+      scoreRows_(static_cast<size_t>(maxRows) * sizeof(ScoreRow), "scoring"),
+      scores_(static_cast<size_t>(maxRows) * sizeof(ScoreResult), "scoring"),
       workspace_(sampleWorkspaceBytes(maxRows, vocab), "sampling") {}
 
 static bool penalizes(const SamplingParams& params) {
@@ -143,14 +150,41 @@ bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const Sa
   return true;
 }
 
+bool TokenChooser::score(const float* logits, int64_t stride, int64_t count, const ScoreWish* wishes,
+                         TokenScore* scores, const Stream& stream) {
+  if (count > room_.rows) return false;
+  const auto rows = static_cast<size_t>(count);
+  for (int64_t i = 0; i < count; ++i) hostScoreRows_.as<ScoreRow>()[i] = {wishes[i].token, wishes[i].top};
+  check(cudaMemcpyAsync(scoreRows_.as(), hostScoreRows_.as(), rows * sizeof(ScoreRow), cudaMemcpyHostToDevice,
+                        stream.get()),
+        "scoring");
+  scoreRows(logits, stride, vocab_, count, scoreRows_.as<ScoreRow>(), scores_.as<ScoreResult>(), workspace_.as(),
+            stream.get());
+  check(
+      cudaMemcpyAsync(hostScores_.as(), scores_.as(), rows * sizeof(ScoreResult), cudaMemcpyDeviceToHost, stream.get()),
+      "scoring");
+  stream.wait("computing a step");
+  for (int64_t i = 0; i < count; ++i) {
+    const ScoreResult& found = hostScores_.as<ScoreResult>()[i];
+    scores[i] = {found.token.finite != 0, found.token.logprob, found.rank, topOf(found.token)};
+  }
+  return true;
+}
+
+std::vector<TokenLogprob> TokenChooser::topOf(const SampleResult& result) {
+  std::vector<TokenLogprob> top;
+  for (int32_t i = 0; i < std::min(result.topCount, kMostLogprobs); ++i)
+    top.push_back({result.top[i].token, result.top[i].logprob});
+  return top;
+}
+
 SampledToken TokenChooser::toToken(const SampleResult& result, const SamplingState& state) const {
   SampledToken token;
   token.finite = result.finite != 0;
   token.token = result.token;
   if (state.params.logprobs < 0 || !token.finite) return token;
   token.logprob = result.logprob;
-  for (int32_t i = 0; i < std::min(result.topCount, kMostLogprobs); ++i)
-    token.top.push_back({result.top[i].token, result.top[i].logprob});
+  token.top = topOf(result);
   return token;
 }
 

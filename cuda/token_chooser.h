@@ -8,7 +8,7 @@
 
 namespace shardspeed::cuda {
 
-// The host side of sampling on the device: brings the wishes of each row there, and the chosen tokens back.
+// The host side of sampling and scoring on the device: brings the wishes of each row there, and the tokens back.
 class TokenChooser {
  public:
   // maxTokens: of all sequences together, which bounds what penalties can count.
@@ -17,6 +17,10 @@ class TokenChooser {
   // As Backend::sample. Waits for the tokens.
   bool choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states, SampledToken* sampled,
               const Stream& stream);
+
+  // As Backend::score. Waits for the scores.
+  bool score(const float* logits, int64_t stride, int64_t count, const ScoreWish* wishes, TokenScore* scores,
+             const Stream& stream);
 
   static size_t bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens);
 
@@ -38,6 +42,7 @@ class TokenChooser {
   void packRow(const SamplingState& state, SampleRow& row);
   // Copies the lists one behind another to the device.
   SampleLists upload(int64_t count, const Stream& stream);
+  static std::vector<TokenLogprob> topOf(const SampleResult& result);
   SampledToken toToken(const SampleResult& result, const SamplingState& state) const;
 
   int64_t vocab_;
@@ -51,6 +56,8 @@ class TokenChooser {
   DeviceMemory wishes_;           // the same
   PinnedMemory hostResults_;
   DeviceMemory results_;
+  PinnedMemory hostScoreRows_, hostScores_;  // ScoreRow (rows), ScoreResult (rows)
+  DeviceMemory scoreRows_, scores_;          // the same
   DeviceMemory workspace_;
 };
 

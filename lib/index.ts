@@ -34,15 +34,14 @@ export { Engine, type EngineModule, type EngineStats } from "./engine/engine.js"
 export type { ForwardInputs, ForwardResult, Logits, Tensor } from "./engine/forward.js";
 export type {
   FinishReason,
-  GeneratedLogprob,
   GenerationChunk,
   GenerationResult,
   GenerationTimings,
   GenerationUsage,
-  LikelyToken,
   StreamPace,
 } from "./engine/generation.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
+export type { GeneratedLogprob, LikelyToken, PromptLogprob } from "./engine/logprobs.js";
 export type { AdapterInfo, ModelInfo, Task } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export type { Prompt, TextPrompt } from "./engine/prompts.js";

@@ -327,6 +327,12 @@ class Backend {
                       SampledToken* /*sampled*/) {
     return false;
   }
+  // Scores tokens by rows [first, first + count) of logits, as runtime/token_scores.h does. False where the backend
+  // leaves that to the host.
+  virtual bool score(const Activations& /*logits*/, int64_t /*first*/, int64_t /*count*/, const ScoreWish* /*wishes*/,
+                     TokenScore* /*scores*/) {
+    return false;
+  }
   // Waits until nothing that was asked for is under way, whether it succeeds or not: ranks of one process call it
   // before any of them gives up memory that others may write into. Called at the end, also behind a failure.
   virtual void finish() noexcept {}

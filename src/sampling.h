@@ -76,4 +76,21 @@ struct SampledToken {
   std::vector<TokenLogprob> top;  // largest first
 };
 
+// Most tokens besides a prompt's own that are scored at a position.
+constexpr int32_t kMostScored = 64;
+
+// What is asked about a row of logits where the token behind it is known.
+struct ScoreWish {
+  int32_t token = 0;
+  int32_t top = 0;  // how many of the likeliest; <= kMostScored
+};
+
+// Of the unchanged distribution.
+struct TokenScore {
+  bool finite = true;  // false: the logits held NaN or infinity, and nothing else is set
+  float logprob = 0;
+  int32_t rank = 0;               // 1 = the likeliest; of equals the smaller token id is first
+  std::vector<TokenLogprob> top;  // largest first
+};
+
 }  // namespace shardspeed

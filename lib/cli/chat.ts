@@ -29,10 +29,11 @@ export async function chat(model: string, flags: ChatFlags): Promise<void> {
     const options = toGenerationOptions(flags);
     // Wrong options are said at once, not after a long load.
     resolveGenerationOptions(options);
-    if (options.logprobs !== undefined) {
+    for (const name of ["logprobs", "promptLogprobs"] as const) {
+      if (options[name] === undefined) continue;
       throw new ShardspeedError(
         "ERR_INVALID_ARGUMENT",
-        "Found --logprobs, which a chat does not show. Use shardspeed generate.",
+        `Found ${name}, which a chat does not show. Use shardspeed generate.`,
       );
     }
     readInitOptions(toInitOptions(flags));

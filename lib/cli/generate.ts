@@ -137,8 +137,12 @@ function checkFlags(flags: GenerateFlags, options: GenerationOptions): void {
   if (flags.chat && flags.promptIds)
     throw usage("--chat, --system and --chat-template need a prompt of text, and --prompt-ids gives token ids.");
   if (flags.json && flags.jsonLines) throw usage("Give one of --json and --json-lines.");
-  if (options.logprobs !== undefined && !flags.json && !flags.jsonLines)
-    throw usage("--logprobs is for --json and --json-lines.");
+  for (const [flag, value] of [
+    ["--logprobs", options.logprobs],
+    ["--prompt-logprobs", options.promptLogprobs],
+  ]) {
+    if (value !== undefined && !flags.json && !flags.jsonLines) throw usage(`${flag} is for --json and --json-lines.`);
+  }
 }
 
 async function readPrompt(flags: GenerateFlags, signal: AbortSignal): Promise<string | number[]> {

@@ -1,8 +1,15 @@
 import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
-import type { EngineEvent, NativeRequest, NativeTokenLimits, TokenLogprob } from "../native/binding.js";
+import type { EngineEvent, NativeRequest, NativeTokenLimits, PromptScores, TokenLogprob } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
+import {
+  describeTokens,
+  type GeneratedLogprob,
+  type LikelyToken,
+  type PromptLogprob,
+  toPromptLogprobs,
+} from "./logprobs.js";
 import { noOutputs } from "./outputs.js";
 import type { Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
@@ -10,24 +17,6 @@ import { noLimits } from "./token_limits.js";
 
 /** Why a sequence ended: "stop" for a stop token or stop string, "length" for maxNewTokens. */
 export type FinishReason = "stop" | "length";
-
-/** A token that could have come, with its natural-log probability under the model's distribution, before penalties and temperature. */
-export interface LikelyToken {
-  /** A token. */
-  id: number;
-  /** Natural logarithm of its probability. */
-  logprob: number;
-  /** The token's text, special tokens too; U+FFFD for part of a character. Absent for a model without a tokenizer. */
-  token?: string;
-  /** Its UTF-8 bytes: those of several tokens joined may be one character. */
-  bytes?: number[];
-}
-
-/** A new token with its log-probability. */
-export interface GeneratedLogprob extends LikelyToken {
-  /** The requested number of the most likely tokens, in descending order. */
-  top: LikelyToken[];
-}
 
 /** A part of a stream: the tokens since the last chunk, and their text. */
 export interface GenerationChunk {
@@ -39,6 +28,8 @@ export interface GenerationChunk {
   cachedTokens?: number;
   /** One for each of `ids`, where they were asked for. */
   logprobs?: GeneratedLogprob[];
+  /** On the first chunk, where they were asked for: one for each token of the prompt, null for the first one. */
+  promptLogprobs?: (PromptLogprob | null)[];
   /** On the last chunk. */
   finishReason?: FinishReason;
   /** With the finishReason "stop": the stop string, or the id of the stop token. */
@@ -83,6 +74,8 @@ export interface GenerationResult {
   timings: GenerationTimings;
   /** One for each of `ids`, where they were asked for. */
   logprobs?: GeneratedLogprob[];
+  /** One for each token of the prompt, where they were asked for; null for the first one. */
+  promptLogprobs?: (PromptLogprob | null)[];
 }
 
 /** The request to the native engine for a prompt. */
@@ -100,6 +93,7 @@ export function toNativeRequest(
     seedHigh: Number(options.seed >> 32n),
     stopTokens: Int32Array.from(options.stopTokenIds),
     logprobs: options.logprobs ?? -1,
+    promptLogprobs: options.promptLogprobs ?? -1,
     speculates: !options.noSpeculation,
     cacheSalt: options.cacheSalt,
     ...limits,
@@ -134,7 +128,7 @@ export async function* runSequence(
   const { stop, keepSpecialTokens } = options;
   const shown = { stop, skipSpecialTokens: !keepSpecialTokens, prompt: request.tokens };
   const texts = tokenizer ? new TextStream(tokenizer, shown) : undefined;
-  const describe = options.logprobs === undefined ? undefined : describeTokens(tokenizer);
+  const describe = describeTokens(tokenizer);
   // Who looks for stop strings looks at every step: tokens behind one would be computed in vain.
   const intervalMs = () =>
     stop.length > 0 ? 0 : typeof chunkIntervalMs === "number" ? chunkIntervalMs : chunkIntervalMs();
@@ -148,7 +142,9 @@ export async function* runSequence(
       const tokens = inbox.takeTokens();
       const ended = inbox.failure ?? inbox.finishReason;
       if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
-      const chunk = toChunk(tokens, texts, describe);
+      const chunk = toChunk(tokens, texts, options.logprobs === undefined ? undefined : describe);
+      const scores = inbox.takePrompt();
+      if (scores) chunk.promptLogprobs = toPromptLogprobs(request.tokens, scores, describe);
       usage.newTokens += chunk.ids.length;
       usage.cachedTokens += chunk.cachedTokens ?? 0;
       lastId = chunk.ids.at(-1) ?? lastId;
@@ -217,24 +213,21 @@ function endChunk(
   if (reason !== undefined) chunk.stopReason = reason;
 }
 
-function describeTokens(tokenizer: Tokenizer | undefined): (token: TokenLogprob) => LikelyToken {
-  return ({ id, logprob }) => {
-    const bytes = tokenizer?.tokenBytes(id);
-    return bytes === undefined
-      ? { id, logprob }
-      : { id, logprob, token: new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes), bytes: [...bytes] };
-  };
-}
-
 /** Collects a sequence's events until its reader takes them. */
 class Inbox {
   failure: ShardspeedError | undefined;
   finishReason: FinishReason | undefined;
+  #prompt: PromptScores | undefined;
   #tokens: TokenEvent[] = [];
   /** Goes on when there is something to take. */
   #wake: (() => void) | undefined;
   /** Ends a pause, in which tokens are only collected. */
   #endPause: (() => void) | undefined;
+
+  /** Wakes nobody: a token or the end comes with it. */
+  onPrompt(scores: PromptScores): void {
+    this.#prompt = scores;
+  }
 
   onToken(event: TokenEvent): void {
     this.#tokens.push(event);
@@ -251,6 +244,12 @@ class Inbox {
   onFailure(error: ShardspeedError): void {
     this.failure ??= error;
     this.#notify();
+  }
+
+  takePrompt(): PromptScores | undefined {
+    const prompt = this.#prompt;
+    this.#prompt = undefined;
+    return prompt;
   }
 
   takeTokens(): TokenEvent[] {
@@ -304,6 +303,7 @@ export async function collect(
   let stopReason: string | number | undefined;
   let firstAt = 0;
   let wantsLogprobs = false;
+  let promptLogprobs: (PromptLogprob | null)[] | undefined;
   let firstCount = 0;
   let cachedTokens = 0;
   for await (const chunk of chunks) {
@@ -318,6 +318,7 @@ export async function collect(
       wantsLogprobs = true;
       for (const logprob of chunk.logprobs) logprobs.push(logprob);
     }
+    promptLogprobs ??= chunk.promptLogprobs;
     if (chunk.finishReason) finishReason = chunk.finishReason;
     stopReason = chunk.stopReason;
   }
@@ -335,5 +336,6 @@ export async function collect(
       ...(laterTokens > 0 ? { tokensPerSecond: (laterTokens * 1000) / (endedAt - firstAt) } : {}),
     },
     ...(wantsLogprobs ? { logprobs } : {}),
+    ...(promptLogprobs === undefined ? {} : { promptLogprobs }),
   };
 }

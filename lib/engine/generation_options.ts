@@ -9,7 +9,10 @@ import { mostBias, readTokenLimits, type TokenLimits } from "./token_limits.js";
 
 /** How to sample, and when to stop. All options are optional. */
 export interface GenerationOptions {
-  /** Maximum number of new tokens: an integer of at least 1. Default 256, or less if the context has less room. */
+  /**
+   * Maximum number of new tokens: an integer of at least 1; with promptLogprobs also 0, to read the prompt alone. Default 256, or less if the
+   * context has less room.
+   */
   maxNewTokens?: number;
   /** Minimum number of new tokens, before which no stop token is chosen: an integer from 0 to maxNewTokens. Default 0. */
   minNewTokens?: number;
@@ -59,6 +62,11 @@ export interface GenerationOptions {
   /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
   /**
+   * Return log-probabilities of the prompt's tokens behind the first one, with their ranks: true or 0; a number from 1 to 20 adds that many of
+   * the most likely tokens at each place. They are of the model's own distribution, and nothing of such a prompt is taken from a cache. Default false.
+   */
+  promptLogprobs?: boolean | number;
+  /**
    * "model": what is unset is as the model's generation_config.json says, as in transformers: do_sample, temperature, top_k, top_p, min_p,
    * repetition_penalty, max_new_tokens, min_new_tokens. Default "none": the defaults of these options.
    */
@@ -84,6 +92,8 @@ export interface ResolvedGenerationOptions extends SamplingParameters, TokenLimi
   cacheSalt: string;
   /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
   logprobs: number | undefined;
+  /** The same of the prompt's tokens. */
+  promptLogprobs: number | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -175,6 +185,12 @@ export const generationOptions: Readonly<
     "with `--json`: log-probabilities of the new tokens, and of n of the most likely",
     { unsetText: "none, 0 without a number", notInRequests: true },
   ),
+  promptLogprobs: other(
+    "logprobs",
+    `integer from 0 to ${mostLogprobs}`,
+    "with `--json`: log-probabilities of the prompt's tokens, and of n of the most likely",
+    { unsetText: "none, 0 without a number", notInRequests: true },
+  ),
   generationDefaults: other(
     "defaults",
     "`model`, `none`",
@@ -229,10 +245,13 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     reader.read("generationDefaults", oneOf(["model", "none"]), "none") === "model" && defaults !== undefined
       ? toGenerationOptions(defaults)
       : {};
+  const promptLogprobs = readLogprobs(reader.get("promptLogprobs"), "promptLogprobs");
   const numbers: Partial<Record<NumericOption, number>> = {};
   for (const name of numericOptions) {
     const { kind, range, upTo, unset } = generationOptions[name];
-    const bounded = upTo === undefined ? range : { ...range, maximum: numbers[upTo] as number };
+    const bounded = { ...range };
+    if (upTo !== undefined) bounded.maximum = numbers[upTo] as number;
+    if (name === "maxNewTokens" && promptLogprobs !== undefined) bounded.minimum = 0;
     numbers[name] =
       reader.read(name, inRange(kind, bounded), undefined) ?? takeOfModel(name, ofModel, bounded, kind) ?? unset;
   }
@@ -251,7 +270,8 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
     noSpeculation: reader.boolean("noSpeculation", false),
     cacheSalt: reader.read("cacheSalt", saltText, ""),
-    logprobs: readLogprobs(reader.get("logprobs")),
+    logprobs: readLogprobs(reader.get("logprobs"), "logprobs"),
+    promptLogprobs,
     signal: reader.signal("signal"),
   };
 }
@@ -319,11 +339,11 @@ export function readStop(value: unknown, name: string, unset: readonly string[] 
   return [...new Set(list as string[])];
 }
 
-function readLogprobs(value: unknown): number | undefined {
+function readLogprobs(value: unknown, name: string): number | undefined {
   if (value === undefined || value === false) return undefined;
   if (value === true) return 0;
   if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > mostLogprobs) {
-    throw invalidArgument("logprobs", `true, false or an integer from 0 to ${mostLogprobs}`, value);
+    throw invalidArgument(name, `true, false or an integer from 0 to ${mostLogprobs}`, value);
   }
   return value as number;
 }

@@ -54,7 +54,7 @@ function submit(session: Session, request: OutputRequest, ids: number[]): Promis
     const id = session.submit(
       {
         ...{ tokens: Int32Array.from(tokens), maxNewTokens: 0, ...neutralSampling, seedLow: 0, seedHigh: 0 },
-        ...{ stopTokens: new Int32Array(0), logprobs: -1, speculates: false, cacheSalt: "" },
+        ...{ stopTokens: new Int32Array(0), logprobs: -1, promptLogprobs: -1, speculates: false, cacheSalt: "" },
         ...{ wanted, poolings, poolFrom },
         ...noLimits,
         tokenTypes: tokenTypes === undefined ? null : Int32Array.from(tokenTypes),

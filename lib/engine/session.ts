@@ -7,10 +7,13 @@ import type {
   NativeEngine,
   NativeRequest,
   NativeStats,
+  PromptScores,
 } from "../native/binding.js";
 
 /** Receives the events of a request. */
 export interface RequestListener {
+  /** Ahead of all else. */
+  onPrompt?(scores: PromptScores): void;
   onToken(event: Extract<EngineEvent, { kind: "token" }>): void;
   onDone(reason: "stop" | "length" | "cancelled"): void;
   onOutputs(outputs: Float32Array, hidden: Float32Array): void;
@@ -121,6 +124,9 @@ export class Session {
       case "ended":
         if (this.#loaded) this.#end(new ShardspeedError("ERR_DISPOSED", "Rank 0 has disposed of the engine."));
         else this.#fail(new ShardspeedError("ERR_COMM", "Rank 0 gave up before the model was loaded."));
+        break;
+      case "prompt":
+        this.#listeners.get(event.id)?.onPrompt?.(event);
         break;
       case "token":
         this.#listeners.get(event.id)?.onToken(event);

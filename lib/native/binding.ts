@@ -200,6 +200,8 @@ export interface NativeRequest extends SamplingParameters, NativeTokenLimits {
   stopTokens: Int32Array;
   /** -1: none; n: the chosen token's and the n largest. */
   logprobs: number;
+  /** -1: none; n: those of the prompt's tokens, with their ranks and the n largest. */
+  promptLogprobs: number;
   /** Whether drafts may be made, where the engine makes any. */
   speculates: boolean;
   /** Pages of the KV cache are shared among requests with the same one. */
@@ -270,6 +272,16 @@ export interface LoadOutcome {
   overflows: { tensor: string; count: number }[];
 }
 
+/** What the tokens of a prompt behind its first one are, by the logits ahead of each. */
+export interface PromptScores {
+  logprobs: Float32Array;
+  /** 1: the likeliest. */
+  ranks: Int32Array;
+  /** (tokens, n) */
+  topTokens: Int32Array;
+  topLogprobs: Float32Array;
+}
+
 /** What happened in a step: one call a step, however many sequences are in it. */
 export type EngineEvent =
   | { kind: "progress"; loadedBytes: number; totalBytes: number }
@@ -277,6 +289,8 @@ export type EngineEvent =
   | { kind: "failed"; code: string; message: string }
   /** Rank 0, another process, is done; this one was not. */
   | { kind: "ended" }
+  /** Ahead of the sequence's first token, or of its end where it has none. Only where asked for. */
+  | ({ kind: "prompt"; id: number } & PromptScores)
   | {
       kind: "token";
       id: number;

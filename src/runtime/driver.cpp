@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/pooling.h"
+#include "runtime/token_scores.h"
 
 namespace shardspeed {
 
@@ -57,10 +58,12 @@ bool Driver::step() {
   const int64_t nanoseconds =
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
   stats_.stepNanoseconds += nanoseconds;
+  keepScores();
+  rejectUnsound();
+  endPrompts();
   const int64_t tokens = stats_.generatedTokens;
   deliverSampled();
   weighDrafts(stats_.generatedTokens - tokens, nanoseconds - readingNanoseconds);
-  rejectUnsound();
   for (const auto& [sequence, drafted, skipped] : scheduled_.slices)
     if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
       finishOutputs(*sequence);
@@ -101,10 +104,11 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
   emit(std::move(event));
 }
 
-// Rows to sample from come first, then other outputs of the head, then hidden states.
+// Rows to sample from come first, then those that score a prompt, then other outputs of the head, then hidden states.
 void Driver::wantRows() {
   owners_.clear();
   outputs_.samplers.clear();
+  outputs_.scored.clear();
   draftSamplers_.clear();
   Step& step = scheduled_.step;
   step.wantedRows.clear();
@@ -112,6 +116,7 @@ void Driver::wantRows() {
     for (size_t i = 0; i < scheduled_.slices.size(); ++i) use(scheduled_.slices[i].sequence, step.sequences[i]);
   };
   for (size_t i = 0; i < scheduled_.slices.size(); ++i) wantSampled(scheduled_.slices[i], step.sequences[i]);
+  each([&](Sequence* sequence, const SequenceSlice& slice) { wantScores(sequence, slice); });
   each([&](Sequence* sequence, const SequenceSlice& slice) {
     if (sequence->wantsHead() && head_.columns > 0) wantHeadRows(sequence, slice);
   });
@@ -123,12 +128,14 @@ void Driver::wantRows() {
   sampled_.assign(outputs_.samplers.size(), {});
   sound_.assign(owners_.size(), 1);
   outputs_.sampled = sampled_.data();
+  scores_.assign(outputs_.scored.size(), {});
+  outputs_.scores = scores_.data();
 }
 
 // A token behind the sequence's last one, and one behind each of its draft: by a sampler that has accepted these.
 void Driver::wantSampled(const ScheduledSlice& use, const SequenceSlice& slice) {
   Sequence* sequence = use.sequence;
-  if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0) return;
+  if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0 || sequence->maxNewTokens == 0) return;
   const bool isDraft = slice.contextLength >= sequence->length();
   for (int64_t row = isDraft ? 0 : slice.rowCount - 1 - use.drafted; row < slice.rowCount; ++row) {
     const int64_t position = slice.contextLength + row;
@@ -144,6 +151,16 @@ void Driver::wantSampled(const ScheduledSlice& use, const SequenceSlice& slice) 
     want(slice, row, sequence);
     owners_.back().sampler = sampler;
     owners_.back().drafted = drafted;
+  }
+}
+
+// What a sequence that gave its pages back has scored before it does not score again.
+void Driver::wantScores(Sequence* sequence, const SequenceSlice& slice) {
+  for (int64_t row = 0; row < slice.rowCount; ++row) {
+    const int64_t position = slice.contextLength + row;
+    if (!sequence->wantsScore(position)) continue;
+    outputs_.scored.push_back({sequence->tokens[static_cast<size_t>(position + 1)], sequence->promptLogprobs});
+    want(slice, row, sequence);
   }
 }
 
@@ -178,6 +195,10 @@ void Driver::takeHead(int64_t first, int64_t count, float* rows) {
       sampled_[index] = sampler->sample(row, columns);
       return;
     }
+    if (const size_t scored = index - sampled_.size(); scored < scores_.size()) {
+      scores_[scored] = scoreToken(outputs_.scored[scored], row, columns);
+      return;
+    }
     sound_[index] = canChoose(row, columns) ? 1 : 0;
     const int64_t at = headRows_ == HeadRows::kAll ? position : 0;
     std::copy(row, row + columns, sequence->outputs.begin() + at * columns);
@@ -199,12 +220,46 @@ void Driver::takeHidden(int64_t first, int64_t count, const float* rows) {
   }
 }
 
+// Rows of a sequence are in the order of its tokens.
+void Driver::keepScores() {
+  for (size_t i = 0; i < scores_.size(); ++i) {
+    const TokenScore& score = scores_[i];
+    const size_t index = sampled_.size() + i;
+    sound_[index] = score.finite ? 1 : 0;
+    PromptScores& kept = owners_[index].sequence->promptScores;
+    kept.logprobs.push_back(score.logprob);
+    kept.ranks.push_back(score.rank);
+    for (const auto& [token, logprob] : score.top) {
+      kept.topTokens.push_back(token);
+      kept.topLogprobs.push_back(logprob);
+    }
+  }
+}
+
+// Reports the scores of prompts that have been computed, and ends sequences that wanted nothing else.
+void Driver::endPrompts() {
+  for (const ScheduledSlice& use : scheduled_.slices) {
+    Sequence& sequence = *use.sequence;
+    if (sequence.wanted != Wanted::kTokens || sequence.pending() > 0 || isFinished(sequence)) continue;
+    if (sequence.promptLogprobs >= 0 && !sequence.promptScored) {
+      Event event{EventKind::kPrompt};
+      event.id = sequence.id;
+      event.prompt = std::move(sequence.promptScores);
+      sequence.promptScored = true;
+      emit(std::move(event));
+    }
+    if (sequence.maxNewTokens > 0) continue;
+    emitDone(sequence.id, FinishReason::kLength);
+    finished_.push_back(sequence.id);
+  }
+}
+
 // The rows of a sequence are one behind another. A token of its draft that is what was sampled has been computed
 // already; what was sampled behind another one is of no use. So tokens are the same as without drafts.
 void Driver::deliverSampled() {
   for (size_t i = 0; i < sampled_.size();) {
     Sequence& sequence = *owners_[i].sequence;
-    bool goesOn = deliver(sequence, std::move(sampled_[i]));
+    bool goesOn = !isFinished(sequence) && deliver(sequence, std::move(sampled_[i]));
     int64_t drafted = 0, accepted = 0;
     for (++i; i < sampled_.size() && owners_[i].drafted > 0; ++i) {
       ++drafted;

@@ -45,11 +45,14 @@ class Driver {
   void emitDone(int64_t id, FinishReason reason);
   void wantRows();
   void wantSampled(const ScheduledSlice& use, const SequenceSlice& slice);
+  void wantScores(Sequence* sequence, const SequenceSlice& slice);
   void wantHeadRows(Sequence* sequence, const SequenceSlice& slice);
   void wantHiddenRows(Sequence* sequence, const SequenceSlice& slice);
   void want(const SequenceSlice& slice, int64_t row, Sequence* sequence);
   void takeHead(int64_t first, int64_t count, float* rows);
   void takeHidden(int64_t first, int64_t count, const float* rows);
+  void keepScores();
+  void endPrompts();
   void deliverSampled();
   bool deliver(Sequence& sequence, SampledToken&& sampled);
   void endDraft(Sequence& sequence, int64_t drafted, int64_t accepted);
@@ -76,6 +79,7 @@ class Driver {
   std::vector<SampledToken> sampled_;
   std::vector<DraftWish> wishes_;  // of the sequences whose drafts are being made
   DraftBudget draftBudget_;
+  std::vector<TokenScore> scores_;
   std::deque<Sampler> draftSamplers_;  // as they are behind tokens of drafts
   std::vector<uint8_t> sound_;         // by row, 0 = a row that is an output holds NaN or infinity
   std::vector<int64_t> finished_;      // sequences that end with this step

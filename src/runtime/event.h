@@ -15,7 +15,7 @@
 namespace shardspeed {
 
 // kEnded: rank 0, which this process followed, has finished.
-enum class EventKind : uint8_t { kProgress, kReady, kFailed, kEnded, kToken, kDone, kOutputs, kRejected };
+enum class EventKind : uint8_t { kProgress, kReady, kFailed, kEnded, kPrompt, kToken, kDone, kOutputs, kRejected };
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
 // An event that the engine reports to its owner. Which fields are set depends on the kind (lib/native/binding.ts,
@@ -26,6 +26,7 @@ struct Event {
   SampledToken sampled{};
   bool hasLogprob = false;
   std::optional<int64_t> cachedTokens{};  // with the first token of a sequence
+  PromptScores prompt{};
   FinishReason reason = FinishReason::kStop;
   std::vector<float> outputs{};
   std::vector<float> hidden{};

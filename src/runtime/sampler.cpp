@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "runtime/token_scores.h"
+
 namespace shardspeed {
 
 namespace {
@@ -38,17 +40,6 @@ int32_t likeliest(const float* logits, int64_t vocab, const int32_t* mask) {
 }
 
 }  // namespace
-
-// A comparison with NaN is false.
-bool canChoose(const float* logits, int64_t vocab) {
-  constexpr float infinity = std::numeric_limits<float>::infinity();
-  bool sound = true, any = false;
-  for (int64_t i = 0; i < vocab; ++i) {
-    sound &= logits[i] < infinity;
-    any |= logits[i] > -infinity;
-  }
-  return sound && any;
-}
 
 Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength)
     : state_{std::move(params), 0, {}, {}} {
@@ -109,7 +100,8 @@ SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   double logSum = 0;
   std::vector<float> unchanged;
   if (params().logprobs >= 0) {
-    describe(logits, vocab, result.top, logSum);
+    logSum = logSumExp(logits, vocab);
+    result.top = likeliestTokens(logits, vocab, params().logprobs, logSum);
     unchanged.assign(logits, logits + vocab);
   }
   applyMask(logits, vocab, mask);
@@ -142,23 +134,6 @@ void Sampler::applyPenalties(float* logits, int64_t vocab, bool isMasked) const 
   if (!isMasked && state_.newTokens < params().minNewTokens)
     for (const int32_t token : params().stopTokens)
       if (token >= 0 && token < vocab) logits[token] = kNever;
-}
-
-void Sampler::describe(const float* logits, int64_t vocab, std::vector<TokenLogprob>& top, double& logSum) const {
-  const double largest = logits[argmax(logits, vocab)];
-  double sum = 0;
-  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(static_cast<double>(logits[i]) - largest);
-  logSum = largest + std::log(sum);
-  const auto count = std::min<int64_t>(params().logprobs, vocab);
-  if (count == 0) return;
-  std::vector<int32_t> order(static_cast<size_t>(vocab));
-  for (int64_t i = 0; i < vocab; ++i) order[static_cast<size_t>(i)] = static_cast<int32_t>(i);
-  std::partial_sort(order.begin(), order.begin() + count, order.end(),
-                    [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
-  for (int64_t i = 0; i < count; ++i) {
-    const int32_t token = order[static_cast<size_t>(i)];
-    top.push_back({token, static_cast<float>(static_cast<double>(logits[token]) - logSum)});
-  }
 }
 
 int32_t Sampler::draw(const float* logits, int64_t vocab, const int32_t* mask) const {

@@ -9,10 +9,6 @@
 
 namespace shardspeed {
 
-// Whether logits (vocab) are numbers that a token can be chosen by. Minus infinity is allowed for some: they are never
-// chosen.
-bool canChoose(const float* logits, int64_t vocab);
-
 // Chooses the tokens of one sequence. The n-th new token depends on the logits, the history and (seed, n) alone, so
 // neither the batch nor a recomputation changes it. The steps are constraints and biases, then in the order of
 // transformers' generate: penalties, minimum length, temperature, top-k, top-p, min-p.
@@ -46,7 +42,6 @@ class Sampler {
   // mask: null = every token may be chosen.
   void applyMask(float* logits, int64_t vocab, const int32_t* mask) const;
   void applyPenalties(float* logits, int64_t vocab, bool isMasked) const;
-  void describe(const float* logits, int64_t vocab, std::vector<TokenLogprob>& top, double& logSum) const;
   int32_t draw(const float* logits, int64_t vocab, const int32_t* mask) const;
 
   SamplingState state_;

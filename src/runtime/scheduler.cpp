@@ -101,7 +101,7 @@ void Scheduler::share(Sequence& sequence) {
 // Holds the pages of others that the sequence begins with. Its last token is computed in any case: the next one is
 // sampled from its row.
 void Scheduler::findPages(Sequence& sequence) {
-  if (!sequence.usesFoundPages || !mayShare(sequence)) return;
+  if (!sequence.usesFoundPages() || !mayShare(sequence)) return;
   const int64_t most = (sequence.length() - 1) / kPageTokens;
   while (sequence.sharedPages < most && tableEntries_ < limits_.pages * kTableEntriesPerPage) {
     const std::optional<FoundPage> found = pool_.find(keyOf(sequence));
@@ -119,7 +119,7 @@ void Scheduler::findPages(Sequence& sequence) {
 void Scheduler::countFound(Sequence& sequence) {
   if (sequence.cachedTokens) return;
   sequence.cachedTokens = sequence.computed;
-  if (!sequence.usesFoundPages || !mayShare(sequence)) return;
+  if (!sequence.usesFoundPages() || !mayShare(sequence)) return;
   prefixQueries_ += sequence.promptLength;
   prefixHits_ += sequence.computed;
 }

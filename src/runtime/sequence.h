@@ -20,6 +20,14 @@ enum class Wanted : uint8_t {
 // How the hidden states of a sequence become one row.
 enum class Pooling : uint8_t { kFirst, kLast, kMean, kMax, kMeanSqrtLength, kWeightedMean };
 
+// What was asked about the tokens of a prompt behind the first one, in their order; of `top` tokens at each position.
+struct PromptScores {
+  std::vector<float> logprobs;
+  std::vector<int32_t> ranks;
+  std::vector<int32_t> topTokens;  // (positions, top)
+  std::vector<float> topLogprobs;  // (positions, top)
+};
+
 // A request in progress: its tokens, how many of them are in the KV cache, and the pages that hold them.
 struct Sequence {
   Sequence(int64_t sequenceId, std::vector<int32_t> prompt, int64_t mostNewTokens, SamplingParams params)
@@ -40,13 +48,16 @@ struct Sequence {
   int64_t sharedPages = 0;              // pages at the beginning of the table that others can find, or that were found
   int64_t sharedContent = 0;            // FoundPage::content of the last one
   std::string cacheSalt;                // pages are shared among sequences with the same one
-  bool usesFoundPages = true;           // its prompt need not be computed where others' pages hold the same
   std::optional<int64_t> cachedTokens;  // of the prompt, found when the sequence began for the first time
   bool failed = false;                  // what it computed is no number
   bool speculates = true;               // drafts may be made
   // What may come behind `tokens`: computed together with the last of them, and kept where it is what would be sampled.
   std::vector<int32_t> draft;
   DraftPace draftPace;
+  int32_t promptLogprobs = -1;  // n = the prompt's tokens are scored, and the n likeliest told; -1 = none. Such a
+                                // prompt is computed from its start, since rows of others have no logits.
+  PromptScores promptScores;
+  bool promptScored = false;        // and reported
   std::vector<int32_t> tokenTypes;  // (promptLength), or empty: all 0
   Wanted wanted = Wanted::kTokens;
   std::vector<Pooling> poolings;  // each makes a row of the hidden states; empty: these stay as they are
@@ -57,6 +68,15 @@ struct Sequence {
 
   bool wantsHead() const { return wanted == Wanted::kHead || wanted == Wanted::kHiddenAndHead; }
   bool wantsHidden() const { return wanted == Wanted::kHidden || wanted == Wanted::kHiddenAndHead; }
+
+  // Whether the token behind a position is yet to be scored.
+  bool wantsScore(int64_t position) const {
+    const auto scored = static_cast<int64_t>(promptScores.ranks.size());
+    return promptLogprobs >= 0 && !promptScored && position >= scored && position + 1 < promptLength;
+  }
+
+  // Whether its prompt need not be computed where pages of others hold the same.
+  bool usesFoundPages() const { return promptLogprobs < 0 || promptScored; }
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
   int64_t pending() const { return length() - computed; }

@@ -123,7 +123,8 @@ describe("a line of the standard input a turn", () => {
   test("models and options that make no chat", async () => {
     const wrong: [string[], number, RegExp][] = [
       [[demo], 1, /has no chat template.*--chat-template.*\(ERR_TOKENIZER\)/],
-      [[folder, "--logprobs"], 2, /--logprobs/],
+      [[folder, "--logprobs"], 2, /Found --logprobs,/],
+      [[folder, "--prompt-logprobs"], 2, /Found --prompt-logprobs,/],
       [[folder, "--top-p", "3"], 2, /--top-p/],
       [["/nowhere/at/all"], 1, /ERR_CHECKPOINT/],
       [[folder, "--chat-template", "/nowhere"], 2, /chat template/],

@@ -121,6 +121,23 @@ describe("text on the standard output, statistics on the standard error", () => 
     for (const name of ["firstTokenMs", "totalMs", "tokensPerSecond"]) assert.ok(timings[name] > 0, name);
   });
 
+  test("--prompt-logprobs, also without new tokens", async () => {
+    const { stdout } = await run([
+      ...["generate", demo, "-p", row.prompt, "-n", "0", "--json", "--prompt-logprobs", "2"],
+    ]);
+    const { ids, text, finishReason, promptLogprobs } = JSON.parse(stdout);
+    assert.deepEqual([ids, text, finishReason], [[], "", "length"]);
+    assert.equal(promptLogprobs[0], null);
+    assert.deepEqual(
+      promptLogprobs.slice(1).map(({ id }: { id: number }) => id),
+      row.ids.slice(1),
+    );
+    for (const { logprob, rank, top } of promptLogprobs.slice(1)) {
+      assert.ok(logprob <= 0 && rank >= 1);
+      assert.equal(top.length, 2);
+    }
+  });
+
   test("--logprobs", async () => {
     const { stdout } = await run(["generate", demo, "-p", row.prompt, "-n", "3", "--json", "--logprobs", "2"]);
     const { ids, logprobs } = JSON.parse(stdout);

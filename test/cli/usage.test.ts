@@ -47,6 +47,7 @@ describe("wrong usage ends with 2 and one line that says what is wrong", () => {
     [["generate", demo, "-p", "x", "--num-beams", "4"], /beam search is not available yet/],
     [["generate", demo, "-p", "x", "--kv-cache-bytes", "lots"], /--kv-cache-bytes/],
     [["generate", demo, "-p", "x", "--logprobs"], /--logprobs is for --json and --json-lines/],
+    [["generate", demo, "-p", "x", "--prompt-logprobs", "2"], /--prompt-logprobs is for --json and --json-lines/],
     [["generate", demo, "-p", "x", "--prompt-ids", "1"], /one of --prompt, --prompt-file and --prompt-ids/],
     [["generate", demo, "--prompt-ids", "1,x"], /--prompt-ids/],
     [["generate", demo, "--prompt-ids", "1", "--chat"], /--chat/],

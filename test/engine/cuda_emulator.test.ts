@@ -18,6 +18,7 @@ import {
   makePoisonedModel,
   mixedPrompts,
   repeatingPrompts,
+  scorePrompts,
 } from "../support/requests.js";
 
 // The CUDA backend, kernels and host code, compiled against an emulator of the CUDA runtime and run through the whole package:
@@ -111,6 +112,18 @@ describe("same tokens and logits whatever the company and chunking", () => {
       }
     });
   }
+
+  test("log-probabilities of prompts", async () => {
+    let expected: Awaited<ReturnType<typeof scorePrompts>> | undefined;
+    for (const maxBatchTokens of [512, 7]) {
+      await using engine = await open(llama, { maxBatchTokens });
+      for (const together of expected ? [true] : [false, true]) {
+        const found = await scorePrompts(engine, together);
+        expected ??= found;
+        assert.deepEqual(found, expected, `${maxBatchTokens}, ${together ? "together" : "alone"}`);
+      }
+    }
+  });
 
   test("with a KV cache that holds one or two of them", async () => {
     await using roomy = await open(llama);

@@ -19,6 +19,8 @@ class Harness {
   struct Result {
     std::vector<int32_t> tokens;
     std::vector<float> logprobs;
+    int prompts = 0;  // kPrompt events
+    PromptScores prompt;
     std::vector<float> logits;
     std::vector<float> hidden;
     int done = 0;  // kDone, kOutputs and kRejected events
@@ -101,6 +103,12 @@ class Harness {
           break;
         case EventKind::kEnded:
           ++ended_;
+          break;
+        case EventKind::kPrompt:
+          CHECK_EQ(result.prompts, 0);
+          CHECK(result.tokens.empty());
+          ++result.prompts;
+          result.prompt = std::move(event.prompt);
           break;
         case EventKind::kToken:
           CHECK_EQ(result.done, 0);

@@ -304,6 +304,17 @@ TEST(engine, logits_that_are_no_numbers) {
   CHECK_EQ(noLogits.code, "ERR_NUMERIC");
   CHECK(noLogits.logits.empty());
   CHECK_EQ(harness.result(5).logits.size(), sound.size() * static_cast<size_t>(model.spec().vocabSize));
+  // Scores of a prompt: of a row that is sound, and of one that is not.
+  for (const int64_t newTokens : {0, 5}) {
+    auto scored =
+        std::make_unique<Sequence>(6 + newTokens, std::vector<int32_t>{1, 33, 2}, newTokens, SamplingParams{});
+    scored->promptLogprobs = 2;
+    harness.submit(std::move(scored));
+    const Harness::Result noScores = harness.result(6 + newTokens);
+    CHECK_EQ(noScores.code, "ERR_NUMERIC");
+    CHECK_EQ(noScores.prompts, 0);
+    CHECK(noScores.tokens.empty());
+  }
   harness.stop();
   CHECK_EQ(harness.engine().stats().kvPagesFree, 64);
 }

@@ -32,7 +32,7 @@ class Simulation {
     auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, SamplingParams{});
     if (begins_) {
       sequence->cacheSalt = begins_->chance(0.2) ? "a" : "";
-      sequence->usesFoundPages = begins_->chance(0.9);
+      if (begins_->chance(0.1)) sequence->promptLogprobs = 0;
     }
     if (forward) sequence->wanted = Wanted::kHead;
     submit(std::move(sequence));
@@ -505,7 +505,7 @@ TEST(scheduler, salts_and_sequences_that_want_all_computed_find_nothing) {
   auto salted = sequenceOf(2, 40, 1);
   salted->cacheSalt = "salt";
   auto computed = sequenceOf(3, 40, 1);
-  computed->usesFoundPages = false;
+  computed->promptLogprobs = 0;
   auto forward = sequenceOf(4, 40, 0);
   forward->wanted = Wanted::kHead;
   for (auto* sequence : {&salted, &computed, &forward}) {

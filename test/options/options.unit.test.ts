@@ -68,6 +68,7 @@ describe("generation options", () => {
       noSpeculation: false,
       cacheSalt: "",
       logprobs: undefined,
+      promptLogprobs: undefined,
       signal: undefined,
     });
     assert.ok(seed >= 0n && seed < 2n ** 64n);
@@ -109,6 +110,11 @@ describe("generation options", () => {
     [{ logprobs: false }, { logprobs: undefined }],
     [{ logprobs: true }, { logprobs: 0 }],
     [{ logprobs: 20 }, { logprobs: 20 }],
+    [{ promptLogprobs: true }, { promptLogprobs: 0, maxNewTokens: 256 }],
+    [
+      { promptLogprobs: 20, maxNewTokens: 0 },
+      { promptLogprobs: 20, maxNewTokens: 0, maxNewTokensGiven: true },
+    ],
     [{ numBeams: 1 }, {}],
   ];
   for (const [options, expected] of good) {
@@ -149,6 +155,7 @@ describe("generation options", () => {
     stopTokenIds: [5, [-1], [1.5], ["1"], [2 ** 31]],
     ignoreEos: [1, "true", null],
     logprobs: [-1, 21, 1.5, "5", null],
+    promptLogprobs: [-1, 21, 1.5, "5", null],
     signal: [{}, "x", null, 5],
     numBeams: [0, 4, 1.5, "1"],
   };

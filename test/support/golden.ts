@@ -82,7 +82,9 @@ export async function compareWithGolden(
       maxNewTokens: prompt.greedy.length,
       ignoreEos: true,
       logprobs: 5,
+      promptLogprobs: 5,
     });
+    checkPromptLogprobs(result, prompt.ids, logits.data, expected.data, `prompt ${i}`);
     const tolerated = device === "cpu" ? 0 : 2 * largestError(logits.data, expected.data);
     checkGreedy(result, prompt.greedy, prompt.minMargin, tolerated, `prompt ${i}`);
   }
@@ -118,6 +120,43 @@ function checkGreedy(
     minMargin + gap <= tolerated,
     `${words}: more than an error of ${tolerated} explains with a margin of ${minMargin}`,
   );
+}
+
+/** Those of the engine's own logits, and of the golden ones as far as the logits agree. Kernels for GPUs have exponentials of fp32. */
+function checkPromptLogprobs(
+  { promptLogprobs = [] }: GenerationResult,
+  ids: readonly number[],
+  logits: Float32Array,
+  golden: Float32Array,
+  what: string,
+): void {
+  const vocab = logits.length / ids.length;
+  const tolerated = 2 * largestError(logits, golden);
+  assert.deepEqual([promptLogprobs.length, promptLogprobs[0]], [ids.length, null], what);
+  for (const [i, one] of promptLogprobs.entries()) {
+    if (one === null) continue;
+    const [own, expected] = [logits, golden].map((all) => toLogprobs(all.subarray((i - 1) * vocab, i * vocab)));
+    if (own === undefined || expected === undefined) throw new Error("there are two");
+    assert.equal(one.id, ids[i]);
+    const order = own.map((_, id) => id).sort((a, b) => (own[b] as number) - (own[a] as number) || a - b);
+    assert.deepEqual(
+      [one.rank, ...one.top.map(({ id }) => id)],
+      [order.indexOf(one.id) + 1, ...order.slice(0, 5)],
+      `${what}: ranks at ${i}`,
+    );
+    for (const { id, logprob } of [one, ...one.top]) {
+      const error = Math.abs(logprob - (own[id] as number));
+      assert.ok(error <= 1e-5, `${what}: token ${id} at ${i} is ${error} off its logits`);
+      const wrong = Math.abs(logprob - (expected[id] as number));
+      assert.ok(wrong <= tolerated + 1e-5, `${what}: token ${id} at ${i} is ${wrong} off, more than ${tolerated}`);
+    }
+  }
+}
+
+function toLogprobs(logits: Float32Array): number[] {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const sum = logits.reduce((total, logit) => total + Math.exp(logit - largest), 0);
+  return Array.from(logits, (logit) => logit - largest - Math.log(sum));
 }
 
 function largestError(found: Float32Array, expected: Float32Array): number {

@@ -71,6 +71,20 @@ export async function continueAll(
   return [...said, ...again.map(describe)];
 }
 
+/** What the mixed prompts are to the model, with some new tokens or none, each for itself or all at once. */
+export async function scorePrompts(engine: Engine, together: boolean): Promise<Partial<GenerationResult>[]> {
+  const results: Promise<Partial<GenerationResult>>[] = [];
+  for (const [n, prompt] of mixedPrompts(engine.module.info.vocabSize).entries()) {
+    const options = { maxNewTokens: n % 3 === 0 ? 0 : 12 + n, ignoreEos: true, ...sampling[n % sampling.length] };
+    const result = engine
+      .generate(prompt, { ...options, promptLogprobs: [0, 3, 20][n % 3] as number })
+      .then(({ ids, promptLogprobs }) => ({ ids, promptLogprobs: promptLogprobs ?? [] }));
+    if (!together) await result;
+    results.push(result);
+  }
+  return Promise.all(results);
+}
+
 /** A copy of the tiny OPT in which one token's embedding is NaN: its logit is NaN for everybody, the head being tied. */
 export function makePoisonedModel(): { folder: string; remove: () => void } {
   const folder = mkdtempSync(join(tmpdir(), "shardspeed-"));

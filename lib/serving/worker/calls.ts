@@ -1,5 +1,6 @@
-import type { FinishReason, GeneratedLogprob, GenerationUsage } from "../../engine/generation.js";
+import type { FinishReason, GenerationUsage } from "../../engine/generation.js";
 import type { GenerationOptions } from "../../engine/generation_options.js";
+import type { GeneratedLogprob } from "../../engine/logprobs.js";
 import type { ModelInfo } from "../../engine/model_info.js";
 import type { ChatMessage } from "../../tokenizer/types.js";
 

@@ -66,14 +66,25 @@ void OutputPart::compute(const Step& step, int64_t first, const Activations& hid
 void OutputPart::deliver(int64_t first, int64_t count, const WantedOutputs& outputs) {
   if (head_.columns == 0) return;
   Backend& backend = context_.backend;
+  const auto samplers = static_cast<int64_t>(outputs.samplers.size());
+  const int64_t sampled = std::clamp<int64_t>(samplers - first, 0, count);
+  const int64_t known = std::clamp<int64_t>(samplers + static_cast<int64_t>(outputs.scored.size()) - first, 0, count);
+  const int64_t scored = std::max(first - samplers, int64_t{0});  // of the tiles before
+  const bool chosen =
+      sampled > 0 && backend.sample(*logits_, sampled, outputs.samplers.data() + first, outputs.sampled + first);
+  // By the backend also where the host samples: the bits of a score do not depend on others' wishes.
+  const bool hasScores = known > sampled && backend.score(*logits_, sampled, known - sampled,
+                                                          outputs.scored.data() + scored, outputs.scores + scored);
+  if (hasScores && !chosen) deliverRows(first, 0, sampled, outputs);
+  deliverRows(first, hasScores ? known : chosen ? sampled : 0, count, outputs);
+}
+
+void OutputPart::deliverRows(int64_t first, int64_t begin, int64_t end, const WantedOutputs& outputs) {
+  if (begin == end) return;
   const int64_t columns = head_.columns;
-  int64_t sampled = std::clamp<int64_t>(static_cast<int64_t>(outputs.samplers.size()) - first, 0, count);
-  if (sampled > 0 && !backend.sample(*logits_, sampled, outputs.samplers.data() + first, outputs.sampled + first))
-    sampled = 0;
-  if (sampled == count) return;
   host_.resize(static_cast<size_t>(rows_ * columns));
-  backend.readRows(logits_ ? *logits_ : *transformed_, count, host_.data());
-  outputs.sink(first + sampled, count - sampled, host_.data() + sampled * columns);
+  context_.backend.readRows(logits_ ? *logits_ : *transformed_, end, host_.data());
+  outputs.sink(first + begin, end - begin, host_.data() + begin * columns);
 }
 
 void OutputPart::deliverHidden(const Step& step, const Activations& hidden, const WantedOutputs& outputs) {

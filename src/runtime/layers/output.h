@@ -21,6 +21,9 @@ struct WantedOutputs {
   SampledToken* sampled = nullptr;
   RowSink sink{};        // of logits, or of other outputs of the head
   RowSink hiddenSink{};  // of hidden states; rows are counted from the first of which they are wanted
+  // The scored.size() rows behind those are logits ahead of tokens that are known. Likewise.
+  std::vector<ScoreWish> scored{};
+  TokenScore* scores = nullptr;
 };
 
 // Computes the head for the wanted rows, in tiles of some rows: logits, scores of classes, or the output of a pooler.
@@ -44,6 +47,8 @@ class OutputPart {
   const Norm* finalNorm() const;
   // Whether the head takes the mean of all rows of a sequence, else the wanted row.
   bool averages() const;
+  // Gives rows [begin, end) of the tile that starts with the first-th wanted row to the sink.
+  void deliverRows(int64_t first, int64_t begin, int64_t end, const WantedOutputs& outputs);
 
   const PartContext& context_;
   const HeadSpec head_;

@@ -12,6 +12,7 @@
 #include "cuda/device.h"
 #include "random.h"
 #include "runtime/sampler.h"
+#include "runtime/token_scores.h"
 
 // The device's choices against those of runtime/sampler.cpp. Both are exact but for the exponential: the device's is
 // fp32 and its sums are integers of 2^-44, so the two may differ where a sum lands within kNearTie of a threshold.
@@ -478,9 +479,77 @@ TEST(sample, draws_follow_the_distribution) {
   CHECK(statistic < cells - 1 + 5 * std::sqrt(2.0 * (cells - 1)));
 }
 
+static std::vector<cuda::ScoreResult> scoreOnDevice(const std::vector<std::vector<float>>& rows,
+                                                    const std::vector<cuda::ScoreRow>& wishes) {
+  const auto vocab = static_cast<int64_t>(rows.at(0).size()), count = static_cast<int64_t>(rows.size());
+  const int64_t stride = (vocab + 63) / 64 * 64;
+  std::vector<float> logits(static_cast<size_t>(count * stride), kNan);
+  for (int64_t row = 0; row < count; ++row)
+    std::copy(rows[static_cast<size_t>(row)].begin(), rows[static_cast<size_t>(row)].end(),
+              logits.begin() + row * stride);
+  const DeviceArray<float> deviceLogits(logits);
+  const DeviceArray<cuda::ScoreRow> deviceWishes(wishes);
+  const DeviceArray<cuda::ScoreResult> results(rows.size());
+  const DeviceArray<unsigned char> workspace(cuda::sampleWorkspaceBytes(count, vocab));
+  cuda::scoreRows(deviceLogits.data(), stride, vocab, count, deviceWishes.data(), results.data(), workspace.data(),
+                  nullptr);
+  const std::vector<float> after = deviceLogits.read();
+  CHECK_BITS(after.data(), logits.data(), count * stride);
+  return results.read();
+}
+
+static void checkScore(const cuda::ScoreRow& wish, const std::vector<float>& logits, const cuda::ScoreResult& found) {
+  const TokenScore expected = scoreToken({wish.token, wish.top}, logits.data(), static_cast<int64_t>(logits.size()));
+  CHECK_EQ(found.token.finite, expected.finite ? 1 : 0);
+  CHECK_EQ(found.token.topCount, expected.top.size());
+  if (!expected.finite) return;
+  CHECK_EQ(found.rank, expected.rank);
+  CHECK_EQ(found.token.token, wish.token);
+  checkLogprob(found.token.logprob, expected.logprob);
+  for (size_t i = 0; i < expected.top.size(); ++i) {
+    CHECK_EQ(found.token.top[i].token, expected.top[i].token);
+    checkLogprob(found.token.top[i].logprob, expected.top[i].logprob);
+    if (expected.top[i].token == wish.token) CHECK_BITS(&found.token.top[i].logprob, &found.token.logprob, 1);
+  }
+}
+
+TEST(sample, scores_of_known_tokens) {
+  for (const int64_t vocab : {1, 2, 33, 131, 4095, 4096, 4097, 9001}) {
+    const Note note("vocab", vocab);
+    Random random(static_cast<uint64_t>(vocab) + 70);
+    std::vector<std::vector<float>> rows;
+    std::vector<cuda::ScoreRow> wishes;
+    for (int i = 0; i < (kReduced ? 6 : 30); ++i) {
+      rows.push_back(randomLogits(random, vocab));
+      wishes.push_back({static_cast<int32_t>(random.below(vocab)), oneOf(random, {0, 1, 5, 20, cuda::kMostLogprobs})});
+    }
+    const std::vector<cuda::ScoreResult> found = scoreOnDevice(rows, wishes);
+    for (size_t i = 0; i < rows.size(); ++i) checkScore(wishes[i], rows[i], found[i]);
+    // A row by itself has the same bits.
+    const cuda::ScoreResult alone = scoreOnDevice({rows[1]}, {wishes[1]}).at(0);
+    CHECK_EQ(alone.token.finite, found[1].token.finite);
+    if (alone.token.finite == 0) continue;
+    CHECK_EQ(alone.rank, found[1].rank);
+    CHECK_BITS(&alone.token.logprob, &found[1].token.logprob, 1);
+  }
+}
+
+TEST(sample, no_order_of_threads_changes_a_score) {
+  Random random(71);
+  std::vector<std::vector<float>> rows;
+  for (int i = 0; i < 3; ++i) rows.push_back(randomLogits(random, 4200));
+  const std::vector<cuda::ScoreRow> wishes = {{17, 20}, {4199, 0}, {4096, 64}};
+  underAllSchedules([&] {
+    const std::vector<cuda::ScoreResult> found = scoreOnDevice(rows, wishes);
+    for (size_t i = 0; i < rows.size(); ++i) checkScore(wishes[i], rows[i], found[i]);
+  });
+}
+
 TEST(sample, a_vocabulary_too_large_is_refused) {
   CHECK_THROWS("ERR_INVALID_ARGUMENT", "2^20",
                cuda::sampleRows(nullptr, 1 << 21, 1 << 21, 1, true, {}, nullptr, nullptr, nullptr));
+  CHECK_THROWS("ERR_INVALID_ARGUMENT", "2^20",
+               cuda::scoreRows(nullptr, 1 << 21, 1 << 21, 1, nullptr, nullptr, nullptr, nullptr));
 }
 
 }  // namespace shardspeed::test

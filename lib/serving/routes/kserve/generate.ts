@@ -1,5 +1,5 @@
 import type { FastifyReply } from "fastify";
-import type { GeneratedLogprob } from "../../../engine/generation.js";
+import type { GeneratedLogprob } from "../../../engine/logprobs.js";
 import { toEvent } from "../../http/sse.js";
 import type { EngineDescription, GenerateCall, GenerateChunk } from "../../worker/calls.js";
 import { readBody } from "../openai/body.js";

@@ -1,4 +1,4 @@
-import type { GeneratedLogprob, LikelyToken } from "../../../engine/generation.js";
+import type { GeneratedLogprob, LikelyToken } from "../../../engine/logprobs.js";
 
 /** JSON has no infinity; vLLM's number. */
 const floor = -9999;
