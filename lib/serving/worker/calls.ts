@@ -1,6 +1,6 @@
 import type { FinishReason, GenerationUsage } from "../../engine/generation.js";
 import type { GenerationOptions } from "../../engine/generation_options.js";
-import type { GeneratedLogprob } from "../../engine/logprobs.js";
+import type { GeneratedLogprob, LikelyToken, PromptLogprob } from "../../engine/logprobs.js";
 import type { ModelInfo } from "../../engine/model_info.js";
 import type { ChatMessage } from "../../tokenizer/types.js";
 
@@ -49,6 +49,8 @@ export interface GenerateStart {
   cachedTokens?: number | undefined;
   /** Where they were asked for. */
   promptIds?: number[] | undefined;
+  /** The prompt's first one, where log-probabilities of the others were asked for. */
+  firstToken?: Omit<LikelyToken, "logprob"> | undefined;
   /** What maxNewTokens became. */
   maxNewTokens: number;
 }
@@ -58,6 +60,8 @@ export interface GenerateChunk {
   text: string;
   ids: number[];
   logprobs?: GeneratedLogprob[];
+  /** Of the first chunk, where they were asked for. */
+  promptLogprobs?: (PromptLogprob | null)[];
   finishReason?: FinishReason;
   stopReason?: string | number;
 }

@@ -1,6 +1,7 @@
 import { ShardspeedError } from "../../base/errors.js";
 import type { Engine } from "../../engine/engine.js";
 import type { GenerationChunk, StreamPace } from "../../engine/generation.js";
+import { describeTokens } from "../../engine/logprobs.js";
 import { encodeConversation, renderConversation } from "../../engine/prompts.js";
 import type { Tokenizer } from "../../tokenizer/types.js";
 import type { ChatPrompt, EngineCallName, EngineCalls, EngineDescription, PromptInput } from "./calls.js";
@@ -25,11 +26,17 @@ type Implementations = {
 /** What workers do when a server asks their engine. */
 const implementations: Implementations = {
   async generate(engine, { prompt, options, truncatePromptTokens, wantsPromptIds, ...text }, { signal, pace, emit }) {
-    const ids = truncate(await toIds(engine, prompt), truncatePromptTokens, engine.contextTokens - 1);
+    // A prompt that is only read may fill the context.
+    const least = Math.min(1, options.maxNewTokens ?? 1);
+    const ids = truncate(await toIds(engine, prompt), truncatePromptTokens, engine.contextTokens - least);
     const room = engine.contextTokens - ids.length;
-    if (room < 1) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
+    if (room < least) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
     const maxNewTokens = Math.min(options.maxNewTokens ?? room, room);
-    const start = { promptTokens: ids.length, maxNewTokens, ...(wantsPromptIds ? { promptIds: ids } : {}) };
+    const start = {
+      ...{ promptTokens: ids.length, maxNewTokens },
+      ...(wantsPromptIds ? { promptIds: ids } : {}),
+      ...(options.promptLogprobs === undefined ? {} : { firstToken: describeFirst(engine, ids) }),
+    };
     let usage = { promptTokens: ids.length, newTokens: 0, cachedTokens: 0 };
     const { skipSpecialTokens = true, includeStopString = false } = text;
     const minNewTokens = Math.min(options.minNewTokens ?? 0, maxNewTokens);
@@ -122,11 +129,17 @@ function describeTokenizer({ bosToken, eosToken, padToken, unkToken, bosTokenId,
   return { bosToken, eosToken, padToken, unkToken, bosTokenId, eosTokenId };
 }
 
-function toPart({ text, ids, logprobs, finishReason, stopReason }: GenerationChunk) {
+function describeFirst({ tokenizer }: Engine, ids: readonly number[]) {
+  const { logprob: _, ...token } = describeTokens(tokenizer)({ id: ids[0] as number, logprob: 0 });
+  return token;
+}
+
+function toPart({ text, ids, logprobs, promptLogprobs, finishReason, stopReason }: GenerationChunk) {
   return {
     text,
     ids,
     ...(logprobs === undefined ? {} : { logprobs }),
+    ...(promptLogprobs === undefined ? {} : { promptLogprobs }),
     ...(finishReason === undefined ? {} : { finishReason }),
     ...(stopReason === undefined ? {} : { stopReason }),
   };

@@ -255,6 +255,27 @@ describe("a stream of an answer", () => {
   });
 });
 
+test("log-probabilities of a prompt are in vLLM's form beside the choices", async () => {
+  const bytes = [65];
+  const own = { id: 65, token: "A", bytes, logprob: -2, rank: 3 };
+  const top = [{ id: 66, token: "B", bytes: [66], logprob: Number.NEGATIVE_INFINITY }, { ...own }];
+  const script: NonNullable<FakeOptions["script"]> = async function* () {
+    yield [{ start: { promptTokens: 2, maxNewTokens: 1, firstToken: { id: 1 } } }];
+    const promptLogprobs = [null, { ...own, top }];
+    yield [{ chunk: { text: "x", ids: [1], promptLogprobs, finishReason: "length" } }];
+  };
+  const { answer, call } = await post({ prompt_logprobs: 1 }, { script });
+  assert.equal(call?.options.promptLogprobs, 1);
+  assert.deepEqual(answer.prompt_logprobs, [
+    null,
+    { 65: { logprob: -2, rank: 3, decoded_token: "A" }, 66: { logprob: -9999, rank: 1, decoded_token: "B" } },
+  ]);
+  assert.equal("prompt_logprobs" in (await post({})).answer, false);
+  assert.deepEqual(await refusal({ prompt_logprobs: 1, stream: true }), ["invalid_value", "prompt_logprobs"]);
+  assert.deepEqual(await refusal({ prompt_logprobs: 21 }), ["invalid_value", "prompt_logprobs"]);
+  assert.deepEqual(await refusal({ prompt_logprobs: -1 }), ["invalid_value", "prompt_logprobs"]);
+});
+
 describe("fields that are not followed", () => {
   test("pass with neutral values", async () => {
     const { response } = await post({
@@ -277,7 +298,6 @@ describe("fields that are not followed", () => {
       functions: [{ name: "f" }],
       function_call: { name: "f" },
       use_beam_search: true,
-      prompt_logprobs: 0,
       echo: true,
       lora_path: "a",
     })) {

@@ -252,11 +252,103 @@ describe("log-probabilities of a completion", () => {
     assert.deepEqual(set.answer.choices[0].logprobs.top_logprobs, [{ "token_id:100": -0.5, "token_id:0": -1 }]);
   });
 
-  test("of an echoed prompt are refused by name", async () => {
-    const { response } = await post({ prompt: "a", echo: true, logprobs: 1 });
-    assert.equal(response.statusCode, 400);
-    assert.equal(response.json().error.code, "unsupported_parameter");
-    assert.equal(response.json().error.param, "logprobs");
+  test("of an echoed prompt go ahead of the others, with nothing for the first token", async () => {
+    const script = readingOf(
+      [
+        { token: "</s>", logprob: Number.NaN, top: [] },
+        { token: " Ça", logprob: -1.5, rank: 2, top: [{ token: " It", logprob: -0.5 }] },
+        { token: "\uFFFD", bytes: [0xf0, 0x9f], logprob: Number.NEGATIVE_INFINITY, rank: 9, top: [] },
+        { token: "\uFFFD\uFFFD", bytes: [0x98, 0x80], logprob: -2, rank: 1, top: [] },
+        { token: " va", logprob: -3, rank: 1, top: [{ token: " va", logprob: -3 }] },
+      ],
+      [{ token: "!", logprob: -0.25, top: [{ token: "?", logprob: -1.5 }] }],
+    );
+    const body = { prompt: "Ça😀 va", echo: true, logprobs: 1 };
+    const { answer, model } = await post(body, { script });
+    assert.equal(answer.choices[0].text, "Ça😀 va!");
+    assert.deepEqual(answer.choices[0].logprobs, {
+      tokens: ["</s>", " Ça", "bytes:\\xf0\\x9f", "bytes:\\x98\\x80", " va", "!"],
+      token_logprobs: [null, -1.5, -9999, -2, -3, -0.25],
+      top_logprobs: [
+        null,
+        { " It": -0.5, " Ça": -1.5 },
+        { "bytes:\\xf0\\x9f": -9999 },
+        { "bytes:\\x98\\x80": -2 },
+        { " va": -3 },
+        { "?": -1.5, "!": -0.25 },
+      ],
+      text_offset: [0, 0, 2, 2, 3, 6],
+    });
+    const { promptLogprobs, logprobs, maxNewTokens } = model.generated[0]?.options ?? {};
+    assert.deepEqual([promptLogprobs, logprobs, maxNewTokens], [1, 1, 16]);
+    const { chunks } = await stream(body, { script });
+    const parts = chunks.flatMap(({ choices }) => choices[0] ?? []);
+    assert.equal(parts.map(({ text }) => text).join(""), "Ça😀 va!");
+    assert.deepEqual(
+      parts.flatMap(({ logprobs }) => logprobs?.token_logprobs),
+      answer.choices[0].logprobs.token_logprobs,
+    );
+    assert.equal(parts[0]?.logprobs?.tokens.length, 6, "the first chunk has the whole prompt");
+  });
+
+  test("of a prompt alone are asked of the engine with no new tokens, and only what is asked for is answered", async () => {
+    const prompt = [
+      { token: "a", logprob: Number.NaN, top: [] },
+      {
+        token: "b",
+        logprob: -2,
+        rank: 4,
+        top: [
+          { token: "x", logprob: -0.5 },
+          { token: "y", logprob: -1 },
+        ],
+      },
+    ];
+    const script = readingOf(prompt, []);
+    const { answer, model } = await post({ prompt: [[97, 98]], echo: true, max_tokens: 0, logprobs: 0 }, { script });
+    assert.deepEqual(model.generated[0]?.options.maxNewTokens, 0);
+    assert.equal(answer.choices[0].text, "ab");
+    assert.deepEqual(answer.choices[0].logprobs, {
+      ...{ tokens: ["a", "b"], token_logprobs: [null, -2], top_logprobs: [null, { b: -2 }], text_offset: [0, 1] },
+    });
+    assert.equal(answer.choices[0].finish_reason, "length");
+    // As many as the larger of the two wants; each gets its own number.
+    const both = await post({ prompt: "ab", echo: true, logprobs: 1, prompt_logprobs: 2, max_tokens: 0 }, { script });
+    assert.equal(both.model.generated[0]?.options.promptLogprobs, 2);
+    const [choice] = both.answer.choices;
+    assert.deepEqual(choice.logprobs.top_logprobs, [null, { x: -0.5, b: -2 }]);
+    assert.deepEqual(choice.prompt_logprobs, [
+      null,
+      {
+        1: { logprob: -2, rank: 4, decoded_token: "b" },
+        100: { logprob: -0.5, rank: 1, decoded_token: "x" },
+        101: { logprob: -1, rank: 2, decoded_token: "y" },
+      },
+    ]);
+    const plain = await post({ prompt: "ab", prompt_logprobs: 0, max_tokens: 0 }, { script });
+    assert.deepEqual(plain.answer.choices[0].prompt_logprobs, [null, { 1: choice.prompt_logprobs[1][1] }]);
+    assert.deepEqual([plain.answer.choices[0].text, plain.answer.choices[0].logprobs], ["", null]);
+    // Without an echo nobody sees them.
+    const unseen = await post({ prompt: "ab", logprobs: 1 });
+    assert.equal(unseen.model.generated[0]?.options.promptLogprobs, undefined);
+  });
+
+  test("of prompts are refused in a stream, and above the server's limit", async () => {
+    for (const [body, param] of [
+      [{ prompt_logprobs: 1, stream: true }, "prompt_logprobs"],
+      [{ prompt_logprobs: 21 }, "prompt_logprobs"],
+      [{ echo: true, logprobs: 21 }, "logprobs"],
+    ] as const) {
+      const { response } = await post({ prompt: "a", ...body });
+      assert.deepEqual([response.statusCode, response.json().error.param], [400, param]);
+    }
+  });
+
+  test("an echo of the end of a prompt has the text of the tokens that were read", async () => {
+    const { answer } = await post({ prompt: "abcd", echo: true, truncate_prompt_tokens: 2 });
+    assert.equal(answer.choices[0].text, "cdHi there.");
+    const ids = await post({ prompt: [97, 98, 99], echo: true, truncate_prompt_tokens: 1, max_tokens: 0 });
+    assert.equal(ids.answer.choices[0].text, "c");
   });
 });
 
@@ -264,7 +356,30 @@ interface FakeToken {
   token: string;
   bytes?: number[];
   logprob: number;
+  rank?: number;
   top: { token: string; logprob: number }[];
+}
+
+/** A prompt whose tokens have log-probabilities but for the first one, of ids 0, 1, ..., then what scriptOf() says. */
+function readingOf(prompt: readonly FakeToken[], tokens: readonly FakeToken[]): NonNullable<FakeOptions["script"]> {
+  const entries = prompt.map(({ token, bytes = [...Buffer.from(token)], logprob, rank = 1, top }, id) => {
+    const likely = top.map((one, i) => ({ ...one, id: 100 + i, bytes: [...Buffer.from(one.token)] }));
+    return { id, token, bytes, logprob, rank, top: likely };
+  });
+  const { logprob: _, rank: __, top: ___, ...firstToken } = entries[0] as (typeof entries)[number];
+  return async function* (call, signal) {
+    const promptLogprobs = [null, ...entries.slice(1)];
+    yield [{ start: { promptTokens: prompt.length, maxNewTokens: tokens.length, firstToken } }];
+    let isFirst = true;
+    for await (const parts of tokens.length === 0 ? [] : scriptOf(tokens)(call, signal)) {
+      for (const part of parts) {
+        if ("start" in part) continue;
+        yield [{ chunk: { ...part.chunk, ...(isFirst ? { promptLogprobs } : {}) } }];
+        isFirst = false;
+      }
+    }
+    if (isFirst) yield [{ chunk: { text: "", ids: [], promptLogprobs, finishReason: "length" } }];
+  };
 }
 
 /** Tokens with their log-probabilities, of ids 0, 1, ...; likely ones have ids from 100. */

@@ -44,6 +44,15 @@ const readiness = { name: z.string(), ready: z.boolean() };
 export const modelOrReadiness = z.union([model.extend(readiness), z.object(readiness)]);
 export const modelsAnswer = z.object({ object: z.literal("list"), data: z.array(model) });
 
+/** vLLM's form: null for the first token, else the token and the likeliest by id. */
+const promptLogprobs = z
+  .array(
+    z
+      .record(z.string(), z.object({ logprob: z.number(), rank: count, decoded_token: z.string().nullable() }))
+      .nullable(),
+  )
+  .optional();
+
 const completionChoice = z.object({
   index: count,
   text: z.string(),
@@ -57,6 +66,7 @@ const completionChoice = z.object({
     .nullable(),
   finish_reason: finishReason.nullable(),
   stop_reason: stopReason,
+  prompt_logprobs: promptLogprobs,
   prompt_token_ids: z.array(count).optional(),
   token_ids: z.array(count).optional(),
 });
@@ -109,6 +119,7 @@ export const chatAnswer = z.object({
     }),
   ),
   usage,
+  prompt_logprobs: promptLogprobs,
   prompt_token_ids: z.array(count).optional(),
   timings,
 });

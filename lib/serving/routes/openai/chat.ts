@@ -38,6 +38,7 @@ async function answerWhole(
     choices: [joinChatPieces(all, choice, body.logprobs === true)],
     usage: withDetails(usage),
     ...(body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {}),
+    ...(choice.promptLogprobs === undefined ? {} : { prompt_logprobs: choice.promptLogprobs }),
     ...more,
   };
 }

@@ -2,6 +2,7 @@ import type { GenerateChunk, GenerateStart } from "../../worker/calls.js";
 import { toStopReason } from "./generation.js";
 import { type ChatLogprob, toChatLogprob } from "./logprobs.js";
 import { toUsage, type Usage } from "./objects.js";
+import { type PromptLogprobMap, toPromptMaps } from "./prompt_logprobs.js";
 import type { ToolDelta, ToolStream } from "./tools/tool_stream.js";
 
 export interface ChatChoiceOptions {
@@ -11,6 +12,8 @@ export interface ChatChoiceOptions {
   wantsLogprobs: boolean;
   tokensAsIds: boolean;
   wantsTokenIds: boolean;
+  /** How many of the likeliest a token of the prompt has; undefined: its log-probabilities are not wanted. */
+  promptLogprobs: number | undefined;
   /** Of the request. */
   stopTokenIds: readonly number[];
 }
@@ -44,6 +47,8 @@ export class ChatChoice {
   #start: GenerateStart | undefined;
   #isFirst = true;
   readonly #usage = { promptTokens: 0, newTokens: 0, cachedTokens: 0 };
+  /** Of the whole prompt, where they are wanted and have come. */
+  promptLogprobs: (PromptLogprobMap | null)[] | undefined;
   /** Calls that turned out to be none after a stream may have announced them. */
   readonly abandoned = new Set<number>();
 
@@ -69,6 +74,8 @@ export class ChatChoice {
   /** The role comes with the first token, not ahead of it: load generators take the first chunk for that. */
   take(chunk: GenerateChunk): ChatPiece[] {
     this.#usage.newTokens += chunk.ids.length;
+    const most = this.#options.promptLogprobs;
+    if (most !== undefined && chunk.promptLogprobs) this.promptLogprobs = toPromptMaps(chunk.promptLogprobs, most);
     const deltas = this.#read(chunk).map(toDelta);
     if (this.#isFirst) deltas.unshift({ role: "assistant", content: "" });
     this.#isFirst = false;

@@ -44,6 +44,7 @@ export function readChat(context: OpenAiContext, given: unknown): ChatRequest {
     most: body.max_completion_tokens ?? body.max_tokens ?? undefined,
     field: typeof body.max_completion_tokens === "number" ? "max_completion_tokens" : "max_tokens",
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
+    promptLogprobs: body.prompt_logprobs ?? undefined,
   };
   checkSampling(body, wanted, context.settings);
   checkTemplateFields(body, context.settings);
@@ -133,6 +134,7 @@ export function planChat(
     wantsLogprobs: body.logprobs === true,
     tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
     wantsTokenIds: body.return_token_ids === true,
+    promptLogprobs: body.prompt_logprobs ?? undefined,
     stopTokenIds: body.stop_token_ids ?? [],
   });
   return { call, choice, body, toolStream };

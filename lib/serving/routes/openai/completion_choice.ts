@@ -2,12 +2,16 @@ import type { GenerateChunk, GenerateStart } from "../../worker/calls.js";
 import { toStopReason } from "./generation.js";
 import { CompletionColumns, type CompletionLogprobs, countCharacters, joinColumns } from "./logprobs.js";
 import { toUsage, type Usage } from "./objects.js";
+import { type PromptLogprobMap, toPromptColumns, toPromptMaps } from "./prompt_logprobs.js";
 
 export interface CompletionChoiceOptions {
   index: number;
-  /** Text ahead of the new one: the prompt, where it is echoed. */
-  echo: string;
-  wantsLogprobs: boolean;
+  /** The prompt, where it goes ahead of the new text. */
+  echo: string | undefined;
+  /** How many of the likeliest a token has, undefined: log-probabilities are not wanted. */
+  logprobs: number | undefined;
+  /** The same of the prompt, in vLLM's form. */
+  promptLogprobs: number | undefined;
   tokensAsIds: boolean;
   wantsTokenIds: boolean;
   /** Of the request. */
@@ -21,6 +25,7 @@ export interface CompletionPiece {
   logprobs: CompletionLogprobs | null;
   finish_reason: string | null;
   stop_reason: string | number | null;
+  prompt_logprobs?: (PromptLogprobMap | null)[];
   prompt_token_ids?: number[];
   token_ids?: number[];
 }
@@ -35,7 +40,7 @@ export class CompletionChoice {
 
   constructor(options: CompletionChoiceOptions) {
     this.#options = options;
-    this.#columns = new CompletionColumns(countCharacters(options.echo), options.tokensAsIds);
+    this.#columns = new CompletionColumns(countCharacters(options.echo ?? ""), options.tokensAsIds);
   }
 
   begin(start: GenerateStart): void {
@@ -45,19 +50,36 @@ export class CompletionChoice {
   }
 
   take(chunk: GenerateChunk): CompletionPiece {
-    const { index, echo, wantsLogprobs, wantsTokenIds, stopTokenIds } = this.#options;
+    const { index, echo, wantsTokenIds, stopTokenIds } = this.#options;
     const isFirst = this.#isFirst;
     this.#isFirst = false;
     this.#usage.newTokens += chunk.ids.length;
     return {
       index,
-      text: isFirst ? echo + chunk.text : chunk.text,
-      logprobs: wantsLogprobs ? this.#columns.take(chunk.logprobs ?? []) : null,
+      text: isFirst ? (echo ?? "") + chunk.text : chunk.text,
+      logprobs: this.#takeLogprobs(chunk),
       finish_reason: chunk.finishReason ?? null,
       stop_reason: toStopReason(chunk, stopTokenIds),
+      ...this.#takePromptMaps(chunk),
       ...(wantsTokenIds && isFirst ? { prompt_token_ids: this.#start?.promptIds ?? [] } : {}),
       ...(wantsTokenIds ? { token_ids: chunk.ids } : {}),
     };
+  }
+
+  #takeLogprobs({ logprobs: ofTokens = [], promptLogprobs: ofPrompt }: GenerateChunk): CompletionLogprobs | null {
+    const { echo, logprobs: most, tokensAsIds } = this.#options;
+    if (most === undefined) return null;
+    const columns = this.#columns.take(ofTokens);
+    const firstToken = this.#start?.firstToken;
+    if (echo === undefined || ofPrompt === undefined || firstToken === undefined) return columns;
+    return joinColumns([toPromptColumns({ text: echo, firstToken, logprobs: ofPrompt, most, tokensAsIds }), columns]);
+  }
+
+  #takePromptMaps({ promptLogprobs }: GenerateChunk): Pick<CompletionPiece, "prompt_logprobs"> {
+    const { promptLogprobs: most } = this.#options;
+    return most === undefined || promptLogprobs === undefined
+      ? {}
+      : { prompt_logprobs: toPromptMaps(promptLogprobs, most) };
   }
 
   /** Tokens so far. */
@@ -78,6 +100,7 @@ export function joinPieces(pieces: readonly CompletionPiece[]): CompletionPiece 
   return {
     ...last,
     ...(pieces[0]?.prompt_token_ids === undefined ? {} : { prompt_token_ids: pieces[0].prompt_token_ids }),
+    ...(pieces[0]?.prompt_logprobs === undefined ? {} : { prompt_logprobs: pieces[0].prompt_logprobs }),
     text: pieces.map(({ text }) => text).join(""),
     logprobs: last.logprobs === null ? null : joinColumns(columns),
     ...(last.token_ids === undefined ? {} : { token_ids: pieces.flatMap(({ token_ids = [] }) => token_ids) }),

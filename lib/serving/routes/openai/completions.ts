@@ -19,7 +19,7 @@ const defaultMaxTokens = 16;
 /** A prompt, what is asked about it, and the text that goes ahead of the new one. */
 interface PlannedPrompt {
   call: GenerateCall;
-  echo: string;
+  echo: string | undefined;
 }
 
 /** POST /v1/completions. @returns The body, or undefined where the answer is a stream. */
@@ -38,6 +38,7 @@ export async function answerCompletion(
     field: "max_tokens",
     unset: defaultMaxTokens,
     logprobs: body.logprobs ?? undefined,
+    promptLogprobs: countPromptLogprobs(body),
   };
   checkSampling(body, wanted, settings);
   const raw = splitPrompts(body.prompt, "prompt", settings.maxPrompts);
@@ -51,6 +52,17 @@ export async function answerCompletion(
     await streamChunks(context, reply, session.errors, (send) => answer.stream(send));
     return undefined;
   });
+}
+
+/** Those of an echoed prompt have as many of the likeliest as those of the new tokens. */
+function countPromptLogprobs({ echo, logprobs, prompt_logprobs: wanted }: CompletionBody): number | undefined {
+  const counts = [wanted, echo ? logprobs : undefined].filter((count) => typeof count === "number");
+  return counts.length === 0 ? undefined : Math.max(...counts);
+}
+
+/** A prompt that is only read may fill the context. */
+function leastNewTokens({ max_tokens: most }: CompletionBody): number {
+  return Math.min(1, most ?? 1);
 }
 
 class CompletionAnswer {
@@ -67,24 +79,39 @@ class CompletionAnswer {
     this.#head = newHead(session, "cmpl-", "text_completion");
   }
 
-  /** Checks the prompts, and asks for the texts of those that are echoed and came as ids. */
+  /** Checks the prompts, and asks for the texts of those that are echoed and came as ids, or not as a whole. */
   async plan(raw: readonly RawPrompt[], wanted: NewTokens): Promise<void> {
     const { engine } = this.#session;
     const common = toCall(this.#body, wanted, engine, this.#context.settings);
+    const { echo, add_special_tokens: addsSpecial } = this.#body;
+    const isCut = common.truncatePromptTokens !== undefined;
     this.#prompts = await Promise.all(
       raw.map(async (prompt, i) => {
         if (typeof prompt === "string") {
           const text = wellFormed(prompt);
-          const addSpecialTokens = this.#body.add_special_tokens ?? true;
-          return { call: { ...common, prompt: { text, addSpecialTokens } }, echo: this.#body.echo ? text : "" };
+          const whole = { text, addSpecialTokens: addsSpecial ?? true };
+          if (!echo || !isCut) return { call: { ...common, prompt: whole }, echo: echo ? text : undefined };
+          const { ids } = await this.#session.call("tokenize", { prompt: whole });
+          return this.#planIds(common, ids);
         }
         const path = raw.length === 1 ? "prompt" : `prompt[${i}]`;
-        const mayExceed = common.truncatePromptTokens !== undefined;
-        const ids = checkIds(prompt, path, engine, { mayExceed, room: engine.contextTokens - 1 });
-        const echo = this.#body.echo ? (await this.#session.call("detokenize", { ids })).text : "";
-        return { call: { ...common, prompt: { ids } }, echo };
+        const room = engine.contextTokens - leastNewTokens(this.#body);
+        return this.#planIds(common, checkIds(prompt, path, engine, { mayExceed: isCut, room }));
       }),
     );
+  }
+
+  async #planIds(common: Omit<GenerateCall, "prompt">, ids: readonly number[]): Promise<PlannedPrompt> {
+    const call = { ...common, prompt: { ids } };
+    if (!this.#body.echo) return { call, echo: undefined };
+    const kept = this.#keep(ids, common.truncatePromptTokens);
+    return { call, echo: (await this.#session.call("detokenize", { ids: kept })).text };
+  }
+
+  /** The end of a prompt that a request wants to be read. */
+  #keep(ids: readonly number[], most = Number.POSITIVE_INFINITY): readonly number[] {
+    const limit = most === -1 ? this.#session.engine.contextTokens - leastNewTokens(this.#body) : most;
+    return ids.slice(Math.max(0, ids.length - limit));
   }
 
   async whole(reply: FastifyReply): Promise<object> {
@@ -109,7 +136,8 @@ class CompletionAnswer {
       const choice = new CompletionChoice({
         index,
         echo,
-        wantsLogprobs: typeof body.logprobs === "number",
+        logprobs: body.logprobs ?? undefined,
+        promptLogprobs: body.prompt_logprobs ?? undefined,
         tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
         wantsTokenIds: body.return_token_ids === true,
         stopTokenIds: body.stop_token_ids ?? [],
@@ -123,21 +151,24 @@ class CompletionAnswer {
       };
     });
     const calls = this.#prompts.map(({ call }) => call);
-    return body.max_tokens === 0 ? this.#readOnly(calls, readers) : generateAll(this.#session, calls, readers);
+    const isCounted = body.max_tokens === 0 && countPromptLogprobs(body) === undefined;
+    return isCounted ? this.#readOnly(calls, readers) : generateAll(this.#session, calls, readers);
   }
 
   /** No new tokens: the prompts are counted, and each choice ends at once. */
   async #readOnly(calls: readonly GenerateCall[], readers: readonly SequenceReader[]): Promise<GenerationUsage[]> {
     const { engine } = this.#session;
     return Promise.all(
-      calls.map(async ({ prompt, truncatePromptTokens: most = Number.POSITIVE_INFINITY }, i) => {
+      calls.map(async ({ prompt, truncatePromptTokens }, i) => {
         const all = "ids" in prompt ? prompt.ids : (await this.#session.call("tokenize", { prompt })).ids;
-        const kept = Math.min(all.length, most === -1 ? engine.contextTokens - 1 : most);
-        if (kept >= engine.contextTokens) throw contextOverflow(engine.contextTokens, "prompt", { prompt: kept });
-        readers[i]?.start({ promptTokens: kept, promptIds: all.slice(all.length - kept), maxNewTokens: 0 });
+        const promptIds = [...this.#keep(all, truncatePromptTokens)];
+        const promptTokens = promptIds.length;
+        if (promptTokens > engine.contextTokens)
+          throw contextOverflow(engine.contextTokens, "prompt", { prompt: promptTokens });
+        readers[i]?.start({ promptTokens, promptIds, maxNewTokens: 0 });
         const logprobs = this.#body.logprobs === undefined ? {} : { logprobs: [] };
         readers[i]?.chunk({ text: "", ids: [], finishReason: "length", ...logprobs });
-        return { promptTokens: kept, newTokens: 0, cachedTokens: 0 };
+        return { promptTokens, newTokens: 0, cachedTokens: 0 };
       }),
     );
   }

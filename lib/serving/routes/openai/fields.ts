@@ -84,6 +84,7 @@ export const samplingFields = {
     .min(-1)
     .refine((count) => count !== 0, "expected -1 or an integer of at least 1")
     .nullish(),
+  prompt_logprobs: integer(0),
   return_token_ids: flag(),
   return_tokens_as_token_ids: flag(),
   timings: flag(),

@@ -3,7 +3,7 @@ import type { GeneratedLogprob, LikelyToken } from "../../../engine/logprobs.js"
 /** JSON has no infinity; vLLM's number. */
 const floor = -9999;
 
-function toNumber(logprob: number): number {
+export function toNumber(logprob: number): number {
   return Math.max(logprob, floor);
 }
 
@@ -16,7 +16,7 @@ export interface CompletionLogprobs {
 }
 
 /** A token's text; one that is a part of a character as `bytes:\xe2\x80`, so that no two have the same name. */
-function toName({ id, token, bytes }: LikelyToken, asIds: boolean): string {
+export function toName({ id, token, bytes }: Omit<LikelyToken, "logprob">, asIds: boolean): string {
   if (asIds || token === undefined) return `token_id:${id}`;
   if (bytes === undefined || !token.includes("\uFFFD") || isWhole(bytes)) return token;
   return `bytes:${bytes.map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("")}`;
@@ -63,9 +63,7 @@ export class CompletionColumns {
     for (const one of logprobs) {
       columns.tokens.push(toName(one, this.#asIds));
       columns.token_logprobs.push(toNumber(one.logprob));
-      // The chosen token last: where two have one name, its number stays.
-      const top = [...one.top, one].map((likely) => [toName(likely, this.#asIds), toNumber(likely.logprob)]);
-      columns.top_logprobs.push(Object.fromEntries(top));
+      columns.top_logprobs.push(toTopColumn(one, one.top, this.#asIds));
       columns.text_offset.push(this.#place(one.bytes ?? []));
     }
     return columns;
@@ -78,6 +76,11 @@ export class CompletionColumns {
     this.#characters += bytes.filter((byte) => !continues(byte)).length;
     return place;
   }
+}
+
+/** The token itself last: where two have one name, its number stays. */
+export function toTopColumn(one: LikelyToken, top: readonly LikelyToken[], asIds: boolean): Record<string, number> {
+  return Object.fromEntries([...top, one].map((likely) => [toName(likely, asIds), toNumber(likely.logprob)]));
 }
 
 export function joinColumns(parts: readonly CompletionLogprobs[]): CompletionLogprobs {

@@ -5,6 +5,7 @@ import type { EngineDescription, GenerateCall } from "../../worker/calls.js";
 import { invalidRequest } from "./errors.js";
 import type { SamplingBody } from "./fields.js";
 import type { OpenAiSettings } from "./settings.js";
+import type { StreamBody } from "./stream.js";
 
 /** What a request says of the new tokens, in the terms of its route. */
 export interface NewTokens {
@@ -15,6 +16,8 @@ export interface NewTokens {
   unset?: number;
   /** Log-probabilities of each, and of how many of the likeliest. */
   logprobs?: number | undefined;
+  /** The same of the prompt's tokens. */
+  promptLogprobs?: number | undefined;
 }
 
 /** The part of a call that completions and conversations have in common. */
@@ -38,7 +41,11 @@ function isGiven<T>(value: T | null | undefined): value is T {
 }
 
 /** Checks what the schema cannot: it needs no model, and comes before places are taken. */
-export function checkSampling(body: SamplingBody, { most, logprobs }: NewTokens, settings: OpenAiSettings): void {
+export function checkSampling(
+  body: SamplingBody & StreamBody,
+  { most, logprobs }: NewTokens,
+  settings: OpenAiSettings,
+): void {
   const least = body.min_tokens ?? 0;
   if (most !== undefined && least > most) {
     throw invalidRequest("invalid_value", `Expected min_tokens to be at most ${most}, found ${least}.`, "min_tokens");
@@ -49,11 +56,23 @@ export function checkSampling(body: SamplingBody, { most, logprobs }: NewTokens,
     const field = "top_logprobs" in body && body.top_logprobs !== undefined ? "top_logprobs" : "logprobs";
     throw invalidRequest("invalid_value", `Expected ${field} to be at most ${limit}, found ${logprobs}.`, field);
   }
+  checkPromptLogprobs(body, limit);
+}
+
+function checkPromptLogprobs({ prompt_logprobs: count, stream }: SamplingBody & StreamBody, limit: number): void {
+  if (!isGiven(count)) return;
+  const field = "prompt_logprobs";
+  if (stream) {
+    const message = "prompt_logprobs are not available in a stream. Leave stream out, or use echo with logprobs.";
+    throw invalidRequest("invalid_value", message, field);
+  }
+  if (count <= limit) return;
+  throw invalidRequest("invalid_value", `Expected ${field} to be at most ${limit}, found ${count}.`, field);
 }
 
 function toGenerationOptions(
   body: SamplingBody,
-  { most, field, unset, logprobs }: NewTokens,
+  { most, field, unset, logprobs, promptLogprobs }: NewTokens,
   { contextTokens, generationDefaults, info }: EngineDescription,
   settings: OpenAiSettings,
 ): GenerateCall["options"] {
@@ -95,6 +114,7 @@ function toGenerationOptions(
   if (isGiven(body.seed)) options.seed = toSeed(body.seed);
   if (logprobs !== undefined) options.logprobs = logprobs;
   if (isGiven(body.cache_salt)) options.cacheSalt = body.cache_salt;
+  if (promptLogprobs !== undefined) options.promptLogprobs = promptLogprobs;
   return options;
 }
 

@@ -48,13 +48,7 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
   ebnf: { routes: generation, isNeutral: never, advice: notYet },
   json_schema: { routes: generation, isNeutral: never, advice: notYet },
   grammar: { routes: generation, isNeutral: (value) => value === "", advice: notYet },
-  prompt_logprobs: { routes: generation, isNeutral: isFalse, advice: notYet },
   use_beam_search: { routes: generation, isNeutral: isFalse, advice: notYet },
-  logprobs: {
-    routes: ["completions"],
-    isNeutral: (_, body) => body.echo !== true,
-    advice: "Log-probabilities of an echoed prompt are not available yet.",
-  },
   tool_choice: {
     routes: ["chat"],
     isNeutral: isFreeChoice,
