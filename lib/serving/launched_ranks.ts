@@ -5,6 +5,7 @@ import { openModelFiles } from "./model_files.js";
 import { resolveServedSettings } from "./model_settings.js";
 import { startModel } from "./open_model.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
+import { ModelSources } from "./sources/model_sources.js";
 import { engineOptionsOf, listStartModels } from "./start_models.js";
 import type { GroupStart } from "./worker/worker.js";
 
@@ -49,13 +50,16 @@ export async function followServer(
   { opening, stop }: FollowSignals,
 ): Promise<void> {
   const { values } = resolved;
-  const [model, ...others] = await listStartModels(values);
+  const sources = new ModelSources({ ...values, logger });
+  opening.addEventListener("abort", () => sources.close(), { once: true });
+  const [model, ...others] = await listStartModels(values, sources);
   if (model === undefined || others.length > 0) {
     const message = `Found ${others.length + (model === undefined ? 0 : 1)} models for ranks that are processes, expected one.`;
     throw new ShardspeedError("ERR_CONFIG", message);
   }
   const { handlerMap } = values;
-  const { name, location, defaults } = model;
+  const { name, defaults } = model;
+  const location = typeof model.location === "string" ? model.location : await model.location();
   const files = await openModelFiles(location, { handlerMap, signal: opening, logger });
   // As rank 0's server resolves them for its worker: the ranks have the same engine.
   const { workerSettings } = resolveServedSettings({ yaml: files.yaml?.parsed, defaults });

@@ -1,6 +1,8 @@
+import { rm } from "node:fs/promises";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { processorShare, processorsVariable } from "../base/machine.js";
+import { describeSystemError } from "../base/system_errors.js";
 import type { ModelConfigYaml, Settings } from "../torchserve_config/index.js";
 import { openModelFiles } from "./model_files.js";
 import { ModelPool, type PoolObserver } from "./model_pool.js";
@@ -38,8 +40,10 @@ export interface RegistryOptions {
 
 /** A model to be served. */
 export interface Registration {
-  /** Archive or folder: an absolute path. */
-  location: string;
+  /** Archive or folder: an absolute path, or what gets the archive there and then says it. */
+  location: string | (() => Promise<string>);
+  /** The archive is a copy of the server's own: it goes with the model. */
+  isCopy?: boolean;
   /** Under which it is known in lists. Default: location. */
   url?: string;
   /** Default: that of its manifest. */
@@ -67,6 +71,8 @@ export interface RegisteredModel {
   maxWorkers: number;
   readonly runtime: string;
   readonly isLoadedAtStart: boolean;
+  /** The file that was copied to the store for it. */
+  readonly copy?: string;
 }
 
 /** What the files of a model say. */
@@ -136,19 +142,33 @@ export class ModelRegistry implements ModelDirectory {
    * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_INVALID_ARGUMENT; AlreadyRegistered.
    */
   async register(registration: Registration): Promise<RegisteredModel> {
-    const { location, url = location } = registration;
+    const { location } = registration;
     this.#registering++;
-    const read = await this.#read(registration).finally(() => {
+    try {
+      const file = typeof location === "string" ? location : await location();
+      try {
+        return this.#add(registration, file, await this.#read(registration, file));
+      } catch (error) {
+        if (registration.isCopy) await this.#removeCopy(file);
+        throw error;
+      }
+    } finally {
       this.#registering--;
-    });
+    }
+  }
+
+  #add(registration: Registration, file: string, read: ReadModel): RegisteredModel {
     const { name, version, settings, runtime } = read;
     const versions = this.#models.get(name);
     if (versions?.byVersion.has(version)) throw new AlreadyRegistered(name, version);
     if (this.#draining) throw new ServingError("shutting_down", "The server is shutting down.", { final: true });
-    const pool = this.#makePool(registration, read);
+    const pool = this.#makePool(registration, file, read);
     const { minWorkers, maxWorkers } = settings;
-    const { isLoadedAtStart = false } = registration;
-    const registered: RegisteredModel = { pool, url, settings, minWorkers, maxWorkers, runtime, isLoadedAtStart };
+    const { isLoadedAtStart = false, isCopy = false, url = file } = registration;
+    const registered: RegisteredModel = {
+      ...{ pool, url, settings, minWorkers, maxWorkers, runtime, isLoadedAtStart },
+      ...(isCopy ? { copy: file } : {}),
+    };
     if (versions === undefined)
       this.#models.set(name, { defaultVersion: version, byVersion: new Map([[version, registered]]) });
     else versions.byVersion.set(version, registered);
@@ -173,24 +193,34 @@ export class ModelRegistry implements ModelDirectory {
     if (own === versions.defaultVersion && versions.byVersion.size > 1) throw new DefaultVersionInUse(name);
     versions.byVersion.delete(own);
     if (versions.byVersion.size === 0) this.#models.delete(name);
-    await this.#dispose(registered.pool, graceMs);
+    await this.#dispose(registered, graceMs);
   }
 
   /** Forgets a version whose workers could not be started. */
-  async remove(pool: ModelPool, graceMs: number): Promise<void> {
+  async remove(registered: RegisteredModel, graceMs: number): Promise<void> {
+    const { pool } = registered;
     const versions = this.#models.get(pool.name);
-    if (versions?.byVersion.get(pool.version)?.pool === pool) {
+    if (versions?.byVersion.get(pool.version) === registered) {
       versions.byVersion.delete(pool.version);
       const [next] = versions.byVersion.keys();
       if (next === undefined) this.#models.delete(pool.name);
       else if (versions.defaultVersion === pool.version) versions.defaultVersion = next;
     }
-    await this.#dispose(pool, graceMs);
+    await this.#dispose(registered, graceMs);
   }
 
-  async #dispose(pool: ModelPool, graceMs: number): Promise<void> {
+  async #dispose({ pool, copy }: RegisteredModel, graceMs: number): Promise<void> {
     await pool.dispose(graceMs);
+    if (copy !== undefined) await this.#removeCopy(copy);
     if (!this.#models.has(pool.name)) this.#options.onRemoved?.(pool.name);
+  }
+
+  /** Of an archive of another server, unless another model is of the same file. */
+  async #removeCopy(file: string): Promise<void> {
+    if (this.all().some(({ copy }) => copy === file)) return;
+    await rm(file, { force: true }).catch((error) => {
+      this.#options.logger.warn(`The file ${file} cannot be removed: ${describeSystemError(error)}`);
+    });
   }
 
   /** Takes no more requests. */
@@ -231,9 +261,9 @@ export class ModelRegistry implements ModelDirectory {
   }
 
   /** What the model's files say, without running any of its code. */
-  async #read(registration: Registration): Promise<ReadModel> {
-    const { location, modelConfigYaml, handlerMap } = registration;
-    const { archive, yaml } = await openModelFiles(location, {
+  async #read(registration: Registration, file: string): Promise<ReadModel> {
+    const { modelConfigYaml, handlerMap } = registration;
+    const { archive, yaml } = await openModelFiles(file, {
       modelConfigYaml,
       handlerMap: { ...this.#options.handlerMap, ...handlerMap },
       logger: this.#options.logger,
@@ -252,9 +282,9 @@ export class ModelRegistry implements ModelDirectory {
     }
   }
 
-  #makePool(registration: Registration, read: ReadModel): ModelPool {
+  #makePool(registration: Registration, location: string, read: ReadModel): ModelPool {
     const { name, version, settings, workerSettings, handler } = read;
-    const { location, modelConfigYaml } = registration;
+    const { modelConfigYaml } = registration;
     const { engineOptions, streamIntervalMs, streamChunksPerSecond, logger } = this.#options;
     const { maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
     const handlerMap = { ...this.#options.handlerMap, ...registration.handlerMap };

@@ -30,6 +30,7 @@ import { type Address, showAddress } from "./settings/address.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
 import type { ServerSettings } from "./settings/table.js";
 import { WholeMatch } from "./settings/whole_match.js";
+import { ModelSources } from "./sources/model_sources.js";
 import { engineOptionsOf, listStartModels, startWorkers } from "./start_models.js";
 
 /** A server that listens. */
@@ -57,8 +58,9 @@ export async function startServer(resolved: ResolvedSettings, given: { log?: Log
   const { values } = resolved;
   const log = given.log ?? createLog({ level: values.logLevel, format: values.logFormat });
   for (const warning of resolved.warnings) log.warn(warning);
-  const models = await listStartModels(values);
-  const server = await Serving.open(resolved, log);
+  const sources = new ModelSources({ ...values, logger: log });
+  const models = await listStartModels(values, sources);
+  const server = await Serving.open(resolved, log, sources);
   const registered = server.register(models);
   try {
     // The only model is known before anybody asks for it. Archives of a store may take long to be unpacked.
@@ -92,6 +94,7 @@ class Serving {
   readonly ended: Promise<void>;
   readonly #resolved: ResolvedSettings;
   readonly #log: Log;
+  readonly #sources: ModelSources;
   readonly #state: ServerState = { draining: false, registering: false };
   readonly #apps = new Map<Address, FastifyInstance>();
   readonly #probe: ReadinessProbe;
@@ -99,10 +102,11 @@ class Serving {
   #setEnded!: () => void;
   #stopping: Promise<void> | undefined;
 
-  private constructor(resolved: ResolvedSettings, log: Log) {
+  private constructor(resolved: ResolvedSettings, log: Log, sources: ModelSources) {
     const { values } = resolved;
     this.#resolved = resolved;
     this.#log = log;
+    this.#sources = sources;
     this.ended = new Promise((resolve) => {
       this.#setEnded = resolve;
     });
@@ -115,8 +119,8 @@ class Serving {
     this.#probe = new ReadinessProbe(this.registry, this.#state, values.stallTimeoutS * 1000);
   }
 
-  static async open(resolved: ResolvedSettings, log: Log): Promise<Serving> {
-    const serving = new Serving(resolved, log);
+  static async open(resolved: ResolvedSettings, log: Log, sources: ModelSources): Promise<Serving> {
+    const serving = new Serving(resolved, log, sources);
     await serving.#addRoutes();
     return serving;
   }
@@ -178,6 +182,7 @@ class Serving {
   }
 
   async kill(): Promise<void> {
+    this.#sources.close();
     this.registry.kill();
     await this.close();
   }
@@ -194,6 +199,7 @@ class Serving {
     this.#log.info(`Shutting down: ${this.registry.pending} requests are to be answered`);
     await sleep(drainDelayS * 1000);
     // From now on requests are refused, by the APIs themselves: the listeners stay open.
+    this.#sources.close();
     this.registry.drain();
     const until = performance.now() + shutdownTimeoutS * 1000;
     while (this.registry.pending > 0 && performance.now() < until) await sleep(10);
@@ -313,8 +319,7 @@ class Serving {
       logger: this.#log,
       hasInference: this.#isOneListener(),
       enableModelApi: values.enableModelApi,
-      modelStore: values.modelStore,
-      allowedUrls: values.allowedUrls,
+      sources: this.#sources,
       defaultWorkersPerModel: values.defaultWorkersPerModel,
       unregisterTimeoutMs: values.unregisterModelTimeoutS * 1000,
     });

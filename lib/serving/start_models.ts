@@ -2,10 +2,10 @@ import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { ShardspeedError } from "../base/errors.js";
 import type { RegisteredModel, Registration } from "./registry.js";
-import { findLocation } from "./routes/torchserve/management.js";
 import type { ModelToLoad } from "./settings/model_kinds.js";
 import type { ResolvedSettings } from "./settings/resolved.js";
 import type { ServerSettings } from "./settings/table.js";
+import type { Located, ModelSources } from "./sources/model_sources.js";
 import type { WorkerPlan } from "./worker/protocol.js";
 
 /**
@@ -13,7 +13,7 @@ import type { WorkerPlan } from "./worker/protocol.js";
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT for one that is not there.
  */
-export async function listStartModels(values: ServerSettings): Promise<Registration[]> {
+export async function listStartModels(values: ServerSettings, sources: ModelSources): Promise<Registration[]> {
   const { modelFolder, loadModels, modelSettings, servedModelNames } = values;
   const [name] = servedModelNames;
   if (modelFolder !== undefined) {
@@ -22,14 +22,14 @@ export async function listStartModels(values: ServerSettings): Promise<Registrat
     return [{ location, url: modelFolder, isLoadedAtStart: true, ...(name === undefined ? {} : { name }) }];
   }
   const named = loadModels === "all" ? await listStore(values.modelStore as string) : loadModels;
-  const found = await Promise.all(named.map((one) => toRegistration(one, values)));
+  const found = await Promise.all(named.map((one) => toRegistration(one, values, sources)));
   const missing = modelSettings.filter(
     ({ archive }) =>
       archive !== undefined && loadModels !== "all" && !named.some(({ location }) => location === archive),
   );
   // Versions that only the key `models` names.
   const others = await Promise.all(
-    missing.map(({ archive, model }) => toRegistration({ name: model, location: archive as string }, values)),
+    missing.map(({ archive, model }) => toRegistration({ name: model, location: archive as string }, values, sources)),
   );
   return [...found, ...others];
 }
@@ -50,31 +50,34 @@ async function listStore(store: string): Promise<ModelToLoad[]> {
   return found.flat().sort((one, other) => (one.location < other.location ? -1 : 1));
 }
 
-async function toRegistration({ name, location }: ModelToLoad, values: ServerSettings): Promise<Registration> {
-  const { modelStore, allowedUrls, modelSettings } = values;
+async function toRegistration(
+  { name, location }: ModelToLoad,
+  { modelStore, modelSettings }: ServerSettings,
+  sources: ModelSources,
+): Promise<Registration> {
   const own = modelSettings.find(
     ({ archive, model }) => archive === location || (name !== undefined && model === name && archive === undefined),
   );
-  const found = await findLocation(location, { modelStore, allowedUrls }).catch((error) => {
+  const located = await sources.locate(location, { isStart: true }).catch((error): Promise<Located> => {
     // Who starts the server may name any file of the machine.
     const file = path.resolve(location);
     return checkIsThere(file, location).then(
-      () => file,
+      () => ({ location: file, url: location }),
       () => {
-        throw new ShardspeedError("ERR_CONFIG", `${(error as Error).message}${whereLooked(modelStore)}`);
+        throw new ShardspeedError("ERR_CONFIG", `${(error as Error).message}${whereLooked(location, modelStore)}`);
       },
     );
   });
   return {
-    location: found,
-    url: location,
+    ...located,
     isLoadedAtStart: true,
     ...(name === undefined ? {} : { name }),
     ...(own === undefined ? {} : { defaults: own.settings }),
   };
 }
 
-function whereLooked(store: string | undefined): string {
+function whereLooked(location: string, store: string | undefined): string {
+  if (/^https?:/i.test(location)) return "";
   return store === undefined
     ? ", looked for in the current folder. --model-store FOLDER names a folder of models"
     : `, looked for in ${path.resolve(store)} and in the current folder`;

@@ -151,6 +151,8 @@ export const commands: Record<string, Treatment> = {
   'curl http://127.0.0.1:8000/v1/completions -H \'content-type: application/json\' -d \'{"prompt": "Call me", "max_tokens": 16, "stream": true}\'':
     { because: "it needs a server; test/serving/server/server.test.ts sends such requests" },
   "shardspeed serve MODEL": { because: "the same with a folder is run" },
+  "shardspeed serve --model-store store --models opt=https://models.example.com/opt.tar.gz --allowed-urls 'https://models\\.example\\.com/.*' --enable-model-api":
+    { by: "test/serving/torchserve/downloads.test.ts" },
   "shardspeed serve --model-store store --models echo=echo.mar opt=opt.tar.gz --ts-config config.properties": {
     by: "test/serving/server/model_store.test.ts",
   },

@@ -68,6 +68,17 @@ export const modelRows = {
     help: "URLs that models may be registered from; the whole URL must match one. Files outside of the model store are file:// URLs",
     unsetText: "only files of the model store",
   }),
+  downloadLimitBytes: setting(bytes({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }), 16 * 2 ** 30, {
+    group: "models",
+    flags: ["download-limit"],
+    help: "largest archive that is downloaded to the model store",
+    unsetText: "16GiB",
+  }),
+  downloadTimeoutS: setting(seconds({ above: 0 }), 3600, {
+    group: "models",
+    flags: ["download-timeout-s"],
+    help: "seconds that the download of an archive may take; without any byte no more than 60",
+  }),
   defaultWorkersPerModel: setting(integer({ minimum: 1, maximum: 1024 }, 1), 1, {
     group: "models",
     flags: ["default-workers-per-model"],

@@ -1,13 +1,10 @@
-import { stat } from "node:fs/promises";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ShardspeedError } from "../../../base/errors.js";
 import type { Logger } from "../../../base/logger.js";
 import { isObject } from "../../../base/objects.js";
 import type { ModelRegistry, RegisteredModel, Registration } from "../../registry.js";
 import { ServingError } from "../../serving_error.js";
-import { WholeMatch } from "../../settings/whole_match.js";
+import type { ModelSources } from "../../sources/model_sources.js";
 import { describeManagement, describeManagementOf } from "./api_description.js";
 import { describeModel } from "./describe.js";
 import {
@@ -28,9 +25,7 @@ export interface ManagementOptions {
   hasInference: boolean;
   /** Whether models may be registered and unregistered. */
   enableModelApi: boolean;
-  modelStore: string | undefined;
-  /** URLs that models may come from, besides files of the store: the whole URL must match one. */
-  allowedUrls: readonly string[];
+  sources: ModelSources;
   /** Of a model that is registered without a number. */
   defaultWorkersPerModel: number;
   unregisterTimeoutMs: number;
@@ -205,16 +200,16 @@ async function register(
   parameters: Parameters,
   options: ManagementOptions,
 ): Promise<FastifyReply> {
-  const { registry, defaultWorkersPerModel, unregisterTimeoutMs, logger } = options;
+  const { registry, sources, defaultWorkersPerModel, unregisterTimeoutMs, logger } = options;
   const url = parameters.text("url");
   if (url === undefined) throw badRequest("Parameter url is required.");
+  if (parameters.flag("s3_sse_kms")) throw badRequest("Requests to S3 are not signed here: give a presigned URL.");
   const synchronous = parameters.flag("synchronous") ?? true;
   const initial = parameters.integer("initial_workers");
   const name = parameters.text("model_name");
   const handler = parameters.text("handler");
   const registration: Registration = {
-    url,
-    location: await findLocation(url, options),
+    ...(await sources.locate(url)),
     ...(name === undefined ? {} : { name }),
     ...(handler === undefined ? {} : { handler }),
     settings: {
@@ -239,7 +234,7 @@ async function register(
   try {
     await started;
   } catch (error) {
-    await registry.remove(pool, unregisterTimeoutMs);
+    await registry.remove(registered, unregisterTimeoutMs);
     const text = `Failed to start workers for model ${pool.name} version: ${pool.version}`;
     const status = ShardspeedError.isInstance(error) && error.code === "ERR_OUT_OF_MEMORY" ? 507 : 500;
     throw new TorchServeError(status, "InternalServerException", `${text}: ${(error as Error).message}`);
@@ -286,48 +281,4 @@ function setDefault(registry: ModelRegistry, model: string, version: string): vo
     const text = `Model version ${version} does not exist for model ${model}`;
     throw new TorchServeError(404, "ModelVersionNotFoundException", text);
   }
-}
-
-/**
- * Where a model is that is named by a file of the store or by a URL.
- *
- * @throws TorchServeError 404, as TorchServe's.
- */
-export async function findLocation(
-  url: string,
-  { modelStore, allowedUrls }: Pick<ManagementOptions, "modelStore" | "allowedUrls">,
-): Promise<string> {
-  const missing = (message: string) => new TorchServeError(404, "ModelNotFoundException", message);
-  if (url.split(/[/\\]/).includes("..")) throw missing(`Relative path is not allowed in url: ${url}`);
-  const inStore = modelStore === undefined ? undefined : path.resolve(modelStore, url);
-  const isAllowed = (full: string) =>
-    allowedUrls.some((source) => new WholeMatch(source, { ignoresCase: true }).test(full));
-  if (/^[a-z][a-z\d+.-]*:\/\//i.test(url)) {
-    // Of other schemes TorchServe knows nothing, and takes them for files.
-    if (!/^(file|https?):/i.test(url) && !isAllowed(url)) throw missing(`Model not found at: ${url}`);
-    if (!isAllowed(url)) throw missing(`Given URL ${url} does not match any allowed URL(s)`);
-    if (!/^file:/i.test(url))
-      throw badRequest(
-        `Given URL ${url} is not one of a file: download the model, and register it from the model store.`,
-      );
-    return existing(fileURLToPath(url), url, missing);
-  }
-  if (path.isAbsolute(url) && !isInside(url, modelStore)) {
-    if (!isAllowed(`file://${url}`)) throw missing(`Given URL file://${url} does not match any allowed URL(s)`);
-    return existing(url, url, missing);
-  }
-  if (inStore === undefined) throw missing(`Model not found at: ${url}`);
-  return existing(inStore, url, missing);
-}
-
-function isInside(file: string, folder: string | undefined): boolean {
-  if (folder === undefined) return false;
-  const inside = path.relative(path.resolve(folder), path.resolve(file));
-  return inside !== "" && !inside.startsWith("..") && !path.isAbsolute(inside);
-}
-
-async function existing(file: string, url: string, missing: (message: string) => Error): Promise<string> {
-  const found = await stat(file).catch(() => undefined);
-  if (found === undefined || !(found.isFile() || found.isDirectory())) throw missing(`Model not found at: ${url}`);
-  return file;
 }
