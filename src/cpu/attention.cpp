@@ -1,6 +1,7 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 namespace shardspeed {
@@ -11,6 +12,15 @@ namespace {
 
 // Rows up to which one thread prepares all, which is cheaper than to meet once more.
 constexpr int64_t kFewRows = 4;
+
+// A thread takes this share of its even part of what is left: one half.
+constexpr int64_t kGuide = 2;
+
+// Floats of partial results a thread, beyond which tiles stay whole: one megabyte.
+constexpr int64_t kMostPartials = 1 << 18;
+
+// Queries of a tile, the most where that leaves work for all threads.
+constexpr int64_t kTileSizes[] = {kQueryTile, kQueryTile / 2, kQueryTile / 4};
 
 struct Range {
   int64_t first;
@@ -151,10 +161,13 @@ Range relativeRows(const RelativeTable& table, int64_t first, int64_t end, int64
 
 }  // namespace
 
+// Queries of a tile that get scores of distances from scoreDistances().
+constexpr int64_t kRelativeTile = 6;
+
 // Floats that scoreDistances() needs for a sequence with so many tokens in the cache: scores of all tokens, the queries
 // as a panel, products of rows with these, and with a page of keys.
 static int64_t distanceFloats(const AttentionCall& call, int64_t known) {
-  return kQueryTile * roundUp(known, kPageTokens) + (call.shape.headDim + 4 * call.relativeTable->rows) * kLanes;
+  return kRelativeTile * roundUp(known, kPageTokens) + (call.shape.headDim + 4 * call.relativeTable->rows) * kLanes;
 }
 
 // Computes what relative positions add to a tile's scores: a row of numbers for each query, one for each token, which
@@ -162,7 +175,7 @@ static int64_t distanceFloats(const AttentionCall& call, int64_t known) {
 // keys.
 void CpuAttention::scoreDistances(const AttentionCall& call, const Tile& tile, PagedAttention& attention,
                                   float* scratch) const {
-  static_assert(kQueryTile <= kLanes, "a tile's queries are one panel");
+  static_assert(kRelativeTile <= kLanes, "a tile's queries are one panel");
   const auto& [queries, keys, separate] = std::get<RelativePositions>(call.positions);
   const auto& [heads, kvHeads, dim] = call.shape;
   const RelativeTable& table = *call.relativeTable;
@@ -171,7 +184,7 @@ void CpuAttention::scoreDistances(const AttentionCall& call, const Tile& tile, P
   const int64_t first = *std::min_element(attention.firsts, attention.firsts + count) / kPageTokens * kPageTokens;
   const int64_t end = roundUp(*std::max_element(attention.limits, attention.limits + count), kPageTokens);
   const int64_t from = attention.positions[0], to = attention.positions[count - 1];
-  float* panel = scratch + kQueryTile * end;
+  float* panel = scratch + kRelativeTile * end;
   float* ofQueries = panel + dim * kLanes;
   float* ofKeys = ofQueries + 2 * table.rows * kLanes;
   const auto multiply = [&, dim = dim](const float* lanes, Range rows, int64_t column, float* chains) {
@@ -205,10 +218,66 @@ void CpuAttention::scoreDistances(const AttentionCall& call, const Tile& tile, P
   for (int64_t q = 0; q < count; ++q) attention.distanceScores[q] = scratch + q * end + attention.positions[q];
 }
 
-void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
-                              CpuActivations& out, int worker) {
+void CpuAttention::addTiles(const Step& step, const AttentionCall& call, int64_t queriesPerTile) {
+  const int64_t group = call.shape.heads / call.shape.kvHeads;
+  tiles_.clear();
+  for (const SequenceSlice& slice : step.sequences) {
+    const int64_t known = slice.contextLength + slice.rowCount;
+    const int64_t all = slice.rowCount * group;
+    for (int64_t query = 0; query < all; query += queriesPerTile) {
+      const int64_t count = std::min(queriesPerTile, all - query);
+      // What later rows see begins later, and ends later.
+      const int64_t firstToken = visibleTo(call.mask, slice.contextLength + query / group, known).first;
+      const int64_t endToken = visibleTo(call.mask, slice.contextLength + (query + count - 1) / group, known).end;
+      for (int64_t head = 0; head < call.shape.kvHeads; ++head)
+        tiles_.push_back({&slice, head, query, count, firstToken, endToken});
+    }
+  }
+}
+
+// Tall tiles read the cache less often, so they are as tall as leaves some pieces for each thread.
+void CpuAttention::makeTiles(const Step& step, const AttentionCall& call) {
+  if (call.relativeRows) return addTiles(step, call, kRelativeTile);
+  for (const int64_t size : kTileSizes) {
+    addTiles(step, call, size);
+    int64_t ranges = 0;
+    for (const Tile& tile : tiles_) ranges += tile.endRange() - tile.firstRange();
+    if (pool_.threads() == 1 || ranges >= 2 * kGuide * pool_.threads()) return;
+  }
+}
+
+// Pieces that shrink towards the end (guided self-scheduling: Polychronopoulos and Kuck 1987), the last tiles first,
+// which are a prompt's longest. A tile is divided where it is more than a thread's share of what is left.
+void CpuAttention::divideTiles(const AttentionCall& call) {
+  const int64_t threads = call.relativeRows ? 1 : pool_.threads();
+  int64_t left = 0, partials = 0;
+  for (const Tile& tile : tiles_) left += tile.endToken - tile.firstToken;
+  pieces_.clear();
+  for (auto tile = tiles_.rbegin(); tile != tiles_.rend(); ++tile) {
+    const int64_t end = tile->endRange();
+    const int64_t floats = (end - tile->firstRange()) * rangeFloats(tile->queries, roundUp(call.shape.headDim, kLanes));
+    const bool whole = threads == 1 || partials + floats > kMostPartials * threads;
+    for (int64_t range = tile->firstRange(); range < end; ++tile->pieces) {
+      const int64_t share = std::max(kRangeTokens, left / (kGuide * threads));
+      const int64_t first = std::max(range * kRangeTokens, tile->firstToken);
+      const int64_t cut = std::max(range + 1, (first + share) / kRangeTokens);
+      const int64_t next = whole || tile->endToken - first <= share ? end : std::min(end, cut);
+      pieces_.push_back({&*tile, range, next});
+      left -= std::min(next * kRangeTokens, tile->endToken) - first;
+      range = next;
+    }
+    if (tile->pieces == 1) continue;
+    tile->partials = partials;
+    partials += floats;
+  }
+  if (static_cast<int64_t>(partials_.size()) < partials) partials_.resize(static_cast<size_t>(partials));
+}
+
+void CpuAttention::attendPiece(const AttentionCall& call, const Piece& piece, CpuActivations& qkv, CpuKvCache& cache,
+                               CpuActivations& out, int worker) {
   const AttentionShape& shape = call.shape;
   const int64_t group = shape.heads / shape.kvHeads;
+  Tile& tile = *piece.tile;
   const SequenceSlice& slice = *tile.slice;
   PagedAttention attention;
   attention.cache = cache.head(call.layer, tile.kvHead);
@@ -221,10 +290,12 @@ void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuAc
   attention.alibi = std::holds_alternative<AlibiPositions>(call.positions);
   attention.buckets = call.distanceScores != nullptr;
   attention.sinks = call.sinks != nullptr;
-  const int64_t own = 2 * kQueryTile * attention.headDimPadded;
+  attention.queries = tile.queries;
+  attention.firstRange = piece.firstRange;
+  attention.endRange = piece.endRange;
+  const int64_t own = attentionScratch(tile.queries, attention.headDimPadded);
   const int64_t known = slice.contextLength + slice.rowCount;
   attention.scratch = scratch(worker, own + (call.relativeRows ? distanceFloats(call, known) : 0));
-  attention.queries = std::min(kQueryTile, slice.rowCount * group - tile.firstQuery);
   for (int64_t q = 0; q < attention.queries; ++q) {
     const int64_t row = (tile.firstQuery + q) / group;
     const int64_t head = tile.kvHead * group + (tile.firstQuery + q) % group;
@@ -240,14 +311,22 @@ void CpuAttention::attendTile(const AttentionCall& call, const Tile& tile, CpuAc
     attention.out[q] = out.row(slice.firstRow + row) + head * shape.headDim;
   }
   if (call.relativeRows) scoreDistances(call, tile, attention, attention.scratch + own);
+  if (tile.partials < 0) return kernels_.attend(attention);
+  float* partials = partials_.data() + tile.partials;
+  const int64_t before = piece.firstRange - tile.firstRange();
+  attention.partials = partials + before * rangeFloats(tile.queries, attention.headDimPadded);
   kernels_.attend(attention);
+  if (std::atomic_ref(tile.pieces).fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  attention.firstRange = tile.firstRange();
+  attention.endRange = tile.endRange();
+  attention.partials = partials;
+  kernels_.mergeRanges(attention);
 }
 
 void CpuAttention::attend(const Step& step, const AttentionCall& call, CpuActivations& qkv, CpuKvCache& cache,
                           CpuActivations& out) {
   const auto& [heads, kvHeads, dim] = call.shape;
   const int64_t padded = roundUp(dim, kLanes);
-  const int64_t group = heads / kvHeads;
   placeRows(step, call);
   const auto appendRow = [&, heads = heads, kvHeads = kvHeads, dim = dim](int64_t index, int worker) {
     const Place& place = places_[static_cast<size_t>(index)];
@@ -268,14 +347,10 @@ void CpuAttention::attend(const Step& step, const AttentionCall& call, CpuActiva
   else
     pool_.forEach(step.rows, appendRow);
 
-  tiles_.clear();
-  for (const SequenceSlice& slice : step.sequences)
-    for (int64_t query = 0; query < slice.rowCount * group; query += kQueryTile)
-      for (int64_t head = 0; head < kvHeads; ++head) tiles_.push_back({&slice, head, query});
-  // The longest first: they are what the last thread would be waited for.
-  const auto count = static_cast<int64_t>(tiles_.size());
-  pool_.forEach(count, [&](int64_t index, int worker) {
-    attendTile(call, tiles_[static_cast<size_t>(count - 1 - index)], qkv, cache, out, worker);
+  makeTiles(step, call);
+  divideTiles(call);
+  pool_.forEach(static_cast<int64_t>(pieces_.size()), [&](int64_t index, int worker) {
+    attendPiece(call, pieces_[static_cast<size_t>(index)], qkv, cache, out, worker);
   });
 }
 

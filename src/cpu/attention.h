@@ -11,7 +11,8 @@
 namespace shardspeed {
 
 // Attention of the CPU backend: prepares queries, keys and values, stores the latter in their pages, and divides the
-// work over threads in tiles of queries. A row's bits depend on what it sees alone.
+// work over threads: in tiles of queries, and where these are too few in ranges of the tokens that a tile sees
+// (kRangeTokens), whose results the last thread merges. A row's bits depend on what it sees alone.
 class CpuAttention {
  public:
   CpuAttention(ThreadPool& pool, const KernelTable& kernels)
@@ -31,11 +32,24 @@ class CpuAttention {
     const RotaryTables::Table* table;  // null where positions are not rotary
     int64_t position;
   };
-  // Some query heads of one KV head, or of several rows of a prompt where the group is smaller than a tile.
+  // Some query heads of one KV head, of one row or of several.
   struct Tile {
     const SequenceSlice* slice;
     int64_t kvHead;
     int64_t firstQuery;  // queries of a KV head are numbered row * group + head
+    int64_t queries;
+    int64_t firstToken;  // that one of them sees
+    int64_t endToken;
+    int64_t partials = -1;  // where in partials_ its ranges' results are; -1: one piece computes all ranges
+    int64_t pieces = 0;     // not computed yet
+    int64_t firstRange() const { return firstToken / kRangeTokens; }
+    int64_t endRange() const { return (endToken + kRangeTokens - 1) / kRangeTokens; }
+  };
+  // Some ranges of a tile.
+  struct Piece {
+    Tile* tile;
+    int64_t firstRange;
+    int64_t endRange;
   };
 
   void placeRows(const Step& step, const AttentionCall& call);
@@ -43,8 +57,11 @@ class CpuAttention {
   void turnRow(const AttentionCall& call, const Place& place, float* row) const;
   void normRow(const AttentionCall& call, int64_t index, float* row, int worker);
   void normHeads(const Norm& norm, const AttentionCall& call, int64_t heads, float* x, int worker);
-  void attendTile(const AttentionCall& call, const Tile& tile, CpuActivations& qkv, CpuKvCache& cache,
-                  CpuActivations& out, int worker);
+  void makeTiles(const Step& step, const AttentionCall& call);
+  void addTiles(const Step& step, const AttentionCall& call, int64_t queriesPerTile);
+  void divideTiles(const AttentionCall& call);
+  void attendPiece(const AttentionCall& call, const Piece& piece, CpuActivations& qkv, CpuKvCache& cache,
+                   CpuActivations& out, int worker);
   void scoreDistances(const AttentionCall& call, const Tile& tile, PagedAttention& attention, float* scratch) const;
   float* scratch(int worker, int64_t count);
 
@@ -53,6 +70,8 @@ class CpuAttention {
   std::vector<RotaryTables> rotary_;
   std::vector<Place> places_;                // (rows) of the step
   std::vector<Tile> tiles_;                  // of the step
+  std::vector<Piece> pieces_;                // of the step
+  std::vector<float> partials_;              // results of ranges, grown as steps ask for them
   std::vector<std::vector<float>> scratch_;  // one a worker, grown as steps ask for it
 };
 

@@ -73,7 +73,11 @@ struct SumRows {
   float* out = nullptr;  // padded as well
 };
 
-constexpr int64_t kQueryTile = 6;
+constexpr int64_t kQueryTile = 24;  // queries of a KV head that share what is read of the cache, at most
+
+// A softmax is computed over ranges of so many tokens, which begin at multiples of this from the sequence's first one,
+// and then over their results in the order of the ranges. This order does not depend on who computes which range.
+constexpr int64_t kRangeTokens = 512;
 
 // Queries of one KV head that see tokens [firsts[q], limits[q]) of a sequence, one at least.
 // out[q] = softmax(f(scale q k^T)) v, f(score) = softCap tanh(score / softCap) + slopes[q] (token - positions[q]), or
@@ -99,8 +103,22 @@ struct PagedAttention {
   float sink[kQueryTile] = {};
   float* out[kQueryTile] = {};  // (headDim)
   int64_t headDim = 0;
-  float* scratch = nullptr;  // (2 * kQueryTile, headDimPadded)
+  // The ranges to be computed: those that a query sees, or some of them. Then their results are written to `partials`,
+  // range by range, for mergeRanges().
+  int64_t firstRange = 0;
+  int64_t endRange = 0;
+  float* partials = nullptr;  // (ranges, rangeFloats()); null = `out` gets the result of all ranges
+  float* scratch = nullptr;   // (attentionScratch())
 };
+
+// Floats of the results of one range: sums of weighted values, largest score, sum of the weights.
+constexpr int64_t rangeFloats(int64_t queries, int64_t headDimPadded) {
+  return (queries * (headDimPadded + 2) + kLanes - 1) / kLanes * kLanes;
+}
+// Scaled queries, the results of a range, those of all ranges before it.
+constexpr int64_t attentionScratch(int64_t queries, int64_t headDimPadded) {
+  return queries * headDimPadded + 2 * rangeFloats(queries, headDimPadded);
+}
 
 struct KernelTable {
   const char* name;
@@ -109,6 +127,8 @@ struct KernelTable {
   void (*addWeighted)(const WeightedSum& sum);
   void (*normRow)(const NormRow& norm);
   void (*attend)(const PagedAttention& attention);
+  // Writes `out` from the partial results of ranges [firstRange, endRange), with the bits that attend() would give.
+  void (*mergeRanges)(const PagedAttention& attention);
   void (*sumRows)(const SumRows& sum);
   // Sum of a float array with wide loads, for measuring bandwidth.
   float (*readSum)(const float* values, int64_t count);

@@ -49,8 +49,9 @@ struct KernelCase {
   }
 
   // (count, headDim) of queries [first, first + count) in one tile.
-  std::vector<float> run(const KernelTable& kernels, int64_t first, int64_t count) {
-    std::vector<float> scratch(static_cast<size_t>(2 * kQueryTile * dimPadded + kLanes), kNan);
+  // With `apart`, of each range for itself, the last one first, and merged.
+  std::vector<float> run(const KernelTable& kernels, int64_t first, int64_t count, bool apart = false) {
+    std::vector<float> scratch(static_cast<size_t>(attentionScratch(count, dimPadded) + kLanes), kNan);
     std::vector<float> out(static_cast<size_t>(count * (headDim + 1)), -7.0f);
     PagedAttention attention;
     attention.cache = cache.data();
@@ -67,9 +68,20 @@ struct KernelCase {
       attention.limits[q] = limits[static_cast<size_t>(first + q)];
       attention.out[q] = out.data() + q * (headDim + 1);
     }
-    kernels.attend(attention);
-    for (size_t i = static_cast<size_t>(2 * kQueryTile * dimPadded); i < scratch.size(); ++i)
-      CHECK(std::isnan(scratch[i]));
+    const int64_t ranges = (longest + kRangeTokens - 1) / kRangeTokens;
+    attention.endRange = ranges;
+    const int64_t floats = rangeFloats(count, dimPadded);
+    std::vector<float> partials(static_cast<size_t>(ranges * floats + kLanes), kNan);
+    for (int64_t range = ranges; apart && range-- > 0;) {
+      attention.firstRange = range;
+      attention.endRange = range + 1;
+      attention.partials = partials.data() + range * floats;
+      kernels.attend(attention);
+    }
+    attention.endRange = ranges;
+    apart ? kernels.mergeRanges(attention) : kernels.attend(attention);
+    for (int64_t i = 0; i < kLanes; ++i) CHECK(std::isnan(partials[static_cast<size_t>(ranges * floats + i)]));
+    for (size_t i = scratch.size() - kLanes; i < scratch.size(); ++i) CHECK(std::isnan(scratch[i]));
     std::vector<float> result;
     for (int64_t q = 0; q < count; ++q) {
       const auto row = out.begin() + q * (headDim + 1);
@@ -143,6 +155,23 @@ KERNEL_TEST(attention_kernels, ranges) {
     KernelCase attention(random, random.between(1, round % 8 == 0 ? 260 : 70), limits, 1);
     for (size_t q = 0; q < limits.size() && round % 3 > 0; ++q) attention.firsts[q] = random.below(limits[q]);
     checkTile(kernels, attention);
+  }
+}
+
+// Sequences of several ranges, as a whole and in parts.
+KERNEL_TEST(attention_kernels, parts) {
+  Random random(17);
+  for (int round = 0; round < (kReduced ? 4 : 30); ++round) {
+    const Note note("round", round);
+    std::vector<int64_t> limits;
+    for (int64_t q = random.between(1, kQueryTile); q > 0; --q)
+      limits.push_back(random.chance(0.3) ? random.between(1, 3) * kRangeTokens : random.between(1, 4 * kRangeTokens));
+    KernelCase attention(random, random.between(1, 40), limits, 1);
+    for (size_t q = 0; q < limits.size() && round % 3 > 0; ++q) attention.firsts[q] = random.below(limits[q]);
+    const auto count = static_cast<int64_t>(limits.size());
+    checkTile(kernels, attention);
+    const std::vector<float> whole = attention.run(kernels, 0, count);
+    CHECK_BITS(attention.run(kernels, 0, count, true).data(), whole.data(), count * attention.headDim);
   }
 }
 

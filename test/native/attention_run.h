@@ -15,7 +15,7 @@
 
 namespace shardspeed::test {
 
-constexpr int64_t kMostPositions = 512;
+constexpr int64_t kMostPositions = 2048;
 
 // An AttentionCall with what it points to.
 class OwnedCall {
@@ -201,6 +201,15 @@ inline Schedule tokenByToken(const AttentionCase& attention) {
     schedule.emplace_back();
     for (size_t s = 0; s < lengths.size(); ++s)
       if (i < lengths[s]) schedule.back().push_back({s, 1});
+  }
+  return schedule;
+}
+// All tokens but the last of each sequence, then those.
+inline Schedule lastTokenApart(const AttentionCase& attention) {
+  Schedule schedule(2);
+  for (size_t s = 0; s < attention.lengths.size(); ++s) {
+    if (attention.lengths[s] > 1) schedule[0].push_back({s, attention.lengths[s] - 1});
+    schedule[1].push_back({s, 1});
   }
   return schedule;
 }

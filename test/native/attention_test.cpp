@@ -92,21 +92,61 @@ static void checkCase(const AttentionCase& attention, Random& random) {
   same("one after another", oneAfterAnother(attention));
   if (seesLater(attention.mask)) return;  // of a sequence that is there as a whole
   same("chunks", chunked(attention, random, 40));
+  if (*std::max_element(attention.lengths.begin(), attention.lengths.end()) > kRangeTokens)
+    same("the last token apart", lastTokenApart(attention));
   if (!kReduced && *std::max_element(attention.lengths.begin(), attention.lengths.end()) <= 70)
     same("token by token", tokenByToken(attention));
 }
 
-TEST(attention, table) {
+static void checkCases(const std::vector<AttentionCase>& cases) {
   for (const std::string& kernels : availableKernels()) {
     // Sanitizers see every set in attention_kernels_test.cpp; here it is the threads that matter.
     if (kReduced && kernels != availableKernels().back()) continue;
     const ChosenKernels chosen(kernels);
     Random random(40);
-    for (const AttentionCase& attention : attentionCases()) {
+    for (const AttentionCase& attention : cases) {
       const Note note(kernels, attention.name);
       checkCase(attention, random);
     }
   }
+}
+
+TEST(attention, table) {
+  checkCases(attentionCases());
+}
+
+// Sequences of several ranges, which threads share where there are few of them.
+TEST(attention, ranges) {
+  const std::vector<int64_t> around = {kRangeTokens, kRangeTokens + 1, 2 * kRangeTokens + 70};
+  const AttentionShape shape{3, 1, 24};
+  static const std::vector<AttentionCase> cases = [&] {
+    std::vector<AttentionCase> all = {
+        {"three heads", {9, 3, 16}, {1500}},
+        {"lengths around ranges", shape, around, CausalMask{}, RotaryPositions{24}},
+        {"a group of 50", {50, 1, 16}, {600}},
+        {"beside a short one", shape, {5, 1100, 30}},
+        {"window", shape, around, WindowMask{kRangeTokens + 40}},
+        {"window within ranges", shape, around, WindowMask{100}},
+        {"window over ranges", shape, around, WindowMask{2 * kRangeTokens}},
+        {"chunks", shape, around, ChunkMask{700}},
+        {"full", shape, {700}, FullMask{}},
+        {"band", shape, {1300}, BandMask{kRangeTokens}},
+        {"ALiBi", shape, {1090}, CausalMask{}, AlibiPositions{}},
+        {"soft cap", shape, {1090}, CausalMask{}, NoPositions{}, 0, 2},
+        {"sinks", shape, {1090}},
+        {"sinks in a window", shape, {1090}, WindowMask{300}},
+        {"scores of distances", shape, {600}, FullMask{}, BucketPositions{1, {0}}},
+        {"relative", {2, 2, 8}, {600}, FullMask{}, RelativePositions{true, true}, 0.1f},
+        {"large scores", shape, {1090}, CausalMask{}, NoPositions{}, 20},
+    };
+    all[12].sinks = all[13].sinks = true;
+    all.back().cpuTolerance = 2e-3;
+    if (kReduced) all.resize(3);
+    for (AttentionCase& one : all)
+      if (one.scale == 0) one.scale = 1 / std::sqrt(static_cast<float>(one.shape.headDim));
+    return all;
+  }();
+  checkCases(cases);
 }
 
 // Keys that lie before a window, or before a chunk, are not even read.
