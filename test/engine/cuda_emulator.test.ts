@@ -170,13 +170,16 @@ describe("same tokens and logits whatever the company and chunking", () => {
   });
 
   test("with a warm and a cold prefix cache", async () => {
-    for (const variant of [{}, { tpSize: 2 }, { maxBatchTokens: 24 }]) {
-      await using plain = await open(llama, { ...variant, prefixCache: false });
+    await using plain = await open(llama, { prefixCache: false });
+    const conversations = conversationsOf(plain.module.info.vocabSize);
+    const expected = await continueAll(plain, conversations);
+    const { memory, kvCache } = plain.stats();
+    const pageBytes = (memory[0]?.kvCacheBytes as number) / kvCache.pagesTotal;
+    const drafts = { method: "ngram", draftTokens: 4, minMatch: 1, maxMatch: 3 } as const;
+    for (const variant of [{ maxBatchTokens: 24 }, { kvCacheBytes: 6 * pageBytes }, { speculation: drafts }]) {
       await using caching = await open(llama, variant);
-      const { vocabSize } = plain.module.info;
-      const expected = await continueAll(plain, conversationsOf(vocabSize));
-      assert.deepEqual(await continueAll(caching, conversationsOf(vocabSize)), expected);
-      assert.ok(caching.stats().prefixCache.hits > 100);
+      assert.deepEqual(await continueAll(caching, conversations), expected, JSON.stringify(variant));
+      assert.ok(caching.stats().prefixCache.hits > 0);
       assert.equal(caching.stats().kvCache.pagesUsed, 0);
     }
   });

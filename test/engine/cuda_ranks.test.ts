@@ -5,7 +5,7 @@ import { device, useEmulator } from "../support/emulator.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { compareWithGolden, cudaTolerance, cudaVariants, readGolden } from "../support/golden.js";
 import { coverGoldens } from "../support/golden_cover.js";
-import { generateMixed, mostRanksOf } from "../support/requests.js";
+import { continueAll, conversationsOf, generateMixed, mostRanksOf } from "../support/requests.js";
 
 // A model divided among emulated GPUs, each of which a thread of this process works with: the sums between them are pushed.
 
@@ -73,6 +73,14 @@ describe("ranks on devices", () => {
     process.env.SHARDSPEED_CUDA_GRAPHS = "0";
     await using plain = await open(fixture("golden", "llama"), 2, { maxBatchTokens: 16 });
     assert.deepEqual(await generateMixed(plain, true), expected);
+  });
+
+  test("share prompts that begin alike", async () => {
+    await using plain = await open(fixture("golden", "llama"), 2, { prefixCache: false });
+    await using caching = await open(fixture("golden", "llama"), 2);
+    const conversations = conversationsOf(plain.module.info.vocabSize);
+    assert.deepEqual(await continueAll(caching, conversations), await continueAll(plain, conversations));
+    assert.ok(caching.stats().prefixCache.hits > 100);
   });
 
   test("are refused where there are too few", async () => {

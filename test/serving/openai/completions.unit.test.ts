@@ -438,6 +438,20 @@ describe("a stream of a completion", () => {
     );
   });
 
+  test("has the tokens of the prompt that were in the prefix cache, from the first chunk on", async () => {
+    const script: FakeOptions["script"] = async function* (call, signal) {
+      for await (const parts of say(["a", "b"])(call, signal))
+        yield parts.map((part) => ("start" in part ? { start: { ...part.start, cachedTokens: 2 } } : part));
+    };
+    const body = { prompt: "abc", stream_options: { include_usage: true, continuous_usage_stats: true } };
+    const { chunks } = await stream({ ...body, timings: true }, { script });
+    for (const { usage } of chunks) assert.deepEqual(usage?.prompt_tokens_details, { cached_tokens: 2 });
+    const { prompt_n, cache_n } = chunks.at(-1)?.timings ?? {};
+    assert.deepEqual([prompt_n, cache_n], [1, 2]);
+    const { answer } = await post({ prompt: "abc" }, { script });
+    assert.deepEqual(answer.usage.prompt_tokens_details, { cached_tokens: 2 });
+  });
+
   test("has the prompt in each choice's first chunk for echo", async () => {
     const { chunks } = await stream({ prompt: ["ab", "cd"], echo: true });
     const firsts = [0, 1].map((index) => chunks.find(({ choices }) => choices[0]?.index === index)?.choices[0]?.text);

@@ -51,6 +51,24 @@ after(async () => {
 const prompt = "It is a truth";
 
 describe("a model behind the API", () => {
+  test("finds in its prefix cache what a request of the same salt has computed", async () => {
+    const long = "It is a truth universally acknowledged, that a single man in possession of a good fortune. ".repeat(
+      3,
+    );
+    const ask = async (salt?: string) => {
+      const body = { model: "demo", prompt: long, max_tokens: 4, temperature: 0, ...(salt && { cache_salt: salt }) };
+      const { choices, usage } = await client.completions.create(body);
+      return { text: choices[0]?.text, cached: usage?.prompt_tokens_details?.cached_tokens };
+    };
+    const first = await ask();
+    const second = await ask();
+    assert.equal(first.cached, 0);
+    assert.ok((second.cached as number) >= 16);
+    assert.equal(second.text, first.text);
+    assert.deepEqual(await ask("mine"), first);
+    assert.deepEqual(await ask("mine"), second);
+  });
+
   test("says what its engine says", async () => {
     const expected = await engine.generate(prompt, { maxNewTokens: 12, logprobs: 2 });
     const request = { model: "demo", prompt, max_tokens: 12, temperature: 0, logprobs: 2 };

@@ -167,6 +167,10 @@ describe("the timeline of a request", () => {
       { name: "other", ms: 60, start: 0.7, share: 0.3 },
     ]);
     assert.deepEqual([totalMs, source, tokensPerSecond], [200, "server", 100]);
+    const found = makeTimeline({ sentAt: 0, endAt: 9 }, { ...timings, cache_n: 48, prompt_n: 2 }, 1).cached;
+    assert.deepEqual(found, { tokens: 48, of: 50 });
+    const none = makeTimeline({ sentAt: 0, endAt: 9 }, { ...timings, cache_n: 0, prompt_n: 2 }, 1).cached;
+    assert.equal(none, undefined);
   });
 
   test("is what the browser saw where the server said nothing", () => {

@@ -3,6 +3,7 @@ export interface Timings {
   queue_ms?: number;
   prompt_ms?: number;
   prompt_n?: number;
+  cache_n?: number;
   predicted_ms?: number;
   predicted_n?: number;
 }
@@ -31,6 +32,8 @@ export interface Timeline {
   source: "server" | "browser";
   /** Of the decoding: tokens behind the first, by the time since it. */
   tokensPerSecond: number | undefined;
+  /** Tokens of the prompt that were found in the prefix cache, and all of them; undefined: none were, or that is not known. */
+  cached: { tokens: number; of: number } | undefined;
 }
 
 /**
@@ -56,11 +59,13 @@ export function makeTimeline(seen: SeenTimes, timings: Timings | undefined, newT
     before += ms;
     return segment;
   });
+  const cachedTokens = timings?.cache_n ?? 0;
   const decodeMs = parts.find(([name]) => name === "decode")?.[1] ?? 0;
   return {
     ...{ segments, totalMs },
     source: timings?.predicted_ms === undefined ? "browser" : "server",
     tokensPerSecond: newTokens > 1 && decodeMs > 0 ? ((newTokens - 1) * 1000) / decodeMs : undefined,
+    cached: cachedTokens > 0 ? { tokens: cachedTokens, of: cachedTokens + (timings?.prompt_n ?? 0) } : undefined,
   };
 }
 

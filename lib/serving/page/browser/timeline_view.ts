@@ -10,7 +10,7 @@ const meanings = {
 } as const;
 
 /** Shows how the time of a request was spent. */
-export function showTimeline({ segments, totalMs, source, tokensPerSecond }: Timeline, tokens: number): void {
+export function showTimeline({ segments, totalMs, source, tokensPerSecond, cached }: Timeline, tokens: number): void {
   const strip = make("div", { class: "strip" });
   strip.setAttribute("aria-hidden", "true");
   const rows = segments.map(({ name, ms, share }) => {
@@ -41,10 +41,12 @@ export function showTimeline({ segments, totalMs, source, tokensPerSecond }: Tim
   );
   const table = make("table", {}, make("tbody", {}, ...rows, total));
   const rate = tokensPerSecond === undefined ? "" : `, ${tokensPerSecond.toFixed(1)} a second`;
+  const found =
+    cached === undefined ? "" : ` ${cached.tokens} of the prompt's ${cached.of} tokens were in the prefix cache.`;
   const origin =
     source === "server"
       ? "The server's times."
       : "Times that the browser saw: the server's come with the end of an answer.";
-  const summary = make("p", { class: "hint", text: `${tokens} tokens${rate}. ${origin}` });
+  const summary = make("p", { class: "hint", text: `${tokens} tokens${rate}.${found} ${origin}` });
   byId("timeline").replaceChildren(strip, table, summary);
 }

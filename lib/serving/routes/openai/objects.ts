@@ -66,15 +66,17 @@ function toTimings({ timeline }: Reservation, usage: Usage): Record<string, numb
   const { receivedAt, dispatchedAt = receivedAt, firstPartAt = now } = timeline;
   const promptMs = Math.max(0, firstPartAt - dispatchedAt);
   const predictedMs = Math.max(0, now - firstPartAt);
+  const cached = usage.prompt_tokens_details.cached_tokens;
+  const read = usage.prompt_tokens - cached; // llama.cpp counts those apart that it need not compute
   const rate = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
   return {
     queue_ms: Math.max(0, dispatchedAt - receivedAt),
-    prompt_n: usage.prompt_tokens,
+    prompt_n: read,
     prompt_ms: promptMs,
-    prompt_per_second: rate(usage.prompt_tokens, promptMs),
+    prompt_per_second: rate(read, promptMs),
     predicted_n: usage.completion_tokens,
     predicted_ms: predictedMs,
     predicted_per_second: rate(usage.completion_tokens, predictedMs),
-    cache_n: usage.prompt_tokens_details.cached_tokens,
+    cache_n: cached,
   };
 }
