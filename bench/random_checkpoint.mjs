@@ -54,10 +54,10 @@ function optTensors(config) {
   );
 }
 
-const listTensors = { llama: llamaTensors, opt: optTensors };
+export const listTensors = { llama: llamaTensors, opt: optTensors };
 
 /** The header of a safetensors file, padded to a multiple of 8, and the bytes that follow it. */
-function makeHeader(tensors) {
+export function makeHeader(tensors) {
   const header = {};
   let offset = 0;
   for (const [name, shape] of Object.entries(tensors)) {
@@ -69,12 +69,11 @@ function makeHeader(tensors) {
   return { text: text.padEnd(Math.ceil(text.length / 8) * 8), dataBytes: offset };
 }
 
-function randomWeights() {
-  const chunk = randomFillSync(Buffer.alloc(chunkBytes));
-  const halves = new Uint16Array(chunk.buffer, chunk.byteOffset, chunkBytes / 2);
-  // Any sign and mantissa, exponents of 2^-7 to 2^-4: ordinary weights, never infinite.
-  for (let i = 0; i < halves.length; i++) halves[i] = (halves[i] & 0x8fff) | 0x2000;
-  return chunk;
+/** Any sign and mantissa, and exponents from that of `smallest`, a power of two as fp16, to 8 times that: never infinite. */
+export function randomHalves(smallest) {
+  const halves = randomFillSync(new Uint16Array(chunkBytes / 2));
+  for (let i = 0; i < halves.length; i++) halves[i] = (halves[i] & 0x8fff) | smallest;
+  return halves;
 }
 
 /** Writes a model folder of a shape and returns the bytes of its weights. They repeat themselves every 4 MB. */
@@ -91,7 +90,7 @@ export function writeRandomCheckpoint(shape, folder) {
     length.writeBigUInt64LE(BigInt(text.length));
     writeSync(file, length);
     writeSync(file, text);
-    const chunk = randomWeights();
+    const chunk = Buffer.from(randomHalves(0x2000).buffer); // from 2^-7 on: ordinary weights
     for (let left = dataBytes; left > 0; left -= chunkBytes) writeSync(file, chunk, 0, Math.min(left, chunkBytes));
   } finally {
     closeSync(file);

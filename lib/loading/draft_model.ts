@@ -4,16 +4,9 @@ import { seesLater } from "../engine/model_info.js";
 import type { MemoryEstimate, NativeBinding, RankPlan } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { cpuDevice } from "./device.js";
-import { type ModelPlan, planModel } from "./model_plan.js";
+import { type DraftPlan, type ModelPlan, planModel } from "./model_plan.js";
 import { readSource } from "./model_source.js";
 import type { ResolvedInitOptions } from "./options.js";
-
-/** A model that drafts for another one, planned. */
-export interface DraftPlan {
-  /** Most tokens of a draft. */
-  readonly draftTokens: number;
-  readonly model: ModelPlan;
-}
 
 /**
  * Reads everything of the draft model but its weights; undefined where the options name none. Its folder alone counts: checkpoint, adapter and

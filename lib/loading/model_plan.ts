@@ -26,7 +26,6 @@ import { loadTokenizer, type Tokenizer } from "../tokenizer/index.js";
 import { describeTokenizerFiles } from "../tokenizer/load.js";
 import { describeAdapter, findAdapter } from "./adapter.js";
 import { chooseDtype, type Device } from "./device.js";
-import type { DraftPlan } from "./draft_model.js";
 import type { ModelSource } from "./model_source.js";
 import type { ResolvedInitOptions } from "./options.js";
 import { checkTpSize } from "./sharding.js";
@@ -56,6 +55,13 @@ export interface ModelPlan {
   readonly shards: { readonly folder: string; readonly layout: ShardLayout } | undefined;
   /** Of rank 0. */
   readonly draft?: DraftPlan | undefined;
+}
+
+/** A model that drafts for another one, planned. */
+export interface DraftPlan {
+  /** Most tokens of a draft. */
+  readonly draftTokens: number;
+  readonly model: ModelPlan;
 }
 
 /**

@@ -1,5 +1,4 @@
 import { invalidArgument } from "../base/errors.js";
-import { isObject } from "../base/objects.js";
 import { OptionReader } from "../base/option_reader.js";
 import { rule } from "../base/rules.js";
 
@@ -42,9 +41,9 @@ const mostTokens = 64;
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT. */
 export function readSpeculation(value: unknown): ResolvedSpeculation | undefined {
   if (value === undefined || value === false) return undefined;
-  const isModel = isObject(value) && value.method === "draft";
-  const reader = new OptionReader("speculation option", value, isModel ? modelNames : lookupNames);
-  const method = reader.read("method", methodName, undefined) ?? "ngram";
+  const kind = "speculation option";
+  const method = new OptionReader(kind, value, [...modelNames, ...lookupNames]).read("method", methodName, "ngram");
+  const reader = new OptionReader(kind, value, method === "draft" ? modelNames : lookupNames);
   const adaptive = reader.boolean("adaptive", true);
   if (method === "draft") {
     const model = reader.read("model", folderName, undefined);

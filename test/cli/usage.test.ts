@@ -66,6 +66,8 @@ describe("wrong usage ends with 2 and one line that says what is wrong", () => {
     ],
     [["generate", demo, "--device", "cuda:"], /--device/],
     [["generate", demo, "-p", "x", "--threads", "0"], /--threads/],
+    [["generate", demo, "-p", "x", "--speculative-config", "ngram"], /--speculative-config.*a JSON object/],
+    [["generate", demo, "-p", "x", "--speculative-config", '{"method": "draft"}'], /--speculative-config.*model/],
   ];
   for (const [args, message] of wrong) {
     test(args.slice(2).join(" ") || args.join(" ") || "nothing", async () => {

@@ -315,3 +315,21 @@ test("values in the code are completed, and checked as those of users are", () =
   assert.equal(values.keepAliveS, 125);
   assert.throws(() => completeSettings({}), fails("ERR_INVALID_ARGUMENT", /nothing to serve/));
 });
+
+test("--speculative-config takes vLLM's names and those of initInference", async () => {
+  const read = async (json: object) => {
+    const flags = { modelStore: "store", speculation: JSON.stringify(json) };
+    return (await resolveWith("", { flags })).values.speculation;
+  };
+  assert.deepEqual(await read({ method: "ngram", num_speculative_tokens: 8, prompt_lookup_min: 2 }), {
+    ...{ method: "ngram", draftTokens: 8, minMatch: 2, maxMatch: 8, adaptive: true },
+  });
+  const drafted = { method: "draft", model: "small", draftTokens: 5, adaptive: true };
+  assert.deepEqual(await read({ method: "draft_model", model: "small", num_speculative_tokens: 5 }), drafted);
+  assert.deepEqual(await read({ method: "draft", model: "small", draftTokens: 5 }), drafted);
+  await assert.rejects(
+    read({ method: "eagle", model: "small" }),
+    fails("ERR_INVALID_ARGUMENT", /speculative-config.*"ngram" or "draft"/),
+  );
+  await assert.rejects(read({ method: "draft_model" }), fails("ERR_INVALID_ARGUMENT", /speculation\.model/));
+});
