@@ -48,6 +48,15 @@ const temporaryPrefix = "shardspeed-archive-";
  * ERR_INVALID_ARGUMENT, ERR_ABORTED. No unpacked file remains.
  */
 export async function openArchive(location: string, options?: OpenArchiveOptions): Promise<ModelArchive> {
+  return openArchiveAs(temporaryPrefix, location, options);
+}
+
+/** openArchive() with a beginning of the temporary folder's name. */
+export async function openArchiveAs(
+  prefix: string,
+  location: string,
+  options?: OpenArchiveOptions,
+): Promise<ModelArchive> {
   const resolved = resolveOpenOptions(options);
   const source = path.resolve(readLocation(location));
   checkAborted(resolved.signal);
@@ -55,7 +64,7 @@ export async function openArchive(location: string, options?: OpenArchiveOptions
     throw toArchiveError(source, error);
   });
   if (stats.isDirectory()) return describeArchive(source, source, undefined);
-  const temporary = await makeTemporaryFolder();
+  const temporary = await makeTemporaryFolder(prefix);
   try {
     const folder = await unpack(source, stats, temporary, resolved);
     return await describeArchive(source, folder, temporary);
@@ -66,8 +75,20 @@ export async function openArchive(location: string, options?: OpenArchiveOptions
   }
 }
 
-async function makeTemporaryFolder(): Promise<string> {
-  const prefix = path.join(tmpdir(), temporaryPrefix);
+/**
+ * An archive that another process has unpacked, and removes.
+ *
+ * @param location The archive, which messages name.
+ * @param folder The `folder` of that process's ModelArchive.
+ * @throws ShardspeedError ERR_ARCHIVE where it is not whole any more.
+ */
+export async function openUnpacked(location: string, folder: string): Promise<ModelArchive> {
+  const archive = await describeArchive(path.resolve(readLocation(location)), folder, undefined);
+  return { ...archive, temporary: true };
+}
+
+async function makeTemporaryFolder(start: string): Promise<string> {
+  const prefix = path.join(tmpdir(), start);
   return mkdtemp(prefix).catch((error: unknown) => {
     throw toArchiveError(prefix, error);
   });

@@ -25,6 +25,11 @@ export function systemCode(error: unknown): string {
   return isError(error) && "code" in error ? String(error.code) : "";
 }
 
+/** Whether there is no room for a file: another try may succeed once there is. */
+export function isOutOfSpace(error: unknown): boolean {
+  return ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(error));
+}
+
 /** Why something could not be done with a file: "no permission (EACCES)". */
 export function describeSystemError(error: unknown): string {
   const code = systemCode(error);

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { manifestName } from "../archive/manifest.js";
-import { type ModelArchive, openArchive } from "../archive/open.js";
+import { type ModelArchive, openArchive, openArchiveAs, openUnpacked } from "../archive/open.js";
 import type { OpenArchiveOptions } from "../archive/open_options.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
@@ -17,6 +17,10 @@ export interface ModelFilesOptions extends OpenArchiveOptions {
   /** As that of resolveHandler(). */
   handlerMap?: Readonly<Record<string, string>> | undefined;
   logger: Logger;
+  /** Beginning of the name of the folder that an archive is unpacked to. Default: openArchive()'s. */
+  temporaryPrefix?: string | undefined;
+  /** Where another process has unpacked the archive. */
+  unpacked?: string | undefined;
 }
 
 /** The files of a model that can be served, read as far as that runs none of its code. */
@@ -40,8 +44,13 @@ const defaultHandler: ShippedHandlerName = "TextGenerationHandler";
  * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_ABORTED; nothing is left behind.
  */
 export async function openModelFiles(location: string, options: ModelFilesOptions): Promise<ModelFiles> {
-  const { modelConfigYaml, handlerMap = {}, logger, ...archiveOptions } = options;
-  const archive = await openArchive(location, archiveOptions);
+  const { modelConfigYaml, handlerMap = {}, logger, temporaryPrefix, unpacked, ...archiveOptions } = options;
+  const archive =
+    unpacked !== undefined
+      ? await openUnpacked(location, unpacked)
+      : temporaryPrefix !== undefined
+        ? await openArchiveAs(temporaryPrefix, location, archiveOptions)
+        : await openArchive(location, archiveOptions);
   try {
     const { folder } = archive;
     const yaml = await findModelConfigYaml(modelConfigYaml ?? archive.configFile, folder, logger, options.signal);

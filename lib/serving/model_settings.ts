@@ -41,3 +41,15 @@ export function resolveServedSettings({
   const own = Object.fromEntries(counted.map(({ key }) => [key, defaults[key]]));
   return { settings: effectiveSettings(sources), workerSettings: { ...own, ...options } };
 }
+
+/** The GPUs of a worker: the next of deviceIds, round and round. What this process sees of them goes on counting. */
+export function environmentOfWorker(settings: ModelConfigYaml, index: number, processes: number): NodeJS.ProcessEnv {
+  const { deviceIds, parallelLevel, torchrun } = settings;
+  const threads = torchrun.OMP_NUMBER_THREADS;
+  const environment: NodeJS.ProcessEnv = threads > 0 ? { OMP_NUM_THREADS: String(threads) } : {};
+  if (deviceIds.length === 0) return environment;
+  const visible = process.env.CUDA_VISIBLE_DEVICES?.split(",").map((id) => id.trim());
+  const count = Math.min(deviceIds.length, Math.max(1, parallelLevel, processes));
+  const own = Array.from({ length: count }, (_, at) => deviceIds[(index * count + at) % deviceIds.length] as number);
+  return { ...environment, CUDA_VISIBLE_DEVICES: own.map((id) => visible?.[id] ?? String(id)).join(",") };
+}

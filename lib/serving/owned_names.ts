@@ -4,6 +4,10 @@ import { readdir, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
 
+/** Folders of the system's temporary one: an archive that a server has unpacked, and what a worker has. */
+export const archiveKind = "shardspeed-unpacked";
+export const workerKind = "shardspeed-worker";
+
 /** Where process numbers mean the same: this machine since its start, and in Linux this namespace of processes (of a container). */
 function describePlace(): string {
   const read = (work: () => string) => {

@@ -1,4 +1,5 @@
 import { rm } from "node:fs/promises";
+import type { ModelArchive } from "../archive/open.js";
 import { ShardspeedError } from "../base/errors.js";
 import type { Logger } from "../base/logger.js";
 import { processorShare, processorsVariable } from "../base/machine.js";
@@ -6,7 +7,8 @@ import { describeSystemError } from "../base/system_errors.js";
 import type { ModelConfigYaml, Settings } from "../torchserve_config/index.js";
 import { openModelFiles } from "./model_files.js";
 import { ModelPool, type PoolObserver } from "./model_pool.js";
-import { resolveServedSettings, type ServedSettings } from "./model_settings.js";
+import { environmentOfWorker, resolveServedSettings, type ServedSettings } from "./model_settings.js";
+import { archiveKind, ownedPrefix } from "./owned_names.js";
 import type { ModelDirectory } from "./served_model.js";
 import { ServingError } from "./serving_error.js";
 import type { WorkerPlan } from "./worker/protocol.js";
@@ -71,6 +73,8 @@ export interface RegisteredModel {
   maxWorkers: number;
   readonly runtime: string;
   readonly isLoadedAtStart: boolean;
+  /** Its files, which are unpacked as long as it is known. */
+  readonly archive: ModelArchive;
   /** The file that was copied to the store for it. */
   readonly copy?: string;
 }
@@ -79,8 +83,7 @@ export interface RegisteredModel {
 interface ReadModel extends ServedSettings {
   name: string;
   version: string;
-  runtime: string;
-  handler: string;
+  archive: ModelArchive;
 }
 
 interface Versions {
@@ -93,8 +96,8 @@ export class ModelRegistry implements ModelDirectory {
   readonly #options: RegistryOptions;
   readonly #models = new Map<string, Versions>();
   /** Whose files are being read. */
-  #registering = 0;
-  #draining = false;
+  readonly #registering = new Set<Promise<RegisteredModel>>();
+  readonly #ending = new AbortController();
 
   constructor(options: RegistryOptions) {
     this.#options = options;
@@ -142,31 +145,42 @@ export class ModelRegistry implements ModelDirectory {
    * @throws ShardspeedError ERR_ARCHIVE, ERR_CONFIG, ERR_INVALID_ARGUMENT; AlreadyRegistered.
    */
   async register(registration: Registration): Promise<RegisteredModel> {
-    const { location } = registration;
-    this.#registering++;
+    const registered = this.#register(registration);
+    this.#registering.add(registered);
     try {
-      const file = typeof location === "string" ? location : await location();
-      try {
-        return this.#add(registration, file, await this.#read(registration, file));
-      } catch (error) {
-        if (registration.isCopy) await this.#removeCopy(file);
-        throw error;
-      }
+      return await registered;
+    } catch (error) {
+      throw this.#ending.signal.aborted ? shuttingDown() : error;
     } finally {
-      this.#registering--;
+      this.#registering.delete(registered);
+    }
+  }
+
+  async #register(registration: Registration): Promise<RegisteredModel> {
+    const { location, isCopy } = registration;
+    const file = typeof location === "string" ? location : await location();
+    let read: ReadModel | undefined;
+    try {
+      read = await this.#read(registration, file);
+      return this.#add(registration, file, read);
+    } catch (error) {
+      await read?.archive.close();
+      if (isCopy) await this.#removeCopy(file);
+      throw error;
     }
   }
 
   #add(registration: Registration, file: string, read: ReadModel): RegisteredModel {
-    const { name, version, settings, runtime } = read;
+    const { name, version, settings, archive } = read;
+    const { runtime } = archive.manifest;
     const versions = this.#models.get(name);
     if (versions?.byVersion.has(version)) throw new AlreadyRegistered(name, version);
-    if (this.#draining) throw new ServingError("shutting_down", "The server is shutting down.", { final: true });
+    if (this.#ending.signal.aborted) throw shuttingDown();
     const pool = this.#makePool(registration, file, read);
     const { minWorkers, maxWorkers } = settings;
     const { isLoadedAtStart = false, isCopy = false, url = file } = registration;
     const registered: RegisteredModel = {
-      ...{ pool, url, settings, minWorkers, maxWorkers, runtime, isLoadedAtStart },
+      ...{ pool, url, settings, minWorkers, maxWorkers, runtime, isLoadedAtStart, archive },
       ...(isCopy ? { copy: file } : {}),
     };
     if (versions === undefined)
@@ -209,10 +223,16 @@ export class ModelRegistry implements ModelDirectory {
     await this.#dispose(registered, graceMs);
   }
 
-  async #dispose({ pool, copy }: RegisteredModel, graceMs: number): Promise<void> {
+  async #dispose({ pool, archive, copy }: RegisteredModel, graceMs: number): Promise<void> {
     await pool.dispose(graceMs);
+    await this.#close(archive);
     if (copy !== undefined) await this.#removeCopy(copy);
     if (!this.#models.has(pool.name)) this.#options.onRemoved?.(pool.name);
+  }
+
+  /** What cannot be removed is of no harm to others. */
+  async #close(archive: ModelArchive): Promise<void> {
+    await archive.close().catch((error) => this.#options.logger.warn((error as Error).message));
   }
 
   /** Of an archive of another server, unless another model is of the same file. */
@@ -225,7 +245,7 @@ export class ModelRegistry implements ModelDirectory {
 
   /** Takes no more requests. */
   drain(): void {
-    this.#draining = true;
+    this.#ending.abort();
     for (const { pool } of this.all()) pool.drain();
   }
 
@@ -237,11 +257,19 @@ export class ModelRegistry implements ModelDirectory {
   async dispose(graceMs: number): Promise<void> {
     this.drain();
     await Promise.all(this.all().map(({ pool }) => pool.dispose(graceMs)));
+    await this.#closeAll();
   }
 
   /** Ends all workers at once. */
-  kill(): void {
+  async kill(): Promise<void> {
+    this.drain();
     for (const { pool } of this.all()) pool.replicas.kill();
+    await this.#closeAll();
+  }
+
+  async #closeAll(): Promise<void> {
+    await Promise.allSettled(this.#registering);
+    await Promise.all(this.all().map(({ archive }) => this.#close(archive)));
   }
 
   /** Workers compute at the same time: each gets its part of the processors. One that has begun keeps what it got. */
@@ -251,7 +279,7 @@ export class ModelRegistry implements ModelDirectory {
       return sum + Math.max(minWorkers, running);
     }, 0);
     // Archives that are still being read have a worker each, as far as is known.
-    const workers = kept + this.#registering;
+    const workers = kept + this.#registering.size;
     if (workers <= 1) return {};
     const processors = processorShare();
     const share = Math.max(1, Math.floor(processors / workers));
@@ -267,6 +295,8 @@ export class ModelRegistry implements ModelDirectory {
       modelConfigYaml,
       handlerMap: { ...this.#options.handlerMap, ...handlerMap },
       logger: this.#options.logger,
+      signal: this.#ending.signal,
+      temporaryPrefix: ownedPrefix(archiveKind),
     });
     try {
       const { settings, defaults } = registration;
@@ -274,21 +304,21 @@ export class ModelRegistry implements ModelDirectory {
         name: registration.name ?? archive.modelName,
         version: registration.version ?? archive.version,
         ...resolveServedSettings({ settings, yaml: yaml?.parsed, defaults, server: this.#options.server }),
-        runtime: archive.manifest.runtime,
-        handler: archive.handler,
+        archive,
       };
-    } finally {
+    } catch (error) {
       await archive.close();
+      throw error;
     }
   }
 
   #makePool(registration: Registration, location: string, read: ReadModel): ModelPool {
-    const { name, version, settings, workerSettings, handler } = read;
+    const { name, version, settings, workerSettings, archive } = read;
     const { modelConfigYaml } = registration;
     const { engineOptions, streamIntervalMs, streamChunksPerSecond, logger } = this.#options;
     const { maxConcurrentRequests, maxQueuedSequences, requestTimeoutMs } = this.#options;
     const handlerMap = { ...this.#options.handlerMap, ...registration.handlerMap };
-    if (registration.handler !== undefined) handlerMap[handler] = registration.handler;
+    if (registration.handler !== undefined) handlerMap[archive.handler] = registration.handler;
     const processes = settings.torchrun["nproc-per-node"];
     const label = (message: string) => `${name}: ${message}`;
     const own: Logger = {
@@ -316,6 +346,7 @@ export class ModelRegistry implements ModelDirectory {
       start: (index) => ({
         plan: {
           location,
+          ...(archive.temporary ? { unpacked: archive.folder } : {}),
           modelName: name,
           settings: workerSettings,
           modelConfigYaml,
@@ -331,7 +362,7 @@ export class ModelRegistry implements ModelDirectory {
         environment: {
           ...(this.#options.environment ?? process.env),
           ...this.#processorShare(own),
-          ...environmentOf(settings, index, processes),
+          ...environmentOfWorker(settings, index, processes),
         },
         logger: own,
       }),
@@ -339,6 +370,10 @@ export class ModelRegistry implements ModelDirectory {
       observer: this.#options.observe({ name, version }),
     });
   }
+}
+
+function shuttingDown(): ServingError {
+  return new ServingError("shutting_down", "The server is shutting down.", { final: true });
 }
 
 /** A version is registered already. */
@@ -353,16 +388,4 @@ export class DefaultVersionInUse extends ShardspeedError {
   constructor(name: string) {
     super("ERR_INVALID_ARGUMENT", `Cannot remove default version for model ${name}`);
   }
-}
-
-/** The GPUs of a worker: the next of deviceIds, round and round. What this process sees of them goes on counting. */
-function environmentOf(settings: ModelConfigYaml, index: number, processes: number): NodeJS.ProcessEnv {
-  const { deviceIds, parallelLevel, torchrun } = settings;
-  const threads = torchrun.OMP_NUMBER_THREADS;
-  const environment: NodeJS.ProcessEnv = threads > 0 ? { OMP_NUM_THREADS: String(threads) } : {};
-  if (deviceIds.length === 0) return environment;
-  const visible = process.env.CUDA_VISIBLE_DEVICES?.split(",").map((id) => id.trim());
-  const count = Math.min(deviceIds.length, Math.max(1, parallelLevel, processes));
-  const own = Array.from({ length: count }, (_, at) => deviceIds[(index * count + at) % deviceIds.length] as number);
-  return { ...environment, CUDA_VISIBLE_DEVICES: own.map((id) => visible?.[id] ?? String(id)).join(",") };
 }

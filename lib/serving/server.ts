@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
 import { ShardspeedError } from "../base/errors.js";
@@ -12,6 +13,7 @@ import { readGroup } from "./launched_ranks.js";
 import { makeListener } from "./listener.js";
 import { accessLog, createLog } from "./log.js";
 import { ServerMetrics } from "./metrics/server_metrics.js";
+import { archiveKind, removeLeftOvers, workerKind } from "./owned_names.js";
 import { pageRoutes } from "./page/plugin.js";
 import { observePool } from "./pool_metrics.js";
 import { ReadinessProbe } from "./readiness.js";
@@ -58,6 +60,7 @@ export async function startServer(resolved: ResolvedSettings, given: { log?: Log
   const { values } = resolved;
   const log = given.log ?? createLog({ level: values.logLevel, format: values.logFormat });
   for (const warning of resolved.warnings) log.warn(warning);
+  await Promise.all([archiveKind, workerKind].map((kind) => removeLeftOvers(tmpdir(), kind)));
   const sources = new ModelSources({ ...values, logger: log });
   const models = await listStartModels(values, sources);
   const server = await Serving.open(resolved, log, sources);
@@ -183,7 +186,7 @@ class Serving {
 
   async kill(): Promise<void> {
     this.#sources.close();
-    this.registry.kill();
+    await this.registry.kill();
     await this.close();
   }
 

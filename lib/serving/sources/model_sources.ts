@@ -3,7 +3,7 @@ import { constants, copyFile, link, open, rm, stat, statfs } from "node:fs/promi
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "../../base/logger.js";
-import { describeSystemError, systemCode } from "../../base/system_errors.js";
+import { describeSystemError, isOutOfSpace, systemCode } from "../../base/system_errors.js";
 import { ownedPrefix, removeLeftOvers } from "../owned_names.js";
 import type { Registration } from "../registry.js";
 import { badRequest, TorchServeError } from "../routes/torchserve/errors.js";
@@ -185,7 +185,7 @@ function describeFailure(url: URL, error: unknown): Error {
   const shown = showUrl(url);
   if (error instanceof NoRoom || !(error instanceof DownloadError)) {
     const cause = error instanceof WriteError ? error.cause : error;
-    const isFull = error instanceof NoRoom || ["ENOSPC", "EDQUOT", "EFBIG"].includes(systemCode(cause));
+    const isFull = error instanceof NoRoom || isOutOfSpace(cause);
     const reason = error instanceof NoRoom ? error.message : describeSystemError(cause);
     return new TorchServeError(
       isFull ? 507 : 500,

@@ -5,7 +5,8 @@ import process from "node:process";
 import { ShardspeedError } from "../../base/errors.js";
 import type { StreamPace } from "../../engine/generation.js";
 import type { IntermediateResponse } from "../../handler/response.js";
-import { type OpenModel, openModel } from "../open_model.js";
+import { openModelFiles } from "../model_files.js";
+import { type OpenModel, startModel } from "../open_model.js";
 import type { EngineCallName } from "./calls.js";
 import { Channel } from "./channel.js";
 import { describeEngine, runEngineCall } from "./engine_calls.js";
@@ -70,17 +71,18 @@ function take(message: ToWorker): void {
 }
 
 async function open(plan: WorkerPlan): Promise<void> {
-  const { location, modelName, settings, modelConfigYaml, handlerMap, gpuId, engineOptions } = plan;
+  const { location, unpacked, modelName, settings, modelConfigYaml, handlerMap, gpuId, engineOptions } = plan;
   pace = paceOf(plan, () => running.size);
   const log = (level: "debug" | "info" | "warn" | "error") => (message: string) =>
     channel.send({ kind: "log", level, message });
   let lastProgressAt = 0;
   try {
-    model = await openModel(location, {
+    const logger = { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
+    const { signal } = opening;
+    const files = await openModelFiles(location, { unpacked, modelConfigYaml, handlerMap, logger, signal });
+    model = await startModel(files, location, {
       modelName,
       settings,
-      ...(modelConfigYaml === undefined ? {} : { modelConfigYaml }),
-      handlerMap,
       gpuId,
       engineOptions: {
         ...engineOptions,
@@ -90,8 +92,8 @@ async function open(plan: WorkerPlan): Promise<void> {
           channel.send({ kind: "progress", progress });
         },
       },
-      signal: opening.signal,
-      logger: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") },
+      signal,
+      logger,
     });
   } catch (error) {
     channel.send({ kind: "failed", error: toWireError(error), mayPass: mayPass(error) });

@@ -10,6 +10,8 @@ import type { HandlerMeasure } from "./handler_metrics.js";
 export interface WorkerPlan {
   /** Archive or folder. */
   location: string;
+  /** Where the server has unpacked the archive: it is the same for all workers of the model. */
+  unpacked?: string | undefined;
   modelName: string;
   /** Values that take precedence over the model's model-config.yaml. */
   settings: Settings;

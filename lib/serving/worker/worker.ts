@@ -9,6 +9,7 @@ import { ShardspeedError } from "../../base/errors.js";
 import type { Logger } from "../../base/logger.js";
 import { RankSet, type RankSetOptions } from "../../launch/rank_set.js";
 import type { LoadProgress } from "../../loading/options.js";
+import { ownedPrefix, workerKind } from "../owned_names.js";
 import { Channel } from "./channel.js";
 import { WorkerOutput } from "./output.js";
 import {
@@ -326,7 +327,7 @@ const mostSocketBytes = 103;
 
 /** @throws ShardspeedError ERR_CONFIG where TMPDIR is too long for the path of a socket; an error of the file system. */
 function makeFolder(): string {
-  const pattern = path.join(tmpdir(), "shardspeed-worker-");
+  const pattern = path.join(tmpdir(), ownedPrefix(workerKind));
   const bytes = Buffer.byteLength(`${pattern}XXXXXX/s`);
   if (bytes <= mostSocketBytes) return mkdtempSync(pattern);
   throw new ShardspeedError(

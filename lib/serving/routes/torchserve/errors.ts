@@ -1,6 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import type { FastifyReply } from "fastify";
 import { httpStatuses, ShardspeedError } from "../../../base/errors.js";
+import { isOutOfSpace } from "../../../base/system_errors.js";
 import { AlreadyRegistered, DefaultVersionInUse } from "../../registry.js";
 import { ServingError, type ServingErrorCode } from "../../serving_error.js";
 
@@ -86,7 +87,7 @@ export function toTorchServeError(error: unknown, queueFullStatus: 503 | 429 = 5
     return new TorchServeError(status, servingTypes[code], message, headers as Record<string, string>);
   }
   if (ShardspeedError.isInstance(error)) {
-    const status = httpStatuses[error.code];
+    const status = isOutOfSpace(error.cause) ? 507 : httpStatuses[error.code];
     return new TorchServeError(status, typeOf(status), error.message);
   }
   const { statusCode, message } = error as { statusCode?: number; message?: string };
