@@ -39,9 +39,9 @@ Range visibleTo(const AttentionMask& mask, int64_t position, int64_t known) {
 
 }  // namespace
 
-void CpuAttention::prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) {
+void CpuAttention::prepareRotary(const std::vector<RotarySpec>& tables) {
   rotary_.clear();
-  for (const RotarySpec& table : tables) rotary_.emplace_back(table, maxPositions);
+  for (const RotarySpec& table : tables) rotary_.emplace_back(table);
 }
 
 void CpuAttention::beginStep() {
@@ -58,8 +58,9 @@ void CpuAttention::placeRows(const Step& step, const AttentionCall& call) {
   const auto* rotary = std::get_if<RotaryPositions>(&call.positions);
   places_.clear();
   for (const SequenceSlice& slice : step.sequences) {
-    const RotaryTables::Table* table =
+    RotaryTables::Table* table =
         rotary ? &rotary_[static_cast<size_t>(rotary->table)].forLength(slice.totalLength) : nullptr;
+    if (table) table->prepare(slice.contextLength, slice.contextLength + slice.rowCount);
     for (int64_t i = 0; i < slice.rowCount; ++i) places_.push_back({&slice, table, slice.contextLength + i});
   }
 }
@@ -127,9 +128,8 @@ void CpuAttention::turnRow(const AttentionCall& call, const Place& place, float*
   if (!place.table) return;
   const auto& [heads, kvHeads, dim] = call.shape;
   const auto& [dims, layout, table] = std::get<RotaryPositions>(call.positions);
-  const int64_t at = place.position * dims / 2;
-  const float* cosines = place.table->cosines.data() + at;
-  const float* sines = place.table->sines.data() + at;
+  const float* cosines = place.table->cosines(place.position);
+  const float* sines = place.table->sines(place.position);
   for (int64_t head = 0; head < heads + kvHeads; ++head) rotateHead(row + head * dim, cosines, sines, dims / 2, layout);
 }
 

@@ -18,7 +18,7 @@ class CpuAttention {
   CpuAttention(ThreadPool& pool, const KernelTable& kernels)
       : pool_(pool), kernels_(kernels), scratch_(static_cast<size_t>(pool.threads())) {}
 
-  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions);
+  void prepareRotary(const std::vector<RotarySpec>& tables);
   // Drops what only the last step needed.
   void beginStep();
   // Backend::squareHeads

@@ -69,9 +69,7 @@ class CpuBackend final : public Backend {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return CpuKvCache::bytesOf(layers, 1, shape);
   }
-  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) override {
-    attention_.prepareRotary(tables, maxPositions);
-  }
+  void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { attention_.prepareRotary(tables); }
 
   bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override {
     attention_.beginStep();

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "model/attention_spec.h"
@@ -10,31 +11,48 @@
 
 namespace shardspeed {
 
-// cos and sin by position. With dynamic NTK every sequence length past the original one has tables of its own.
+// cos and sin by position, made in blocks when a step first needs them: a model may have many more positions than its
+// sequences. With dynamic NTK every sequence length past the original one has tables of its own.
 class RotaryTables {
  public:
-  struct Table {
-    std::vector<float> cosines;  // (positions, half)
-    std::vector<float> sines;
+  class Table {
+   public:
+    Table(std::vector<float> inverseFrequencies, float amplitude)
+        : inverseFrequencies_(std::move(inverseFrequencies)), amplitude_(amplitude) {}
+
+    // Makes what is missing of positions [first, end). Not for several threads at once.
+    void prepare(int64_t first, int64_t end);
+    // (half), of a position that is prepared.
+    const float* cosines(int64_t position) const {
+      return blocks_[static_cast<size_t>(position / kBlock)].data() + position % kBlock * 2 * half();
+    }
+    const float* sines(int64_t position) const { return cosines(position) + half(); }
+    size_t bytes() const;
+
+   private:
+    int64_t half() const { return static_cast<int64_t>(inverseFrequencies_.size()); }
+
+    std::vector<float> inverseFrequencies_;
+    float amplitude_;
+    std::vector<std::vector<float>> blocks_;  // (kBlock positions; cosines, then sines), empty where not prepared
   };
 
-  RotaryTables() = default;
-  RotaryTables(const RotarySpec& spec, int64_t maxPositions);
+  explicit RotaryTables(const RotarySpec& spec);
 
   // The table for a sequence of so many tokens. Not for several threads at once; what it returns stays until
   // forgetDynamic().
-  const Table& forLength(int64_t totalLength);
+  Table& forLength(int64_t totalLength);
   // Drops the tables of single lengths: a sequence that grows needs another one every step.
   void forgetDynamic() { dynamic_.clear(); }
-  // Of the tables that are made at once.
+  // The most that tables take which are kept, in sequences of up to so many tokens.
   static size_t bytesOf(const RotarySpec& spec, int64_t maxPositions) {
     const bool both = spec.longer && maxPositions > spec.longer->originalPositions;
-    return (both ? 2 : 1) * 2 * static_cast<size_t>(maxPositions) * spec.inverseFrequencies.size() * sizeof(float);
+    const auto positions = static_cast<size_t>((maxPositions + kBlock - 1) / kBlock * kBlock);
+    return (both ? 2 : 1) * 2 * positions * spec.inverseFrequencies.size() * sizeof(float);
   }
-  int64_t half() const { return static_cast<int64_t>(spec_.inverseFrequencies.size()); }
 
  private:
-  static void fill(const std::vector<float>& inverseFrequencies, float amplitude, int64_t positions, Table& table);
+  static constexpr int64_t kBlock = 16;  // positions
 
   RotarySpec spec_;
   Table fixed_;

@@ -29,7 +29,7 @@ class CpuTarget final : public AttentionTarget {
         qkv_(static_cast<int64_t>(rows.size()) / attention.columns(), attention.columns()),
         out_(static_cast<int64_t>(rows.size()) / attention.columns(), attention.outColumns()),
         cache_(attention.layers, pagesOf(attention), attention.shape) {
-    if (!call_.tables().empty()) attention_.prepareRotary(call_.tables(), kMostPositions);
+    if (!call_.tables().empty()) attention_.prepareRotary(call_.tables());
   }
 
   std::vector<float> attend(const Step& step, int64_t layer) override {

@@ -131,12 +131,21 @@ TEST(memory_counter, models_without_logits_need_no_rows_of_them) {
   }
 }
 
-TEST(memory_counter, rotary_tables_are_as_large_as_counted) {
+// What is counted is what they take when a sequence has reached the last position, not before.
+TEST(memory_counter, rotary_tables_grow_to_what_was_counted) {
   const ModelSpec spec = llamaSpec();
-  RotaryTables tables(spec.rotaryTables[0], spec.maxPositions);
-  const RotaryTables::Table& table = tables.forLength(1);
-  CHECK_EQ((table.cosines.size() + table.sines.size()) * sizeof(float),
-           RotaryTables::bytesOf(spec.rotaryTables[0], spec.maxPositions));
+  RotaryTables tables(spec.rotaryTables[0]);
+  RotaryTables::Table& table = tables.forLength(1);
+  CHECK_EQ(table.bytes(), size_t{0});
+  table.prepare(spec.maxPositions - 1, spec.maxPositions);
+  const size_t few = table.bytes();
+  CHECK(few > 0 && few < RotaryTables::bytesOf(spec.rotaryTables[0], spec.maxPositions));
+  const float last = table.cosines(spec.maxPositions - 1)[0];
+  table.prepare(0, spec.maxPositions);
+  CHECK_EQ(table.bytes(), RotaryTables::bytesOf(spec.rotaryTables[0], spec.maxPositions));
+  CHECK_EQ(table.cosines(spec.maxPositions - 1)[0], last);
+  CHECK_EQ(table.cosines(0)[0], 1.0f);
+  CHECK_EQ(table.sines(0)[0], 0.0f);
 }
 
 // The largest sizes that binding/spec.cpp lets through: nothing of that size is allocated, and the sum does not wrap.
