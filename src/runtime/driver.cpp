@@ -259,7 +259,7 @@ void Driver::endPrompts() {
 void Driver::deliverSampled() {
   for (size_t i = 0; i < sampled_.size();) {
     Sequence& sequence = *owners_[i].sequence;
-    bool goesOn = !isFinished(sequence) && deliver(sequence, std::move(sampled_[i]));
+    bool goesOn = !isFinished(sequence) && deliver(owners_[i], std::move(sampled_[i]));
     int64_t drafted = 0, accepted = 0;
     for (++i; i < sampled_.size() && owners_[i].drafted > 0; ++i) {
       ++drafted;
@@ -269,7 +269,7 @@ void Driver::deliverSampled() {
       }
       ++accepted;
       ++sequence.computed;
-      goesOn = deliver(sequence, std::move(sampled_[i]));
+      goesOn = deliver(owners_[i], std::move(sampled_[i]));
     }
     if (drafted > 0) endDraft(sequence, drafted, accepted);
   }
@@ -315,13 +315,14 @@ void Driver::weighDrafts(int64_t tokens, int64_t nanoseconds) {
 }
 
 // Whether the sequence goes on.
-bool Driver::deliver(Sequence& sequence, SampledToken&& sampled) {
+bool Driver::deliver(const Owner& owner, SampledToken&& sampled) {
+  Sequence& sequence = *owner.sequence;
   if (!sampled.finite) {
     reject(sequence, sequence.length());
     return false;
   }
   if (sampled.blocked) {
-    rejectBlocked(sequence);
+    rejectBlocked(sequence, owner.sampler->state().constraints.problem());
     return false;
   }
   const int32_t token = sampled.token;
@@ -367,12 +368,14 @@ void Driver::reject(Sequence& sequence, int64_t tokens) {
   finished_.push_back(sequence.id);
 }
 
-void Driver::rejectBlocked(const Sequence& sequence) {
+void Driver::rejectBlocked(const Sequence& sequence, const std::optional<Error>& problem) {
   Event event{EventKind::kRejected};
   event.id = sequence.id;
-  event.code = "ERR_INVALID_ARGUMENT";
-  event.message = "The request's constraints on tokens allow none behind " + std::to_string(sequence.length()) +
-                  " tokens. Allow more tokens, or have fewer bad words.";
+  event.code = problem ? problem->code() : "ERR_INVALID_ARGUMENT";
+  event.message = problem
+                      ? "Behind " + std::to_string(sequence.length()) + " tokens, " + problem->what()
+                      : "The request's constraints on tokens allow none behind " + std::to_string(sequence.length()) +
+                            " tokens. Allow more tokens, have fewer bad words, or another format.";
   emit(std::move(event));
   finished_.push_back(sequence.id);
 }

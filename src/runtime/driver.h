@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
+#include "base/error.h"
 #include "runtime/draft_pace.h"
 #include "runtime/drafter.h"
 #include "runtime/engine_options.h"
@@ -54,7 +56,7 @@ class Driver {
   void keepScores();
   void endPrompts();
   void deliverSampled();
-  bool deliver(Sequence& sequence, SampledToken&& sampled);
+  bool deliver(const Owner& owner, SampledToken&& sampled);
   void endDraft(Sequence& sequence, int64_t drafted, int64_t accepted);
   int64_t makeDrafts();
   void weighDrafts(int64_t tokens, int64_t nanoseconds);
@@ -62,7 +64,7 @@ class Driver {
   void rejectUnsound();
   bool isFinished(const Sequence& sequence) const;
   void reject(Sequence& sequence, int64_t tokens);
-  void rejectBlocked(const Sequence& sequence);
+  void rejectBlocked(const Sequence& sequence, const std::optional<Error>& problem);
   void finishOutputs(Sequence& sequence);
 
   const EngineOptions& options_;

@@ -4,9 +4,12 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <new>
 #include <set>
 
+#include "base/error.h"
 #include "check.h"
+#include "engine_harness.h"
 #include "random.h"
 #include "runtime/listed_tokens.h"
 #include "runtime/sampler.h"
@@ -164,6 +167,71 @@ TEST(token_mask, drafts_end_ahead_of_what_is_not_allowed) {
   std::vector<int32_t> again = {4};
   sampler.keepAllowed(again, 9);  // the sampler itself has accepted nothing
   CHECK_EQ(again.size(), 1u);
+}
+
+// Lets everything come, and throws in the place that it is told.
+class Faulty final : public TokenConstraint {
+ public:
+  Faulty(int fills, int accepts) : fills_(fills), accepts_(accepts) {}
+  bool fill(int32_t*) override {
+    if (fills_-- == 0) throw Error("ERR_INVALID_ARGUMENT", "it is too much");
+    return false;
+  }
+  void accept(int32_t) override {
+    if (accepts_-- == 0) throw std::bad_alloc();
+  }
+  void rollback(int64_t) override {}
+  std::unique_ptr<TokenConstraint> clone() const override { return std::make_unique<Faulty>(*this); }
+
+ private:
+  int fills_, accepts_;
+};
+
+TEST(token_mask, a_constraint_that_throws_rejects_its_own_sequence_only) {
+  TinyModel model(llamaSpec(), DType::kF32, 80);
+  const std::vector<int32_t> prompt{1, 2, 3, 1, 2, 3, 1, 2};
+  for (const int64_t draftTokens : {0, 4}) {
+    EngineOptions options = optionsFor(model, 2, 64, 64);
+    options.lookup.draftTokens = draftTokens;
+    options.lookup.minMatch = 1;
+    options.lookup.maxMatch = 3;
+    Harness harness(std::move(options));
+    harness.submit(0, prompt, 30);
+    const std::pair<int, int> places[] = {{0, -1}, {4, -1}, {-1, 0}, {-1, 3}};
+    for (int64_t id = 1; id <= 4; ++id) {
+      auto sequence = std::make_unique<Sequence>(id, prompt, 30, SamplingParams{});
+      const auto [fills, accepts] = places[id - 1];
+      sequence->sampler.constrain(std::make_unique<Faulty>(fills, accepts));
+      harness.submit(std::move(sequence));
+    }
+    for (int64_t id = 1; id <= 4; ++id) {
+      const Note note("sequence", id);
+      const Harness::Result result = harness.result(id);
+      CHECK_EQ(result.code, std::string(id <= 2 ? "ERR_INVALID_ARGUMENT" : "ERR_OUT_OF_MEMORY"));
+      CHECK(result.tokens.size() < 30);
+    }
+    CHECK_EQ(harness.result(0).tokens.size(), 30u);
+    harness.stop();
+    CHECK_EQ(harness.engine().stats().kvPagesFree, 64);
+  }
+}
+
+TEST(token_mask, what_has_thrown_allows_nothing_and_says_why) {
+  TokenConstraints constraints;
+  constraints.add(std::make_unique<Faulty>(1, -1));
+  int32_t mask[3] = {-1, -1, -1};
+  CHECK(!constraints.fill(mask, 70));
+  CHECK(!constraints.problem());
+  TokenConstraints copy = constraints;
+  for (int i = 0; i < 2; ++i) {
+    CHECK(constraints.fill(mask, 70));
+    CHECK(mask[0] == 0 && mask[1] == 0 && mask[2] == 0);
+  }
+  REQUIRE(constraints.problem().has_value());
+  CHECK_EQ(std::string(constraints.problem()->what()), std::string("it is too much"));
+  CHECK(!copy.problem());
+  copy = constraints;
+  CHECK(copy.problem().has_value());
 }
 
 }  // namespace shardspeed::test
