@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "binding/grammar.h"
 #include "binding/object_reader.h"
 #include "binding/spec.h"
 #include "comm/group.h"
@@ -355,9 +356,11 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   const int64_t poolFrom = request["poolFrom"].integer(0, length - 1);
   params.biases = readBiases(request["biasTokens"], request["biases"], spec.vocabSize);
   std::unique_ptr<ListedTokens> listed = readListedTokens(request, prompt, spec.vocabSize);
+  std::unique_ptr<TokenConstraint> grammar = toGrammarConstraint(request["grammar"], params.stopTokens, spec.vocabSize);
   request.finish();
   auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
   if (listed) sequence->sampler.constrain(std::move(listed));
+  if (grammar) sequence->sampler.constrain(std::move(grammar));
   sequence->wanted = wanted;
   sequence->speculates = speculates;
   sequence->cacheSalt = std::move(cacheSalt);

@@ -1,6 +1,7 @@
 #include "binding/grammar.h"
 
 #include <exception>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "base/error.h"
 #include "binding/guard.h"
+#include "grammar/constraint.h"
 
 namespace shardspeed {
 
@@ -27,10 +29,24 @@ static int64_t numberGrammar(const std::shared_ptr<const CompiledGrammar>& compi
   return last;
 }
 
-std::shared_ptr<const CompiledGrammar> findGrammar(int64_t number) {
+// Null where JavaScript holds none any more.
+static std::shared_ptr<const CompiledGrammar> findGrammar(int64_t number) {
   std::lock_guard lock(grammarsMutex);
   const auto found = grammars.find(number);
   return found == grammars.end() ? nullptr : found->second.lock();
+}
+
+std::unique_ptr<TokenConstraint> toGrammarConstraint(const ValueReader& number, const std::vector<int32_t>& stopTokens,
+                                                     int64_t vocab) {
+  const int64_t found = number.integer(0, std::numeric_limits<int32_t>::max());
+  if (found == 0) return nullptr;
+  std::shared_ptr<const CompiledGrammar> compiled = findGrammar(found);
+  if (!compiled || compiled->trie().vocab() != vocab) number.refuse("0, or a grammar of the model's vocabulary");
+  std::vector<int32_t> endTokens;
+  for (const int32_t token : stopTokens)
+    if (token >= 0 && token < vocab && compiled->trie().text(token).empty()) endTokens.push_back(token);
+  if (endTokens.empty()) number.refuse("0 where no stop token is without a text");
+  return std::make_unique<GrammarConstraint>(std::move(compiled), std::move(endTokens));
 }
 
 static std::vector<int32_t> toIntegers(const Napi::Value& value, const char* name) {
@@ -61,7 +77,7 @@ static std::shared_ptr<const TokenTrie> toTrie(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Object toConstraint(Napi::Env env, const std::shared_ptr<const CompiledGrammar>& compiled) {
-  const auto constraint = std::make_shared<GrammarConstraint>(compiled);
+  const auto constraint = std::make_shared<GrammarConstraint>(compiled, compiled->trie().endTokens());
   const auto vocab = compiled->trie().vocab();
   auto result = Napi::Object::New(env);
   result.Set("fill", Napi::Function::New(env, [constraint, compiled](const Napi::CallbackInfo& call) {
@@ -96,7 +112,11 @@ class CompileJob : public Napi::AsyncWorker {
  protected:
   void Execute() override {
     try {
-      compiled_ = std::make_shared<const CompiledGrammar>(nodes_, trie_);
+      const auto compiled = std::make_shared<const CompiledGrammar>(nodes_, trie_);
+      // The mask at the beginning is made here, and what is too ambiguous to begin with is refused.
+      std::vector<int32_t> mask(static_cast<size_t>(trie_->words()));
+      GrammarConstraint(compiled, {}).fill(mask.data());
+      compiled_ = compiled;
     } catch (const Error& error) {
       code_ = error.code();
       SetError(error.what());
@@ -107,6 +127,7 @@ class CompileJob : public Napi::AsyncWorker {
   void OnOK() override {
     auto result = Napi::Object::New(Env());
     result.Set("number", static_cast<double>(numberGrammar(compiled_)));
+    result.Set("states", static_cast<double>(compiled_->grammar().states()));
     result.Set("begin", Napi::Function::New(Env(), [compiled = compiled_](const Napi::CallbackInfo& call) {
                  return guarded(call.Env(), [&]() -> Napi::Value { return toConstraint(call.Env(), compiled); });
                }));

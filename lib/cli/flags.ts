@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { ShardspeedError } from "../base/errors.js";
 import { readByteCount, toSnakeCase } from "../base/text.js";
@@ -32,6 +33,18 @@ function parseBiases(text: string): Record<string, number> {
   if (biases === undefined)
     throw new InvalidArgumentError("Expected ID=BIAS with commas between, such as 15=5,27=-100.");
   return biases;
+}
+
+/** JSON, or `@` and the name of a file with it; a word alone is a type. */
+function parseFormat(text: string): unknown {
+  if (/^\w+$/.test(text)) return { type: text };
+  try {
+    return JSON.parse(text.startsWith("@") ? readFileSync(text.slice(1), "utf8") : text);
+  } catch (error) {
+    throw new InvalidArgumentError(
+      `Expected JSON, such as {"type":"regex","pattern":"[0-9]+"}, or @FILE: ${(error as Error).message}.`,
+    );
+  }
 }
 
 /** `custom_handler.py=TextGenerationHandler`, several times or with commas between. */
@@ -79,6 +92,7 @@ const values: Readonly<Record<Kind, { name: string; parse?(text: string, earlier
   texts: { name: " <text>", parse: collect },
   tokenIds: { name: " <ids>", parse: parseIds },
   biases: { name: " <id=bias>", parse: parseBiases },
+  format: { name: " <json>", parse: parseFormat },
   flag: { name: "" },
   logprobs: { name: " [n]", parse: parseInteger },
   beams: { name: " <n>", parse: parseInteger },

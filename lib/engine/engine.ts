@@ -8,6 +8,7 @@ import type { ModelLabels } from "../native/spec.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import { type Classification, type ClassifyOptions, classifyTexts, type TextOrPair } from "./classify.js";
 import { type Embeddings, type EmbedOptions, embedTexts } from "./embed.js";
+import { Formats } from "./formats.js";
 import { type ForwardInputs, type ForwardResult, runForward } from "./forward.js";
 import {
   collect,
@@ -135,6 +136,7 @@ export class Engine {
   readonly #sentenceSettings: SentenceSettings;
   readonly #problemType: ModelLabels["problemType"];
   readonly #notices: SamplingNotices;
+  readonly #formats: Formats;
   /** Whether a call of the user has rejected, or will reject, with the failure that ended the engine. */
   #failureTold = false;
 
@@ -151,6 +153,8 @@ export class Engine {
     this.#tokenizerFiles = parts.tokenizerFiles ?? "The model has none";
     this.contextTokens = parts.contextTokens;
     const { vocabSize } = parts.module.info;
+    const { session, tokenizer } = parts;
+    this.#formats = new Formats({ session, tokenizer, vocabSize, eosTokenIds: defaults.eosTokenIds });
     this.module = {
       ...parts.module,
       spec: parts.module.info,
@@ -369,11 +373,15 @@ export class Engine {
       );
     }
     const limits = await toNativeLimits(resolved, this.module.info.vocabSize, this.tokenizer);
+    const grammar =
+      resolved.format === undefined ? undefined : await this.#formats.compile(resolved.format, resolved.stopTokenIds);
     throwIfAborted(resolved.signal);
-    const request = toNativeRequest(tokens, Math.min(resolved.maxNewTokens, room), resolved, limits);
+    const maxNewTokens = Math.min(resolved.maxNewTokens, room);
     const chunks = (also?: AbortSignal, pace?: StreamPace) => {
       const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
       const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+      // Made here, so that the grammar is held until then.
+      const request = toNativeRequest(tokens, maxNewTokens, resolved, { ...limits, grammar: grammar?.number ?? 0 });
       return runSequence(this.#session, request, { ...resolved, signal }, this.tokenizer, pace);
     };
     return { chunks, run: (also?: AbortSignal) => collect(chunks(also), tokens.length, startedAt) };

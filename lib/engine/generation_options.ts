@@ -1,6 +1,7 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
 import { describeRange, inRange, type NumberRange, oneOf, rule } from "../base/rules.js";
+import { type Format, readFormat } from "../format/form.js";
 import type { SamplingParameters } from "../native/binding.js";
 import { mostLogprobs } from "../native/limits.js";
 import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_defaults.js";
@@ -59,6 +60,12 @@ export interface GenerationOptions {
    * of it, is not chosen behind its other tokens; those may be the end of the prompt. Default none.
    */
   badWords?: string | readonly string[];
+  /**
+   * The form of the text: `{ type: "json_object" }`, `{ type: "json_schema", schema }`, `{ type: "regex", pattern }` or `{ type: "choice",
+   * choices }`. Only tokens come that keep to it, and an end-of-sequence token only where the text is complete; maxNewTokens may still cut it off.
+   * Default: any text.
+   */
+  format?: Format;
   /** Return log-probabilities of the new tokens: true or 0; a number from 1 to 20 adds that many of the most likely tokens at each step. Default false. */
   logprobs?: boolean | number;
   /**
@@ -90,6 +97,8 @@ export interface ResolvedGenerationOptions extends SamplingParameters, TokenLimi
   keepSpecialTokens: boolean;
   noSpeculation: boolean;
   cacheSalt: string;
+  /** As readFormat() wrote it; undefined: any text. */
+  format: string | undefined;
   /** undefined: none; n: those of the chosen token and of the n most likely tokens. */
   logprobs: number | undefined;
   /** The same of the prompt's tokens. */
@@ -118,7 +127,7 @@ interface NumericRow extends Row {
 }
 
 interface OtherRow extends Row {
-  kind: "seed" | "texts" | "tokenIds" | "biases" | "flag" | "logprobs" | "beams" | "defaults";
+  kind: "seed" | "texts" | "tokenIds" | "biases" | "format" | "flag" | "logprobs" | "beams" | "defaults";
   /** Text for the accepted values. */
   expected: string;
 }
@@ -179,6 +188,12 @@ export const generationOptions: Readonly<
   logitBias: other("biases", "`15=5,27=-100`", `added to the logits of tokens; from -${mostBias} to ${mostBias}`),
   allowedTokenIds: other("tokenIds", "`1,2,3`", "choose none but these tokens", { unsetText: "all" }),
   badWords: other("texts", "text", "do not generate this word; may be given several times"),
+  format: other(
+    "format",
+    "`json_object`, JSON, `@FILE` with JSON",
+    'the form of the text, such as `{"type":"regex","pattern":"[a-z]+"}`',
+    { unsetText: "any" },
+  ),
   logprobs: other(
     "logprobs",
     `integer from 0 to ${mostLogprobs}`,
@@ -269,6 +284,7 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     ...readTokenLimits((name) => reader.get(name)),
     keepSpecialTokens: reader.boolean("keepSpecialTokens", false),
     noSpeculation: reader.boolean("noSpeculation", false),
+    format: reader.get("format") === undefined ? undefined : readFormat(reader.get("format")),
     cacheSalt: reader.read("cacheSalt", saltText, ""),
     logprobs: readLogprobs(reader.get("logprobs"), "logprobs"),
     promptLogprobs,

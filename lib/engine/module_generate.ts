@@ -18,7 +18,13 @@ export type ModuleGenerateInputs =
     };
 
 /** Options that transformers names, and means, as the engine does. */
-const sharedOptions = ["topP", "minP", "repetitionPenalty", "numBeams"] as const satisfies (keyof GenerationOptions)[];
+const sharedOptions = [
+  "topP",
+  "minP",
+  "repetitionPenalty",
+  "numBeams",
+  "format",
+] as const satisfies (keyof GenerationOptions)[];
 
 /** Options of `engine.module.generate`, with the names and defaults of transformers. */
 export interface ModuleGenerateOptions extends Pick<GenerationOptions, (typeof sharedOptions)[number]> {

@@ -7,6 +7,7 @@ import type {
   NativeEngine,
   NativeRequest,
   NativeStats,
+  NativeVocabulary,
   PromptScores,
 } from "../native/binding.js";
 
@@ -30,6 +31,8 @@ const awaited = new Set<Session>();
 /** A native engine and the listeners of its requests. */
 export class Session {
   readonly #native: NativeEngine;
+  /** A vocabulary for grammars that requests name. */
+  readonly openVocabulary: (bytes: Uint8Array, ends: Int32Array, endTokens: Int32Array) => NativeVocabulary;
   readonly #listeners = new Map<number, RequestListener>();
   readonly #ready: Promise<LoadOutcome>;
   #settleReady: { resolve(outcome: LoadOutcome): void; reject(error: ShardspeedError): void } | undefined;
@@ -44,6 +47,7 @@ export class Session {
 
   constructor(binding: NativeBinding, plan: EnginePlan, onProgress: (loadedBytes: number, totalBytes: number) => void) {
     this.#onProgress = onProgress;
+    this.openVocabulary = binding.openVocabulary;
     this.#ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject };
     });
@@ -85,7 +89,12 @@ export class Session {
     const id = this.#nextId++;
     this.#listeners.set(id, listener);
     awaited.add(this);
-    this.#native.submit({ ...request, id });
+    try {
+      this.#native.submit({ ...request, id });
+    } catch (error) {
+      this.#forget(id);
+      throw nativeError(error as Error, error);
+    }
     return id;
   }
 

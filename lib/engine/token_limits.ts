@@ -24,6 +24,7 @@ export const noLimits: NativeTokenLimits = {
   biases: [],
   allowedTokens: new Int32Array(0),
   badWords: [],
+  grammar: 0,
 };
 
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT that names the option. */
@@ -88,7 +89,7 @@ export async function toNativeLimits(
   { logitBias, allowedTokenIds = [], badWords }: TokenLimits,
   vocabSize: number,
   tokenizer: Tokenizer | undefined,
-): Promise<NativeTokenLimits> {
+): Promise<Omit<NativeTokenLimits, "grammar">> {
   const expected = `token ids from 0 to ${vocabSize - 1}`;
   const check = (name: string, ids: readonly number[]): void => {
     const wrong = ids.find((id) => id >= vocabSize);

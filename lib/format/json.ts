@@ -92,7 +92,10 @@ export function otherKey(names: readonly string[]): Node {
     const byNext = new Map<string, string[][]>();
     for (const name of within) {
       const next = name[depth];
-      if (next !== undefined) byNext.set(next, [...(byNext.get(next) ?? []), name]);
+      if (next === undefined) continue;
+      const those = byNext.get(next);
+      if (those === undefined) byNext.set(next, [name]);
+      else those.push(name);
     }
     const taken = [...byNext.keys()].map((one) => one.codePointAt(0) as number);
     const parts: Node[] = within.some((name) => name.length === depth) ? [] : [sequence()];

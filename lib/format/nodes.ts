@@ -23,6 +23,42 @@ export const nothing: Node = sequence();
 export const impossible: Node = choice();
 export const digit = characters([[0x30, 0x39]]);
 
+/** How deep alternatives that share a beginning are nested; behind it they stand side by side. */
+const deepestSharing = 60;
+
+/** One of these texts. Those that begin alike share the nodes of it, so that few alternatives are open at once. */
+export function oneOf(texts: readonly string[]): Node {
+  return shareBeginnings([...new Set(texts)].sort(), 0, 0);
+}
+
+/** @param texts Sorted, different, and alike up to `from`. */
+function shareBeginnings(texts: readonly string[], from: number, depth: number): Node {
+  const [only] = texts;
+  if (only !== undefined && texts.length === 1) return text(only.slice(from));
+  if (depth === deepestSharing) return choice(...texts.map((one) => text(one.slice(from))));
+  const parts: Node[] = [];
+  for (let first = 0; first < texts.length; ) {
+    const one = texts[first] as string;
+    const next = String.fromCodePoint(one.codePointAt(from) ?? 0);
+    let behind = first + 1;
+    while (from < one.length && behind < texts.length && texts[behind]?.startsWith(next, from)) behind++;
+    const group = texts.slice(first, behind);
+    const shared = from + sharedLength(one, group.at(-1) as string, from);
+    const rest = shareBeginnings(group, shared, depth + 1);
+    parts.push(group.length === 1 ? text(one.slice(from)) : sequence(text(one.slice(from, shared)), rest));
+    first = behind;
+  }
+  return choice(...parts);
+}
+
+/** Of the first and last of sorted texts, all between them share it. Never within a surrogate pair. */
+function sharedLength(first: string, last: string, from: number): number {
+  let length = 0;
+  while (from + length < first.length && first[from + length] === last[from + length]) length++;
+  const isSplit = /[\ud800-\udbff]/.test(first[from + length - 1] ?? "");
+  return isSplit && length > 0 ? length - 1 : length;
+}
+
 /** The numbers in which the native side takes a grammar (src/grammar/grammar.h). */
 export function encodeGrammar(grammar: Grammar): Int32Array {
   const numbers: number[] = [];

@@ -1,7 +1,19 @@
 import { ShardspeedError } from "../base/errors.js";
 import { isObject } from "../base/objects.js";
+import type { SchemaOptions } from "./form.js";
 import { character, colon, comma, inString, integer, integers, number, numbers, otherKey } from "./json.js";
-import { choice, type Grammar, impossible, type Node, nothing, optional, repeat, sequence, text } from "./nodes.js";
+import {
+  choice,
+  type Grammar,
+  impossible,
+  type Node,
+  nothing,
+  oneOf,
+  optional,
+  repeat,
+  sequence,
+  text,
+} from "./nodes.js";
 import { parsePattern } from "./pattern.js";
 import {
   assertionsOf,
@@ -18,17 +30,10 @@ import {
 import { areDisjoint, mergeSchemas } from "./schema_merge.js";
 import { formatNode, knownFormats } from "./string_formats.js";
 
-const mostCharacters = 256 * 1024;
 const deepest = 100;
 const mostNodes = 200_000;
 /** The largest bound of numbers with a fraction: beyond it, sums with a fraction round. */
 const largestBound = 1e9;
-
-/** How a schema is read. */
-export interface SchemaOptions {
-  /** Objects without additionalProperties have no other properties. JSON Schema's default is false. */
-  strict?: boolean;
-}
 
 /**
  * The JSON values that a schema describes: compact, with at most one space behind a colon or comma, properties in the schema's order.
@@ -49,20 +54,7 @@ class SchemaCompiler {
   constructor(
     readonly root: Schema | boolean,
     readonly strict: boolean,
-  ) {
-    let size: number;
-    try {
-      size = JSON.stringify(root).length;
-    } catch (cause) {
-      throw new ShardspeedError("ERR_INVALID_ARGUMENT", "The schema is no JSON", { cause });
-    }
-    if (size > mostCharacters) {
-      throw new ShardspeedError(
-        "ERR_INVALID_ARGUMENT",
-        `The schema has ${size} characters; at most ${mostCharacters} are supported`,
-      );
-    }
-  }
+  ) {}
 
   compile(): Grammar {
     this.#rules.push(nothing);
@@ -182,7 +174,7 @@ class SchemaCompiler {
       throw refuse(path, "enum", "beside const it is not supported");
     const allowed = schema.type === undefined ? undefined : typesOf(schema, path);
     const values = given.filter((value) => allowed?.some((type) => isOfType(value, type)) ?? true);
-    return choice(...values.map((value: unknown) => text(JSON.stringify(value))));
+    return oneOf(values.map((value: unknown) => JSON.stringify(value)));
   }
 
   #typed(type: Type, schema: Schema, path: string): Node {

@@ -53,6 +53,15 @@ export function readBiases(text: string): Record<string, number> | undefined {
   return sound ? Object.fromEntries(entries.map(([id, bias]) => [Number(id), Number(bias)])) : undefined;
 }
 
+/** Undefined for what is no JSON. */
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 function unknownParameter(name: string, known: readonly string[]): ShardspeedError {
   return unknownName("parameter", name, adviseName(name, known));
 }
@@ -68,6 +77,8 @@ export function fromText(value: unknown, kind: GenerationOptionRow["kind"]): unk
       return /^\s*(true|false)\s*$/i.test(value) ? value.trim().toLowerCase() === "true" : value;
     case "tokenIds":
       return /^\s*\d+(\s*,\s*\d+)*\s*$/.test(value) ? value.split(",").map(Number) : value;
+    case "format":
+      return readJson(value) ?? value;
     case "biases":
       return readBiases(value) ?? value;
     default:

@@ -44,6 +44,8 @@ export interface NativeVocabulary {
 export interface NativeGrammar {
   /** By which a request names it, while this object is held. */
   readonly number: number;
+  /** How large it is. */
+  readonly states: number;
   /** A text from its start. */
   begin(): { fill(): Int32Array | null; accept(token: number): void };
 }
@@ -188,6 +190,8 @@ export interface NativeTokenLimits {
   allowedTokens: Int32Array;
   /** Tokens of each, at least one. */
   badWords: readonly Int32Array[];
+  /** Number of the grammar that the text keeps to, 0: none. It needs a stop token without a text. */
+  grammar: number;
 }
 
 export interface NativeRequest extends SamplingParameters, NativeTokenLimits {

@@ -9,6 +9,7 @@
 namespace shardspeed::grammar {
 
 static constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
+static constexpr int64_t kMostByteEdges = 8 * kMostStates;
 
 [[noreturn]] static void refuseSize() {
   throw Error("ERR_INVALID_ARGUMENT", "the format is too large: its automaton would have more than " +
@@ -24,6 +25,11 @@ void Builder::build() {
   for (const int32_t rule : rulesCalled_)
     if (rule >= static_cast<int32_t>(starts.size())) throw Error("ERR_NATIVE", "a grammar calls a rule that it lacks");
   if (starts.empty()) throw Error("ERR_NATIVE", "a grammar has no rules");
+}
+
+void Builder::addBytes(int32_t from, uint8_t first, uint8_t last, int32_t to) {
+  if (++byteEdges_ > kMostByteEdges) refuseSize();
+  states[static_cast<size_t>(from)].bytes.push_back({first, last, to});
 }
 
 int32_t Builder::addState() {
@@ -60,7 +66,7 @@ int32_t Builder::node(int32_t from, int depth) {
     for (int32_t i = 0; i < count; ++i) {
       const auto byte = static_cast<uint8_t>(take(0, 255));
       const int32_t to = addState();
-      states[static_cast<size_t>(from)].bytes.push_back({byte, byte, to});
+      addBytes(from, byte, byte, to);
       from = to;
     }
     return from;
@@ -146,14 +152,14 @@ int32_t Builder::characters(int32_t from) {
 
 void Builder::range(int32_t from, int32_t to, const uint8_t* first, const uint8_t* last, int bytes) {
   if (bytes == 1) {
-    states[static_cast<size_t>(from)].bytes.push_back({first[0], last[0], to});
+    addBytes(from, first[0], last[0], to);
     return;
   }
   static constexpr uint8_t kLow[3] = {0x80, 0x80, 0x80};
   static constexpr uint8_t kHigh[3] = {0xbf, 0xbf, 0xbf};
   const auto step = [&](uint8_t low, uint8_t high, const uint8_t* restFirst, const uint8_t* restLast) {
     const int32_t next = addState();
-    states[static_cast<size_t>(from)].bytes.push_back({low, high, next});
+    addBytes(from, low, high, next);
     range(next, to, restFirst, restLast, bytes - 1);
   };
   const auto isEdge = [&](const uint8_t* rest, const uint8_t* edge) {

@@ -19,6 +19,7 @@ class Builder {
 
  private:
   int32_t addState();
+  void addBytes(int32_t from, uint8_t first, uint8_t last, int32_t to);
   int32_t take();
   int32_t take(int32_t least, int32_t most);
   // Adds the node at place_ behind `from`; returns the state behind it.
@@ -30,6 +31,7 @@ class Builder {
 
   const std::vector<int32_t>& nodes_;
   size_t place_ = 0;
+  int64_t byteEdges_ = 0;
   std::vector<int32_t> rulesCalled_;
 };
 

@@ -46,6 +46,7 @@ std::shared_ptr<const LocalMask> CompiledGrammar::localMask(const std::vector<Ma
   auto mask = std::make_shared<LocalMask>();
   mask->words.resize(static_cast<size_t>(trie_->words()));
   Machine machine(grammar_);
+  machine.allowWork();
   std::string bytes;
   walk(machine, *trie_, 0, trie_->count(), machine.beginBelow(places), [&](int32_t node, int32_t set) {
     const TokenTrie::Node& found = trie_->nodes()[static_cast<size_t>(node)];
@@ -63,74 +64,104 @@ std::shared_ptr<const LocalMask> CompiledGrammar::localMask(const std::vector<Ma
   return mask;
 }
 
-GrammarConstraint::GrammarConstraint(std::shared_ptr<const CompiledGrammar> compiled)
-    : compiled_(std::move(compiled)), machine_(compiled_->grammar()), sets_{machine_.begin()} {}
-
-// Forgets all sets that were found and finds those of this text again.
-void GrammarConstraint::startAnew() {
-  machine_ = Machine(compiled_->grammar());
-  masks_.clear();
-  sets_ = {machine_.begin()};
-  for (const int32_t token : tokens_) sets_.push_back(after(sets_.back(), token));
-  // Where the text alone needs many, making it anew must stay rare.
-  mostSets_ = std::max(kMostSets, 2 * machine_.sets());
+std::shared_ptr<Explorer> CompiledGrammar::explorer() const {
+  const std::lock_guard lock(explorerMutex_);
+  if (!explorer_ || explorer_->sets() > Explorer::kMostSets) explorer_ = std::make_shared<Explorer>(*this);
+  return explorer_;
 }
 
-int32_t GrammarConstraint::after(int32_t set, int32_t token) {
-  if (set < 0) return set;
-  if (compiled_->trie().ends(token)) return kEnded;
-  const std::string_view text = compiled_->trie().text(token);
-  if (text.empty()) return Machine::kDead;
+int32_t Explorer::begin() {
+  const std::lock_guard lock(mutex_);
+  machine_.allowWork();
+  return machine_.begin();
+}
+
+int32_t Explorer::after(int32_t set, std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  machine_.allowWork();
   for (const char byte : text) {
     set = machine_.step(set, static_cast<uint8_t>(byte));
     if (set == Machine::kDead) break;
   }
+  sets_ = machine_.sets();
   return set;
 }
 
-bool GrammarConstraint::fill(int32_t* mask) {
-  if (machine_.sets() > mostSets_) startAnew();
-  const TokenTrie& trie = compiled_->trie();
-  const int32_t set = sets_.back();
-  const auto words = static_cast<size_t>(trie.words());
-  if (set < 0) {
-    std::fill_n(mask, words, 0);
-  } else if (const auto known = masks_.find(set); known != masks_.end()) {
-    std::copy_n(known->second.data(), words, mask);
-  } else {
-    makeMask(set, mask);
+Explorer::Next Explorer::next(int32_t set) {
+  const std::lock_guard lock(mutex_);
+  auto known = masks_.find(set);
+  if (known == masks_.end()) {
+    machine_.allowWork();
+    auto mask = std::make_shared<const std::vector<int32_t>>(makeMask(set));
+    sets_ = machine_.sets();
     if (masks_.size() >= kMostMasks) masks_.clear();
-    masks_.emplace(set, std::vector<int32_t>(mask, mask + words));
+    known = masks_.emplace(set, std::move(mask)).first;
   }
-  // A token that was not allowed leaves nothing but the end.
-  if (set >= 0 && !machine_.accepts(set)) return true;
-  for (const int32_t token : trie.endTokens()) mask[token / 32] |= static_cast<int32_t>(1u << (token % 32));
-  return true;
+  return {known->second, machine_.accepts(set)};
 }
 
-void GrammarConstraint::makeMask(int32_t set, int32_t* mask) {
-  const TokenTrie& trie = compiled_->trie();
+std::vector<int32_t> Explorer::makeMask(int32_t set) {
+  const TokenTrie& trie = compiled_.trie();
+  std::vector<int32_t> mask(static_cast<size_t>(trie.words()));
   const auto allowNode = [&](int32_t node, int32_t) {
-    allow(trie, node, mask);
+    allow(trie, node, mask.data());
     return true;
   };
   const std::vector<Machine::Place>& places = machine_.places(set);
-  const bool isLocal = !places.empty() && std::all_of(places.begin(), places.end(), [&](const Machine::Place& place) {
-    return place.stack == places[0].stack;
-  });
+  if (places.empty()) return mask;
+  const bool isLocal = std::all_of(places.begin(), places.end(),
+                                   [&](const Machine::Place& place) { return place.stack == places[0].stack; });
   if (!isLocal) {
-    std::fill_n(mask, static_cast<size_t>(trie.words()), 0);
-    if (!places.empty()) walk(machine_, trie, 0, trie.count(), set, allowNode);
-    return;
+    walk(machine_, trie, 0, trie.count(), set, allowNode);
+    return mask;
   }
-  const std::shared_ptr<const LocalMask> local = compiled_->localMask(places);
-  std::copy(local->words.begin(), local->words.end(), mask);
+  const std::shared_ptr<const LocalMask> local = compiled_.localMask(places);
+  mask = local->words;
   for (const auto& [node, bytes] : local->escapes) {
     int32_t above = set;
     for (size_t i = 0; i + 1 < bytes.size() && above >= 0; ++i)
       above = machine_.step(above, static_cast<uint8_t>(bytes[i]));
     if (above >= 0) walk(machine_, trie, node, trie.nodes()[static_cast<size_t>(node)].end, above, allowNode);
   }
+  return mask;
+}
+
+GrammarConstraint::GrammarConstraint(std::shared_ptr<const CompiledGrammar> compiled, std::vector<int32_t> endTokens)
+    : compiled_(std::move(compiled)),
+      explorer_(compiled_->explorer()),
+      endTokens_(std::move(endTokens)),
+      sets_{explorer_->begin()} {}
+
+// Leaves all sets that were found so far and finds those of this text again.
+void GrammarConstraint::startAnew() {
+  explorer_ = compiled_->explorer();
+  sets_ = {explorer_->begin()};
+  for (const int32_t token : tokens_) sets_.push_back(after(sets_.back(), token));
+  // Where the text alone needs many, that must stay rare.
+  mostSets_ = std::max(Explorer::kMostSets, 2 * explorer_->sets());
+}
+
+int32_t GrammarConstraint::after(int32_t set, int32_t token) {
+  if (set < 0) return set;
+  if (std::find(endTokens_.begin(), endTokens_.end(), token) != endTokens_.end()) return kEnded;
+  const std::string_view text = compiled_->trie().text(token);
+  return text.empty() ? Machine::kDead : explorer_->after(set, text);
+}
+
+bool GrammarConstraint::fill(int32_t* mask) {
+  if (explorer_->sets() > mostSets_) startAnew();
+  const int32_t set = sets_.back();
+  bool mayEnd = true;  // a token that was not allowed leaves nothing but the end
+  if (set < 0) {
+    std::fill_n(mask, static_cast<size_t>(compiled_->trie().words()), 0);
+  } else {
+    const Explorer::Next next = explorer_->next(set);
+    std::copy(next.mask->begin(), next.mask->end(), mask);
+    mayEnd = next.accepts;
+  }
+  if (!mayEnd) return true;
+  for (const int32_t token : endTokens_) mask[token / 32] |= static_cast<int32_t>(1u << (token % 32));
+  return true;
 }
 
 void GrammarConstraint::accept(int32_t token) {

@@ -8,6 +8,9 @@
 
 namespace shardspeed::grammar {
 
+// States to look at in search of rules that call themselves: about a second.
+static constexpr int64_t kMostWork = 20000000;
+
 Grammar::Grammar(const std::vector<int32_t>& nodes, const std::bitset<256>& spelled) {
   Builder builder(nodes);
   builder.build();
@@ -89,12 +92,14 @@ void Grammar::dropUnproductive() {
 void Grammar::refuseLeftRecursion() const {
   const size_t rules = starts_.size();
   std::vector<bool> nullable(rules);
+  int64_t work = 0;
   // States that a rule is in before any byte; fills what it calls from there.
   const auto reach = [&](size_t rule, std::vector<int32_t>& called) {
     std::vector<int32_t> open{starts_[rule]};
     std::unordered_set<int32_t> visited{starts_[rule]};
     bool ends = false;
     const auto push = [&](int32_t state) {
+      if (++work > kMostWork) throw Error("ERR_INVALID_ARGUMENT", "the format is too large to be compiled");
       if (visited.insert(state).second) open.push_back(state);
     };
     while (!open.empty()) {

@@ -30,8 +30,17 @@ int32_t Machine::push(int32_t returnTo, int32_t below) {
   return found->second;
 }
 
+void Machine::work(int64_t states) {
+  work_ += states;
+  if (work_ > kMostWork) {
+    throw Error("ERR_INVALID_ARGUMENT",
+                "the format takes too much work: it is too large or too ambiguous for this vocabulary");
+  }
+}
+
 int32_t Machine::makeStep(int32_t set, uint8_t byte) {
   std::vector<Place> open;
+  work(static_cast<int64_t>(places(set).size()));
   for (const Place& place : places(set))
     for (const ByteEdge& edge : grammar_->state(place.state).bytes)
       if (edge.first <= byte && byte <= edge.last) open.push_back({edge.to, place.stack});
@@ -42,6 +51,8 @@ int32_t Machine::makeStep(int32_t set, uint8_t byte) {
 
 // Follows everything that takes no byte. Kept are the states from which a byte leads on.
 int32_t Machine::close(std::vector<Place> open) {
+  // A new set takes memory too.
+  work(static_cast<int64_t>(classes_) / 4);
   std::unordered_set<uint64_t> seen;
   std::vector<Place> kept;
   bool accepts = false;
@@ -54,6 +65,7 @@ int32_t Machine::close(std::vector<Place> open) {
     const Place place = open.back();
     open.pop_back();
     const State& state = grammar_->state(place.state);
+    work(1);
     if (!state.bytes.empty()) kept.push_back(place);
     for (const int32_t to : state.empty) visit(to, place.stack);
     for (const CallEdge& call : state.calls) {

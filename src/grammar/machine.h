@@ -17,6 +17,8 @@ class Machine {
   static constexpr int32_t kDead = -1;
   // Most states of a set.
   static constexpr size_t kMostPlaces = 4096;
+  // States to look at from one allowWork() to the next: about 0.2 seconds.
+  static constexpr int64_t kMostWork = 2000000;
 
   struct Place {
     int32_t state;
@@ -26,6 +28,8 @@ class Machine {
 
   explicit Machine(const Grammar& grammar);
 
+  // All functions throw Error("ERR_INVALID_ARGUMENT") where a grammar takes too much work. This begins to count anew.
+  void allowWork() { work_ = 0; }
   // The set at the beginning of a text.
   int32_t begin();
   // The set of these states where the calls below them are not known.
@@ -60,12 +64,14 @@ class Machine {
   };
 
   int32_t makeStep(int32_t set, uint8_t byte);
+  void work(int64_t states);
   int32_t push(int32_t returnTo, int32_t below);
   int32_t close(std::vector<Place> open);
   int32_t number(std::vector<Place> places, bool accepts, bool escapes);
 
   const Grammar* grammar_;
   size_t classes_;
+  int64_t work_ = 0;
   std::vector<Frame> stacks_;
   std::unordered_map<uint64_t, int32_t> stackNumbers_;
   std::vector<Set> sets_;

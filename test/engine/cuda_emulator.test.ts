@@ -232,6 +232,20 @@ describe("sampling on the device", () => {
     assert.equal((await device.generate([3, 5], { maxNewTokens: 2, ignoreEos: true })).ids.length, 2);
   });
 
+  test("formats are kept to as on the CPU", async () => {
+    await using device = await open(demoModel);
+    for (const [format, pattern] of [
+      [{ type: "regex", pattern: "[a-c]{2}(, [a-c]{2}){2}" }, /^[a-c]{2}(, [a-c]{2}){2}$/],
+      [{ type: "choice", choices: ["yes", "no"] }, /^(yes|no)$/],
+    ] as const) {
+      const results = await device.generate(["It is", "He"], { format, temperature: 2, seed: 4, maxNewTokens: 20 });
+      for (const { text, finishReason } of results) {
+        assert.equal(finishReason, "stop");
+        assert.match(text, pattern);
+      }
+    }
+  });
+
   test("topK 1, a tiny topP and minP 1 are greedy; filters keep samples within the likeliest", async () => {
     await using engine = await open(llama);
     const prompt = [5, 6, 7];

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { compileFormat } from "../../dist/format/index.js";
+import fc from "fast-check";
+import { compileFormat } from "../../dist/format/compile.js";
+import { type Format, readFormat } from "../../dist/format/form.js";
+import { oneOf } from "../../dist/format/nodes.js";
 import { parsePattern } from "../../dist/format/pattern.js";
 import { isText } from "./grammar_texts.js";
 
@@ -106,11 +109,30 @@ test("formats that are none are refused by what is wrong with them", () => {
     [{ type: "regex", pattern: "a", flags: "i" }, /format\.flags/],
     [{ type: "choice", choices: [] }, /format\.choices/],
     [{ type: "choice", choices: ["a", 1] }, /format\.choices/],
-    [{ type: "jsonSchema" }, /schema/],
-    [{ type: "jsonSchema", schema: {}, strict: 1 }, /format\.strict/],
+    [{ type: "json_schema" }, /schema/],
+    [{ type: "json_schema", schema: {}, strict: 1 }, /format\.strict/],
+    [{ type: "json_schema", schema: { description: "x".repeat(300_000) } }, /300\d\d\d characters/],
+    [{ type: "regex", pattern: "\ud800" }, /whole Unicode characters/],
+    [{ type: "choice", choices: ["\udc00"] }, /whole Unicode characters/],
   ] as const) {
-    assert.throws(() => compileFormat(format), invalid(message));
+    assert.throws(() => readFormat(format), invalid(message));
   }
-  assert.deepEqual([...compileFormat({ type: "choice", choices: ["é", "b"] })], [3, 2, 0, 2, 0xc3, 0xa9, 0, 1, 98]);
-  assert.ok(compileFormat({ type: "json" }).length > 100);
+  const nodes = (format: Format) => [...compileFormat(readFormat(format))];
+  assert.deepEqual(nodes({ type: "choice", choices: ["é", "b"] }), [3, 2, 0, 1, 98, 0, 2, 0xc3, 0xa9]);
+  assert.ok(nodes({ type: "json_object" }).length > 100);
+});
+
+test("alternatives that begin alike stand for the same texts", () => {
+  const letters = fc.array(fc.constantFrom("a", "b", "\ud83d\ude00", "\ud83d\ude01", "é"), { maxLength: 4 });
+  fc.assert(
+    fc.property(fc.array(letters, { minLength: 1, maxLength: 12 }), letters, (lists, other) => {
+      const texts = lists.map((list) => list.join(""));
+      for (const one of [...texts, other.join("")])
+        assert.equal(isText([oneOf(texts)], one), texts.includes(one), `${one} of ${texts}`);
+    }),
+    { numRuns: 500, seed: 3 },
+  );
+  const nested = Array.from({ length: 300 }, (_, i) => "a".repeat(i + 1));
+  for (const one of nested) assert.ok(isText([oneOf(nested)], one));
+  assert.ok(!isText([oneOf(nested)], "a".repeat(301)));
 });

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "grammar/constraint.h"
 #include "random.h"
+#include "test_threads.h"
 
 namespace shardspeed::test {
 
@@ -207,7 +208,7 @@ TEST(grammar, masks_equal_trying_every_token) {
     const auto trie = std::make_shared<TokenTrie>(smallVocabulary(random), std::vector<int32_t>{0});
     const auto compiled = std::make_shared<CompiledGrammar>(nodes, trie);
     const SlowMatcher slow(nodes);
-    GrammarConstraint constraint(compiled);
+    GrammarConstraint constraint(compiled, trie->endTokens());
     std::string text;
     std::vector<int32_t> tokens;
     std::unique_ptr<TokenConstraint> copy;
@@ -248,7 +249,7 @@ TEST(grammar, the_end_is_allowed_where_the_text_may_end_and_alone_behind_it) {
   const auto trie =
       std::make_shared<TokenTrie>(std::vector<std::string>{"a", "b", "", "</s>", "ab"}, std::vector<int32_t>{3});
   const auto compiled = std::make_shared<CompiledGrammar>(sequence({bytes("a"), repeat(0, 1, bytes("b"))}), trie);
-  GrammarConstraint constraint(compiled);
+  GrammarConstraint constraint(compiled, trie->endTokens());
   CHECK_EQ(filled(constraint, *trie)[0], 0b10001);
   constraint.accept(0);
   CHECK_EQ(filled(constraint, *trie)[0], 0b01010);
@@ -267,7 +268,7 @@ TEST(grammar, bytes_that_no_token_spells_never_lead_to_a_dead_end) {
   // "x" begins with a token, but nothing spells the y behind it.
   const auto trie = std::make_shared<TokenTrie>(std::vector<std::string>{"", "x", "z", "yy"}, std::vector<int32_t>{0});
   const auto compiled = std::make_shared<CompiledGrammar>(choice({bytes("xy"), bytes("z")}), trie);
-  GrammarConstraint constraint(compiled);
+  GrammarConstraint constraint(compiled, trie->endTokens());
   CHECK_EQ(filled(constraint, *trie)[0], 0b0100);
   CHECK_THROWS("ERR_INVALID_ARGUMENT", "matches nothing", CompiledGrammar(bytes("xy"), trie));
 }
@@ -279,7 +280,7 @@ TEST(grammar, all_code_points_are_spelled_as_utf8) {
   const auto compiled = std::make_shared<CompiledGrammar>(range(0x7e, 0x10fffd), trie);
   for (const int32_t code : {0x7e, 0x7f, 0x80, 0x7ff, 0x800, 0xfff, 0x1000, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x3ffff,
                              0x40000, 0xfffff, 0x100000, 0x10fffd}) {
-    GrammarConstraint constraint(compiled);
+    GrammarConstraint constraint(compiled, trie->endTokens());
     for (const char byte : utf8(code)) {
       CHECK(has(filled(constraint, *trie), static_cast<uint8_t>(byte)));
       constraint.accept(static_cast<uint8_t>(byte));
@@ -289,7 +290,7 @@ TEST(grammar, all_code_points_are_spelled_as_utf8) {
   for (const std::string& wrong :
        {std::string("\x7d"), std::string("\xc1"), std::string("\xe0\x9f"), std::string("\xed\xa0"),
         std::string("\xf0\x8f"), std::string("\xf4\x90"), std::string("\xf4\x8f\xbf\xbe")}) {
-    GrammarConstraint constraint(compiled);
+    GrammarConstraint constraint(compiled, trie->endTokens());
     for (size_t i = 0; i + 1 < wrong.size(); ++i) constraint.accept(static_cast<uint8_t>(wrong[i]));
     CHECK_EQ(has(filled(constraint, *trie), static_cast<uint8_t>(wrong.back())), false);
   }
@@ -312,7 +313,7 @@ TEST(grammar, hostile_grammars_are_refused_within_limits) {
   // Two rules alike make twice as many places with each level.
   const Nodes arrays =
       choice({sequence({bytes("["), rule(0), bytes("]")}), sequence({bytes("["), rule(0), bytes("]a")}), bytes("a")});
-  GrammarConstraint constraint(std::make_shared<CompiledGrammar>(arrays, trie));
+  GrammarConstraint constraint(std::make_shared<CompiledGrammar>(arrays, trie), trie->endTokens());
   CHECK_THROWS("ERR_INVALID_ARGUMENT", "too ambiguous", for (int i = 0; i < 40; ++i) constraint.accept(2));
 }
 
@@ -320,7 +321,7 @@ TEST(grammar, a_text_of_many_places_is_found_again_when_the_machine_is_made_anew
   // Each level of brackets is another set, more than a machine keeps.
   const Nodes arrays = choice({sequence({bytes("["), rule(0), bytes("]")}), bytes("a")});
   const auto trie = std::make_shared<TokenTrie>(std::vector<std::string>{"", "a", "[", "]"}, std::vector<int32_t>{0});
-  GrammarConstraint constraint(std::make_shared<CompiledGrammar>(arrays, trie));
+  GrammarConstraint constraint(std::make_shared<CompiledGrammar>(arrays, trie), trie->endTokens());
   const int depth = 5000;
   for (int i = 0; i < depth; ++i) constraint.accept(2);
   constraint.accept(1);
@@ -329,6 +330,38 @@ TEST(grammar, a_text_of_many_places_is_found_again_when_the_machine_is_made_anew
     constraint.accept(3);
   }
   CHECK_EQ(filled(constraint, *trie)[0], 0b0001);
+}
+
+TEST(grammar, sequences_in_threads_find_the_same_masks_together_as_alone) {
+  const Nodes arrays = choice({sequence({bytes("["), repeat(0, -1, rule(0)), bytes("]")}), range('a', 'c')});
+  const std::vector<std::string> texts{"", "[", "]", "a", "b", "[[", "a]", "]]", "[a", "b[", "[]"};
+  const auto own = std::make_shared<TokenTrie>(texts, std::vector<int32_t>{0});
+  // More levels than one keeps sets for, so that some begin anew while others go on.
+  const auto run = [&](const std::shared_ptr<const CompiledGrammar>& compiled, uint64_t seed) {
+    Random choose(seed);
+    GrammarConstraint constraint(compiled, own->endTokens());
+    std::vector<std::vector<int32_t>> masks;
+    for (int i = 0; i < (kReduced ? 1500 : 4000); ++i) {
+      masks.push_back(filled(constraint, *own));
+      std::vector<int32_t> allowed;
+      for (int32_t token = 1; token < own->vocab(); ++token)
+        if (has(masks.back(), token)) allowed.push_back(token);
+      // Mostly deeper.
+      if (allowed.empty()) break;
+      constraint.accept(has(masks.back(), 5) && choose.below(8) > 0
+                            ? 5
+                            : allowed[static_cast<size_t>(choose.below(static_cast<int64_t>(allowed.size())))]);
+    }
+    return masks;
+  };
+  const auto shared = std::make_shared<const CompiledGrammar>(arrays, own);
+  std::vector<std::vector<std::vector<int32_t>>> found(3);
+  {
+    TestThreads threads;
+    for (size_t i = 0; i < found.size(); ++i) threads.start([&, i] { found[i] = run(shared, i + 1); });
+  }
+  for (size_t i = 0; i < found.size(); ++i)
+    CHECK(found[i] == run(std::make_shared<const CompiledGrammar>(arrays, own), i + 1));
 }
 
 }  // namespace shardspeed::test

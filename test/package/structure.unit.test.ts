@@ -38,6 +38,7 @@ const sideways: readonly string[] = [
   "lib/shards -> lib/checkpoint",
   "lib/shards -> lib/models",
   "lib/engine -> lib/tokenizer",
+  "lib/engine -> lib/format",
   "lib/archive -> lib/handler",
   "src/model -> src/*.h",
   "src/*.h -> src/model",

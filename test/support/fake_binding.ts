@@ -71,7 +71,7 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
     closeListener: () => {},
     writeTensors: () => ({ done: Promise.resolve(), cancel() {}, writtenBytes: () => 0 }),
     openVocabulary: () => ({
-      compileGrammar: async () => ({ number: 1, begin: () => ({ fill: () => null, accept() {} }) }),
+      compileGrammar: async () => ({ number: 1, states: 1, begin: () => ({ fill: () => null, accept() {} }) }),
     }),
     cudaReport: () => report,
     cpuFeatures: () => ({ kernels: "portable", available: ["portable"] }),
