@@ -194,6 +194,14 @@ TEST(engine, scores_are_what_generated_tokens_have) {
   REQUIRE(read.logprobs.size() == 44u);
   CHECK_BITS(read.logprobs.data() + 19, made.logprobs.data(), 25);
   for (size_t i = 19; i < 44; ++i) CHECK_EQ(read.ranks[i], 1);  // greedy
+  // The pages of the text are in the cache by now; they are of use once the prompt has been scored, and not before.
+  harness.submit(3, prompt, 1);
+  harness.result(3);
+  harness.submit(scored(4, prompt, 1, 0));
+  CHECK_BITS(harness.result(4).prompt.logprobs.data(), read.logprobs.data(), 44);
+  harness.stop();
+  CHECK_EQ(harness.engine().stats().prefixQueries, 20 + 45);
+  CHECK_EQ(harness.engine().stats().prefixHits, 32);
 }
 
 }  // namespace shardspeed::test
