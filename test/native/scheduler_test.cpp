@@ -470,6 +470,19 @@ TEST(scheduler, shared_pages_are_held_once) {
   simulation.drain();
 }
 
+// 50 pages that all share, and one of its own for each: pages for 50 sequences, and room for the tables of 31.
+TEST(scheduler, page_tables_are_bounded) {
+  Simulation simulation(sharingLimits(512, 100));
+  simulation.submit(sequenceOf(1, 801, 1));
+  simulation.drain();
+  for (int64_t id = 2; id <= 61; ++id) simulation.submit(sequenceOf(id, 801, 3));
+  simulation.step();
+  CHECK_EQ(simulation.scheduler().runningCount(), 100 * kTableEntriesPerPage / 51);
+  simulation.drain();
+  CHECK_EQ(simulation.finished(), 61);
+  CHECK(simulation.mostEntries() > 30 * 51);
+}
+
 // What is found is no longer free: a sequence that needs more than is left waits, and holds nothing meanwhile.
 TEST(scheduler, found_pages_count_before_those_that_are_missing) {
   Simulation simulation(sharingLimits(64, 5));
