@@ -56,7 +56,7 @@ export interface InitOptions {
   threads?: number;
   /** Maximum number of tokens in a step: 1 to 65,535. Longer prompts take several steps. Default 512. */
   maxBatchTokens?: number;
-  /** Bytes for the KV cache of all ranks together. Default: planned from the model and the free memory (docs/memory.md). */
+  /** Bytes for the KV cache of all ranks together, and of a draft model. Default: planned from the model and the free memory (docs/memory.md). */
   kvCacheBytes?: number;
   /** Draft tokens and verify several in one step: { method: "ngram" }, or { method: "draft", model: "..." } (docs/speculation.md). It changes no token. Default false: one token a step. */
   speculation?: SpeculationOptions | false;

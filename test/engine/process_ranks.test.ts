@@ -74,6 +74,37 @@ describe("the same tokens from processes", () => {
     }
   });
 
+  test("rank 0 alone opens a model that drafts", async () => {
+    const { greedy, seeded } = await expectedOf(demoModel);
+    const speculation = { method: "draft", model: demoModel, adaptive: false };
+    // The rank that follows would fail with a folder that is not there.
+    const tasks = [speculation, { ...speculation, model: "/nowhere/draft" }];
+    const ranks = await startRanks(2, (rank) => ({ ...task, options: { speculation: tasks[rank] } }));
+    try {
+      await Promise.all(ranks.map(({ ended }) => ended));
+      const tokens = ranks[0]?.events.find(({ event }) => event === "tokens");
+      assert.deepEqual([tokens?.greedy, tokens?.seeded], [greedy, seeded], transcript(ranks));
+      for (const { events } of ranks) {
+        const [first, second] = events.find(({ event }) => event === "ready")?.memory ?? [];
+        assert.ok(first && second && first.weightBytes > 2 * second.weightBytes, transcript(ranks));
+      }
+    } finally {
+      await endRanks(ranks);
+    }
+  });
+
+  test("and where it cannot, all hear of it", async () => {
+    const speculation = { method: "draft", model: fixture("golden", "llama") };
+    const ranks = await startRanks(2, () => ({ ...task, options: { speculation } }));
+    try {
+      await Promise.all(ranks.map(({ ended }) => ended));
+      assert.match(failureOf(ranks[0] as RankProcess)?.message ?? "", /cannot draft/, transcript(ranks));
+      assert.equal(failureOf(ranks[1] as RankProcess)?.code, "ERR_COMM", transcript(ranks));
+    } finally {
+      await endRanks(ranks);
+    }
+  });
+
   test("a driver that ends without dispose() ends the others, and is no failure", async () => {
     const ranks = await startRanks(3, (rank) => ({ ...task, tpSize: 3, careless: rank === 0 }));
     try {
