@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { HandlerMeasure } from "../worker/handler_metrics.js";
 import { finishedReasons, GenerationMeter, type GenerationStart } from "./generation_meter.js";
+import { GpuMeter } from "./gpus.js";
 import { HandlerMeter } from "./handler_meter.js";
 import { HostMeter } from "./host.js";
 import { MetricSet } from "./metric_set.js";
@@ -58,7 +59,7 @@ export interface ServerMetricsOptions {
   device: string;
   /** Default: the machine's. */
   hostname?: string;
-  /** Without the metrics of processor, memory and disk. */
+  /** Without the metrics of processor, memory, disk and GPUs. */
   disableSystemMetrics?: boolean;
 }
 
@@ -76,6 +77,7 @@ export class ServerMetrics {
   readonly #host: { Level: string; Hostname: string };
   readonly #handlers: HandlerMeter;
   readonly #hostMeter: HostMeter | undefined;
+  readonly #gpuMeter: GpuMeter | undefined;
   readonly #loopDelay = monitorEventLoopDelay({ resolution: 10 });
   readonly #workers = new Set<WorkerMeter>();
   readonly #queues = new Map<string, Map<string, number>>();
@@ -87,6 +89,7 @@ export class ServerMetrics {
     this.#host = { Level: "Host", Hostname: options.hostname ?? hostname() };
     this.#handlers = new HandlerMeter(this.#set.registry, this.#host.Hostname);
     this.#hostMeter = disableSystemMetrics ? undefined : new HostMeter();
+    this.#gpuMeter = disableSystemMetrics || device === "cpu" ? undefined : new GpuMeter();
     this.#loopDelay.enable();
     this.#set.set("shardspeed_build_info", { version, node: process.version, device }, 1);
     for (const name of ["Requests2XX", "Requests4XX", "Requests5XX"] as const) this.#set.count(name, this.#host, 0);
@@ -209,13 +212,6 @@ export class ServerMetrics {
     this.#set.set("vllm:cache_config_info", { model_name: model, engine: worker.engine, ...labels }, 1);
   }
 
-  /** Memory of a GPU that ranks use. */
-  gpuMemory(deviceId: number, usedBytes: number, totalBytes: number): void {
-    const labels = { ...this.#host, DeviceId: deviceId };
-    this.#set.set("GPUMemoryUsed", labels, usedBytes / 2 ** 20);
-    this.#set.set("GPUMemoryUtilization", labels, totalBytes > 0 ? (100 * usedBytes) / totalBytes : 0);
-  }
-
   /** A worker with an engine begins: whoever starts it passes its reports on, and says when it ends. */
   workerStarted(model: string, engine: number): WorkerMeter {
     const worker: WorkerMeter = new WorkerMeter(this.#set, model, engine, () => {
@@ -235,8 +231,15 @@ export class ServerMetrics {
     this.#set.set("vllm:lora_requests_info", noLora, Date.now() / 1000);
     for (const [name, value] of Object.entries((await this.#hostMeter?.measure()) ?? {}))
       this.#set.set(name as "CPUUtilization", this.#host, value);
+    await this.#measureGpus();
     const body = await renderMetrics(this.#set.registry, format, names);
     return { contentType: metricContentTypes[format], body };
+  }
+
+  async #measureGpus(): Promise<void> {
+    for (const { deviceId, ...measures } of (await this.#gpuMeter?.measure()) ?? [])
+      for (const [name, value] of Object.entries(measures))
+        this.#set.set(name as "GPUUtilization", { ...this.#host, DeviceId: deviceId }, value);
   }
 
   /** Ends what runs for the metrics alone. */

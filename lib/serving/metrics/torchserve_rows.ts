@@ -42,7 +42,7 @@ export const torchServeRows = {
   DiskUsage: gauge(host, "Space in use on the disk of /, in gigabytes."),
   DiskAvailable: gauge(host, "Free space on the disk of /, in gigabytes."),
   DiskUtilization: gauge(host, "Space in use on the disk of /, in percent."),
-  GPUMemoryUsed: gauge(gpu, "Memory of the GPU that ranks use, in megabytes."),
-  GPUMemoryUtilization: gauge(gpu, "Memory of the GPU that ranks use, in percent."),
-  GPUUtilization: gauge(gpu, "Use of the GPU, in percent. Not measured: use NVIDIA's exporter."),
+  GPUMemoryUsed: gauge(gpu, "Memory of the GPU in use, in megabytes, by nvidia-smi."),
+  GPUMemoryUtilization: gauge(gpu, "Memory of the GPU in use, in percent, by nvidia-smi."),
+  GPUUtilization: gauge(gpu, "Use of the GPU, in percent, by nvidia-smi."),
 } as const satisfies Record<string, MetricRow>;

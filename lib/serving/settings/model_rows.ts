@@ -215,6 +215,6 @@ export const logRows = {
     group: "logs",
     flags: ["disable-system-metrics"],
     key: "disable_system_metrics",
-    help: "leave out the metrics of processor, memory and disk",
+    help: "leave out the metrics of processor, memory, disk and GPUs",
   }),
 } as const;
