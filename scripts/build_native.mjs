@@ -4,6 +4,8 @@
 //                                               compiled as C++ and run on the processor
 //   node scripts/build_native.mjs --cuda        build-cuda/Release/shardspeed.node, with the CUDA backend by the nvcc
 //                                               that CUDACXX names or PATH finds
+//   node scripts/build_native.mjs --nvcc-check  build-nvcc/Release/shardspeed.node, the same for tests: src/ and binding/ are taken
+//                                               from build/, as they lie there
 //   node scripts/build_native.mjs --debug       build-debug/Debug/shardspeed.node, with symbols and not optimised
 // --strict makes warnings errors, as in tests. --target NAME builds something else of the folder, such as native_tests: what is compiled with the same flags is compiled
 // once. Extra arguments go to cmake-js, for example --CDSOME_OPTION=ON.
@@ -58,6 +60,10 @@ const withTests = ["--CDSHARDSPEED_CUDA=EMULATOR", "--CDSHARDSPEED_TESTS=ON", "-
 const kinds = {
   "--emulator": { folder: "build", config: "Release", options: withTests, target: "shardspeed_emulated" },
   "--cuda": { folder: "build-cuda", config: "Release", options: ["--CDSHARDSPEED_CUDA=ON"], target: "shardspeed" },
+  "--nvcc-check": {
+    ...{ folder: "build-nvcc", config: "Release", target: "shardspeed" },
+    options: ["--CDSHARDSPEED_CUDA=ON", `--CDSHARDSPEED_BUILT=${path.join(root, "build")}`],
+  },
   "--debug": { folder: "build-debug", config: "Debug", options: [], target: "shardspeed" },
 };
 const released = { folder: "build", config: "Release", options: withTests, target: "shardspeed" };

@@ -1,6 +1,6 @@
-// Builds the addon with the CUDA backend into build-cuda/ with nvcc, for a few architectures, and compares what each kernel
-// needs with test/native/registers.json. Fails on any register spill, on kernels that need more registers or local memory
-// than the table says, and on kernels that are not in it or no more.
+// Builds the addon with the CUDA backend into build-nvcc/ with nvcc, for a few architectures, and compares what each kernel
+// needs with test/native/registers.json. What needs no nvcc is taken from build/, and built there first. Fails on any register
+// spill, on kernels that need more registers or local memory than the table says, and on kernels that are not in it or no more.
 //   node scripts/kernel_registers.mjs [--update]
 // --update writes the table instead of comparing (spills fail even so).
 import { spawnSync } from "node:child_process";
@@ -16,7 +16,7 @@ const noToolkit = 3;
 
 const root = path.resolve(import.meta.dirname, "..");
 const table = path.join(root, "test", "native", "registers.json");
-const build = path.join(root, "build-cuda");
+const build = path.join(root, "build-nvcc");
 
 /** What two toolkits build is not compared, and options count only for a fresh folder. */
 function removeOtherBuild(nvcc, options) {
@@ -39,12 +39,16 @@ function buildAddon(nvcc) {
   ];
   removeOtherBuild(nvcc, options);
   const script = path.join(root, "scripts", "build_native.mjs");
-  const args = [script, "--cuda", ...options.map((option) => `--CD${option}`), "--target", "shardspeed"];
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
-    encoding: "utf8",
-    env: { ...process.env, CUDACXX: nvcc },
-    maxBuffer: 1 << 28,
-  });
+  const buildNative = (args) =>
+    spawnSync(process.execPath, [script, ...args], {
+      encoding: "utf8",
+      env: { ...process.env, CUDACXX: nvcc },
+      maxBuffer: 1 << 28,
+    });
+  const common = buildNative([]);
+  if (common.status !== 0) throw new Error(`The addon does not build:\n${common.stdout}${common.stderr}`);
+  const args = ["--nvcc-check", ...options.map((option) => `--CD${option}`), "--target", "shardspeed"];
+  const { status, stdout, stderr } = buildNative(args);
   // What ptxas says of each kernel is read from the logs, and would hide what matters here.
   const output = `${stdout}${stderr}`
     .split("\n")
@@ -105,7 +109,7 @@ function readKernels() {
   for (const file of files.sort()) {
     const log = path.join(objects, `${file}.o.log`);
     if (!existsSync(log))
-      throw new Error(`What nvcc said of ${file} is missing (${log}). Remove build-cuda/ and run again.`);
+      throw new Error(`What nvcc said of ${file} is missing (${log}). Remove build-nvcc/ and run again.`);
     const kernels = readLog(readFileSync(log, "utf8"));
     const names = kernels.length > 0 ? demangle(kernels.map(({ mangled }) => mangled)) : [];
     found[file] = {};

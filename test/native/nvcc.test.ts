@@ -18,7 +18,7 @@ function runNode(args: string[], env: NodeJS.ProcessEnv = {}) {
   });
 }
 
-const addon = `${root}build-cuda/Release/shardspeed.node`;
+const addon = `${root}build-nvcc/Release/shardspeed.node`;
 let missing: string | undefined;
 let checked: { status: number | null; stdout: string; stderr: string };
 
