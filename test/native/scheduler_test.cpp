@@ -24,11 +24,12 @@ class Simulation {
   void submit(int64_t promptLength, int64_t newTokens, bool forward = false) {
     const int64_t id = lastId_ + 1;
     std::vector<int32_t> prompt;
-    // Some begin alike, for a while or to their end.
+    // Some begin alike, for a while or to their end, and some go on alike behind other beginnings.
     const int64_t alike = begins_ ? begins_->chance(0.7) ? begins_->between(0, 2 * promptLength) : 0 : 0;
     const int64_t text = begins_ ? begins_->between(0, 1) : 0;
+    const int64_t own = begins_ ? 10 + id % 3 : id;
     for (int64_t i = 0; i < promptLength; ++i)
-      prompt.push_back(static_cast<int32_t>(((i < alike ? text : id) * 31 + i) % 997));
+      prompt.push_back(static_cast<int32_t>(((i < alike ? text : own) * 31 + i) % 997));
     auto sequence = std::make_unique<Sequence>(id, std::move(prompt), newTokens, SamplingParams{});
     if (begins_) {
       sequence->cacheSalt = begins_->chance(0.2) ? "a" : "";
