@@ -1,6 +1,6 @@
-// Installs the clients and testers of the server that test/serving/clients.test.ts runs, to .cache/clients:
+// Installs the clients and testers of the server that test/serving/clients.test.ts and evaluation.test.ts run, to .cache/clients:
 //   node scripts/install_clients.mjs
-// From PyPI those of test/clients/requirements.txt (with python3 and venv), from npm the AI SDK and a Node 22, which it needs.
+// From PyPI those of test/clients/requirements.txt and lm_eval.txt (with python3 and venv), from npm the AI SDK and a Node 22, which it needs.
 // What cannot be installed is named: the tests that need it are skipped then.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,6 @@ import { findNode } from "./node_version.mjs";
 
 const root = path.resolve(import.meta.dirname, "..");
 const folder = path.join(root, ".cache/clients");
-const venv = path.join(folder, "venv");
 const fromNpm = ["ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92", "zod@4"];
 
 function run(program, args) {
@@ -28,16 +27,21 @@ function attempt(what, install, undo) {
   }
 }
 
+function attemptPyPi(what, venv, requirements) {
+  attempt(
+    what,
+    () => {
+      run("python3", ["-m", "venv", venv]);
+      const file = path.join(root, "test/clients", requirements);
+      run(path.join(venv, "bin/pip"), ["install", "-q", "--disable-pip-version-check", "-r", file]);
+    },
+    () => rmSync(venv, { recursive: true, force: true }),
+  );
+}
+
 mkdirSync(folder, { recursive: true });
-attempt(
-  "Clients from PyPI",
-  () => {
-    run("python3", ["-m", "venv", venv]);
-    const requirements = path.join(root, "test/clients/requirements.txt");
-    run(path.join(venv, "bin/pip"), ["install", "-q", "--disable-pip-version-check", "-r", requirements]);
-  },
-  () => rmSync(venv, { recursive: true, force: true }),
-);
+attemptPyPi("Clients from PyPI", path.join(folder, "venv"), "requirements.txt");
+attemptPyPi("lm-evaluation-harness", path.join(folder, "lm_eval"), "lm_eval.txt");
 attempt(
   "Clients from npm",
   () => {
