@@ -333,6 +333,22 @@ describe("log-probabilities of a completion", () => {
     assert.equal(unseen.model.generated[0]?.options.promptLogprobs, undefined);
   });
 
+  test("of an echoed prompt tell where each token begins, also those that are not in the text", async () => {
+    const offsets = async (prompt: string, tokens: readonly string[]) => {
+      const script = readingOf(
+        tokens.map((token) => ({ token, logprob: -1, top: [] })),
+        [],
+      );
+      const { answer } = await post({ prompt, echo: true, logprobs: 0, max_tokens: 0 }, { script });
+      return answer.choices[0].logprobs.text_offset;
+    };
+    // A tokenizer that puts a space ahead of all.
+    assert.deepEqual(await offsets("a a b", ["<s>", " a", " a", " b"]), [0, 0, 1, 3]);
+    // One that reads the text otherwise than it is written.
+    assert.deepEqual(await offsets("é?! fi ok", ["É", "<unk>", " ﬁ", " ok"]), [0, 0, 0, 6]);
+    assert.deepEqual(await offsets("abab", ["ab", "ab", "ab"]), [0, 2, 4]);
+  });
+
   test("of prompts are refused in a stream, and above the server's limit", async () => {
     for (const [body, param] of [
       [{ prompt_logprobs: 1, stream: true }, "prompt_logprobs"],

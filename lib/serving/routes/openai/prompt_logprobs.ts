@@ -62,7 +62,10 @@ class TextPlaces {
   /** @returns Code points of the text ahead of the next token; of one that continues a character, those ahead of that. */
   next(bytes: readonly number[]): number {
     const space = 0x20;
-    const found = this.#find(bytes) ?? (bytes[0] === space ? this.#find(bytes.slice(1)) : undefined);
+    const found =
+      this.#find(bytes, 0) ??
+      (bytes[0] === space ? this.#find(bytes.slice(1), 0) : undefined) ??
+      this.#find(bytes, TextPlaces.#mostSkipped);
     if (found === undefined) return this.#characters;
     this.#moveTo(found.begin);
     const isInside = isContinuation(this.#bytes[found.begin]);
@@ -71,9 +74,9 @@ class TextPlaces {
     return place;
   }
 
-  #find(bytes: readonly number[]): { begin: number; end: number } | undefined {
+  #find(bytes: readonly number[], mostSkipped: number): { begin: number; end: number } | undefined {
     if (bytes.length === 0) return undefined;
-    const last = this.#at + TextPlaces.#mostSkipped + bytes.length;
+    const last = this.#at + mostSkipped + bytes.length;
     const begin = this.#bytes.subarray(this.#at, last).indexOf(Uint8Array.from(bytes));
     return begin < 0 ? undefined : { begin: this.#at + begin, end: this.#at + begin + bytes.length };
   }
