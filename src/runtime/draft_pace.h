@@ -20,7 +20,7 @@ class DraftPace {
   int64_t misses_ = 0;  // drafts one behind another of which nothing was accepted
 };
 
-// What the drafts of all sequences together cost and save, by the clock. Each row of a draft takes time where a step is
+// What the drafts of all sequences together cost and save, in time. Each row of a draft takes time where a step is
 // bound by arithmetic (many sequences, small models), and a draft model takes more, so there are drafts only while they
 // do not lose: they may lose a hundredth of the time, and one step, or 20 ms of short ones, ahead of that.
 class DraftBudget {

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "base/thread_clock.h"
 #include "runtime/pooling.h"
 #include "runtime/token_scores.h"
 
@@ -22,6 +23,7 @@ Driver::Driver(const EngineOptions& options, Rank& rank, Drafter* drafter, const
     : options_(options),
       head_(options.spec.head()),
       headRows_(headRows(options.spec)),
+      onCpu_(options.devices.front() == "cpu"),
       rank_(rank),
       drafter_(drafter),
       sink_(sink),
@@ -49,6 +51,7 @@ EngineStats Driver::stats() const {
 
 bool Driver::step() {
   const auto start = std::chrono::steady_clock::now();
+  const int64_t threadStart = threadNanoseconds();
   const int64_t readingNanoseconds = makeDrafts();
   scheduler_.next(scheduled_);
   progressed_ = scheduled_.step.rows > 0;
@@ -58,12 +61,14 @@ bool Driver::step() {
   const int64_t nanoseconds =
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
   stats_.stepNanoseconds += nanoseconds;
+  // A thread that waits for a GPU may sleep.
+  const int64_t worked = onCpu_ ? threadNanoseconds() - threadStart : nanoseconds;
   keepScores();
   rejectUnsound();
   endPrompts();
   const int64_t tokens = stats_.generatedTokens;
   deliverSampled();
-  weighDrafts(stats_.generatedTokens - tokens, nanoseconds - readingNanoseconds);
+  weighDrafts(stats_.generatedTokens - tokens, worked - readingNanoseconds);
   for (const auto& [sequence, drafted, skipped] : scheduled_.slices)
     if (sequence->wanted != Wanted::kTokens && sequence->pending() == 0 && !isFinished(*sequence))
       finishOutputs(*sequence);

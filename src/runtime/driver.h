@@ -70,6 +70,7 @@ class Driver {
   const EngineOptions& options_;
   const HeadSpec head_;
   const HeadRows headRows_;
+  const bool onCpu_;
   Rank& rank_;
   Drafter* const drafter_;
   const EventSink& sink_;

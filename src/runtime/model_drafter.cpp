@@ -1,7 +1,8 @@
 #include "runtime/model_drafter.h"
 
 #include <algorithm>
-#include <chrono>
+
+#include "base/thread_clock.h"
 
 namespace shardspeed {
 
@@ -13,10 +14,6 @@ ModelDrafter::ModelDrafter(const EngineOptions& options, int64_t draftTokens, Th
       pages_(options.kvCachePages) {
   LoadCounts counts;
   rank_.load(counts, {});
-}
-
-static int64_t nanosecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
 }
 
 // A sequence has a draft once the draft model has read all of it, a step's rows at a time: reading a long prompt holds
@@ -32,9 +29,9 @@ int64_t ModelDrafter::makeDrafts(const std::vector<DraftWish>& wishes) {
                    [](const Turn& a, const Turn& b) { return a.pending() < b.pending(); });
   int64_t readingNanoseconds = 0;
   while (!turns_.empty()) {
-    const auto start = std::chrono::steady_clock::now();
+    const int64_t start = threadNanoseconds();
     if (!computeStep()) break;
-    if (readsPrompts_) readingNanoseconds += nanosecondsSince(start);
+    if (readsPrompts_) readingNanoseconds += threadNanoseconds() - start;
     std::erase_if(turns_, [](const Turn& turn) { return turn.over; });
   }
   return readingNanoseconds;
