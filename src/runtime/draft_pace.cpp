@@ -18,7 +18,8 @@ void DraftPace::tell(int64_t drafted, int64_t accepted) {
   } else {
     length_ = std::max<int64_t>(2, accepted);
   }
-  misses_ = accepted > 0 ? 0 : misses_ + 1;
+  // One miss behind a hit says little: a draft model that is mostly right has many.
+  misses_ = accepted > 0 ? -1 : misses_ + 1;
   if (misses_ > 0) pause_ = (int64_t{1} << std::min(misses_, kLongestPause)) - 1;
 }
 

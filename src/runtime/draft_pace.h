@@ -17,7 +17,7 @@ class DraftPace {
  private:
   int64_t length_ = 4;
   int64_t pause_ = 0;   // steps without a draft
-  int64_t misses_ = 0;  // drafts one behind another of which nothing was accepted
+  int64_t misses_ = 0;  // drafts one behind another of which nothing was accepted; one less behind a hit
 };
 
 // What the drafts of all sequences together cost and save, in time. Each row of a draft takes time where a step is

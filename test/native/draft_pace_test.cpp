@@ -15,11 +15,15 @@ TEST(draft_pace, drafts_grow_and_pause) {
   CHECK_EQ(pace.next(100), 16);
   pace.tell(16, 5);
   CHECK_EQ(pace.next(100), 5);
-  for (const int64_t steps : {1, 3, 7, 15, 31, 63, 63}) {
+  for (const int64_t steps : {0, 1, 3, 7, 15, 31, 63, 63}) {
     pace.tell(4, 0);
     for (int64_t i = 0; i < steps; ++i) CHECK_EQ(pace.next(100), 0);
     CHECK_EQ(pace.next(100), 2);
   }
+  DraftPace fresh;
+  fresh.tell(4, 0);
+  CHECK_EQ(fresh.next(100), 0);
+  CHECK_EQ(fresh.next(100), 2);
   pace.tell(2, 1);
   CHECK_EQ(pace.next(100), 2);
 }
