@@ -46,7 +46,7 @@ export type { AdapterInfo, ModelInfo, Task } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export type { Prompt, TextPrompt } from "./engine/prompts.js";
 export { manualSeed } from "./engine/seed.js";
-export type { Format, SchemaOptions } from "./format/form.js";
+export type { Format, SchemaOptions, TaggedValue } from "./format/form.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";
 export { Context, type ContextOptions } from "./handler/context.js";

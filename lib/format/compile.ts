@@ -1,6 +1,17 @@
 import { ShardspeedError } from "../base/errors.js";
 import type { Format } from "./form.js";
-import { encodeGrammar, type Grammar, oneOf } from "./nodes.js";
+import {
+  choice,
+  encodeGrammar,
+  type Grammar,
+  type Node,
+  nothing,
+  oneOf,
+  repeat,
+  sequence,
+  shiftRules,
+  text,
+} from "./nodes.js";
 import { parsePattern } from "./pattern.js";
 import { compileSchema } from "./schema.js";
 
@@ -9,16 +20,17 @@ import { compileSchema } from "./schema.js";
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT for what of it is not supported.
  */
-export function compileFormat(text: string): Int32Array {
+export function compileFormat(format: string): Int32Array {
   try {
-    return encodeGrammar(grammarOf(JSON.parse(text)));
+    return encodeGrammar(grammarOf(JSON.parse(format)));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new ShardspeedError("ERR_INVALID_ARGUMENT", "The format is too large or nested too deeply", { cause: error });
   }
 }
 
-function grammarOf(format: Format): Grammar {
+/** The rules of a format. */
+export function grammarOf(format: Format): Grammar {
   switch (format.type) {
     case "json_object":
       return compileSchema({ type: "object" });
@@ -28,5 +40,20 @@ function grammarOf(format: Format): Grammar {
       return [parsePattern(format.pattern, "format.pattern", false)];
     case "choice":
       return [oneOf(format.choices)];
+    case "tagged_json":
+      return tagged(format);
   }
+}
+
+function tagged(format: Extract<Format, { type: "tagged_json" }>): Grammar {
+  const rules: Node[] = [nothing];
+  const kinds = format.values.map(({ begin, schema, strict = false, end }) => {
+    const first = rules.length;
+    for (const rule of compileSchema(schema, { strict })) rules.push(shiftRules(rule, first));
+    return sequence(text(begin), { kind: "rule", index: first }, text(end));
+  });
+  const value: Node = { kind: "rule", index: rules.push(choice(...kinds)) - 1 };
+  const { begin = "", separator = "", end = "", most = 1 } = format;
+  rules[0] = sequence(text(begin), value, repeat(0, most - 1, sequence(text(separator), value)), text(end));
+  return rules;
 }

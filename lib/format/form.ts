@@ -30,9 +30,35 @@ export type Format =
       type: "choice";
       /** The texts: up to 10,000. */
       choices: readonly string[];
+    }
+  | {
+      /** JSON values between texts: what a model writes to call functions. */
+      type: "tagged_json";
+      /** The kinds of values, with the texts around each: up to 1,000. */
+      values: readonly TaggedValue[];
+      /** The text ahead of the first value. Default "". */
+      begin?: string;
+      /** The text between two values. Default "". */
+      separator?: string;
+      /** The text behind the last value. Default "". */
+      end?: string;
+      /** Most values: 1 to 100. Default 1. */
+      most?: number;
     };
 
+/** A JSON value between two texts. */
+export interface TaggedValue extends SchemaOptions {
+  /** The text ahead of it. */
+  begin: string;
+  /** Its JSON Schema. */
+  schema: object | boolean;
+  /** The text behind it. */
+  end: string;
+}
+
 const mostChoices = 10_000;
+const mostTagged = 1000;
+const mostValues = 100;
 const mostCharacters = 256 * 1024;
 
 /**
@@ -66,14 +92,9 @@ function checkForm(format: unknown): asserts format is Format {
       return allow();
     case "json_schema":
       allow("schema", "strict");
-      if (typeof format.schema !== "boolean" && !isPlainObject(format.schema))
-        throw invalidArgument("format.schema", "a JSON Schema: an object or a boolean", format.schema);
-      if (format.strict !== undefined && typeof format.strict !== "boolean")
-        throw invalidArgument("format.strict", "true or false", format.strict);
-      return;
+      return checkSchema("format", format);
     case "regex":
       allow("pattern");
-      if (typeof format.pattern !== "string") throw invalidArgument("format.pattern", "a text", format.pattern);
       checkText("format.pattern", format.pattern);
       return;
     case "choice": {
@@ -85,12 +106,41 @@ function checkForm(format: unknown): asserts format is Format {
       for (const one of choices) checkText("format.choices", one);
       return;
     }
+    case "tagged_json":
+      allow("values", "begin", "separator", "end", "most");
+      return checkTagged(format);
     default:
-      throw invalidArgument("format.type", '"json_object", "json_schema", "regex" or "choice"', format.type);
+      throw invalidArgument(
+        "format.type",
+        '"json_object", "json_schema", "regex", "choice" or "tagged_json"',
+        format.type,
+      );
+  }
+}
+
+function checkSchema(name: string, { schema, strict }: Readonly<Record<string, unknown>>): void {
+  if (typeof schema !== "boolean" && !isPlainObject(schema))
+    throw invalidArgument(`${name}.schema`, "a JSON Schema: an object or a boolean", schema);
+  if (strict !== undefined && typeof strict !== "boolean")
+    throw invalidArgument(`${name}.strict`, "true or false", strict);
+}
+
+function checkTagged({ values, most, ...texts }: Readonly<Record<string, unknown>>): void {
+  const isGood = Array.isArray(values) && values.length > 0 && values.length <= mostTagged;
+  if (!isGood || !values.every(isPlainObject))
+    throw invalidArgument("format.values", `an array of 1 to ${mostTagged} objects`, values);
+  if (most !== undefined && !(Number.isInteger(most) && (most as number) >= 1 && (most as number) <= mostValues))
+    throw invalidArgument("format.most", `an integer from 1 to ${mostValues}`, most);
+  for (const name of ["begin", "separator", "end"])
+    if (texts[name] !== undefined) checkText(`format.${name}`, texts[name]);
+  for (const [i, value] of values.entries()) {
+    checkSchema(`format.values[${i}]`, value);
+    for (const name of ["begin", "end"]) checkText(`format.values[${i}].${name}`, value[name]);
   }
 }
 
 /** Half of a surrogate pair has no bytes. */
-function checkText(name: string, text: string): void {
+function checkText(name: string, text: unknown): void {
+  if (typeof text !== "string") throw invalidArgument(name, "a text", text);
   if (/\p{Surrogate}/u.test(text)) throw invalidArgument(name, "text of whole Unicode characters", text);
 }

@@ -23,6 +23,21 @@ export const nothing: Node = sequence();
 export const impossible: Node = choice();
 export const digit = characters([[0x30, 0x39]]);
 
+/** The same node in a grammar where its rules stand so many places later. */
+export function shiftRules(node: Node, by: number): Node {
+  switch (node.kind) {
+    case "rule":
+      return { kind: "rule", index: node.index + by };
+    case "repeat":
+      return { ...node, body: shiftRules(node.body, by) };
+    case "sequence":
+    case "choice":
+      return { kind: node.kind, parts: node.parts.map((part) => shiftRules(part, by)) };
+    default:
+      return node;
+  }
+}
+
 /** How deep alternatives that share a beginning are nested; behind it they stand side by side. */
 const deepestSharing = 60;
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { compileFormat } from "../../dist/format/compile.js";
+import { compileFormat, grammarOf } from "../../dist/format/compile.js";
 import { type Format, readFormat } from "../../dist/format/form.js";
 import { oneOf } from "../../dist/format/nodes.js";
 import { parsePattern } from "../../dist/format/pattern.js";
@@ -112,6 +112,11 @@ test("formats that are none are refused by what is wrong with them", () => {
     [{ type: "json_schema" }, /schema/],
     [{ type: "json_schema", schema: {}, strict: 1 }, /format\.strict/],
     [{ type: "json_schema", schema: { description: "x".repeat(300_000) } }, /300\d\d\d characters/],
+    [{ type: "tagged_json", values: [] }, /format\.values/],
+    [{ type: "tagged_json", values: [{ begin: "a", schema: {} }] }, /format\.values\[0\]\.end/],
+    [{ type: "tagged_json", values: [{ begin: "a", schema: 1, end: "" }] }, /format\.values\[0\]\.schema/],
+    [{ type: "tagged_json", values: [{ begin: "a", schema: {}, end: "" }], most: 0 }, /format\.most/],
+    [{ type: "tagged_json", values: [{ begin: "a", schema: {}, end: "" }], end: 1 }, /format\.end/],
     [{ type: "regex", pattern: "\ud800" }, /whole Unicode characters/],
     [{ type: "choice", choices: ["\udc00"] }, /whole Unicode characters/],
   ] as const) {
@@ -135,4 +140,31 @@ test("alternatives that begin alike stand for the same texts", () => {
   const nested = Array.from({ length: 300 }, (_, i) => "a".repeat(i + 1));
   for (const one of nested) assert.ok(isText([oneOf(nested)], one));
   assert.ok(!isText([oneOf(nested)], "a".repeat(301)));
+});
+
+test("JSON between texts: one to the most values, each by its own schema", () => {
+  const node = { type: "object", properties: { n: { $ref: "#" } }, additionalProperties: false };
+  const values = [
+    { begin: "<a>", schema: { type: "integer", minimum: 1, maximum: 3 }, end: "</a>" },
+    { begin: "<b>", schema: { properties: { x: { const: 1 } }, type: "object" }, strict: true, end: "" },
+    { begin: "<c>", schema: { enum: ["c"] }, end: "" },
+  ];
+  const format = { type: "tagged_json", values, begin: "[", separator: "; ", end: "]", most: 2 } as const;
+  const grammar = grammarOf(format);
+  for (const text of ["[<a>2</a>]", '[<b>{"x":1}; <a>3</a>]', '[<c>"c"; <c>"c"]', "[<b>{}]"])
+    assert.ok(isText(grammar, text), text);
+  for (const text of ["[]", "<a>2</a>", "[<a>4</a>]", '[<b>{"y":1}]', '[<c>"c"; <c>"c"; <c>"c"]', '[<c>"c"<c>"c"]'])
+    assert.ok(!isText(grammar, text), text);
+  // Rules of a schema that calls itself are those of its own.
+  const recursive = grammarOf({
+    type: "tagged_json",
+    values: [
+      { begin: "", schema: {}, end: "" },
+      { begin: "!", schema: node, end: "" },
+    ],
+  });
+  const called = recursive.flatMap((rule) =>
+    [...JSON.stringify(rule).matchAll(/"index":(\d+)/g)].map(([, index]) => Number(index)),
+  );
+  assert.ok(Math.max(...called) < recursive.length);
 });

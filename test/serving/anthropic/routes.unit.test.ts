@@ -99,6 +99,24 @@ describe("a message", () => {
     assert.equal((await post({ script }, hello)).body.stop_reason, "end_turn");
   });
 
+  test("calls a tool where it has to, and writes what output_format says", async () => {
+    const model = new FakeModel({ engine: { chatTemplate: hermes } });
+    const schema = { type: "object" };
+    for (const payload of [
+      { tools: [weather], tool_choice: { type: "any" } },
+      { tools: [weather], tool_choice: { type: "tool", name: weather.name } },
+      { output_format: { type: "json_schema", schema } },
+      { output_config: { format: { type: "json_schema", schema } } },
+    ])
+      await post(model, { ...hello, ...payload });
+    const [any, one, ...written] = model.generated.map(({ options }) => options.format);
+    assert.ok(any?.type === "tagged_json" && any.most === 16);
+    assert.ok(one?.type === "tagged_json" && one.most === 1);
+    const { input_schema } = weather;
+    assert.deepEqual(one.values[0]?.schema, input_schema);
+    assert.deepEqual(written, Array(2).fill({ type: "json_schema", schema }));
+  });
+
   test("calls tools", async () => {
     const script = say(['<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</tool_call>']);
     const model = new FakeModel({ script, engine: { chatTemplate: hermes } });
@@ -151,10 +169,11 @@ describe("a request that cannot be answered", () => {
         /content\[0\]/,
       ],
       [user([{ type: "tool_result", tool_use_id: "a", content: 1 }]), 400, "invalid_request_error", /content/],
-      [{ ...hello, tools: [weather], tool_choice: { type: "any" } }, 400, "invalid_request_error", /tool_choice/],
+      [{ ...hello, tools: [weather], tool_choice: { type: "any" } }, 400, "invalid_request_error", /cannot force/],
+      [{ ...hello, tools: [weather], tool_choice: { type: "all" } }, 400, "invalid_request_error", /tool_choice\.type/],
       [{ ...hello, tools: [{ type: "bash_20250124", name: "bash" }] }, 400, "invalid_request_error", /bash_20250124/],
       [{ ...hello, mcp_servers: [{}] }, 400, "invalid_request_error", /mcp_servers/],
-      [{ ...hello, output_config: { format: { type: "json_schema" } } }, 400, "invalid_request_error", /output_config/],
+      [{ ...hello, output_config: { format: { type: "json_schema" } } }, 400, "invalid_request_error", /schema/],
       [{ ...hello, model: "other" }, 404, "not_found_error", /other/],
     ];
     for (const [payload, code, type, pattern] of cases) {

@@ -276,6 +276,56 @@ test("log-probabilities of a prompt are in vLLM's form beside the choices", asyn
   assert.deepEqual(await refusal({ prompt_logprobs: -1 }), ["invalid_value", "prompt_logprobs"]);
 });
 
+describe("the form of an answer", () => {
+  const schema = { type: "object", properties: { a: { type: "integer" } } };
+  const json = { type: "json_schema", schema };
+
+  test("is that of one field", async () => {
+    for (const [body, format] of [
+      [{ response_format: { type: "text" }, structured_outputs: {}, guided_choice: null }, undefined],
+      [{ response_format: { type: "json_object" } }, { type: "json_object" }],
+      [{ response_format: { type: "json_object", schema } }, json],
+      [
+        { response_format: { type: "json_schema", json_schema: { name: "a", schema, strict: true } } },
+        { ...json, strict: true },
+      ],
+      [{ response_format: { type: "json_schema", json_schema: { name: "a", schema, strict: false } } }, json],
+      [{ structured_outputs: { json: schema, disable_any_whitespace: true } }, json],
+      [{ structured_outputs: { json: JSON.stringify(schema), regex: null } }, json],
+      [{ structured_outputs: { regex: "a+" } }, { type: "regex", pattern: "a+" }],
+      [{ structured_outputs: { choice: ["a", "b"] } }, { type: "choice", choices: ["a", "b"] }],
+      [{ structured_outputs: { json_object: true } }, { type: "json_object" }],
+      [{ guided_json: schema }, json],
+      [{ guided_regex: "a+" }, { type: "regex", pattern: "a+" }],
+      [{ guided_choice: ["a"] }, { type: "choice", choices: ["a"] }],
+    ]) {
+      const { call, response } = await post(body as object);
+      assert.equal(response.statusCode, 200, response.body);
+      assert.deepEqual(call?.options.format, format, JSON.stringify(body));
+    }
+  });
+
+  test("is refused by the field that is wrong", async () => {
+    for (const [body, code, param] of [
+      [{ response_format: { type: "xml" } }, "unsupported_value", "response_format.type"],
+      [{ response_format: {} }, "missing_required_parameter", "response_format.type"],
+      [
+        { response_format: { type: "json_schema" } },
+        "missing_required_parameter",
+        "response_format.json_schema.schema",
+      ],
+      [{ structured_outputs: { grammar: "root ::= a" } }, "unsupported_parameter", "structured_outputs.grammar"],
+      [{ structured_outputs: { json: "{" } }, "invalid_value", "structured_outputs.json"],
+      [{ structured_outputs: { choice: [] } }, "invalid_value", "structured_outputs.choice"],
+      [{ structured_outputs: { regex: 5 } }, "invalid_value", "structured_outputs.regex"],
+      [{ guided_choice: [1] }, "invalid_type", "guided_choice[0]"],
+      [{ guided_json: 5 }, "invalid_value", "guided_json"],
+      [{ guided_json: {}, response_format: { type: "json_object" } }, "invalid_value", "guided_json"],
+    ] as const)
+      assert.deepEqual(await refusal(body), [code, param], JSON.stringify(body));
+  });
+});
+
 describe("fields that are not followed", () => {
   test("pass with neutral values", async () => {
     const { response } = await post({
@@ -288,9 +338,8 @@ describe("fields that are not followed", () => {
   test("are refused with any other", async () => {
     for (const [name, value] of Object.entries({
       n: 2,
-      response_format: { type: "json_object" },
-      structured_outputs: { regex: "a" },
-      guided_json: {},
+      guided_grammar: "root ::= a",
+      grammar: "root ::= a",
       modalities: ["text", "audio"],
       audio: { voice: "a" },
       prediction: { type: "content" },

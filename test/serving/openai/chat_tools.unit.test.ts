@@ -51,11 +51,86 @@ describe("tools", () => {
       "invalid_value",
       "tool_choice.allowed_tools.tools[0]",
     ]);
-    for (const tool_choice of ["required", { type: "function", function: { name: "f" } }, allow("f", "required")]) {
-      assert.deepEqual(await refusal({ tools, tool_choice }), ["unsupported_parameter", "tool_choice"]);
-    }
     for (const tool_choice of ["some", { type: "none" }, { type: "allowed_tools" }]) {
       assert.deepEqual(await refusal({ tools, tool_choice }), ["invalid_value", "tool_choice"]);
+    }
+  });
+
+  test("that have to be called are the form of the answer", async () => {
+    const strict = { type: "function", function: { name: "g", strict: true, parameters: { properties: { a: {} } } } };
+    const given = [tools[0], strict];
+    const named = { type: "function", function: { name: "g" } };
+    const allowed = { type: "allowed_tools", allowed_tools: { mode: "required", tools: [named] } };
+    const forced = async (tool_choice: unknown, chatTemplate: string, more = {}) => {
+      const { call, response } = await post({ tools: given, tool_choice, ...more }, { engine: { chatTemplate } });
+      assert.equal(response.statusCode, 200, response.body);
+      return call?.options.format;
+    };
+    const [hermes, mistral, llama] = [
+      "{{ tools }} <tool_call>",
+      "{{ tools }} [TOOL_CALLS]",
+      "{{ tools }} <|python_tag|>",
+    ];
+    assert.equal(await forced("auto", hermes), undefined);
+    const f = { schema: { type: "object" } };
+    const g = { schema: { type: "object", properties: { a: {} } }, strict: true };
+    const tag = (name: string) => ({
+      begin: `<tool_call>\n{"name": "${name}", "arguments": `,
+      end: "}\n</tool_call>",
+    });
+    const around = { begin: "", separator: "\n", end: "" };
+    assert.deepEqual(await forced("required", hermes), {
+      ...{
+        type: "tagged_json",
+        values: [
+          { ...f, ...tag("f") },
+          { ...g, ...tag("g") },
+        ],
+        most: 16,
+        ...around,
+      },
+    });
+    const only = { type: "tagged_json", values: [{ ...g, ...tag("g") }], ...around };
+    assert.deepEqual(await forced(named, hermes), { ...only, most: 1 });
+    assert.deepEqual(await forced(allowed, hermes), { ...only, most: 16 });
+    assert.deepEqual(await forced(allowed, hermes, { parallel_tool_calls: false }), { ...only, most: 1 });
+    const values = [{ ...g, begin: '{"name": "g", "arguments": ', end: "}" }];
+    const list = { begin: "[", separator: ", ", end: "]" };
+    assert.deepEqual(await forced(named, mistral), { type: "tagged_json", values, ...list, most: 1 });
+    const [one] = values;
+    const parameters = { ...one, begin: '{"name": "g", "parameters": ' };
+    assert.deepEqual(await forced(allowed, llama), {
+      ...{ type: "tagged_json", values: [parameters], begin: "", separator: "", end: "", most: 1 },
+    });
+    for (const chatTemplate of ["{{ tools }}", "{{ tools }} <|python_start|>"]) {
+      const options = { engine: { chatTemplate } };
+      assert.deepEqual(await refusal({ tools, tool_choice: "required" }, options), [
+        "unsupported_parameter",
+        "tool_choice",
+      ]);
+    }
+    assert.deepEqual(await refusal({ tool_choice: "required" }), ["invalid_value", "tool_choice"]);
+    const other = { type: "function", function: { name: "h" } };
+    assert.deepEqual(await refusal({ tools, tool_choice: other }), ["invalid_value", "tool_choice.function.name"]);
+  });
+
+  test("that had to be called are read from what the form lets come", async () => {
+    const written: [string, string][] = [
+      [
+        "<tool_call>",
+        '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>\n<tool_call>\n{"name": "g", "arguments": {}}\n</tool_call>',
+      ],
+      ["[TOOL_CALLS]", '[{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}]'],
+      ["<|python_tag|>", '{"name": "f", "parameters": {"a": 1}}'],
+    ];
+    for (const [tag, text] of written) {
+      const options = { engine: { chatTemplate: `{{ tools }} ${tag}` }, script: say([...text]) };
+      const { answer } = await post({ tools, tool_choice: "required" }, options);
+      const [{ message, finish_reason }] = answer.choices;
+      const calls = message.tool_calls.map((call: { function: object }) => call.function);
+      assert.deepEqual(calls[0], { name: "f", arguments: '{"a": 1}' });
+      assert.equal(calls.length, tag === "<|python_tag|>" ? 1 : 2);
+      assert.deepEqual([message.content, finish_reason], [null, "tool_calls"]);
     }
   });
 

@@ -69,6 +69,32 @@ describe("a model behind the API", () => {
     assert.deepEqual(await ask("mine"), second);
   });
 
+  test("keeps to the form that a request asks for, and says what of a schema is not supported", async () => {
+    const schema = {
+      type: "object",
+      properties: { a: { enum: ["x", 12] } },
+      required: ["a"],
+      additionalProperties: false,
+    };
+    const ask = (more: object) =>
+      client.chat.completions.create({
+        ...{ model: "demo", messages: [{ role: "user", content: prompt }], temperature: 2, seed: 5, max_tokens: 40 },
+        ...{ response_format: { type: "json_schema", json_schema: { name: "a", schema } } },
+        ...more,
+      });
+    const { choices } = await ask({});
+    assert.equal(choices[0]?.finish_reason, "stop");
+    assert.ok(["x", 12].includes(JSON.parse(choices[0]?.message.content ?? "").a));
+    const wrong = { response_format: { type: "json_schema", json_schema: { name: "a", schema: { not: {} } } } };
+    await assert.rejects(ask(wrong), (error: { status: number; message: string }) => {
+      assert.equal(error.status, 400);
+      assert.match(error.message, /\/not cannot be used/);
+      return true;
+    });
+    // A stream has not begun by then.
+    await assert.rejects(ask({ ...wrong, stream: true }), { status: 400 });
+  });
+
   test("says what its engine says", async () => {
     const expected = await engine.generate(prompt, { maxNewTokens: 12, logprobs: 2 });
     const request = { model: "demo", prompt, max_tokens: 12, temperature: 0, logprobs: 2 };

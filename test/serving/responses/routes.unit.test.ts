@@ -112,6 +112,18 @@ describe("a response", () => {
     assert.equal(none.body.output[0].type, "message");
   });
 
+  test("has the form that text.format asks for, and calls that tool_choice forces", async () => {
+    const schema = { type: "object", properties: { a: { type: "integer" } } };
+    const format = { type: "json_schema", name: "a", schema, strict: true };
+    const model = new FakeModel({ engine: { chatTemplate: hermes } });
+    const { body } = await post(model, { input: "Hello", text: { format } });
+    assert.deepEqual(body.text, { format });
+    assert.deepEqual(model.generated[0]?.options.format, { type: "json_schema", schema, strict: true });
+    await post(model, { input: "Hello", tools: [weather], tool_choice: { type: "function", name: "get_weather" } });
+    const forced = model.generated[1]?.options.format;
+    assert.ok(forced?.type === "tagged_json" && forced.most === 1);
+  });
+
   test("has log-probabilities where they are asked for", async () => {
     const { body } = await post({}, { input: "Hello", top_logprobs: 1 });
     responseAnswer.parse(body);
@@ -143,11 +155,11 @@ describe("a response", () => {
       [{ input: "a", conversation: "c" }, "unsupported_parameter", "conversation"],
       [{ input: "a", prompt: { id: "p" } }, "unsupported_parameter", "prompt"],
       [{ input: "a", background: true }, "unsupported_parameter", "background"],
-      [{ input: "a", text: { format: { type: "json_object" } } }, "unsupported_parameter", "text.format"],
+      [{ input: "a", text: { format: { type: "grammar" } } }, "unsupported_value", "response_format.type"],
       [{ input: "a", tools: [{ type: "web_search" }] }, "unsupported_parameter", "tools[0].type"],
       [{ input: "a", tools: [{ type: "function" }] }, "missing_required_parameter", "tools[0].name"],
       [{ input: "a", tools: [weather], tool_choice: "required" }, "unsupported_parameter", "tool_choice"],
-      [{ input: "a", tool_choice: { type: "function", name: "f" } }, "unsupported_parameter", "tool_choice"],
+      [{ input: "a", tool_choice: { type: "function", name: "f" } }, "invalid_value", "tool_choice"],
       [
         { input: [{ role: "user", content: [{ type: "input_image" }] }] },
         "unsupported_value",

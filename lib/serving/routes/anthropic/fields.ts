@@ -40,6 +40,8 @@ export const promptFields = {
 export const countTokensSchema = z.looseObject(promptFields);
 export type PromptBody = z.output<typeof countTokensSchema>;
 
+const form = z.looseObject({ type: z.string() }).nullish();
+
 /** The body of POST /v1/messages. */
 export const messagesSchema = z.looseObject({
   ...promptFields,
@@ -49,6 +51,7 @@ export const messagesSchema = z.looseObject({
   temperature: number(0, 1),
   top_k: integer(0, 2 ** 31 - 1),
   top_p: number(0, 1),
-  output_format: z.unknown().optional(),
+  output_format: form,
+  output_config: z.looseObject({ format: form }).nullish(),
 });
 export type MessagesBody = z.output<typeof messagesSchema>;

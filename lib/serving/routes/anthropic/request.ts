@@ -1,8 +1,7 @@
-import { isObject } from "../../../base/objects.js";
 import { showValue } from "../../../base/text.js";
 import { readBody } from "../openai/body.js";
 import type { ChatRequest } from "../openai/chat_plan.js";
-import { readTools } from "../openai/chat_tools.js";
+import { readForced, readTools } from "../openai/chat_tools.js";
 import { invalidRequest } from "../openai/errors.js";
 import type { ChatBody } from "../openai/fields.js";
 import { checkSampling, type NewTokens } from "../openai/sampling.js";
@@ -21,8 +20,6 @@ export function readMessages(context: OpenAiContext, given: unknown): MessagesRe
   const body = readBody(messagesSchema, given);
   context.ignored.note("messages", body, messagesSchema.shape);
   const { output_format: form, output_config: config } = body;
-  if (isSet(form)) refuse("output_format", "It is not available yet.");
-  if (isObject(config) && isSet(config.format)) refuse("output_config.format", "It is not available yet.");
   const wanted: NewTokens = { most: body.max_tokens, field: "max_tokens" };
   const chatBody: ChatBody = {
     ...toChatBody(body),
@@ -31,9 +28,11 @@ export function readMessages(context: OpenAiContext, given: unknown): MessagesRe
     top_k: body.top_k,
     top_p: body.top_p,
     max_tokens: body.max_tokens,
+    response_format: form ?? config?.format,
   };
   checkSampling(chatBody, wanted, context.settings);
-  return { body, chat: { body: chatBody, wanted, tools: readTools(chatBody) } };
+  const tools = readTools(chatBody);
+  return { body, chat: { body: chatBody, wanted, tools, forced: readForced(chatBody, tools) } };
 }
 
 /** The same for a prompt that is only counted. */
@@ -47,8 +46,6 @@ export function readPrompt(given: unknown): { body: PromptBody; chat: ChatReques
 function toChatBody(body: PromptBody): ChatBody {
   const { tools, tool_choice: choice } = body;
   if (body.mcp_servers && body.mcp_servers.length > 0) refuse("mcp_servers", "Tools run at the client.");
-  if (choice && choice.type !== "auto" && choice.type !== "none")
-    refuse("tool_choice", 'Only the types "auto" and "none" are available yet.');
   return {
     model: body.model,
     messages: toMessages(body),
@@ -57,9 +54,17 @@ function toChatBody(body: PromptBody): ChatBody {
         refuse(`tools[${i}].type`, `There are no tools of the type ${showValue(type)}.`);
       return { type: "function", function: { name, description, parameters: input_schema } };
     }),
-    tool_choice: choice?.type,
+    tool_choice: toChatChoice(choice),
     parallel_tool_calls: choice?.disable_parallel_tool_use !== true,
   };
+}
+
+function toChatChoice(choice: PromptBody["tool_choice"]): ChatBody["tool_choice"] {
+  if (choice?.type === "any") return "required";
+  if (choice?.type === "tool") return { type: "function", function: { name: choice.name } };
+  if (!choice || choice.type === "auto" || choice.type === "none") return choice?.type;
+  const message = `Expected tool_choice.type to be "auto", "any", "tool" or "none", found ${showValue(choice.type)}.`;
+  throw invalidRequest("invalid_value", message, "tool_choice.type");
 }
 
 const isSet = (value: unknown) => value !== undefined && value !== null;

@@ -2,7 +2,7 @@ import type { GenerationUsage } from "../../../engine/generation.js";
 import type { ChatPrompt, GenerateCall } from "../../worker/calls.js";
 import { readBody } from "./body.js";
 import { ChatChoice, type ChatPiece } from "./chat_choice.js";
-import { readTools, type TemplateTool } from "./chat_tools.js";
+import { type ForcedCalls, readForced, readTools, type TemplateTool } from "./chat_tools.js";
 import { invalidRequest } from "./errors.js";
 import { type ChatBody, chatSchema } from "./fields.js";
 import { checkRoom, generateAll } from "./generation.js";
@@ -11,6 +11,7 @@ import { checkSampling, type NewTokens, toCall } from "./sampling.js";
 import { type OpenAiContext, requireTask, type Session } from "./session.js";
 import type { OpenAiSettings } from "./settings.js";
 import { checkStreamOptions } from "./stream.js";
+import { toForcedFormat } from "./tools/forced_format.js";
 import { detectToolFormat, type ToolFormat } from "./tools/format.js";
 import { makeToolStream, type ToolStream } from "./tools/tool_stream.js";
 import { refuseUnsupported, unsupported } from "./unsupported.js";
@@ -20,6 +21,8 @@ export interface ChatRequest {
   body: ChatBody;
   wanted: NewTokens;
   tools: TemplateTool[] | undefined;
+  /** The answer has to be calls. */
+  forced?: ForcedCalls | undefined;
 }
 
 /** What a worker is asked for, and what makes the answer's pieces of its parts. */
@@ -48,7 +51,8 @@ export function readChat(context: OpenAiContext, given: unknown): ChatRequest {
   };
   checkSampling(body, wanted, context.settings);
   checkTemplateFields(body, context.settings);
-  return { body, wanted, tools: readTools(body) };
+  const tools = readTools(body);
+  return { body, wanted, tools, forced: readForced(body, tools) };
 }
 
 type TemplateBody = Pick<
@@ -105,7 +109,7 @@ export function toChatPrompt(
 export function planChat(
   { settings }: OpenAiContext,
   session: Session,
-  { body, wanted, tools }: ChatRequest,
+  { body, wanted, tools, forced }: ChatRequest,
 ): ChatPlan {
   requireTask(session, "generate");
   const template = templateOf(session, body, settings);
@@ -113,8 +117,8 @@ export function planChat(
   const chat = toChatPrompt(body, template, tools, settings);
   const effort = body.reasoning_effort;
   if (effort) {
-    const asked = { reasoning_effort: effort, ...(effort === "none" ? { enable_thinking: false } : {}) };
-    chat.templateVariables = { ...asked, ...chat.templateVariables };
+    const effortVariables = { reasoning_effort: effort, ...(effort === "none" ? { enable_thinking: false } : {}) };
+    chat.templateVariables = { ...effortVariables, ...chat.templateVariables };
   }
   if (body.documents) chat.documents = body.documents;
   const parallelCalls = body.parallel_tool_calls ?? true;
@@ -122,12 +126,15 @@ export function planChat(
     tools === undefined || format === undefined
       ? undefined
       : makeToolStream(format, { names: new Set(tools.map((tool) => tool.function.name)), single: !parallelCalls });
+  const asked = forced === undefined ? undefined : requireForced(format, forced);
+  toolStream?.push(asked?.given ?? "");
   const call: GenerateCall = {
     ...toCall(body, wanted, session.engine, settings),
     prompt: { chat, addSpecialTokens: body.add_special_tokens ?? false },
     // Calls are written between special tokens.
     ...(toolStream === undefined ? {} : { skipSpecialTokens: false }),
   };
+  if (asked !== undefined) call.options.format = asked.format;
   const choice = new ChatChoice({
     index: 0,
     toolStream,
@@ -138,6 +145,13 @@ export function planChat(
     stopTokenIds: body.stop_token_ids ?? [],
   });
   return { call, choice, body, toolStream };
+}
+
+function requireForced(format: ToolFormat | undefined, forced: ForcedCalls) {
+  const asked = toForcedFormat(format, forced);
+  if (asked !== undefined) return asked;
+  const message = `tool_choice cannot force a call of this model, whose calls are written as ${format ?? "nothing known here"}. Use "auto".`;
+  throw unsupported("tool_choice", message);
 }
 
 function findFormat({ toolCallParser }: OpenAiSettings, template: string): ToolFormat | undefined {

@@ -74,6 +74,11 @@ export const samplingFields = {
     .refine((salt) => !/\p{Surrogate}/u.test(salt), "expected whole Unicode characters")
     .nullish(),
   bad_words: z.array(z.string().min(1)).max(mostBadWords).nullish(),
+  response_format: z.looseObject({ type: z.string() }).nullish(),
+  structured_outputs: object(),
+  guided_json: z.unknown().optional(),
+  guided_regex: text(),
+  guided_choice: z.array(z.string()).nullish(),
   include_stop_str_in_output: flag(),
   ignore_eos: flag(),
   min_tokens: integer(0),

@@ -2,6 +2,7 @@ import { readSampling } from "../../../engine/generation_defaults.js";
 import type { GenerationOptions } from "../../../engine/generation_options.js";
 import { mostLogprobs } from "../../../native/limits.js";
 import type { EngineDescription, GenerateCall } from "../../worker/calls.js";
+import { readAnswerFormat } from "./answer_format.js";
 import { invalidRequest } from "./errors.js";
 import type { SamplingBody } from "./fields.js";
 import type { OpenAiSettings } from "./settings.js";
@@ -51,6 +52,7 @@ export function checkSampling(
     throw invalidRequest("invalid_value", `Expected min_tokens to be at most ${most}, found ${least}.`, "min_tokens");
   }
   readStop(body.stop, settings.maxStopStrings);
+  readAnswerFormat(body);
   const limit = Math.min(mostLogprobs, settings.maxLogprobs);
   if (logprobs !== undefined && logprobs > limit) {
     const field = "top_logprobs" in body && body.top_logprobs !== undefined ? "top_logprobs" : "logprobs";
@@ -109,6 +111,8 @@ function toGenerationOptions(
     ignoreEos: body.ignore_eos ?? false,
   };
   Object.assign(options, readTokenLimits(body, info.vocabSize));
+  const format = readAnswerFormat(body);
+  if (format !== undefined) options.format = format;
   // Without any, those of the model's generation_config.json count.
   if (isGiven(body.stop)) options.stop = readStop(body.stop, settings.maxStopStrings);
   if (isGiven(body.seed)) options.seed = toSeed(body.seed);

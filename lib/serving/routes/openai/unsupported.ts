@@ -21,6 +21,7 @@ const isEmpty = (value: unknown) =>
   isObject(value) ? Object.keys(value).length === 0 : Array.isArray(value) && value.length === 0;
 const one = (value: unknown) => value === 1;
 const notYet = "It is not available yet.";
+const useSchema = "Use response_format or structured_outputs.";
 
 /**
  * Fields that change the answer and that nothing here follows. One that is set to more than a neutral value is refused: leaving it out in silence
@@ -34,26 +35,12 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
     isNeutral: (value, body) => value === (body.n ?? 1),
     advice: "Leave it out.",
   },
-  response_format: {
-    routes: generation,
-    isNeutral: (value) => isObject(value) && value.type === "text",
-    advice: 'Only { "type": "text" } is available yet.',
-  },
-  structured_outputs: { routes: generation, isNeutral: isEmpty, advice: notYet },
-  guided_json: { routes: generation, isNeutral: never, advice: notYet },
-  guided_regex: { routes: generation, isNeutral: never, advice: notYet },
-  guided_choice: { routes: generation, isNeutral: never, advice: notYet },
-  guided_grammar: { routes: generation, isNeutral: never, advice: notYet },
-  regex: { routes: generation, isNeutral: never, advice: notYet },
-  ebnf: { routes: generation, isNeutral: never, advice: notYet },
-  json_schema: { routes: generation, isNeutral: never, advice: notYet },
-  grammar: { routes: generation, isNeutral: (value) => value === "", advice: notYet },
+  guided_grammar: { routes: generation, isNeutral: never, advice: useSchema },
+  regex: { routes: generation, isNeutral: never, advice: useSchema },
+  ebnf: { routes: generation, isNeutral: never, advice: useSchema },
+  json_schema: { routes: generation, isNeutral: never, advice: useSchema },
+  grammar: { routes: generation, isNeutral: (value) => value === "", advice: useSchema },
   use_beam_search: { routes: generation, isNeutral: isFalse, advice: notYet },
-  tool_choice: {
-    routes: ["chat"],
-    isNeutral: isFreeChoice,
-    advice: 'Only "none", "auto" and allowed_tools with the mode "auto" are available yet.',
-  },
   // What this server is not for
   suffix: {
     routes: ["completions"],
@@ -87,13 +74,6 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
   },
 };
 
-/** Whether the model itself decides which tool it calls, if any. What is no choice at all is for the route to refuse. */
-function isFreeChoice(value: unknown): boolean {
-  if (!isObject(value)) return value !== "required";
-  const { type, allowed_tools: allowed } = value;
-  return type !== "function" && type !== "custom" && !(isObject(allowed) && allowed.mode === "required");
-}
-
 /** @throws ApiError for the first field that asks for what is not there. */
 export function refuseUnsupported(route: BodyRoute, body: Readonly<Record<string, unknown>>): void {
   for (const [name, { routes, isNeutral, advice }] of Object.entries(unsupportedFields)) {
@@ -114,7 +94,7 @@ export const harmlessFields: Readonly<Record<NotedRoute, readonly string[]>> = {
   embeddings: ["user", "request_id"],
   responses: ["safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options", "client_metadata"],
   messages: [
-    ...["metadata", "service_tier", "thinking", "container", "context_management", "output_config", "betas"],
+    ...["metadata", "service_tier", "thinking", "container", "context_management", "betas"],
     ...["cache_control", "inference_geo", "speed"],
   ],
 };

@@ -108,7 +108,7 @@ function toHead({ name }: Session, body: ResponsesBody, { call }: ChatPlan): Res
     // Nothing is stored here.
     store: false,
     temperature: call.options.temperature ?? null,
-    text: { format: { type: "text" } },
+    text: { format: body.text?.format ?? { type: "text" } },
     tool_choice: body.tool_choice ?? "auto",
     tools: (body.tools ?? []).map(({ type, name: tool, description, parameters, strict }) => ({
       ...{ type, name: tool, description: description ?? null },

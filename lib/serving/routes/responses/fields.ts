@@ -30,7 +30,7 @@ const tool = z.looseObject({
   strict: flag(),
 });
 
-const { n: _, ...sampling } = samplingFields;
+const { n: _, response_format: _form, ...sampling } = samplingFields;
 
 /** The body of POST /v1/responses. Names of sampling parameters beyond OpenAI's are vLLM's, as in the other routes. */
 export const responsesSchema = z.looseObject({

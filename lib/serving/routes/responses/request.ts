@@ -1,7 +1,7 @@
 import { isObject } from "../../../base/objects.js";
 import { readBody } from "../openai/body.js";
 import type { ChatRequest } from "../openai/chat_plan.js";
-import { readTools } from "../openai/chat_tools.js";
+import { readForced, readTools } from "../openai/chat_tools.js";
 import type { ChatBody } from "../openai/fields.js";
 import { checkSampling, type NewTokens } from "../openai/sampling.js";
 import type { OpenAiContext } from "../openai/session.js";
@@ -27,14 +27,15 @@ export function readRequest(context: OpenAiContext, given: unknown): ResponsesRe
     field: "max_output_tokens",
     logprobs: wantsLogprobs ? (body.top_logprobs ?? 0) : undefined,
   };
-  checkSampling(body, wanted, context.settings);
   const chatBody = toChatBody(body, wantsLogprobs);
-  return { body, wantsLogprobs, chat: { body: chatBody, wanted, tools: readTools(chatBody) } };
+  checkSampling(chatBody, wanted, context.settings);
+  const tools = readTools(chatBody);
+  return { body, wantsLogprobs, chat: { body: chatBody, wanted, tools, forced: readForced(chatBody, tools) } };
 }
 
 /** The request in the form of chat completions. */
 function toChatBody(body: ResponsesBody, wantsLogprobs: boolean): ChatBody {
-  const { input: _, instructions: _system, tools, tool_choice, text: _format, reasoning, ...others } = body;
+  const { input: _, instructions: _system, tools, tool_choice, text: form, reasoning, ...others } = body;
   return {
     ...others,
     messages: toMessages(body),
@@ -43,6 +44,7 @@ function toChatBody(body: ResponsesBody, wantsLogprobs: boolean): ChatBody {
       function: { name: name ?? "", description, parameters, strict },
     })),
     tool_choice: toChatChoice(tool_choice),
+    response_format: form?.format,
     logprobs: wantsLogprobs,
     max_completion_tokens: body.max_output_tokens,
     reasoning_effort: reasoning?.effort,
@@ -53,7 +55,9 @@ function toChatBody(body: ResponsesBody, wantsLogprobs: boolean): ChatBody {
 
 /** Here names stand beside `type`, there in an object of their own. */
 function toChatChoice(choice: ResponsesBody["tool_choice"]): ChatBody["tool_choice"] {
-  if (!isObject(choice) || choice.type !== "allowed_tools") return choice;
+  if (!isObject(choice)) return choice;
+  if (choice.type === "function") return { type: "function", function: { name: choice.name } };
+  if (choice.type !== "allowed_tools") return choice;
   const tools = Array.isArray(choice.tools) ? choice.tools : [];
   const named = tools.map((tool: unknown) => ({
     type: "function",

@@ -1,4 +1,3 @@
-import { isObject } from "../../../base/objects.js";
 import { showValue } from "../../../base/text.js";
 import { invalidRequest } from "../openai/errors.js";
 import type { ResponsesBody } from "./fields.js";
@@ -15,11 +14,6 @@ export function refuseUnsupported(body: ResponsesBody): void {
   if (isSet(body.conversation)) refuse("conversation", stateless);
   if (isSet(body.prompt)) refuse("prompt", "There are no stored prompts: send instructions and input.");
   if (body.background) refuse("background", "Use a stream for long answers.");
-  const format = body.text?.format?.type ?? "text";
-  if (format !== "text") refuse("text.format", `The format ${showValue(format)} is not available yet.`);
-  const { tool_choice: choice } = body;
-  const isFree = !isSet(choice) || choice === "auto" || choice === "none" || isFreeAmong(choice);
-  if (!isFree) refuse("tool_choice", 'Only "none", "auto" and allowed_tools with the mode "auto" are available yet.');
   body.tools?.forEach(({ type, name }, i) => {
     if (type !== "function")
       refuse(`tools[${i}].type`, `Tools of the type ${showValue(type)} are not there, only functions.`);
@@ -28,8 +22,4 @@ export function refuseUnsupported(body: ResponsesBody): void {
       throw invalidRequest("missing_required_parameter", `Missing required parameter: ${param}.`, param);
     }
   });
-}
-
-function isFreeAmong(choice: unknown): boolean {
-  return isObject(choice) && choice.type === "allowed_tools" && choice.mode === "auto";
 }
