@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { initInference } from "../../dist/index.js";
 import { printTable, readCount, readDtype } from "../figures.mjs";
 import { withRandomCheckpoint } from "../random_checkpoint.mjs";
+import { measureFormatMasks } from "./format_masks.mjs";
 import { measurePrefixCache } from "./prefix_cache.mjs";
 
 const usage = `usage: npm run bench:features -- [MODEL] [options]
@@ -24,7 +25,7 @@ MODEL               model folder; without it random weights, in a temporary fold
 `;
 
 /** Each gives a name, figures, and rows: figure, without, with, ratio. */
-const measurements = [measurePrefixCache];
+const measurements = [measurePrefixCache, measureFormatMasks];
 
 async function measure(model, options) {
   const { dtype, threads } = options;

@@ -40,7 +40,7 @@ export function randomText(rules: readonly Node[], choose: Choose, most = 2): st
 }
 
 /** How many rules stand within one another at least until a rule ends; infinite where it never does. */
-function findHeights(rules: readonly Node[]): number[] {
+export function findHeights(rules: readonly Node[]): number[] {
   const heights = rules.map(() => Infinity);
   for (let changed = true; changed; ) {
     changed = false;
