@@ -45,6 +45,13 @@ TEST(model_drafter, drafts_of_the_model_itself_are_all_right) {
     CHECK(stats.steps < steps);
     CHECK_EQ(stats.acceptedAt.size(), 5u);
     CHECK_EQ(stats.kvPagesFree, stats.kvPagesTotal);
+    // Prompts in parts, and pages for some sequences only: fewer drafts, and as right.
+    EngineOptions narrow = options;
+    narrow.maxBatchTokens = 7;
+    narrow.kvCachePages = 8;
+    checkSame(answersOf(asked, draftedBy(options, narrow, 5), stats), expected);
+    CHECK_EQ(stats.acceptedTokens, stats.draftTokens);
+    CHECK(stats.acceptedTokens > 10);
   }
 }
 
