@@ -136,9 +136,10 @@ describe("an archive is unpacked once", () => {
       log += text;
     });
     for (let i = 0; i < 1000 && !log.includes("All models are ready"); i++) await sleep(20);
-    assert.equal(unpacked().length, 1, log);
+    const there = unpacked();
     killed.child.kill("SIGKILL");
     await killed.ended;
+    assert.equal(there.length, 1, log);
     const left = readdirSync(temporary);
     assert.ok(left.length > 0);
     // Of another machine or container with the same folder, whose processes are not ours.
