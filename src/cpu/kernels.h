@@ -111,12 +111,13 @@ struct PagedAttention {
   float* scratch = nullptr;   // (attentionScratch())
 };
 
-// Floats of the results of one range: sums of weighted values, largest score, sum of the weights.
-constexpr int64_t rangeFloats(int64_t queries, int64_t headDimPadded) {
+// Floats of the results of one range: sums of weighted values, largest score, sum of the weights. Static, as the next
+// one: the linker may merge others that files compile for different processors.
+static constexpr int64_t rangeFloats(int64_t queries, int64_t headDimPadded) {
   return (queries * (headDimPadded + 2) + kLanes - 1) / kLanes * kLanes;
 }
 // Scaled queries, the results of a range, those of all ranges before it.
-constexpr int64_t attentionScratch(int64_t queries, int64_t headDimPadded) {
+static constexpr int64_t attentionScratch(int64_t queries, int64_t headDimPadded) {
   return queries * headDimPadded + 2 * rangeFloats(queries, headDimPadded);
 }
 

@@ -45,10 +45,16 @@ CpuVector::CpuVector(const float* values, int64_t size)
   std::copy(values, values + size, values_.begin());
 }
 
+// A layer's part is used from its start on. Where it is several huge pages, they make reading a long context quicker,
+// and what a short one takes too much is little beside the cache.
+static PageKind kindOfCache(int64_t pages, const AttentionShape& shape) {
+  return CpuKvCache::bytesOf(1, pages, shape) >= size_t{8} << 20 ? PageKind::kHuge : PageKind::kNormal;
+}
+
 CpuKvCache::CpuKvCache(int64_t layers, int64_t pages, const AttentionShape& shape)
     : pages_(pages),
       kvHeads_(shape.kvHeads),
       headFloats_(headFloats(shape)),
-      memory_(bytesOf(layers, pages, shape), "keys and values") {}
+      memory_(bytesOf(layers, pages, shape), "keys and values", kindOfCache(pages, shape)) {}
 
 }  // namespace shardspeed
