@@ -106,6 +106,29 @@ static Napi::Value copySeconds(const Napi::CallbackInfo& info) {
   });
 }
 
+static Napi::Value attentionTimes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto given = info[0].As<Napi::Object>();
+    const auto count = [&](const char* key) { return given.Get(key).As<Napi::Number>().Int64Value(); };
+    const AttentionSize size{{count("heads"), count("kvHeads"), count("headDim")},
+                             count("layers"),
+                             count("sequences"),
+                             count("context"),
+                             count("rows")};
+    const AttentionTimes times = measureAttention(size, info[1].As<Napi::Number>(), info[2].As<Napi::Number>());
+    const auto listOf = [&](const std::vector<double>& seconds) {
+      auto list = Napi::Array::New(info.Env());
+      for (const double time : seconds) list.Set(list.Length(), time);
+      return list;
+    };
+    auto result = Napi::Object::New(info.Env());
+    result.Set("attend", listOf(times.attend));
+    result.Set("read", listOf(times.read));
+    result.Set("bytes", static_cast<double>(times.bytes));
+    return result;
+  });
+}
+
 static Napi::Value cpuFeatures(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto result = Napi::Object::New(info.Env());
@@ -145,6 +168,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("measureFmaPeak", Napi::Function::New<fmaPeak>(env));
   exports.Set("measureAllReduce", Napi::Function::New<allReduceSeconds>(env));
   exports.Set("measureCopy", Napi::Function::New<copySeconds>(env));
+  exports.Set("measureAttention", Napi::Function::New<attentionTimes>(env));
   return exports;
 }
 

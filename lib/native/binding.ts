@@ -34,6 +34,29 @@ export interface NativeBinding {
   measureAllReduce(ranks: number, bytes: number, rounds: number): number;
   /** Median seconds of copying `bytes`. Blocks. */
   measureCopy(bytes: number, rounds: number): number;
+  /**
+   * The time of a step's attention on the CPU, in all layers, and that of reading as many bytes as it reads of the KV cache: seconds, one of
+   * each a round, by turns. Blocks.
+   */
+  measureAttention(size: AttentionSize, threads: number, rounds: number): AttentionTimes;
+}
+
+/** Each of the sequences has `rows` new tokens, with which its context ends. */
+export interface AttentionSize {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  layers: number;
+  sequences: number;
+  context: number;
+  rows: number;
+}
+
+export interface AttentionTimes {
+  attend: number[];
+  read: number[];
+  /** Of the keys and values. */
+  bytes: number;
 }
 
 export interface NativeVocabulary {

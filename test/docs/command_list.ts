@@ -104,6 +104,12 @@ export const commands: Record<string, Treatment> = {
     as: "node bench/make_checkpoint.mjs test/fixtures/golden/opt/config.json $OUT/random && npx shardspeed generate $OUT/random --prompt-ids 3,5 -n 2",
     says: /random: .* MB\n/,
   },
+  "npm run bench:attention -- --repeat 3": { because: "takes minutes; the line with its options is run" },
+  "npm run bench:attention -- [--threads N] [--repeat N] [--longest TOKENS] [--vs ADDON] [--out FILE]": {
+    in: "checkout",
+    as: "npm run bench:attention -- --repeat 1 --longest 128 --out $OUT/attention.json && test -s $OUT/attention.json",
+    says: /1 x 1 of 128/,
+  },
   "npm run bench:ranks": { because: "its own model has 2 GB; the line with its options is run" },
   "npm run bench:ranks -- [--shape llama-1b] [--dtype fp16] [--repeat N] [--out FILE]": {
     in: "checkout",

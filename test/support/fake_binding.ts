@@ -80,6 +80,7 @@ export function fakeBinding(report: CudaReport = cpuBuild): { binding: NativeBin
     measureFmaPeak: () => 0,
     measureAllReduce: () => 0,
     measureCopy: () => 0,
+    measureAttention: () => ({ attend: [], read: [], bytes: 0 }),
   };
   return { binding, engines };
 }
