@@ -50,6 +50,9 @@ class CudaBackend final : public Backend {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
   }
+  void copyPages(const std::vector<PageCopy>& copies, KvCache& cache) override {
+    for (const PageCopy& copy : copies) static_cast<CudaKvCache&>(cache).copyPage(copy, stream_);
+  }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { buffers_.setRotary(tables); }
   void prepareRelative(const RelativeTable& table) override { attention_.prepareRelative(table); }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {

@@ -36,7 +36,15 @@ CudaActivations::CudaActivations(int64_t capacity, int64_t cols, Width width)
       memory_(bytesOf(capacity, cols, width), "activations") {}
 
 CudaKvCache::CudaKvCache(int64_t layers, int64_t pages, const AttentionShape& shape, DType dtype)
-    : layerBytes_(static_cast<size_t>(pages) * pageBytes(shape, dtype)),
+    : pageBytes_(pageBytes(shape, dtype)),
+      layerBytes_(static_cast<size_t>(pages) * pageBytes_),
       memory_(static_cast<size_t>(layers) * layerBytes_, "the KV cache") {}
+
+void CudaKvCache::copyPage(const PageCopy& copy, const Stream& stream) {
+  const auto at = [&](int32_t page) { return memory_.as<uint8_t>() + static_cast<size_t>(page) * pageBytes_; };
+  check(cudaMemcpy2DAsync(at(copy.to), layerBytes_, at(copy.from), layerBytes_, pageBytes_, bytes() / layerBytes_,
+                          cudaMemcpyDeviceToDevice, stream.get()),
+        "copying pages of the KV cache");
+}
 
 }  // namespace shardspeed::cuda

@@ -70,8 +70,11 @@ class CudaKvCache final : public KvCache {
     return static_cast<size_t>(shape.kvHeads * 2 * kPageTokens * attentionPadding(shape.headDim)) * dtypeSize(dtype);
   }
   void* layer(int64_t index) const { return memory_.as<uint8_t>() + static_cast<size_t>(index) * layerBytes_; }
+  // Of all layers.
+  void copyPage(const PageCopy& copy, const Stream& stream);
 
  private:
+  size_t pageBytes_;
   size_t layerBytes_;
   DeviceMemory memory_;
 };

@@ -125,6 +125,12 @@ struct SequenceSlice {
   int64_t follows = 0;
 };
 
+// A page of the KV cache that becomes like another one, in all layers.
+struct PageCopy {
+  int32_t from = 0;
+  int32_t to = 0;
+};
+
 // A ragged step: any mix of prompt chunks and single decode tokens.
 struct Step {
   int64_t rows = 0;
@@ -133,6 +139,7 @@ struct Step {
   std::vector<SequenceSlice> sequences;
   std::vector<int32_t> wantedRows;  // whose logits, or other outputs of the head, are wanted; then:
   int64_t hiddenRows = 0;           // the last of them, of which only the hidden states are wanted
+  std::vector<PageCopy> copies;     // ahead of the rows, one after another
 
   int64_t headRows() const { return static_cast<int64_t>(wantedRows.size()) - hiddenRows; }
 };
@@ -233,6 +240,9 @@ class Backend {
   virtual std::unique_ptr<KvCache> makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) = 0;
   // Bytes that makeKvCache takes for one page of all layers; to divide a budget by.
   virtual size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const = 0;
+  // Copies keys and values, one page after another: what has been copied may be copied again. Ahead of the operations
+  // of a step.
+  virtual void copyPages(const std::vector<PageCopy>& copies, KvCache& cache) = 0;
   // Called once, before the first step of a model with rotary positions, which name one of these tables each.
   virtual void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) = 0;
 

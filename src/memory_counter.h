@@ -49,6 +49,7 @@ class MemoryCounter : public Backend {
   void project(const Projection&, int64_t, const Activations&, Activations&) final { refuse(); }
   void normalize(const Norm&, int64_t, Activations&) final { refuse(); }
   void addPart(const Norm*, float, int64_t, const Activations&, Activations&) final { refuse(); }
+  void copyPages(const std::vector<PageCopy>&, KvCache&) final { refuse(); }
   void squareHeads(const AttentionCall&, int64_t, const Activations&, Activations&) final { refuse(); }
   void attend(const Step&, const AttentionCall&, Activations&, KvCache&, Activations&) final { refuse(); }
   void gatherRows(const Step&, int64_t, int64_t, const Activations&, Activations&) final { refuse(); }

@@ -70,6 +70,12 @@ class CpuBackend final : public Backend {
     return CpuKvCache::bytesOf(layers, 1, shape);
   }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { attention_.prepareRotary(tables); }
+  void copyPages(const std::vector<PageCopy>& copies, KvCache& cache) override {
+    auto& pages = static_cast<CpuKvCache&>(cache);
+    pool_.forEach(pages.layers(), [&](int64_t layer, int) {
+      for (const PageCopy& copy : copies) pages.copyPage(layer, copy);
+    });
+  }
 
   bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override {
     attention_.beginStep();

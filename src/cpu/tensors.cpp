@@ -52,9 +52,15 @@ static PageKind kindOfCache(int64_t pages, const AttentionShape& shape) {
 }
 
 CpuKvCache::CpuKvCache(int64_t layers, int64_t pages, const AttentionShape& shape)
-    : pages_(pages),
+    : layers_(layers),
+      pages_(pages),
       kvHeads_(shape.kvHeads),
       headFloats_(headFloats(shape)),
       memory_(bytesOf(layers, pages, shape), "keys and values", kindOfCache(pages, shape)) {}
+
+void CpuKvCache::copyPage(int64_t layer, const PageCopy& copy) {
+  float* pages = head(layer, 0);
+  std::copy_n(pages + copy.from * pageStride(), pageStride(), pages + copy.to * pageStride());
+}
 
 }  // namespace shardspeed

@@ -90,8 +90,11 @@ class CpuKvCache final : public KvCache {
     return memory_.as<float>() + layer * pages_ * pageStride() + kvHead * headFloats_;
   }
   int64_t pageStride() const { return kvHeads_ * headFloats_; }
+  int64_t layers() const { return layers_; }
+  void copyPage(int64_t layer, const PageCopy& copy);
 
  private:
+  int64_t layers_;
   int64_t pages_;
   int64_t kvHeads_;
   int64_t headFloats_;

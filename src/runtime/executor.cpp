@@ -15,6 +15,7 @@ Executor::Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights
     : shard_(shard),
       part_(makePart(spec, backend, maxRows)),
       context_{spec, shard_, weights, backend, maxRows, part_.get()},
+      cache_(cache),
       hidden_(backend.makeActivations(maxRows, spec.hiddenSize, Width::kWide)),
       embedding_(context_),
       attention_(context_, cache),
@@ -34,6 +35,7 @@ GroupShapes Executor::groupShapes(const ModelSpec& spec, int ranks, int64_t maxR
 }
 
 bool Executor::run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop) {
+  if (!step.copies.empty()) context_.backend.copyPages(step.copies, cache_);
   const bool finished = context_.backend.runStep(step, [&](const Step& computed) {
     embedding_.run(computed, normAhead(0), *hidden_);
     for (int64_t layer = 0; layer < context_.spec.layerCount(); ++layer) {

@@ -42,6 +42,7 @@ class Executor {
   const Shard shard_;
   std::unique_ptr<Activations> part_;  // (rows, hidden), where what parts compute is not added as it comes
   const PartContext context_;
+  KvCache& cache_;
   std::unique_ptr<Activations> hidden_;  // (rows, hidden): the residual stream
   EmbeddingPart embedding_;
   AttentionPart attention_;

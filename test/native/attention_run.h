@@ -117,6 +117,7 @@ class AttentionTarget {
   virtual ~AttentionTarget() = default;
   // (step.rows, heads * headDim). step.tokenIds say which of the rows.
   virtual std::vector<float> attend(const Step& step, int64_t layer) = 0;
+  virtual void copyPages(const std::vector<PageCopy>& copies) = 0;
 };
 
 // By a backend's own operations. Rows of generated tokens must be the step's first.
@@ -156,6 +157,7 @@ class BackendTarget final : public AttentionTarget {
     backend_.readRows(*out_, step.rows, out.data());
     return out;
   }
+  void copyPages(const std::vector<PageCopy>& copies) override { backend_.copyPages(copies, *cache_); }
 
  private:
   std::unique_ptr<Matrix> makeTable(DType dtype, const std::vector<float>& values, int64_t cols) {
@@ -259,17 +261,43 @@ inline std::vector<std::vector<int32_t>> dealPages(const AttentionCase& attentio
   return tables;
 }
 
-// The outputs of all sequences' tokens, one sequence after another. Pages are dealt in random order.
+// The first page that no sequence has.
+inline int32_t sparePage(const std::vector<std::vector<int32_t>>& tables) {
+  for (int32_t page = 0;; ++page)
+    if (std::none_of(tables.begin(), tables.end(), [page](const std::vector<int32_t>& table) {
+          return std::find(table.begin(), table.end(), page) != table.end();
+        }))
+      return page;
+}
+
+// Some pages of the sequences move to others, each into the place of the one that moved before it.
+inline std::vector<PageCopy> movePages(std::vector<std::vector<int32_t>>& tables, Random& random, int32_t& spare) {
+  std::vector<PageCopy> copies;
+  for (int64_t moves = random.below(4); moves > 0; --moves) {
+    auto& table = tables[static_cast<size_t>(random.below(static_cast<int64_t>(tables.size())))];
+    auto& page = table[static_cast<size_t>(random.below(static_cast<int64_t>(table.size())))];
+    copies.push_back({page, spare});
+    std::swap(page, spare);
+  }
+  return copies;
+}
+
+enum class Pages { kStay, kMove };
+
+// The outputs of all sequences' tokens, one sequence after another. Pages are dealt in random order, and may move ahead
+// of each step.
 inline std::vector<float> runAttention(const AttentionCase& attention, AttentionTarget& target,
-                                       const Schedule& schedule, uint64_t pageSeed) {
+                                       const Schedule& schedule, uint64_t pageSeed, Pages moving = Pages::kStay) {
   Random random(pageSeed);
-  const auto pages = dealPages(attention, random);
+  auto pages = dealPages(attention, random);
+  int32_t spare = sparePage(pages);
   std::vector<int64_t> done(attention.lengths.size()), starts(attention.lengths.size());
   std::exclusive_scan(attention.lengths.begin(), attention.lengths.end(), starts.begin(), int64_t{0});
   const int64_t all = starts.back() + attention.lengths.back();
   const auto outColumns = static_cast<size_t>(attention.outColumns());
   std::vector<float> results(static_cast<size_t>(all) * outColumns);
   for (const auto& pieces : schedule) {
+    if (moving == Pages::kMove) target.copyPages(movePages(pages, random, spare));
     Step step;
     std::vector<int32_t> ids;
     for (const auto& [s, rows, generated] : pieces) {

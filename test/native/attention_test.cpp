@@ -40,6 +40,10 @@ class CpuTarget final : public AttentionTarget {
     for (int64_t row = 0; row < step.rows; ++row) out.insert(out.end(), out_.row(row), out_.row(row) + out_.cols());
     return out;
   }
+  void copyPages(const std::vector<PageCopy>& copies) override {
+    for (int64_t layer = 0; layer < cache_.layers(); ++layer)
+      for (const PageCopy& copy : copies) cache_.copyPage(layer, copy);
+  }
 
  private:
   static std::unique_ptr<Activations> makeRows(const std::vector<float>& values, int64_t cols) {
@@ -75,9 +79,9 @@ const std::vector<float>& expectedOf(const AttentionCase& attention, const std::
 static void checkCase(const AttentionCase& attention, Random& random) {
   const std::vector<float> rows = attentionRows(attention);
   const std::vector<float>& expected = expectedOf(attention, rows);
-  const auto run = [&](const Schedule& schedule) {
+  const auto run = [&](const Schedule& schedule, Pages moving = Pages::kStay) {
     CpuTarget target(static_cast<int>(random.between(1, 3)), attention, rows);
-    return runAttention(attention, target, schedule, random.bits());
+    return runAttention(attention, target, schedule, random.bits(), moving);
   };
   const std::vector<float> whole = run(allAtOnce(attention));
   REQUIRE(whole.size() == expected.size());
@@ -94,6 +98,9 @@ static void checkCase(const AttentionCase& attention, Random& random) {
   same("chunks", chunked(attention, random, 40));
   if (*std::max_element(attention.lengths.begin(), attention.lengths.end()) > kRangeTokens)
     same("the last token apart", lastTokenApart(attention));
+  const Note form("moving pages");
+  CHECK_BITS(run(chunked(attention, random, 20), Pages::kMove).data(), whole.data(),
+             static_cast<int64_t>(whole.size()));
   if (!kReduced && *std::max_element(attention.lengths.begin(), attention.lengths.end()) <= 70)
     same("token by token", tokenByToken(attention));
 }

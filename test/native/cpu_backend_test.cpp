@@ -1,5 +1,6 @@
 #include "cpu/cpu_backend.h"
 
+#include "attention_run.h"
 #include "base/half.h"
 #include "kernel_sets.h"
 #include "random.h"
@@ -227,6 +228,26 @@ TEST(cpu_backend, an_unknown_kernel_set_is_refused) {
   const ChosenKernels chosen("sse9");
   ThreadPool pool(1);
   CHECK_THROWS("ERR_INVALID_ARGUMENT", "sse9", makeCpuBackend(pool));
+}
+
+// By the backend itself, in its threads: the table of attention_cases.h copies by the cache.
+TEST(cpu_backend, copies_pages_one_after_another) {
+  const CpuFixture fixture(3);
+  Random random(12);
+  for (const AttentionCase& attention : attentionCases()) {
+    if (attention.layers == 1 && random.chance(0.8)) continue;
+    if (seesLater(attention.mask)) continue;
+    const Note note(attention.name);
+    const std::vector<float> rows = attentionRows(attention);
+    std::vector<float> results[2];
+    for (const Pages moving : {Pages::kStay, Pages::kMove}) {
+      BackendTarget target(*fixture.backend, DType::kF32, attention, rows, pagesOf(attention));
+      Random same(13);
+      results[static_cast<int>(moving)] =
+          runAttention(attention, target, chunked(attention, same, 20), random.bits(), moving);
+    }
+    CHECK_BITS(results[1].data(), results[0].data(), static_cast<int64_t>(results[0].size()));
+  }
 }
 
 }  // namespace shardspeed::test

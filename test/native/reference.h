@@ -103,6 +103,14 @@ class ReferenceBackend final : public Backend {
     return std::make_unique<ReferenceCache>();
   }
   size_t kvPageBytes(int64_t, const AttentionShape&) const override { return 0; }
+  void copyPages(const std::vector<PageCopy>& copies, KvCache& kvCache) override {
+    auto& entries = static_cast<ReferenceCache&>(kvCache).entries;
+    for (const PageCopy& copy : copies)
+      for (const auto& [place, entry] : std::map(entries)) {
+        const auto& [layer, slot, head] = place;
+        if (slot / kPageTokens == copy.from) entries[{layer, slot + (copy.to - copy.from) * kPageTokens, head}] = entry;
+      }
+  }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { rotary_ = tables; }
 
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {

@@ -76,7 +76,7 @@ void checkCase(const AttentionCase& attention, DType dtype, bool inParts, Random
   CudaTarget second(attention, dtype, rows);
   const std::vector<float> cut =
       runAttention(attention, second.target, isWhole ? oneAfterAnother(attention) : chunked(attention, random, 90, 1),
-                   random.bits());
+                   random.bits(), isWhole ? Pages::kStay : Pages::kMove);
   CHECK_BITS(cut.data(), whole.data(), static_cast<int64_t>(whole.size()));
 }
 
