@@ -77,6 +77,7 @@ bool Driver::step() {
   // Removed last, since the step points to them.
   for (const int64_t id : finished_) remove(id);
   finished_.clear();
+  advanceBeams();
   ++stats_.steps;
   return true;
 }
@@ -90,8 +91,13 @@ void Driver::flush() {
 void Driver::apply(EngineCommand& command) {
   if (command.submitted) {
     stats_.promptTokens += command.submitted->promptLength;
+    if (command.submitted->beams) {
+      command.submitted->beams->running = {command.submitted.get()};
+      command.submitted->beams->rows.resize(1);
+      beamGroups_.push_back(command.submitted->beams);
+    }
     scheduler_.add(std::move(command.submitted));
-  } else if (remove(command.id)) {
+  } else if (cancelBeams(command.id) || remove(command.id)) {
     emitDone(command.id, FinishReason::kCancelled);
   }
 }
@@ -124,6 +130,7 @@ void Driver::wantRows() {
   each([&](Sequence* sequence, const SequenceSlice& slice) { wantScores(sequence, slice); });
   each([&](Sequence* sequence, const SequenceSlice& slice) {
     if (sequence->wantsHead() && head_.columns > 0) wantHeadRows(sequence, slice);
+    if (sequence->beams && sequence->pending() == 0) want(slice, slice.rowCount - 1, sequence);
   });
   const size_t headRows = step.wantedRows.size();
   each([&](Sequence* sequence, const SequenceSlice& slice) {
@@ -141,6 +148,7 @@ void Driver::wantRows() {
 void Driver::wantSampled(const ScheduledSlice& use, const SequenceSlice& slice) {
   Sequence* sequence = use.sequence;
   if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0 || sequence->maxNewTokens == 0) return;
+  if (sequence->beams) return;  // its best tokens are looked for: wantRows()
   const bool isDraft = slice.contextLength >= sequence->length();
   for (int64_t row = isDraft ? 0 : slice.rowCount - 1 - use.drafted; row < slice.rowCount; ++row) {
     const int64_t position = slice.contextLength + row;
@@ -205,6 +213,7 @@ void Driver::takeHead(int64_t first, int64_t count, float* rows) {
       return;
     }
     sound_[index] = canChoose(row, columns) ? 1 : 0;
+    if (sequence->beams) return sound_[index] == 0 ? void() : takeBeam(*sequence, row);
     const int64_t at = headRows_ == HeadRows::kAll ? position : 0;
     std::copy(row, row + columns, sequence->outputs.begin() + at * columns);
   });
@@ -353,8 +362,14 @@ bool Driver::deliver(const Owner& owner, SampledToken&& sampled) {
 
 // Sequences whose outputs of this step hold NaN or infinity, each once.
 void Driver::rejectUnsound() {
-  for (size_t i = sampled_.size(); i < owners_.size(); ++i)
-    if (sound_[i] == 0 && !isFinished(*owners_[i].sequence)) reject(*owners_[i].sequence, owners_[i].position + 1);
+  for (size_t i = sampled_.size(); i < owners_.size(); ++i) {
+    const Owner& owner = owners_[i];
+    if (sound_[i] != 0 || isFinished(*owner.sequence)) continue;
+    if (owner.sequence->beams)
+      rejectBeams(*owner.sequence->beams, owner.position + 1);
+    else
+      reject(*owner.sequence, owner.position + 1);
+  }
 }
 
 bool Driver::isFinished(const Sequence& sequence) const {
@@ -363,26 +378,36 @@ bool Driver::isFinished(const Sequence& sequence) const {
 
 void Driver::reject(Sequence& sequence, int64_t tokens) {
   sequence.failed = true;
-  Event event{EventKind::kRejected};
-  event.id = sequence.id;
-  event.code = "ERR_NUMERIC";
-  event.message = std::string("The model computed infinity or NaN as ") +
-                  (head_.isVocabulary ? "a logit" : "an output") + " behind " + std::to_string(tokens) +
-                  " tokens. Its weights hold such values, or lead to them: check the checkpoint.";
-  emit(std::move(event));
+  emitUnsound(sequence.id, tokens);
   finished_.push_back(sequence.id);
 }
 
 void Driver::rejectBlocked(const Sequence& sequence, const std::optional<Error>& problem) {
-  Event event{EventKind::kRejected};
-  event.id = sequence.id;
-  event.code = problem ? problem->code() : "ERR_INVALID_ARGUMENT";
-  event.message = problem
-                      ? "Behind " + std::to_string(sequence.length()) + " tokens, " + problem->what()
-                      : "The request's constraints on tokens allow none behind " + std::to_string(sequence.length()) +
-                            " tokens. Allow more tokens, have fewer bad words, or another format.";
-  emit(std::move(event));
+  emitBlocked(sequence.id, sequence.length(), problem);
   finished_.push_back(sequence.id);
+}
+
+void Driver::emitRejected(int64_t id, std::string code, std::string message) {
+  Event event{EventKind::kRejected};
+  event.id = id;
+  event.code = std::move(code);
+  event.message = std::move(message);
+  emit(std::move(event));
+}
+
+void Driver::emitUnsound(int64_t id, int64_t tokens) {
+  emitRejected(id, "ERR_NUMERIC",
+               std::string("The model computed infinity or NaN as ") + (head_.isVocabulary ? "a logit" : "an output") +
+                   " behind " + std::to_string(tokens) +
+                   " tokens. Its weights hold such values, or lead to them: check the checkpoint.");
+}
+
+void Driver::emitBlocked(int64_t id, int64_t tokens, const std::optional<Error>& problem) {
+  const std::string behind = std::to_string(tokens) + " tokens";
+  if (problem) return emitRejected(id, problem->code(), "Behind " + behind + ", " + problem->what());
+  emitRejected(id, "ERR_INVALID_ARGUMENT",
+               "The request's constraints on tokens allow none behind " + behind +
+                   ". Allow more tokens, have fewer bad words, or another format.");
 }
 
 void Driver::finishOutputs(Sequence& sequence) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "runtime/beam_group.h"
 #include "runtime/draft_pace.h"
 #include "runtime/drafter.h"
 #include "runtime/engine_options.h"
@@ -52,6 +53,7 @@ class Driver {
   void wantHiddenRows(Sequence* sequence, const SequenceSlice& slice);
   void want(const SequenceSlice& slice, int64_t row, Sequence* sequence);
   void takeHead(int64_t first, int64_t count, float* rows);
+  void takeBeam(Sequence& sequence, float* row) const;
   void takeHidden(int64_t first, int64_t count, const float* rows);
   void keepScores();
   void endPrompts();
@@ -65,7 +67,16 @@ class Driver {
   bool isFinished(const Sequence& sequence) const;
   void reject(Sequence& sequence, int64_t tokens);
   void rejectBlocked(const Sequence& sequence, const std::optional<Error>& problem);
+  void rejectBeams(const BeamGroup& group, int64_t tokens);
+  void emitRejected(int64_t id, std::string code, std::string message);
+  void emitUnsound(int64_t id, int64_t tokens);
+  void emitBlocked(int64_t id, int64_t tokens, const std::optional<Error>& problem);
   void finishOutputs(Sequence& sequence);
+  bool cancelBeams(int64_t id);
+  void endBeams(const BeamGroup& group);
+  void advanceBeams();
+  void advance(BeamGroup& group);
+  void emitBeams(const BeamGroup& group);
 
   const EngineOptions& options_;
   const HeadSpec head_;
@@ -87,6 +98,8 @@ class Driver {
   std::vector<uint8_t> sound_;         // by row, 0 = a row that is an output holds NaN or infinity
   std::vector<int64_t> finished_;      // sequences that end with this step
   std::vector<Event> events_;
+  std::vector<std::shared_ptr<BeamGroup>> beamGroups_;
+  int64_t lastBeam_ = 0;  // ids of beams beside the first one are below 0
   EngineStats stats_;
 };
 

@@ -28,6 +28,7 @@ struct Event {
   std::optional<int64_t> cachedTokens{};  // with the first token of a sequence
   PromptScores prompt{};
   FinishReason reason = FinishReason::kStop;
+  std::optional<float> score{};  // kDone of a text that a beam search found
   std::vector<float> outputs{};
   std::vector<float> hidden{};
   int64_t loadedBytes = 0;

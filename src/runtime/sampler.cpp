@@ -112,6 +112,16 @@ SampledToken Sampler::sample(float* logits, int64_t vocab) const {
   return result;
 }
 
+bool Sampler::restrict(float* scores, int64_t vocab) const {
+  std::vector<int32_t> words(static_cast<size_t>(maskWords(vocab)));
+  const MaskKind kind = state_.constraints.empty() ? MaskKind::kEverything : fillMask(state_, vocab, words.data());
+  if (kind == MaskKind::kNothing) return false;
+  const int32_t* mask = kind == MaskKind::kSome ? words.data() : nullptr;
+  applyMask(scores, vocab, mask);
+  applyPenalties(scores, vocab, mask != nullptr);
+  return true;
+}
+
 void Sampler::applyMask(float* logits, int64_t vocab, const int32_t* mask) const {
   for (int64_t word = 0; mask && word < maskWords(vocab); ++word) {
     if (mask[word] == -1) continue;

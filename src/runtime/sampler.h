@@ -21,8 +21,13 @@ class Sampler {
   const SamplingState& state() const { return state_; }
   // More of what restricts the next tokens.
   void constrain(std::unique_ptr<TokenConstraint> constraint) { state_.constraints.add(std::move(constraint)); }
+  // By what restricts another sequence's, in the same state.
+  void constrainAs(const Sampler& other) { state_.constraints = other.state_.constraints; }
   // Cuts a draft where the constraints do not allow its next token.
   void keepAllowed(std::vector<int32_t>& draft, int64_t vocab) const;
+  // What changes logits ahead of sampling, for log-probabilities too: minus infinity for what may not come next, biases
+  // and penalties. False where nothing may.
+  bool restrict(float* scores, int64_t vocab) const;
   // logits (vocab) are changed. Does not add the token to the history.
   SampledToken sample(float* logits, int64_t vocab) const;
   void accept(int32_t token);

@@ -5,28 +5,28 @@
 
 namespace shardspeed {
 
-static int64_t pagesFor(int64_t tokens) {
-  return (tokens + kPageTokens - 1) / kPageTokens;
-}
-
 Scheduler::Scheduler(SchedulerLimits limits) : limits_(limits), pool_(limits.pages) {}
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  std::vector<std::unique_ptr<Sequence>> apart;
+  if (!sharesWithForks(*sequence)) apart.swap(sequence->forks);
   waiting_.push_back(std::move(sequence));
+  for (auto& fork : apart) waiting_.push_back(std::move(fork));
 }
 
 std::unique_ptr<Sequence> Scheduler::remove(int64_t id) {
   const auto matches = [id](const std::unique_ptr<Sequence>& sequence) { return sequence->id == id; };
-  std::unique_ptr<Sequence> removed;
-  if (const auto found = std::find_if(running_.begin(), running_.end(), matches); found != running_.end()) {
-    removed = std::move(*found);
-    running_.erase(found);
-  } else if (const auto queued = std::find_if(waiting_.begin(), waiting_.end(), matches); queued != waiting_.end()) {
-    removed = std::move(*queued);
-    waiting_.erase(queued);
-  }
-  if (removed) release(*removed);
-  return removed;
+  const auto take = [&](auto& queue) -> std::unique_ptr<Sequence> {
+    const auto found = std::find_if(queue.begin(), queue.end(), matches);
+    if (found == queue.end()) return nullptr;
+    std::unique_ptr<Sequence> removed = inherit(*found);
+    if (!*found) queue.erase(found);
+    release(*removed);
+    return removed;
+  };
+  if (std::unique_ptr<Sequence> removed = take(running_)) return removed;
+  if (std::unique_ptr<Sequence> removed = take(waiting_)) return removed;
+  return removeFork(id);
 }
 
 void Scheduler::next(ScheduledStep& step) {
@@ -35,6 +35,8 @@ void Scheduler::next(ScheduledStep& step) {
   step.tokenIds.clear();
   step.tokenTypes.clear();
   step.slices.clear();
+  step.step.copies.clear();
+  startForks();
   for (const auto& sequence : running_) refreshRotary(*sequence);
   // Decoding sequences go first: they need one row each, and a user waits for each next token.
   for (const bool decoding : {true, false}) {
@@ -45,30 +47,31 @@ void Scheduler::next(ScheduledStep& step) {
     }
   }
   admitWaiting(step);
+  if (step.step.rows > 0) step.step.copies.swap(copies_);
   step.step.tokenIds = step.tokenIds.data();
   step.step.tokenTypes = limits_.tokenTypes ? step.tokenTypes.data() : nullptr;
   for (size_t i = 0; i < step.slices.size(); ++i) step.step.sequences[i].pages = step.slices[i].sequence->pages.data();
+}
+
+// The length that the frequencies of a sequence of this length were last changed by.
+int64_t Scheduler::rotaryChange(int64_t length) const {
+  int64_t changed = 0;
+  for (const int64_t original : limits_.longOriginalPositions)
+    if (length > original) changed = std::max(changed, original + 1);
+  const int64_t dynamic = limits_.dynamicOriginalPositions;
+  return dynamic > 0 && length > dynamic ? length : changed;
 }
 
 // Dynamic NTK rotates the keys of a sequence by a base that depends on the sequence's length. Beyond the original
 // length each new token changes the base, so all cached keys of the sequence become invalid. So does the token with
 // which a sequence becomes a long one, where those have frequencies of their own.
 void Scheduler::refreshRotary(Sequence& sequence) {
-  const int64_t length = sequence.length();
-  // The length that frequencies were last changed by.
-  int64_t changed = 0;
-  for (const int64_t original : limits_.longOriginalPositions)
-    if (length > original) changed = std::max(changed, original + 1);
-  const int64_t dynamic = limits_.dynamicOriginalPositions;
-  if (dynamic > 0 && length > dynamic) changed = length;
+  const int64_t changed = rotaryChange(sequence.length());
   if (sequence.computed > 0 && sequence.rotaryLength != changed) {
-    sequence.computed = 0;
-    if (sequence.sharedPages > 0) {
-      // What others may read is not written again.
-      const auto tokens = static_cast<int64_t>(sequence.pages.size()) * kPageTokens;
-      release(sequence);
-      reserve(sequence, tokens);
-    }
+    // Its pages may be others' too, and these are not written again.
+    const auto tokens = static_cast<int64_t>(sequence.pages.size()) * kPageTokens;
+    release(sequence);
+    reserve(sequence, tokens);
   }
   sequence.rotaryLength = changed;
 }
@@ -103,7 +106,7 @@ void Scheduler::share(Sequence& sequence) {
 void Scheduler::findPages(Sequence& sequence) {
   if (!sequence.usesFoundPages() || !mayShare(sequence)) return;
   const int64_t most = (sequence.length() - 1) / kPageTokens;
-  while (sequence.sharedPages < most && tableEntries_ < limits_.pages * kTableEntriesPerPage) {
+  while (sequence.sharedPages < most && entriesLeft() > 0) {
     const std::optional<FoundPage> found = pool_.find(keyOf(sequence));
     if (!found) break;
     pool_.hold(found->page);
@@ -125,7 +128,7 @@ void Scheduler::countFound(Sequence& sequence) {
 }
 
 int64_t Scheduler::pagesToTake() const {
-  return std::min(freePages(), limits_.pages * kTableEntriesPerPage - tableEntries_);
+  return std::min(freePages(), entriesLeft());
 }
 
 bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {
@@ -144,12 +147,35 @@ void Scheduler::release(Sequence& sequence) {
   sequence.computed = sequence.sharedPages = sequence.sharedContent = 0;
 }
 
-void Scheduler::preemptYoungest() {
-  std::unique_ptr<Sequence> youngest = std::move(running_.back());
-  running_.pop_back();
-  release(*youngest);
-  waiting_.push_front(std::move(youngest));
+int64_t Scheduler::computingCount() const {
+  return std::count_if(running_.begin(), running_.end(), [](const auto& sequence) { return !sequence->settled; });
+}
+
+// Of those that hold pages or want some.
+size_t Scheduler::youngest() const {
+  size_t index = running_.size() - 1;
+  while (running_[index]->settled && running_[index]->pages.empty()) --index;
+  return index;
+}
+
+// A beam that waits for others stays: it has to be computed again only if it goes on.
+void Scheduler::preempt(size_t index) {
+  release(*running_[index]);
   ++preemptions_;
+  if (running_[index]->settled) return;
+  waiting_.push_front(std::move(running_[index]));
+  running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
+// Takes the pages of the youngest beam that waits for another one: nobody else can give that one pages. False where
+// there is none.
+bool Scheduler::releaseSettled() {
+  for (size_t index = running_.size(); index-- > 0;) {
+    if (!running_[index]->settled || running_[index]->pages.empty()) continue;
+    preempt(index);
+    return true;
+  }
+  return false;
 }
 
 // Rows of the sequence's draft that have a place in the step: others' next tokens come first, and so does memory.
@@ -207,12 +233,13 @@ bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budge
   const int64_t rows = std::min(sequence.pending(), budget);
   if (rows == 0) return true;
   while (!reserve(sequence, sequence.computed + rows)) {
-    const Sequence* youngest = running_.back().get();
+    const size_t last = youngest();
+    const Sequence* loser = running_[last].get();
     // A sequence that is in this step already keeps its pages, since its rows will be written there.
-    const auto isYoungest = [youngest](const ScheduledSlice& slice) { return slice.sequence == youngest; };
-    if (std::any_of(step.slices.begin(), step.slices.end(), isYoungest)) return true;
-    preemptYoungest();
-    if (youngest == &sequence) return false;
+    const auto isLoser = [loser](const ScheduledSlice& slice) { return slice.sequence == loser; };
+    if (std::any_of(step.slices.begin(), step.slices.end(), isLoser)) return true;
+    preempt(last);
+    if (loser == &sequence) return false;
   }
   const int64_t drafted = draftRows(step, sequence);
   reserve(sequence, sequence.computed + rows + drafted);
@@ -221,7 +248,7 @@ bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budge
 }
 
 void Scheduler::admitWaiting(ScheduledStep& step) {
-  while (!waiting_.empty() && step.step.rows < limits_.maxBatchTokens && runningCount() < limits_.maxBatchTokens) {
+  while (!waiting_.empty() && step.step.rows < limits_.maxBatchTokens && computingCount() < limits_.maxBatchTokens) {
     Sequence& sequence = *waiting_.front();
     refreshRotary(sequence);
     const int64_t budget = limits_.maxBatchTokens - step.step.rows;
@@ -230,6 +257,7 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
     // A sequence starts only when all its tokens have pages: half a prompt in the cache would only block others.
     if (!reserve(sequence, sequence.length())) {
       release(sequence);
+      if (step.step.rows == 0 && releaseSettled()) continue;
       break;
     }
     countFound(sequence);

@@ -41,18 +41,22 @@ struct ScheduledStep {
 // pages: Kwon et al., PagedAttention, 2023). Sequences enter in order of arrival, and only when the pages for their
 // tokens are free. If a running sequence finds no page, the youngest gives its pages back and waits at the head of the
 // queue to be computed again. That does not change results, since a row's bits do not depend on the batch. Sequences
-// that begin with the same tokens share the full pages of these (prefix cache), which nobody writes again.
+// that begin with the same tokens share the full pages of these (prefix cache), which nobody writes again. Samples of
+// one prompt (forks) share its pages from the start.
 class Scheduler {
  public:
   explicit Scheduler(SchedulerLimits limits);
 
   void add(std::unique_ptr<Sequence> sequence);
-  // Returns the sequence, whose pages are free then; null if there is none with this id.
+  // Returns the sequence, whose pages are free then; null if there is none with this id. Where it has forks, one of
+  // them takes its place.
   std::unique_ptr<Sequence> remove(int64_t id);
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
   // Behind the step that computed the sequence's last rows: others can find its full pages.
   void share(Sequence& sequence);
+  // Adds a sequence that begins as a running one, with the pages of its own.
+  void addFork(const Sequence& from, std::unique_ptr<Sequence> fork);
 
   // Fills step with the next work, and counts its rows as computed, but for those of drafts. Every sequence that fits
   // alone is finished some time.
@@ -60,7 +64,8 @@ class Scheduler {
 
   const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
   int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }
-  int64_t waitingCount() const { return static_cast<int64_t>(waiting_.size()); }
+  // Forks that have not begun are among them.
+  int64_t waitingCount() const;
   int64_t freePages() const { return pool_.freePages(); }
   int64_t preemptions() const { return preemptions_; }
   // Pages that nobody needs to hold to be found; those that nobody holds count as free too.
@@ -70,15 +75,28 @@ class Scheduler {
   int64_t prefixHits() const { return prefixHits_; }
 
  private:
+  int64_t rotaryChange(int64_t length) const;
   void refreshRotary(Sequence& sequence);
   bool mayShare(const Sequence& sequence) const;
   PageKey keyOf(const Sequence& sequence) const;
   void findPages(Sequence& sequence);
   void countFound(Sequence& sequence);
+  static int64_t pagesFor(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+  // Of all page tables together.
+  int64_t entriesLeft() const { return limits_.pages * kTableEntriesPerPage - tableEntries_; }
   int64_t pagesToTake() const;
   bool reserve(Sequence& sequence, int64_t tokens);
   void release(Sequence& sequence);
-  void preemptYoungest();
+  bool sharesWithForks(const Sequence& sequence) const;
+  void fork(const Sequence& from, Sequence& to, int64_t tokens);
+  void startForks();
+  std::unique_ptr<Sequence> inherit(std::unique_ptr<Sequence>& place);
+  std::unique_ptr<Sequence> removeFork(int64_t id);
+  // Running sequences but for beams that wait for others.
+  int64_t computingCount() const;
+  size_t youngest() const;
+  void preempt(size_t index);
+  bool releaseSettled();
   int64_t draftRows(const ScheduledStep& step, const Sequence& sequence) const;
   void addRows(ScheduledStep& step, Sequence& sequence, int64_t rows, int64_t drafted = 0);
   void addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t rows);
@@ -89,7 +107,8 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;   // next first
   PagePool pool_;
-  int64_t tableEntries_ = 0;  // of all page tables
+  int64_t tableEntries_ = 0;      // of all page tables
+  std::vector<PageCopy> copies_;  // of the next step
   int64_t preemptions_ = 0;
   int64_t prefixQueries_ = 0;
   int64_t prefixHits_ = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,8 @@
 #include "runtime/sampler.h"
 
 namespace shardspeed {
+
+struct BeamGroup;
 
 enum class Wanted : uint8_t {
   kTokens,        // new tokens
@@ -37,6 +40,19 @@ struct Sequence {
         maxNewTokens(mostNewTokens),
         sampler(std::move(params), tokens.data(), promptLength) {}
 
+  // A beam that goes on from another one, before it gets a token of its own.
+  Sequence(int64_t beamId, const Sequence& parent)
+      : id(beamId),
+        tokens(parent.tokens),
+        promptLength(parent.promptLength),
+        maxNewTokens(parent.maxNewTokens),
+        sampler(parent.sampler),
+        cacheSalt(parent.cacheSalt),
+        speculates(false),
+        tokenTypes(parent.tokenTypes),
+        beams(parent.beams),
+        settled(parent.settled) {}
+
   int64_t id;
   std::vector<int32_t> tokens;  // prompt, then sampled tokens
   int64_t promptLength;
@@ -57,8 +73,12 @@ struct Sequence {
   int32_t promptLogprobs = -1;  // n = the prompt's tokens are scored, and the n likeliest told; -1 = none. Such a
                                 // prompt is computed from its start, since rows of others have no logits.
   PromptScores promptScores;
-  bool promptScored = false;        // and reported
-  std::vector<int32_t> tokenTypes;  // (promptLength), or empty: all 0
+  bool promptScored = false;  // and reported
+  // More samples of the prompt, which begin with this one's pages when these hold it.
+  std::vector<std::unique_ptr<Sequence>> forks;
+  std::vector<int32_t> tokenTypes;   // (promptLength), or empty: all 0
+  std::shared_ptr<BeamGroup> beams;  // of a beam: the search that it belongs to
+  bool settled = false;              // a beam that is computed, and waits for the others of its search
   Wanted wanted = Wanted::kTokens;
   std::vector<Pooling> poolings;  // each makes a row of the hidden states; empty: these stay as they are
   int64_t poolFrom = 0;           // tokens before it are left out of pooling: an instruction
@@ -79,7 +99,7 @@ struct Sequence {
   bool usesFoundPages() const { return promptLogprobs < 0 || promptScored; }
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
-  int64_t pending() const { return length() - computed; }
+  int64_t pending() const { return settled ? 0 : length() - computed; }
 };
 
 }  // namespace shardspeed

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ class Harness {
     std::vector<float> hidden;
     int done = 0;  // kDone, kOutputs and kRejected events
     std::string code;
+    std::optional<float> score;
     FinishReason reason = FinishReason::kStop;
     int64_t cachedTokens = -1;
   };
@@ -120,6 +122,7 @@ class Harness {
           break;
         case EventKind::kDone:
           result.reason = event.reason;
+          result.score = event.score;
           ++result.done;
           break;
         case EventKind::kOutputs:
