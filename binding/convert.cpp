@@ -11,6 +11,7 @@
 #include "binding/object_reader.h"
 #include "binding/spec.h"
 #include "comm/group.h"
+#include "runtime/beam_group.h"
 #include "runtime/listed_tokens.h"
 
 namespace shardspeed {
@@ -295,6 +296,11 @@ static std::vector<TokenBias> readBiases(const ValueReader& tokens, const ValueR
   return biases;
 }
 
+static uint64_t readSeed(ObjectReader& object) {
+  const auto high = static_cast<uint64_t>(object["seedHigh"].integer(0, kLargest32));
+  return high << 32 | static_cast<uint64_t>(object["seedLow"].integer(0, kLargest32));
+}
+
 // Null where the request lists no tokens.
 static std::unique_ptr<ListedTokens> readListedTokens(ObjectReader& request, const std::vector<int32_t>& prompt,
                                                       int64_t vocab) {
@@ -311,6 +317,47 @@ static std::unique_ptr<ListedTokens> readListedTokens(ObjectReader& request, con
   return std::make_unique<ListedTokens>(vocab, ids, std::move(badWords), prompt);
 }
 
+// More samples of a request's prompt: the same request with seeds of their own.
+static std::vector<std::unique_ptr<Sequence>> readForks(const ValueReader& value, const Sequence& first) {
+  std::vector<std::unique_ptr<Sequence>> forks;
+  const std::vector<ValueReader> list = value.list();
+  if (!list.empty() && first.wanted != Wanted::kTokens) value.refuse("none, where no tokens are wanted");
+  for (const ValueReader& one : list) {
+    ObjectReader fork(one);
+    SamplingParams params = first.sampler.params();
+    params.seed = readSeed(fork);
+    const int64_t id = fork["id"].integer(0, kLargest);
+    fork.finish();
+    auto sequence = std::make_unique<Sequence>(id, first.tokens, first.maxNewTokens, std::move(params));
+    sequence->sampler.constrainAs(first.sampler);
+    sequence->speculates = first.speculates;
+    sequence->cacheSalt = first.cacheSalt;
+    sequence->tokenTypes = first.tokenTypes;
+    forks.push_back(std::move(sequence));
+  }
+  return forks;
+}
+
+// The samples become the texts that the search finds.
+static void readBeams(const ValueReader& value, Sequence& sequence) {
+  constexpr int64_t kMost = 128;
+  if (sequence.wanted != Wanted::kTokens) value.refuse("null, where no tokens are wanted");
+  ObjectReader object(value);
+  BeamParams params;
+  params.beams = object["beams"].integer(1, kMost);
+  params.lengthPenalty = real(object["lengthPenalty"]);
+  params.earlyStopping = object["earlyStopping"].choice<EarlyStopping>(
+      {{"no", EarlyStopping::kNo}, {"yes", EarlyStopping::kYes}, {"never", EarlyStopping::kNever}});
+  object.finish();
+  std::vector<int64_t> ids = {sequence.id};
+  for (const auto& fork : sequence.forks) ids.push_back(fork->id);
+  if (static_cast<int64_t>(ids.size()) > params.beams) value.refuse("as many beams as texts, or more");
+  if (sequence.maxNewTokens == 0) value.refuse("null, where no new tokens are wanted");
+  sequence.forks.clear();
+  sequence.speculates = false;
+  sequence.beams = std::make_shared<BeamGroup>(params, sequence, std::move(ids));
+}
+
 std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& spec, int64_t maxTokens) {
   ObjectReader request(value, "request");
   SamplingParams params;
@@ -321,8 +368,7 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   params.repetitionPenalty = real(request["repetitionPenalty"]);
   params.presencePenalty = real(request["presencePenalty"]);
   params.frequencyPenalty = real(request["frequencyPenalty"]);
-  const auto high = static_cast<uint64_t>(request["seedHigh"].integer(0, kLargest32));
-  params.seed = high << 32 | static_cast<uint64_t>(request["seedLow"].integer(0, kLargest32));
+  params.seed = readSeed(request);
   params.minNewTokens = static_cast<int32_t>(request["minNewTokens"].integer(0, kLargestInt32));
   params.stopTokens = request["stopTokens"].int32Array();
   params.logprobs = static_cast<int32_t>(request["logprobs"].integer(-1, kLargestInt32));
@@ -357,7 +403,6 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   params.biases = readBiases(request["biasTokens"], request["biases"], spec.vocabSize);
   std::unique_ptr<ListedTokens> listed = readListedTokens(request, prompt, spec.vocabSize);
   std::unique_ptr<TokenConstraint> grammar = toGrammarConstraint(request["grammar"], params.stopTokens, spec.vocabSize);
-  request.finish();
   auto sequence = std::make_unique<Sequence>(id, std::move(prompt), most, std::move(params));
   if (listed) sequence->sampler.constrain(std::move(listed));
   if (grammar) sequence->sampler.constrain(std::move(grammar));
@@ -368,6 +413,9 @@ std::unique_ptr<Sequence> toSequence(const Napi::Value& value, const ModelSpec& 
   sequence->poolings = std::move(poolings);
   sequence->poolFrom = poolFrom;
   sequence->tokenTypes = std::move(types);
+  sequence->forks = readForks(request["forks"], *sequence);
+  if (const ValueReader beams = request["beams"]; !beams.absent()) readBeams(beams, *sequence);
+  request.finish();
   return sequence;
 }
 
@@ -411,6 +459,7 @@ Napi::Object toObject(Napi::Env env, Event& event) {
     case EventKind::kDone:
       object.Set("kind", "done");
       object.Set("reason", reasonName(event.reason));
+      if (event.score) object.Set("score", *event.score);
       break;
     case EventKind::kOutputs:
       object.Set("kind", "outputs");

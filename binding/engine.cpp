@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "binding/convert.h"
 #include "binding/guard.h"
+#include "runtime/beam_group.h"
 
 namespace shardspeed {
 
@@ -46,7 +47,8 @@ class EventChannel : public std::enable_shared_from_this<EventChannel> {
   Engine* engine() const { return closing_ ? nullptr : engine_.get(); }
 
   void submit(std::unique_ptr<Sequence> sequence) {
-    hold();
+    const size_t answers = sequence->beams ? sequence->beams->ids.size() : 1 + sequence->forks.size();
+    for (size_t i = 0; i < answers; ++i) hold();
     engine_->submit(std::move(sequence));
   }
 

@@ -45,7 +45,7 @@ export type { GeneratedLogprob, LikelyToken, PromptLogprob } from "./engine/logp
 export type { AdapterInfo, ModelInfo, Task } from "./engine/model_info.js";
 export type { ModuleGenerateInputs, ModuleGenerateOptions } from "./engine/module_generate.js";
 export type { Prompt, TextPrompt } from "./engine/prompts.js";
-export { manualSeed } from "./engine/seed.js";
+export { manualSeed, sampleSeed } from "./engine/seed.js";
 export type { Format, SchemaOptions, TaggedValue } from "./format/form.js";
 export { BaseDeepSpeedHandler } from "./handler/base_deepspeed_handler.js";
 export { BaseHandler } from "./handler/base_handler.js";

@@ -36,6 +36,13 @@ export async function chat(model: string, flags: ChatFlags): Promise<void> {
         `Found ${name}, which a chat does not show. Use shardspeed generate.`,
       );
     }
+    for (const name of ["n", "numBeams"] as const) {
+      if ((options[name] ?? 1) === 1) continue;
+      throw new ShardspeedError(
+        "ERR_INVALID_ARGUMENT",
+        `Found ${name} ${options[name]}, and a chat has one answer, which comes as a stream. Use shardspeed generate.`,
+      );
+    }
     readInitOptions(toInitOptions(flags));
     process.stderr.on("error", () => {});
     const { engine, template } = await interruptible(async (signal) => {

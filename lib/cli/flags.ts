@@ -9,7 +9,7 @@ import {
   generationOptionNames,
   generationOptions,
 } from "../engine/generation_options.js";
-import { readBiases } from "../handler/generation_parameters.js";
+import { readBiases, readEarlyStopping } from "../handler/generation_parameters.js";
 import type { InitOptions } from "../loading/options.js";
 import type { SpeculationOptions } from "../loading/speculation.js";
 import { speculation } from "../serving/settings/speculation_kind.js";
@@ -95,7 +95,9 @@ const values: Readonly<Record<Kind, { name: string; parse?(text: string, earlier
   format: { name: " <json>", parse: parseFormat },
   flag: { name: "" },
   logprobs: { name: " [n]", parse: parseInteger },
-  beams: { name: " <n>", parse: parseInteger },
+  samples: { name: " <n>", parse: parseInteger },
+  lengthPenalty: { name: " <x>", parse: parseDecimal },
+  earlyStopping: { name: " <when>", parse: readEarlyStopping },
   defaults: { name: " <model>" },
 };
 

@@ -77,6 +77,11 @@ async function run(
     } else if (flags.json) {
       const result = await engine.generate(prompt, { ...options, signal });
       await output.write(`${JSON.stringify(result)}\n`);
+    } else if ((options.n ?? 1) > 1 || (options.numBeams ?? 1) > 1) {
+      const result = await engine.generate(prompt, { ...options, signal });
+      for (const { text, ids } of result.choices ?? [result])
+        await output.write(`${engine.tokenizer ? text : ids.join(" ")}\n`);
+      if (!flags.quiet) process.stderr.write(`${statistics({ ...result, ...result.usage }, loadMs)}\n`);
     } else {
       const result = await write(engine, prompt, { ...options, signal }, output);
       if (!flags.quiet) process.stderr.write(`${statistics(result, loadMs)}\n`);

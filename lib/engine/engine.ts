@@ -31,6 +31,7 @@ import {
   renderConversation,
   type TextPrompt,
 } from "./prompts.js";
+import { collectSamples, streamSamples } from "./samples.js";
 import { SamplingNotices } from "./sampling_notices.js";
 import { noSentenceSettings, type SentenceSettings } from "./sentence_settings.js";
 import type { Session } from "./session.js";
@@ -168,7 +169,7 @@ export class Engine {
    * What generation_config.json sets of sampling, by the names of generation options, with doSample and maxLength. Unlike `generationDefaults:
    * "model"` it has nothing that the file does not say.
    */
-  get modelSampling(): Readonly<Record<string, number | boolean>> {
+  get modelSampling(): Readonly<Record<string, number | boolean | string>> {
     return { ...this.#generationDefaults.sampling };
   }
 
@@ -234,7 +235,7 @@ export class Engine {
     options?: GenerationOptions,
     pace?: StreamPace,
   ): AsyncGenerator<GenerationChunk, void, undefined> {
-    yield* (await this.#prepare(prompt, options, "prompt", performance.now())).chunks(undefined, pace);
+    yield* (await this.#prepare(prompt, options, "prompt", performance.now())).chunks(pace);
   }
 
   /**
@@ -377,14 +378,24 @@ export class Engine {
       resolved.format === undefined ? undefined : await this.#formats.compile(resolved.format, resolved.stopTokenIds);
     throwIfAborted(resolved.signal);
     const maxNewTokens = Math.min(resolved.maxNewTokens, room);
-    const chunks = (also?: AbortSignal, pace?: StreamPace) => {
+    const toRun = (also?: AbortSignal) => {
       const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
       const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
       // Made here, so that the grammar is held until then.
       const request = toNativeRequest(tokens, maxNewTokens, resolved, { ...limits, grammar: grammar?.number ?? 0 });
-      return runSequence(this.#session, request, { ...resolved, signal }, this.tokenizer, pace);
+      return { session: this.#session, request, options: { ...resolved, signal }, tokenizer: this.tokenizer };
     };
-    return { chunks, run: (also?: AbortSignal) => collect(chunks(also), tokens.length, startedAt) };
+    const isOne = resolved.n === 1;
+    return {
+      chunks: (pace?: StreamPace) => {
+        if (resolved.beamSearch) throw notStreamable();
+        return isOne ? runSequence(toRun(), pace) : streamSamples(toRun(), pace);
+      },
+      run: (also?: AbortSignal) => {
+        if (!isOne) return collectSamples(toRun(also), startedAt);
+        return collect(runSequence(toRun(also)), tokens.length, startedAt);
+      },
+    };
   }
 
   async #toTokens(prompt: Prompt, name: string): Promise<number[]> {
@@ -414,6 +425,13 @@ export class Engine {
     checkTextLength(text, this.contextTokens, name);
     return isChat ? encodeConversation(this.tokenizer, text) : this.tokenizer.encodeAsync(text);
   }
+}
+
+function notStreamable(): ShardspeedError {
+  return new ShardspeedError(
+    "ERR_INVALID_ARGUMENT",
+    "Found numBeams above 1 for a stream: until a beam search ends no text of it is certain. Call generate().",
+  );
 }
 
 /** @throws ShardspeedError ERR_UNSUPPORTED_MODEL for a model that makes no text. */

@@ -1,8 +1,8 @@
 import { onAbort, throwIfAborted } from "../base/abort.js";
 import { ShardspeedError } from "../base/errors.js";
-import type { EngineEvent, NativeRequest, NativeTokenLimits, PromptScores, TokenLogprob } from "../native/binding.js";
+import type { EngineEvent, NativeSeed, NativeTokenLimits, PromptScores, TokenLogprob } from "../native/binding.js";
 import type { Tokenizer } from "../tokenizer/index.js";
-import { type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
+import { type BeamOptions, type ResolvedGenerationOptions, samplingOf } from "./generation_options.js";
 import {
   describeTokens,
   type GeneratedLogprob,
@@ -11,7 +11,7 @@ import {
   toPromptLogprobs,
 } from "./logprobs.js";
 import { noOutputs } from "./outputs.js";
-import type { Session } from "./session.js";
+import type { SequenceRequest, Session } from "./session.js";
 import { TextStream } from "./text_stream.js";
 import { noLimits } from "./token_limits.js";
 
@@ -20,6 +20,8 @@ export type FinishReason = "stop" | "length";
 
 /** A part of a stream: the tokens since the last chunk, and their text. */
 export interface GenerationChunk {
+  /** Where `n` is above 1: the sample that this is part of. */
+  index?: number;
   /** May be empty: an incomplete character, or the possible beginning of a stop string, is held back. */
   text: string;
   /** New tokens since the chunk before. */
@@ -30,11 +32,13 @@ export interface GenerationChunk {
   logprobs?: GeneratedLogprob[];
   /** On the first chunk, where they were asked for: one for each token of the prompt, null for the first one. */
   promptLogprobs?: (PromptLogprob | null)[];
-  /** On the last chunk. */
+  /** On the last chunk, of each sample. */
   finishReason?: FinishReason;
   /** With the finishReason "stop": the stop string, or the id of the stop token. */
   stopReason?: string | number;
-  /** On the last chunk: of the whole sequence. */
+  /** On the last chunk of a text that a beam search has found. */
+  score?: number;
+  /** On the last chunk: of the whole sequence, or of all samples. */
   usage?: GenerationUsage;
 }
 
@@ -58,8 +62,8 @@ export interface GenerationTimings {
   tokensPerSecond?: number;
 }
 
-/** The result of a generation. Text and ids do not include the prompt. */
-export interface GenerationResult {
+/** A text that continues a prompt. Text and ids do not include the prompt. */
+export interface GenerationChoice {
   /** Continues the prompt: without special tokens and without the stop string. Empty for a model without a tokenizer. */
   text: string;
   /** Includes the stop token, if one ended the sequence. */
@@ -68,12 +72,20 @@ export interface GenerationResult {
   finishReason: FinishReason;
   /** With the finishReason "stop": the stop string, or the id of the stop token. */
   stopReason?: string | number;
-  /** How many tokens it took. */
+  /** One for each of `ids`, where they were asked for. */
+  logprobs?: GeneratedLogprob[];
+  /** Of a beam search: the sum of the log-probabilities, after penalties, divided by the number of tokens to the power of lengthPenalty. */
+  score?: number;
+}
+
+/** The result of a generation. */
+export interface GenerationResult extends GenerationChoice {
+  /** Where `n` is above 1: all samples. The fields beside it are those of the first. */
+  choices?: GenerationChoice[];
+  /** How many tokens it took; of several samples all new tokens, and the prompt once. */
   usage: GenerationUsage;
   /** How long it took. */
   timings: GenerationTimings;
-  /** One for each of `ids`, where they were asked for. */
-  logprobs?: GeneratedLogprob[];
   /** One for each token of the prompt, where they were asked for; null for the first one. */
   promptLogprobs?: (PromptLogprob | null)[];
 }
@@ -84,13 +96,12 @@ export function toNativeRequest(
   maxNewTokens: number,
   options: ResolvedGenerationOptions,
   limits: NativeTokenLimits = noLimits,
-): Omit<NativeRequest, "id"> {
+): SequenceRequest {
   return {
     tokens: Int32Array.from(tokens),
     maxNewTokens,
     ...samplingOf(options),
-    seedLow: Number(options.seed & 0xffffffffn),
-    seedHigh: Number(options.seed >> 32n),
+    ...toNativeSeed(options.seed),
     stopTokens: Int32Array.from(options.stopTokenIds),
     logprobs: options.logprobs ?? -1,
     promptLogprobs: options.promptLogprobs ?? -1,
@@ -98,7 +109,26 @@ export function toNativeRequest(
     cacheSalt: options.cacheSalt,
     ...limits,
     ...noOutputs,
+    beams: toNativeBeams(options.beamSearch),
   };
+}
+
+function toNativeBeams(search: BeamOptions | undefined): SequenceRequest["beams"] {
+  if (search === undefined) return null;
+  const { earlyStopping } = search;
+  return { ...search, earlyStopping: earlyStopping === "never" ? earlyStopping : earlyStopping ? "yes" : "no" };
+}
+
+export function toNativeSeed(seed: bigint): NativeSeed {
+  return { seedLow: Number(seed & 0xffffffffn), seedHigh: Number(seed >> 32n) };
+}
+
+/** What the sequences of a call need. */
+export interface SequenceRun {
+  session: Session;
+  request: SequenceRequest;
+  options: ResolvedGenerationOptions;
+  tokenizer: Tokenizer | undefined;
 }
 
 /**
@@ -109,31 +139,46 @@ export function toNativeRequest(
  * @throws ShardspeedError ERR_ABORTED, ERR_DISPOSED, or the failure of the engine.
  */
 export async function* runSequence(
-  session: Session,
-  request: Omit<NativeRequest, "id">,
-  options: ResolvedGenerationOptions,
-  tokenizer: Tokenizer | undefined,
-  { chunkIntervalMs = 0 }: StreamPace = {},
+  { session, request, options, tokenizer }: SequenceRun,
+  pace: StreamPace = {},
 ): AsyncGenerator<GenerationChunk, void, undefined> {
   throwIfAborted(options.signal);
-  // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
-  const signal = options.signal && AbortSignal.any([options.signal]);
   const inbox = new Inbox();
   const id = session.submit(request, inbox);
+  yield* readSequence({ session, id, inbox, promptTokens: request.tokens }, options, tokenizer, pace);
+}
+
+/** A sequence in the engine. */
+export interface SubmittedSequence {
+  session: Session;
+  id: number;
+  inbox: Inbox;
+  promptTokens: Int32Array;
+}
+
+/** Yields the chunks of a sequence, as runSequence() does. */
+export async function* readSequence(
+  { session, id, inbox, promptTokens }: SubmittedSequence,
+  options: ResolvedGenerationOptions,
+  tokenizer: Tokenizer | undefined,
+  { chunkIntervalMs = 0 }: StreamPace,
+): AsyncGenerator<GenerationChunk, void, undefined> {
+  // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
+  const signal = options.signal && AbortSignal.any([options.signal]);
   // At once, not when the reader comes for the next chunk: it may never come.
   const stopListening = onAbort(signal, (error) => {
     session.cancel(id);
     inbox.onFailure(error);
   });
   const { stop, keepSpecialTokens } = options;
-  const shown = { stop, skipSpecialTokens: !keepSpecialTokens, prompt: request.tokens };
+  const shown = { stop, skipSpecialTokens: !keepSpecialTokens, prompt: promptTokens };
   const texts = tokenizer ? new TextStream(tokenizer, shown) : undefined;
   const describe = describeTokens(tokenizer);
   // Who looks for stop strings looks at every step: tokens behind one would be computed in vain.
   const intervalMs = () =>
     stop.length > 0 ? 0 : typeof chunkIntervalMs === "number" ? chunkIntervalMs : chunkIntervalMs();
   let nextAt = 0;
-  const usage = { promptTokens: request.tokens.length, newTokens: 0, cachedTokens: 0 };
+  const usage = { promptTokens: promptTokens.length, newTokens: 0, cachedTokens: 0 };
   let lastId: number | undefined;
   try {
     for (;;) {
@@ -144,11 +189,12 @@ export async function* runSequence(
       if (tokens.length === 0 && ended instanceof ShardspeedError) throw ended;
       const chunk = toChunk(tokens, texts, options.logprobs === undefined ? undefined : describe);
       const scores = inbox.takePrompt();
-      if (scores) chunk.promptLogprobs = toPromptLogprobs(request.tokens, scores, describe);
+      if (scores) chunk.promptLogprobs = toPromptLogprobs(promptTokens, scores, describe);
       usage.newTokens += chunk.ids.length;
       usage.cachedTokens += chunk.cachedTokens ?? 0;
       lastId = chunk.ids.at(-1) ?? lastId;
       endChunk(chunk, typeof ended === "string" ? ended : undefined, texts, lastId);
+      if (chunk.finishReason && inbox.score !== undefined) chunk.score = inbox.score;
       if (chunk.finishReason) chunk.usage = usage;
       yield chunk;
       if (chunk.finishReason) return;
@@ -214,10 +260,11 @@ function endChunk(
 }
 
 /** Collects a sequence's events until its reader takes them. */
-class Inbox {
+export class Inbox {
   failure: ShardspeedError | undefined;
   finishReason: FinishReason | undefined;
   #prompt: PromptScores | undefined;
+  score: number | undefined;
   #tokens: TokenEvent[] = [];
   /** Goes on when there is something to take. */
   #wake: (() => void) | undefined;
@@ -234,7 +281,8 @@ class Inbox {
     if (this.#endPause === undefined) this.#notify();
   }
 
-  onDone(reason: "stop" | "length" | "cancelled"): void {
+  onDone(reason: "stop" | "length" | "cancelled", score?: number): void {
+    this.score = score;
     if (reason !== "cancelled") this.finishReason = reason;
     this.#notify();
   }
@@ -301,6 +349,7 @@ export async function collect(
   let text = "";
   let finishReason: FinishReason = "length";
   let stopReason: string | number | undefined;
+  let score: number | undefined;
   let firstAt = 0;
   let wantsLogprobs = false;
   let promptLogprobs: (PromptLogprob | null)[] | undefined;
@@ -321,6 +370,7 @@ export async function collect(
     promptLogprobs ??= chunk.promptLogprobs;
     if (chunk.finishReason) finishReason = chunk.finishReason;
     stopReason = chunk.stopReason;
+    score = chunk.score;
   }
   const endedAt = performance.now();
   const laterTokens = ids.length - firstCount;
@@ -337,5 +387,6 @@ export async function collect(
     },
     ...(wantsLogprobs ? { logprobs } : {}),
     ...(promptLogprobs === undefined ? {} : { promptLogprobs }),
+    ...(score === undefined ? {} : { score }),
   };
 }

@@ -1,6 +1,9 @@
 import type { JsonObject } from "../base/objects.js";
 import { showValue } from "../base/text.js";
 
+/** When a beam search ends. */
+export type EarlyStopping = boolean | "never";
+
 /** How a model wants to be sampled, by the names of module.generate's options. What it does not say is absent. */
 export interface ModelSampling {
   doSample?: boolean;
@@ -13,6 +16,9 @@ export interface ModelSampling {
   maxNewTokens?: number;
   minLength?: number;
   minNewTokens?: number;
+  numBeams?: number;
+  lengthPenalty?: number;
+  earlyStopping?: EarlyStopping;
 }
 
 /** What a model folder says about generation. */
@@ -29,7 +35,9 @@ export interface GenerationDefaults {
   unfollowed?: string[];
 }
 
-const samplingKeys: Readonly<Record<keyof ModelSampling, { key: string; type: "number" | "boolean" }>> = {
+const samplingKeys: Readonly<
+  Record<keyof ModelSampling, { key: string; type: "number" | "boolean" | "earlyStopping" }>
+> = {
   doSample: { key: "do_sample", type: "boolean" },
   temperature: { key: "temperature", type: "number" },
   topK: { key: "top_k", type: "number" },
@@ -40,7 +48,13 @@ const samplingKeys: Readonly<Record<keyof ModelSampling, { key: string; type: "n
   maxNewTokens: { key: "max_new_tokens", type: "number" },
   minLength: { key: "min_length", type: "number" },
   minNewTokens: { key: "min_new_tokens", type: "number" },
+  numBeams: { key: "num_beams", type: "number" },
+  lengthPenalty: { key: "length_penalty", type: "number" },
+  earlyStopping: { key: "early_stopping", type: "earlyStopping" },
 };
+
+/** Of a beam search, which only module.generate does unasked. */
+const beamNames = ["numBeams", "lengthPenalty", "earlyStopping"] as const;
 
 type Neutral = (value: unknown) => boolean;
 const zero: Neutral = (value) => value === 0;
@@ -70,7 +84,6 @@ const unfollowedKeys: Readonly<Record<string, { neutral: Neutral; sampled?: true
   max_time: { neutral: nothing },
   no_repeat_ngram_size: { neutral: zero },
   num_beam_groups: { neutral: zeroOrOne },
-  num_beams: { neutral: zeroOrOne },
   num_return_sequences: { neutral: zeroOrOne },
   penalty_alpha: { neutral: zero },
   sequence_bias: { neutral: nothing },
@@ -104,13 +117,25 @@ export function withoutTexts({ stopStrings, ...defaults }: GenerationDefaults): 
 export function readSampling(config: JsonObject): { sampling?: ModelSampling } {
   const found = Object.entries(samplingKeys)
     .map(([name, { key, type }]) => [name, config[key], type] as const)
-    .filter(([, value, type]) => typeof value === type && (type === "boolean" || Number.isFinite(value)));
+    .filter(([, value, type]) => isOfType(value, type));
   return found.length === 0 ? {} : { sampling: Object.fromEntries(found.map(([name, value]) => [name, value])) };
+}
+
+function isOfType(value: unknown, type: "number" | "boolean" | "earlyStopping"): boolean {
+  if (type === "earlyStopping") return typeof value === "boolean" || value === "never";
+  return typeof value === type && (type === "boolean" || Number.isFinite(value));
+}
+
+/** The beam search that a model asks for, in words: module.generate follows it, and a stream cannot. Empty where there is none. */
+export function describeBeams({ sampling = {} }: GenerationDefaults): string {
+  const { numBeams = 1 } = sampling;
+  return numBeams > 1 ? `num_beams ${numBeams}` : "";
 }
 
 /** The sampling as options of engine.generate: greedy unless the model says do_sample, and from the 50 likeliest then, as in transformers. */
 export function toGenerationOptions({ sampling = {} }: GenerationDefaults): ModelSampling {
   const { doSample = false, maxLength: _, minLength: _least, topK = 50, temperature = 1, ...others } = sampling;
+  for (const name of beamNames) delete others[name];
   if (doSample) return { ...others, topK, temperature };
   const { topP: _p, minP: _m, ...kept } = others; // without effect on greedy decoding
   return { ...kept, temperature: 0 };
@@ -122,6 +147,7 @@ export function describeSampling(defaults: GenerationDefaults): string | undefin
   const { repetitionPenalty = 1, doSample = false, maxNewTokens, minNewTokens = 0 } = sampling;
   if (!doSample && repetitionPenalty === 1 && maxNewTokens === undefined && minNewTokens === 0) return undefined;
   const told = Object.entries(samplingKeys).flatMap(([name, { key }]) => {
+    if ((beamNames as readonly string[]).includes(name)) return [];
     const value = sampling[name as keyof ModelSampling];
     return value === undefined ? [] : [`${key} ${value}`];
   });

@@ -1,11 +1,16 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
-import { describeRange, inRange, type NumberRange, oneOf, rule } from "../base/rules.js";
+import { describeRange, inRange, type NumberRange, oneOf, type Rule, rule } from "../base/rules.js";
 import { type Format, readFormat } from "../format/form.js";
 import type { SamplingParameters } from "../native/binding.js";
-import { mostLogprobs } from "../native/limits.js";
-import { type GenerationDefaults, type ModelSampling, toGenerationOptions } from "./generation_defaults.js";
-import { nextSeed } from "./seed.js";
+import { mostLogprobs, mostSamples } from "../native/limits.js";
+import {
+  type EarlyStopping,
+  type GenerationDefaults,
+  type ModelSampling,
+  toGenerationOptions,
+} from "./generation_defaults.js";
+import { nextSeed, readSeed } from "./seed.js";
 import { mostBias, readTokenLimits, type TokenLimits } from "./token_limits.js";
 
 /** How to sample, and when to stop. All options are optional. */
@@ -44,6 +49,11 @@ export interface GenerationOptions {
   ignoreEos?: boolean;
   /** Leave special tokens in the text, such as the tags of a tool call. Default false. */
   keepSpecialTokens?: boolean;
+  /**
+   * Samples of the prompt: an integer from 1 to 128. Above 1 the result has `choices`. The prompt is computed once. Sample k is what `n: 1` gives
+   * with the seed sampleSeed(seed, k). Default 1.
+   */
+  n?: number;
   /** Make no drafts for this call, where the engine makes any. Default false. It changes no token. */
   noSpeculation?: boolean;
   /** Share what was computed of prompts only with calls of the same salt: a string. Default "". It changes no token. */
@@ -80,8 +90,25 @@ export interface GenerationOptions {
   generationDefaults?: "model" | "none";
   /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
-  /** Beam search is not available yet: only 1. */
+  /**
+   * Beam search with so many beams, as in transformers: an integer from 1 to 128. The result is the text with the best score, or the `n` best ones.
+   * It needs temperature 0 and no stop strings, and cannot be streamed. Default 1: none.
+   */
   numBeams?: number;
+  /** Of a beam search: a text's score is the sum of its log-probabilities, divided by its length to the power of this number. Default 1. */
+  lengthPenalty?: number;
+  /**
+   * When a beam search ends that has found as many texts as it has beams: at once (true); when the best beam is no better than these (false); or
+   * when it could not become better ("never"). Default false.
+   */
+  earlyStopping?: EarlyStopping;
+}
+
+/** Checked options of a beam search. */
+export interface BeamOptions {
+  beams: number;
+  lengthPenalty: number;
+  earlyStopping: EarlyStopping;
 }
 
 /** Checked generation options with all defaults. */
@@ -91,6 +118,9 @@ export interface ResolvedGenerationOptions extends SamplingParameters, TokenLimi
   maxNewTokensGiven: boolean;
   /** From 0 to 2^64 - 1. */
   seed: bigint;
+  n: number;
+  /** undefined: no beam search. */
+  beamSearch: BeamOptions | undefined;
   stop: string[];
   /** The caller's stop tokens and, unless ignoreEos, the model's end-of-sequence tokens, without duplicates. */
   stopTokenIds: number[];
@@ -127,7 +157,18 @@ interface NumericRow extends Row {
 }
 
 interface OtherRow extends Row {
-  kind: "seed" | "texts" | "tokenIds" | "biases" | "format" | "flag" | "logprobs" | "beams" | "defaults";
+  kind:
+    | "seed"
+    | "texts"
+    | "tokenIds"
+    | "biases"
+    | "format"
+    | "flag"
+    | "logprobs"
+    | "samples"
+    | "lengthPenalty"
+    | "earlyStopping"
+    | "defaults";
   /** Text for the accepted values. */
   expected: string;
 }
@@ -178,6 +219,10 @@ export const generationOptions: Readonly<
     short: "s",
     unsetText: "random",
   }),
+  n: other("samples", `integer from 1 to ${mostSamples}`, "samples of the prompt", {
+    unsetText: "1",
+    notInRequests: true,
+  }),
   stop: other("texts", "text", "stop before this text, which is not written; may be given several times", {
     unsetText: "the model's",
   }),
@@ -214,7 +259,16 @@ export const generationOptions: Readonly<
       unsetText: "none",
     },
   ),
-  numBeams: other("beams", "1", "only 1: beam search is not available yet", { unsetText: "1" }),
+  numBeams: other("samples", `integer from 1 to ${mostSamples}`, "beams of a beam search; 1: none", { unsetText: "1" }),
+  lengthPenalty: other("lengthPenalty", "number", "of a beam search: texts are rated by their length to this power", {
+    unsetText: "1",
+  }),
+  earlyStopping: other(
+    "earlyStopping",
+    "`true`, `false`, `never`",
+    "end a beam search when it has found as many texts as it has beams",
+    { unsetText: "false" },
+  ),
 };
 
 export const generationOptionNames = Object.keys(generationOptions) as GenerationOptionName[];
@@ -255,7 +309,6 @@ export function describeValues(row: GenerationOptionRow): string {
  */
 export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
   const reader = new OptionReader("generation option", options, [...generationOptionNames, "cacheSalt", "signal"]);
-  checkNumBeams(reader.get("numBeams"));
   const ofModel: ModelSampling =
     reader.read("generationDefaults", oneOf(["model", "none"]), "none") === "model" && defaults !== undefined
       ? toGenerationOptions(defaults)
@@ -275,10 +328,12 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     ...readTokenIds(reader.get("stopTokenIds")),
     ...(ignoreEos ? [] : (defaults?.eosTokenIds ?? [])),
   ];
-  return {
+  const resolved: ResolvedGenerationOptions = {
     ...(numbers as Record<NumericOption, number>),
     maxNewTokensGiven: reader.get("maxNewTokens") !== undefined,
-    seed: readSeed(reader.get("seed")),
+    seed: reader.get("seed") === undefined ? nextSeed() : readSeed(reader.get("seed")),
+    n: reader.integer("n", 1, mostSamples, 1),
+    beamSearch: readBeamSearch(reader),
     stop: readStop(reader.get("stop"), "stop", ignoreEos ? [] : defaults?.stopStrings),
     stopTokenIds: [...new Set(stopTokenIds)],
     ...readTokenLimits((name) => reader.get(name)),
@@ -290,6 +345,8 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     promptLogprobs,
     signal: reader.signal("signal"),
   };
+  checkBeamSearch(resolved);
+  return resolved;
 }
 
 /** Half of a surrogate pair becomes U+FFFD on its way to the engine, and another half the same. */
@@ -314,13 +371,37 @@ function takeOfModel(
   return checked.value;
 }
 
-function checkNumBeams(value: unknown): void {
-  if (value === undefined || value === 1) return;
-  if (!Number.isInteger(value) || (value as number) < 1) throw invalidArgument("numBeams", "1", value);
-  throw new ShardspeedError(
-    "ERR_INVALID_ARGUMENT",
-    `Expected numBeams to be 1, found ${value}: beam search is not available yet. Leave it out, or sample with temperature.`,
-  );
+const earlyStoppingRule: Rule<EarlyStopping> = rule(
+  'true, false or "never"',
+  (value) => typeof value === "boolean" || value === "never",
+);
+
+function readBeamSearch(reader: OptionReader): BeamOptions | undefined {
+  const beams = reader.integer("numBeams", 1, mostSamples, 1);
+  const lengthPenalty = reader.number("lengthPenalty", {}, 1);
+  const earlyStopping = reader.read("earlyStopping", earlyStoppingRule, false);
+  return beams === 1 ? undefined : { beams, lengthPenalty, earlyStopping };
+}
+
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT for what a beam search does not go with. */
+function checkBeamSearch({ beamSearch, n, maxNewTokens, temperature, stop }: ResolvedGenerationOptions): void {
+  if (beamSearch === undefined) return;
+  const { beams } = beamSearch;
+  const refuse = (found: string, advice: string) =>
+    new ShardspeedError("ERR_INVALID_ARGUMENT", `Found numBeams ${beams} and ${found}. ${advice}`);
+  if (n > beams)
+    throw refuse(`n ${n}`, "A beam search finds as many texts as it has beams: raise numBeams or lower n.");
+  if (temperature > 0)
+    throw refuse(
+      `temperature ${temperature}`,
+      "A beam search does not sample: leave one of them out, or set temperature to 0.",
+    );
+  if (maxNewTokens === 0) throw refuse("maxNewTokens 0", "A beam search looks for new tokens: leave it out.");
+  if (stop.length > 0)
+    throw refuse(
+      "stop strings",
+      "A beam search ends its texts by tokens only: use stopTokenIds, and an empty stop for those of the model.",
+    );
 }
 
 function readTokenIds(value: unknown): number[] {
@@ -330,16 +411,6 @@ function readTokenIds(value: unknown): number[] {
     if (!Number.isInteger(id) || id < 0 || id > maxInt32) throw invalidArgument(`stopTokenIds[${i}]`, "a token id", id);
     return id;
   });
-}
-
-function readSeed(value: unknown): bigint {
-  if (value === undefined) return nextSeed();
-  if (
-    typeof value === "bigint" ? value >= 0n && value < 2n ** 64n : Number.isSafeInteger(value) && (value as number) >= 0
-  ) {
-    return BigInt(value as number | bigint);
-  }
-  throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
 }
 
 /** Stop strings without duplicates; `name` is the option's, for errors; `unset` are those of no value. */

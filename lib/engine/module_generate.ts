@@ -1,5 +1,6 @@
 import { invalidArgument, ShardspeedError } from "../base/errors.js";
 import { OptionReader } from "../base/option_reader.js";
+import { mostSamples } from "../native/limits.js";
 import type { Tokenizer } from "../tokenizer/index.js";
 import type { GenerationResult } from "./generation.js";
 import type { GenerationDefaults, ModelSampling } from "./generation_defaults.js";
@@ -19,11 +20,8 @@ export type ModuleGenerateInputs =
 
 /** Options that transformers names, and means, as the engine does. */
 const sharedOptions = [
-  "topP",
-  "minP",
-  "repetitionPenalty",
-  "numBeams",
-  "format",
+  ...(["topP", "minP", "repetitionPenalty", "format"] as const),
+  ...(["numBeams", "lengthPenalty", "earlyStopping"] as const),
 ] as const satisfies (keyof GenerationOptions)[];
 
 /** Options of `engine.module.generate`, with the names and defaults of transformers. */
@@ -50,6 +48,8 @@ export interface ModuleGenerateOptions extends Pick<GenerationOptions, (typeof s
   padTokenId?: number;
   /** Seed of every row: the tokens of a row do not depend on the rest of the batch. Default: as in engine.generate, a different one for each row. */
   seed?: number | bigint;
+  /** Rows that become of each row of inputIds: the best texts of a beam search, or samples. An integer from 1 to 128, at most numBeams. Default 1. */
+  numReturnSequences?: number;
   /** Cancels the call with ERR_ABORTED. */
   signal?: AbortSignal;
   /** Strings that end a row with the token that completes one: a string or an array of strings, none empty. Default: stop_strings of generation_config.json, else none. */
@@ -68,6 +68,7 @@ const optionNames = [
   "topK",
   "eosTokenId",
   "padTokenId",
+  "numReturnSequences",
   "seed",
   "signal",
   "stopStrings",
@@ -122,10 +123,12 @@ export async function moduleGenerate(
     stopTokenIds: eosTokenIds,
     ignoreEos: true, // the end tokens are those above
   };
+  checkReturned(common);
   const requests = rows.map((row, i) => ({ row, options: { ...common, ...lengthOf(row.tokens.length, i) } }));
   notices.tellUnfollowed();
   const newIds = await runTogether(engine, requests, reader.signal("signal"));
-  return joinRows(rows, newIds, named ?? eosTokenIds[0] ?? 0);
+  const returned = rows.flatMap((row, i) => (newIds[i] as number[][]).map((ids) => [...row.ids, ...ids]));
+  return padRows(returned, named ?? eosTokenIds[0] ?? 0);
 }
 
 function readInputs(inputs: ModuleGenerateInputs): {
@@ -222,11 +225,33 @@ function readSampling(reader: OptionReader, ofModel: ModelSampling): GenerationO
   const options: Record<string, unknown> = {
     temperature: doSample ? temperature : 0,
     topK: reader.integer("topK", 0, maxInt32, ofModel.topK ?? 50),
+    n: reader.integer("numReturnSequences", 1, mostSamples, 1),
     generationDefaults: "none", // the model's are in these
   };
   for (const name of [...sharedOptions, "seed"])
     options[name] = reader.get(name) ?? ofModel[name as keyof ModelSampling];
   return options;
+}
+
+/** What transformers refuses, in terms of the options that are given here; what a beam search does not go with. */
+function checkReturned({ n = 1, numBeams = 1, temperature = 0 }: GenerationOptions): void {
+  const refuse = (found: string, advice: string) =>
+    new ShardspeedError("ERR_INVALID_ARGUMENT", `Found ${found}. ${advice}`);
+  if (numBeams > 1 && temperature > 0)
+    throw refuse(
+      `doSample and numBeams ${numBeams}`,
+      "A beam search does not sample: set doSample to false or numBeams to 1.",
+    );
+  if (numBeams > 1 && n > numBeams)
+    throw refuse(
+      `numReturnSequences ${n} and numBeams ${numBeams}`,
+      "A beam search finds as many texts as it has beams.",
+    );
+  if (numBeams === 1 && temperature === 0 && n > 1)
+    throw refuse(
+      `numReturnSequences ${n} without doSample and numBeams`,
+      "All of them would be the same: set one of these too.",
+    );
 }
 
 function readEosTokenIds(value: unknown): number[] | undefined {
@@ -245,22 +270,21 @@ async function runTogether(
   engine: Generating["engine"],
   requests: { row: Row; options: GenerationOptions }[],
   signal: AbortSignal | undefined,
-): Promise<number[][]> {
+): Promise<number[][][]> {
   const together = new AbortController();
   const either = signal ? AbortSignal.any([signal, together.signal]) : together.signal;
   try {
     const results = await Promise.all(
       requests.map(({ row, options }) => engine.generate(row.tokens, { ...options, signal: either })),
     );
-    return results.map(({ ids }) => ids);
+    return results.map(({ ids, choices }) => choices?.map((choice) => choice.ids) ?? [ids]);
   } catch (error) {
     together.abort();
     throw error;
   }
 }
 
-function joinRows(rows: readonly Row[], newIds: readonly number[][], padTokenId: number): number[][] {
-  const sequences = rows.map(({ ids }, i) => [...ids, ...(newIds[i] ?? [])]);
-  const width = sequences.reduce((most, { length }) => Math.max(most, length), 0);
-  return sequences.map((ids) => ids.concat(new Array<number>(width - ids.length).fill(padTokenId)));
+function padRows(rows: readonly (readonly number[])[], padTokenId: number): number[][] {
+  const width = rows.reduce((most, { length }) => Math.max(most, length), 0);
+  return rows.map((ids) => ids.concat(new Array<number>(width - ids.length).fill(padTokenId)));
 }

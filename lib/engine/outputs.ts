@@ -5,7 +5,7 @@ import type { Session } from "./session.js";
 import { noLimits } from "./token_limits.js";
 
 /** Of a request for new tokens. */
-export const noOutputs = { wanted: "tokens", tokenTypes: null, poolings: [], poolFrom: 0 } as const;
+export const noOutputs = { wanted: "tokens", tokenTypes: null, poolings: [], poolFrom: 0, beams: null } as const;
 
 /** A sequence whose outputs are wanted. */
 export interface OutputRequest {
@@ -55,7 +55,7 @@ function submit(session: Session, request: OutputRequest, ids: number[]): Promis
       {
         ...{ tokens: Int32Array.from(tokens), maxNewTokens: 0, ...neutralSampling, seedLow: 0, seedHigh: 0 },
         ...{ stopTokens: new Int32Array(0), logprobs: -1, promptLogprobs: -1, speculates: false, cacheSalt: "" },
-        ...{ wanted, poolings, poolFrom },
+        ...{ wanted, poolings, poolFrom, beams: null },
         ...noLimits,
         tokenTypes: tokenTypes === undefined ? null : Int32Array.from(tokenTypes),
       },

@@ -1,5 +1,5 @@
 import type { Logger } from "../base/logger.js";
-import { describeSampling, type GenerationDefaults } from "./generation_defaults.js";
+import { describeBeams, describeSampling, type GenerationDefaults } from "./generation_defaults.js";
 import type { GenerationOptions } from "./generation_options.js";
 
 /** Options by which a caller chooses how to sample. */
@@ -9,20 +9,27 @@ const choices = ["generationDefaults", "temperature", "topK", "topP", "minP", "r
 export class SamplingNotices {
   readonly #logger: Logger | undefined;
   readonly #unfollowed: string;
+  readonly #beams: string;
   /** Empty once it has been said. */
   #sampling: string;
   #toldUnfollowed: boolean;
+  #toldBeams: boolean;
 
   constructor(defaults: GenerationDefaults, logger: Logger | undefined) {
     this.#logger = logger;
     this.#sampling = describeSampling(defaults) ?? "";
     this.#unfollowed = (defaults.unfollowed ?? []).join(", ");
     this.#toldUnfollowed = this.#unfollowed === "";
+    this.#beams = describeBeams(defaults);
+    this.#toldBeams = this.#beams === "";
   }
 
   /** For a call of generate() or stream(): where it chooses nothing that the model has an opinion of, and where it takes the model's. */
   tellBeforeGenerate(options: GenerationOptions = {}): void {
-    if (options.generationDefaults === "model") this.tellUnfollowed();
+    if (options.generationDefaults === "model") {
+      this.tellUnfollowed();
+      if (options.numBeams === undefined) this.#tellBeams();
+    }
     if (this.#sampling === "" || choices.some((name) => options[name] !== undefined)) return;
     const sampling = this.#sampling;
     this.#sampling = "";
@@ -39,6 +46,15 @@ export class SamplingNotices {
     this.#logger?.warn(
       `The model's generation_config.json says ${this.#unfollowed}, which transformers follows and this engine does not: other text comes ` +
         "out. Remove that from the file if it is not needed",
+    );
+  }
+
+  #tellBeams(): void {
+    if (this.#toldBeams) return;
+    this.#toldBeams = true;
+    this.#logger?.warn(
+      `The model's generation_config.json says ${this.#beams}, which module.generate follows; generate() and stream() do not, as no beam search ` +
+        "can be streamed. Pass numBeams to generate()",
     );
   }
 }

@@ -27,7 +27,33 @@ export function manualSeed(seed: number | bigint): void {
 export function nextSeed(): bigint {
   if (state === undefined) return randomBytes(8).readBigUInt64LE();
   state = BigInt.asUintN(64, state + step);
-  let mixed = state;
+  return mix(state);
+}
+
+/**
+ * The seed of one of the samples that a call with `n` above 1 makes: with it `n: 1` gives that sample. Sample 0 has the call's own seed. The seed of
+ * sample k is what splitmix64 makes of seed + k * 0x9e3779b97f4a7c15, modulo 2^64.
+ *
+ * @param seed The call's: an integer from 0 to 2^53 - 1, or a bigint below 2^64.
+ * @param sample Its index among the choices.
+ * @throws ShardspeedError ERR_INVALID_ARGUMENT
+ */
+export function sampleSeed(seed: number | bigint, sample: number): bigint {
+  const value = readSeed(seed);
+  if (!Number.isSafeInteger(sample) || sample < 0) throw invalidArgument("sample", "an integer of at least 0", sample);
+  return sample === 0 ? value : mix(BigInt.asUintN(64, value + BigInt(sample) * step));
+}
+
+/** @throws ShardspeedError ERR_INVALID_ARGUMENT */
+export function readSeed(value: unknown): bigint {
+  const isSeed =
+    typeof value === "bigint" ? value >= 0n && value < words : Number.isSafeInteger(value) && (value as number) >= 0;
+  if (isSeed) return BigInt(value as number | bigint);
+  throw invalidArgument("seed", "an integer from 0 to 2^53 - 1, or a bigint from 0 to 2^64 - 1", value);
+}
+
+function mix(counter: bigint): bigint {
+  let mixed = counter;
   mixed = BigInt.asUintN(64, (mixed ^ (mixed >> 30n)) * 0xbf58476d1ce4e5b9n);
   mixed = BigInt.asUintN(64, (mixed ^ (mixed >> 27n)) * 0x94d049bb133111ebn);
   return mixed ^ (mixed >> 31n);

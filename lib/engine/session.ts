@@ -6,17 +6,21 @@ import type {
   NativeBinding,
   NativeEngine,
   NativeRequest,
+  NativeSeed,
   NativeStats,
   NativeVocabulary,
   PromptScores,
 } from "../native/binding.js";
+
+/** A request of one sequence, which a session numbers. */
+export type SequenceRequest = Omit<NativeRequest, "id" | "forks">;
 
 /** Receives the events of a request. */
 export interface RequestListener {
   /** Ahead of all else. */
   onPrompt?(scores: PromptScores): void;
   onToken(event: Extract<EngineEvent, { kind: "token" }>): void;
-  onDone(reason: "stop" | "length" | "cancelled"): void;
+  onDone(reason: "stop" | "length" | "cancelled", score?: number): void;
   onOutputs(outputs: Float32Array, hidden: Float32Array): void;
   /** The engine failed or was disposed; no event follows. */
   onFailure(error: ShardspeedError): void;
@@ -84,18 +88,40 @@ export class Session {
     return this.#ended;
   }
 
-  submit(request: Omit<NativeRequest, "id">, listener: RequestListener): number {
+  submit(request: SequenceRequest, listener: RequestListener): number {
+    return this.#submit(request, [listener], [])[0] as number;
+  }
+
+  /** Submits several samples of a prompt, the first by the request's own seed. @returns Their ids. */
+  submitSamples(
+    request: SequenceRequest,
+    listeners: readonly RequestListener[],
+    otherSeeds: readonly NativeSeed[],
+  ): number[] {
+    return this.#submit(request, listeners, otherSeeds);
+  }
+
+  #submit(
+    request: SequenceRequest,
+    listeners: readonly RequestListener[],
+    otherSeeds: readonly NativeSeed[],
+  ): number[] {
     if (this.#ended) throw this.#ended;
-    const id = this.#nextId++;
-    this.#listeners.set(id, listener);
+    const first = this.#nextId;
+    this.#nextId += listeners.length;
+    const ids = listeners.map((listener, i) => {
+      this.#listeners.set(first + i, listener);
+      return first + i;
+    });
     awaited.add(this);
+    const forks = otherSeeds.map((seed, i) => ({ id: first + 1 + i, ...seed }));
     try {
-      this.#native.submit({ ...request, id });
+      this.#native.submit({ ...request, id: first, forks });
     } catch (error) {
-      this.#forget(id);
+      for (const id of ids) this.#forget(id);
       throw nativeError(error as Error, error);
     }
-    return id;
+    return ids;
   }
 
   /** The listener gets no more events. */
@@ -141,7 +167,7 @@ export class Session {
         this.#listeners.get(event.id)?.onToken(event);
         break;
       case "done":
-        this.#forget(event.id)?.onDone(event.reason);
+        this.#forget(event.id)?.onDone(event.reason, event.score);
         break;
       case "rejected":
         this.#forget(event.id)?.onFailure(nativeError(event));

@@ -62,6 +62,12 @@ function readJson(text: string): unknown {
   }
 }
 
+/** true, false and other text: "never" is one of the values, and the option's check names what is not. */
+export function readEarlyStopping(text: string): boolean | string {
+  const word = text.trim().toLowerCase();
+  return word === "true" || word === "false" ? word === "true" : word;
+}
+
 function unknownParameter(name: string, known: readonly string[]): ShardspeedError {
   return unknownName("parameter", name, adviseName(name, known));
 }
@@ -75,6 +81,8 @@ export function fromText(value: unknown, kind: GenerationOptionRow["kind"]): unk
       return value;
     case "flag":
       return /^\s*(true|false)\s*$/i.test(value) ? value.trim().toLowerCase() === "true" : value;
+    case "earlyStopping":
+      return readEarlyStopping(value);
     case "tokenIds":
       return /^\s*\d+(\s*,\s*\d+)*\s*$/.test(value) ? value.split(",").map(Number) : value;
     case "format":

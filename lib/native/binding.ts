@@ -217,13 +217,24 @@ export interface NativeTokenLimits {
   grammar: number;
 }
 
-export interface NativeRequest extends SamplingParameters, NativeTokenLimits {
+/** Two 32-bit halves of a seed. */
+export interface NativeSeed {
+  seedLow: number;
+  seedHigh: number;
+}
+
+export interface NativeRequest extends SamplingParameters, NativeTokenLimits, NativeSeed {
   id: number;
   tokens: Int32Array;
   maxNewTokens: number;
-  /** Two 32-bit halves of the seed. */
-  seedLow: number;
-  seedHigh: number;
+  /** More samples of the same prompt, which share its pages. */
+  forks: readonly (NativeSeed & { id: number })[];
+  /** A beam search; its texts, the best first, answer the request and its forks. Null: none. */
+  beams: {
+    readonly beams: number;
+    readonly lengthPenalty: number;
+    readonly earlyStopping: "no" | "yes" | "never";
+  } | null;
   stopTokens: Int32Array;
   /** -1: none; n: the chosen token's and the n largest. */
   logprobs: number;
@@ -327,7 +338,8 @@ export type EngineEvent =
       logprob?: number;
       top?: TokenLogprob[];
     }
-  | { kind: "done"; id: number; reason: "stop" | "length" | "cancelled" }
+  /** score: of a text that a beam search found. */
+  | { kind: "done"; id: number; reason: "stop" | "length" | "cancelled"; score?: number }
   /** Rows of the head, and of hidden states; empty where they were not wanted. */
   | { kind: "outputs"; id: number; outputs: Float32Array; hidden: Float32Array }
   /** One request failed; the engine goes on. */

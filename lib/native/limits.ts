@@ -6,6 +6,9 @@ export const pageTokens = 16;
 /** Most log-probabilities besides the chosen token's (kMostLogprobs of cuda/sample.h). */
 export const mostLogprobs = 20;
 
+/** Most samples of one prompt, as OpenAI's. */
+export const mostSamples = 128;
+
 /** Most tokens of a step: more rows than this do not fit into one launch on CUDA, and nobody gains by them. */
 export const mostBatchTokens = 65_535;
 

@@ -125,6 +125,8 @@ describe("a line of the standard input a turn", () => {
       [[demo], 1, /has no chat template.*--chat-template.*\(ERR_TOKENIZER\)/],
       [[folder, "--logprobs"], 2, /Found --logprobs,/],
       [[folder, "--prompt-logprobs"], 2, /Found --prompt-logprobs,/],
+      [[folder, "--n", "2"], 2, /Found --n 2,/],
+      [[folder, "--num-beams", "2"], 2, /Found --num-beams 2,/],
       [[folder, "--top-p", "3"], 2, /--top-p/],
       [["/nowhere/at/all"], 1, /ERR_CHECKPOINT/],
       [[folder, "--chat-template", "/nowhere"], 2, /chat template/],

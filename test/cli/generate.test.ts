@@ -121,6 +121,23 @@ describe("text on the standard output, statistics on the standard error", () => 
     for (const name of ["firstTokenMs", "totalMs", "tokensPerSecond"]) assert.ok(timings[name] > 0, name);
   });
 
+  test("--n and --num-beams write a line for each text", async () => {
+    const flags = ["generate", demo, "-p", row.prompt, "-n", "5", "-q"];
+    const samples = await run([...flags, "--n", "3", "-t", "1", "-s", "4"]);
+    const result = JSON.parse((await run([...flags, "--n", "3", "-t", "1", "-s", "4", "--json"])).stdout);
+    assert.equal(samples.stdout, result.choices.map(({ text }: { text: string }) => `${text}\n`).join(""));
+    assert.equal(new Set(result.choices.map(({ ids }: { ids: number[] }) => ids.join())).size, 3);
+    const beams = ["--num-beams", "3", "--length-penalty", "0.5", "--early-stopping", "never"];
+    const searched = await run([...flags, ...beams, "--json"]);
+    assert.equal(searched.status, 0, searched.stderr + searched.stdout);
+    const { text, score } = JSON.parse(searched.stdout);
+    assert.equal((await run([...flags, ...beams])).stdout, `${text}\n`);
+    assert.ok(score < 0);
+    const { status, stdout } = await run([...flags, ...beams, "--json-lines"]);
+    assert.equal(status, 1);
+    assert.match(JSON.parse(stdout).error.message, /for a stream/);
+  });
+
   test("--prompt-logprobs, also without new tokens", async () => {
     const { stdout } = await run([
       ...["generate", demo, "-p", row.prompt, "-n", "0", "--json", "--prompt-logprobs", "2"],

@@ -20,6 +20,7 @@ import {
   repeatingPrompts,
   scorePrompts,
 } from "../support/requests.js";
+import { compareSamples } from "../support/samples.js";
 
 // The CUDA backend, kernels and host code, compiled against an emulator of the CUDA runtime and run through the whole package:
 // what the CPU engine must do, it must do. No time is measured here; what an emulator needs says nothing of a GPU.
@@ -145,6 +146,20 @@ describe("same tokens and logits whatever the company and chunking", () => {
     process.env.SHARDSPEED_CUDA_GRAPHS = "0";
     await using plain = await open(llama);
     assert.deepEqual(await generateMixed(plain, true), expected);
+  });
+
+  test("samples and beams of a prompt, whose pages are copied on the device", async () => {
+    for (const model of [opt, llama]) {
+      await using engine = await open(model);
+      await compareSamples(engine, [1, 16, 21]);
+      const search = async (one: Engine) =>
+        (await one.generate([5, 9, 4, 33, 2], { numBeams: 3, n: 3, maxNewTokens: 14, logprobs: 0 })).choices;
+      const found = await search(engine);
+      // In steps of which none has all beams.
+      await using narrow = await open(model, { maxBatchTokens: 2 });
+      assert.deepEqual(await search(narrow), found);
+      assert.equal(narrow.stats().kvCache.pagesUsed, 0);
+    }
   });
 
   test("with drafts, which are computed as generated tokens are", async () => {

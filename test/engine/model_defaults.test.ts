@@ -52,8 +52,8 @@ test("generation_config.json is followed, and engine.generate says once that it 
 });
 
 test("what generation_config.json asks for and nothing here follows is named once, where its defaults are taken", async (t) => {
-  const others = { no_repeat_ngram_size: 3, length_penalty: 2, typical_p: 0.5, _from_model_config: true };
-  const { engine, said } = await open(await copyDemo(t, { num_beams: 4, ...others }));
+  const others = { no_repeat_ngram_size: 3, num_beam_groups: 2, typical_p: 0.5, _from_model_config: true };
+  const { engine, said } = await open(await copyDemo(t, others));
   await using _ = engine;
   await engine.generate([5], { maxNewTokens: 1 });
   await engine.generate([5], { maxNewTokens: 1, generationDefaults: "none" });
@@ -61,7 +61,10 @@ test("what generation_config.json asks for and nothing here follows is named onc
   for (let i = 0; i < 2; i++) await engine.module.generate([5], { maxNewTokens: 1 });
   await engine.generate([5], { maxNewTokens: 1, generationDefaults: "model" });
   assert.equal(said.length, 1, said.join("\n"));
-  assert.match(said[0] ?? "", /says no_repeat_ngram_size 3, num_beams 4, which transformers follows and this engine/);
+  assert.match(
+    said[0] ?? "",
+    /says no_repeat_ngram_size 3, num_beam_groups 2, which transformers follows and this engine/,
+  );
 
   const sampled = await open(await copyDemo(t, { do_sample: true, typical_p: 0.5 }));
   await using __ = sampled.engine;
@@ -74,6 +77,24 @@ test("what generation_config.json asks for and nothing here follows is named onc
   await quiet.engine.module.generate([5], { maxNewTokens: 1 });
   await quiet.engine.generate([5], { maxNewTokens: 1 });
   assert.deepEqual(quiet.said, []);
+});
+
+test("num_beams is what module.generate does, and generate() only says that it does not", async (t) => {
+  const beams = { num_beams: 3, length_penalty: 2, early_stopping: "never", eos_token_id: 300 };
+  const { engine, said } = await open(await copyDemo(t, beams));
+  await using _ = engine;
+  const options = { maxNewTokens: 9 };
+  const searched = await engine.generate([5, 6], { ...options, numBeams: 3, lengthPenalty: 2, earlyStopping: "never" });
+  assert.deepEqual(await engine.module.generate([5, 6], options), [[5, 6, ...searched.ids]]);
+  const greedy = await engine.generate([5, 6], options);
+  assert.deepEqual(await engine.module.generate([5, 6], { ...options, numBeams: 1 }), [[5, 6, ...greedy.ids]]);
+  assert.deepEqual(said, []);
+  for (let i = 0; i < 2; i++) {
+    const { ids } = await engine.generate([5, 6], { ...options, generationDefaults: "model" });
+    assert.deepEqual(ids, greedy.ids);
+  }
+  assert.equal(said.length, 1, said.join());
+  assert.match(said[0] ?? "", /num_beams 3, which module\.generate follows; generate\(\) and stream\(\) do not/);
 });
 
 test("stop_strings end texts where a call has no others", async (t) => {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { runSequence, toNativeRequest } from "../../dist/engine/generation.js";
-import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
+import { type ResolvedGenerationOptions, resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { computeOutputs } from "../../dist/engine/outputs.js";
-import { Session } from "../../dist/engine/session.js";
+import { type SequenceRequest, Session } from "../../dist/engine/session.js";
 import type { EngineEvent, EnginePlan, NativeBinding, NativeRequest } from "../../dist/native/binding.js";
 import type { Tokenizer } from "../../dist/tokenizer/index.js";
 import { fakeBinding } from "../support/fake_binding.js";
@@ -54,6 +54,9 @@ function recorder() {
 
 const options = (given: object = {}) => resolveGenerationOptions({ seed: 1, ...given });
 const request = () => toNativeRequest([1], 1, options());
+const toRun = (session: Session, request: SequenceRequest, options: ResolvedGenerationOptions) => ({
+  ...{ session, request, options, tokenizer: undefined },
+});
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
 
 test("a request has the options, and all bits of the seed in two halves", () => {
@@ -132,7 +135,7 @@ test("a load that fails, and one that is given up, reject", async () => {
 
 test("a loop that is left, or whose signal aborts, cancels its sequence", async () => {
   const { session, cancelled, submitted, emit } = startSession();
-  const left = runSequence(session, toNativeRequest([1], 5, options()), options(), undefined);
+  const left = runSequence(toRun(session, toNativeRequest([1], 5, options()), options()));
   const first = left.next();
   emit({ kind: "token", id: submitted[0]!.id, token: 3 });
   assert.deepEqual((await first).value?.ids, [3]);
@@ -140,7 +143,7 @@ test("a loop that is left, or whose signal aborts, cancels its sequence", async 
   assert.deepEqual(cancelled, [submitted[0]!.id]);
 
   const controller = new AbortController();
-  const aborted = runSequence(session, request(), options({ signal: controller.signal }), undefined).next();
+  const aborted = runSequence(toRun(session, request(), options({ signal: controller.signal }))).next();
   await nextTurn();
   controller.abort();
   await assert.rejects(aborted, hasCode("ERR_ABORTED"));
@@ -166,7 +169,7 @@ test("outputs that fail or are aborted are cancelled with all others of their ca
 
 test("a sequence that has ended by itself is not cancelled", async () => {
   const { session, cancelled, submitted, emit } = startSession();
-  const chunks = runSequence(session, request(), options(), undefined);
+  const chunks = runSequence(toRun(session, request(), options()));
   const first = chunks.next();
   const id = submitted[0]!.id;
   emit({ kind: "token", id, token: 3 }, { kind: "token", id, token: 4 }, { kind: "done", id, reason: "length" });
@@ -201,7 +204,7 @@ async function withClock(run: (pass: (ms: number) => Promise<void>) => Promise<v
 test("a paced loop has its first chunk at once, the next after the interval, and the last at the end", async () => {
   await withClock(async (pass) => {
     const { session, submitted, emit } = startSession();
-    const chunks = runSequence(session, request(), options(), undefined, { chunkIntervalMs: 20 });
+    const chunks = runSequence(toRun(session, request(), options()), { chunkIntervalMs: 20 });
     const first = chunks.next();
     const id = submitted[0]!.id;
     emit({ kind: "token", id, token: 1 });
@@ -238,7 +241,7 @@ test("a pace that is a function is asked after each chunk", async () => {
   await withClock(async (pass) => {
     const { session, submitted, emit } = startSession();
     let intervalMs = 50;
-    const chunks = runSequence(session, request(), options(), undefined, { chunkIntervalMs: () => intervalMs });
+    const chunks = runSequence(toRun(session, request(), options()), { chunkIntervalMs: () => intervalMs });
     const first = chunks.next();
     const id = submitted[0]!.id;
     emit({ kind: "token", id, token: 1 });
@@ -262,7 +265,7 @@ test("a pause ends with the signal or a failure", async () => {
       const { session, cancelled, submitted, emit } = startSession();
       const controller = new AbortController();
       const given = options({ signal: controller.signal });
-      const chunks = runSequence(session, request(), given, undefined, { chunkIntervalMs: 20 });
+      const chunks = runSequence(toRun(session, request(), given), { chunkIntervalMs: 20 });
       const first = chunks.next();
       const id = submitted[0]!.id;
       emit({ kind: "token", id, token: 1 });
@@ -280,7 +283,7 @@ test("a pause ends with the signal or a failure", async () => {
 test("a loop with stop strings has a chunk a step, whatever its pace", async () => {
   await withClock(async () => {
     const { session, submitted, emit } = startSession();
-    const chunks = runSequence(session, request(), options({ stop: "x" }), undefined, { chunkIntervalMs: 20 });
+    const chunks = runSequence(toRun(session, request(), options({ stop: "x" })), { chunkIntervalMs: 20 });
     for (const token of [1, 2, 3]) {
       const next = chunks.next();
       emit({ kind: "token", id: submitted[0]!.id, token });
@@ -299,7 +302,12 @@ test("tokens behind the one that completes a stop string are dropped, and the se
     tokenBytes: () => undefined,
   } as unknown as Tokenizer;
   const stopping = options({ stop: "cd" });
-  const chunks = runSequence(session, toNativeRequest([0], 9, stopping), stopping, letters);
+  const chunks = runSequence({
+    session,
+    request: toNativeRequest([0], 9, stopping),
+    options: stopping,
+    tokenizer: letters,
+  });
   const first = chunks.next();
   const id = submitted[0]!.id;
   emit(...[1, 2, 3, 4, 5].map((token) => ({ kind: "token", id, token }) as const));

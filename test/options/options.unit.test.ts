@@ -59,6 +59,8 @@ describe("generation options", () => {
       repetitionPenalty: 1,
       presencePenalty: 0,
       frequencyPenalty: 0,
+      n: 1,
+      beamSearch: undefined,
       stop: [],
       stopTokenIds: [],
       logitBias: [],
@@ -117,7 +119,15 @@ describe("generation options", () => {
       { promptLogprobs: 20, maxNewTokens: 0 },
       { promptLogprobs: 20, maxNewTokens: 0, maxNewTokensGiven: true },
     ],
-    [{ numBeams: 1 }, {}],
+    [{}, { n: 1 }],
+    [{ n: 128 }, { n: 128 }],
+    [{ numBeams: 1 }, { beamSearch: undefined }],
+    [
+      { numBeams: 4, lengthPenalty: -2, earlyStopping: "never", n: 4 },
+      { beamSearch: { beams: 4, lengthPenalty: -2, earlyStopping: "never" } },
+    ],
+    [{ numBeams: 2 }, { beamSearch: { beams: 2, lengthPenalty: 1, earlyStopping: false } }],
+    [{ lengthPenalty: 2, earlyStopping: true }, { beamSearch: undefined }],
   ];
   for (const [options, expected] of good) {
     test(`${show(options)} is taken`, () => {
@@ -153,6 +163,7 @@ describe("generation options", () => {
     repetitionPenalty: [0, -1, Number.POSITIVE_INFINITY],
     presencePenalty: [2.1, -2.1],
     frequencyPenalty: [3, "0"],
+    n: [0, 129, 1.5, "2", null],
     seed: [-1, 1.5, 2 ** 53, -1n, 2n ** 64n, "7"],
     stop: ["", [""], ["a", 1], 5, null, "\ud83d"],
     stopTokenIds: [5, [-1], [1.5], ["1"], [2 ** 31]],
@@ -160,7 +171,9 @@ describe("generation options", () => {
     logprobs: [-1, 21, 1.5, "5", null],
     promptLogprobs: [-1, 21, 1.5, "5", null],
     signal: [{}, "x", null, 5],
-    numBeams: [0, 4, 1.5, "1"],
+    numBeams: [0, 129, 1.5, "1"],
+    lengthPenalty: ["1", Number.NaN, Number.POSITIVE_INFINITY, null],
+    earlyStopping: ["true", 1, null, "always"],
   };
   for (const [name, values] of Object.entries(wrong)) {
     for (const value of values) {
@@ -170,8 +183,9 @@ describe("generation options", () => {
     }
   }
 
-  test("beam search says that it is not there yet", () => {
-    assert.throws(() => resolveGenerationOptions({ numBeams: 4 }), invalid(/beam search is not available yet/));
+  test("a beam search takes no more texts than beams, samples nothing and knows no stop strings", () => {
+    for (const other of [{ n: 5 }, { temperature: 0.1 }, { stop: "a" }])
+      assert.throws(() => resolveGenerationOptions({ numBeams: 4, ...other }), invalid(/^Found numBeams 4 and /));
   });
 
   const misspelled: [string, string][] = [
@@ -197,7 +211,7 @@ describe("generation options", () => {
   }
 
   test("an unknown name is called an unknown generation option", () => {
-    assert.throws(() => resolveGenerationOptions({ n: 2 }), invalid(/^Unknown generation option "n"\. /));
+    assert.throws(() => resolveGenerationOptions({ best: 2 }), invalid(/^Unknown generation option "best"\. /));
     assert.throws(() => resolveInitOptions({ n: 2 }), invalid(/^Unknown initInference option "n"\. /));
     assert.throws(() => resolveGenerationOptions(5), invalid(/^Expected the generation options to be an object/));
   });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { resolveGenerationOptions } from "../../dist/engine/generation_options.js";
 import { nextSeed } from "../../dist/engine/seed.js";
-import { manualSeed } from "../../dist/index.js";
+import { manualSeed, sampleSeed } from "../../dist/index.js";
 import { hasCode } from "../support/fixtures.js";
 
 const take = (count: number) => Array.from({ length: count }, nextSeed);
@@ -45,4 +45,21 @@ test("seeds as torch takes them", () => {
       hasCode("ERR_INVALID_ARGUMENT", /seed to be an integer from -2\^63/),
     );
   }
+});
+
+test("the seeds of samples", () => {
+  assert.equal(sampleSeed(7, 0), 7n);
+  // The first numbers of splitmix64 again.
+  assert.deepEqual([sampleSeed(0, 1), sampleSeed(0n, 2)], [0xe220a8397b1dcdafn, 0x6e789e6aa1b965f4n]);
+  // Sums wrap around: 2^64 - 0x9e3779b97f4a7c15, and once the step, is 0.
+  assert.equal(sampleSeed(0x61c8864680b583ebn, 2), sampleSeed(0, 1));
+  const wrong: [unknown, unknown][] = [
+    [-1, 0],
+    [1.5, 0],
+    [2n ** 64n, 0],
+    [0, -1],
+    [0, 0.5],
+  ];
+  for (const [seed, sample] of wrong)
+    assert.throws(() => sampleSeed(seed as number, sample as number), hasCode("ERR_INVALID_ARGUMENT"));
 });
