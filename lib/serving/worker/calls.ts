@@ -30,7 +30,7 @@ export type PromptInput =
 /** Generate from one prompt. */
 export interface GenerateCall {
   prompt: PromptInput;
-  /** Options of Engine.stream(); `maxNewTokens` above the room that is left is cut to it, and minNewTokens with it. */
+  /** Options of Engine.stream(), or with numBeams of Engine.generate(); `maxNewTokens` above the room that is left is cut to it, and minNewTokens with it. */
   options: Omit<GenerationOptions, "signal">;
   /** Keep only so many tokens at the end of the prompt; -1: as many as the context has. */
   truncatePromptTokens?: number | undefined;
@@ -57,6 +57,8 @@ export interface GenerateStart {
 
 /** A later part: the tokens since the last one, and their text. */
 export interface GenerateChunk {
+  /** Where the call asks for several samples: which one this is of. */
+  index?: number;
   text: string;
   ids: number[];
   logprobs?: GeneratedLogprob[];

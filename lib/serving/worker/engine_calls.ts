@@ -1,10 +1,18 @@
 import { ShardspeedError } from "../../base/errors.js";
 import type { Engine } from "../../engine/engine.js";
 import type { GenerationChunk, StreamPace } from "../../engine/generation.js";
+import type { GenerationOptions } from "../../engine/generation_options.js";
 import { describeTokens } from "../../engine/logprobs.js";
 import { encodeConversation, renderConversation } from "../../engine/prompts.js";
 import type { Tokenizer } from "../../tokenizer/types.js";
-import type { ChatPrompt, EngineCallName, EngineCalls, EngineDescription, PromptInput } from "./calls.js";
+import type {
+  ChatPrompt,
+  EngineCallName,
+  EngineCalls,
+  EngineDescription,
+  GenerateChunk,
+  PromptInput,
+} from "./calls.js";
 
 /** What a call gets besides its argument. */
 interface Calling<Name extends EngineCallName> {
@@ -42,7 +50,7 @@ const implementations: Implementations = {
     const minNewTokens = Math.min(options.minNewTokens ?? 0, maxNewTokens);
     const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, minNewTokens, signal };
     let hasBegun = false;
-    for await (const chunk of engine.stream(ids, all, pace)) {
+    for await (const chunk of (options.numBeams ?? 1) > 1 ? search(engine, ids, all) : engine.stream(ids, all, pace)) {
       // Together with the first chunk: a message of its own would wake the server while the prompt is computed.
       if (!hasBegun) emit({ start: { ...start, cachedTokens: chunk.cachedTokens } });
       hasBegun = true;
@@ -87,6 +95,14 @@ const implementations: Implementations = {
     return { results, promptTokens };
   },
 };
+
+/** The texts of a beam search, each as one chunk. */
+async function* search(engine: Engine, ids: number[], options: GenerationOptions): AsyncGenerator<GenerationChunk> {
+  const { choices, usage, timings: _, promptLogprobs, ...first } = await engine.generate(ids, options);
+  const { cachedTokens } = usage;
+  const shared = { usage, cachedTokens, ...(promptLogprobs === undefined ? {} : { promptLogprobs }) };
+  for (const [index, choice] of (choices ?? [first]).entries()) yield { index, ...choice, ...shared };
+}
 
 /** Runs a call. @throws ShardspeedError ERR_INVALID_ARGUMENT for a name that is none. */
 export function runEngineCall<Name extends EngineCallName>(
@@ -134,8 +150,10 @@ function describeFirst({ tokenizer }: Engine, ids: readonly number[]) {
   return token;
 }
 
-function toPart({ text, ids, logprobs, promptLogprobs, finishReason, stopReason }: GenerationChunk) {
+function toPart(chunk: GenerationChunk): GenerateChunk {
+  const { index, text, ids, logprobs, promptLogprobs, finishReason, stopReason } = chunk;
   return {
+    ...(index === undefined ? {} : { index }),
     text,
     ids,
     ...(logprobs === undefined ? {} : { logprobs }),

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { chatSchema } from "../../../dist/serving/routes/openai/fields.js";
 import { hello, post, refusal, sent, stream } from "./chat_requests.js";
-import { FakeModel, type FakeOptions, makeApp, say } from "./fake_model.js";
+import { FakeModel, type FakeOptions, interleave, makeApp, say } from "./fake_model.js";
 
 describe("an answer to a conversation", () => {
   test("has OpenAI's form", async () => {
@@ -326,6 +326,38 @@ describe("the form of an answer", () => {
   });
 });
 
+describe("several choices", () => {
+  test("come one behind another, each with its own text and calls", async () => {
+    const { answer, call, model } = await post(
+      { n: 3, return_token_ids: true },
+      { script: interleave(["ab", "c", "def"]) },
+    );
+    assert.deepEqual(
+      answer.choices.map((choice: { index: number; message: { content: string } }) => [
+        choice.index,
+        choice.message.content,
+      ]),
+      [
+        [0, "ab"],
+        [1, "c"],
+        [2, "def"],
+      ],
+    );
+    assert.equal(call?.options.n, 3);
+    assert.equal(model.mostTaken, 3);
+  });
+
+  test("are told apart in a stream, and each begins with its role", async () => {
+    const chunks = await stream({ n: 2 }, { script: interleave(["ab", "cde"]) });
+    for (const [index, text] of ["ab", "cde"].entries()) {
+      const own = chunks.flatMap(({ choices }) => choices).filter((choice) => choice.index === index);
+      assert.equal(own.map(({ delta }) => delta.content ?? "").join(""), text);
+      assert.equal(own.filter(({ delta }) => delta.role !== undefined).length, 1);
+      assert.equal(own.at(-1)?.finish_reason, "stop");
+    }
+  });
+});
+
 describe("fields that are not followed", () => {
   test("pass with neutral values", async () => {
     const { response } = await post({
@@ -337,7 +369,6 @@ describe("fields that are not followed", () => {
 
   test("are refused with any other", async () => {
     for (const [name, value] of Object.entries({
-      n: 2,
       guided_grammar: "root ::= a",
       grammar: "root ::= a",
       modalities: ["text", "audio"],
@@ -346,7 +377,6 @@ describe("fields that are not followed", () => {
       web_search_options: {},
       functions: [{ name: "f" }],
       function_call: { name: "f" },
-      use_beam_search: true,
       echo: true,
       lora_path: "a",
     })) {

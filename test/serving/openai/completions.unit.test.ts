@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { ShardspeedError } from "../../../dist/base/errors.js";
 import { completionAnswer, completionChunk } from "../../../dist/serving/routes/openai/answers.js";
 import { completionSchema } from "../../../dist/serving/routes/openai/fields.js";
-import { FakeModel, type FakeOptions, makeApp, readEvents, say, startOf } from "./fake_model.js";
+import { FakeModel, type FakeOptions, interleave, makeApp, readEvents, say, startOf } from "./fake_model.js";
 
 /** Posts a body to a fake model; answers are checked with their schema. */
 async function post(body: object, options: FakeOptions = {}, settings = {}) {
@@ -596,5 +596,69 @@ describe("a completion that fails", () => {
     assert.equal(response.statusCode, 400);
     assert.match(response.json().error.message, /you requested 66 tokens \(4 in the prompt, 62 in the completion\)/);
     assert.equal(model.taken, 0);
+  });
+});
+
+describe("several choices of a prompt", () => {
+  const texts = ["ab", "c", "def"];
+
+  test("are one behind another, prompt by prompt", async () => {
+    const { answer, model } = await post({ prompt: ["x", "y"], n: 3, best_of: 3 }, { script: interleave(texts) });
+    assert.deepEqual(
+      answer.choices.map(({ index, text }: { index: number; text: string }) => [index, text]),
+      [...texts, ...texts].map((text, index) => [index, text]),
+    );
+    assert.deepEqual(
+      model.generated.map(({ options }) => options.n),
+      [3, 3],
+    );
+    assert.equal(model.mostTaken, 6);
+    assert.deepEqual([answer.usage.prompt_tokens, answer.usage.completion_tokens], [2, 12]);
+  });
+
+  test("name their index in a stream", async () => {
+    const { chunks } = await stream({ prompt: ["x", "y"], n: 3, echo: true }, { script: interleave(texts) });
+    for (const [index, text] of ["xab", "xc", "xdef", "yab", "yc", "ydef"].entries()) {
+      const own = chunks.flatMap(({ choices }) => choices).filter((choice) => choice.index === index);
+      assert.equal(own.map((choice) => choice.text).join(""), text);
+      assert.equal(own.at(-1)?.finish_reason, "stop");
+    }
+  });
+
+  test("of no new tokens are there too", async () => {
+    const { answer } = await post({ prompt: "x", n: 2, max_tokens: 0, echo: true });
+    assert.deepEqual(
+      answer.choices.map(({ index, text }: { index: number; text: string }) => [index, text]),
+      [
+        [0, "x"],
+        [1, "x"],
+      ],
+    );
+  });
+
+  test("the best of more are not looked for", async () => {
+    const { response, answer } = await post({ prompt: "x", n: 2, best_of: 3 });
+    assert.deepEqual([response.statusCode, answer.error.param], [400, "best_of"]);
+  });
+});
+
+describe("a beam search", () => {
+  test("is asked for by n, as vLLM's, and does not sample", async () => {
+    const body = { prompt: "x", use_beam_search: true, n: 4, length_penalty: 0.5, early_stopping: "never" };
+    const { model } = await post({ ...body, temperature: 0.7 }, { script: interleave(["a", "b", "c", "d"]) });
+    const { n, numBeams, lengthPenalty, earlyStopping, temperature, stop } = model.generated[0]?.options ?? {};
+    assert.deepEqual([n, numBeams, lengthPenalty, earlyStopping, temperature, stop], [4, 4, 0.5, "never", 0, []]);
+  });
+
+  test("is no stream, and knows no stop strings", async () => {
+    const beams = { prompt: "x", use_beam_search: true, n: 2 };
+    for (const [body, param] of [
+      [{ ...beams, stream: true }, "use_beam_search"],
+      [{ ...beams, stop: "a" }, "stop"],
+      [{ ...beams, early_stopping: "always" }, "early_stopping"],
+    ] as const) {
+      const { response, answer } = await post(body);
+      assert.deepEqual([response.statusCode, answer.error.param], [400, param]);
+    }
   });
 });

@@ -194,6 +194,22 @@ export function say(texts: readonly string[], ending: Partial<GenerateChunk> = {
   };
 }
 
+/** Gives several samples, a character of each at a time. */
+export function interleave(texts: readonly string[]): Script {
+  return async function* (call) {
+    yield [startOf(call)];
+    const longest = Math.max(...texts.map(({ length }) => length));
+    for (let at = 0; at < longest; at++) {
+      await nextTurn();
+      yield texts.flatMap((text, index) => {
+        if (at >= text.length) return [];
+        const ending = at === text.length - 1 ? { finishReason: "stop" as const, stopReason: 2 } : {};
+        return [{ chunk: { index, text: text[at] as string, ids: [at], ...ending } }];
+      });
+    }
+  };
+}
+
 export function directoryOf(models: readonly ServedModel[]): ModelDirectory {
   return {
     find: (name) => {

@@ -95,6 +95,31 @@ describe("a model behind the API", () => {
     await assert.rejects(ask({ ...wrong, stream: true }), { status: 400 });
   });
 
+  test("gives the samples and the beams that its engine gives", async () => {
+    const options = { maxNewTokens: 9, temperature: 1, seed: 4, n: 3 };
+    const expected = (await engine.generate(prompt, options)).choices?.map(({ text }) => text);
+    const request = { model: "demo", prompt, max_tokens: 9, temperature: 1, seed: 4, n: 3 };
+    const { choices, usage } = await client.completions.create(request);
+    assert.deepEqual(
+      choices.map(({ text }) => text),
+      expected,
+    );
+    assert.equal(usage?.prompt_tokens, engine.tokenizer?.encode(prompt).length);
+    const streamed = ["", "", ""];
+    for await (const chunk of await client.completions.create({ ...request, stream: true }))
+      for (const { index, text } of chunk.choices) streamed[index] += text;
+    assert.deepEqual(streamed, expected);
+    const messages = [{ role: "user" as const, content: prompt }];
+    const chat = await client.chat.completions.create({ model: "demo", messages, max_tokens: 5, seed: 4, n: 2 });
+    assert.equal(new Set(chat.choices.map(({ message }) => message.content)).size, 2);
+    const beams = await engine.generate(prompt, { maxNewTokens: 9, numBeams: 3, n: 3 });
+    const searched = await client.completions.create({ ...request, use_beam_search: true } as typeof request);
+    assert.deepEqual(
+      searched.choices.map(({ text }) => text),
+      beams.choices?.map(({ text }) => text),
+    );
+  });
+
   test("says what its engine says", async () => {
     const expected = await engine.generate(prompt, { maxNewTokens: 12, logprobs: 2 });
     const request = { model: "demo", prompt, max_tokens: 12, temperature: 0, logprobs: 2 };

@@ -1,5 +1,5 @@
 import type { FastifyReply } from "fastify";
-import { type ChatPiece, joinChatPieces } from "./chat_choice.js";
+import { type ChatChoice, type ChatPiece, joinChatPieces } from "./chat_choice.js";
 import { type ChatPlan, planChat, readChat, runChat } from "./chat_plan.js";
 import { lastFields, newHead, type Usage } from "./objects.js";
 import { findModel, type OpenAiContext, type Session, setTimingHeaders, withSession } from "./session.js";
@@ -28,17 +28,17 @@ async function answerWhole(
   plan: ChatPlan,
   reply: FastifyReply,
 ): Promise<object> {
-  const { body, choice } = plan;
-  const all: ChatPiece[] = [];
-  const usages = await runChat(session, plan, settings, (pieces) => all.push(...pieces));
+  const { body, choices } = plan;
+  const all = new Map(choices.map((choice): [ChatChoice, ChatPiece[]] => [choice, []]));
+  const usages = await runChat(session, plan, settings, (pieces, choice) => all.get(choice)?.push(...pieces));
   const { usage, ...more } = lastFields(session, body, usages);
   setTimingHeaders(reply, session.reservation);
   return {
     ...newHead(session, "chatcmpl-", "chat.completion"),
-    choices: [joinChatPieces(all, choice, body.logprobs === true)],
+    choices: choices.map((choice) => joinChatPieces(all.get(choice) ?? [], choice, body.logprobs === true)),
     usage: withDetails(usage),
-    ...(body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {}),
-    ...(choice.promptLogprobs === undefined ? {} : { prompt_logprobs: choice.promptLogprobs }),
+    ...(body.return_token_ids ? { prompt_token_ids: choices[0]?.promptIds ?? [] } : {}),
+    ...(choices[0]?.promptLogprobs === undefined ? {} : { prompt_logprobs: choices[0].promptLogprobs }),
     ...more,
   };
 }
@@ -49,10 +49,10 @@ async function streamChat(
   plan: ChatPlan,
   send: (chunk: object) => void,
 ): Promise<void> {
-  const { body, choice } = plan;
+  const { body } = plan;
   const head = newHead(session, "chatcmpl-", "chat.completion.chunk");
   let isFirst = true;
-  const usages = await runChat(session, plan, settings, (pieces) => {
+  const usages = await runChat(session, plan, settings, (pieces, choice) => {
     for (const piece of pieces) {
       const prompt = isFirst && body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {};
       isFirst = false;

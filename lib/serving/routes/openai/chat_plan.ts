@@ -28,9 +28,9 @@ export interface ChatRequest {
 /** What a worker is asked for, and what makes the answer's pieces of its parts. */
 export interface ChatPlan {
   call: GenerateCall;
-  choice: ChatChoice;
+  choices: ChatChoice[];
   body: ChatBody;
-  /** Tells calls of tools from text; undefined: all is text. */
+  /** Tells calls of tools from text, of the first choice; undefined: all is text. */
   toolStream: ToolStream | undefined;
 }
 
@@ -122,12 +122,15 @@ export function planChat(
   }
   if (body.documents) chat.documents = body.documents;
   const parallelCalls = body.parallel_tool_calls ?? true;
-  const toolStream =
+  const count = body.n ?? 1;
+  const toolStreams = Array.from({ length: count }, () =>
     tools === undefined || format === undefined
       ? undefined
-      : makeToolStream(format, { names: new Set(tools.map((tool) => tool.function.name)), single: !parallelCalls });
+      : makeToolStream(format, { names: new Set(tools.map((tool) => tool.function.name)), single: !parallelCalls }),
+  );
+  const [toolStream] = toolStreams;
   const asked = forced === undefined ? undefined : requireForced(format, forced);
-  toolStream?.push(asked?.given ?? "");
+  for (const stream of toolStreams) stream?.push(asked?.given ?? "");
   const call: GenerateCall = {
     ...toCall(body, wanted, session.engine, settings),
     prompt: { chat, addSpecialTokens: body.add_special_tokens ?? false },
@@ -135,16 +138,19 @@ export function planChat(
     ...(toolStream === undefined ? {} : { skipSpecialTokens: false }),
   };
   if (asked !== undefined) call.options.format = asked.format;
-  const choice = new ChatChoice({
-    index: 0,
-    toolStream,
-    wantsLogprobs: body.logprobs === true,
-    tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
-    wantsTokenIds: body.return_token_ids === true,
-    promptLogprobs: body.prompt_logprobs ?? undefined,
-    stopTokenIds: body.stop_token_ids ?? [],
-  });
-  return { call, choice, body, toolStream };
+  const choices = toolStreams.map(
+    (stream, index) =>
+      new ChatChoice({
+        index,
+        toolStream: stream,
+        wantsLogprobs: body.logprobs === true,
+        tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
+        wantsTokenIds: body.return_token_ids === true,
+        promptLogprobs: body.prompt_logprobs ?? undefined,
+        stopTokenIds: body.stop_token_ids ?? [],
+      }),
+  );
+  return { call, choices, body, toolStream };
 }
 
 function requireForced(format: ToolFormat | undefined, forced: ForcedCalls) {
@@ -162,9 +168,9 @@ function findFormat({ toolCallParser }: OpenAiSettings, template: string): ToolF
 /** Generates, and gives the pieces of each step. */
 export function runChat(
   session: Session,
-  { call, choice, body }: ChatPlan,
+  { call, choices, body }: ChatPlan,
   settings: OpenAiSettings,
-  onPieces: (pieces: ChatPiece[]) => void,
+  onPieces: (pieces: ChatPiece[], choice: ChatChoice) => void,
 ): Promise<GenerationUsage[]> {
   const asked = body.max_completion_tokens ?? body.max_tokens;
   return generateAll(
@@ -174,9 +180,12 @@ export function runChat(
       {
         start: (start) => {
           if (settings.strictMaxTokens) checkRoom(start, asked, "messages", session);
-          choice.begin(start);
+          for (const choice of choices) choice.begin(start);
         },
-        chunk: (chunk) => onPieces(choice.take(chunk)),
+        chunk: (chunk) => {
+          const choice = choices[chunk.index ?? 0] as ChatChoice;
+          onPieces(choice.take(chunk), choice);
+        },
       },
     ],
   );

@@ -1,6 +1,6 @@
 import type { FastifyReply } from "fastify";
 import type { GenerationUsage } from "../../../engine/generation.js";
-import type { GenerateCall } from "../../worker/calls.js";
+import type { GenerateCall, GenerateChunk } from "../../worker/calls.js";
 import { readBody } from "./body.js";
 import { CompletionChoice, type CompletionPiece, joinPieces, saysSomething } from "./completion_choice.js";
 import { contextOverflow } from "./errors.js";
@@ -115,44 +115,55 @@ class CompletionAnswer {
   }
 
   async whole(reply: FastifyReply): Promise<object> {
-    const pieces = this.#prompts.map((): CompletionPiece[] => []);
-    const usages = await this.#run((piece, index) => pieces[index]?.push(piece));
+    const count = this.#prompts.length * (this.#body.n ?? 1);
+    const pieces = Array.from({ length: count }, (): CompletionPiece[] => []);
+    const usages = await this.#run((piece) => pieces[piece.index]?.push(piece));
     setTimingHeaders(reply, this.#session.reservation);
     return { ...this.#head, choices: pieces.map(joinPieces), ...lastFields(this.#session, this.#body, usages) };
   }
 
   async stream(send: (chunk: object) => void): Promise<void> {
-    const usages = await this.#run((piece, _, choice) => {
+    const usages = await this.#run((piece, choice) => {
       if (!saysSomething(piece)) return;
       send({ ...this.#head, choices: [piece], ...usageOfChunk(this.#body, () => choice.usage()) });
     });
     sendLast(send, this.#head, this.#body, lastFields(this.#session, this.#body, usages));
   }
 
-  #run(onPiece: (piece: CompletionPiece, index: number, choice: CompletionChoice) => void): Promise<GenerationUsage[]> {
+  /** Choices of a prompt are one behind another. */
+  #run(onPiece: (piece: CompletionPiece, choice: CompletionChoice) => void): Promise<GenerationUsage[]> {
     const body = this.#body;
     const { settings } = this.#context;
-    const readers = this.#prompts.map(({ echo }, index): SequenceReader => {
-      const choice = new CompletionChoice({
-        index,
-        echo,
-        logprobs: body.logprobs ?? undefined,
-        promptLogprobs: body.prompt_logprobs ?? undefined,
-        tokensAsIds: body.return_tokens_as_token_ids ?? settings.returnTokensAsTokenIds,
-        wantsTokenIds: body.return_token_ids === true,
-        stopTokenIds: body.stop_token_ids ?? [],
-      });
+    const perPrompt = body.n ?? 1;
+    const readers = this.#prompts.map(({ echo }, prompt): SequenceReader => {
+      const choices = Array.from({ length: perPrompt }, (_, k) => this.#toChoice(prompt * perPrompt + k, echo));
       return {
         start: (start) => {
           if (settings.strictMaxTokens) checkRoom(start, body.max_tokens, "prompt", this.#session);
-          choice.begin(start);
+          for (const choice of choices) choice.begin(start);
         },
-        chunk: (chunk) => onPiece(choice.take(chunk), index, choice),
+        chunk: withPromptLogprobs(countPromptLogprobs(body) !== undefined && perPrompt > 1, (chunk) => {
+          const choice = choices[chunk.index ?? 0] as CompletionChoice;
+          onPiece(choice.take(chunk), choice);
+        }),
       };
     });
     const calls = this.#prompts.map(({ call }) => call);
     const isCounted = body.max_tokens === 0 && countPromptLogprobs(body) === undefined;
     return isCounted ? this.#readOnly(calls, readers) : generateAll(this.#session, calls, readers);
+  }
+
+  #toChoice(index: number, echo: string | undefined): CompletionChoice {
+    const body = this.#body;
+    return new CompletionChoice({
+      index,
+      echo,
+      logprobs: body.logprobs ?? undefined,
+      promptLogprobs: body.prompt_logprobs ?? undefined,
+      tokensAsIds: body.return_tokens_as_token_ids ?? this.#context.settings.returnTokensAsTokenIds,
+      wantsTokenIds: body.return_token_ids === true,
+      stopTokenIds: body.stop_token_ids ?? [],
+    });
   }
 
   /** No new tokens: the prompts are counted, and each choice ends at once. */
@@ -167,9 +178,26 @@ class CompletionAnswer {
           throw contextOverflow(engine.contextTokens, "prompt", { prompt: promptTokens });
         readers[i]?.start({ promptTokens, promptIds, maxNewTokens: 0 });
         const logprobs = this.#body.logprobs === undefined ? {} : { logprobs: [] };
-        readers[i]?.chunk({ text: "", ids: [], finishReason: "length", ...logprobs });
+        for (let index = 0; index < (this.#body.n ?? 1); index++)
+          readers[i]?.chunk({ index, text: "", ids: [], finishReason: "length", ...logprobs });
         return { promptTokens, newTokens: 0, cachedTokens: 0 };
       }),
     );
   }
+}
+
+/** Gives each choice the log-probabilities of the prompt, which the first one brings; others wait for them. */
+function withPromptLogprobs(areShared: boolean, read: (chunk: GenerateChunk) => void): (chunk: GenerateChunk) => void {
+  if (!areShared) return read;
+  let promptLogprobs: GenerateChunk["promptLogprobs"];
+  let held: GenerateChunk[] = [];
+  const begun = new Set<number | undefined>();
+  return (chunk) => {
+    promptLogprobs ??= chunk.promptLogprobs;
+    held.push(chunk);
+    if (promptLogprobs === undefined) return;
+    for (const one of held) read(begun.has(one.index) ? one : { ...one, promptLogprobs });
+    for (const one of held) begun.add(one.index);
+    held = [];
+  };
 }

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { mostBadWords, mostBias } from "../../../engine/token_limits.js";
+import { mostSamples } from "../../../native/limits.js";
 
 // Forms of fields that several requests have. null is absent everywhere: clients send it.
 
@@ -53,7 +54,13 @@ export const samplingFields = {
     // A multiple of 1 is for zod also 5e-324.
     .refine(Number.isInteger, "expected an integer")
     .nullish(),
-  n: integer(1, 128),
+  n: integer(1, mostSamples),
+  // With it n is the number of beams too.
+  use_beam_search: flag(),
+  length_penalty: number(-100, 100),
+  early_stopping: z
+    .union([z.boolean(), z.literal("never")], { error: () => 'expected true, false or "never"' })
+    .nullish(),
   stop: texts(),
   stop_token_ids: z
     .array(
@@ -103,7 +110,7 @@ export const completionSchema = z.looseObject({
   ...samplingFields,
   ...streamFields,
   max_tokens: integer(0),
-  best_of: integer(1, 20),
+  best_of: integer(1, mostSamples),
   echo: flag(),
   logprobs: integer(0),
 });

@@ -119,7 +119,22 @@ function toGenerationOptions(
   if (logprobs !== undefined) options.logprobs = logprobs;
   if (isGiven(body.cache_salt)) options.cacheSalt = body.cache_salt;
   if (promptLogprobs !== undefined) options.promptLogprobs = promptLogprobs;
+  if (isGiven(body.n) && body.n > 1) options.n = body.n;
+  if (body.use_beam_search) Object.assign(options, toBeamSearch(body));
   return options;
+}
+
+/** As vLLM: n is the number of beams, and of the texts. A beam search does not sample. */
+function toBeamSearch(body: SamplingBody): GenerationOptions {
+  if (isGiven(body.stop) && body.stop.length > 0)
+    throw invalidRequest("invalid_value", "A beam search ends its texts by tokens: use stop_token_ids.", "stop");
+  return {
+    temperature: 0,
+    stop: [],
+    numBeams: body.n ?? 1,
+    lengthPenalty: body.length_penalty ?? 1,
+    earlyStopping: body.early_stopping ?? false,
+  };
 }
 
 /** What asks for nothing is left out: an empty list of allowed tokens means all. */

@@ -19,7 +19,6 @@ const never = () => false;
 const isFalse = (value: unknown) => value === false;
 const isEmpty = (value: unknown) =>
   isObject(value) ? Object.keys(value).length === 0 : Array.isArray(value) && value.length === 0;
-const one = (value: unknown) => value === 1;
 const notYet = "It is not available yet.";
 const useSchema = "Use response_format or structured_outputs.";
 
@@ -29,18 +28,21 @@ const useSchema = "Use response_format or structured_outputs.";
  */
 export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
   // What the engine does not do yet
-  n: { routes: generation, isNeutral: one, advice: "Send the request several times, with different seeds." },
   best_of: {
     routes: ["completions"],
     isNeutral: (value, body) => value === (body.n ?? 1),
-    advice: "Leave it out.",
+    advice: "Leave it out, or set it to n: the best of more choices are not looked for.",
   },
   guided_grammar: { routes: generation, isNeutral: never, advice: useSchema },
   regex: { routes: generation, isNeutral: never, advice: useSchema },
   ebnf: { routes: generation, isNeutral: never, advice: useSchema },
   json_schema: { routes: generation, isNeutral: never, advice: useSchema },
   grammar: { routes: generation, isNeutral: (value) => value === "", advice: useSchema },
-  use_beam_search: { routes: generation, isNeutral: isFalse, advice: notYet },
+  use_beam_search: {
+    routes: generation,
+    isNeutral: (value, body) => value === false || body.stream !== true,
+    advice: "No text of a beam search is certain until it ends: leave stream out.",
+  },
   // What this server is not for
   suffix: {
     routes: ["completions"],
@@ -102,7 +104,7 @@ export const harmlessFields: Readonly<Record<NotedRoute, readonly string[]>> = {
 function harmlessIn(route: "completions" | "chat"): string[] {
   const both = [
     ...["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"],
-    ...["priority", "request_id", "spaces_between_special_tokens", "length_penalty", "stream_interval"],
+    ...["priority", "request_id", "spaces_between_special_tokens", "stream_interval"],
     ...["kv_transfer_params", "vllm_xargs", "mm_processor_kwargs", "session_id", "cache_prompt", "id_slot"],
     ...["timings_per_token", "return_progress", "rid", "guided_decoding_backend", "guided_whitespace_pattern"],
   ];
