@@ -125,7 +125,7 @@ describe("what a prompt's log-probabilities say", () => {
     const [whole, one] = await engine.generate([full, [3]], options);
     assert.equal(whole?.promptLogprobs?.length, full.length);
     assert.deepEqual([whole?.ids, whole?.finishReason], [[], "length"]);
-    assert.deepEqual(whole?.usage, { promptTokens: full.length, newTokens: 0 });
+    assert.deepEqual(whole?.usage, { promptTokens: full.length, newTokens: 0, cachedTokens: 0 });
     assert.deepEqual(one?.promptLogprobs, [null]);
     assert.deepEqual(whole?.promptLogprobs?.[1]?.top, []);
     assert.equal(engine.stats().kvCache.pagesUsed, 0);
