@@ -27,6 +27,7 @@ bool Scheduler::sharesWithForks(const Sequence& sequence) const {
 void Scheduler::fork(const Sequence& from, Sequence& to, int64_t tokens) {
   to.cachedTokens = from.cachedTokens;
   to.rotaryLength = from.rotaryLength;
+  to.readTokens = from.readTokens;
   const int64_t full = tokens / kPageTokens;
   if (full > entriesLeft()) return;
   to.pages.assign(from.pages.begin(), from.pages.begin() + full);

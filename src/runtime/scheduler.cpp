@@ -67,6 +67,7 @@ int64_t Scheduler::rotaryChange(int64_t length) const {
 // which a sequence becomes a long one, where those have frequencies of their own.
 void Scheduler::refreshRotary(Sequence& sequence) {
   const int64_t changed = rotaryChange(sequence.length());
+  if (sequence.rotaryLength != changed) sequence.readTokens = sequence.length();
   if (sequence.computed > 0 && sequence.rotaryLength != changed) {
     // Its pages may be others' too, and these are not written again.
     const auto tokens = static_cast<int64_t>(sequence.pages.size()) * kPageTokens;
@@ -105,7 +106,10 @@ void Scheduler::share(Sequence& sequence) {
 // sampled from its row.
 void Scheduler::findPages(Sequence& sequence) {
   if (!sequence.usesFoundPages() || !mayShare(sequence)) return;
-  const int64_t most = (sequence.length() - 1) / kPageTokens;
+  int64_t tokens = sequence.length() - 1;
+  // What a sequence has generated may be the prompt of another one.
+  if (limits_.rowsApart) tokens = std::min(tokens, sequence.readTokens);
+  const int64_t most = tokens / kPageTokens;
   while (sequence.sharedPages < most && entriesLeft() > 0) {
     const std::optional<FoundPage> found = pool_.find(keyOf(sequence));
     if (!found) break;
@@ -213,7 +217,7 @@ void Scheduler::addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t
   slice.contextLength = isDraft ? sequence.length() + use.skipped : sequence.computed;
   slice.totalLength = sequence.length() + use.skipped + use.drafted;
   if (isDraft) slice.follows = use.skipped + 1;
-  slice.generated = slice.rowCount == 1 && slice.contextLength >= sequence.promptLength;
+  slice.generated = slice.rowCount == 1 && slice.contextLength >= sequence.readTokens;
   step.step.sequences.push_back(slice);
   step.slices.push_back(use);
   const auto first = sequence.tokens.begin() + sequence.computed;
@@ -227,10 +231,18 @@ void Scheduler::addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t
   step.step.rows += slice.rowCount;
 }
 
+// Where generated rows are computed otherwise than those of prompts, those that have to be computed again come as they
+// did for the first time: one a step, whatever it takes, so that their bits are the same.
+int64_t Scheduler::nextRows(const Sequence& sequence, int64_t budget) const {
+  const int64_t rows = std::min(sequence.pending(), budget);
+  if (!limits_.rowsApart) return rows;
+  return std::min(rows, std::max<int64_t>(1, sequence.readTokens - sequence.computed));
+}
+
 // False if the sequence itself had to give its pages back.
 bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budget) {
   Sequence& sequence = *running_[index];
-  const int64_t rows = std::min(sequence.pending(), budget);
+  const int64_t rows = nextRows(sequence, budget);
   if (rows == 0) return true;
   while (!reserve(sequence, sequence.computed + rows)) {
     const size_t last = youngest();
@@ -261,7 +273,7 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
       break;
     }
     countFound(sequence);
-    addRows(step, sequence, std::min(sequence.pending(), budget));
+    addRows(step, sequence, nextRows(sequence, budget));
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }

@@ -76,6 +76,7 @@ class Scheduler {
 
  private:
   int64_t rotaryChange(int64_t length) const;
+  int64_t nextRows(const Sequence& sequence, int64_t budget) const;
   void refreshRotary(Sequence& sequence);
   bool mayShare(const Sequence& sequence) const;
   PageKey keyOf(const Sequence& sequence) const;

@@ -59,6 +59,7 @@ struct Sequence {
   int64_t maxNewTokens;
   Sampler sampler;
   int64_t computed = 0;                 // tokens in the KV cache
+  int64_t readTokens = promptLength;    // whose rows are computed as those of a prompt
   int64_t rotaryLength = 0;             // length by which the rotary frequencies of the cache changed last, 0 = never
   std::vector<int32_t> pages;           // page table
   int64_t sharedPages = 0;              // pages at the beginning of the table that others can find, or that were found

@@ -18,7 +18,7 @@ describe("same tokens and logits whatever the company, chunking and threads", ()
         { threads: 3, maxBatchTokens: 7 },
         { threads: 2, maxBatchTokens: 16 },
       ];
-      let expected: number[][] | undefined;
+      let expected: Awaited<ReturnType<typeof generateMixed>> | undefined;
       let expectedLogits: Float32Array | undefined;
       for (const options of variants) {
         await using engine = await initInference(model, options);
@@ -27,9 +27,9 @@ describe("same tokens and logits whatever the company, chunking and threads", ()
         expectedLogits ??= logits.data;
         assert.deepEqual(logits.data, expectedLogits, `logits with ${JSON.stringify(options)}`);
         for (const together of [false, true]) {
-          const ids = await generateMixed(engine, together);
-          expected ??= ids;
-          assert.deepEqual(ids, expected, `${JSON.stringify(options)}, ${together ? "together" : "alone"}`);
+          const found = await generateMixed(engine, together);
+          expected ??= found;
+          assert.deepEqual(found, expected, `${JSON.stringify(options)}, ${together ? "together" : "alone"}`);
         }
       }
     });

@@ -211,8 +211,9 @@ class Simulation {
     std::vector<int32_t> tokens = sequence.tokens;
     const auto draft = sequence.draft.begin();
     tokens.insert(tokens.end(), draft, draft + use.skipped + use.drafted);
-    // One row behind the prompt. What has to be computed again comes in chunks, as a prompt does.
-    CHECK_EQ(slice.generated, slice.rowCount == 1 && slice.contextLength >= sequence.promptLength);
+    CHECK_EQ(slice.generated, slice.rowCount == 1 && slice.contextLength >= sequence.readTokens);
+    // Also what has to be computed again.
+    if (limits_.rowsApart) CHECK_EQ(slice.generated, slice.contextLength >= sequence.readTokens);
     CHECK_EQ(sequence.computed, std::min(end - use.drafted, sequence.length()));
     CHECK(slice.pages == sequence.pages.data());
     REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= end);
@@ -232,7 +233,7 @@ class Simulation {
         CHECK(slot.text == text && slot.base == base);
         // Others' rows of the same step may not be written yet.
         CHECK(slot.step < steps_ || slot.sequence == sequence.id);
-        if (limits_.rowsApart && position < sequence.promptLength) CHECK(!slot.generated);
+        if (limits_.rowsApart) CHECK_EQ(slot.generated, position >= sequence.readTokens);
       }
     }
     return row + slice.rowCount;

@@ -34,12 +34,15 @@ const sampling = [
   },
 ];
 
-/** What becomes of the mixed prompts, some greedy and some sampled, each for itself or all at once. */
-export async function generateMixed(engine: Engine, together: boolean): Promise<number[][]> {
-  const results: Promise<number[]>[] = [];
+/** What becomes of the mixed prompts, some greedy and some sampled, each for itself or all at once: tokens and the bits of their log-probabilities. */
+export async function generateMixed(
+  engine: Engine,
+  together: boolean,
+): Promise<Pick<GenerationResult, "ids" | "logprobs">[]> {
+  const results: Promise<Pick<GenerationResult, "ids" | "logprobs">>[] = [];
   for (const [n, prompt] of mixedPrompts(engine.module.info.vocabSize).entries()) {
-    const options = { maxNewTokens: 12 + n, ignoreEos: true, ...sampling[n % sampling.length] };
-    const result = engine.generate(prompt, options).then(({ ids }) => ids);
+    const options = { maxNewTokens: 12 + n, ignoreEos: true, logprobs: 1, ...sampling[n % sampling.length] };
+    const result = engine.generate(prompt, options).then(({ ids, logprobs = [] }) => ({ ids, logprobs }));
     if (!together) await result;
     results.push(result);
   }
