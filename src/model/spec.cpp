@@ -86,4 +86,8 @@ bool seesLater(const ModelSpec& spec) {
   return false;
 }
 
+bool makesTokens(const ModelSpec& spec) {
+  return std::holds_alternative<LogitsOutput>(spec.output) && !seesLater(spec);
+}
+
 }  // namespace shardspeed

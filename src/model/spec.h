@@ -299,6 +299,8 @@ int64_t distanceReach(const ModelSpec& spec);
 // Whether some layer's queries see later tokens: sequences are computed in one step each then, and nothing is kept of
 // their keys and values.
 bool seesLater(const ModelSpec& spec);
+// Whether it has logits of a vocabulary, one token behind another.
+bool makesTokens(const ModelSpec& spec);
 
 // Past so many tokens the rotary frequencies depend on a sequence's length, and what was computed for a shorter one is
 // of no use; 0 = never.
