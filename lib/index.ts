@@ -34,12 +34,14 @@ export { Engine, type EngineModule, type EngineStats } from "./engine/engine.js"
 export type { ForwardInputs, ForwardResult, Logits, Tensor } from "./engine/forward.js";
 export type {
   FinishReason,
+  GenerationChoice,
   GenerationChunk,
   GenerationResult,
   GenerationTimings,
   GenerationUsage,
   StreamPace,
 } from "./engine/generation.js";
+export type { EarlyStopping } from "./engine/generation_defaults.js";
 export type { GenerationOptions } from "./engine/generation_options.js";
 export type { GeneratedLogprob, LikelyToken, PromptLogprob } from "./engine/logprobs.js";
 export type { AdapterInfo, ModelInfo, Task } from "./engine/model_info.js";

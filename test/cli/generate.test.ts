@@ -134,7 +134,7 @@ describe("text on the standard output, statistics on the standard error", () => 
     assert.equal((await run([...flags, ...beams])).stdout, `${text}\n`);
     assert.ok(score < 0);
     const { status, stdout } = await run([...flags, ...beams, "--json-lines"]);
-    assert.equal(status, 1);
+    assert.equal(status, 2);
     assert.match(JSON.parse(stdout).error.message, /for a stream/);
   });
 

@@ -104,10 +104,11 @@ export const commands: Record<string, Treatment> = {
     as: "node bench/make_checkpoint.mjs test/fixtures/golden/opt/config.json $OUT/random && npx shardspeed generate $OUT/random --prompt-ids 3,5 -n 2",
     says: /random: .* MB\n/,
   },
+  "npm run bench:attention": { because: "takes minutes; the line with its options is run" },
   "npm run bench:attention -- --repeat 3": { because: "takes minutes; the line with its options is run" },
   "npm run bench:attention -- [--threads N] [--repeat N] [--longest TOKENS] [--vs ADDON] [--out FILE]": {
     in: "checkout",
-    as: "npm run bench:attention -- --repeat 1 --longest 128 --out $OUT/attention.json && test -s $OUT/attention.json",
+    as: "npm run bench:attention -- --threads 1 --repeat 1 --longest 128 --vs build/Release/shardspeed.node --out $OUT/attention.json && test -s $OUT/attention.json",
     says: /1 x 1 of 128/,
   },
   "npm run bench:ranks": { because: "its own model has 2 GB; the line with its options is run" },
@@ -119,9 +120,14 @@ export const commands: Record<string, Treatment> = {
   "npm run bench:features -- [MODEL] [--shape llama-135m] [--dtype fp16] [--threads N] [--repeat N] [--system-tokens 1000] [--out FILE]":
     {
       in: "checkout",
-      as: `npm run bench:features -- ${tinyShape} --repeat 1 --system-tokens 40 --out $OUT/features.json && test -s $OUT/features.json`,
+      as: `npm run bench:features -- ${tinyShape} --dtype bf16 --threads 1 --repeat 1 --system-tokens 40 --out $OUT/features.json && test -s $OUT/features.json`,
       says: /prefix cache: first token of turn 2, [1-9]\d* of \d+ tokens found/,
     },
+  "npm run bench:speculation -- --threads 1 --sequences 1 --repeat 3": {
+    because: "takes minutes; the line with its options is run",
+  },
+  "npm run bench:speculation -- [--sequences 1,8,32] [--tokens N] [--threads N] [--repeat N] [--dtype fp16] [--out FILE]":
+    { because: "makes models of 135 million parameters, which takes minutes" },
   "npm run bench:serve": { because: "the line with its options is run" },
   "npm run bench:serve -- --requests 300 --repeat 3 --clients 1000 --seconds 60": {
     because: "takes minutes; the line with its options is run",

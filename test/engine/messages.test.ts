@@ -62,8 +62,10 @@ describe("messages as prompts", () => {
     const ids = idsOf(`${begin}<system>Be brief.<user>Call me<assistant>`);
     const expected = await engine.generate(ids, options);
     const result = await engine.generate(messages, options);
-    assert.deepEqual([result.ids, result.text, result.usage], [expected.ids, expected.text, expected.usage]);
-    assert.equal(result.usage.promptTokens, ids.length);
+    assert.deepEqual([result.ids, result.text], [expected.ids, expected.text]);
+    const { promptTokens, newTokens } = expected.usage;
+    assert.deepEqual(result.usage, { ...result.usage, promptTokens, newTokens });
+    assert.equal(promptTokens, ids.length);
     let text = "";
     for await (const chunk of engine.stream(messages, options)) text += chunk.text;
     assert.equal(text, expected.text);

@@ -148,7 +148,7 @@ describe("TextGenerationHandler on the demo model", () => {
       [{ prompt: "x", max_new_tokens: "many" }, /maxNewTokens.*many/],
       [{ prompt: "x", top_p: 1, topP: 1 }, /top_p more than once/],
       [{ prompt: "x", stream: "maybe" }, /stream.*true or false/],
-      [{ prompt: "x", num_beams: 4 }, /beam search/],
+      [{ prompt: "x", num_beams: 0 }, /numBeams/],
       [{ prompt: "x", inputs: "y" }, /more than one prompt \(prompt, inputs\)/],
       [{ max_new_tokens: 3 }, /no prompt/],
       [{ prompt: ["x", "y"] }, /prompt to be text/],
