@@ -31,6 +31,15 @@ bool Driver::cancelBeams(int64_t id) {
   return false;
 }
 
+// Whether it is the id of a search's sequence. The first of them has that of a request, which may have been cancelled
+// before others that the search goes on for.
+bool Driver::isBeam(int64_t id) const {
+  return std::any_of(beamGroups_.begin(), beamGroups_.end(), [id](const auto& group) {
+    return std::any_of(group->running.begin(), group->running.end(),
+                       [id](const Sequence* one) { return one->id == id; });
+  });
+}
+
 // All of the search fails with one of its beams.
 void Driver::rejectBeams(const BeamGroup& group, int64_t tokens) {
   for (const int64_t id : group.ids)

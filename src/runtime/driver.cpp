@@ -97,7 +97,7 @@ void Driver::apply(EngineCommand& command) {
       beamGroups_.push_back(command.submitted->beams);
     }
     scheduler_.add(std::move(command.submitted));
-  } else if (cancelBeams(command.id) || remove(command.id)) {
+  } else if (cancelBeams(command.id) || (!isBeam(command.id) && remove(command.id))) {
     emitDone(command.id, FinishReason::kCancelled);
   }
 }

@@ -73,6 +73,7 @@ class Driver {
   void emitBlocked(int64_t id, int64_t tokens, const std::optional<Error>& problem);
   void finishOutputs(Sequence& sequence);
   bool cancelBeams(int64_t id);
+  bool isBeam(int64_t id) const;
   void endBeams(const BeamGroup& group);
   void advanceBeams();
   void advance(BeamGroup& group);
