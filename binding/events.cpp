@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-// What an engine says, to objects of JavaScript.
+// Converts the events and statistics of an engine to JavaScript objects.
 
 namespace shardspeed {
 

@@ -12,7 +12,7 @@
 #include "runtime/beam_group.h"
 #include "runtime/listed_tokens.h"
 
-// Requests of JavaScript to sequences.
+// Converts requests of JavaScript to sequences.
 
 namespace shardspeed {
 

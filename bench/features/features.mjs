@@ -1,4 +1,4 @@
-// What the engine's features save and cost. See bench/README.md.
+// Measures what the engine's features save and cost. See bench/README.md.
 //
 //   npm run bench:features -- [MODEL] [--shape llama-135m] [--dtype fp16] [--threads N] [--repeat N] [--system-tokens 1000] [--out FILE]
 import { writeFileSync } from "node:fs";

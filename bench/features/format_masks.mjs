@@ -1,4 +1,4 @@
-// What the masks of a JSON schema cost beside the steps that they are for: eight sequences, each with a text of its own.
+// Measures the masks of a JSON schema beside the steps that use them, with eight sequences that each write a text of their own.
 import { compileFormat } from "../../dist/format/compile.js";
 import { readFormat } from "../../dist/format/form.js";
 import { loadNative } from "../../dist/native/load.js";

@@ -1,4 +1,4 @@
-// How much faster drafts make decoding, on texts whose repetitions are known, and how much slower where they are of no use. See bench/README.md.
+// Measures how much drafts speed decoding up on texts whose repetitions are known, and how much they slow it down elsewhere. See bench/README.md.
 //
 //   npm run bench:speculation -- [--sequences 1,8,32] [--tokens N] [--threads N] [--repeat N] [--dtype fp16] [--out FILE]
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

@@ -11,7 +11,7 @@ const mostStates = 1_000_000;
 /** Tokens whose bytes are found at a stretch. */
 const slice = 2048;
 
-/** What formats are compiled for. */
+/** The model that formats are compiled for. */
 export interface FormatContext {
   session: Pick<Session, "openVocabulary">;
   tokenizer: Tokenizer | undefined;

@@ -64,7 +64,7 @@ void Scheduler::startForks() {
   }
 }
 
-// Takes a sequence from its place. The first of its forks, if it has any, is there then, with the others.
+// Removes a sequence from its place. Its first fork, if it has any, takes the place and the other forks.
 std::unique_ptr<Sequence> Scheduler::inherit(std::unique_ptr<Sequence>& place) {
   std::unique_ptr<Sequence> removed = std::move(place);
   if (removed->forks.empty()) return removed;
