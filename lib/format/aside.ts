@@ -2,9 +2,11 @@ import { Worker } from "node:worker_threads";
 import { nativeError, ShardspeedError } from "../base/errors.js";
 import { compileFormat } from "./compile.js";
 import type { Outcome } from "./thread.js";
+import { TooMuchWork, upTo } from "./work.js";
 
-/** Formats of so many characters are compiled at once: that takes a few milliseconds. */
+/** Formats of so many characters are compiled at once, unless they need more work than a few milliseconds. */
 const shortFormat = 4096;
+const shortWork = 100_000;
 const mostMs = 2000;
 /** Of the thread's heap. */
 const mostMegabytes = 512;
@@ -18,7 +20,13 @@ let last: Promise<unknown> = Promise.resolve();
  * @throws ShardspeedError ERR_INVALID_ARGUMENT for what is not supported, and for what takes more than two seconds.
  */
 export async function compileAside(text: string): Promise<Int32Array> {
-  if (text.length <= shortFormat) return compileFormat(text);
+  if (text.length <= shortFormat) {
+    try {
+      return compileFormat(text, upTo(shortWork));
+    } catch (error) {
+      if (!(error instanceof TooMuchWork)) throw error;
+    }
+  }
   const mine = last.then(() => compileInThread(text));
   last = mine.catch(() => {});
   return mine;

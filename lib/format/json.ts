@@ -1,15 +1,4 @@
-import {
-  characters,
-  choice,
-  digit,
-  type Node,
-  optional,
-  type Ranges,
-  repeat,
-  sequence,
-  subtract,
-  text,
-} from "./nodes.js";
+import { characters, choice, type Node, optional, type Ranges, repeat, sequence, subtract, text } from "./nodes.js";
 
 /** What stands between values: at most one space, since models without a limit may write spaces for ever. */
 const space = optional(text(" "));
@@ -85,8 +74,17 @@ export function inString(node: Node): Node {
 
 /** A key that is none of these. It has no escapes, which could spell them too. */
 export function otherKey(names: readonly string[]): Node {
-  const any = repeat(0, -1, characters(plain));
-  const spellings = names.map((name) => [...name]);
+  return sequence(text('"'), otherThan(names, plain), text('"'));
+}
+
+/** A text that is none of these, not as JSON spells it. */
+export function otherText(names: readonly string[]): Node {
+  return otherThan(names, [[0, 0x10ffff]]);
+}
+
+/** Texts of these characters that are none of the names. */
+function otherThan(names: readonly string[], allowed: Ranges): Node {
+  const any = repeat(0, -1, characters(allowed));
   const build = (within: readonly string[][], depth: number): Node => {
     if (within.length === 0) return any;
     const byNext = new Map<string, string[][]>();
@@ -98,96 +96,23 @@ export function otherKey(names: readonly string[]): Node {
       else those.push(name);
     }
     const taken = [...byNext.keys()].map((one) => one.codePointAt(0) as number);
-    const parts: Node[] = within.some((name) => name.length === depth) ? [] : [sequence()];
-    parts.push(
-      sequence(
-        characters(
-          subtract(
-            plain,
-            taken.map((code) => [code, code] as const),
-          ),
-        ),
-        any,
-      ),
+    const others = subtract(
+      allowed,
+      taken.map((code) => [code, code] as const),
     );
+    const parts: Node[] = within.some((name) => name.length === depth) ? [] : [sequence()];
+    parts.push(sequence(characters(others), any));
     for (const [next, those] of byNext) {
-      // A name that must be escaped cannot be spelled here at all.
-      if (JSON.stringify(next) === `"${next}"`) parts.push(sequence(text(next), build(those, depth + 1)));
+      const code = next.codePointAt(0) as number;
+      // A name with a character that is not allowed cannot be spelled at all.
+      if (allowed.some(([first, last]) => first <= code && code <= last)) {
+        parts.push(sequence(text(next), build(those, depth + 1)));
+      }
     }
     return choice(...parts);
   };
-  return sequence(text('"'), build(spellings, 0), text('"'));
-}
-
-const nonZero = characters([[0x31, 0x39]]);
-/** Without a sign; 18 digits, so that no model writes digits for ever and a number stays finite. */
-const natural = choice(text("0"), sequence(nonZero, repeat(0, 17, digit)));
-const sign = optional(text("-"));
-export const integer = sequence(sign, natural);
-export const number = sequence(
-  sign,
-  natural,
-  optional(sequence(text("."), repeat(1, 16, digit))),
-  optional(
-    sequence(
-      characters([
-        [0x45, 0x45],
-        [0x65, 0x65],
-      ]),
-      optional(
-        characters([
-          [0x2b, 0x2b],
-          [0x2d, 0x2d],
-        ]),
-      ),
-      repeat(1, 2, digit),
-    ),
-  ),
-);
-/** Above 0 and below 1, in so few digits that adding a bound of 9 digits is exact enough. */
-const fraction = sequence(text("."), repeat(0, 5, digit), nonZero);
-
-/** Integers from `least` to `most`, either of which may be infinite. */
-export function integers(least: number, most: number): Node {
-  const parts: Node[] = [];
-  if (most >= 0) parts.push(naturals(Math.max(least, 0), most));
-  if (least < 0) parts.push(sequence(text("-"), naturals(Math.max(-most, 1), -least)));
-  return choice(...parts);
-}
-
-/** Numbers from `least` to `most`, integers or infinite. Which ends are numbers of it is told by the integers within. */
-export function numbers(least: number, most: number, integersWithin: Node): Node {
-  const parts = [integersWithin];
-  if (most > 0) parts.push(sequence(naturals(Math.max(least, 0), most - 1), fraction));
-  if (least < 0) parts.push(sequence(text("-"), naturals(Math.max(-most, 0), -least - 1), fraction));
-  return choice(...parts);
-}
-
-function naturals(least: number, most: number): Node {
-  if (least > most) return choice();
-  const parts: Node[] = [];
-  const longest = Number.isFinite(most) ? String(most).length : 18;
-  for (let length = String(least).length; length <= longest; length++) {
-    const low = length === String(least).length ? String(least) : `1${"0".repeat(length - 1)}`;
-    const high = Number.isFinite(most) && length === longest ? String(most) : "9".repeat(length);
-    parts.push(sameLength(low, high));
-  }
-  return choice(...parts);
-}
-
-/** Digits from `low` to `high`, which have equally many. */
-function sameLength(low: string, high: string): Node {
-  const [first, last] = [Number(low[0]), Number(high[0])];
-  const digits = (from: number, to: number) => characters([[0x30 + from, 0x30 + to]]);
-  if (low.length === 1) return digits(first, last);
-  const [lowRest, highRest] = [low.slice(1), high.slice(1)];
-  const [zeros, nines] = ["0".repeat(lowRest.length), "9".repeat(lowRest.length)];
-  if (first === last) return sequence(digits(first, first), sameLength(lowRest, highRest));
-  const parts: Node[] = [];
-  const from = lowRest === zeros ? first : first + 1;
-  const to = highRest === nines ? last : last - 1;
-  if (from !== first) parts.push(sequence(digits(first, first), sameLength(lowRest, nines)));
-  if (from <= to) parts.push(sequence(digits(from, to), repeat(lowRest.length, lowRest.length, digit)));
-  if (to !== last) parts.push(sequence(digits(last, last), sameLength(zeros, highRest)));
-  return choice(...parts);
+  return build(
+    names.map((name) => [...name]),
+    0,
+  );
 }

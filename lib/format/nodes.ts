@@ -13,6 +13,9 @@ export type Node =
 /** Rule 0 is the whole text. */
 export type Grammar = readonly Node[];
 
+/** Adds a rule to a grammar and gives the node that calls it. Its body may call it too. */
+export type AddRule = (make: (self: Node) => Node) => Node;
+
 export const text = (value: string): Node => ({ kind: "text", text: value });
 export const characters = (ranges: Ranges): Node => ({ kind: "class", ranges });
 export const sequence = (...parts: Node[]): Node => ({ kind: "sequence", parts });

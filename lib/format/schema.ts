@@ -1,7 +1,7 @@
 import { ShardspeedError } from "../base/errors.js";
 import { isObject } from "../base/objects.js";
 import type { SchemaOptions } from "./form.js";
-import { character, colon, comma, inString, integer, integers, number, numbers, otherKey } from "./json.js";
+import { character, colon, comma, otherKey, otherText } from "./json.js";
 import {
   choice,
   type Grammar,
@@ -12,14 +12,13 @@ import {
   optional,
   repeat,
   sequence,
+  shiftRules,
   text,
 } from "./nodes.js";
-import { parsePattern } from "./pattern.js";
 import {
   assertionsOf,
   checkKeywords,
   readCount,
-  readNumber,
   readSchema,
   readSchemas,
   refuse,
@@ -28,20 +27,21 @@ import {
   typesOf,
 } from "./schema_keywords.js";
 import { areDisjoint, mergeSchemas } from "./schema_merge.js";
-import { formatNode, knownFormats } from "./string_formats.js";
+import { numberNode } from "./schema_numbers.js";
+import { type Place, readObjectForm } from "./schema_objects.js";
+import { readLengths, stringBody, textNodes } from "./schema_strings.js";
+import { type Spend, unlimited } from "./work.js";
 
 const deepest = 100;
 const mostNodes = 200_000;
-/** The largest bound of numbers with a fraction: beyond it, sums with a fraction round. */
-const largestBound = 1e9;
 
 /**
  * The JSON values that a schema describes: compact, with at most one space behind a colon or comma, properties in the schema's order.
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT with the keyword and its path for what is not supported.
  */
-export function compileSchema(schema: unknown, { strict = false }: SchemaOptions = {}): Grammar {
-  return new SchemaCompiler(readSchema(schema, ""), strict).compile();
+export function compileSchema(schema: unknown, { strict = false }: SchemaOptions = {}, spend = unlimited): Grammar {
+  return new SchemaCompiler(readSchema(schema, ""), strict, spend).compile();
 }
 
 class SchemaCompiler {
@@ -54,6 +54,7 @@ class SchemaCompiler {
   constructor(
     readonly root: Schema | boolean,
     readonly strict: boolean,
+    readonly spend: Spend,
   ) {}
 
   compile(): Grammar {
@@ -89,19 +90,16 @@ class SchemaCompiler {
 
   #object(schema: Schema, path: string): Node {
     checkKeywords(schema, path);
-    const { $ref, allOf, anyOf, oneOf, ...rest } = schema;
-    const hasRest = assertionsOf(rest).length > 0;
+    const { $ref, ...rest } = schema;
     if ($ref !== undefined) {
-      if (hasRest || [allOf, anyOf, oneOf].some((one) => one !== undefined)) {
-        throw refuse(path, "$ref", "other keywords beside it are not supported");
-      }
-      return this.#reference($ref, path);
+      if (assertionsOf(rest).length === 0) return this.#reference($ref, path);
+      return this.#schema(this.#merge(rest, { $ref }, path, "$ref"), path);
     }
-    if (allOf !== undefined) return this.#allOf(schema, path);
+    if (schema.allOf !== undefined) return this.#allOf(schema, path);
     for (const keyword of ["anyOf", "oneOf"] as const) {
       if (schema[keyword] === undefined) continue;
       const parts = readSchemas(schema, keyword, path);
-      if (keyword === "oneOf" && parts.length > 1 && !areDisjoint(parts, path)) {
+      if (keyword === "oneOf" && parts.length > 1 && !this.#areDisjoint(parts, path)) {
         throw refuse(path, "oneOf", "a value might satisfy several of its schemas; use anyOf");
       }
       const others = Object.fromEntries(Object.entries(schema).filter(([key]) => key !== keyword));
@@ -121,10 +119,28 @@ class SchemaCompiler {
   }
 
   #merge(first: Schema, second: Schema, path: string, keyword: string): Schema {
-    if (first.$ref !== undefined || second.$ref !== undefined) {
-      throw refuse(path, keyword, "a $ref beside other keywords is not supported");
-    }
-    return mergeSchemas(first, second, path, keyword);
+    return mergeSchemas(this.#resolve(first, path), this.#resolve(second, path), path, keyword);
+  }
+
+  /** A schema without a reference at its top: with what it refers to instead. */
+  #resolve(schema: Schema, path: string, depth = 0): Schema {
+    const { $ref, ...rest } = schema;
+    if ($ref === undefined) return schema;
+    if (depth > deepest) throw refuse(path, "$ref", "it leads to itself");
+    const place = typeof $ref === "string" ? $ref.slice(1) : path;
+    const found = readSchema(this.#find($ref, path), place);
+    if (typeof found === "boolean") throw refuse(path, "$ref", "a boolean beside other keywords is not supported");
+    checkKeywords(found, place);
+    const target = this.#resolve(found, place, depth + 1);
+    return assertionsOf(rest).length === 0 ? target : mergeSchemas(rest, target, path, "$ref");
+  }
+
+  #areDisjoint(parts: readonly unknown[], path: string): boolean {
+    const resolved = parts.map((part) => {
+      const one = readSchema(part, path);
+      return typeof one === "boolean" ? one : this.#resolve(one, path);
+    });
+    return areDisjoint(resolved, path);
   }
 
   #allOf(schema: Schema, path: string): Node {
@@ -135,33 +151,40 @@ class SchemaCompiler {
     for (const [i, one] of schemas.entries()) checkKeywords(one, `${path}/allOf/${i}`);
     const [only] = schemas;
     if (schemas.length === 1 && only !== undefined && assertionsOf(rest).length === 0) return this.#schema(only, path);
-    return this.#schema(
-      schemas.reduce((merged, one) => this.#merge(merged, one, path, "allOf"), rest),
-      path,
-    );
+    const resolved = schemas.map((one) => this.#resolve(one, path));
+    if (resolved.some((one) => (one.unevaluatedProperties ?? true) !== true)) {
+      throw refuse(path, "allOf", "unevaluatedProperties within it is not supported");
+    }
+    const merged = resolved.reduce((all, one) => this.#merge(all, one, path, "allOf"), rest);
+    return this.#schema(merged, path);
   }
 
   #reference(target: unknown, path: string): Node {
+    const known = this.#byPath.get(String(target));
+    if (known !== undefined) return known;
+    const found = this.#find(target, path);
+    const depth = this.#depth;
+    return this.#rule((self) => {
+      this.#byPath.set(target as string, self);
+      const node = this.#schema(found, (target as string).slice(1));
+      this.#depth = depth;
+      return node;
+    });
+  }
+
+  /** What a reference leads to. */
+  #find(target: unknown, path: string): unknown {
     if (typeof target !== "string" || !/^#(\/|$)/.test(target)) {
       throw refuse(path, "$ref", 'only references within the schema are supported, such as "#/$defs/name"');
     }
-    const known = this.#byPath.get(target);
-    if (known !== undefined) return known;
-    const steps = target.split("/").slice(1);
     let found: unknown = this.root;
-    for (const step of steps) {
+    for (const step of target.split("/").slice(1)) {
       const name = decodePointer(step);
       const holder = Array.isArray(found) || isObject(found) ? found : {};
       found = Object.hasOwn(holder, name) ? (holder as Record<string, unknown>)[name] : undefined;
     }
     if (found === undefined) throw refuse(path, "$ref", `${JSON.stringify(target)} leads to nothing`);
-    const depth = this.#depth;
-    return this.#rule((self) => {
-      this.#byPath.set(target, self);
-      const node = this.#schema(found, target.slice(1));
-      this.#depth = depth;
-      return node;
-    });
+    return found;
   }
 
   #constants(schema: Schema, path: string): Node {
@@ -190,34 +213,32 @@ class SchemaCompiler {
       case "object":
         return this.#rule(() => sequence(text("{"), this.#properties(schema, path), text("}")));
       default:
-        return numberNode(type, schema, path);
+        return numberNode(type, schema, path, (make) => this.#rule(make), this.spend);
     }
   }
 
   #string(schema: Schema, path: string): Node {
     const quoted = (body: Node) => this.#rule(() => sequence(text('"'), body, text('"')));
-    const { pattern, format } = schema;
-    const least = readCount(schema, "minLength", path, 0);
-    const most = readCount(schema, "maxLength", path, -1);
-    if (pattern === undefined && format === undefined) {
-      if (least === 0 && most < 0) {
-        this.#stringRule ??= quoted(repeat(0, -1, character));
-        return this.#stringRule;
-      }
-      return most >= 0 && most < least ? impossible : quoted(repeat(least, most, character));
+    if (schema.pattern === undefined && schema.format === undefined) {
+      const [least, most] = readLengths(schema, path);
+      if (least > 0 || most >= 0)
+        return most >= 0 && most < least ? impossible : quoted(repeat(least, most, character));
     }
-    const keyword = pattern !== undefined ? "pattern" : "format";
-    if (least > 0 || most >= 0) throw refuse(path, keyword, "beside minLength and maxLength it is not supported");
-    if (pattern !== undefined && format !== undefined)
-      throw refuse(path, "format", "beside pattern it is not supported");
-    const given = schema[keyword];
-    if (typeof given !== "string") throw refuse(path, keyword, "expected a text");
-    if (keyword === "pattern") return quoted(inString(parsePattern(given, `The schema's ${path}/pattern`, true)));
-    const body = formatNode(given);
-    if (body === undefined) {
-      throw refuse(path, "format", `${JSON.stringify(given)} is none of ${knownFormats.join(", ")}`);
+    const nodes = textNodes(schema, path);
+    if (nodes.length > 0) {
+      return quoted(this.#stringBody(nodes, path, schema.pattern !== undefined ? "pattern" : "format"));
     }
-    return quoted(body);
+    this.#stringRule ??= quoted(repeat(0, -1, character));
+    return this.#stringRule;
+  }
+
+  #stringBody(nodes: readonly Node[], path: string, keyword: string): Node {
+    const add = (grammar: Grammar): Node => {
+      const first = this.#rules.length;
+      for (const rule of grammar) this.#rules.push(shiftRules(rule, first));
+      return { kind: "rule", index: first };
+    };
+    return stringBody(nodes, path, keyword, add, this.spend);
   }
 
   #items(schema: Schema, path: string): Node {
@@ -246,33 +267,35 @@ class SchemaCompiler {
   }
 
   #properties(schema: Schema, path: string): Node {
-    const { properties = {}, required = [], additionalProperties } = schema;
-    if (!isObject(properties)) throw refuse(path, "properties", "expected an object");
-    if (!Array.isArray(required) || required.some((name) => typeof name !== "string")) {
-      throw refuse(path, "required", "expected an array of names");
-    }
-    const extra = additionalProperties ?? !(this.strict && schema.properties !== undefined);
-    const names = [...new Set([...Object.keys(properties), ...(required as string[])])];
-    const members = names.map((name) => ({
-      isRequired: required.includes(name),
-      node: sequence(
-        text(JSON.stringify(name)),
-        colon,
-        Object.hasOwn(properties, name)
-          ? this.#schema(properties[name], `${path}/properties/${escapePointer(name)}`)
-          : this.#schema(extra, `${path}/additionalProperties`),
-      ),
-    }));
-    const member = sequence(otherKey(names), colon, this.#schema(extra, `${path}/additionalProperties`));
+    const form = readObjectForm(schema, path, this.strict, this.spend);
+    if (form === undefined) return impossible;
+    const { members, others, least, most } = form;
+    const other =
+      others === undefined
+        ? impossible
+        : this.#otherMember(
+            others,
+            members.map(({ name }) => name),
+            path,
+          );
     // What may follow: where nothing stands before, and where something does. Rules, since each is used twice.
-    let behind: Node = repeat(0, -1, sequence(comma, member));
-    let atStart: Node = optional(sequence(member, behind));
-    for (const { isRequired, node } of members.reverse()) {
+    let behind: Node = repeat(0, Math.max(-1, most - 1), sequence(comma, other));
+    const first = sequence(other, behind);
+    let atStart: Node = most === 0 ? nothing : least > 0 ? first : optional(first);
+    for (const { name, isRequired, value } of members.toReversed()) {
+      const node = sequence(text(JSON.stringify(name)), colon, this.#schema(value.schema, value.path));
       const [nextBehind, nextAtStart] = [behind, atStart];
       behind = this.#rule(() => orSkip(sequence(comma, node, nextBehind), isRequired, nextBehind));
       atStart = this.#rule(() => orSkip(sequence(node, nextBehind), isRequired, nextAtStart));
     }
     return atStart;
+  }
+
+  #otherMember({ keys, value }: { keys: Node[]; value: Place }, names: string[], path: string): Node {
+    const any = keys.length === 0;
+    const nodes = names.length > 0 ? [...keys, otherText(names)] : keys;
+    const key = any ? otherKey(names) : sequence(text('"'), this.#stringBody(nodes, path, "propertyNames"), text('"'));
+    return sequence(key, colon, this.#schema(value.schema, value.path));
   }
 
   /** Any JSON value. */
@@ -291,32 +314,6 @@ function orSkip(node: Node, isRequired: boolean, skipped: Node): Node {
   return isRequired ? node : choice(node, skipped);
 }
 
-function numberNode(type: "number" | "integer", schema: Schema, path: string): Node {
-  const read = (keyword: string) => readNumber(schema, keyword, path);
-  const [minimum = -Infinity, above = -Infinity] = [read("minimum"), read("exclusiveMinimum")];
-  const [maximum = Infinity, below = Infinity] = [read("maximum"), read("exclusiveMaximum")];
-  const [least, most] = [Math.max(minimum, above), Math.min(maximum, below)];
-  if (least === -Infinity && most === Infinity) return type === "integer" ? integer : number;
-  const bounds = [least, most].filter(Number.isFinite);
-  const within = () => {
-    const first = Math.max(Math.ceil(minimum), Math.floor(above) + 1);
-    const last = Math.min(Math.floor(maximum), Math.ceil(below) - 1);
-    return first > last ? impossible : integers(first, last);
-  };
-  const keyword = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"].find((one) => {
-    const value = schema[one];
-    if (typeof value !== "number") return false;
-    return type === "integer"
-      ? Math.abs(value) > Number.MAX_SAFE_INTEGER
-      : !Number.isInteger(value) || Math.abs(value) > largestBound;
-  });
-  if (keyword !== undefined || bounds.length === 0) {
-    const expected = type === "integer" ? "a bound that is a safe integer" : "an integer bound of at most 1e9";
-    throw refuse(path, keyword ?? "minimum", `only ${expected} is supported`);
-  }
-  return type === "integer" ? within() : numbers(least, most, within());
-}
-
 function isOfType(value: unknown, type: Type): boolean {
   if (type === "null") return value === null;
   if (type === "array") return Array.isArray(value);
@@ -333,8 +330,4 @@ function decodePointer(step: string): string {
     // As it stands: it leads to nothing.
   }
   return name.replaceAll("~1", "/").replaceAll("~0", "~");
-}
-
-function escapePointer(name: string): string {
-  return name.replaceAll("~", "~0").replaceAll("/", "~1");
 }

@@ -4,16 +4,21 @@ import { isObject } from "../base/objects.js";
 export type Schema = Record<string, unknown>;
 
 const byType = {
-  object: ["properties", "required", "additionalProperties"],
+  object: [
+    ...["properties", "required", "additionalProperties", "unevaluatedProperties"],
+    ...["patternProperties", "propertyNames", "minProperties", "maxProperties"],
+  ],
   array: ["items", "prefixItems", "minItems", "maxItems", "uniqueItems"],
   string: ["minLength", "maxLength", "pattern", "format"],
-  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
+  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
 } as const;
 const general = ["type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"];
 /** They say nothing about a value. */
 const annotations = [
   ...["title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema"],
-  ...["$id", "$defs", "definitions", "strict"],
+  ...["$id", "$anchor", "$defs", "definitions", "strict", "contentMediaType", "contentEncoding", "contentSchema"],
+  // Of OpenAPI, as libraries write them.
+  ...["discriminator", "example", "externalDocs"],
 ];
 const assertions: readonly string[] = [...general, ...Object.values(byType).flat()];
 
@@ -28,7 +33,7 @@ export function refuse(path: string, keyword: string, why: string): ShardspeedEr
 /** @throws ShardspeedError ERR_INVALID_ARGUMENT for a keyword that is not supported. */
 export function checkKeywords(schema: Schema, path: string): void {
   for (const keyword of Object.keys(schema)) {
-    if (assertions.includes(keyword) || annotations.includes(keyword)) continue;
+    if (isAssertion(keyword) || annotations.includes(keyword) || keyword.startsWith("x-")) continue;
     throw refuse(path, keyword, "this keyword is not supported");
   }
   if (schema.uniqueItems === true) throw refuse(path, "uniqueItems", "true is not supported");
@@ -36,7 +41,12 @@ export function checkKeywords(schema: Schema, path: string): void {
 
 /** The keywords of a schema that say something about a value. */
 export function assertionsOf(schema: Schema): string[] {
-  return Object.keys(schema).filter((keyword) => assertions.includes(keyword));
+  return Object.keys(schema).filter(isAssertion);
+}
+
+/** Whether a keyword says something about a value. */
+export function isAssertion(keyword: string): boolean {
+  return assertions.includes(keyword);
 }
 
 /** The types that a schema allows: those it names, else those that its keywords are for, else all. */

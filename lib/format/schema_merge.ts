@@ -1,36 +1,89 @@
 import { isObject } from "../base/objects.js";
 import { assertionsOf, readSchema, refuse, type Schema, typesOf } from "./schema_keywords.js";
 
+/** Of keywords whose values stand in two schemas: the value that says what both say; undefined where that is not plain. */
+const both: Readonly<Record<string, (mine: unknown, other: unknown) => unknown>> = {
+  ...Object.fromEntries(
+    ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"].map((key) => [key, larger]),
+  ),
+  ...Object.fromEntries(
+    ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"].map((key) => [key, smaller]),
+  ),
+  required: (mine, other) =>
+    Array.isArray(mine) && Array.isArray(other) ? [...new Set([...mine, ...other])] : undefined,
+  allOf: (mine, other) => (Array.isArray(mine) && Array.isArray(other) ? [...mine, ...other] : undefined),
+  properties: (mine, other) => {
+    if (!isObject(mine) || !isObject(other)) return undefined;
+    const twice = Object.keys(mine).filter((name) => Object.hasOwn(other, name));
+    return {
+      ...mine,
+      ...other,
+      ...Object.fromEntries(twice.map((name) => [name, { allOf: [mine[name], other[name]] }])),
+    };
+  },
+  items: (mine, other) => ({ allOf: [mine, other] }),
+  type: (mine, other) => {
+    const [some, others] = [mine, other].map((one) => (Array.isArray(one) ? one : [one])) as [unknown[], unknown[]];
+    const allows = (list: unknown[], type: unknown) =>
+      list.includes(type) || (type === "integer" && list.includes("number"));
+    const common = [...some.filter((type) => allows(others, type)), ...others.filter((type) => allows(some, type))];
+    return common.length > 0 ? [...new Set(common)] : undefined;
+  },
+};
+
+function larger(mine: unknown, other: unknown): unknown {
+  return typeof mine === "number" && typeof other === "number" ? Math.max(mine, other) : undefined;
+}
+
+function smaller(mine: unknown, other: unknown): unknown {
+  return typeof mine === "number" && typeof other === "number" ? Math.min(mine, other) : undefined;
+}
+
 /**
- * One schema that says what both say, where that is plain: keywords that only one of them has, and the properties of objects.
+ * One schema that says what both say, where that is plain.
  *
  * @throws ShardspeedError ERR_INVALID_ARGUMENT where it is not.
  */
 export function mergeSchemas(first: Schema, second: Schema, path: string, keyword: string): Schema {
   const merged: Schema = { ...second, ...first };
-  for (const both of assertionsOf(first).filter((one) => second[one] !== undefined)) {
-    const [mine, other] = [first[both], second[both]];
-    if (JSON.stringify(mine) === JSON.stringify(other)) continue;
-    if (both === "required" && Array.isArray(mine) && Array.isArray(other)) {
-      merged[both] = [...new Set([...mine, ...other])];
-    } else if (both === "properties" && isObject(mine) && isObject(other)) {
-      const twice = Object.keys(mine).find((name) => Object.hasOwn(other, name));
-      if (twice !== undefined) throw refuse(path, keyword, `the property ${JSON.stringify(twice)} is described twice`);
-      merged[both] = { ...mine, ...other };
-    } else {
-      throw refuse(path, keyword, `the keyword ${both} stands in two schemas that apply at once`);
+  for (const name of assertionsOf(first).filter((one) => second[one] !== undefined)) {
+    if (JSON.stringify(first[name]) === JSON.stringify(second[name])) continue;
+    const value = Object.hasOwn(both, name) ? both[name]?.(first[name], second[name]) : undefined;
+    if (value === undefined) {
+      throw refuse(path, keyword, `the keyword ${name} stands in two schemas that apply at once`);
     }
+    merged[name] = value;
   }
-  for (const one of [first, second]) {
-    const { additionalProperties: extra = true } = one;
-    if (extra !== true && merged.properties !== one.properties && merged.properties !== undefined) {
-      const mine = isObject(one.properties) ? Object.keys(one.properties).length : 0;
-      if (mine !== Object.keys(merged.properties as object).length) {
-        throw refuse(path, keyword, "additionalProperties would apply to properties that another schema describes");
-      }
-    }
-  }
+  checkOthers(first, second, merged, path, keyword);
   return merged;
+}
+
+/** Keywords that speak of what the own schema does not describe. They would see the properties of the other one too. */
+function checkOthers(first: Schema, second: Schema, merged: Schema, path: string, keyword: string): void {
+  const namesOf = ({ properties }: Schema) => (isObject(properties) ? Object.keys(properties) : []);
+  for (const one of [first, second]) {
+    const other = one === first ? second : first;
+    const sees =
+      namesOf(one).length !== namesOf(merged).length ||
+      JSON.stringify(one.patternProperties) !== JSON.stringify(merged.patternProperties);
+    if ((one.additionalProperties ?? true) !== true && sees) {
+      throw refuse(path, keyword, "additionalProperties would apply to properties that another schema describes");
+    }
+    // Of the outer schema it speaks of what no schema within describes, as it does once they are merged.
+    if ((one.unevaluatedProperties ?? true) !== true && one === second && assertionsOf(other).length > 0) {
+      throw refuse(
+        path,
+        keyword,
+        "unevaluatedProperties of one of several schemas that apply at once is not supported",
+      );
+    }
+    if (one.prefixItems !== undefined && one.items === undefined && other.items !== undefined) {
+      throw refuse(path, keyword, "items would not apply to the items that another schema describes one by one");
+    }
+    if (JSON.stringify(one.prefixItems) !== JSON.stringify(merged.prefixItems) && one.items !== undefined) {
+      throw refuse(path, keyword, "items would not apply to the items that another schema describes one by one");
+    }
+  }
 }
 
 /** Whether no value satisfies two of the schemas, as far as that can be seen: other types, other constants, or another constant of a property. */

@@ -18,6 +18,7 @@ Grammar::Grammar(const std::vector<int32_t>& nodes, const std::bitset<256>& spel
   starts_ = std::move(builder.starts);
   dropUnspelled(spelled);
   dropUnproductive();
+  findOnlyEnds();
   refuseLeftRecursion();
   findByteClasses();
 }
@@ -85,6 +86,30 @@ void Grammar::dropUnproductive() {
     std::erase_if(state.empty, [&](int32_t to) { return !good[static_cast<size_t>(to)]; });
     std::erase_if(state.calls,
                   [&](const CallEdge& call) { return !good[static_cast<size_t>(call.to)] || !productive(call.rule); });
+  }
+}
+
+// Backwards from ends without edges: a state all of whose edges take no byte and lead to such states.
+void Grammar::findOnlyEnds() {
+  std::vector<std::vector<int32_t>> before(states_.size());
+  std::vector<size_t> edgesLeft(states_.size());
+  std::vector<int32_t> open;
+  const auto mark = [&](int32_t index) {
+    states_[static_cast<size_t>(index)].onlyEnds = true;
+    open.push_back(index);
+  };
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const State& state = states_[i];
+    if (!state.bytes.empty() || !state.calls.empty()) continue;
+    edgesLeft[i] = state.empty.size();
+    for (const int32_t to : state.empty) before[static_cast<size_t>(to)].push_back(static_cast<int32_t>(i));
+    if (state.empty.empty() && state.final) mark(static_cast<int32_t>(i));
+  }
+  while (!open.empty()) {
+    const auto state = static_cast<size_t>(open.back());
+    open.pop_back();
+    for (const int32_t from : before[state])
+      if (--edgesLeft[static_cast<size_t>(from)] == 0) mark(from);
   }
 }
 

@@ -36,7 +36,7 @@ struct State {
   std::vector<CallEdge> calls;
   bool final = false;  // the rule may end here
   // Nothing but the end of the rule is left, so that a call that comes back to here needs no return.
-  bool onlyFinal() const { return final && bytes.empty() && empty.empty() && calls.empty(); }
+  bool onlyEnds = false;
 };
 
 // A recursive transition network: an automaton over bytes for each rule, whose edges may call other rules. Each state
@@ -58,6 +58,7 @@ class Grammar {
  private:
   void dropUnspelled(const std::bitset<256>& spelled);
   void dropUnproductive();
+  void findOnlyEnds();
   void refuseLeftRecursion() const;
   void findByteClasses();
 

@@ -70,7 +70,7 @@ int32_t Machine::close(std::vector<Place> open) {
     for (const int32_t to : state.empty) visit(to, place.stack);
     for (const CallEdge& call : state.calls) {
       // What would return only to return again needs no frame, so that lists by recursion do not grow the stack.
-      const bool isTail = grammar_->state(call.to).onlyFinal();
+      const bool isTail = grammar_->state(call.to).onlyEnds;
       visit(grammar_->start(call.rule), isTail ? place.stack : push(call.to, place.stack));
     }
     if (state.final) {

@@ -72,23 +72,46 @@ function heightOf(node: Node, heights: readonly number[]): number {
   }
 }
 
-/** Whether a text is one of the grammar: as the regular expression of its nodes where nothing calls itself. */
+/** Whether a text is one of the grammar, by all the places where each node may end that begins somewhere. */
 export function isText(rules: readonly Node[], text: string): boolean {
-  const source = (node: Node): string => {
+  const codes = [...text].map((one) => one.codePointAt(0) as number);
+  const known = new Map<Node, Map<number, Set<number>>>();
+  const ends = (node: Node, from: number): Set<number> => {
+    const byStart = known.get(node) ?? new Map<number, Set<number>>();
+    known.set(node, byStart);
+    // A rule that calls itself does so behind a character at least: that call begins elsewhere.
+    const found = byStart.get(from) ?? find(node, from);
+    byStart.set(from, found);
+    return found;
+  };
+  const behind = (node: Node, starts: Set<number>) => new Set([...starts].flatMap((start) => [...ends(node, start)]));
+  const find = (node: Node, from: number): Set<number> => {
     switch (node.kind) {
-      case "text":
-        return node.text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
-      case "class":
-        return `[${node.ranges.map((range) => range.map((code) => `\\u{${code.toString(16)}}`).join("-")).join("")}]`;
+      case "text": {
+        const own = [...node.text].map((one) => one.codePointAt(0));
+        return new Set(own.every((code, i) => code === codes[from + i]) ? [from + own.length] : []);
+      }
+      case "class": {
+        const code = codes[from] ?? -1;
+        return new Set(node.ranges.some(([first, last]) => first <= code && code <= last) ? [from + 1] : []);
+      }
       case "sequence":
-        return `(?:${node.parts.map(source).join("")})`;
+        return node.parts.reduce((starts, part) => behind(part, starts), new Set([from]));
       case "choice":
-        return node.parts.length === 0 ? "[]" : `(?:${node.parts.map(source).join("|")})`;
-      case "repeat":
-        return `(?:${source(node.body)}){${node.least},${node.most < 0 ? "" : node.most}}`;
+        return new Set(node.parts.flatMap((part) => [...ends(part, from)]));
+      case "repeat": {
+        let starts = new Set([from]);
+        for (let i = 0; i < node.least; i++) starts = behind(node.body, starts);
+        const all = new Set(starts);
+        for (let i = node.least; i !== node.most && starts.size > 0; i++) {
+          starts = new Set([...behind(node.body, starts)].filter((one) => !all.has(one)));
+          for (const one of starts) all.add(one);
+        }
+        return all;
+      }
       default:
-        return source(rules[node.index] as Node);
+        return ends(rules[node.index] as Node, from);
     }
   };
-  return new RegExp(`^${source(rules[0] as Node)}$`, "u").test(text);
+  return ends(rules[0] as Node, 0).has(codes.length);
 }

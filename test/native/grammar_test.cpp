@@ -1,3 +1,4 @@
+#include <bitset>
 #include <functional>
 #include <memory>
 #include <string>
@@ -5,6 +6,8 @@
 
 #include "check.h"
 #include "grammar/constraint.h"
+#include "grammar/grammar.h"
+#include "grammar/machine.h"
 #include "random.h"
 #include "test_threads.h"
 
@@ -330,6 +333,28 @@ TEST(grammar, a_text_of_many_places_is_found_again_when_the_machine_is_made_anew
     constraint.accept(3);
   }
   CHECK_EQ(filled(constraint, *trie)[0], 0b0001);
+}
+
+TEST(grammar, a_list_by_recursion_is_at_the_same_place_after_each_of_its_items) {
+  // As automata are written: a rule for each state, whose alternatives end with the call of the next one.
+  const Nodes list = join({choice({sequence({bytes("a"), rule(1)}), bytes("b")}),
+                           choice({sequence({}), sequence({bytes(","), rule(0)}), bytes(";")})});
+  const grammar::Grammar compiled(list, std::bitset<256>{}.set());
+  grammar::Machine machine(compiled);
+  int32_t place = machine.begin();
+  for (int i = 0; i < 1000; ++i) place = machine.step(machine.step(place, 'a'), ',');
+  CHECK(place != grammar::Machine::kDead);
+  CHECK(machine.sets() < 8);
+  CHECK(machine.accepts(machine.step(place, 'b')));
+  CHECK_EQ(machine.step(place, ';'), grammar::Machine::kDead);
+  // Behind the call something comes: there a frame is needed.
+  const Nodes nested = choice({sequence({bytes("a"), rule(0), choice({bytes("b"), bytes("c")})}), sequence({})});
+  const grammar::Grammar balanced(nested, std::bitset<256>{}.set());
+  grammar::Machine counting(balanced);
+  place = counting.begin();
+  for (const char byte : std::string("aaabc")) place = counting.step(place, static_cast<uint8_t>(byte));
+  CHECK(!counting.accepts(place));
+  CHECK(counting.accepts(counting.step(place, 'b')));
 }
 
 TEST(grammar, sequences_in_threads_find_the_same_masks_together_as_alone) {
