@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { inspect } from "node:util";
 import { type Engine, type GenerationOptions, initInference } from "../../dist/index.js";
 import { demoModel, fixture, hasCode } from "../support/fixtures.js";
-import { makePoisonedModel } from "../support/requests.js";
+import { endless, makePoisonedModel } from "../support/requests.js";
 
 describe("generation", () => {
   let engine: Engine;
@@ -216,7 +216,8 @@ describe("generation", () => {
   test("a signal ends a generation with ERR_ABORTED and its reason", async () => {
     const controller = new AbortController();
     const reason = new Error("no longer wanted");
-    const running = engine.generate("The", { maxNewTokens: 400, ignoreEos: true, signal: controller.signal });
+    const { signal } = controller;
+    const running = endless(() => engine.generate("The", { maxNewTokens: 400, ignoreEos: true, signal }));
     setTimeout(() => controller.abort(reason), 20);
     await assert.rejects(running, (error: Error) => hasCode("ERR_ABORTED")(error) && error.cause === reason);
     await assert.rejects(engine.generate("The", { signal: AbortSignal.abort() }), hasCode("ERR_ABORTED"));

@@ -5,6 +5,11 @@ import type { Engine, GenerationResult, ModelInfo } from "../../dist/index.js";
 import { mostRanks } from "../../dist/native/limits.js";
 import { fixture } from "./fixtures.js";
 
+/** Calls again and again until a call fails: a single one may have ended, on a fast machine, before a test ends it. */
+export async function endless(call: () => Promise<unknown>): Promise<never> {
+  for (;;) await call();
+}
+
 /** The largest group for a model whose layers are alike. */
 export function mostRanksOf({ heads, ffnSize, vocabSize }: ModelInfo): number {
   return Math.min(heads, ffnSize, vocabSize, mostRanks);
