@@ -135,9 +135,9 @@ TEST(prefix_cache, changes_no_token_with_any_kernels) {
     const ChosenKernels chosen(name);
     Totals totals;
     TinyModel model(llamaSpec(), DType::kBF16, 81);
-    for (uint64_t seed = 1; seed <= (kReduced ? 2 : 8); ++seed) compare(model, seed, "cpu", 1, totals);
-    // Two seeds find little.
-    if (!kReduced) CHECK(totals.hits > 200);
+    // The sixth has the prompts of which most is found.
+    for (uint64_t seed = kReduced ? 6 : 1; seed <= (kReduced ? 6 : 8); ++seed) compare(model, seed, "cpu", 1, totals);
+    CHECK(totals.hits > 200);
   }
 }
 
