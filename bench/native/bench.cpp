@@ -48,7 +48,8 @@ void repeatPattern(void* memory, size_t filled, size_t bytes) {
 
 template <typename T, typename Convert>
 cuda::DeviceMemory randomMemory(size_t count, float scale, Convert convert) {
-  constexpr size_t kPattern = 1 << 20;
+  // A prime: rows of a matrix begin at different places of the pattern, so no two are alike.
+  constexpr size_t kPattern = (1 << 20) - 3;
   std::vector<T> pattern(std::min(count, kPattern));
   uint32_t state = 12345;
   for (T& value : pattern) {
@@ -62,8 +63,9 @@ cuda::DeviceMemory randomMemory(size_t count, float scale, Convert convert) {
   return memory;
 }
 
+// An empty list has all.
 bool listHas(const std::string& list, const std::string& wanted) {
-  return ("," + list + ",").find("," + wanted + ",") != std::string::npos;
+  return list.empty() || ("," + list + ",").find("," + wanted + ",") != std::string::npos;
 }
 
 std::string quoted(const std::string& text) {
@@ -75,18 +77,35 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
+void writeList(std::FILE* file, const char* name, const std::vector<std::string>& texts) {
+  std::fprintf(file, "  \"%s\": [", name);
+  for (size_t i = 0; i < texts.size(); ++i)
+    std::fprintf(file, "%s\n    %s", i > 0 ? "," : "", quoted(texts[i]).c_str());
+  std::fprintf(file, "],\n");
+}
+
 }  // namespace
 
 Bench::Bench(const Options& options) : options_(options), device_(describeDevice()) {}
 
 bool Bench::wants(const std::string& part) const {
-  return options_.only.empty() || listHas(options_.only, part);
+  return listHas(options_.only, part);
+}
+
+bool Bench::wantsKernel(const std::string& kernel) const {
+  return listHas(options_.kernels, kernel);
+}
+
+std::vector<ModelShape> Bench::models() const {
+  std::vector<ModelShape> wanted = modelShapes(options_.smoke);
+  std::erase_if(wanted, [&](const ModelShape& model) { return !listHas(options_.models, model.name); });
+  return wanted;
 }
 
 void Bench::add(const Figure& figure) {
   if (figure.part != lastPart_) {
     std::printf("\n%-28s %-12s %-24s %12s %9s %8s %9s %10s\n", figure.part.c_str(), "model", "shape", "us", "GB/s",
-                "of copy", "TFLOP/s", "tokens/s");
+                "of read", "TFLOP/s", "tokens/s");
     lastPart_ = figure.part;
   }
   const double seconds = figure.microseconds * 1e-6;
@@ -98,8 +117,8 @@ void Bench::add(const Figure& figure) {
   std::printf("%-28s %-12s %-24s %12.2f", figure.kernel.c_str(), figure.model.c_str(), figure.shape.c_str(),
               figure.microseconds);
   cell(figure.bytes / seconds, 1e9, 9, 0);
-  if (figure.bytes > 0 && seconds > 0 && copyBandwidth_ > 0)
-    std::printf(" %6.1f %%", 100 * figure.bytes / seconds / copyBandwidth_);
+  if (figure.bytes > 0 && seconds > 0 && readBandwidth_ > 0)
+    std::printf(" %6.1f %%", 100 * figure.bytes / seconds / readBandwidth_);
   else
     std::printf(" %8s", "");
   cell(figure.operations / seconds, 1e12, 9, 1);
@@ -107,12 +126,21 @@ void Bench::add(const Figure& figure) {
   std::printf("\n");
   std::fflush(stdout);
   figures_.push_back(figure);
+  writeJson();  // what is measured stays, whatever becomes of the rest
 }
 
 void Bench::note(const std::string& text) {
   std::printf("%s\n", text.c_str());
   std::fflush(stdout);
   notes_.push_back(text);
+  writeJson();
+}
+
+void Bench::fail(const std::string& text) {
+  std::printf("FAILED: %s\n", text.c_str());
+  std::fflush(stdout);
+  failures_.push_back(text);
+  writeJson();
 }
 
 void Bench::writeJson() const {
@@ -125,11 +153,11 @@ void Bench::writeJson() const {
                static_cast<long long>(device_.memoryBytes));
   std::fprintf(file, "  \"dtype\": \"%s\",\n  \"smoke\": %s,\n", options_.dtype == DType::kF16 ? "float16" : "bfloat16",
                options_.smoke ? "true" : "false");
-  std::fprintf(file, "  \"copyBytesPerSecond\": %.6g,\n  \"readBytesPerSecond\": %.6g,\n  \"notes\": [", copyBandwidth_,
+  std::fprintf(file, "  \"copyBytesPerSecond\": %.6g,\n  \"readBytesPerSecond\": %.6g,\n", copyBandwidth_,
                readBandwidth_);
-  for (size_t i = 0; i < notes_.size(); ++i)
-    std::fprintf(file, "%s\n    %s", i > 0 ? "," : "", quoted(notes_[i]).c_str());
-  std::fprintf(file, "],\n  \"figures\": [");
+  writeList(file, "notes", notes_);
+  writeList(file, "failures", failures_);
+  std::fprintf(file, "  \"figures\": [");
   for (size_t i = 0; i < figures_.size(); ++i) {
     const Figure& figure = figures_[i];
     std::fprintf(file, "%s\n    {\"part\": %s, \"kernel\": %s, \"model\": %s, \"shape\": %s, \"microseconds\": %.6g",

@@ -11,16 +11,21 @@
 #include "base/dtype.h"
 #include "cuda/error.h"
 #include "cuda/memory.h"
+#include "shapes.h"
 
 // What the parts of the benchmark share: options, device memory with numbers in it, timing, and the report.
 
 namespace shardspeed::bench {
 
 struct Options {
-  bool smoke = false;  // tiny shapes, one repeat: that it runs at all
-  bool quick = false;  // fewer shapes and repeats
-  std::string json;    // file to write, empty = none
-  std::string only;    // parts to run, comma-separated, empty = all
+  bool smoke = false;              // tiny shapes, one repeat: that it runs at all
+  bool quick = false;              // fewer shapes and repeats
+  std::string json;                // file to write, empty = none
+  std::string only;                // parts to run, comma-separated, empty = all
+  std::string models;              // whose shapes, by name, comma-separated, empty = all
+  std::string kernels;             // of part projection, likewise
+  std::vector<int64_t> rows;       // of parts projection and library, empty = what each part measures by itself
+  std::vector<int64_t> sequences;  // of parts decode and model, likewise
   DType dtype = DType::kF16;
 };
 
@@ -50,12 +55,18 @@ class Bench {
   const Options& options() const { return options_; }
   const DeviceFacts& device() const { return device_; }
   bool wants(const std::string& part) const;
+  bool wantsKernel(const std::string& kernel) const;
+  // The models whose shapes are wanted.
+  std::vector<ModelShape> models() const;
   // Prints the line; the first of a part comes with the part's heading.
   void add(const Figure& figure);
   // A line about what was not measured, and why. It goes into the file too.
   void note(const std::string& text);
   void setCopyBandwidth(double bytesPerSecond) { copyBandwidth_ = bytesPerSecond; }
   void setReadBandwidth(double bytesPerSecond) { readBandwidth_ = bytesPerSecond; }
+  // A check that failed; printed, kept, and counted.
+  void fail(const std::string& text);
+  int failures() const { return static_cast<int>(failures_.size()); }
   // Throws where the file cannot be written.
   void writeJson() const;
 
@@ -78,6 +89,7 @@ class Bench {
   std::string lastPart_;
   std::vector<Figure> figures_;
   std::vector<std::string> notes_;
+  std::vector<std::string> failures_;
 };
 
 // Device memory of `count` random elements in [-scale, scale]: how much power a chip draws, and so how fast it may run,
@@ -94,11 +106,17 @@ cuda::DeviceMemory uploaded(const std::vector<T>& values) {
 
 void measureMemory(Bench& bench);
 void measureProjections(Bench& bench);
+void measureLibrary(Bench& bench);
 void measureRows(Bench& bench);
 void measureDecodeAttention(Bench& bench);
 void measurePrefillAttention(Bench& bench);
 void measureSampling(Bench& bench);
 void measureAllReduce(Bench& bench);
 void measureModels(Bench& bench);
+void measurePrompts(Bench& bench);
+
+// Real shapes: sampled outputs against fp64, and a row's bits at any number of rows. Failures are the bench's.
+void verifyProducts(Bench& bench);
+void verifyLibrary(Bench& bench);
 
 }  // namespace shardspeed::bench

@@ -76,13 +76,14 @@ void measureDecodeAttention(Bench& bench) {
   std::vector<int64_t> lengths{512, 4096, 32768}, batches{1, 8, 32};
   if (bench.options().quick) lengths = {4096}, batches = {1, 32};
   if (bench.options().smoke) lengths = {33}, batches = {1, 3};
-  for (const ModelShape& model : modelShapes(bench.options().smoke))
+  if (!bench.options().sequences.empty()) batches = bench.options().sequences;
+  for (const ModelShape& model : bench.models())
     for (const int64_t length : lengths)
       for (const int64_t sequences : batches) measureDecode(bench, model, sequences, length);
 }
 
 void measurePrefillAttention(Bench& bench) {
-  for (const ModelShape& model : modelShapes(bench.options().smoke)) {
+  for (const ModelShape& model : bench.models()) {
     if (bench.options().smoke) {
       measurePrefill(bench, model, 2, 70, 70);
       continue;

@@ -132,7 +132,7 @@ double headOf(const ModelShape& model) {
 void measureDecode(Bench& bench, const ModelShape& model, const Lengths& lengths, ModelRun& run, int64_t sequences) {
   run.run(sequences, lengths.decodePrompt, std::min<int64_t>(lengths.newTokens, 4));  // graphs are captured now
   std::vector<double> stepTimes;
-  for (int repeat = 0; repeat < (bench.options().smoke ? 1 : 3); ++repeat) {
+  for (int repeat = 0; repeat < (bench.options().smoke ? 1 : bench.options().quick ? 2 : 3); ++repeat) {
     const auto steps = run.run(sequences, lengths.decodePrompt, lengths.newTokens);
     // The first token of each is the prompt's.
     stepTimes.push_back(microsecondsBetween(steps.front(), steps.back()) / static_cast<double>(lengths.newTokens - 1));
@@ -158,7 +158,7 @@ void measurePrefill(Bench& bench, const ModelShape& model, const Lengths& length
   }
   std::sort(times.begin(), times.end());
   const auto tokens = static_cast<double>(lengths.prefillPrompt);
-  Figure figure{"model", "prefill", model.name, std::to_string(lengths.prefillPrompt) + " tokens",
+  Figure figure{"prompt", "prefill", model.name, std::to_string(lengths.prefillPrompt) + " tokens",
                 times[times.size() / 2]};
   figure.operations = 2 * (tokens * weightsOf(model) + headOf(model)) +
                       2 * tokens * (tokens + 1) * static_cast<double>(model.layers * model.heads * model.headDim);
@@ -168,22 +168,47 @@ void measurePrefill(Bench& bench, const ModelShape& model, const Lengths& length
 
 }  // namespace
 
-void measureModels(Bench& bench) {
+namespace {
+
+// Each model with an engine of its own. measure(run, model, lengths)
+template <typename Measure>
+void withModels(Bench& bench, const Lengths& lengths, Measure measure) {
   static const bool added = (addDeviceKind("cuda", cuda::cudaDeviceKind()), true);
   (void)added;
-  const bool smoke = bench.options().smoke;
-  const Lengths lengths = smoke ? Lengths{5, 3, 40, 3} : Lengths{16, 128, 2048, 32};
-  for (const ModelShape& model : modelShapes(smoke)) {
+  for (const ModelShape& model : bench.models()) {
     try {
       ModelRun run(model, lengths, bench.options().dtype);
-      for (const int64_t sequences : smoke ? std::vector<int64_t>{1, 3} : std::vector<int64_t>{1, 8, 16, 32})
-        measureDecode(bench, model, lengths, run, sequences);
-      measurePrefill(bench, model, lengths, run);
+      measure(run, model);
     } catch (const std::runtime_error& error) {
       // A model that is too large for this device is no failure of the others.
       if (std::string(error.what()).find("ERR_OUT_OF_MEMORY") == std::string::npos) throw;
       bench.note(std::string(model.name) + ": not measured, " + error.what());
     }
+  }
+}
+
+}  // namespace
+
+void measureModels(Bench& bench) {
+  const bool smoke = bench.options().smoke;
+  std::vector<int64_t> counts{1, 8, 32, 64, 256};
+  if (smoke) counts = {1, 3};
+  if (!bench.options().sequences.empty()) counts = bench.options().sequences;
+  const int64_t most = *std::max_element(counts.begin(), counts.end());
+  const Lengths lengths = smoke ? Lengths{5, 3, 5, most} : Lengths{16, bench.options().quick ? 48 : 128, 16, most};
+  withModels(bench, lengths, [&](ModelRun& run, const ModelShape& model) {
+    for (const int64_t sequences : counts) measureDecode(bench, model, lengths, run, sequences);
+  });
+}
+
+void measurePrompts(Bench& bench) {
+  std::vector<int64_t> counts{2048, 8192};
+  if (bench.options().quick) counts = {2048};
+  if (bench.options().smoke) counts = {40};
+  for (const int64_t tokens : counts) {
+    const Lengths lengths{1, 1, tokens, 1};
+    withModels(bench, lengths,
+               [&](ModelRun& run, const ModelShape& model) { measurePrefill(bench, model, lengths, run); });
   }
 }
 

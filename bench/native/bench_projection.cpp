@@ -5,48 +5,20 @@
 
 #include "bench.h"
 #include "cuda/projection.h"
+#include "product_cases.h"
 #include "shapes.h"
 
 // The matrix products of a layer and the head, with what is fused into them, at the numbers of rows of decode steps (1
-// to 64) and of prompts.
+// to 256) and of prompts.
 
 namespace shardspeed::bench {
 
 namespace {
 
-struct Case {
-  std::string kernel;
-  int64_t outFeatures;
-  int64_t inFeatures;
-  bool normed = false;    // reads the stream through a norm
-  bool residual = false;  // adds to the stream
-  bool gated = false;
-  bool logits = false;  // writes fp32
-  ActivationKind activation = ActivationKind::kNone;
-};
-
-std::vector<Case> casesOf(const ModelShape& model) {
-  const int64_t attention = model.heads * model.headDim;
-  const int64_t qkv = attention + 2 * model.kvHeads * model.headDim;
-  Case up{model.isLlama ? "norm+gate_up+silu" : "norm+up+relu", model.isLlama ? 2 * model.ffn : model.ffn,
-          model.hidden};
-  up.normed = true;
-  up.gated = model.isLlama;
-  up.activation = model.isLlama ? ActivationKind::kSilu : ActivationKind::kRelu;
-  Case head{"norm+head", model.vocab, model.hidden};
-  head.normed = head.logits = true;
-  Case query{"norm+qkv", qkv, model.hidden};
-  query.normed = true;
-  Case output{"output+residual", model.hidden, attention};
-  Case down{"down+residual", model.hidden, model.ffn};
-  output.residual = down.residual = true;
-  return {query, output, up, down, head};
-}
-
 // One case with memory for up to `rows` rows.
 class ProjectionBench {
  public:
-  ProjectionBench(Bench& bench, const ModelShape& model, const Case& wanted, int64_t rows)
+  ProjectionBench(Bench& bench, const ModelShape& model, const ProductCase& wanted, int64_t rows)
       : bench_(bench), model_(model), case_(wanted), isStream_(wanted.normed) {
     const int64_t paddedOut = cuda::padTo(wanted.outFeatures, cuda::kRowStep);
     const int64_t paddedIn = cuda::padTo(wanted.inFeatures, cuda::kColumnStep);
@@ -110,7 +82,7 @@ class ProjectionBench {
 
   Bench& bench_;
   const ModelShape& model_;
-  const Case& case_;
+  const ProductCase& case_;
   bool isStream_;
   double weightBytes_;
   int64_t outStride_;
@@ -122,13 +94,15 @@ class ProjectionBench {
 }  // namespace
 
 void measureProjections(Bench& bench) {
-  std::vector<int64_t> rowCounts{1, 8, 16, 32, 64, 512, 2048};
+  std::vector<int64_t> rowCounts{1, 8, 16, 32, 64, 128, 256, 512, 2048};
   if (bench.options().quick) rowCounts = {1, 16, 64, 2048};
   if (bench.options().smoke) rowCounts = {1, 9, 70};
+  if (!bench.options().rows.empty()) rowCounts = bench.options().rows;
   // Logits are wanted of few rows only.
-  constexpr int64_t kMostHeadRows = 64;
-  for (const ModelShape& model : modelShapes(bench.options().smoke))
-    for (const Case& wanted : casesOf(model)) {
+  constexpr int64_t kMostHeadRows = 256;
+  for (const ModelShape& model : bench.models())
+    for (const ProductCase& wanted : productCases(model)) {
+      if (!bench.wantsKernel(wanted.kernel)) continue;
       const int64_t most = wanted.logits ? std::min(kMostHeadRows, rowCounts.back()) : rowCounts.back();
       ProjectionBench projection(bench, model, wanted, most);
       for (const int64_t rows : rowCounts)

@@ -14,7 +14,7 @@ void measureRows(Bench& bench) {
   if (bench.options().quick) rowCounts = {1, 2048};
   if (bench.options().smoke) rowCounts = {3};
   const DType dtype = bench.options().dtype;
-  for (const ModelShape& model : modelShapes(bench.options().smoke)) {
+  for (const ModelShape& model : bench.models()) {
     if (model.hidden == 4096 && std::string(model.name) == "Llama-2-7B") continue;  // as wide as the other Llama
     const int64_t cols = model.hidden;
     const int64_t stride = cuda::padTo(cols, cuda::kColumnStep);

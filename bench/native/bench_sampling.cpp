@@ -52,7 +52,7 @@ void measureSampling(Bench& bench) {
   std::vector<int64_t> counts{1, 8, 32};
   if (bench.options().quick) counts = {1, 32};
   if (bench.options().smoke) counts = {2};
-  for (const ModelShape& model : modelShapes(bench.options().smoke))
+  for (const ModelShape& model : bench.models())
     for (const Wish& wish : wishes())
       for (const int64_t count : counts) {
         std::vector<cuda::SampleRow> rows(static_cast<size_t>(count), wish.row);

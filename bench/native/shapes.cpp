@@ -8,7 +8,8 @@ std::vector<ModelShape> modelShapes(bool smoke) {
   if (smoke) return {{"tiny-llama", 2, 64, 4, 2, 16, 96, 128, true}, {"tiny-opt", 2, 64, 4, 4, 16, 128, 100, false}};
   return {{"Llama-3-8B", 32, 4096, 32, 8, 128, 14336, 128256, true},
           {"Llama-2-7B", 32, 4096, 32, 32, 128, 11008, 32000, true},
-          {"OPT-13B", 40, 5120, 40, 40, 128, 20480, 50272, false}};
+          {"OPT-13B", 40, 5120, 40, 40, 128, 20480, 50272, false},
+          {"OPT-30B", 48, 7168, 56, 56, 128, 28672, 50272, false}};
 }
 
 ModelSpec modelSpec(const ModelShape& shape, int64_t maxPositions) {
