@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cuda/all_reduce.h"
 #include "cuda/error.h"
 #include "cuda/nccl.h"
 #include "cuda/projection_paths.h"
@@ -20,6 +21,7 @@
 namespace shardspeed::cuda {
 
 static_assert(std::is_trivially_copyable_v<RankFacts>);
+constexpr size_t kMarkWords = 4;  // of a store of 16 bytes, as pushes use
 
 static std::array<uint32_t, 4> randomWords() {
   std::random_device source;
@@ -88,15 +90,59 @@ static std::string enableAccess(int device, int peer) {
   return status == cudaSuccess ? "" : describe(cudaGetErrorString(status));
 }
 
+// Collective. The first rank's problem, the same on all of them.
+static std::string firstProblem(Group& group, const std::string& own) {
+  for (const Group::Bytes& bytes : group.exchange({own.begin(), own.end()}))
+    if (!bytes.empty()) return {bytes.begin(), bytes.end()};
+  return "";
+}
+
+// What other ranks wrote to this one's marks, by the stores that a push uses.
+static std::string lostMarks(const DeviceMemory& marks, int rank, const std::vector<RankFacts>& facts) {
+  std::vector<std::array<uint32_t, kMarkWords>> found(facts.size());
+  check(cudaMemcpy(found.data(), marks.as(), marks.bytes(), cudaMemcpyDeviceToHost), "reading what other ranks wrote");
+  for (size_t other = 0; other < facts.size(); ++other) {
+    const bool written = std::all_of(found[other].begin(), found[other].end(), [](uint32_t word) { return word != 0; });
+    if (written || other == static_cast<size_t>(rank)) continue;
+    const std::string to = std::to_string(facts[static_cast<size_t>(rank)].device);
+    return "what cuda:" + std::to_string(facts[other].device) + " writes to the memory of cuda:" + to +
+           " does not arrive there, although the driver says that it can";
+  }
+  return "";
+}
+
+// Collective.
+static std::string verifyWrites(Group& group, const std::vector<RankFacts>& facts) {
+  const int rank = group.rank();
+  constexpr size_t kMarkBytes = kMarkWords * sizeof(uint32_t);
+  const DeviceMemory marks(facts.size() * kMarkBytes, "marks of other ranks");
+  check(cudaDeviceSynchronize(), "preparing marks of other ranks");  // they are zeros before anybody writes
+  const auto own = reinterpret_cast<uintptr_t>(marks.as());
+  Group::Bytes address(sizeof own);
+  std::memcpy(address.data(), &own, sizeof own);
+  const std::vector<Group::Bytes> addresses = group.exchange(address);
+  const Stream stream;
+  for (size_t other = 0; other < facts.size(); ++other) {
+    if (other == static_cast<size_t>(rank)) continue;
+    uintptr_t there = 0;
+    std::memcpy(&there, addresses[other].data(), std::min(sizeof there, addresses[other].size()));
+    there += static_cast<size_t>(rank) * kMarkBytes;
+    emptyMailbox(reinterpret_cast<float*>(there), kMarkBytes, stream.get());
+  }
+  stream.wait("writing to the memory of other ranks");
+  group.exchange({});
+  // Nobody frees marks before all ranks have come here.
+  return firstProblem(group, lostMarks(marks, rank, facts));
+}
+
 std::string connectPeers(Group& group, const std::vector<RankFacts>& facts) {
   if (!inOneProcess(facts)) return "the ranks are different processes";
   const int device = facts[static_cast<size_t>(group.rank())].device;
   std::string problem;
   for (const RankFacts& other : facts)
     if (other.device != device && problem.empty()) problem = enableAccess(device, other.device);
-  for (const Group::Bytes& bytes : group.exchange({problem.begin(), problem.end()}))
-    if (!bytes.empty()) return {bytes.begin(), bytes.end()};
-  return "";
+  problem = firstProblem(group, problem);
+  return problem.empty() ? verifyWrites(group, facts) : problem;
 }
 
 static std::mutex joinMutex;

@@ -30,7 +30,8 @@ bool inOneProcess(const std::vector<RankFacts>& facts);
 bool onDifferentDevices(const std::vector<RankFacts>& facts);
 
 // Collective. Why ranks cannot write into each other's device memory, the same on all of them; empty: they can from now
-// on.
+// on. Each writes a mark to all others, which look for it: on some machines, virtual ones and such with an IOMMU, the
+// driver says that there is access, and what is written is lost without an error. A push would wait for it for ever.
 std::string connectPeers(Group& group, const std::vector<RankFacts>& facts);
 
 // Memory of the devices of a group within one process, into which other ranks write. It goes when the last rank has

@@ -22,6 +22,9 @@ namespace {
 // Ranks that share a device wait for each other there, which loading a kernel when it is first used may do as well.
 // Read when CUDA starts.
 const int loadedEagerly = setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+// Of two streams in one queue of the hardware, of which there are eight unless told otherwise, the second waits for the
+// first.
+const int queuesApart = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 
 struct Message {
   int64_t rows;
@@ -136,7 +139,7 @@ void measureAllReduce(Bench& bench) {
   std::vector<Message> messages{{1, 1024}, {1, 4096}, {4, 4096}, {16, 4096}, {64, 4096}};
   if (bench.options().quick) messages = {{1, 4096}, {16, 4096}};
   if (smoke) messages = {{1, 128}, {3, 128}};
-  if (loadedEagerly != 0) bench.note("CUDA_MODULE_LOADING could not be set.");
+  if (loadedEagerly != 0 || queuesApart != 0) bench.note("The environment of CUDA could not be set.");
   std::vector<int> groups{2, 4, 8};
   if (smoke) groups = {2};
   for (const int ranks : groups) {

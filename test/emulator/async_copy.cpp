@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "memory.h"
+#include "peers.h"
 #include "sanitizers.h"
 
 // cp.async. Between its issue and the wait for it the destination holds nobody knows what: NaN here, where the copy is
@@ -104,6 +105,10 @@ void checkGlobal(const void* address, int bytes, const char* operation, Site sit
     fault(cudaErrorIllegalAddress, site, "%s: %d bytes at %p, %s", operation, bytes, address, describeAddress(address));
   fault(cudaErrorIllegalAddress, site, "%s: %p is memory of device %d, to which device %d was given no access",
         operation, address, access.owner, device);
+}
+
+bool arrives(const void* address) {
+  return takesWrites(current()->warp->block->grid->device, accessTo(address, 4).owner);
 }
 
 void checkOwn(const void* address, const char* operation, Site site) {

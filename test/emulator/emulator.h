@@ -86,6 +86,9 @@ void setStepBudget(uint64_t steps);
 void setIdleLimit(int milliseconds);
 // Whether devices can be given access to each other's memory, as they can unless set.
 void setPeerAccess(bool possible);
+// What kernels of device `from` store into the memory of device `to` by the stores between devices is lost, without an
+// error: so some machines are whose driver says that there is access. Until reset().
+void dropWrites(int from, int to);
 // At least this many blocks of a launch are in progress at once, as far as threads allow (8192). Blocks beyond them are
 // begun when all of these wait for something in a loop with spinPause(). A device has room for 8192 threads, all
 // devices together for 32768 (7168 with ThreadSanitizer).

@@ -12,6 +12,7 @@ namespace {
 
 bool possible = true;
 uint64_t enabled[kMaxDevices];  // bit p of the dth: device d may use the memory of device p
+uint64_t dropped[kMaxDevices];  // likewise: what device d writes to the memory of device p is lost
 
 constexpr uint64_t bit(int device) {
   return uint64_t{1} << device;
@@ -26,6 +27,10 @@ uint64_t usersOf(int owner) {
   return users;
 }
 
+bool takesWrites(int from, int to) {
+  return to < 0 || (dropped[from] & bit(to)) == 0;
+}
+
 void forgetPeersOf(int ordinal) {
   enabled[ordinal] = 0;
   forgetLookups();
@@ -34,12 +39,18 @@ void forgetPeersOf(int ordinal) {
 void forgetPeers() {
   possible = true;
   std::fill(std::begin(enabled), std::end(enabled), 0);
+  std::fill(std::begin(dropped), std::end(dropped), 0);
   forgetLookups();
 }
 
 void setPeerAccess(bool isPossible) {
   const Lock lock;
   possible = isPossible;
+}
+
+void dropWrites(int from, int to) {
+  const Lock lock;
+  dropped[from] |= bit(to);
 }
 
 namespace {

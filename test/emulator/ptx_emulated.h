@@ -97,7 +97,7 @@ inline uint32_t loadAcquireSystem(const uint32_t* address, Site site = Site::cur
 inline void storeReleaseSystem(uint32_t* address, uint32_t value, Site site = Site::current()) {
   emulator::checkGlobal(address, 4, "storeReleaseSystem", site);
   emulator::storing(site);
-  __atomic_store_n(address, value, __ATOMIC_RELEASE);
+  if (emulator::arrives(address)) __atomic_store_n(address, value, __ATOMIC_RELEASE);
   emulator::wrote(site);
 }
 // Order nothing around them.
@@ -109,7 +109,7 @@ inline uint32_t loadRelaxedSystem(const uint32_t* address, Site site = Site::cur
 inline void storeRelaxedSystem(uint32_t* address, uint32_t value, Site site = Site::current()) {
   emulator::checkGlobal(address, 4, "storeRelaxedSystem", site);
   emulator::storing(site);
-  __atomic_store_n(address, value, __ATOMIC_RELAXED);
+  if (emulator::arrives(address)) __atomic_store_n(address, value, __ATOMIC_RELAXED);
   emulator::wrote(site);
 }
 // Four words, each whole, but not the four together.
@@ -131,7 +131,7 @@ inline void storeRelaxedSystem16(void* address, uint4 value, Site site = Site::c
   auto* words = static_cast<uint32_t*>(address);
   const uint32_t parts[4] = {value.x, value.y, value.z, value.w};
   const int order = emulator::wordOrder();
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 4 && emulator::arrives(address); ++i) {
     if (i > 0) emulator::betweenWords(true);
     __atomic_store_n(words + (i ^ order), parts[i ^ order], __ATOMIC_RELAXED);
   }

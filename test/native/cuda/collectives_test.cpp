@@ -300,6 +300,32 @@ TEST(collectives, without_a_way_the_error_says_what_is_missing) {
   emulator::reset();
 }
 
+// The driver says that there is access, and what is written is lost.
+TEST(collectives, memory_that_takes_no_writes_is_found_at_the_start) {
+  const auto meet = [] {
+    emulator::reset();
+    emulator::setDeviceCount(3);
+    emulator::dropWrites(2, 1);
+    return onMembers(3, shapesOf(3, 4, 64), [](Member& member) {
+      std::vector<float> expected;
+      const Sums found = sumOf(member, 3, 64, false, &expected);
+      CHECK_BITS(found.x.data(), expected.data(), static_cast<int64_t>(expected.size()));
+    });
+  };
+  {
+    const Switch nccl("SHARDSPEED_CUDA_NCCL", "0");
+    for (const std::string& error : meet()) {
+      const Note note(error);
+      CHECK(error.starts_with("ERR_COMM: There is no way between the devices of the ranks."));
+      CHECK(has(error, "Direct access: what cuda:2 writes to the memory of cuda:1 does not arrive there"));
+    }
+  }
+  // NCCL has other ways.
+  const NcclStandIn standIn;
+  for (const std::string& error : meet()) CHECK_EQ(error, std::string());
+  emulator::reset();
+}
+
 TEST(collectives, ranks_that_do_not_match_are_refused) {
   const NcclStandIn standIn;
   ncclLibrary.versionStep = 1;

@@ -15,6 +15,9 @@ namespace shardspeed::test {
 // Where ranks share a device, loading a kernel when it is first used may wait for all that runs there, and so for a
 // rank that waits for this one. Read when CUDA starts.
 inline const int loadedEagerly = setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+// Streams share eight queues of the hardware unless told otherwise; of two in one queue the second would wait for the
+// first, which waits for it.
+inline const int queuesApart = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 
 class RankDevices {
  public:
