@@ -28,8 +28,8 @@ __global__ void __launch_bounds__(kThreads)
     finishKernel(Finish finish, int weightRows, const T* product, int64_t productStride) {
   pdlWait();
   pdlTrigger();
-  const int quad = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  const int token = static_cast<int>(blockIdx.y);
+  const int quad = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
+  const int token = static_cast<int>(blockIdx.x);
   const int row = rowOfQuad(quad, finish.gated);
   if (row >= weightRows) return;
   const T* from = product + token * productStride + row;
@@ -50,8 +50,9 @@ void finishTyped(const ProjectionParams& params, const void* product, int64_t pr
   finish.gated = params.gated;
   const int64_t columnsABlock = kThreads * kQuad * (params.gated ? 2 : 1);
   const LaunchConfig config{"finishing a product",
-                            dim3(static_cast<unsigned>((params.outFeatures + columnsABlock - 1) / columnsABlock),
-                                 static_cast<unsigned>(params.rows)),
+                            // Rows may be more than the 65,535 that the other dimensions of a grid take.
+                            dim3(static_cast<unsigned>(params.rows),
+                                 static_cast<unsigned>((params.outFeatures + columnsABlock - 1) / columnsABlock)),
                             dim3(kThreads), 0, params.stream};
   launch(finishKernel<T>, config, finish, static_cast<int>(params.outFeatures), static_cast<const T*>(product),
          productStride);

@@ -147,9 +147,9 @@ template <typename T>
 __global__ void __launch_bounds__(kMostThreads) xieluKernel(int64_t cols, XieluNumbers numbers, T* x, int64_t stride) {
   pdlWait();
   pdlTrigger();
-  const int64_t col = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t col = static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
   if (col >= cols) return;
-  T& element = x[blockIdx.y * stride + col];
+  T& element = x[blockIdx.x * stride + col];
   const float value = toFloat(element);
   const float bent = value > 0 ? __fmul_rn(numbers.positive, __fmul_rn(value, value))
                                : __fmul_rn(numbers.negative, __fsub_rn(expm1f(value), value));
@@ -232,7 +232,8 @@ void scaleLogits(int64_t rows, int64_t cols, float scale, float softCap, float* 
 void applyXielu(DType dtype, int64_t rows, int64_t cols, XieluNumbers numbers, void* x, int64_t stride,
                 cudaStream_t stream) {
   if (rows == 0) return;
-  const dim3 grid(static_cast<unsigned>((cols + kMostThreads - 1) / kMostThreads), static_cast<unsigned>(rows));
+  // Rows of prompts may be more than the 65,535 that the other dimensions of a grid take.
+  const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>((cols + kMostThreads - 1) / kMostThreads));
   const LaunchConfig config{"xIELU", grid, dim3(kMostThreads), 0, stream};
   if (dtype == DType::kF16)
     launch(xieluKernel<__half>, config, cols, numbers, static_cast<__half*>(x), stride);

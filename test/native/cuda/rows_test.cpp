@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "cuda/device.h"
+#include "cuda/finish.h"
+#include "cuda/memory.h"
 #include "random.h"
 
 namespace shardspeed::test {
@@ -158,6 +160,33 @@ TEST(rows, widening_is_exact_for_every_16_bit_number) {
       else
         CHECK_EQ(found[i], expected);
     }
+  }
+}
+
+// Long prompts together: only the first dimension of a grid takes more than 65,535 blocks. Launches are checked when
+// they are captured; nothing runs.
+TEST(rows, a_step_may_have_more_rows_than_a_grid_is_high) {
+  constexpr int64_t kRows = 70000, kCols = 64;
+  const cuda::Stream stream;
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    cuda::ProjectionParams product;
+    product.dtype = dtype;
+    product.rows = kRows;
+    product.outFeatures = product.inFeatures = product.inStride = product.outStride = kCols;
+    product.activation = ActivationKind::kGelu;
+    product.stream = stream.get();
+    cuda::check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    cuda::applyXielu(dtype, kRows, kCols, {}, nullptr, kCols, stream.get());
+    cuda::finishRows(product, nullptr, kCols);
+    cuda::project(product);
+    cuda::normalizeRows(dtype, kRows, kCols, nullptr, kCols, nullptr, nullptr, kCols, stream.get());
+    cuda::gatherRows(nullptr, kRows, kCols, nullptr, kCols, nullptr, kCols, stream.get());
+    cudaGraph_t graph = nullptr;
+    cuda::check(cudaStreamEndCapture(stream.get(), &graph), "cudaStreamEndCapture");
+    size_t kernels = 0;
+    cuda::check(cudaGraphGetNodes(graph, nullptr, &kernels), "cudaGraphGetNodes");
+    CHECK_EQ(kernels, 5);
+    cudaGraphDestroy(graph);
   }
 }
 
