@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { test } from "node:test";
+import { root } from "../package/programs.js";
+
+// bench/native/model_step.mjs, against the figures of the design that it computes again.
+
+interface Result {
+  device: string;
+  model: string;
+  variant: string;
+  stepUs: number;
+  tokensPerSecond: number;
+  share: number;
+}
+
+function run(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ["bench/native/model_step.mjs", ...args], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  assert.equal(status, 0, stderr);
+  return stdout;
+}
+
+// Tokens a second, computed when the ring was designed, by the same law and by hand: good for 8 %.
+const designed: [device: string, model: string, ...tokensPerSecond: number[]][] = [
+  ["H200", "Llama-3-8B", 219, 252, 275, 281],
+  ["H200", "Llama-2-7B", 245, 282, 311, 318],
+  ["H200", "OPT-13B", 135, 153, 163, 166],
+  ["H200", "OPT-30B", 62, 68, 71, 72],
+  ["H100", "Llama-3-8B", 167, 178, 190, 192],
+];
+
+test("computed steps agree with those of the design", () => {
+  const { computed, results } = JSON.parse(run("--json")) as { computed: boolean; results: Result[] };
+  assert.equal(computed, true);
+  const variants = [...new Set(results.map(({ variant }) => variant))];
+  for (const [device, model, ...expected] of designed)
+    for (const [place, tokens] of expected.entries()) {
+      const found = results.find(
+        (result) => result.device === device && result.model === model && result.variant === variants[place],
+      );
+      assert.ok(found, `${device} ${model}`);
+      const error = found.tokensPerSecond / tokens - 1;
+      assert.ok(Math.abs(error) < 0.08, `${device} ${model} ${found.variant}: ${found.tokensPerSecond}, not ${tokens}`);
+      assert.ok(found.share > 0 && found.share < 1);
+    }
+});
+
+test("a small matrix reaches less of the bandwidth than a large one, and all of it with the ring", async () => {
+  const { readModel, shareOfRead } = await import(`${root}bench/native/model_step.mjs`);
+  const { devices, kernels } = readModel();
+  const share = (kernel: string, rows: number) => shareOfRead(devices.H200, kernels[kernel], rows) as number;
+  // The output projection, q, k and v, and gate and up of Llama-3-8B.
+  for (const [rows, expected] of [
+    [4096, 0.72],
+    [6144, 0.84],
+    [28672, 0.87],
+  ] as const)
+    assert.ok(Math.abs(share("registers", rows) - expected) < 0.02, `${rows}: ${share("registers", rows)}`);
+  for (const rows of [4096, 6144, 28672]) assert.ok(share("ring", rows) > 0.92, String(rows));
+});
+
+test("the table says that it is computed, and has a line a model", () => {
+  const lines = run().trimEnd().split("\n");
+  assert.match(lines[0] ?? "", /^Computed, not measured/);
+  assert.equal(lines.length, 8);
+  assert.match(lines[2] ?? "", /^H200 Llama-3-8B +\d\.\d\d +\d+ +\d+ %/);
+});
