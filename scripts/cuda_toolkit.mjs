@@ -24,7 +24,7 @@ const oldestMajor = 12;
 const oldestMinor = 8;
 
 const root = path.resolve(import.meta.dirname, "..");
-const cache = path.resolve(process.env.SHARDSPEED_CUDA_CACHE || path.join(root, ".cache", "cuda"));
+export const cache = path.resolve(process.env.SHARDSPEED_CUDA_CACHE || path.join(root, ".cache", "cuda"));
 
 export class ToolkitError extends Error {}
 
@@ -57,7 +57,7 @@ export function systemToolkit() {
   });
 }
 
-function runPython(args, task) {
+export function runPython(args, task) {
   const { status, error, stdout, stderr } = spawnSync("python3", args, { encoding: "utf8", maxBuffer: 1 << 26 });
   if (error) throw new ToolkitError(`python3 was not found (${error.message}). It is needed to ${task}.`);
   if (status === 0) return;
@@ -105,7 +105,7 @@ function locked(body) {
 }
 
 /** Makes folder by make(temporary folder) unless it is there; a folder that is there is complete. */
-function once(folder, make) {
+export function once(folder, make) {
   if (existsSync(folder)) return;
   locked(() => {
     if (existsSync(folder)) return;
@@ -121,7 +121,14 @@ function once(folder, make) {
   });
 }
 
-const pipOptions = ["--disable-pip-version-check", "--no-input", "--quiet", "--no-deps", "--only-binary", ":all:"];
+export const pipOptions = [
+  "--disable-pip-version-check",
+  "--no-input",
+  "--quiet",
+  "--no-deps",
+  "--only-binary",
+  ":all:",
+];
 
 /** Root of the fetched toolkit, fetched now unless it has been. Throws ToolkitError. */
 export function fetchedToolkit() {

@@ -62,6 +62,7 @@ export const commands: Record<string, Treatment> = {
   "npm install PATH/shardspeed-0.1.0.tgz": { by: "test/package/tarball.ts" },
   "node scripts/cuda_toolkit.mjs": { by: "test/native/nvcc.test.ts" },
   "node scripts/kernel_registers.mjs": { by: "test/native/nvcc.test.ts" },
+  "node scripts/check_sass.mjs": { by: "test/native/nvcc.test.ts" },
   "node bench/native/model_step.mjs": { by: "test/bench/model_step.unit.test.ts" },
   "node scripts/build_native.mjs --cuda": { because: "needs nvcc, and takes minutes" },
   "scripts/gpu-check.sh": { because: "needs a GPU" },

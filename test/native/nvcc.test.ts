@@ -4,9 +4,9 @@ import { before, test } from "node:test";
 import { halfAnHour, root } from "./native_build.js";
 
 // The CUDA sources by the real compiler. It needs no GPU: what is checked is that they compile without a warning, what
-// registers the kernels need, and that an addon with CUDA works on a machine without a driver.
+// registers the kernels need, what their machine code does, and that an addon with CUDA works on a machine without a driver.
 
-// scripts/kernel_registers.mjs, where the compiler is not there and cannot be fetched.
+// Exit status of the scripts here, where the compiler or the disassembler is not there and cannot be fetched.
 const noToolkit = 3;
 
 function runNode(args: string[], env: NodeJS.ProcessEnv = {}) {
@@ -34,6 +34,14 @@ test("the kernels compile without a warning, spill nothing and need no more regi
   if (missing) return t.skip(missing);
   assert.equal(checked.status, 0, `${checked.stdout}${checked.stderr}`);
   for (const line of checked.stdout.trimEnd().split("\n")) t.diagnostic(line);
+});
+
+test("their machine code has no fewer loads under way and uses no local memory", (t) => {
+  if (missing) return t.skip(missing);
+  const { status, stdout, stderr } = runNode(["scripts/check_sass.mjs", "--built"]);
+  if (status === noToolkit) return t.skip(stderr.trim());
+  assert.equal(status, 0, stderr);
+  for (const line of `${stderr}${stdout.trimEnd().split("\n").at(-1)}`.split("\n")) t.diagnostic(line);
 });
 
 /** Runs a program with the addon built here; its JSON output. */
