@@ -2,10 +2,12 @@
 // test/native/sass.json: loads that are under way while the main loop computes, loads ahead of the wait for earlier
 // kernels, widths of loads, local memory, size. What a source says of these, only the machine code shows.
 //   node scripts/check_sass.mjs [--built] [--json] [--update] [PART OF A FILE NAME ...]
+//   node scripts/check_sass.mjs [--json] --object FILE [--object FILE ...]
 // --built: the objects are taken as they lie, else what has changed is compiled first. --json: all numbers as JSON in place of
 // the table. --update writes what is recorded of kernels (what the file itself asks for must hold even so). With parts
-// of file names only these files are shown, and nothing is written.
-import { readFileSync, writeFileSync } from "node:fs";
+// of file names only these files are shown, and nothing is written. --object: shows what else nvcc made, for other
+// architectures for example; projection_few.120.cubin has the kernels of projection_few.cu.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -23,11 +25,9 @@ const expectations = path.join(root, "test", "native", "sass.json");
 async function measureFile(tools, { file, object, log }, expected) {
   const listed = readListing(await disassemble(tools, object));
   const names = demangle(listed.map(({ mangled }) => mangled));
+  const said = existsSync(log) ? readFileSync(log, "utf8") : "";
   const registers = new Map(
-    readLog(readFileSync(log, "utf8")).map(({ architecture, mangled, registers }) => [
-      `${architecture} ${mangled}`,
-      registers,
-    ]),
+    readLog(said).map(({ architecture, mangled, registers }) => [`${architecture} ${mangled}`, registers]),
   );
   return listed.map((listing, i) => {
     const { architecture, mangled } = listing;
@@ -54,6 +54,17 @@ async function measureAll(tools, files, expected) {
   return results.flat();
 }
 
+/** The objects given, or those of the build whose names have one of these parts. */
+function filesOf(objects, parts) {
+  if (objects.length > 0) {
+    const sourceOf = (object) => `${path.basename(object).split(".")[0]}.cu`;
+    return objects.map((object) => ({ file: sourceOf(object), object, log: `${object}.log` }));
+  }
+  const files = compiledFiles().filter(({ file }) => parts.length === 0 || parts.some((part) => file.includes(part)));
+  if (files.length === 0) throw new Error(`No file of kernels has ${parts.join(" or ")} in its name.`);
+  return files;
+}
+
 /** JSON with lists of words on one line, as the formatter wants them. */
 function asText(table) {
   const text = JSON.stringify(table, null, 2);
@@ -65,20 +76,20 @@ async function main() {
   const flag = { type: "boolean", default: false };
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { built: flag, json: flag, update: flag },
+    options: { built: flag, json: flag, update: flag, object: { type: "string", multiple: true, default: [] } },
   });
   let tools;
   try {
     tools = fetchedDisassembler();
-    if (!values.built) buildAddon(path.join(fetchedToolkit(), "bin", "nvcc"));
+    if (!values.built && values.object.length === 0) buildAddon(path.join(fetchedToolkit(), "bin", "nvcc"));
   } catch (error) {
     if (!(error instanceof ToolkitError)) throw error;
     console.error(error.message);
     return noToolkit;
   }
   const expected = JSON.parse(readFileSync(expectations, "utf8"));
-  const isPart = positionals.length > 0;
-  const files = compiledFiles().filter(({ file }) => !isPart || positionals.some((part) => file.includes(part)));
+  const isPart = positionals.length > 0 || values.object.length > 0;
+  const files = filesOf(values.object, positionals);
   const kernels = await measureAll(tools, files, expected);
   console.log(values.json ? JSON.stringify(kernels, null, 2) : tableOf(kernels));
   if (isPart) return 0;
