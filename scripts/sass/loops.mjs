@@ -2,16 +2,16 @@ import { branchTarget } from "./listing.mjs";
 
 // The loops of a kernel, and how many of its loads are under way in one of them whenever it waits.
 
-/** Bodies of all loops: what lies between a branch back and its target. A branch to itself ends a kernel's code. */
+/** Bodies of all loops: what lies between a target and the last branch back to it. A branch to itself ends a kernel's code. */
 export function loopsOf(instructions) {
   const places = new Map(instructions.map(({ address }, place) => [address, place]));
-  const loops = [];
+  const lastOf = new Map();
   for (const [place, instruction] of instructions.entries()) {
     const target = branchTarget(instruction);
     const first = target === undefined ? undefined : places.get(target);
-    if (first !== undefined && first < place) loops.push({ first, last: place });
+    if (first !== undefined && first < place) lastOf.set(first, place);
   }
-  return loops;
+  return [...lastOf].map(([first, last]) => ({ first, last }));
 }
 
 /**
@@ -26,11 +26,7 @@ export function mainLoop(instructions, holds) {
     return found;
   };
   const fitting = loopsOf(instructions).filter((loop) => patterns.every((pattern) => count(loop, pattern) > 0));
-  const isInside = (inner, outer) =>
-    inner !== outer &&
-    inner.first >= outer.first &&
-    inner.last <= outer.last &&
-    inner.first - outer.first + outer.last - inner.last > 0;
+  const isInside = (inner, outer) => inner !== outer && inner.first >= outer.first && inner.last <= outer.last;
   const innermost = fitting.filter((loop) => !fitting.some((other) => isInside(other, loop)));
   let most;
   for (const loop of innermost) if (!most || count(loop, patterns[0]) > count(most, patterns[0])) most = loop;

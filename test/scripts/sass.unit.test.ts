@@ -193,6 +193,12 @@ test("the main loop is the innermost one that holds what the rule names", () => 
   );
 });
 
+test("a loop reaches to the last branch back to its beginning", () => {
+  const narrow = "LDG.E R4, desc[UR4][R2.64]";
+  const listing = assemble([multiply], [load128, 1], ["@P0 BRA 0x0"], [narrow, 1], ["@P1 BRA 0x0"]);
+  assert.equal(measure(listing, rule).narrow, 1);
+});
+
 test("no kernel may use local memory, start the next ones before its own wait, or not wait", () => {
   const failuresOf = (architecture: string, ...code: Parameters<typeof assemble>) => {
     const measured = measure({ ...assemble(...code), architecture });
