@@ -1,9 +1,9 @@
 # Sourced by gpu-check.sh: what is run, in which order and for how long. Whatever decides something comes first.
 
 # Their kernels wait for each other: under a tool that runs one kernel at a time they would never end.
-spinning=all_reduce,collectives,gather_logits,group,group_host
+spinning=all_reduce,gather_logits,cuda_group
 # Those that the others rest on come first; the rest as the tests name them.
-first_topics=(projection norm rows attention_decode attention_append attention_prefill sample products backend)
+first_topics=(cuda_projection cuda_norm rows cuda_attention_decode cuda_attention_append cuda_attention_prefill sample cuda_backend)
 big=Llama-3-8B
 
 bench() {  # NAME SECONDS OPTIONS...
@@ -115,7 +115,7 @@ run_sanitizer() {
     not_run sanitizer "compute-sanitizer was found neither in PATH nor in the toolkit"
     return 0
   }
-  for check in memcheck/projection memcheck/attention_decode memcheck/attention_prefill racecheck/projection; do
+  for check in memcheck/cuda_projection memcheck/cuda_attention_decode memcheck/cuda_attention_prefill racecheck/cuda_projection; do
     topic=${check#*/}
     if is_spinning "$topic"; then continue; fi
     run_check "${check%/*}" "$topic"

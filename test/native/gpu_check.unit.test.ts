@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -15,7 +15,7 @@ esac`;
 
 /** Says what it was called with; a case called "hangs" hangs, with a child, and neither minds SIGTERM. */
 const kernelTests = `if [ "$1" = --list ]; then
-  for topic in norm projection attention_decode attention_prefill hangs all_reduce group fails; do echo "$topic/case"; done | grep -e "\${3-/}"
+  for topic in cuda_norm cuda_projection cuda_attention_decode cuda_attention_prefill hangs all_reduce cuda_group fails; do echo "$topic/case"; done | grep -e "\${3-/}"
   exit
 fi
 echo "cuda_tests $*" >>"$CALLS"
@@ -130,6 +130,25 @@ test("gpu-check.sh and its pieces are scripts that bash reads", () => {
   }
 });
 
+test("gpu-check.sh names topics that there are, and knows which of them wait for other ranks", () => {
+  const folder = path.join(root, "test", "native", "cuda");
+  const sources = readdirSync(folder).filter((name) => name.endsWith("_test.cpp"));
+  const texts = sources.map((name) => readFileSync(path.join(folder, name), "utf8"));
+  const topicsOf = (text: string) => [...text.matchAll(/^TEST\((\w+),/gm)].map(([, topic = ""]) => topic);
+  const topics = new Set(texts.flatMap(topicsOf));
+  const plan = readFileSync(path.join(root, "scripts", "gpu", "plan.sh"), "utf8");
+  const first = /^first_topics=\((.*)\)$/m.exec(plan)?.[1]?.split(" ") ?? [];
+  const spinning = /^spinning=(.*)$/m.exec(plan)?.[1]?.split(",") ?? [];
+  const checked = [...plan.matchAll(/(?:memcheck|racecheck)\/(\w+)/g)].map(([, topic = ""]) => topic);
+  assert.ok(first.length > 0 && spinning.length > 0 && checked.length > 0);
+  for (const topic of [...first, ...spinning, ...checked]) assert.ok(topics.has(topic), topic);
+  // Tests that only the emulator runs need not be known here.
+  const ofRanks = texts.filter(
+    (text) => !text.startsWith("#ifdef SHARDSPEED_CUDA_EMULATOR") && /"cuda\/rank_/.test(text),
+  );
+  assert.deepEqual(new Set(ofRanks.flatMap(topicsOf)), new Set(spinning));
+});
+
 test("gpu-check.sh lists its options", () => {
   const { status, stdout } = gpuCheck(["--help"]);
   assert.equal(status, 0);
@@ -162,19 +181,28 @@ test("gpu-check.sh ends what hangs with all its processes, and goes on", () => {
   const results = new Map(partsOf(standIns).map(({ part, result }) => [part, result]));
   assert.equal(results.get("test-hangs"), "no end within 1 s");
   assert.equal(results.get("test-fails"), "failed with exit status 1");
-  for (const part of ["start", "test-norm", "test-all_reduce", "test-group", "probe", "verify", "products", "prompt"])
+  for (const part of [
+    "start",
+    "test-cuda_norm",
+    "test-all_reduce",
+    "test-cuda_group",
+    "probe",
+    "verify",
+    "products",
+    "prompt",
+  ])
     assert.equal(results.get(part), "passed", part);
   for (const pid of hangingOnes(standIns)) assert.ok(!isRunning(pid), `process ${pid} goes on`);
   const order = [...results.keys()];
-  assert.ok(order.indexOf("test-projection") < order.indexOf("test-norm"), "the product's tests come first");
+  assert.ok(order.indexOf("test-cuda_projection") < order.indexOf("test-cuda_norm"), "the product's tests come first");
   assert.ok(order.indexOf("test-hangs") < order.indexOf("test-all_reduce"), "several ranks come after one");
 });
 
 test("gpu-check.sh finds libraries in Python packages, and gives ranks queues of their own", () => {
   const standIns = makeStandIns();
-  const { stdout } = runStandIns(standIns, "--only", "topics", "--filter", "norm");
+  const { stdout } = runStandIns(standIns, "--only", "topics", "--filter", "cuda_norm");
   assert.match(stdout, /libcublasLt: \S+\/nvidia\/cublas\/lib\/libcublasLt\.so\.13, libnccl: \S+\/nvidia\/nccl\/lib/);
-  const said = packed(standIns, "test-norm.txt");
+  const said = packed(standIns, "test-cuda_norm.txt");
   assert.match(said, /connections 32, loading EAGER, libraries \S*\/nvidia\/cublas\/lib:\S*\/nvidia\/nccl\/lib/);
 });
 
@@ -207,11 +235,14 @@ test("gpu-check.sh keeps kernels that wait for each other from tools that run on
     calls
       .filter((call) => call.startsWith("compute-sanitizer "))
       .map((call) => call.replace(/ --error.* --filter/, "")),
-    ["memcheck projection/", "memcheck attention_decode/", "memcheck attention_prefill/", "racecheck projection/"].map(
-      (call) => `compute-sanitizer --tool ${call}`,
-    ),
+    [
+      "memcheck cuda_projection/",
+      "memcheck cuda_attention_decode/",
+      "memcheck cuda_attention_prefill/",
+      "racecheck cuda_projection/",
+    ].map((call) => `compute-sanitizer --tool ${call}`),
   );
-  for (const call of calls) assert.doesNotMatch(call, /all_reduce|gather_logits|group|collectives/);
+  for (const call of calls) assert.doesNotMatch(call, /all_reduce|gather_logits|group/);
 });
 
 test("gpu-check.sh goes on where tools are missing, and fails where the sanitizer finds something", () => {
@@ -228,7 +259,7 @@ test("gpu-check.sh goes on where tools are missing, and fails where the sanitize
   const found = makeStandIns({ "compute-sanitizer": "echo '========= Invalid __global__ read'; exit 86" });
   const failing = runStandIns(found, "--only", "sanitizer");
   assert.equal(failing.status, 1, failing.stdout);
-  assert.match(failing.stdout, /^FAILED: memcheck-projection /m);
+  assert.match(failing.stdout, /^FAILED: memcheck-cuda_projection /m);
 });
 
 test("gpu-check.sh packs after each part, and stops all of it at Ctrl-C", async () => {
@@ -247,7 +278,7 @@ test("gpu-check.sh packs after each part, and stops all of it at Ctrl-C", async 
       partsOf(standIns)
         .map(({ part }) => part)
         .slice(0, 3),
-      ["start", "test-projection", "test-norm"],
+      ["start", "test-cuda_projection", "test-cuda_norm"],
       "the archive is there while a part hangs",
     );
     process.kill(child.pid ?? 0, signal);
