@@ -1,12 +1,23 @@
 // Finds or fetches a CUDA toolkit that compiles cuda/, and prints its root, where bin/nvcc is. What it fetches are NVIDIA's
 // own packages on PyPI, some 320 MB unpacked, into a folder that stays. A compiler needs no GPU and no driver.
-//   node scripts/cuda_toolkit.mjs [--prefer-system] [--with cublas,nccl]
+//   node scripts/cuda_toolkit.mjs [--prefer-system] [--with cublas,nccl] [--cuda 12]
 // --prefer-system: an installed toolkit is taken where there is one that is new enough. --with: the headers of these
-// libraries too (their packages are hundreds of megabytes; only headers are kept).
+// libraries too (their packages are hundreds of megabytes; only headers are kept). --cuda 12: one for drivers from 525 on,
+// whose compiler is Debian's package of CUDA 12.4, since PyPI has no nvcc of CUDA 12: it needs apt-get and dpkg-deb.
 // The folder: SHARDSPEED_CUDA_CACHE, default .cache/cuda in the checkout.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
@@ -19,9 +30,16 @@ const packages = [
   "nvidia-cuda-sanitizer-api==13.0.85",
 ];
 const headerPackages = { cublas: "nvidia-cublas==13.0.2.14", nccl: "nvidia-nccl-cu13==2.28.9" };
-// The first that knows sm_100, sm_120 and --compress-mode.
-const oldestMajor = 12;
-const oldestMinor = 8;
+/** For CUDA 12: headers, with those of nvcc, and the static runtime, which older packages than this lack. */
+const packages12 = [
+  "nvidia-cuda-runtime-cu12==12.4.127",
+  "nvidia-cuda-nvcc-cu12==12.4.131",
+  "nvidia-cuda-cccl-cu12==12.4.127.post1",
+];
+const runtime12 = "nvidia-cuda-runtime-cu12==12.9.79";
+const debianSuite = "trixie";
+/** Installed toolkits that will do, by major version. 12.8 is the first that knows sm_100 and sm_120. */
+const suitable = { 13: { from: [12, 8], to: [99, 0] }, 12: { from: [12, 4], to: [12, 99] } };
 
 const root = path.resolve(import.meta.dirname, "..");
 export const cache = path.resolve(process.env.SHARDSPEED_CUDA_CACHE || path.join(root, ".cache", "cuda"));
@@ -35,13 +53,14 @@ function nvccVersion(toolkit) {
   return status === 0 ? /release (\d+\.\d+)/.exec(stdout)?.[1] : undefined;
 }
 
-function isNewEnough(version) {
+function isSuitable(version, cuda) {
   const [major, minor] = version.split(".").map(Number);
-  return major > oldestMajor || (major === oldestMajor && minor >= oldestMinor);
+  const order = ([otherMajor, otherMinor]) => major - otherMajor || minor - otherMinor;
+  return order(suitable[cuda].from) >= 0 && order(suitable[cuda].to) <= 0;
 }
 
-/** Root of an installed toolkit that is new enough, or undefined. */
-export function systemToolkit() {
+/** Root of an installed toolkit that will do, or undefined. cuda: 13, or 12 for older drivers. */
+export function systemToolkit(cuda = 13) {
   const { CUDACXX, CUDA_HOME, CUDA_PATH, PATH = "" } = process.env;
   const candidates = [
     CUDACXX && path.resolve(path.dirname(CUDACXX), ".."),
@@ -49,11 +68,12 @@ export function systemToolkit() {
     CUDA_PATH,
     ...PATH.split(path.delimiter).map((folder) => path.resolve(folder, "..")),
     "/usr/local/cuda",
+    ...(cuda === 12 ? [9, 8, 6, 5, 4].map((minor) => `/usr/local/cuda-12.${minor}`) : []),
   ];
   return candidates.find((candidate) => {
     if (!candidate || !existsSync(path.join(candidate, "bin", "nvcc"))) return false;
     const version = nvccVersion(candidate);
-    return version !== undefined && isNewEnough(version);
+    return version !== undefined && isSuitable(version, cuda);
   });
 }
 
@@ -130,8 +150,95 @@ export const pipOptions = [
   ":all:",
 ];
 
-/** Root of the fetched toolkit, fetched now unless it has been. Throws ToolkitError. */
-export function fetchedToolkit() {
+/** Runs a command for what cannot be done without it. */
+function need(command, args, task) {
+  const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: "utf8", maxBuffer: 1 << 26 });
+  if (error)
+    throw new ToolkitError(
+      `${command} was not found (${error.message}). It is needed to ${task}; or install CUDA 12.4 to 12.9 and name its nvcc as CUDACXX.`,
+    );
+  if (status !== 0)
+    throw new ToolkitError(`${command} could not ${task}:\n${`${stdout}${stderr}`.trim().slice(-2000)}`);
+}
+
+/** Unpacks Debian's package of the compiler, by an apt with lists of its own: the system's are left as they are. */
+function fetchDebianCompiler(folder) {
+  const task = "fetch the compiler of CUDA 12 from Debian";
+  const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+  for (const name of ["lists/partial", "cache/archives/partial"])
+    mkdirSync(path.join(folder, name), { recursive: true });
+  const list = path.join(folder, "sources.list");
+  writeFileSync(list, `deb [signed-by=${keyring}] http://deb.debian.org/debian ${debianSuite} non-free\n`);
+  const settings = {
+    "Dir::Etc::SourceList": list,
+    "Dir::Etc::SourceParts": "/dev/null",
+    "Dir::State::Lists": path.join(folder, "lists"),
+    "Dir::Cache": path.join(folder, "cache"),
+    "APT::Sandbox::User": "",
+  };
+  const options = Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
+  need("apt-get", [...options, "update"], task);
+  need(
+    "sh",
+    ["-c", 'cd "$1" && shift && exec apt-get "$@" download nvidia-cuda-toolkit', "sh", folder, ...options],
+    task,
+  );
+  const [archive] = readdirSync(folder).filter((name) => name.endsWith(".deb"));
+  if (archive === undefined) throw new ToolkitError(`apt-get downloaded nothing: could not ${task}.`);
+  need("dpkg-deb", ["-x", path.join(folder, archive), path.join(folder, "unpacked")], task);
+  return path.join(folder, "unpacked", "usr");
+}
+
+/** Lays the pieces out as an installed toolkit has them. */
+function assemble12(temporary) {
+  const made = path.join(temporary, "toolkit");
+  const work = path.join(temporary, "work");
+  for (const name of ["bin", "nvvm/bin", "nvvm/libdevice", "include", "lib"])
+    mkdirSync(path.join(made, name), { recursive: true });
+  const usr = fetchDebianCompiler(work);
+  const own = path.join(usr, "lib", "nvidia-cuda-toolkit");
+  const place = (from, to) => cpSync(from, path.join(made, to), { recursive: true, dereference: true });
+  for (const name of ["__nvcc_device_query", "bin2c", "cudafe++", "fatbinary", "nvlink", "ptxas"])
+    place(path.join(usr, "bin", name), `bin/${name}`);
+  place(path.join(own, "bin", "nvcc"), "bin/nvcc");
+  place(path.join(own, "bin", "crt"), "bin/crt");
+  place(path.join(own, "bin", "cicc"), "nvvm/bin/cicc");
+  place(path.join(own, "libdevice", "libdevice.10.bc"), "nvvm/libdevice/libdevice.10.bc");
+  const profile = [
+    "TOP = $(_HERE_)/..",
+    "NVVMIR_LIBRARY_DIR = $(TOP)/nvvm/libdevice",
+    "PATH += $(TOP)/nvvm/bin:$(_HERE_):",
+    'INCLUDES += "-I$(TOP)/include" $(_SPACE_)',
+    'LIBRARIES =+ $(_SPACE_) "-L$(TOP)/lib"',
+  ];
+  writeFileSync(path.join(made, "bin", "nvcc.profile"), `${profile.join("\n")}\n`);
+  const task = "fetch the headers and the runtime of CUDA 12 from PyPI";
+  const install = ["-m", "pip", "install", ...pipOptions, "--no-compile", "--target"];
+  runPython([...install, path.join(work, "headers"), ...packages12], task);
+  for (const name of ["cuda_runtime", "cuda_nvcc", "cuda_cccl"])
+    place(path.join(work, "headers", "nvidia", name, "include"), "include");
+  runPython([...install, path.join(work, "runtime"), runtime12], task);
+  for (const name of ["libcudart_static.a", "libcudadevrt.a"])
+    place(path.join(work, "runtime", "nvidia", "cuda_runtime", "lib", name), `lib/${name}`);
+  symlinkSync("lib", path.join(made, "lib64"));
+  rmSync(work, { recursive: true });
+  const version = nvccVersion(made);
+  if (!version) throw new ToolkitError(`The nvcc fetched does not run on this machine (${process.arch}).`);
+}
+
+function fetchedToolkit12() {
+  const list = [...packages12, runtime12, debianSuite].join();
+  const folder = path.join(cache, `toolkit12-${createHash("sha256").update(list).digest("hex").slice(0, 8)}`);
+  once(folder, (temporary) => {
+    process.stderr.write("Fetching a compiler of CUDA 12 ...\n");
+    assemble12(temporary);
+  });
+  return path.join(folder, "toolkit");
+}
+
+/** Root of the fetched toolkit, fetched now unless it has been. cuda: 13 or 12. Throws ToolkitError. */
+export function fetchedToolkit(cuda = 13) {
+  if (cuda === 12) return fetchedToolkit12();
   const listHash = createHash("sha256").update(packages.join()).digest("hex").slice(0, 8);
   const folder = path.join(cache, `toolkit-${listHash}`);
   const toolkit = path.join(folder, "nvidia", "cu13");
@@ -176,9 +283,15 @@ export function fetchedHeaders(library) {
 
 function main() {
   const { values } = parseArgs({
-    options: { "prefer-system": { type: "boolean", default: false }, with: { type: "string", default: "" } },
+    options: {
+      "prefer-system": { type: "boolean", default: false },
+      with: { type: "string", default: "" },
+      cuda: { type: "string", default: "13" },
+    },
   });
-  const toolkit = (values["prefer-system"] && systemToolkit()) || fetchedToolkit();
+  const cuda = Number(values.cuda);
+  if (!(cuda in suitable)) throw new ToolkitError(`--cuda: found "${values.cuda}", expected 12 or 13.`);
+  const toolkit = (values["prefer-system"] && systemToolkit(cuda)) || fetchedToolkit(cuda);
   const libraries = values.with.split(",").filter((name) => name !== "");
   // The toolkit first, then a line for each folder of headers.
   console.log([toolkit, ...libraries.map(fetchedHeaders)].join("\n"));

@@ -58,6 +58,8 @@ export const commands: Record<string, Treatment> = {
   "npm run docs": { in: "checkout", as: "npm run docs -- --out $OUT/api && test -s $OUT/api/README.md" },
   "npm run prebuild": { because: "takes minutes, and downloads nvcc" },
   "npm run prebuild -- --cpu-only": { because: compilesAgain },
+  "npm run prebuild -- --older-drivers": { because: "takes minutes, and downloads nvcc" },
+  "node scripts/compile_cuda12.mjs --all": { because: "compiles for minutes; its test compiles one kernel" },
   "npm pack": { by: "test/package/tarball.ts" },
   "npm install PATH/shardspeed-0.1.0.tgz": { by: "test/package/tarball.ts" },
   "node scripts/cuda_toolkit.mjs": { by: "test/native/nvcc.test.ts" },

@@ -44,6 +44,13 @@ test("their machine code has no fewer loads under way and uses no local memory",
   for (const line of `${stderr}${stdout.trimEnd().split("\n").at(-1)}`.split("\n")) t.diagnostic(line);
 });
 
+test("CUDA 12 compiles the kernels too, for drivers older than CUDA 13", { timeout: halfAnHour }, (t) => {
+  const { status, stdout, stderr } = runNode(["scripts/compile_cuda12.mjs"]);
+  if (status === noToolkit) return t.skip(stderr.trim());
+  assert.equal(status, 0, `${stdout}${stderr}`);
+  assert.match(stdout, /^projection_few\.cu: compiled for sm_90$/m);
+});
+
 /** Runs a program with the addon built here; its JSON output. */
 function runWithAddon(program: string): unknown {
   // No device is shown to CUDA, also where there is one.
