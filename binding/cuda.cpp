@@ -5,6 +5,7 @@
 #ifdef SHARDSPEED_CUDA
 #include "cuda/cuda_backend.h"
 #include "cuda/devices.h"
+#include "cuda/libraries.h"
 #include "runtime/device.h"
 #endif
 #ifdef SHARDSPEED_CUDA_EMULATOR
@@ -53,6 +54,18 @@ static Napi::Object toObject(Napi::Env env, const cuda::DeviceReport& device) {
   return object;
 }
 
+static Napi::Object toObject(Napi::Env env, const cuda::LibraryReport& library) {
+  auto object = Napi::Object::New(env);
+  object.Set("name", library.name);
+  const auto set = [&](const char* key, const std::string& text) {
+    if (!text.empty()) object.Set(key, text);
+  };
+  set("path", library.path);
+  set("version", library.version);
+  set("problem", library.problem);
+  return object;
+}
+
 static void fillReport(Napi::Env env, Napi::Object& object, const Napi::Value& open) {
   const cuda::Report report = cuda::report(open.IsNumber()    ? open.As<Napi::Number>().Int32Value()
                                            : open.IsBoolean() ? cuda::kAllDevices
@@ -64,6 +77,12 @@ static void fillReport(Napi::Env env, Napi::Object& object, const Napi::Value& o
   auto devices = Napi::Array::New(env, report.devices.size());
   for (uint32_t i = 0; i < report.devices.size(); ++i) devices.Set(i, toObject(env, report.devices[i]));
   object.Set("devices", devices);
+  // For reports: opening them takes a while.
+  if (!open.IsBoolean()) return;
+  const std::vector<cuda::LibraryReport> found = cuda::findLibraries();
+  auto libraries = Napi::Array::New(env, found.size());
+  for (uint32_t i = 0; i < found.size(); ++i) libraries.Set(i, toObject(env, found[i]));
+  object.Set("libraries", libraries);
 }
 
 #else

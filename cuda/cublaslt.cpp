@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cuda/libraries.h"
 
 // cuBLASLt thinks in columns. A row-major matrix (rows, cols) with a row stride is, read column by column, its
 // transpose (cols, rows) with that stride as leading dimension. So
@@ -21,9 +22,6 @@ namespace shardspeed::cuda {
 
 namespace {
 
-// CUDA 13 and 12. What we call is in libcublasLt.so.11 as well, but that knows neither sm_100 nor sm_120 and is no
-// longer maintained.
-constexpr const char* kLibraries[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
 constexpr uint32_t kAlignment = 16;  // bytes, of every operand
 
 // Statuses that say that another kernel is needed, and nothing of a fault.
@@ -100,7 +98,7 @@ struct CublasLt::Plan {
 std::unique_ptr<CublasLt> CublasLt::open(void* workspace, size_t workspaceBytes, std::string* whyNot) {
   std::string tried;
   const auto failed = [&](const std::string& why) { tried += (tried.empty() ? "" : "; ") + why; };
-  for (const char* name : kLibraries) {
+  for (const char* name : kCublasLtNames) {
     // Never closed: the library keeps state with the driver that does not outlive its code well.
     void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {

@@ -6,13 +6,12 @@
 
 #include "base/error.h"
 #include "base/spin.h"
+#include "cuda/libraries.h"
 
 namespace shardspeed::cuda {
 
 namespace {
 
-// It has no other name since 2017, whatever CUDA it was made for.
-constexpr const char* kLibrary = "libnccl.so.2";
 constexpr int kLeastVersion = 21800;  // what NcclConfig is of
 
 template <typename Function>
@@ -43,20 +42,20 @@ struct Library {
 
   Library() {
     // Never closed: it has threads of its own.
-    void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+    void* library = dlopen(kNcclName, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
       const char* why = dlerror();
-      whyNot = why != nullptr ? why : std::string(kLibrary) + ": not found";
+      whyNot = why != nullptr ? why : std::string(kNcclName) + ": not found";
       return;
     }
     std::string missing;
     if (!bind(library, api, missing)) {
-      whyNot = std::string(kLibrary) + ": has no " + missing;
+      whyNot = std::string(kNcclName) + ": has no " + missing;
       return;
     }
     const int version = ncclVersion(api);
     usable = version >= kLeastVersion;
-    if (!usable) whyNot = std::string(kLibrary) + ": is of version " + std::to_string(version) + ", 2.18 is needed";
+    if (!usable) whyNot = std::string(kNcclName) + ": is of version " + std::to_string(version) + ", 2.18 is needed";
   }
 };
 

@@ -7,6 +7,7 @@ import { formatBytes } from "../base/memory.js";
 import { readPackageInfo } from "../base/package_info.js";
 import { whyNoCuda } from "../loading/device.js";
 import type { BuildInfo, CpuFeatures, CudaDevice, CudaReport } from "../native/binding.js";
+import { olderDriversSuffix } from "../native/driver_build.js";
 import { loadNative, nativePath } from "../native/load.js";
 import { Output } from "./output.js";
 import { exitCodes } from "./report.js";
@@ -42,9 +43,11 @@ interface CudaSection {
   /** What the kernel's module says of itself, whatever the addon can do. */
   driver: string | null;
   devices: (Omit<CudaDevice, "problem"> & { problem: string | null })[];
+  /** Libraries that speed prompts up or connect GPUs; empty for a build without CUDA. */
+  libraries: { name: string; path: string | null; version: string | null; problem: string | null }[];
 }
 
-type AddonKind = "local build" | "prebuild" | "named by SHARDSPEED_BINDING";
+type AddonKind = "local build" | "prebuild" | "prebuild for older drivers" | "named by SHARDSPEED_BINDING";
 
 /** `shardspeed doctor`: exits with 1 where the addon cannot be loaded. */
 export async function doctor({ json }: { json?: boolean }): Promise<void> {
@@ -98,6 +101,7 @@ function tryAddon(): { features?: CpuFeatures; build?: BuildInfo; cuda?: CudaRep
 
 function kindOf(file: string): AddonKind {
   if (process.env.SHARDSPEED_BINDING) return "named by SHARDSPEED_BINDING";
+  if (path.dirname(file).endsWith(olderDriversSuffix)) return "prebuild for older drivers";
   return file.split(path.sep).includes("prebuilds") ? "prebuild" : "local build";
 }
 
@@ -113,6 +117,9 @@ export function toCudaSection(report: CudaReport | undefined, driver: string | n
     runtimeVersion: report?.runtimeVersion ?? null,
     driver,
     devices: (report?.devices ?? []).map((device) => ({ ...device, problem: device.problem ?? null })),
+    libraries: (report?.libraries ?? []).map(({ name, path = null, version = null, problem = null }) => {
+      return { name, path, version, problem };
+    }),
   };
 }
 
@@ -172,6 +179,9 @@ export function cudaRows(cuda: CudaSection): [string, string][] {
     const fault = problem === null ? "" : `; not usable: ${problem}`;
     return `cuda:${index}  ${name}, compute capability ${computeCapability}, ${memory}${fault}`;
   });
+  for (const { name, path, version, problem } of cuda.libraries) {
+    rows.push(path === null ? `${name}  not found: ${problem}` : `${name}  ${version}, ${path}`);
+  }
   if (versions.length > 0) rows.unshift(versions.join(", "));
   return [["CUDA", cuda.usable ? "yes" : `no: ${cuda.reason}`], ...rows.map((row): [string, string] => ["", row])];
 }

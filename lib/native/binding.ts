@@ -93,6 +93,18 @@ export interface CudaReport {
   fault?: string;
   /** All that CUDA shows, also those that cannot be used. */
   devices: CudaDevice[];
+  /** Where all devices were opened: libraries that are used if the dynamic loader finds them. */
+  libraries?: CudaLibrary[];
+}
+
+export interface CudaLibrary {
+  /** "cuBLASLt" or "NCCL" */
+  name: string;
+  /** The file found. */
+  path?: string;
+  version?: string;
+  /** What the dynamic loader says where it finds none. */
+  problem?: string;
 }
 
 export interface CudaDevice {

@@ -5,6 +5,7 @@ import path from "node:path";
 import { isError, nativeError, ShardspeedError } from "../base/errors.js";
 import { packageRequire, packageRoot, readPackageInfo } from "../base/package_info.js";
 import type { NativeBinding } from "./binding.js";
+import { buildForDriver } from "./driver_build.js";
 
 const loaded = new Map<string, NativeBinding>();
 
@@ -23,7 +24,7 @@ interface Attempt {
 /**
  * The native addon. Looked for, in this order: `file`, the environment variable SHARDSPEED_BINDING (either is then the only
  * place), build/Release and build/Debug of this package, prebuilds/<platform>-<arch> of this package, prebuilds beside the
- * node executable. Loaded once a path.
+ * node executable. Of prebuilds the one for the driver of this machine (driver_build.ts). Loaded once a path.
  *
  * @throws ShardspeedError ERR_NATIVE, with every place tried, why each failed, and the command that builds the addon here.
  */
@@ -70,7 +71,7 @@ function namedByEnvironment(): string | undefined {
 function findInPackage(): string {
   const nodeGypBuild = packageRequire("node-gyp-build") as { resolve(folder: string): string };
   try {
-    return nodeGypBuild.resolve(packageRoot());
+    return buildForDriver(nodeGypBuild.resolve(packageRoot()));
   } catch (cause) {
     throw loadError(placesWithoutAddon(), remedy(false), cause);
   }

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { totalmem } from "node:os";
+import { spawnSync } from "node:child_process";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { cudaRows, toCudaSection } from "../../dist/cli/doctor.js";
 import type { CudaReport } from "../../dist/native/binding.js";
+import { emulatorAddon, useEmulator } from "../support/emulator.js";
 import { cpuBuild, cudaDevice, cudaReport } from "../support/fake_binding.js";
 import { root, run } from "./command.js";
 
@@ -31,6 +33,28 @@ test("doctor reports this machine", async () => {
   for (const name of ["shardspeed", "Node", "System", "Processor", "Kernels", "Memory", "Addon", "CUDA"]) {
     assert.match(text, new RegExp(`^${name} +\\S`, "m"));
   }
+});
+
+test("doctor names the libraries for GPUs, from where the dynamic loader has them", async () => {
+  const binding = process.env.SHARDSPEED_BINDING;
+  useEmulator();
+  if (binding === undefined) delete process.env.SHARDSPEED_BINDING;
+  else process.env.SHARDSPEED_BINDING = binding;
+  const folder = await mkdtemp(path.join(tmpdir(), "libraries-"));
+  const source = path.join(folder, "nccl.c");
+  await writeFile(source, "int ncclGetVersion(int *version) { *version = 22809; return 0; }\n");
+  const library = path.join(folder, "libnccl.so.2");
+  const compiled = spawnSync(process.env.CC ?? "cc", ["-shared", "-fPIC", "-o", library, source], { encoding: "utf8" });
+  assert.equal(compiled.status, 0, compiled.stderr);
+  const environment = { SHARDSPEED_BINDING: emulatorAddon, LD_LIBRARY_PATH: folder };
+  const { status, stdout, stderr } = await run(["doctor", "--json"], "", environment);
+  assert.equal(status, 0, `${stdout}${stderr}`);
+  const [cublasLt, nccl] = JSON.parse(stdout).cuda.libraries;
+  assert.deepEqual(nccl, { name: "NCCL", path: library, version: "2.28.9", problem: null });
+  assert.equal(cublasLt.name, "cuBLASLt");
+  // Not installed where these tests run; where it is, its file is named.
+  if (cublasLt.path === null) assert.match(cublasLt.problem, /libcublasLt\.so\.13: .*; libcublasLt\.so\.12: /);
+  assert.match((await run(["doctor"], "", environment)).stdout, /NCCL {2}2\.28\.9, \/\S+libnccl\.so\.2$/m);
 });
 
 test("doctor without an addon: exit code 1, and what was tried", async () => {
@@ -88,6 +112,23 @@ describe("what doctor says of CUDA", () => {
         "no: This build's CUDA backend is an emulator for tests, which computes on the CPU.",
         "driver 13.0, runtime 13.0",
         "cuda:0  emulator, compute capability 9.0, 2.00 GB, 1.00 GB free",
+      ],
+    ],
+    [
+      "libraries",
+      cudaReport([cudaDevice(0)], {
+        libraries: [
+          { name: "cuBLASLt", path: "/opt/lib/libcublasLt.so.13", version: "13.0.2" },
+          { name: "NCCL", problem: "libnccl.so.2: cannot open shared object file" },
+        ],
+      }),
+      null,
+      [
+        "yes",
+        "driver 13.0, runtime 13.0",
+        "cuda:0  NVIDIA H100 80GB HBM3, compute capability 9.0, 85.0 GB, 80.0 GB free",
+        "cuBLASLt  13.0.2, /opt/lib/libcublasLt.so.13",
+        "NCCL  not found: libnccl.so.2: cannot open shared object file",
       ],
     ],
   ];
