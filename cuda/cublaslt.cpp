@@ -23,6 +23,8 @@ namespace shardspeed::cuda {
 namespace {
 
 constexpr uint32_t kAlignment = 16;  // bytes, of every operand
+// Numbers of rows that an algorithm must take: what tiles of any usual size divide, and what they do not.
+constexpr int64_t kProbedRows[] = {1, 2, 7, 8, 9, 17, 32, 64, 65, 100, 127, 128, 129, 256, 511, 512, 1000, 2048, 8192};
 
 // Statuses that say that another kernel is needed, and nothing of a fault.
 bool isRefusal(LtStatus status) {
@@ -57,6 +59,8 @@ bool bind(void* library, CublasLtApi& api, std::string& missing) {
          find(library, "cublasLtMatmulPreferenceDestroy", api.preferenceDestroy, missing) &&
          find(library, "cublasLtMatmulPreferenceSetAttribute", api.preferenceSetAttribute, missing) &&
          find(library, "cublasLtMatmulAlgoGetHeuristic", api.getHeuristic, missing) &&
+         find(library, "cublasLtMatmulAlgoCheck", api.checkAlgorithm, missing) &&
+         find(library, "cublasLtMatmulAlgoConfigGetAttribute", api.algorithmGetAttribute, missing) &&
          find(library, "cublasLtMatmul", api.matmul, missing);
 }
 
@@ -172,6 +176,31 @@ std::unique_ptr<CublasLt::Plan> CublasLt::makePlan(const MatmulShape& shape) {
   return plan;
 }
 
+void CublasLt::setRows(const Plan& plan, int64_t rows) {
+  const auto count = static_cast<uint64_t>(rows);
+  check(set(api_, plan.in, LtLayoutAttribute::kCols, count), "cublasLtMatrixLayoutSetAttribute");
+  check(set(api_, plan.out, LtLayoutAttribute::kCols, count), "cublasLtMatrixLayoutSetAttribute");
+}
+
+// Asked of the library on the host alone. Split sums were not to be proposed; what is proposed is looked at all the
+// same, since a row's bits rest on it.
+bool CublasLt::takesAnyRows(Plan& plan, const LtAlgorithm& algorithm) {
+  uint32_t splits = 0;
+  size_t written = 0;
+  check(api_.algorithmGetAttribute(&algorithm, LtAlgorithmAttribute::kSplits, &splits, sizeof splits, &written),
+        "cublasLtMatmulAlgoConfigGetAttribute");
+  if (splits > 1) return false;
+  for (const int64_t rows : kProbedRows) {
+    setRows(plan, rows);
+    LtHeuristic result{};
+    const LtStatus status =
+        api_.checkAlgorithm(handle_, plan.desc, plan.weight, plan.in, plan.out, plan.out, &algorithm, &result);
+    if (isRefusal(status) || isRefusal(result.state) || result.workspaceBytes > workspaceBytes_) return false;
+    check(status, "cublasLtMatmulAlgoCheck");
+  }
+  return true;
+}
+
 void CublasLt::chooseAlgorithm(Plan& plan) {
   LtPreference* raw = nullptr;
   check(api_.preferenceCreate(&raw), "cublasLtMatmulPreferenceCreate");
@@ -194,6 +223,7 @@ void CublasLt::chooseAlgorithm(Plan& plan) {
   check(status, "cublasLtMatmulAlgoGetHeuristic");
   for (int i = 0; i < found && i < kWanted; ++i) {  // the quickest first
     if (results[i].state != LtStatus::kSuccess || results[i].workspaceBytes > workspaceBytes_) continue;
+    if (!takesAnyRows(plan, results[i].algorithm)) continue;
     plan.algorithm = results[i].algorithm;
     plan.usable = true;
     return;
@@ -206,17 +236,18 @@ bool CublasLt::matmul(const MatmulShape& shape, const MatmulOperands& operands, 
   if (!aligned(operands.weight) || !aligned(operands.in) || !aligned(operands.out) || !aligned(operands.bias))
     return false;
   if (operands.rows == 0) return true;
-  const auto rows = static_cast<uint64_t>(operands.rows);
-  check(set(api_, plan.in, LtLayoutAttribute::kCols, rows), "cublasLtMatrixLayoutSetAttribute");
-  check(set(api_, plan.out, LtLayoutAttribute::kCols, rows), "cublasLtMatrixLayoutSetAttribute");
+  setRows(plan, operands.rows);
   if (shape.bias)
     check(set(api_, plan.desc, LtDescAttribute::kBiasPointer, operands.bias), "cublasLtMatmulDescSetAttribute");
   const float alpha = 1, beta = shape.accumulate ? 1.0f : 0.0f;
   const LtStatus status =
       api_.matmul(handle_, plan.desc, &alpha, operands.weight, plan.weight, operands.in, plan.in, &beta, operands.out,
                   plan.out, operands.out, plan.out, &plan.algorithm, workspace_, workspaceBytes_, stream);
-  // An algorithm may not fit some number of rows; that is found before anything is launched.
-  if (isRefusal(status)) return false;
+  // Found before anything is launched.
+  if (isRefusal(status))
+    throw Error("ERR_CUDA", "cuBLASLt took a product of " + std::to_string(shape.outFeatures) + " x " +
+                                std::to_string(shape.inFeatures) + " and refuses " + std::to_string(operands.rows) +
+                                " rows of it. SHARDSPEED_CUDA_GEMM=own in the environment does without the library.");
   check(status, "cublasLtMatmul");
   return true;
 }

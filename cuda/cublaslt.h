@@ -53,10 +53,13 @@ class CublasLt {
   CublasLt& operator=(const CublasLt&) = delete;
 
   size_t version() const { return api_.getVersion(); }  // such as 130100
-  // Chooses the algorithm; false where there is none, so that another kernel is needed. Later calls find it at once.
+  // Chooses the algorithm: one that takes few rows and many, by the same order of sums. False where there is none, so
+  // that another kernel is needed, for any number of rows: which kernel computes a row must not depend on how many come
+  // with it. Later calls find it at once.
   bool prepare(const MatmulShape& shape);
-  // False where no algorithm fits: nothing has been launched then. Throws ERR_CUDA. A product that a graph captures
-  // must have run once before, since the library loads a kernel when it is first used.
+  // False where no algorithm fits: nothing has been launched then. Throws ERR_CUDA, also where the library refuses a
+  // number of rows after all: another kernel for these alone would give them other bits than among others. A product
+  // that a graph captures must have run once before, since the library loads a kernel when it is first used.
   bool matmul(const MatmulShape& shape, const MatmulOperands& operands, cudaStream_t stream);
 
  private:
@@ -64,6 +67,8 @@ class CublasLt {
   const Plan& planOf(const MatmulShape& shape);
   std::unique_ptr<Plan> makePlan(const MatmulShape& shape);
   void chooseAlgorithm(Plan& plan);
+  void setRows(const Plan& plan, int64_t rows);
+  bool takesAnyRows(Plan& plan, const LtAlgorithm& algorithm);
   void check(LtStatus status, const char* operation) const;
 
   CublasLtApi api_;

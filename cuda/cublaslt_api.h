@@ -39,6 +39,10 @@ enum class LtPreferenceAttribute : int32_t {
   kAlignmentD = 8,
 };
 
+enum class LtAlgorithmAttribute : int32_t {
+  kSplits = 2,  // uint32: of the sum over k
+};
+
 struct LtContext;  // opaque
 struct LtLayout;
 struct LtDesc;
@@ -73,6 +77,11 @@ struct CublasLtApi {
                                      size_t bytes);
   LtStatus (*getHeuristic)(LtContext* handle, LtDesc* desc, LtLayout* a, LtLayout* b, LtLayout* c, LtLayout* d,
                            LtPreference* preference, int wanted, LtHeuristic results[], int* found);
+  // Whether an algorithm fits; result is filled.
+  LtStatus (*checkAlgorithm)(LtContext* handle, LtDesc* desc, LtLayout* a, LtLayout* b, LtLayout* c, LtLayout* d,
+                             const LtAlgorithm* algorithm, LtHeuristic* result);
+  LtStatus (*algorithmGetAttribute)(const LtAlgorithm* algorithm, LtAlgorithmAttribute attribute, void* value,
+                                    size_t bytes, size_t* written);
   LtStatus (*matmul)(LtContext* handle, LtDesc* desc, const void* alpha, const void* a, LtLayout* aLayout,
                      const void* b, LtLayout* bLayout, const void* beta, const void* c, LtLayout* cLayout, void* d,
                      LtLayout* dLayout, const LtAlgorithm* algorithm, void* workspace, size_t workspaceBytes,

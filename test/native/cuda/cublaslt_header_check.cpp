@@ -46,6 +46,8 @@ template <>
 inline constexpr bool kStandsFor<LtEpilogue, cublasLtEpilogue_t> = true;
 template <>
 inline constexpr bool kStandsFor<LtPreferenceAttribute, cublasLtMatmulPreferenceAttributes_t> = true;
+template <>
+inline constexpr bool kStandsFor<LtAlgorithmAttribute, cublasLtMatmulAlgoConfigAttributes_t> = true;
 
 // The same type, but for stand-ins; const must agree at every level.
 template <typename Ours, typename Theirs>
@@ -83,6 +85,8 @@ static_assert(kSameFunction<&CublasLtApi::preferenceCreate, decltype(cublasLtMat
 static_assert(kSameFunction<&CublasLtApi::preferenceDestroy, decltype(cublasLtMatmulPreferenceDestroy)>);
 static_assert(kSameFunction<&CublasLtApi::preferenceSetAttribute, decltype(cublasLtMatmulPreferenceSetAttribute)>);
 static_assert(kSameFunction<&CublasLtApi::getHeuristic, decltype(cublasLtMatmulAlgoGetHeuristic)>);
+static_assert(kSameFunction<&CublasLtApi::checkAlgorithm, decltype(cublasLtMatmulAlgoCheck)>);
+static_assert(kSameFunction<&CublasLtApi::algorithmGetAttribute, decltype(cublasLtMatmulAlgoConfigGetAttribute)>);
 static_assert(kSameFunction<&CublasLtApi::matmul, decltype(cublasLtMatmul)>);
 // The check itself can fail.
 static_assert(!kSameFunction<&CublasLtApi::create, decltype(cublasLtDestroy)>);
@@ -121,6 +125,7 @@ static_assert(sameValue(LtPreferenceAttribute::kAlignmentB, CUBLASLT_MATMUL_PREF
 static_assert(sameValue(LtPreferenceAttribute::kAlignmentC, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES));
 static_assert(sameValue(LtPreferenceAttribute::kAlignmentD, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES));
 static_assert(CUBLASLT_REDUCTION_SCHEME_NONE == 0);
+static_assert(sameValue(LtAlgorithmAttribute::kSplits, CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
 
 static_assert(sizeof(LtAlgorithm) == sizeof(cublasLtMatmulAlgo_t));
 static_assert(alignof(LtAlgorithm) == alignof(cublasLtMatmulAlgo_t));

@@ -49,6 +49,8 @@ struct Library {
   uintptr_t plannedBias = 0;
   LtStatus createStatus = LtStatus::kSuccess, heuristicStatus = LtStatus::kSuccess, productStatus = LtStatus::kSuccess;
   std::vector<LtHeuristic> answers;
+  std::map<uint64_t, std::pair<uint64_t, LtStatus>> refusals;  // by algorithm: of this number of rows, so
+  std::map<uint64_t, uint32_t> splits;                         // by algorithm, else 1
   uint64_t algorithmUsed = 0;
   const void* workspaceUsed = nullptr;
 };
@@ -115,6 +117,26 @@ static LtStatus standInHeuristic(LtContext*, LtDesc* desc, LtLayout*, LtLayout* 
   for (const LtHeuristic& answer : library.answers)
     if (*found < wanted) results[(*found)++] = answer;
   return library.heuristicStatus;
+}
+
+static LtStatus standInCheck(LtContext*, LtDesc*, LtLayout*, LtLayout* b, LtLayout*, LtLayout* d,
+                             const LtAlgorithm* algorithm, LtHeuristic* result) {
+  CHECK_EQ(b->cols, d->cols);
+  result->algorithm = *algorithm;
+  result->state = LtStatus::kSuccess;
+  const auto refusal = library.refusals.find(algorithm->data[0]);
+  const bool refuses = refusal != library.refusals.end() && refusal->second.first == d->cols;
+  return refuses ? refusal->second.second : LtStatus::kSuccess;
+}
+
+static LtStatus standInAttribute(const LtAlgorithm* algorithm, LtAlgorithmAttribute attribute, void* value,
+                                 size_t bytes, size_t* written) {
+  REQUIRE(attribute == LtAlgorithmAttribute::kSplits && bytes == sizeof(uint32_t));
+  const auto found = library.splits.find(algorithm->data[0]);
+  const uint32_t splits = found == library.splits.end() ? 1 : found->second;
+  std::memcpy(value, &splits, sizeof splits);
+  *written = sizeof splits;
+  return LtStatus::kSuccess;
 }
 
 template <typename Value>
@@ -190,6 +212,8 @@ static const CublasLtApi kStandIn = {
     .preferenceDestroy = destroy<LtPreference>,
     .preferenceSetAttribute = setPreference,
     .getHeuristic = standInHeuristic,
+    .checkAlgorithm = standInCheck,
+    .algorithmGetAttribute = standInAttribute,
     .matmul = standInProduct,
 };
 

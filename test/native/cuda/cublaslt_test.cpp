@@ -114,8 +114,10 @@ TEST(cublaslt, what_does_not_fit_is_left_to_another_kernel) {
   crooked.in = memory + 1;
   CHECK(!blas.matmul(shape, crooked, nullptr));
   CHECK_EQ(library.products, 0);
-  library.productStatus = LtStatus::kNotSupported;  // an algorithm that does not fit this number of rows
-  CHECK(!blas.matmul(shape, operands, nullptr));
+  // Numbers of rows were asked about when the algorithm was chosen: nothing else computes these rows alone.
+  library.productStatus = LtStatus::kNotSupported;
+  CHECK_THROWS("ERR_CUDA", "cuBLASLt took a product of 8 x 64 and refuses 2 rows of it",
+               blas.matmul(shape, operands, nullptr));
   CHECK_EQ(library.products, 1);
   library.productStatus = LtStatus{14};
   CHECK_THROWS("ERR_CUDA", "cublasLtMatmul: CUBLAS_STATUS_OF_THE_TEST", blas.matmul(shape, operands, nullptr));
@@ -135,6 +137,25 @@ TEST(cublaslt, what_does_not_fit_is_left_to_another_kernel) {
   CHECK_THROWS("ERR_CUDA", "cublasLtMatmulAlgoGetHeuristic", blas.prepare(other));
   CHECK_EQ(library.products, 3);
   CHECK_EQ(library.heuristics, 4);
+}
+
+// One algorithm computes all rows of a shape, or none does.
+TEST(cublaslt, an_algorithm_takes_any_number_of_rows_in_one_order) {
+  startAnew();
+  CublasLt blas(kStandIn, nullptr, 0);
+  library.answers = {answer(1), answer(2), answer(3), answer(4)};
+  library.refusals = {{1, {1, LtStatus::kNotSupported}}, {2, {8192, LtStatus::kInvalidValue}}};
+  library.splits = {{3, 4}};
+  MatmulShape shape = plainShape();
+  CHECK(blas.prepare(shape));
+  checkProduct(blas, shape, 3);
+  CHECK_EQ(library.algorithmUsed, 4u);
+  library.refusals[4] = {65, LtStatus::kNotSupported};
+  shape.outFeatures = 9;
+  CHECK(!blas.prepare(shape));
+  library.refusals[4] = {65, LtStatus{14}};
+  shape.outFeatures = 10;
+  CHECK_THROWS("ERR_CUDA", "cublasLtMatmulAlgoCheck", blas.prepare(shape));
 }
 
 TEST(cublaslt, a_library_that_does_not_start_says_so) {
