@@ -14,46 +14,47 @@ __device__ __forceinline__ float sigmoidOf(float x) {
   return 1.0f / __fadd_rn(1.0f, expf(-x));
 }
 
-__device__ __forceinline__ float geluTanhOf(float x) {
-  const float cubic = fmaf(__fmul_rn(__fmul_rn(x, x), x), 0.044715f, x);
-  const float inner = tanhf(__fmul_rn(0.79788456080286536f, cubic));
-  return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, inner));
-}
-
 __device__ __forceinline__ float geluOf(float x) {
   const float inner = erff(__fmul_rn(x, 0.70710678118654752f));
   return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, inner));
 }
 
-// values[i] = activation(values[i]). One switch for all of them.
+// A call rather than inlined code, and one sigmoid and one tanh for all that take them: where every value of an
+// epilogue has all of these functions, they are most of a kernel.
+static __device__ __attribute__((noinline)) float activateOne(ActivationKind kind, float x) {
+  switch (kind) {
+    case ActivationKind::kRelu:
+      return x < 0 ? 0.0f : x;
+    case ActivationKind::kReluSquared:
+      return x < 0 ? 0.0f : __fmul_rn(x, x);
+    case ActivationKind::kGelu:
+      return geluOf(x);
+    case ActivationKind::kGeluTanh:
+    case ActivationKind::kTanh: {
+      const bool isTanh = kind == ActivationKind::kTanh;
+      const float cubic = fmaf(__fmul_rn(__fmul_rn(x, x), x), 0.044715f, x);
+      const float value = tanhf(isTanh ? x : __fmul_rn(0.79788456080286536f, cubic));
+      return isTanh ? value : __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, value));
+    }
+    case ActivationKind::kQuickGelu:
+    case ActivationKind::kSilu:
+    case ActivationKind::kSigmoid: {
+      const float value = sigmoidOf(kind == ActivationKind::kQuickGelu ? __fmul_rn(1.702f, x) : x);
+      return kind == ActivationKind::kSigmoid ? value : __fmul_rn(x, value);
+    }
+    case ActivationKind::kNone:
+    case ActivationKind::kXielu:  // by a kernel of its own: applyXielu
+      break;
+  }
+  return x;
+}
+
+// values[i] = activation(values[i])
 template <int kCount>
 __device__ __forceinline__ void activate(ActivationKind kind, float (&values)[kCount]) {
-  const auto each = [&values](auto function) {
+  if (kind == ActivationKind::kNone || kind == ActivationKind::kXielu) return;
 #pragma unroll
-    for (float& value : values) value = function(value);
-  };
-  switch (kind) {
-    case ActivationKind::kNone:
-      return;
-    case ActivationKind::kRelu:
-      return each([](float x) { return x < 0 ? 0.0f : x; });
-    case ActivationKind::kReluSquared:
-      return each([](float x) { return x < 0 ? 0.0f : __fmul_rn(x, x); });
-    case ActivationKind::kGelu:
-      return each([](float x) { return geluOf(x); });
-    case ActivationKind::kGeluTanh:
-      return each([](float x) { return geluTanhOf(x); });
-    case ActivationKind::kQuickGelu:
-      return each([](float x) { return __fmul_rn(x, sigmoidOf(__fmul_rn(1.702f, x))); });
-    case ActivationKind::kSilu:
-      return each([](float x) { return __fmul_rn(x, sigmoidOf(x)); });
-    case ActivationKind::kTanh:
-      return each([](float x) { return tanhf(x); });
-    case ActivationKind::kSigmoid:
-      return each([](float x) { return sigmoidOf(x); });
-    case ActivationKind::kXielu:
-      return;  // by a kernel of its own: applyXielu
-  }
+  for (float& value : values) value = activateOne(kind, value);
 }
 
 }  // namespace shardspeed::cuda

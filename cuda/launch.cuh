@@ -23,17 +23,19 @@ struct LaunchConfig {
   bool overlap = true;
 };
 
-// Shared memory that every supported device gives a block. A function's limit is set to it and never lowered: another
-// engine of the process may be about to launch the same function with more.
+// Shared memory that every supported device gives a block.
 constexpr size_t kMostSharedBytes = 99 << 10;
+// What the current device gives one.
+size_t mostSharedBytes();
 
 // Throws Error. Never waits for the device, so it may be called while a stream is captured.
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), const LaunchConfig& config, Args&&... args) {
   constexpr size_t kWithoutAsking = 48 << 10;
+  // The limit of a function is never lowered: another engine of the process may be about to launch it with more.
   if (config.sharedBytes > kWithoutAsking)
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(kMostSharedBytes)),
+                               static_cast<int>(mostSharedBytes())),
           config.name);
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include "cuda/projection.h"
+#include "cuda/ptx.cuh"
 #include "cuda/reduce.cuh"
 
 // LayerNorm and RMSNorm of rows of the fp32 residual stream, by one block of kNormThreads threads. The kernels that
@@ -45,12 +46,14 @@ __device__ __forceinline__ float sumOfWarps(const float (&partial)[kNormWarps]) 
   return total;
 }
 
-// partial[row][warp] = the sum of this warp's columns of the row, or of their squared distance from the row's mean.
-// Thread i has columns 4 i ... 4 i + 3 of every 1,024. kAtOnce rows are read side by side to have more loads under way.
-template <int kAtOnce, bool kSquares>
-__device__ __forceinline__ void sumRows(const float* in, int64_t stride, int rows, int cols, bool centred,
+// partial[row][warp] = the sum of this warp's columns of the row, or where `squares` of their squared distance from the
+// row's mean, which is that of `sums` (null: 0). Thread i has columns 4 i ... 4 i + 3 of every 1,024. kAtOnce rows are
+// read side by side to have more loads under way.
+template <int kAtOnce>
+__device__ __forceinline__ void sumRows(const float* in, int64_t stride, int rows, int cols, bool squares,
                                         const float (*sums)[kNormWarps], float (*partial)[kNormWarps]) {
   const float share = 1.0f / static_cast<float>(cols);
+#pragma unroll 1
   for (int row = 0; row < rows; row += kAtOnce) {
     const float* from[kAtOnce];
     float mean[kAtOnce] = {}, total[kAtOnce] = {};
@@ -58,7 +61,7 @@ __device__ __forceinline__ void sumRows(const float* in, int64_t stride, int row
     for (int i = 0; i < kAtOnce; ++i) {
       const int mine = min(row + i, rows - 1);  // the last one again rather than a branch between loads
       from[i] = in + mine * stride;
-      if (kSquares && centred) mean[i] = __fmul_rn(sumOfWarps(sums[mine]), share);
+      if (sums) mean[i] = __fmul_rn(sumOfWarps(sums[mine]), share);
     }
 #pragma unroll(kAtOnce == 1 ? 4 : 2)
     for (int col = 4 * threadIdx.x; col < cols; col += 4 * kNormThreads) {
@@ -71,7 +74,7 @@ __device__ __forceinline__ void sumRows(const float* in, int64_t stride, int row
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           const float term = col + j < cols ? __fsub_rn(values[j], mean[i]) : 0.0f;
-          total[i] = kSquares ? fmaf(term, term, total[i]) : __fadd_rn(total[i], term);
+          total[i] = fmaf(term, squares ? term : 1.0f, total[i]);
         }
       }
     }
@@ -92,15 +95,19 @@ __device__ __forceinline__ void normalize(const float* in, int64_t stride, int r
                                           const RowNorm& norm, NormShared& shared, Put put) {
   const bool centred = norm.kind == NormKind::kLayer;
   if (norm.on) {
-    if (centred) {
-      sumRows<kAtOnce, false>(in, stride, rows, cols, false, nullptr, shared.sums);
+// One code for both sums where several rows make it long: kernels are to fit in the instruction cache.
+#pragma unroll(kAtOnce == 1 ? 2 : 1)
+    for (int pass = 0; pass < 2; ++pass) {
+      const bool squares = pass == 1;
+      if (!squares && !centred) continue;
+      sumRows<kAtOnce>(in, stride, rows, cols, squares, squares && centred ? shared.sums : nullptr,
+                       squares ? shared.squares : shared.sums);
       __syncthreads();
     }
-    sumRows<kAtOnce, true>(in, stride, rows, cols, centred, shared.sums, shared.squares);
-    __syncthreads();
   }
   const float4 ones = make_float4(1, 1, 1, 1), zeros = make_float4(0, 0, 0, 0);
   const float share = 1.0f / static_cast<float>(cols);
+#pragma unroll 1
   for (int row = 0; row < rows; ++row) {
     float mean = 0, scale = 1;
     if (norm.on) {
@@ -110,8 +117,9 @@ __device__ __forceinline__ void normalize(const float* in, int64_t stride, int r
 #pragma unroll 2
     for (int col = 4 * threadIdx.x; col < paddedCols; col += 4 * kNormThreads) {
       const float4 read = *reinterpret_cast<const float4*>(in + row * stride + col);
-      const float4 weight = norm.weight ? *reinterpret_cast<const float4*>(norm.weight + col) : ones;
-      const float4 bias = norm.bias ? *reinterpret_cast<const float4*>(norm.bias + col) : zeros;
+      const float *weightAt = unforeseen(norm.weight), *biasAt = unforeseen(norm.bias);
+      const float4 weight = weightAt ? *reinterpret_cast<const float4*>(weightAt + col) : ones;
+      const float4 bias = biasAt ? *reinterpret_cast<const float4*>(biasAt + col) : zeros;
       float values[4] = {read.x, read.y, read.z, read.w};
       const float weights[4] = {weight.x, weight.y, weight.z, weight.w};
       const float biases[4] = {bias.x, bias.y, bias.z, bias.w};

@@ -20,6 +20,10 @@ int multiprocessors() {
   return deviceAttribute(cudaDevAttrMultiProcessorCount);
 }
 
+size_t mostSharedBytes() {
+  return static_cast<size_t>(deviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+}
+
 void project(const ProjectionParams& params) {
   if (params.rows <= 0 || params.outFeatures <= 0) return;
   const int64_t columns = padTo(params.inFeatures, kColumnStep);
@@ -50,7 +54,7 @@ void project(const ProjectionParams& params) {
       product.inStride = columns;
     }
   }
-  if (params.rows <= kMostFewTokens)
+  if (params.rows <= mostFewTokens())
     projectFew(params.dtype, product, fused, params.norm, params.inFeatures, params.stream);
   else
     projectMany(params.dtype, product, params.stream);

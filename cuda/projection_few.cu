@@ -9,13 +9,14 @@
 // have many loads of weights under way, always.
 //
 // A block is 8 warps and computes kGroupRows = 32 weight rows for all tokens, then goes on to another group. Warp w has
-// segment w of the columns of these rows. Weights go from memory to registers, kDepth blocks of 32 columns ahead (2 KB
-// a warp each), past the cache, beginning before the kernels ahead of this one are done; the last of a group already
-// fetch the first of the next. The sums of the segments meet in shared memory.
+// segment w of the columns of these rows. A lane copies what it will multiply, 8 columns a row, to places of its own in
+// a ring in shared memory, kDepth blocks of 32 columns ahead (2 KB of weights a warp each): no barrier is needed, since
+// no one else reads them. Copies into registers would not stay under way: a wait for one load of registers is in
+// machine code a wait for all of them. Weights are copied before the kernels ahead of this one are done; the last block
+// of a group already copies the first of the next. The sums of the segments meet in shared memory.
 //
-// Tokens: where `in` is the fp32 residual stream, each block normalises its 1 ... 8 rows into shared memory, which
-// saves a launch and a round trip. Else a lane copies what it will multiply, T (8 columns), to a place of its own in
-// shared memory kDepth blocks ahead: a longer reach than registers allow, and no barrier since no one else reads it.
+// Tokens: where `in` is the fp32 residual stream, each block normalises its one or two rows into shared memory, which
+// saves a launch and a round trip. Else they go through the ring with the weights.
 
 namespace shardspeed::cuda {
 
@@ -31,15 +32,25 @@ constexpr int kRowTiles = kGroupRows / kTileRows;
 constexpr int kRowEnd = kBlockColumns;
 // Likewise for the sums of a token: lanes write (2 t, g) and read four neighbours.
 constexpr int kSumStride = kGroupRows + 4;
-// What the smallest of the supported devices give a block.
-constexpr size_t kMostShared = 99 << 10;
+// More rows are normalised once, by a kernel of their own: here each block does it again, all out of the L2 cache.
+constexpr int kMostFusedTokens = 2;
 
 static_assert(kThreads == kNormThreads);
 
-// What the registers of a multiprocessor are shared out for: the sums of many tokens take too many for two.
+// What registers are shared out for: a multiprocessor runs one block of a kernel, and beside it one of the next, which
+// already copies its weights. The sums of many tokens take too many registers for two.
 constexpr int residentBlocks(int tiles) {
   return tiles > 6 ? 1 : 2;
 }
+
+// Slots of a warp's ring. 40 KB under way on a multiprocessor keep the memory of an H200 busy, by Little's law with
+// CUB's constants; the slot that is multiplied and waits for its copy comes on top. Small devices give a block 99 KB.
+constexpr size_t kLargeShared = 163 << 10;
+constexpr int depthOf(int tiles, bool large) {
+  if (large) return tiles <= 2 ? 5 : tiles <= 4 ? 4 : 3;
+  return tiles <= 2 ? 3 : 2;
+}
+constexpr int kMostSmallTiles = 6;  // of a small device
 
 // Sums of one tile of 8 tokens, (segment, token, weight row).
 struct SegmentSums {
@@ -82,25 +93,21 @@ __device__ __forceinline__ void finishTile(const Product& product, const Segment
   finishQuad<T>(product.finish, firstToken + token, group * kGroupRows + row, values, ups);
 }
 
-// What this lane multiplies of a block of columns: rows g, g + 8, g + 16 and g + 24 of the group.
-template <typename T>
-__device__ __forceinline__ void loadWeights(uint4 (&to)[2 * kRowTiles], const T* from, int64_t stride) {
-#pragma unroll
-  for (int i = 0; i < 2 * kRowTiles; ++i) to[i] = loadStream16(from + i * 8 * stride);
-}
+// What product.in holds: T, or rows of the fp32 stream that each block rounds to T, behind a norm or none. That is a
+// constant of the kernel: code of all of them would be larger than what the instruction cache holds.
+enum class Input { kElements, kStream, kLayerNorm, kRmsNorm };
 
-// The tokens of one block of columns, kTiles tiles of 8 rows, as lanes read them. base: this lane's columns of row 0 of
-// the segment.
-template <typename T, int kTiles>
-__device__ __forceinline__ void fetchTokens(uint4 (*to)[32], const T* base, int64_t stride, int tokens) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const int row = tile * kTileTokens + lane / 4;
-    const bool valid = row < tokens;
-    cpAsync16(&to[tile][lane], base + (valid ? row : 0) * stride, valid);
-  }
-}
+// What a warp multiplies with one block of columns: the weights of the group, and the tokens where the block does not
+// have them as normalised rows. A lane reads only what it copied itself.
+template <int kTiles, bool kFused>
+struct Slot {
+  uint4 weights[2 * kRowTiles][32];  // rows g, g + 8, g + 16 and g + 24 of the group
+  uint4 tokens[kTiles][32];
+};
+template <int kTiles>
+struct Slot<kTiles, true> {
+  uint4 weights[2 * kRowTiles][32];
+};
 
 // rows (tokens, rowStride) in shared memory = norm(in)
 template <typename T>
@@ -112,10 +119,7 @@ __device__ __forceinline__ void normalizeTokens(const Product& product, int cols
   };
   const auto* in = static_cast<const float*>(product.in);
   const int paddedCols = product.blocks * kBlockColumns;
-  if (product.tokens == 1)
-    normalize<1>(in, 0, 1, cols, paddedCols, norm, shared, put);
-  else
-    normalize<4>(in, product.inStride, product.tokens, cols, paddedCols, norm, shared, put);
+  normalize<kMostFusedTokens>(in, product.inStride, product.tokens, cols, paddedCols, norm, shared, put);
   __syncthreads();
 }
 
@@ -138,82 +142,144 @@ __device__ __forceinline__ void storeSums(SegmentSums& to, const Sums<kTiles>& s
   }
 }
 
-template <typename T, int kTiles, int kDepth, bool kFused>
+// The blocks of columns that a warp multiplies, of one group after another, and where their copies stand.
+template <typename T, int kTiles, bool kFused>
+struct Copies {
+  const T* weight;  // this lane's columns of row g of the group and block that come next
+  const T* tokens;  // this lane's columns of row g of the next block's tokens
+  int64_t weightStride;
+  int64_t toNextGroup;  // from behind a group's last block of columns
+  int64_t tokenStride;
+  int tokenRows;
+  int block = 0;
+  int count;
+  int groups;  // left, the present one included
+
+  using RingSlot = Slot<kTiles, kFused>;
+
+  __device__ __forceinline__ bool any() const { return groups > 0; }
+
+  __device__ __forceinline__ void copyWeights(RingSlot& to) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 2 * kRowTiles; ++i) cpAsync16(&to.weights[i][lane], weight + i * 8 * weightStride);
+  }
+
+  __device__ __forceinline__ void copyTokens(RingSlot& to) const {
+    if constexpr (!kFused) {
+      const int lane = threadIdx.x % 32;
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const int row = tile * kTileTokens + lane / 4;
+        const bool valid = row < tokenRows;
+        cpAsync16(&to.tokens[tile][lane], tokens + (valid ? tile * kTileTokens * tokenStride : 0), valid);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void advance() {
+    weight += kBlockColumns;
+    tokens += kBlockColumns;
+    if (++block < count) return;
+    block = 0;
+    --groups;
+    weight += toNextGroup;
+    tokens -= count * kBlockColumns;
+  }
+};
+
+template <typename T, int kTiles, int kDepth, Input kInput>
 __global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
     fewTokensKernel(Product product, int cols, RowNorm norm) {
+  constexpr bool kFused = kInput != Input::kElements;
   static_assert(!kFused || kTiles == 1);
+  using RingSlot = Slot<kTiles, kFused>;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int first = segmentStart(product.blocks, warp);
   const int count = segmentStart(product.blocks, warp + 1) - first;
   const int groups = (product.weightRows + kGroupRows - 1) / kGroupRows;
+  const int mine =
+      (groups - static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x);
   const int paddedCols = product.blocks * kBlockColumns;
   const int laneColumn = first * kBlockColumns + 8 * (lane % 4);
-  const T* weight = static_cast<const T*>(product.weight) + static_cast<int64_t>(lane / 4) * paddedCols + laneColumn;
-  const int64_t groupStride = static_cast<int64_t>(kGroupRows) * paddedCols;
-
-  int group = blockIdx.x;
-  uint4 weights[kDepth][2 * kRowTiles];
-#pragma unroll
-  for (int slot = 0; slot < kDepth; ++slot)
-    if (slot < count) loadWeights(weights[slot], weight + group * groupStride + slot * kBlockColumns, paddedCols);
+  const int laneRow = blockIdx.x * kGroupRows + lane / 4;
 
   unsigned char* shared = &sharedMemory<unsigned char>();
   Meeting& meeting = *reinterpret_cast<Meeting*>(shared);
-  T* rows = reinterpret_cast<T*>(shared + sizeof(Meeting));                       // (tokens, rowStride), fused
-  auto* ring = reinterpret_cast<uint4(*)[kTiles][32]>(shared + sizeof(Meeting));  // (warps * kDepth), else
-  ring += warp * kDepth;
+  auto* ring = reinterpret_cast<RingSlot*>(shared + sizeof(Meeting)) + warp * kDepth;
+  T* rows = reinterpret_cast<T*>(shared + sizeof(Meeting) + kWarps * kDepth * sizeof(RingSlot));  // (tokens, rowStride)
   const int rowStride = paddedCols + kRowEnd;
-  const T* tokens = static_cast<const T*>(product.in) + laneColumn;
 
+  Copies<T, kTiles, kFused> copies;
+  copies.weightStride = paddedCols;
+  copies.weight = static_cast<const T*>(product.weight) + static_cast<int64_t>(laneRow) * paddedCols + laneColumn;
+  copies.toNextGroup = static_cast<int64_t>(gridDim.x) * kGroupRows * paddedCols - count * kBlockColumns;
+  copies.tokenStride = product.inStride;
+  copies.tokenRows = product.tokens;
+  copies.tokens = static_cast<const T*>(product.in) + laneColumn;
+  if (lane / 4 < product.tokens) copies.tokens += lane / 4 * product.inStride;
+  copies.count = count;
+  copies.groups = count > 0 ? mine : 0;
+
+  // Weights of the first slots, which no kernel writes, before the kernels ahead are done.
+  Copies<T, kTiles, kFused> early = copies;
+#pragma unroll 1
+  for (int slot = 0; slot < kDepth; ++slot) {
+    if (early.any()) {
+      early.copyWeights(ring[slot]);
+      early.advance();
+    }
+    if (kFused) cpAsyncCommit();
+  }
   pdlWait();
+  pdlTrigger();
   if (kFused) {
+    copies = early;
+    norm.on = kInput != Input::kStream;
+    norm.kind = kInput == Input::kLayerNorm ? NormKind::kLayer : NormKind::kRms;
     normalizeTokens(product, cols, norm, meeting.norm, rows, rowStride);
   } else {
-#pragma unroll
+#pragma unroll 1
     for (int slot = 0; slot < kDepth; ++slot) {
-      if (slot < count)
-        fetchTokens<T, kTiles>(ring[slot], tokens + slot * kBlockColumns, product.inStride, product.tokens);
+      if (copies.any()) {
+        copies.copyTokens(ring[slot]);
+        copies.advance();
+      }
       cpAsyncCommit();
     }
   }
+  const T* fused = rows + lane / 4 * rowStride + laneColumn;
+  const bool hasToken = lane / 4 < product.tokens;
 
-  int turn = 0;
-  for (; group < groups; group += gridDim.x) {
-    const bool another = group + static_cast<int>(gridDim.x) < groups;
-    const T* here = weight + group * groupStride;
-    const T* ahead = here + gridDim.x * groupStride;
+  int turn = 0, slot = 0;
+  for (int group = blockIdx.x; group < groups; group += gridDim.x) {
     Sums<kTiles> sums = {};
-    for (int step = 0; step < count; step += kDepth) {
-      // The slots of the last step already fetch for the next group.
-      const bool last = step + kDepth >= count;
+#pragma unroll 1
+    for (int block = 0; block < count; ++block) {
+      cpAsyncWait<kDepth - 1>();
+      RingSlot& here = ring[slot];
+      uint4 weights[2 * kRowTiles];
 #pragma unroll
-      for (int slot = 0; slot < kDepth; ++slot) {
-        const int block = step + slot;
-        if (!kFused) cpAsyncWait<kDepth - 1>();
-        if (block < count) {
+      for (int i = 0; i < 2 * kRowTiles; ++i) weights[i] = here.weights[i][lane];
 #pragma unroll
-          for (int tile = 0; tile < kTiles; ++tile) {
-            uint4 fragment = make_uint4(0, 0, 0, 0);
-            if (!kFused)
-              fragment = ring[slot][tile][lane];
-            else if (lane / 4 < product.tokens)
-              fragment =
-                  *reinterpret_cast<const uint4*>(rows + lane / 4 * rowStride + laneColumn + block * kBlockColumns);
+      for (int tile = 0; tile < kTiles; ++tile) {
+        uint4 fragment = make_uint4(0, 0, 0, 0);
+        if constexpr (!kFused)
+          fragment = here.tokens[tile][lane];
+        else if (hasToken)
+          fragment = *reinterpret_cast<const uint4*>(fused + block * kBlockColumns);
 #pragma unroll
-            for (int i = 0; i < kRowTiles; ++i)
-              multiplyBlock<T>(sums[i][tile], weights[slot][2 * i], weights[slot][2 * i + 1], fragment);
-          }
-        }
-        const int next = last ? slot : block + kDepth;
-        if (next < count && (!last || another)) {
-          loadWeights(weights[slot], (last ? ahead : here) + next * kBlockColumns, paddedCols);
-          if (!kFused)
-            fetchTokens<T, kTiles>(ring[slot], tokens + next * kBlockColumns, product.inStride, product.tokens);
-        }
-        if (!kFused) cpAsyncCommit();
+        for (int i = 0; i < kRowTiles; ++i)
+          multiplyBlock<T>(sums[i][tile], weights[2 * i], weights[2 * i + 1], fragment);
       }
+      if (copies.any()) {
+        copies.copyWeights(here);
+        copies.copyTokens(here);
+        copies.advance();
+      }
+      cpAsyncCommit();
+      slot = slot + 1 < kDepth ? slot + 1 : 0;
     }
-    if (!another) pdlTrigger();
 
 #pragma unroll 1
     for (int tile = 0; tile < kTiles && tile * kTileTokens < product.tokens; ++tile, ++turn) {
@@ -225,39 +291,69 @@ __global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
   }
 }
 
-template <typename T, int kTiles, int kDepth, bool kFused>
-void launchFew(const Product& product, int64_t cols, const NormParams* norm, cudaStream_t stream) {
-  size_t shared = sizeof(Meeting);
-  if (kFused)
-    shared += static_cast<size_t>(product.tokens) * (product.blocks * kBlockColumns + kRowEnd) * sizeof(T);
-  else
-    shared += static_cast<size_t>(kWarps) * kDepth * kTiles * 32 * sizeof(uint4);
-  // As many blocks as run at once, all with as many groups to do. A block takes a kilobyte of shared memory besides.
+size_t rowBytes(int64_t blocks) {
+  return static_cast<size_t>(blocks * kBlockColumns + kRowEnd) * 2;
+}
+
+template <int kTiles, bool kFused, int kDepth>
+constexpr size_t ringBytes() {
+  return sizeof(Meeting) + sizeof(Slot<kTiles, kFused>) * kWarps * kDepth;
+}
+static_assert(ringBytes<2, false, depthOf(2, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<4, false, depthOf(4, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<kMostSmallTiles, false, depthOf(kMostSmallTiles, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<8, false, depthOf(8, true)>() <= kLargeShared);
+
+template <typename T, int kTiles, int kDepth, Input kInput>
+void launchKernel(const Product& product, int64_t cols, const NormParams* norm, cudaStream_t stream) {
+  constexpr bool kFused = kInput != Input::kElements;
+  const size_t shared = ringBytes<kTiles, kFused, kDepth>() + (kFused ? product.tokens * rowBytes(product.blocks) : 0);
+  // As many blocks as run at once, all with as many groups to do.
   const int groups = (product.weightRows + kGroupRows - 1) / kGroupRows;
-  const int fitting = static_cast<int>(deviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / (shared + 1024));
-  const int room = std::clamp(fitting, 1, residentBlocks(kTiles)) * multiprocessors();
+  const int room = multiprocessors();
   const int rounds = (groups + room - 1) / room;
   const int blocks = (groups + rounds - 1) / rounds;
   const LaunchConfig config{"project", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), shared, stream};
-  launch(fewTokensKernel<T, kTiles, kDepth, kFused>, config, product, cols, RowNorm(norm));
+  launch(fewTokensKernel<T, kTiles, kDepth, kInput>, config, product, cols, RowNorm(norm));
+}
+
+bool isLarge() {
+  return mostSharedBytes() >= kLargeShared;
+}
+
+template <typename T, int kTiles, Input kInput>
+void launchTiles(const Product& product, int64_t cols, const NormParams* norm, cudaStream_t stream) {
+  if (isLarge())
+    launchKernel<T, kTiles, depthOf(kTiles, true), kInput>(product, cols, norm, stream);
+  else if constexpr (kTiles <= kMostSmallTiles)
+    launchKernel<T, kTiles, depthOf(kTiles, false), kInput>(product, cols, norm, stream);
 }
 
 template <typename T>
 void launchFew(const Product& product, bool fused, const NormParams* norm, int64_t cols, cudaStream_t stream) {
-  if (fused) return launchFew<T, 1, 4, true>(product, cols, norm, stream);
+  if (fused) {
+    if (!norm) return launchTiles<T, 1, Input::kStream>(product, cols, norm, stream);
+    if (norm->kind == NormKind::kLayer) return launchTiles<T, 1, Input::kLayerNorm>(product, cols, norm, stream);
+    return launchTiles<T, 1, Input::kRmsNorm>(product, cols, norm, stream);
+  }
   const int tiles = (product.tokens + kTileTokens - 1) / kTileTokens;
-  if (tiles <= 1) return launchFew<T, 1, 4, false>(product, cols, nullptr, stream);
-  if (tiles <= 2) return launchFew<T, 2, 4, false>(product, cols, nullptr, stream);
-  if (tiles <= 4) return launchFew<T, 4, 2, false>(product, cols, nullptr, stream);
-  if (tiles <= 6) return launchFew<T, 6, 2, false>(product, cols, nullptr, stream);
-  return launchFew<T, 8, 2, false>(product, cols, nullptr, stream);
+  if (tiles <= 1) return launchTiles<T, 1, Input::kElements>(product, cols, nullptr, stream);
+  if (tiles <= 2) return launchTiles<T, 2, Input::kElements>(product, cols, nullptr, stream);
+  if (tiles <= 4) return launchTiles<T, 4, Input::kElements>(product, cols, nullptr, stream);
+  if (tiles <= 6) return launchTiles<T, 6, Input::kElements>(product, cols, nullptr, stream);
+  return launchTiles<T, 8, Input::kElements>(product, cols, nullptr, stream);
 }
 
 }  // namespace
 
+int64_t mostFewTokens() {
+  return kTileTokens * (isLarge() ? 8 : kMostSmallTiles);
+}
+
 bool canNormalizeFew(int64_t tokens, int64_t inFeatures) {
-  const auto rowBytes = static_cast<size_t>((padTo(inFeatures, kColumnStep) + kRowEnd) * 2);
-  return tokens <= kMostNormRows && sizeof(Meeting) + static_cast<size_t>(tokens) * rowBytes <= kMostShared;
+  const size_t ring = isLarge() ? ringBytes<1, true, depthOf(1, true)>() : ringBytes<1, true, depthOf(1, false)>();
+  const size_t rows = static_cast<size_t>(tokens) * rowBytes(padTo(inFeatures, kColumnStep) / kBlockColumns);
+  return tokens <= kMostFusedTokens && ring + rows <= mostSharedBytes();
 }
 
 void projectFew(DType dtype, const Product& product, bool fused, const NormParams* norm, int64_t inFeatures,

@@ -14,11 +14,12 @@ namespace shardspeed::cuda {
 
 struct Product;
 
-constexpr int64_t kMostFewTokens = 64;
+// That projectFew takes on the current device.
+int64_t mostFewTokens();
 
 // Whether projectFew can normalise so many rows of the stream itself.
 bool canNormalizeFew(int64_t tokens, int64_t inFeatures);
-// For 1 ... kMostFewTokens tokens. product.in is the stream, of at most kMostNormRows tokens, where fused.
+// For 1 ... mostFewTokens() tokens. product.in is the stream where fused: canNormalizeFew.
 void projectFew(DType dtype, const Product& product, bool fused, const NormParams* norm, int64_t inFeatures,
                 cudaStream_t stream);
 // For any number of tokens.

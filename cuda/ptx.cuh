@@ -25,6 +25,12 @@ __device__ __forceinline__ void cpAsync16(void* shared, const void* global, bool
                "r"(valid ? 16 : 0)
                : "memory");
 }
+// Likewise 8 bytes, aligned to 8.
+__device__ __forceinline__ void cpAsync8(void* shared, const void* global, bool valid = true) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(sharedAddress(shared)), "l"(global),
+               "r"(valid ? 8 : 0)
+               : "memory");
+}
 __device__ __forceinline__ void cpAsyncCommit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -87,6 +93,19 @@ __device__ __forceinline__ uint4 loadStream16(const void* global) {
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(global));
   return value;
+}
+
+// The same pointer, of which the compiler knows nothing: it makes no copies of a loop for null and for the rest.
+__device__ __forceinline__ const float* unforeseen(const float* pointer) {
+  asm volatile("" : "+l"(pointer));
+  return pointer;
+}
+
+// Asks for memory that a later kernel will read, 16-byte pieces, to be brought to the L2 cache. sm_80 has no such copy.
+__device__ __forceinline__ void prefetchL2(const void* global, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
+#endif
 }
 
 // Programmatic dependent launch: wait until the kernels before this one are done and their writes are seen; allow the

@@ -13,18 +13,16 @@
 namespace emulator {
 namespace {
 
-void copy16(void* to, const void* from, bool valid) {
-  uint4 value{0, 0, 0, 0};
-  if (valid) __builtin_memcpy(&value, from, sizeof value);
-  __builtin_memcpy(to, &value, sizeof value);
-}
-
 void perform(PendingCopy& copy) {
   if (copy.done) return;
   copy.done = true;
-  if (copy.valid) tsanRead(copy.global, 16);
-  tsanWrite(copy.shared, 16);
-  copy16(copy.shared, copy.global, copy.valid);
+  if (copy.valid) tsanRead(copy.global, copy.bytes);
+  tsanWrite(copy.shared, copy.bytes);
+  const auto bytes = static_cast<size_t>(copy.bytes);
+  if (copy.valid)
+    __builtin_memcpy(copy.shared, copy.global, bytes);
+  else
+    __builtin_memset(copy.shared, 0, bytes);
 }
 
 PendingCopy& at(PendingCopies* pending, uint32_t i) {
@@ -46,22 +44,23 @@ PendingCopies* makePending() {
 
 }  // namespace
 
-void asyncCopy16(void* shared, const void* global, bool valid, Site site) {
+void asyncCopy(void* shared, const void* global, int bytes, bool valid, Site site) {
   Thread* self = current();
   self->site = site;
   const Block* block = self->warp->block;
   const auto to = reinterpret_cast<uintptr_t>(shared), from = reinterpret_cast<uintptr_t>(global);
   const auto first = reinterpret_cast<uintptr_t>(block->shared);
-  if (to % 16 != 0 || from % 16 != 0)
-    fault(cudaErrorMisalignedAddress, site, "cp.async: the %s address is not aligned to 16 bytes",
-          to % 16 != 0 ? "shared" : "global");
-  if (to < first || to + 16 > first + block->grid->sharedBytes)
+  const auto size = static_cast<uintptr_t>(bytes);
+  if (to % size != 0 || from % size != 0)
+    fault(cudaErrorMisalignedAddress, site, "cp.async: the %s address is not aligned to %d bytes",
+          to % size != 0 ? "shared" : "global", bytes);
+  if (to < first || to + size > first + block->grid->sharedBytes)
     fault(cudaErrorIllegalAddress, site, "cp.async: the destination is not in shared memory: offset %td of %zu bytes",
           static_cast<ptrdiff_t>(to - first), block->grid->sharedBytes);
-  if (valid) checkGlobal16(global, "cp.async", site);
+  if (valid) checkGlobal(global, bytes, "cp.async", site);
   const Copies when = engine.schedule.copies;
   if (when == Copies::kEager || (when == Copies::kRandom && randomBits() % 2 == 0)) {
-    PendingCopy copy{shared, global, 0, valid, false};
+    PendingCopy copy{shared, global, bytes, 0, valid, false};
     return perform(copy);
   }
   if (self->copies == nullptr) self->copies = makePending();
@@ -70,10 +69,9 @@ void asyncCopy16(void* shared, const void* global, bool valid, Site site) {
     perform(at(pending, 0));
     dropFirst(pending);
   }
-  at(pending, pending->count++) = {shared, global, pending->group, valid, false};
-  tsanWrite(shared, 16);
-  const uint4 unknown{~0u, ~0u, ~0u, ~0u};
-  __builtin_memcpy(shared, &unknown, sizeof unknown);
+  at(pending, pending->count++) = {shared, global, bytes, pending->group, valid, false};
+  tsanWrite(shared, bytes);
+  __builtin_memset(shared, 0xff, static_cast<size_t>(bytes));
 }
 
 void asyncCommit() {

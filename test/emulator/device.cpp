@@ -119,6 +119,10 @@ void setMultiprocessors(int count) {
   const Lock lock;
   device.multiprocessors = count;
 }
+void setSharedMemory(size_t bytes) {
+  const Lock lock;
+  device.sharedBytesOnRequest = bytes;
+}
 
 void reset() {
   const Lock lock;

@@ -78,6 +78,8 @@ void setDeviceMemory(size_t bytes);
 void setDeviceCount(int count);
 void setComputeCapability(int major, int minor);
 void setMultiprocessors(int count);
+// What a kernel may ask for in one block.
+void setSharedMemory(size_t bytes);
 // Steps (switches between threads) that what is in progress may take until one kernel ends, before it counts as a
 // livelock.
 void setStepBudget(uint64_t steps);

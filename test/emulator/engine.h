@@ -32,6 +32,7 @@ enum class State : uint8_t { kReady, kAtBarrier, kInCollective, kPausing, kBehin
 struct PendingCopy {
   void* shared;
   const void* global;
+  int bytes;  // 8 or 16
   uint32_t group;
   bool valid;
   bool done;

@@ -49,7 +49,7 @@ void warpCollective(Collective operation, uint32_t mask, const uint32_t* in, int
                     Site site);
 
 // 16 bytes, or zeros where !valid. A fault where either address is misaligned or outside its memory.
-void asyncCopy16(void* shared, const void* global, bool valid, Site site);
+void asyncCopy(void* shared, const void* global, int bytes, bool valid, Site site);
 void asyncCommit();
 void asyncWait(int pending);
 

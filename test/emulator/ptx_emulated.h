@@ -15,7 +15,10 @@ namespace shardspeed::cuda {
 using emulator::Site;
 
 inline void cpAsync16(void* shared, const void* global, bool valid = true, Site site = Site::current()) {
-  emulator::asyncCopy16(shared, global, valid, site);
+  emulator::asyncCopy(shared, global, 16, valid, site);
+}
+inline void cpAsync8(void* shared, const void* global, bool valid = true, Site site = Site::current()) {
+  emulator::asyncCopy(shared, global, 8, valid, site);
 }
 inline void cpAsyncCommit() {
   emulator::asyncCommit();
@@ -61,6 +64,15 @@ inline float exp2Fast(float x) {
 inline uint4 loadStream16(const void* global, Site site = Site::current()) {
   emulator::checkGlobal16(global, "loadStream16", site);
   return *static_cast<const uint4*>(global);
+}
+
+inline const float* unforeseen(const float* pointer) {
+  return pointer;
+}
+
+inline void prefetchL2(const void* global, uint32_t bytes, Site site = Site::current()) {
+  emulator::checkGlobal16(global, "prefetchL2", site);
+  emulator::checkGlobal(global, static_cast<int>(bytes), "prefetchL2", site);
 }
 
 inline void pdlWait(Site site = Site::current()) {

@@ -279,6 +279,29 @@ class Multiprocessors {
   [[maybe_unused]] int before_ = 0;
 };
 
+// Where kernels may ask for so much shared memory, on the emulator: their rings are as deep as it allows.
+class SharedMemory {
+ public:
+  explicit SharedMemory([[maybe_unused]] int bytes) {
+#ifdef SHARDSPEED_CUDA_EMULATOR
+    cuda::check(cudaDeviceGetAttribute(&before_, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "cudaDeviceGetAttribute");
+    emulator::setSharedMemory(static_cast<size_t>(bytes));
+#endif
+  }
+  ~SharedMemory() {
+#ifdef SHARDSPEED_CUDA_EMULATOR
+    emulator::setSharedMemory(static_cast<size_t>(before_));
+#endif
+  }
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+
+ private:
+  [[maybe_unused]] int before_ = 0;
+};
+
+constexpr int kSmallShared = 99 << 10;  // of sm_86, sm_89 and sm_120
+
 TEST(cuda_projection, matches_fp64_at_every_tail) {
   int turn = 0;
   for (const int64_t in : kIns) {
@@ -409,16 +432,19 @@ TEST(cuda_projection, bits_of_gated_rows_do_not_depend_on_their_company) {
 TEST(cuda_projection, bits_do_not_depend_on_the_device) {
   if (kReduced) SKIP("other cases run the same kernels under a sanitizer");
 #ifdef SHARDSPEED_CUDA_EMULATOR
-  for (const int64_t rows : {int64_t{1}, int64_t{8}, int64_t{30}, int64_t{70}}) {
+  for (const int64_t rows : {int64_t{1}, int64_t{8}, int64_t{16}, int64_t{30}, int64_t{48}, int64_t{64}, int64_t{70}}) {
     for (int turn = 0; turn < 5; ++turn) {
       const Note note("rows", rows, "turn", turn);
       const Problem problem({rows, 200, 300}, optionsOf(turn));
       std::vector<uint32_t> first;
-      for (const int count : {1, 2, 132}) {
-        const Multiprocessors some(count);
-        const std::vector<uint32_t> found = problem.run();
-        if (first.empty()) first = found;
-        CHECK_BITS(found.data(), first.data(), static_cast<int64_t>(found.size()));
+      for (const int shared : {227 << 10, kSmallShared}) {
+        const SharedMemory some(shared);
+        for (const int count : {1, 2, 132}) {
+          const Multiprocessors few(count);
+          const std::vector<uint32_t> found = problem.run();
+          if (first.empty()) first = found;
+          CHECK_BITS(found.data(), first.data(), static_cast<int64_t>(found.size()));
+        }
       }
     }
   }
@@ -515,6 +541,17 @@ TEST(cuda_projection, under_all_schedules) {
       for (int i = 0; i < (kReduced ? 1 : 2); ++i) Problem({rows, 100, 300}, optionsOf(turn++)).check();
     }
     Problem({kReduced ? 65 : 130, 40, 300}, optionsOf(2)).check();
+  });
+}
+
+TEST(cuda_projection, small_shared_memory_under_all_schedules) {
+  if (!kEmulated) SKIP("a device has the shared memory that it has");
+  const Multiprocessors one(1);
+  const SharedMemory small(kSmallShared);
+  underAllSchedules([] {
+    int turn = 0;
+    for (const int64_t rows : {int64_t{2}, int64_t{9}, int64_t{30}, int64_t{48}, int64_t{49}})
+      Problem({rows, 100, 300}, optionsOf(turn++)).check();
   });
 }
 
