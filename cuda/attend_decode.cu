@@ -16,16 +16,18 @@
 //
 // Grid (splits, kvHeads * subgroups, rows), 4 warps. A block takes a stretch of a sequence's pages and 8 query heads of
 // one KV head (kHeads, the width of an mma), so that grouped queries share every key and value read; larger groups take
-// several blocks, which find the pages in the L2 cache. A warp takes every fourth page and keeps the next one's keys
-// and values on the way while it computes. The stretches' sums (largest score, total weight, weighted values) go to the
-// workspace in fp32, and the block that takes the sequence's last ticket joins them in the order of the stretches
-// (split-KV attention: Dao et al., Flash-Decoding, 2023). It leaves the tickets at zero for the next launch.
+// several blocks, which find the pages in the L2 cache. A warp takes every fourth page and copies the next ones' keys
+// and values to a ring in shared memory while it computes. The stretches' sums (largest score, total weight, weighted
+// values) go to the workspace in fp32, and the block that takes the sequence's last ticket joins them in the order of
+// the stretches (split-KV attention: Dao et al., Flash-Decoding, 2023). It leaves the tickets at zero for the next
+// launch.
 //
 // Where a sequence is cut depends on its own length (and the window) alone. Blocks beyond its last stretch leave.
 //
 // Programmatic dependent launch: ahead of pdlWait() a block reads only what has been there since before this step's
 // first kernel: the description of the step and the cache of earlier tokens. So the long way from page table to pages
-// passes while the kernel before, which computes q, k and v, still drains.
+// passes while the kernel before, which computes q, k and v, still drains. Where the kernel before stores a token that
+// this one reads, as among drafts of one sequence, they must not overlap.
 
 namespace shardspeed::cuda {
 
@@ -81,6 +83,7 @@ template <typename T>
 struct DecodeBlock {
   int row;
   int position;
+  int firstVisible;  // position
   int kvHead;
   int firstHead;
   int heads;  // <= kHeads
@@ -98,7 +101,8 @@ struct DecodeBlock {
     const int firstOfGroup = blockIdx.y % args.subgroups * kHeads;
     firstHead = kvHead * a.group + firstOfGroup;
     heads = min(kHeads, a.group - firstOfGroup);
-    const int firstVisiblePage = position < 0 ? 0 : a.firstVisible(position) / kPage;
+    firstVisible = position < 0 ? 0 : a.firstVisible(position);
+    const int firstVisiblePage = firstVisible / kPage;
     const int lastPage = position < 0 ? -1 : position / kPage;
     const int stretch = pagesOfSplit(lastPage + 1 - firstVisiblePage);
     splits = (lastPage + 1 - firstVisiblePage + stretch - 1) / stretch;
@@ -110,31 +114,43 @@ struct DecodeBlock {
   __device__ __forceinline__ bool hasWork() const { return static_cast<int>(blockIdx.x) < splits; }
 };
 
-// q of the block's heads, and k and v where the row itself is in the block's stretch, into shared memory; k and v also
-// to the cache, by one of the subgroups. Ends with a barrier.
+// q of the block's heads, and k and v where the row itself is in the block's stretch, into shared memory: all reads
+// first, then positions. k and v also to the cache, by one of the subgroups. Ends with a barrier.
 template <typename T, int kDim>
 __device__ __forceinline__ void prepareRow(const AttentionArgs<T>& args, const DecodeBlock<T>& block,
                                            DecodeShared<T, kDim>& shared) {
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
   constexpr int kStride = DecodeShared<T, kDim>::kQueryStride;
-  for (int head = warp; head < kHeads; head += kWarps) {
-    T* query = shared.queries + head * kStride;
-    if (head < block.heads)
-      turnHead(args.query(block.row, block.firstHead + head), args.headDim, args.rotaryHalf, args.rotaryInterleaved,
-               shared.cosines, shared.sines, query, kDim);
-    else
-      for (int j = lane; j < kDim; j += 32) query[j] = fromFloat<T>(0);
+  constexpr int kPieces = kDim / 8, kKey = kHeads, kValue = kHeads + 1;
+  const auto placeOf = [&](int line) {
+    return line == kKey ? shared.key : line == kValue ? shared.value : shared.queries + line * kStride;
+  };
+#pragma unroll 2
+  for (int i = threadIdx.x; i < (block.ownsRow ? kHeads + 2 : kHeads) * kPieces; i += kThreads) {
+    const int line = i / kPieces, at = i % kPieces * 8;
+    const int head = line == kKey     ? args.heads + block.kvHead
+                     : line == kValue ? args.heads + args.kvHeads + block.kvHead
+                                      : block.firstHead + line;
+    const T* from = args.query(block.row, head);
+    T* to = placeOf(line);
+    const int end = line >= kHeads || line < block.heads ? args.headDim : 0;
+    if (args.headDim % 8 == 0) {
+      *reinterpret_cast<uint4*>(to + at) = at < end ? *reinterpret_cast<const uint4*>(from + at) : uint4{0, 0, 0, 0};
+    } else {
+#pragma unroll 1
+      for (int j = at; j < at + 8; ++j) to[j] = j < end ? from[j] : fromFloat<T>(0);
+    }
   }
-  if (block.ownsRow && warp == 2)
-    turnHead(args.key(block.row, block.kvHead), args.headDim, args.rotaryHalf, args.rotaryInterleaved, shared.cosines,
-             shared.sines, shared.key, kDim);
-  if (block.ownsRow && warp == 3)
-    turnHead(args.value(block.row, block.kvHead), args.headDim, 0, false, shared.cosines, shared.sines, shared.value,
-             kDim);
   __syncthreads();
+  if (args.rotaryHalf > 0) {
+#pragma unroll 1
+    for (int line = threadIdx.x / 32; line < (block.ownsRow ? kKey + 1 : kHeads); line += kWarps)
+      if (line == kKey || line < block.heads)
+        turnHead(placeOf(line), args.rotaryHalf, args.rotaryInterleaved, shared.cosines, shared.sines);
+    __syncthreads();
+  }
   if (!block.ownsRow || block.firstHead != block.kvHead * args.group) return;
   T* page = args.page(block.pages[block.position / kPage], block.kvHead) + block.position % kPage * args.paddedDim;
+#pragma unroll 1
   for (int i = threadIdx.x * 8; i < args.paddedDim; i += kThreads * 8) {
     *reinterpret_cast<uint4*>(page + i) = *reinterpret_cast<const uint4*>(shared.key + i);
     *reinterpret_cast<uint4*>(page + kPage * args.paddedDim + i) = *reinterpret_cast<const uint4*>(shared.value + i);
@@ -163,6 +179,7 @@ __device__ __forceinline__ void storeSplit(const DecodeArgs<T>& args, const Deco
   auto* stats = reinterpret_cast<float2*>(workspace + args.layout.statsAt);
   auto* sums = reinterpret_cast<float*>(workspace + args.layout.sumsAt);
   constexpr int kQuads = kDim / 4;
+#pragma unroll 1
   for (int i = threadIdx.x; i < block.heads * kQuads; i += kThreads) {
     const int head = i / kQuads;
     const int dimension = i % kQuads * 4;
@@ -172,7 +189,7 @@ __device__ __forceinline__ void storeSplit(const DecodeArgs<T>& args, const Deco
     float sum[4] = {};
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) {
-      const float4 part = *reinterpret_cast<const float4*>(shared.sums[warp] + at);
+      const float4 part = *reinterpret_cast<const float4*>(shared.warps[warp].sums + at);
       sum[0] = fmaf(part.x, join.factors[warp], sum[0]);
       sum[1] = fmaf(part.y, join.factors[warp], sum[1]);
       sum[2] = fmaf(part.z, join.factors[warp], sum[2]);
@@ -199,6 +216,7 @@ __device__ __forceinline__ void joinSplits(const DecodeArgs<T>& args, const Deco
   const auto* sums = reinterpret_cast<const float*>(workspace + args.layout.sumsAt);
   const int lane = threadIdx.x % 32;
   static_assert(kMostSplits == 32, "a lane a stretch");
+#pragma unroll 1
   for (int head = threadIdx.x / 32; head < block.heads; head += kWarps) {
     float2 own{-INFINITY, 0};
     if (lane < block.splits) own = stats[(block.firstHead + head) * kMostSplits + lane];
@@ -207,6 +225,7 @@ __device__ __forceinline__ void joinSplits(const DecodeArgs<T>& args, const Deco
   }
   __syncthreads();
   constexpr int kQuads = kDim / 4;
+#pragma unroll 1
   for (int i = threadIdx.x; i < block.heads * kQuads; i += kThreads) {
     const int head = i / kQuads;
     const int dimension = i % kQuads * 4;
@@ -226,60 +245,92 @@ __device__ __forceinline__ void joinSplits(const DecodeArgs<T>& args, const Deco
   }
 }
 
-// The warp's pages, of which the first one's keys and values are under way already.
+// The warp's pages: what it computes next, and how far its copies are. Keys and values of a page are copied apart,
+// since the place of the keys is free first.
 template <typename T, int kDim>
 struct PageWalk {
+  using Shared = DecodeShared<T, kDim>;
+  static constexpr int kPages = kRingPages<kDim>;
+  static constexpr int kUnderWay = 2 * kPages - 1;  // copies that may be when the next one is needed
+
   const AttentionArgs<T>& args;
   const DecodeBlock<T>& block;
+  typename Shared::RingPage* ring;
   int page;
-  int nextId;
-  KeyPage<T, kDim> keys;
-  ValuePage<T, kDim> values;
+  int place = 0;  // in the ring, of `page`
+  int copied;     // the page that is copied next
+  int copiedId;
+  int nextId;  // of the page behind that
 
-  __device__ __forceinline__ PageWalk(const AttentionArgs<T>& args, const DecodeBlock<T>& block)
-      : args(args), block(block), page(block.firstPage + static_cast<int>(threadIdx.x) / 32) {
-    const int id = idOf(page);
-    nextId = idOf(page + kWarps);
-    if (!more()) return;
-    keys.load(keysOf(id), args.paddedDim, rangeOf(page));
-    values.load(valuesOf(id), args.paddedDim, rangeOf(page));
+  __device__ __forceinline__ PageWalk(const AttentionArgs<T>& args, const DecodeBlock<T>& block, Shared& shared)
+      : args(args), block(block), ring(shared.warps[threadIdx.x / 32].ring) {
+    page = copied = block.firstPage + static_cast<int>(threadIdx.x) / 32;
+    copiedId = idOf(copied);
+    nextId = idOf(copied + kWarps);
+#pragma unroll 1
+    for (int i = 0; i < kPages; ++i) {
+      copyKeys(ring[i]);
+      copyValues(ring[i]);
+    }
   }
 
-  __device__ __forceinline__ bool more() const { return page < block.endPage; }
-  __device__ __forceinline__ int idOf(int which) const { return which < block.endPage ? block.pages[which] : 0; }
-  __device__ __forceinline__ const T* keysOf(int id) const { return args.page(id, block.kvHead); }
-  __device__ __forceinline__ const T* valuesOf(int id) const { return keysOf(id) + kPage * args.paddedDim; }
+  __device__ __forceinline__ bool more() const {
+    return page < block.endPage;
+  }
+  __device__ __forceinline__ int idOf(int which) const {
+    return which < block.endPage ? block.pages[which] : 0;
+  }
+  __device__ __forceinline__ const T* keysOf(int id) const {
+    return args.page(id, block.kvHead);
+  }
+  __device__ __forceinline__ const T* valuesOf(int id) const {
+    return keysOf(id) + kPage * args.paddedDim;
+  }
   // Not the row's own token, which is not there yet.
   __device__ __forceinline__ PageRange rangeOf(int which) const {
-    return {args.firstVisible(block.position) - which * kPage, block.position - which * kPage};
+    return {block.firstVisible - which * kPage, block.position - which * kPage};
   }
 
-  // In this order each register is loaded again as soon as it is free: the keys' during the softmax.
-  __device__ __forceinline__ void step(DecodeShared<T, kDim>& shared, float slope, WarpSums<T, kDim>& sums) {
+  __device__ __forceinline__ void copyKeys(typename Shared::RingPage& to) const {
+    if (copied < block.endPage) KeyPage<T, kDim>::copy(to.keys, keysOf(copiedId), args.paddedDim, rangeOf(copied));
+    cpAsyncCommit();
+  }
+  __device__ __forceinline__ void copyValues(typename Shared::RingPage& to) {
+    if (copied < block.endPage)
+      ValuePage<T, kDim>::copy(to.values, valuesOf(copiedId), args.paddedDim, rangeOf(copied));
+    cpAsyncCommit();
+    copied += kWarps;
+    copiedId = nextId;
+    nextId = idOf(copied + kWarps);
+  }
+
+  __device__ __forceinline__ void step(Shared& shared, float slope, WarpSums<T, kDim>& sums) {
     const bool own = page == block.position / kPage;
     const int slot = block.position % kPage;
-    if (own) {
-      keys.put(shared.key, slot);
-      values.put(shared.value, slot);
-    }
-    const int next = page + kWarps;
+    auto& here = ring[place];
+    cpAsyncWait<kUnderWay>();
+    KeyPage<T, kDim> keys(here.keys);
+    if (own) keys.put(shared.key, slot);
     float scores[2][4];
-    keys.multiply(shared.queries, DecodeShared<T, kDim>::kQueryStride, scores);
-    if (next < block.endPage) keys.load(keysOf(nextId), args.paddedDim, rangeOf(next));
-    sums.add(args, scores, values, slope, page * kPage, args.firstVisible(block.position), block.position);
-    if (next < block.endPage) values.load(valuesOf(nextId), args.paddedDim, rangeOf(next));
-    nextId = idOf(next + kWarps);
-    page = next;
+    keys.multiply(shared.queries, Shared::kQueryStride, scores);
+    copyKeys(here);
+    cpAsyncWait<kUnderWay>();
+    ValuePage<T, kDim> values(here.values);
+    if (own) values.put(shared.value, slot);
+    sums.add(args, scores, values, slope, page * kPage, block.firstVisible, block.position);
+    copyValues(here);
+    page += kWarps;
+    place = place + 1 < kPages ? place + 1 : 0;
   }
 };
 
-// Blocks of a multiprocessor that the registers must leave room for: left alone, the compiler takes a block less where
-// it sees a way to order the loads of the walk.
+// Blocks that shared memory leaves room for on a multiprocessor with 227 KB, and so must registers.
 template <int kDim>
-constexpr int kResidentBlocks = kDim <= 32   ? 7
-                                : kDim <= 64 ? 5
-                                : kDim <= 96 ? 4
-                                             : 1;
+constexpr int kResidentBlocks = kDim <= 32    ? 6
+                                : kDim <= 64  ? 3
+                                : kDim <= 96  ? 4
+                                : kDim <= 192 ? 3
+                                              : 2;
 
 template <typename T, int kDim>
 __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(DecodeArgs<T> args) {
@@ -290,13 +341,14 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
     return;
   }
   auto& shared = sharedMemory<DecodeShared<T, kDim>>();
-  PageWalk<T, kDim> walk(a, block);
+  PageWalk<T, kDim> walk(a, block, shared);
   turnAngles(block.position, a.step.inverseFrequencies + a.step.rotaryOffsets[block.row], a.rotaryHalf, shared.cosines,
              shared.sines);
   const int head = threadIdx.x % 32 / 4;
   const float slope = head < block.heads ? a.slope(block.firstHead + head) : 0;
   __syncthreads();
   pdlWait();
+  pdlTrigger();
   prepareRow(a, block, shared);
 
   WarpSums<T, kDim> sums;
@@ -305,8 +357,9 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
     sums.largest = a.sink(block.firstHead + head);
     sums.total = threadIdx.x % 4 == 0 ? 1 : 0;
   }
+#pragma unroll 1
   while (walk.more()) walk.step(shared, slope, sums);
-  pdlTrigger();
+  __syncwarp();
   sums.store(shared, a.rule.weight);
   __syncthreads();
 
@@ -324,15 +377,18 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
 
 template <typename T>
 void decode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount, int64_t splits,
-            void* workspace, cudaStream_t stream) {
+            void* workspace, cudaStream_t stream, bool follows) {
   const int64_t subgroups = subgroupsOf(params.shape);
   const DecodeArgs<T> args{attentionArgs<T>(params, step), rows, static_cast<unsigned char*>(workspace),
                            RowWorkspace(params.shape), static_cast<int>(subgroups)};
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(params.shape.kvHeads * subgroups),
                   static_cast<unsigned>(rowCount));
   withHeadDim<T>(args.attention.paddedDim, [&]<typename Element, int kDim>() {
-    launch(decodeKernel<Element, kDim>,
-           {"attention of generated tokens", grid, dim3(kThreads), sizeof(DecodeShared<Element, kDim>), stream}, args);
+    constexpr size_t kShared = sizeof(DecodeShared<Element, kDim>);
+    static_assert(kShared <= kMostSharedBytes);
+    LaunchConfig config{"attention of generated tokens", grid, dim3(kThreads), kShared, stream};
+    config.overlap = !follows;
+    launch(decodeKernel<Element, kDim>, config, args);
   });
 }
 
@@ -352,12 +408,12 @@ int64_t decodeSplits(int64_t longestLength, int32_t window) {
 }
 
 void attendDecode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
-                  int64_t splits, void* workspace, cudaStream_t stream) {
+                  int64_t splits, void* workspace, cudaStream_t stream, bool follows) {
   if (rowCount == 0) return;
   if (params.dtype == DType::kF16)
-    decode<__half>(params, step, rows, rowCount, splits, workspace, stream);
+    decode<__half>(params, step, rows, rowCount, splits, workspace, stream, follows);
   else
-    decode<__nv_bfloat16>(params, step, rows, rowCount, splits, workspace, stream);
+    decode<__nv_bfloat16>(params, step, rows, rowCount, splits, workspace, stream, follows);
 }
 
 }  // namespace shardspeed::cuda

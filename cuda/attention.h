@@ -71,9 +71,9 @@ size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount);
 int64_t decodeSplits(int64_t longestLength, int32_t window);
 // For each of rows[0 ... rowCount) (indices of rows of the step; entries < 0 and rows with position < 0 are skipped):
 // turns q and k, appends k and v to the cache, attends, in one launch. qkv is not changed. At most one row a sequence,
-// all of whose earlier tokens were stored in earlier steps.
+// all of whose earlier tokens were stored in earlier steps or, where `follows`, by earlier kernels of this step.
 void attendDecode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
-                  int64_t splits, void* workspace, cudaStream_t stream);
+                  int64_t splits, void* workspace, cudaStream_t stream, bool follows = false);
 
 // --- cuda/append.cu
 

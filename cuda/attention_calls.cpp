@@ -128,13 +128,16 @@ void AttentionCalls::decode(const AttentionParams& params, const StepView& view)
   // A window has the same size in every step, so a captured step may rely on it.
   const int64_t splits = std::min(splits_, decodeSplits(kMost, params.window));
   const int32_t* rows = buffers_.generatedRows();
-  for (const int64_t part : buffers_.generatedParts())
+  bool follows = false;
+  for (const int64_t part : buffers_.generatedParts()) {
     for (int64_t left = part; left > 0;) {
       const int64_t count = std::min(kDecodeRows, left);
-      attendDecode(params, view, rows, count, splits, workspace_.as(), stream_.get());
+      attendDecode(params, view, rows, count, splits, workspace_.as(), stream_.get(), follows);
       rows += count;
       left -= count;
     }
+    follows = true;
+  }
 }
 
 std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks) {

@@ -5,10 +5,11 @@
 #include "cuda/attention_args.cuh"
 #include "cuda/ptx.cuh"
 
-// One page of 16 tokens in a warp's registers, as decode wants it: straight from global memory in 16-byte loads to mma
-// operands, by choosing which lane holds which element instead of moving elements through shared memory. Neither sum
-// cares: a score adds over the dimensions in any order, as long as q has the same one, and the dimensions of the result
-// may be any permutation of the mma's rows. With g = lane / 4 and t = lane % 4:
+// One page of 16 tokens, as decode wants it: in 16-byte pieces that become mma operands as they are, by choosing which
+// lane holds which element instead of moving elements between lanes. Neither sum cares: a score adds over the
+// dimensions in any order, as long as q has the same one, and the dimensions of the result may be any permutation of
+// the mma's rows. Pieces go through shared memory only to be under way while others are computed: each lane copies what
+// it will read itself, so no barrier is needed. With g = lane / 4 and t = lane % 4:
 
 namespace shardspeed::cuda {
 
@@ -19,6 +20,10 @@ struct PageRange {
   __device__ __forceinline__ bool has(int token) const { return token >= first && token < end; }
 };
 
+// The pieces of half a page, keys or values, of each lane.
+template <int kDim>
+using PagePieces = uint4[kDim / 16][32];
+
 // Keys as the B operand (dimension, token): dimensions 32 b + 8 t ... + 7 of tokens g and g + 8, which serve two mma of
 // 16 dimensions each.
 template <typename T, int kDim>
@@ -26,20 +31,26 @@ struct KeyPage {
   static constexpr int kBlocks = kDim / 32;
   uint4 words[2][kBlocks];
 
-  __device__ __forceinline__ void load(const T* page, int paddedDim, PageRange range) {
-    const int g = threadIdx.x % 32 / 4;
-    const int t = threadIdx.x % 4;
+  __device__ __forceinline__ static void copy(PagePieces<kDim>& to, const T* page, int paddedDim, PageRange range) {
+    const int lane = threadIdx.x % 32;
+    const int t = lane % 4;
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      const int token = g + 8 * n;
+      const int token = lane / 4 + 8 * n;
       const T* from = page + token * paddedDim + 8 * t;
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b) {
-        words[n][b] = uint4{0, 0, 0, 0};
-        if (range.has(token) && 32 * b + 8 * t < paddedDim)
-          words[n][b] = *reinterpret_cast<const uint4*>(from + 32 * b);
-      }
+      for (int b = 0; b < kBlocks; ++b)
+        cpAsync16(&to[n * kBlocks + b][lane], from + 32 * b, range.has(token) && 32 * b + 8 * t < paddedDim);
     }
+  }
+
+  // What this lane copied.
+  __device__ __forceinline__ explicit KeyPage(const PagePieces<kDim>& from) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < 2; ++n)
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) words[n][b] = from[n * kBlocks + b][lane];
   }
 
   // The token's key (kDim) comes from shared memory instead.
@@ -87,22 +98,31 @@ struct ValuePage {
 
   __device__ __forceinline__ static int tokenOf(int i) { return threadIdx.x % 4 * 2 + i % 2 + i / 2 * 8; }
 
-  __device__ __forceinline__ void load(const T* page, int paddedDim, PageRange range) {
-    const int g = threadIdx.x % 32 / 4;
+  __device__ __forceinline__ static void copy(PagePieces<kDim>& to, const T* page, int paddedDim, PageRange range) {
+    const int lane = threadIdx.x % 32;
+    const int g = lane / 4;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+      const bool has = range.has(tokenOf(i));
       const T* from = page + tokenOf(i) * paddedDim;
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b) {
-        words[i][b] = uint4{0, 0, 0, 0};
-        if (range.has(tokenOf(i)) && 64 * b + 8 * g < paddedDim)
-          words[i][b] = *reinterpret_cast<const uint4*>(from + 64 * b + 8 * g);
-      }
+      for (int b = 0; b < kBlocks; ++b)
+        cpAsync16(&to[i * kBlocks + b][lane], from + 64 * b + 8 * g, has && 64 * b + 8 * g < paddedDim);
       if constexpr (kHasHalf) {
-        half[i] = uint2{0, 0};
-        if (range.has(tokenOf(i)) && 64 * kBlocks + 4 * g < paddedDim)
-          half[i] = *reinterpret_cast<const uint2*>(from + 64 * kBlocks + 4 * g);
+        const int dimension = 64 * kBlocks + 4 * g;
+        cpAsync8(&halvesOf(to)[i * 32 + lane], from + dimension, has && dimension < paddedDim);
       }
+    }
+  }
+
+  // What this lane copied.
+  __device__ __forceinline__ explicit ValuePage(const PagePieces<kDim>& from) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) words[i][b] = from[i * kBlocks + b][lane];
+      if constexpr (kHasHalf) half[i] = halvesOf(from)[i * 32 + lane];
     }
   }
 
@@ -135,6 +155,13 @@ struct ValuePage {
   }
 
  private:
+  // (4, 32), behind the whole blocks.
+  __device__ __forceinline__ static uint2* halvesOf(PagePieces<kDim>& pieces) {
+    return reinterpret_cast<uint2*>(pieces[4 * kBlocks]);
+  }
+  __device__ __forceinline__ static const uint2* halvesOf(const PagePieces<kDim>& pieces) {
+    return reinterpret_cast<const uint2*>(pieces[4 * kBlocks]);
+  }
   // Two dimensions of four tokens: each token's pair becomes each dimension's pairs.
   __device__ __forceinline__ static void addPair(uint32_t a, uint32_t b, uint32_t c, uint32_t d,
                                                  const uint32_t (&weights)[2], float (&sum)[4]) {

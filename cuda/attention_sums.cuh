@@ -15,16 +15,33 @@ constexpr int kDecodeWarps = 4;    // of a block
 constexpr int kDecodeHeads = 8;    // query heads of a block, the width of an mma
 constexpr int kDecodeSplits = 32;  // of a sequence, at most
 
+// Pages that a warp has under way or computes: 16 KB, so that a block keeps enough under way for a multiprocessor whose
+// memory it has alone, and fits on devices with 99 KB.
+template <int kDim>
+constexpr int kRingPages = kDim <= 64    ? 4
+                           : kDim <= 128 ? 2
+                                         : 1;
+
 template <typename T, int kDim>
 struct alignas(16) DecodeShared {
   // Rows of q half a line of banks apart, so that 8 lanes of a 16-byte load meet no bank twice.
   static constexpr int kQueryStride = kDim % 64 == 0 ? kDim + 32 : kDim;
   static constexpr int kSumStride = kDim + 4;
 
+  struct RingPage {
+    PagePieces<kDim> keys;
+    PagePieces<kDim> values;
+  };
+  // A warp's pages, and in their place its sums when it has computed all.
+  union Warp {
+    RingPage ring[kRingPages<kDim>];
+    float sums[kDecodeHeads * kSumStride];
+  };
+
+  Warp warps[kDecodeWarps];
   T queries[kDecodeHeads * kQueryStride];
   T key[kDim];  // of the row itself
   T value[kDim];
-  float sums[kDecodeWarps][kDecodeHeads * kSumStride];
   float largest[kDecodeWarps][kDecodeHeads];
   float total[kDecodeWarps][kDecodeHeads];
   float cosines[kMostTileDim / 2];
@@ -79,6 +96,7 @@ struct WarpSums {
                       sums);
   }
 
+  // Behind a barrier of the warp: other lanes' pages lie there.
   __device__ __forceinline__ void store(DecodeShared<T, kDim>& shared, float weight) {
     using Shared = DecodeShared<T, kDim>;
     const int warp = threadIdx.x / 32;
@@ -92,7 +110,7 @@ struct WarpSums {
     }
 #pragma unroll
     for (int odd = 0; odd < 2; ++odd) {
-      float* head = shared.sums[warp] + (2 * t + odd) * Shared::kSumStride;
+      float* head = shared.warps[warp].sums + (2 * t + odd) * Shared::kSumStride;
 #pragma unroll
       for (int tile = 0; tile < kDim / 16; tile += 2) {
         constexpr int kWide = kDim / 64 * 4;  // tiles of whole blocks

@@ -10,15 +10,35 @@
 
 namespace shardspeed::cuda {
 
+// Within 2 ulp for any angle that a position has. sincosf reduces large angles in local memory, by code larger than all
+// of this; so few are computed that double precision costs nothing. Polynomials: Cephes, sindef.c and cosdef.c.
+__device__ __forceinline__ void sineCosine(float angle, float& sine, float& cosine) {
+  constexpr double kQuarterTurn = 1.5707963267948966, kRestOfQuarterTurn = 6.123233995736766e-17;
+  const double quarters = rint(static_cast<double>(angle) * 0.6366197723675814);
+  const double rest = fma(-quarters, kRestOfQuarterTurn, fma(-quarters, kQuarterTurn, static_cast<double>(angle)));
+  const auto x = static_cast<float>(rest);
+  const float square = __fmul_rn(x, x);
+  const float odd = fmaf(fmaf(-1.9515295891e-4f, square, 8.3321608736e-3f), square, -1.6666654611e-1f);
+  const float even = fmaf(fmaf(2.443315711809948e-5f, square, -1.388731625493765e-3f), square, 4.166664568298827e-2f);
+  const float nearZero = fmaf(__fmul_rn(odd, square), x, x);
+  const float nearOne = fmaf(__fmul_rn(even, square), square, fmaf(-0.5f, square, 1.0f));
+  const auto quadrant = static_cast<int>(quarters);
+  sine = quadrant % 2 == 0 ? nearZero : nearOne;
+  cosine = quadrant % 2 == 0 ? nearOne : nearZero;
+  if ((quadrant & 2) != 0) sine = -sine;
+  if (((quadrant + 1) & 2) != 0) cosine = -cosine;
+}
+
 // Cosines and sines (half) of a position, times the amplitude behind the frequencies, by the threads of the block
 // together; a barrier must follow. The angle is rounded to fp32, as the models were trained with; it may be thousands
 // of turns, which the fast approximations of sine and cosine do not stand.
 __device__ __forceinline__ void turnAngles(int position, const float* inverseFrequencies, int half, float* cosines,
                                            float* sines) {
+#pragma unroll 1
   for (int j = threadIdx.x; j < half; j += blockDim.x) {
     const float angle = static_cast<float>(position) * inverseFrequencies[j];
     float sine, cosine;
-    sincosf(angle, &sine, &cosine);
+    sineCosine(angle, sine, cosine);
     cosines[j] = cosine * inverseFrequencies[half];
     sines[j] = sine * inverseFrequencies[half];
   }
@@ -33,21 +53,15 @@ __device__ __forceinline__ void turnPair(T& first, T& second, float cosine, floa
   second = fromFloat<T>(fmaf(b, cosine, a * sine));
 }
 
-// One warp: out (width) = in (headDim) turned and rounded to T, then zeros.
+// A warp turns a head in place.
 template <typename T>
-__device__ __forceinline__ void turnHead(const T* in, int headDim, int half, bool interleaved, const float* cosines,
-                                         const float* sines, T* out, int width) {
-  const int lane = threadIdx.x % 32;
-  for (int j = lane; j < half; j += 32) {
+__device__ __forceinline__ void turnHead(T* head, int half, bool interleaved, const float* cosines,
+                                         const float* sines) {
+#pragma unroll 1
+  for (int j = threadIdx.x % 32; j < half; j += 32) {
     const int at = interleaved ? 2 * j : j;
-    const int other = interleaved ? at + 1 : at + half;
-    T first = in[at];
-    T second = in[other];
-    turnPair(first, second, cosines[j], sines[j]);
-    out[at] = first;
-    out[other] = second;
+    turnPair(head[at], head[interleaved ? at + 1 : at + half], cosines[j], sines[j]);
   }
-  for (int j = 2 * half + lane; j < width; j += 32) out[j] = j < headDim ? in[j] : fromFloat<T>(0);
 }
 
 }  // namespace shardspeed::cuda

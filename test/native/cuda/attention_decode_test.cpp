@@ -119,6 +119,24 @@ TEST(cuda_attention_decode, company) {
   checkCache(rig, slices, rig.cache(), together.cache());
 }
 
+// Drafts: tokens of one sequence in one step, each of which sees those ahead of it. A kernel reads the cache before the
+// kernel ahead of it is done, so it must not begin while that one stores.
+TEST(cuda_attention_decode, rowsThatFollowEachOther) {
+  underAllSchedules([] {
+    AttentionOptions options;
+    options.shape = {2, 1, 64};
+    options.rotaryHalf = 32;
+    options.scale = 3;
+    AttentionRig rig(options, {150});
+    rig.store(0, 144);
+    const std::vector<Slice> slices{{0, 144, 6}};
+    AttentionStep step(rig, slices, rig.cache());
+    step.decodeInTurn();
+    checkOut(rig, slices, step.out());
+    checkCache(rig, slices, rig.cache(), step.cache());
+  });
+}
+
 TEST(cuda_attention_decode, rowsLeftOutAreNotTouched) {
   AttentionOptions options;
   options.shape = {2, 1, 32};

@@ -219,12 +219,19 @@ class AttentionStep {
 
   // rows: those that take part. extraSplits: more blocks than the sequences need.
   void decode(const std::vector<int32_t>& rows, const DeviceArray<unsigned char>& workspace, int64_t extraSplits = 0) {
-    int64_t longest = 1;
-    for (const Slice& slice : slices_)
-      if (slice.sequence >= 0) longest = std::max(longest, slice.first + slice.count);
     const DeviceArray<int32_t> list(rows);
-    cuda::attendDecode(params(), view(), list.data(), static_cast<int64_t>(rows.size()),
-                       cuda::decodeSplits(longest, rig_.options().window) + extraSplits, workspace.data(), nullptr);
+    cuda::attendDecode(params(), view(), list.data(), static_cast<int64_t>(rows.size()), splits() + extraSplits,
+                       workspace.data(), nullptr);
+    cuda::check(cudaDeviceSynchronize(), "attendDecode");
+  }
+  // Each row by a kernel of its own that sees what the one before stored; nothing waits between them.
+  void decodeInTurn() {
+    DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, 1));
+    workspace.zero();
+    const std::vector<int32_t> rows = allRows();
+    const DeviceArray<int32_t> list(rows);
+    for (size_t i = 0; i < rows.size(); ++i)
+      cuda::attendDecode(params(), view(), list.data() + i, 1, splits(), workspace.data(), nullptr, i > 0);
     cuda::check(cudaDeviceSynchronize(), "attendDecode");
   }
   void decode() {
@@ -274,6 +281,12 @@ class AttentionStep {
   std::vector<uint16_t> cache() const { return cache_.read(); }
 
  private:
+  int64_t splits() const {
+    int64_t longest = 1;
+    for (const Slice& slice : slices_)
+      if (slice.sequence >= 0) longest = std::max(longest, slice.first + slice.count);
+    return cuda::decodeSplits(longest, rig_.options().window);
+  }
   static int64_t countRows(const std::vector<Slice>& slices) {
     int64_t rows = 0;
     for (const Slice& slice : slices) rows += slice.count;
