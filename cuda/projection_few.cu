@@ -8,15 +8,20 @@
 // Products of 1 ... 64 tokens: decode steps. Their time is that of reading the weights once, so everything serves to
 // have many loads of weights under way, always.
 //
-// A block is 8 warps and computes kGroupRows = 32 weight rows for all tokens, then goes on to another group. Warp w has
+// A block is 8 warps and computes a group of 32 weight rows for all tokens, then goes on to another group. Warp w has
 // segment w of the columns of these rows. A lane copies what it will multiply, 8 columns a row, to places of its own in
 // a ring in shared memory, kDepth blocks of 32 columns ahead (2 KB of weights a warp each): no barrier is needed, since
 // no one else reads them. Copies into registers would not stay under way: a wait for one load of registers is in
 // machine code a wait for all of them. Weights are copied before the kernels ahead of this one are done; the last block
 // of a group already copies the first of the next. The sums of the segments meet in shared memory.
 //
+// Weights lie row by row, a copy of a warp being 64 bytes of 8 rows. In an order of their own it would be one stretch,
+// but cuBLASLt reads the same matrices, and in two orders they would be in memory twice.
+//
 // Tokens: where `in` is the fp32 residual stream, each block normalises its one or two rows into shared memory, which
-// saves a launch and a round trip. Else they go through the ring with the weights.
+// saves a launch and a round trip. Else they go through the ring with the weights. Each group reads all tokens again,
+// from the L2 cache: of 64 tokens that is twice the weights. So a group has 64 rows where tokens are many and a matrix
+// has such groups for all multiprocessors.
 
 namespace shardspeed::cuda {
 
@@ -24,14 +29,12 @@ namespace {
 
 constexpr int kWarps = kSegments;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kGroupRows = 32;
 constexpr int kTileTokens = 8;
 constexpr int kTileRows = 16;
-constexpr int kRowTiles = kGroupRows / kTileRows;
+constexpr int kSmallGroup = 32 / kTileRows;  // tiles of weight rows
+constexpr int kLargeGroup = 64 / kTileRows;
 // A row of tokens ends in an odd number of blocks, so that two rows of one block lie in different banks.
 constexpr int kRowEnd = kBlockColumns;
-// Likewise for the sums of a token: lanes write (2 t, g) and read four neighbours.
-constexpr int kSumStride = kGroupRows + 4;
 // More rows are normalised once, by a kernel of their own: here each block does it again, all out of the L2 cache.
 constexpr int kMostFusedTokens = 2;
 
@@ -39,8 +42,8 @@ static_assert(kThreads == kNormThreads);
 
 // What registers are shared out for: a multiprocessor runs one block of a kernel, and beside it one of the next, which
 // already copies its weights. The sums of many tokens take too many registers for two.
-constexpr int residentBlocks(int tiles) {
-  return tiles > 6 ? 1 : 2;
+constexpr int residentBlocks(int tiles, int rowTiles) {
+  return tiles > 6 || rowTiles > kSmallGroup ? 1 : 2;
 }
 
 // Slots of a warp's ring. 40 KB under way on a multiprocessor keep the memory of an H200 busy, by Little's law with
@@ -50,23 +53,33 @@ constexpr int depthOf(int tiles, bool large) {
   if (large) return tiles <= 2 ? 5 : tiles <= 4 ? 4 : 3;
   return tiles <= 2 ? 3 : 2;
 }
+// With groups of 64 rows, whose slots have twice the weights.
+constexpr size_t kLargeGroupShared = 227 << 10;
+constexpr int depthOfLargeGroup(int tiles) {
+  return tiles <= 4 ? 3 : 2;
+}
+constexpr int kLeastLargeGroupTiles = 4;
 constexpr int kMostSmallTiles = 6;  // of a small device
 
 // Sums of one tile of 8 tokens, (segment, token, weight row).
+template <int kRowTiles>
 struct SegmentSums {
-  float values[kSegments][kTileTokens][kSumStride];
+  // Rows of a tile's tokens end in other banks: lanes write (2 t, g) and read four neighbours.
+  float values[kSegments][kTileTokens][kRowTiles * kTileRows + 4];
 };
 
 // Two of them, so that one barrier is enough: while a tile is finished the next may be written.
+template <int kRowTiles>
 struct Meeting {
-  SegmentSums sums[2];
+  SegmentSums<kRowTiles> sums[2];
   NormShared norm;
 };
 
 // Adds the segments up and writes what comes out. The two warps that do it change from tile to tile.
-template <typename T>
-__device__ __forceinline__ void finishTile(const Product& product, const SegmentSums& sums, int group, int firstToken,
-                                           int turn) {
+template <typename T, int kRowTiles>
+__device__ __forceinline__ void finishTile(const Product& product, const SegmentSums<kRowTiles>& sums, int group,
+                                           int firstToken, int turn) {
+  constexpr int kGroupRows = kRowTiles * kTileRows;
   constexpr int kWorkers = kGroupRows / kQuad * kTileTokens;
   const int worker = (static_cast<int>(threadIdx.x) + kThreads - turn * kWorkers % kThreads) % kThreads;
   const bool gated = product.finish.gated;
@@ -99,13 +112,13 @@ enum class Input { kElements, kStream, kLayerNorm, kRmsNorm };
 
 // What a warp multiplies with one block of columns: the weights of the group, and the tokens where the block does not
 // have them as normalised rows. A lane reads only what it copied itself.
-template <int kTiles, bool kFused>
+template <int kTiles, int kRowTiles, bool kFused>
 struct Slot {
-  uint4 weights[2 * kRowTiles][32];  // rows g, g + 8, g + 16 and g + 24 of the group
+  uint4 weights[2 * kRowTiles][32];  // rows g, g + 8, g + 16 ... of the group
   uint4 tokens[kTiles][32];
 };
-template <int kTiles>
-struct Slot<kTiles, true> {
+template <int kTiles, int kRowTiles>
+struct Slot<kTiles, kRowTiles, true> {
   uint4 weights[2 * kRowTiles][32];
 };
 
@@ -123,12 +136,12 @@ __device__ __forceinline__ void normalizeTokens(const Product& product, int cols
   __syncthreads();
 }
 
-template <int kTiles>
+template <int kTiles, int kRowTiles>
 using Sums = float[kRowTiles][kTiles][4];
 
 // The sums of one tile of tokens, of this warp's segment.
-template <int kTiles>
-__device__ __forceinline__ void storeSums(SegmentSums& to, const Sums<kTiles>& sums, int tile) {
+template <int kTiles, int kRowTiles>
+__device__ __forceinline__ void storeSums(SegmentSums<kRowTiles>& to, const Sums<kTiles, kRowTiles>& sums, int tile) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
@@ -143,7 +156,7 @@ __device__ __forceinline__ void storeSums(SegmentSums& to, const Sums<kTiles>& s
 }
 
 // The blocks of columns that a warp multiplies, of one group after another, and where their copies stand.
-template <typename T, int kTiles, bool kFused>
+template <typename T, int kTiles, int kRowTiles, bool kFused>
 struct Copies {
   const T* weight;  // this lane's columns of row g of the group and block that come next
   const T* tokens;  // this lane's columns of row g of the next block's tokens
@@ -155,7 +168,7 @@ struct Copies {
   int count;
   int groups;  // left, the present one included
 
-  using RingSlot = Slot<kTiles, kFused>;
+  using RingSlot = Slot<kTiles, kRowTiles, kFused>;
 
   __device__ __forceinline__ bool any() const { return groups > 0; }
 
@@ -188,12 +201,14 @@ struct Copies {
   }
 };
 
-template <typename T, int kTiles, int kDepth, Input kInput>
-__global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
+template <typename T, int kTiles, int kDepth, Input kInput, int kRowTiles>
+__global__ void __launch_bounds__(kThreads, residentBlocks(kTiles, kRowTiles))
     fewTokensKernel(Product product, int cols, RowNorm norm) {
   constexpr bool kFused = kInput != Input::kElements;
   static_assert(!kFused || kTiles == 1);
-  using RingSlot = Slot<kTiles, kFused>;
+  constexpr int kGroupRows = kRowTiles * kTileRows;
+  using RingSlot = Slot<kTiles, kRowTiles, kFused>;
+  using Meeting = Meeting<kRowTiles>;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int first = segmentStart(product.blocks, warp);
   const int count = segmentStart(product.blocks, warp + 1) - first;
@@ -210,7 +225,7 @@ __global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
   T* rows = reinterpret_cast<T*>(shared + sizeof(Meeting) + kWarps * kDepth * sizeof(RingSlot));  // (tokens, rowStride)
   const int rowStride = paddedCols + kRowEnd;
 
-  Copies<T, kTiles, kFused> copies;
+  Copies<T, kTiles, kRowTiles, kFused> copies;
   copies.weightStride = paddedCols;
   copies.weight = static_cast<const T*>(product.weight) + static_cast<int64_t>(laneRow) * paddedCols + laneColumn;
   copies.toNextGroup = static_cast<int64_t>(gridDim.x) * kGroupRows * paddedCols - count * kBlockColumns;
@@ -222,7 +237,7 @@ __global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
   copies.groups = count > 0 ? mine : 0;
 
   // Weights of the first slots, which no kernel writes, before the kernels ahead are done.
-  Copies<T, kTiles, kFused> early = copies;
+  Copies<T, kTiles, kRowTiles, kFused> early = copies;
 #pragma unroll 1
   for (int slot = 0; slot < kDepth; ++slot) {
     if (early.any()) {
@@ -253,7 +268,7 @@ __global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
 
   int turn = 0, slot = 0;
   for (int group = blockIdx.x; group < groups; group += gridDim.x) {
-    Sums<kTiles> sums = {};
+    Sums<kTiles, kRowTiles> sums = {};
 #pragma unroll 1
     for (int block = 0; block < count; ++block) {
       cpAsyncWait<kDepth - 1>();
@@ -283,8 +298,8 @@ __global__ void __launch_bounds__(kThreads, residentBlocks(kTiles))
 
 #pragma unroll 1
     for (int tile = 0; tile < kTiles && tile * kTileTokens < product.tokens; ++tile, ++turn) {
-      SegmentSums& meet = meeting.sums[turn % 2];
-      storeSums<kTiles>(meet, sums, tile);
+      SegmentSums<kRowTiles>& meet = meeting.sums[turn % 2];
+      storeSums<kTiles, kRowTiles>(meet, sums, tile);
       __syncthreads();
       finishTile<T>(product, meet, group, tile * kTileTokens, turn);
     }
@@ -295,26 +310,33 @@ size_t rowBytes(int64_t blocks) {
   return static_cast<size_t>(blocks * kBlockColumns + kRowEnd) * 2;
 }
 
-template <int kTiles, bool kFused, int kDepth>
+template <int kTiles, int kRowTiles, bool kFused, int kDepth>
 constexpr size_t ringBytes() {
-  return sizeof(Meeting) + sizeof(Slot<kTiles, kFused>) * kWarps * kDepth;
+  return sizeof(Meeting<kRowTiles>) + sizeof(Slot<kTiles, kRowTiles, kFused>) * kWarps * kDepth;
 }
-static_assert(ringBytes<2, false, depthOf(2, false)>() <= kMostSharedBytes);
-static_assert(ringBytes<4, false, depthOf(4, false)>() <= kMostSharedBytes);
-static_assert(ringBytes<kMostSmallTiles, false, depthOf(kMostSmallTiles, false)>() <= kMostSharedBytes);
-static_assert(ringBytes<8, false, depthOf(8, true)>() <= kLargeShared);
+static_assert(ringBytes<2, kSmallGroup, false, depthOf(2, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<4, kSmallGroup, false, depthOf(4, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<kMostSmallTiles, kSmallGroup, false, depthOf(kMostSmallTiles, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<8, kSmallGroup, false, depthOf(8, true)>() <= kLargeShared);
+static_assert(ringBytes<4, kLargeGroup, false, depthOfLargeGroup(4)>() <= kLargeGroupShared);
+static_assert(ringBytes<8, kLargeGroup, false, depthOfLargeGroup(8)>() <= kLargeGroupShared);
 
-template <typename T, int kTiles, int kDepth, Input kInput>
+int groupsOf(const Product& product, int rowTiles) {
+  return (product.weightRows + rowTiles * kTileRows - 1) / (rowTiles * kTileRows);
+}
+
+template <typename T, int kTiles, int kDepth, Input kInput, int kRowTiles>
 void launchKernel(const Product& product, int64_t cols, const NormParams* norm, cudaStream_t stream) {
   constexpr bool kFused = kInput != Input::kElements;
-  const size_t shared = ringBytes<kTiles, kFused, kDepth>() + (kFused ? product.tokens * rowBytes(product.blocks) : 0);
+  const size_t rows = kFused ? product.tokens * rowBytes(product.blocks) : 0;
+  const size_t shared = ringBytes<kTiles, kRowTiles, kFused, kDepth>() + rows;
   // As many blocks as run at once, all with as many groups to do.
-  const int groups = (product.weightRows + kGroupRows - 1) / kGroupRows;
+  const int groups = groupsOf(product, kRowTiles);
   const int room = multiprocessors();
   const int rounds = (groups + room - 1) / room;
   const int blocks = (groups + rounds - 1) / rounds;
   const LaunchConfig config{"project", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), shared, stream};
-  launch(fewTokensKernel<T, kTiles, kDepth, kInput>, config, product, cols, RowNorm(norm));
+  launch(fewTokensKernel<T, kTiles, kDepth, kInput, kRowTiles>, config, product, cols, RowNorm(norm));
 }
 
 bool isLarge() {
@@ -323,10 +345,14 @@ bool isLarge() {
 
 template <typename T, int kTiles, Input kInput>
 void launchTiles(const Product& product, int64_t cols, const NormParams* norm, cudaStream_t stream) {
+  if constexpr (kTiles >= kLeastLargeGroupTiles) {
+    if (mostSharedBytes() >= kLargeGroupShared && groupsOf(product, kLargeGroup) >= multiprocessors())
+      return launchKernel<T, kTiles, depthOfLargeGroup(kTiles), kInput, kLargeGroup>(product, cols, norm, stream);
+  }
   if (isLarge())
-    launchKernel<T, kTiles, depthOf(kTiles, true), kInput>(product, cols, norm, stream);
+    launchKernel<T, kTiles, depthOf(kTiles, true), kInput, kSmallGroup>(product, cols, norm, stream);
   else if constexpr (kTiles <= kMostSmallTiles)
-    launchKernel<T, kTiles, depthOf(kTiles, false), kInput>(product, cols, norm, stream);
+    launchKernel<T, kTiles, depthOf(kTiles, false), kInput, kSmallGroup>(product, cols, norm, stream);
 }
 
 template <typename T>
@@ -351,7 +377,8 @@ int64_t mostFewTokens() {
 }
 
 bool canNormalizeFew(int64_t tokens, int64_t inFeatures) {
-  const size_t ring = isLarge() ? ringBytes<1, true, depthOf(1, true)>() : ringBytes<1, true, depthOf(1, false)>();
+  const size_t ring = isLarge() ? ringBytes<1, kSmallGroup, true, depthOf(1, true)>()
+                                : ringBytes<1, kSmallGroup, true, depthOf(1, false)>();
   const size_t rows = static_cast<size_t>(tokens) * rowBytes(padTo(inFeatures, kColumnStep) / kBlockColumns);
   return tokens <= kMostFusedTokens && ring + rows <= mostSharedBytes();
 }
