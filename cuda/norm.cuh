@@ -48,7 +48,8 @@ __device__ __forceinline__ float sumOfWarps(const float (&partial)[kNormWarps]) 
 
 // partial[row][warp] = the sum of this warp's columns of the row, or where `squares` of their squared distance from the
 // row's mean, which is that of `sums` (null: 0). Thread i has columns 4 i ... 4 i + 3 of every 1,024. kAtOnce rows are
-// read side by side to have more loads under way.
+// read side by side to have more loads under way; then both sums are one code, for kernels are to fit in the
+// instruction cache.
 template <int kAtOnce>
 __device__ __forceinline__ void sumRows(const float* in, int64_t stride, int rows, int cols, bool squares,
                                         const float (*sums)[kNormWarps], float (*partial)[kNormWarps]) {
@@ -95,7 +96,6 @@ __device__ __forceinline__ void normalize(const float* in, int64_t stride, int r
                                           const RowNorm& norm, NormShared& shared, Put put) {
   const bool centred = norm.kind == NormKind::kLayer;
   if (norm.on) {
-// One code for both sums where several rows make it long: kernels are to fit in the instruction cache.
 #pragma unroll(kAtOnce == 1 ? 2 : 1)
     for (int pass = 0; pass < 2; ++pass) {
       const bool squares = pass == 1;
