@@ -5,9 +5,10 @@
 #include "cuda/attention_args.cuh"
 #include "cuda/attention_pages.cuh"
 #include "cuda/attention_sums.cuh"
+#include "cuda/decode_splits.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/projection_paths.h"
 #include "cuda/ptx.cuh"
-#include "cuda/reduce.cuh"
 #include "cuda/rotary.cuh"
 
 // Attention of one token a sequence over its pages, with the rotary embedding and the KV append of that token: one
@@ -28,91 +29,31 @@
 // first kernel: the description of the step and the cache of earlier tokens. So the long way from page table to pages
 // passes while the kernel before, which computes q, k and v, still drains. Where the kernel before stores a token that
 // this one reads, as among drafts of one sequence, they must not overlap.
+//
+// Attention of few short sequences takes longer than reading its cache: few blocks wait for one thing after another.
+// Then blocks behind those of the rows bring weights of the next product to the L2 cache meanwhile.
 
 namespace shardspeed::cuda {
 
 namespace {
 
-constexpr int kThreads = kDecodeWarps * 32;
+constexpr int kThreads = kDecodeThreads;
 constexpr int kWarps = kDecodeWarps;
 constexpr int kHeads = kDecodeHeads;
 constexpr int kMostSplits = kDecodeSplits;
-constexpr int kLeastPages = 8;  // of a stretch, but the last
 
-// --- How work is cut
-
-// Pages of a stretch, where the sequence has so many visible ones.
-__host__ __device__ constexpr int pagesOfSplit(int pages) {
-  const int even = (pages + kMostSplits - 1) / kMostSplits;
-  return even > kLeastPages ? even : kLeastPages;
-}
-
-int64_t subgroupsOf(const AttentionShape& shape) {
-  const int64_t group = shape.heads / shape.kvHeads;
-  return (group + kHeads - 1) / kHeads;
-}
-
-// A row's part of the workspace, the same whatever the number of rows: a call of more rows finds its counters zero.
-struct RowWorkspace {
-  size_t statsAt;  // float2 (heads, kMostSplits): largest score, total weight
-  size_t sumsAt;   // float (heads, kMostSplits, paddedDim)
-  size_t bytes;    // counters, uint32_t (kvHeads * subgroups), come first
-
-  explicit RowWorkspace(const AttentionShape& shape) {
-    const auto heads = static_cast<size_t>(shape.heads);
-    const auto counters = static_cast<size_t>(shape.kvHeads * subgroupsOf(shape));
-    statsAt = (counters * sizeof(uint32_t) + 15) / 16 * 16;
-    sumsAt = statsAt + heads * kMostSplits * sizeof(float2);
-    bytes = sumsAt + heads * kMostSplits * static_cast<size_t>(attentionPadding(shape.headDim)) * sizeof(float);
-  }
-};
-
-// --- On the device
-
+// Not ahead of the wait: until then the kernel before keeps the memory busy, and its weights would push these out
+// again.
 template <typename T>
-struct DecodeArgs {
-  AttentionArgs<T> attention;
-  const int32_t* rows;
-  unsigned char* workspace;
-  RowWorkspace layout;
-  int subgroups;
-};
-
-// What a block works on.
-template <typename T>
-struct DecodeBlock {
-  int row;
-  int position;
-  int firstVisible;  // position
-  int kvHead;
-  int firstHead;
-  int heads;  // <= kHeads
-  int firstPage;
-  int endPage;
-  int splits;    // of the sequence
-  bool ownsRow;  // its stretch ends with the row's own position
-  const int32_t* pages;
-
-  __device__ __forceinline__ explicit DecodeBlock(const DecodeArgs<T>& args) {
-    const AttentionArgs<T>& a = args.attention;
-    row = args.rows[blockIdx.z];
-    position = row < 0 ? -1 : a.step.positions[row];
-    kvHead = blockIdx.y / args.subgroups;
-    const int firstOfGroup = blockIdx.y % args.subgroups * kHeads;
-    firstHead = kvHead * a.group + firstOfGroup;
-    heads = min(kHeads, a.group - firstOfGroup);
-    firstVisible = position < 0 ? 0 : a.firstVisible(position);
-    const int firstVisiblePage = firstVisible / kPage;
-    const int lastPage = position < 0 ? -1 : position / kPage;
-    const int stretch = pagesOfSplit(lastPage + 1 - firstVisiblePage);
-    splits = (lastPage + 1 - firstVisiblePage + stretch - 1) / stretch;
-    firstPage = firstVisiblePage + static_cast<int>(blockIdx.x) * stretch;
-    endPage = min(firstPage + stretch, lastPage + 1);
-    ownsRow = static_cast<int>(blockIdx.x) == splits - 1;
-    pages = position < 0 ? nullptr : a.step.pages + a.step.pageOffsets[row];
-  }
-  __device__ __forceinline__ bool hasWork() const { return static_cast<int>(blockIdx.x) < splits; }
-};
+__device__ __forceinline__ void fetchNext(const DecodeArgs<T>& args) {
+  constexpr int64_t kPiece = 4096;
+  pdlWait();
+  const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * gridDim.y * kThreads * kPiece;
+#pragma unroll 1
+  for (int64_t at = (block * kThreads + threadIdx.x) * kPiece; at < args.nextBytes; at += step)
+    prefetchL2(args.next + at, static_cast<uint32_t>(min(kPiece, args.nextBytes - at)));
+}
 
 // q of the block's heads, and k and v where the row itself is in the block's stretch, into shared memory: all reads
 // first, then positions. k and v also to the cache, by one of the subgroups. Ends with a barrier.
@@ -154,94 +95,6 @@ __device__ __forceinline__ void prepareRow(const AttentionArgs<T>& args, const D
   for (int i = threadIdx.x * 8; i < args.paddedDim; i += kThreads * 8) {
     *reinterpret_cast<uint4*>(page + i) = *reinterpret_cast<const uint4*>(shared.key + i);
     *reinterpret_cast<uint4*>(page + kPage * args.paddedDim + i) = *reinterpret_cast<const uint4*>(shared.value + i);
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void storeResult(const AttentionArgs<T>& args, int row, int head, int dimension,
-                                            const float (&result)[4]) {
-  T* out = args.out + row * args.outStride + static_cast<int64_t>(head) * args.headDim + dimension;
-  if (args.headDim % 4 == 0) {
-    if (dimension < args.headDim)
-      *reinterpret_cast<uint2*>(out) = uint2{pack2<T>(result[0], result[1]), pack2<T>(result[2], result[3])};
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    if (dimension + i < args.headDim) out[i] = fromFloat<T>(result[i]);
-}
-
-// The stretch's sums, of all warps: to the result where the sequence has one stretch, else to the workspace.
-template <typename T, int kDim>
-__device__ __forceinline__ void storeSplit(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
-                                           const DecodeShared<T, kDim>& shared, unsigned char* workspace) {
-  const AttentionArgs<T>& a = args.attention;
-  auto* stats = reinterpret_cast<float2*>(workspace + args.layout.statsAt);
-  auto* sums = reinterpret_cast<float*>(workspace + args.layout.sumsAt);
-  constexpr int kQuads = kDim / 4;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < block.heads * kQuads; i += kThreads) {
-    const int head = i / kQuads;
-    const int dimension = i % kQuads * 4;
-    if (dimension >= a.paddedDim) continue;
-    const HeadJoin join(shared, head);
-    const int at = head * DecodeShared<T, kDim>::kSumStride + dimension;
-    float sum[4] = {};
-#pragma unroll
-    for (int warp = 0; warp < kWarps; ++warp) {
-      const float4 part = *reinterpret_cast<const float4*>(shared.warps[warp].sums + at);
-      sum[0] = fmaf(part.x, join.factors[warp], sum[0]);
-      sum[1] = fmaf(part.y, join.factors[warp], sum[1]);
-      sum[2] = fmaf(part.z, join.factors[warp], sum[2]);
-      sum[3] = fmaf(part.w, join.factors[warp], sum[3]);
-    }
-    if (block.splits == 1) {
-      const float result[4] = {sum[0] / join.total, sum[1] / join.total, sum[2] / join.total, sum[3] / join.total};
-      storeResult(a, block.row, block.firstHead + head, dimension, result);
-      continue;
-    }
-    const int split = (block.firstHead + head) * kMostSplits + static_cast<int>(blockIdx.x);
-    *reinterpret_cast<float4*>(sums + static_cast<int64_t>(split) * a.paddedDim + dimension) =
-        float4{sum[0], sum[1], sum[2], sum[3]};
-    if (dimension == 0) stats[split] = float2{join.largest, join.total};
-  }
-}
-
-// All stretches of the sequence, in their order, by the block that was last.
-template <typename T, int kDim>
-__device__ __forceinline__ void joinSplits(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
-                                           DecodeShared<T, kDim>& shared, const unsigned char* workspace) {
-  const AttentionArgs<T>& a = args.attention;
-  const auto* stats = reinterpret_cast<const float2*>(workspace + args.layout.statsAt);
-  const auto* sums = reinterpret_cast<const float*>(workspace + args.layout.sumsAt);
-  const int lane = threadIdx.x % 32;
-  static_assert(kMostSplits == 32, "a lane a stretch");
-#pragma unroll 1
-  for (int head = threadIdx.x / 32; head < block.heads; head += kWarps) {
-    float2 own{-INFINITY, 0};
-    if (lane < block.splits) own = stats[(block.firstHead + head) * kMostSplits + lane];
-    const float factor = exp2Fast(own.x - warpMax(own.x));
-    shared.shares[head][lane] = factor / warpSum(own.y * factor);
-  }
-  __syncthreads();
-  constexpr int kQuads = kDim / 4;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < block.heads * kQuads; i += kThreads) {
-    const int head = i / kQuads;
-    const int dimension = i % kQuads * 4;
-    if (dimension >= a.paddedDim) continue;
-    const float* from = sums + static_cast<int64_t>(block.firstHead + head) * kMostSplits * a.paddedDim + dimension;
-    float result[4] = {};
-#pragma unroll 4
-    for (int split = 0; split < block.splits; ++split) {
-      const float4 part = *reinterpret_cast<const float4*>(from + split * a.paddedDim);
-      const float share = shared.shares[head][split];
-      result[0] = fmaf(part.x, share, result[0]);
-      result[1] = fmaf(part.y, share, result[1]);
-      result[2] = fmaf(part.z, share, result[2]);
-      result[3] = fmaf(part.w, share, result[3]);
-    }
-    storeResult(a, block.row, block.firstHead + head, dimension, result);
   }
 }
 
@@ -334,6 +187,7 @@ constexpr int kResidentBlocks = kDim <= 32    ? 6
 
 template <typename T, int kDim>
 __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(DecodeArgs<T> args) {
+  if (static_cast<int>(blockIdx.z) == args.rowCount) return fetchNext(args);
   const AttentionArgs<T>& a = args.attention;
   const DecodeBlock<T> block(args);
   if (!block.hasWork()) {
@@ -375,14 +229,28 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
   joinSplits(args, block, shared, workspace);
 }
 
+// Half of the L2 cache at most, where rows leave multiprocessors to spare.
+size_t fetchedBytes(const AttentionParams& params, int64_t blocks) {
+  if (params.next == nullptr || blocks >= multiprocessors()) return 0;
+  const auto room = static_cast<size_t>(deviceAttribute(cudaDevAttrL2CacheSize)) / 2;
+  return std::min(params.nextBytes, room) / 16 * 16;
+}
+
 template <typename T>
 void decode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount, int64_t splits,
             void* workspace, cudaStream_t stream, bool follows) {
   const int64_t subgroups = subgroupsOf(params.shape);
-  const DecodeArgs<T> args{attentionArgs<T>(params, step), rows, static_cast<unsigned char*>(workspace),
-                           RowWorkspace(params.shape), static_cast<int>(subgroups)};
+  const size_t fetched = fetchedBytes(params, splits * params.shape.kvHeads * subgroups * rowCount);
+  const DecodeArgs<T> args{attentionArgs<T>(params, step),
+                           rows,
+                           static_cast<unsigned char*>(workspace),
+                           RowWorkspace(params.shape),
+                           static_cast<int>(subgroups),
+                           static_cast<int>(rowCount),
+                           static_cast<const unsigned char*>(params.next),
+                           static_cast<int64_t>(fetched)};
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(params.shape.kvHeads * subgroups),
-                  static_cast<unsigned>(rowCount));
+                  static_cast<unsigned>(rowCount + (fetched > 0 ? 1 : 0)));
   withHeadDim<T>(args.attention.paddedDim, [&]<typename Element, int kDim>() {
     constexpr size_t kShared = sizeof(DecodeShared<Element, kDim>);
     static_assert(kShared <= kMostSharedBytes);

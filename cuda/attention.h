@@ -59,6 +59,10 @@ struct AttentionParams {
   void* out = nullptr;    // T (rows, outStride): heads * headDim
   int64_t outStride = 0;
   void* cache = nullptr;  // of this layer
+  // Memory that the product behind reads, 16-byte pieces: attendDecode brings it to the L2 cache, or its beginning,
+  // where there are multiprocessors to spare. Null = none.
+  const void* next = nullptr;
+  size_t nextBytes = 0;
 };
 
 // --- cuda/attend_decode.cu

@@ -75,6 +75,10 @@ AttentionParams AttentionCalls::paramsOf(const AttentionCall& call, Activations&
   params.out = of(out).data();
   params.outStride = of(out).stride();
   params.cache = static_cast<CudaKvCache&>(cache).layer(call.layer);
+  if (call.nextWeight) {
+    params.next = of(*call.nextWeight).data();
+    params.nextBytes = call.nextWeight->bytes();
+  }
   return params;
 }
 

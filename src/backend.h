@@ -180,6 +180,8 @@ struct AttentionCall {
   int64_t allKvHeads = 0;
   bool countsKeys = true;  // false: another rank counts the squares of these keys
   std::optional<QueryTemperature> temperature;
+  // Of the product that follows, for a backend that can fetch it while memory is idle; null = not known.
+  const Matrix* nextWeight = nullptr;
 };
 
 // Heads of latent attention on one rank. The first positionDims elements of a key are the same for all heads; values

@@ -113,6 +113,7 @@ void AttentionPart::add(const Step& step, int64_t layer, const Norm* next, Activ
   const LayerWeights& weights = context_.layer(layer);
   AttentionCall& call = calls_[static_cast<size_t>(layer)];
   call.sinks = weights.attention.sinks.get();
+  call.nextWeight = weights.attention.output.weight.get();
   if (call.queryNorm) {
     call.queryNorm = &weights.attention.queryNorm.norm;
     call.keyNorm = &weights.attention.keyNorm.norm;

@@ -137,6 +137,40 @@ TEST(cuda_attention_decode, rowsThatFollowEachOther) {
   });
 }
 
+// What is fetched changes nothing, and ends where it should: behind it the emulator has no memory.
+TEST(cuda_attention_decode, fetchesTheNextWeights) {
+  AttentionOptions options;
+  options.shape = {2, 1, 32};
+  AttentionRig rig(options, {20, 200});
+  const std::vector<Slice> slices = lastTokens(rig, 2);
+  for (const size_t bytes : {size_t{16}, size_t{4096}, size_t{4112}, size_t{3000000}}) {
+    const Note note("bytes", bytes);
+    const DeviceArray<unsigned char> next(bytes);
+    AttentionStep step(rig, slices, rig.cache());
+    step.decodeAndFetch(next.data(), bytes);
+    checkOut(rig, slices, step.out());
+    checkCache(rig, slices, rig.cache(), step.cache());
+  }
+}
+
+#ifdef SHARDSPEED_CUDA_EMULATOR
+TEST(cuda_attention_decode, fetchesOnlyWhereMultiprocessorsAreToSpare) {
+  AttentionOptions options;
+  options.shape = {2, 1, 32};
+  AttentionRig rig(options, {20, 200});
+  const std::vector<Slice> slices = lastTokens(rig, 2);
+  {
+    emulator::setMultiprocessors(4);  // 2 rows, 2 stretches of pages
+    AttentionStep step(rig, slices, rig.cache());
+    step.decodeAndFetch(reinterpret_cast<const void*>(16), 4096);
+    checkOut(rig, slices, step.out());
+    emulator::setMultiprocessors(5);
+    CHECK_THROWS("ERR_CUDA", "illegal", step.decodeAndFetch(reinterpret_cast<const void*>(16), 4096));
+  }
+  emulator::reset();
+}
+#endif
+
 TEST(cuda_attention_decode, rowsLeftOutAreNotTouched) {
   AttentionOptions options;
   options.shape = {2, 1, 32};

@@ -224,6 +224,17 @@ class AttentionStep {
                        workspace.data(), nullptr);
     cuda::check(cudaDeviceSynchronize(), "attendDecode");
   }
+  // The same, and fetches what a next product would read.
+  void decodeAndFetch(const void* next, size_t bytes) {
+    DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, rows_));
+    workspace.zero();
+    const DeviceArray<int32_t> list(allRows());
+    cuda::AttentionParams fetching = params();
+    fetching.next = next;
+    fetching.nextBytes = bytes;
+    cuda::attendDecode(fetching, view(), list.data(), rows_, splits(), workspace.data(), nullptr);
+    cuda::check(cudaDeviceSynchronize(), "attendDecode");
+  }
   // Each row by a kernel of its own that sees what the one before stored; nothing waits between them.
   void decodeInTurn() {
     DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, 1));
