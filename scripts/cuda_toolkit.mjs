@@ -218,8 +218,9 @@ function assemble12(temporary) {
   for (const name of ["cuda_runtime", "cuda_nvcc", "cuda_cccl"])
     place(path.join(work, "headers", "nvidia", name, "include"), "include");
   runPython([...install, path.join(work, "runtime"), runtime12], task);
-  for (const name of ["libcudart_static.a", "libcudadevrt.a"])
-    place(path.join(work, "runtime", "nvidia", "cuda_runtime", "lib", name), `lib/${name}`);
+  place(path.join(work, "runtime", "nvidia", "cuda_runtime", "lib", "libcudart_static.a"), "lib/libcudart_static.a");
+  // For kernels that launch kernels. nvcc always links it, and no package has one that is as old as nvcc: an empty archive.
+  writeFileSync(path.join(made, "lib", "libcudadevrt.a"), "!<arch>\n");
   symlinkSync("lib", path.join(made, "lib64"));
   rmSync(work, { recursive: true });
   const version = nvccVersion(made);
