@@ -10,9 +10,11 @@
 
 #include "backend.h"
 #include "base/half.h"
+#include "check.h"
 #include "expert_reference.h"
 #include "model/layout.h"
 #include "reference_math.h"
+#include "reference_sums.h"
 #include "stored.h"
 
 namespace shardspeed::test {
@@ -40,6 +42,11 @@ class ReferenceMatrix final : public Matrix {
       }
       values_.at(static_cast<size_t>(firstRow * cols_ + i)) = static_cast<double>(value);
     }
+  }
+  // first + the product of a row with x.
+  double product(double first, int64_t row, const std::vector<double>& x) const {
+    REQUIRE(x.size() >= static_cast<size_t>(cols_));
+    return sumOfProducts(first, x.data(), &values_.at(static_cast<size_t>(row * cols_)), static_cast<size_t>(cols_));
   }
   double at(int64_t row, int64_t col) const { return values_.at(static_cast<size_t>(row * cols_ + col)); }
 
@@ -141,9 +148,7 @@ class ReferenceBackend final : public Backend {
       std::vector<double> x = of(in).rows.at(static_cast<size_t>(row));
       if (projection.norm) x = normed(*projection.norm, x);
       const auto dot = [&](int64_t output) {
-        double sum = bias ? bias->values.at(static_cast<size_t>(output)) : 0;
-        for (int64_t k = 0; k < weight.cols(); ++k) sum += weight.at(output, k) * x.at(static_cast<size_t>(k));
-        return sum;
+        return weight.product(bias ? bias->values.at(static_cast<size_t>(output)) : 0, output, x);
       };
       for (int64_t column = 0; column < out.cols(); ++column) {
         const int64_t gate = column / kGateBlock * 2 * kGateBlock + column % kGateBlock;
@@ -311,9 +316,7 @@ class ReferenceBackend final : public Backend {
                   bias ? bias->values.data() : nullptr, x);
   }
   static double dot(const Matrix* matrix, const Vector* bias, int64_t row, const std::vector<double>& x) {
-    double sum = bias ? valueOf(bias, row) : 0;
-    for (size_t k = 0; k < x.size(); ++k) sum += of(*matrix).at(row, static_cast<int64_t>(k)) * x[k];
-    return sum;
+    return of(*matrix).product(bias ? valueOf(bias, row) : 0, row, x);
   }
   // What the downward product of an expert reads.
   static std::vector<double> innerOf(const ExpertsCall& call, int64_t expert, const std::vector<double>& x) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/spec.h"
+#include "reference_sums.h"
 
 namespace shardspeed::test {
 
@@ -94,9 +95,7 @@ inline std::vector<double> attentionOf(const double* query, const std::vector<co
   std::vector<double> scores, out(dim);
   double largest = terms.sink;
   for (const double* key : keys) {
-    double score = 0;
-    for (size_t d = 0; d < dim; ++d) score += query[d] * key[d];
-    score *= scale;
+    double score = scale * sumOfProducts(0, query, key, dim);
     if (terms.softCap > 0) score = terms.softCap * std::tanh(score / terms.softCap);
     score += terms.slope * (terms.firstDistance + static_cast<double>(scores.size()));
     if (!terms.others.empty()) score += terms.others[scores.size()];
@@ -107,7 +106,7 @@ inline std::vector<double> attentionOf(const double* query, const std::vector<co
   for (size_t t = 0; t < keys.size(); ++t) {
     const double weight = std::exp(scores[t] - largest);
     total += weight;
-    for (size_t d = 0; d < dim; ++d) out[d] += weight * values[t][d];
+    addScaled(weight, values[t], dim, out.data());
   }
   for (double& value : out) value /= total;
   return out;

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "check.h"
 #include "expert_reference.h"
 #include "reference_math.h"
+#include "reference_sums.h"
 #include "stored.h"
 #include "tiny_model.h"
 
@@ -11,12 +13,11 @@ namespace shardspeed::test {
 std::vector<double> TinyModel::linear(const std::string& role, const std::vector<double>& x, DType engine) const {
   const Tensor& weight = tensors_.at(role + ".weight");
   const auto bias = tensors_.find(role + ".bias");
+  REQUIRE(x.size() == static_cast<size_t>(weight.cols));
   std::vector<double> out(static_cast<size_t>(weight.rows));
   for (size_t r = 0; r < out.size(); ++r) {
-    double sum = bias == tensors_.end() ? 0 : static_cast<double>(bias->second.values[r]);
-    for (size_t k = 0; k < x.size(); ++k)
-      sum += x[k] * static_cast<double>(roundedTo(engine, weight.values[r * x.size() + k]));
-    out[r] = sum;
+    const double first = bias == tensors_.end() ? 0 : static_cast<double>(bias->second.values[r]);
+    out[r] = sumOfProducts(first, x.data(), &weight.values.at(r * x.size()), x.size(), engine);
   }
   return out;
 }
