@@ -45,8 +45,35 @@ export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undef
   }
 }
 
+/** What follows a signal. */
+interface Following {
+  callbacks: Set<() => void>;
+  /** Ends the listening. */
+  stop(): void;
+}
+
+const followed = new WeakMap<AbortSignal, Following>();
+
+function follow(signal: AbortSignal): Following {
+  const callbacks = new Set<() => void>();
+  const listener = () => {
+    for (const call of callbacks) call();
+  };
+  signal.addEventListener("abort", listener, { once: true });
+  const following = {
+    callbacks,
+    stop: () => {
+      followed.delete(signal);
+      signal.removeEventListener("abort", listener);
+    },
+  };
+  followed.set(signal, following);
+  return following;
+}
+
 /**
- * Calls back when the signal is given, at once where it has been given already.
+ * Calls back when the signal is given, at once where it has been given already. All that follow a signal share one listener: Node warns of a signal
+ * with many, and a signal of its own for each (AbortSignal.any) costs more than all else here, and stays until the next full garbage collection.
  *
  * @returns Ends the listening: a signal may outlive the work by far.
  */
@@ -56,8 +83,14 @@ export function onAbort(
   what?: string,
 ): () => void {
   if (signal === undefined) return () => {};
-  const listener = () => callback(abortedError(signal, what));
-  if (signal.aborted) listener();
-  else signal.addEventListener("abort", listener, { once: true });
-  return () => signal.removeEventListener("abort", listener);
+  const call = () => callback(abortedError(signal, what));
+  if (signal.aborted) {
+    call();
+    return () => {};
+  }
+  const { callbacks, stop } = followed.get(signal) ?? follow(signal);
+  callbacks.add(call);
+  return () => {
+    if (callbacks.delete(call) && callbacks.size === 0) stop();
+  };
 }

@@ -163,10 +163,8 @@ export async function* readSequence(
   tokenizer: Tokenizer | undefined,
   { chunkIntervalMs = 0 }: StreamPace,
 ): AsyncGenerator<GenerationChunk, void, undefined> {
-  // A signal of its own: one that serves hundreds of sequences would otherwise have as many listeners, of which Node warns.
-  const signal = options.signal && AbortSignal.any([options.signal]);
   // At once, not when the reader comes for the next chunk: it may never come.
-  const stopListening = onAbort(signal, (error) => {
+  const stopListening = onAbort(options.signal, (error) => {
     session.cancel(id);
     inbox.onFailure(error);
   });

@@ -35,8 +35,7 @@ export async function computeOutputs(
   const work = Promise.all(requests.map((request) => submit(session, request, ids)));
   let stopListening = () => {};
   const aborted = new Promise<never>((_, reject) => {
-    // A signal of its own, since callers' signals may serve hundreds of calls, of which Node warns.
-    stopListening = onAbort(signal && AbortSignal.any([signal]), reject);
+    stopListening = onAbort(signal, reject);
   });
   try {
     return await Promise.race([work, aborted]);

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import Fastify, { type FastifyInstance } from "fastify";
+import { onAbort } from "../../../dist/base/abort.js";
 import { ShardspeedError } from "../../../dist/base/errors.js";
 import { type OpenAiOptions, openAiRoutes } from "../../../dist/serving/routes/openai/plugin.js";
 import type { HandlerAnswer, ModelDirectory, Reservation, ServedModel } from "../../../dist/serving/served_model.js";
@@ -111,8 +112,9 @@ export class FakeModel implements ServedModel {
       return this.#generate(argument as GenerateCall, options.signal, onPart ?? (() => {})) as Promise<never>;
     }
     const answers: Record<string, (argument: never) => unknown> = { ...defaultAnswers, ...this.#options.answers };
-    options.signal.addEventListener("abort", () => {}, { once: true });
+    const stopListening = onAbort(options.signal, () => {});
     await nextTurn();
+    stopListening();
     return answers[name]?.(argument as never) as EngineCalls[Name]["result"];
   }
 
@@ -120,10 +122,9 @@ export class FakeModel implements ServedModel {
     this.generated.push(structuredClone(call));
     const script = this.#options.script ?? say(["Hi", " there", "."]);
     const usage = { promptTokens: 0, newTokens: 0, cachedTokens: 0 };
-    const onAbort = () => {
+    const stopListening = onAbort(signal, () => {
       this.aborted++;
-    };
-    signal.addEventListener("abort", onAbort);
+    });
     try {
       for await (const parts of script(call, signal)) {
         if (signal.aborted) throw new ShardspeedError("ERR_ABORTED", "The work was cancelled.");
@@ -136,7 +137,7 @@ export class FakeModel implements ServedModel {
         onPart(structuredClone(parts));
       }
     } finally {
-      signal.removeEventListener("abort", onAbort);
+      stopListening();
     }
     return { usage };
   }

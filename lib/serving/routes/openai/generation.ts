@@ -19,12 +19,11 @@ export async function generateAll(
   calls: readonly GenerateCall[],
   readers: readonly SequenceReader[],
 ): Promise<GenerationUsage[]> {
-  const failure = new AbortController();
-  const signals = [session.signal, failure.signal];
+  const { model, reservation, signal } = session;
   let cause: { error: unknown } | undefined;
   const fail = (error: unknown): void => {
     cause ??= { error };
-    failure.abort();
+    session.abort();
   };
   const run = async (call: GenerateCall, reader: SequenceReader): Promise<GenerationUsage> => {
     const onPart = (parts: GeneratePart[]): void => {
@@ -36,9 +35,7 @@ export async function generateAll(
         fail(error);
       }
     };
-    // Each has one of its own: Node warns of a signal with many listeners.
-    const signal = AbortSignal.any(signals);
-    const { usage } = await session.model.call("generate", call, { reservation: session.reservation, signal, onPart });
+    const { usage } = await model.call("generate", call, { reservation, signal, onPart });
     return usage;
   };
   const usages = await Promise.all(

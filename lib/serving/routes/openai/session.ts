@@ -81,8 +81,10 @@ function nameModels(context: OpenAiContext): string {
 export interface Session extends NamedModel {
   engine: EngineDescription;
   reservation: Reservation;
-  /** Aborts when the client has gone. */
+  /** Aborts when the client has gone, and by abort(). */
   signal: AbortSignal;
+  /** Ends all that the request has asked for: it has failed. */
+  abort(): void;
   /** What failures are told in terms of. */
   errors: ErrorContext;
   /** Asks a worker. */
@@ -128,7 +130,8 @@ export async function withSession<T>(
   { count, promptField }: Places,
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
-  const signal = abortOnDisconnect(reply);
+  const ending = new AbortController();
+  const signal = abortOnDisconnect(reply, ending);
   const reservation = model.reserve(count);
   const { engine } = model;
   const errors = { ...settings, promptField, contextTokens: engine?.contextTokens };
@@ -136,13 +139,9 @@ export async function withSession<T>(
     if (engine === undefined) throw unsupportedTask(name, "take requests of this kind");
     return await work({
       ...{ name, model, engine, reservation, signal, errors },
+      abort: () => ending.abort(),
       call: (called, argument, onPart) =>
-        model.call(called, argument, {
-          reservation,
-          // Each call has one of its own: Node warns of a signal with many listeners.
-          signal: AbortSignal.any([signal]),
-          ...(onPart === undefined ? {} : { onPart }),
-        }),
+        model.call(called, argument, { reservation, signal, ...(onPart === undefined ? {} : { onPart }) }),
     });
   } catch (error) {
     throw ShardspeedError.isInstance(error) ? toApiError(error, errors) : error;
