@@ -52,7 +52,10 @@ export function makeApp(
     : Fastify({ ...options, http: { maxHeaderSize } })) as unknown as FastifyInstance;
   // Above the time that connections are kept, which Node would otherwise cut short.
   (app.server as Server).headersTimeout = keepAliveTimeout + arrivalMs;
-  app.addHook("onRequest", async (request, reply) => setHeaders(request, reply));
+  app.addHook("onRequest", (request, reply, done) => {
+    setHeaders(request, reply);
+    done();
+  });
   return app;
 }
 

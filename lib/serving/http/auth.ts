@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from "fastify";
+import type { FastifyReply, FastifyRequest, onRequestHookHandler } from "fastify";
 import type { ApiKey, KeyRing, Scope } from "./api_keys.js";
 import type { OnRefuse } from "./refusal.js";
 
@@ -19,9 +19,9 @@ export interface AuthOptions {
 }
 
 /** A hook that lets only requests with a key pass. Answers to browsers that ask before a request (OPTIONS) are CORS's: that hook is before this one. */
-export function authHook({ keys, scope, isOpen, onRefuse }: AuthOptions): onRequestAsyncHookHandler {
-  return async (request, reply) => {
-    if (isOpen?.(request)) return;
+export function authHook({ keys, scope, isOpen, onRefuse }: AuthOptions): onRequestHookHandler {
+  return (request, reply, done) => {
+    if (isOpen?.(request)) return done();
     const sent = readCredentials(request.headers);
     const found = sent.map((credential) => keys.find(credential)).find((key) => key !== undefined);
     if (found === undefined) {
@@ -30,7 +30,7 @@ export function authHook({ keys, scope, isOpen, onRefuse }: AuthOptions): onRequ
     }
     keysOfRequests.set(request.raw, found);
     const needed = typeof scope === "function" ? scope(request) : scope;
-    if (found.scopes.includes(needed)) return;
+    if (found.scopes.includes(needed)) return done();
     return refuse(reply, onRefuse, 403, "insufficient_scope", `This API key has no scope "${needed}".`);
   };
 }
@@ -49,14 +49,13 @@ function describeMissing(isWrong: boolean): string {
     : "This server needs an API key: send it as Authorization: Bearer KEY.";
 }
 
-async function refuse(
+function refuse(
   reply: FastifyReply,
   onRefuse: OnRefuse,
   status: 401 | 403,
   error: string | undefined,
   message: string,
-): Promise<FastifyReply> {
+): void {
   reply.header("www-authenticate", error === undefined ? "Bearer" : `Bearer error="${error}"`);
-  await onRefuse(reply, status, status === 401 ? "invalid_api_key" : "insufficient_permissions", message);
-  return reply;
+  onRefuse(reply, status, status === 401 ? "invalid_api_key" : "insufficient_permissions", message);
 }

@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest, onRequestAsyncHookHandler } from "fastify";
+import type { FastifyReply, FastifyRequest, onRequestHookHandler } from "fastify";
 import type { OnRefuse } from "./refusal.js";
 
 export interface CorsOptions {
@@ -23,11 +23,11 @@ const headerNames = /^[\w!#$%&'*+.^`|~-]+(?: *, *[\w!#$%&'*+.^`|~-]+)*$/;
  * A hook for pages of other origins. Those that are allowed may read answers and send what needs a preflight; credentials of the browser are never
  * asked for. Pages of other origins must not change anything: without a key on the server any page could, since text/plain needs no preflight.
  */
-export function corsHook(options: CorsOptions): onRequestAsyncHookHandler {
+export function corsHook(options: CorsOptions): onRequestHookHandler {
   const allowed = new Set(options.origins.map((origin) => origin.toLowerCase().replace(/\/$/, "")));
-  return async (request, reply) => {
+  return (request, reply, done) => {
     const { origin } = request.headers;
-    if (origin === undefined) return;
+    if (origin === undefined) return done();
     const isPreflight = request.method === "OPTIONS" && "access-control-request-method" in request.headers;
     const isAllowed = allowed.has("*") || allowed.has(origin.toLowerCase());
     if (isAllowed) {
@@ -35,16 +35,15 @@ export function corsHook(options: CorsOptions): onRequestAsyncHookHandler {
       reply.header("access-control-expose-headers", exposedHeaders);
     }
     if (!allowed.has("*")) reply.header("vary", "Origin");
-    if (isAllowed && isPreflight) return answerPreflight(request, reply, options);
-    if (isAllowed || isSameOrigin(request, origin)) return;
-    if (!isPreflight && readingMethods.includes(request.method)) return; // the browser keeps the answer from the page
-    await options.onRefuse(
+    if (isAllowed && isPreflight) return void answerPreflight(request, reply, options);
+    if (isAllowed || isSameOrigin(request, origin)) return done();
+    if (!isPreflight && readingMethods.includes(request.method)) return done(); // the browser keeps the answer from the page
+    options.onRefuse(
       reply,
       403,
       "origin_not_allowed",
       "Pages of this origin may not use this server: --allowed-origins.",
     );
-    return reply;
   };
 }
 

@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import type { onRequestAsyncHookHandler } from "fastify";
+import type { onRequestHookHandler } from "fastify";
 import { isLoopbackHost } from "../settings/address.js";
 import type { OnRefuse } from "./refusal.js";
 
@@ -13,14 +13,13 @@ export interface HostCheckOptions {
  * A hook for a listener that only this machine reaches and that asks for no key. A page may give its own name the address 127.0.0.1 (DNS rebinding) and is
  * then of the same origin as the server; but the name stays in the Host header. Names of this machine and addresses are no page's.
  */
-export function hostCheckHook({ allowedHosts, onRefuse }: HostCheckOptions): onRequestAsyncHookHandler {
+export function hostCheckHook({ allowedHosts, onRefuse }: HostCheckOptions): onRequestHookHandler {
   const allowed = new Set(allowedHosts.map((host) => host.toLowerCase()));
-  return async (request, reply) => {
+  return (request, reply, done) => {
     const name = nameIn(request.headers.host ?? "");
     // Browsers always send it.
-    if (name === "" || isLoopbackHost(name) || isIP(name) !== 0 || allowed.has(name) || allowed.has("*")) return;
-    await onRefuse(reply, 403, "host_not_allowed", "This host name is not the server's: --allowed-hosts.");
-    return reply;
+    if (name === "" || isLoopbackHost(name) || isIP(name) !== 0 || allowed.has(name) || allowed.has("*")) return done();
+    onRefuse(reply, 403, "host_not_allowed", "This host name is not the server's: --allowed-hosts.");
   };
 }
 

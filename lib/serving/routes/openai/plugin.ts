@@ -138,6 +138,7 @@ function sendError(
 }
 
 /** Where the server has not set it. */
-async function setRequestId(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+function setRequestId(request: FastifyRequest, reply: FastifyReply, done: () => void): void {
   if (!reply.hasHeader("x-request-id")) reply.header("x-request-id", readRequestId(request));
+  done();
 }
