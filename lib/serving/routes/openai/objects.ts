@@ -1,22 +1,30 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readPackageInfo } from "../../../base/package_info.js";
 import type { GenerationUsage } from "../../../engine/generation.js";
 import type { Reservation, ServedModel } from "../../served_model.js";
+import type { EngineDescription } from "../../worker/calls.js";
 import type { Session } from "./session.js";
 
 /** Random: an id made from the client's would be the same for two clients. */
 export function newId(prefix: string): string {
-  return prefix + randomBytes(12).toString("hex");
+  // Node draws the random bits of many of these at once.
+  return prefix + randomUUID().replaceAll("-", "").slice(8);
 }
 
 export function nowInSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }
 
+const fingerprints = new WeakMap<EngineDescription, string>();
+
 /** Changes where the same seed may give another text: with the version, the model and what computes it. */
-function fingerprint({ name, version, engine }: ServedModel): string {
-  const parts = [readPackageInfo().version, name, version, engine?.dtype, engine?.devices];
-  return `fp_${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12)}`;
+function fingerprint({ name, version }: ServedModel, engine: EngineDescription): string {
+  const known = fingerprints.get(engine);
+  if (known !== undefined) return known;
+  const parts = [readPackageInfo().version, name, version, engine.dtype, engine.devices];
+  const made = `fp_${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12)}`;
+  fingerprints.set(engine, made);
+  return made;
 }
 
 export interface Usage {
@@ -41,8 +49,9 @@ export function toUsage(usages: readonly GenerationUsage[]): Usage {
 }
 
 /** The beginning of each answer and chunk. */
-export function newHead({ name, model }: Session, prefix: string, object: string): object {
-  return { id: newId(prefix), object, created: nowInSeconds(), model: name, system_fingerprint: fingerprint(model) };
+export function newHead({ name, model, engine }: Session, prefix: string, object: string): object {
+  const system_fingerprint = fingerprint(model, engine);
+  return { id: newId(prefix), object, created: nowInSeconds(), model: name, system_fingerprint };
 }
 
 /** What is known at the end of an answer. */

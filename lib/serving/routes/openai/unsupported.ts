@@ -76,9 +76,11 @@ export const unsupportedFields: Readonly<Record<string, UnsupportedField>> = {
   },
 };
 
+const unsupportedList = Object.entries(unsupportedFields);
+
 /** @throws ApiError for the first field that asks for what is not there. */
 export function refuseUnsupported(route: BodyRoute, body: Readonly<Record<string, unknown>>): void {
-  for (const [name, { routes, isNeutral, advice }] of Object.entries(unsupportedFields)) {
+  for (const [name, { routes, isNeutral, advice }] of unsupportedList) {
     const value = body[name] ?? undefined;
     if (value === undefined || !routes.includes(route) || isNeutral(value, body)) continue;
     throw unsupported(name, `${name} ${showValue(value)} is not supported. ${advice}`);
