@@ -241,11 +241,15 @@ export class ModelPool implements ServedModel {
   }
 }
 
-/** Follows a generation by its parts. */
+/**
+ * Follows a generation by its parts. What it sees is told behind all that the turn of the event loop has to do: an answer does not wait until it
+ * has been counted, and whoever has an answer finds it counted.
+ */
 class GenerationWatch {
   readonly #timeline: RequestTimeline;
   readonly #observer: GenerationObserver | undefined;
   #finishReason: "stop" | "length" | undefined;
+  #told: ((observer: GenerationObserver) => void)[] = [];
 
   constructor(timeline: RequestTimeline, observer: GenerationObserver | undefined) {
     this.#timeline = timeline;
@@ -253,7 +257,8 @@ class GenerationWatch {
   }
 
   dispatched(replica: Replica): void {
-    this.#observer?.dispatched(replica, this.#timeline.dispatchedAt ?? performance.now());
+    const at = this.#timeline.dispatchedAt ?? performance.now();
+    this.#tell((observer) => observer.dispatched(replica, at));
   }
 
   look(parts: readonly GeneratePart[]): void {
@@ -261,7 +266,8 @@ class GenerationWatch {
     let tokens = 0;
     for (const part of parts) {
       if ("start" in part) {
-        this.#observer?.prompt(part.start.promptTokens);
+        const { promptTokens } = part.start;
+        this.#tell((observer) => observer.prompt(promptTokens));
       } else {
         tokens += part.chunk.ids.length;
         this.#finishReason = part.chunk.finishReason ?? this.#finishReason;
@@ -269,12 +275,23 @@ class GenerationWatch {
     }
     if (tokens === 0) return;
     this.#timeline.firstPartAt ??= at;
-    this.#observer?.tokens(tokens, at);
+    this.#tell((observer) => observer.tokens(tokens, at));
   }
 
   finish(error: Error | undefined): void {
-    if (error === undefined) this.#observer?.finished(this.#finishReason ?? "stop");
-    else this.#observer?.finished(isAborted(error) ? "abort" : "error");
+    const at = performance.now();
+    const reason = error === undefined ? (this.#finishReason ?? "stop") : isAborted(error) ? "abort" : "error";
+    this.#tell((observer) => observer.finished(reason, at));
+  }
+
+  #tell(what: (observer: GenerationObserver) => void): void {
+    const observer = this.#observer;
+    if (observer === undefined || this.#told.push(what) > 1) return;
+    setImmediate(() => {
+      const told = this.#told;
+      this.#told = [];
+      for (const one of told) one(observer);
+    });
   }
 }
 

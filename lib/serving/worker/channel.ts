@@ -15,6 +15,7 @@ export class Channel<Incoming, Outgoing> {
   #waiting: Outgoing[] = [];
   #chunks: Buffer[] = [];
   #bytes = 0;
+  readonly #flushSoon = () => this.flush();
 
   /** @param onClose Called once, however the connection ended. */
   constructor(socket: Socket, onMessage: (message: Incoming) => void, onClose: () => void) {
@@ -26,7 +27,7 @@ export class Channel<Incoming, Outgoing> {
   }
 
   send(message: Outgoing): void {
-    if (this.#waiting.push(message) === 1) setImmediate(() => this.flush());
+    if (this.#waiting.push(message) === 1) setImmediate(this.#flushSoon);
   }
 
   /** Sends at once what waits. */

@@ -69,6 +69,7 @@ describe("the engine of a worker", () => {
         await until(() => pool.replicas.ready[0]?.workCount === 0);
         assert.deepEqual(late, []);
         assert.equal(pool.pending, 0);
+        await until(() => outcomes.length === 8);
         assert.deepEqual(outcomes.sort(), [...Array.from({ length: 7 }, () => "12 tokens"), "abort"]);
         assert.deepEqual(pool.engine?.tasks, ["generate", "embed"]);
       },
