@@ -3,7 +3,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { median } from "../figures.mjs";
 import { ask, completion, makeAgent } from "./client.mjs";
-import { residentBytes } from "./server.mjs";
+import { processorMs, residentBytes } from "./server.mjs";
 
 const prompt = "It is a truth universally acknowledged";
 const streams = 16;
@@ -20,25 +20,31 @@ async function time(work) {
   return performance.now() - start;
 }
 
-/** What HTTP adds to a call of one token: the engine of this process and the server's are asked by turns. */
-export async function measureOverhead({ url }, engine, requests) {
+/**
+ * What HTTP adds to a call of one token: the engine of this process, the server's, and by the same client a server of nothing but node:http are
+ * asked by turns.
+ */
+export async function measureOverhead({ url, pid, worker }, empty, engine, requests) {
   const agent = makeAgent();
   const local = () => time(() => engine.generate(prompt, { maxNewTokens: 1, ignoreEos: true }));
-  const remote = () => time(() => ask(url, agent, completion(prompt, 1)));
-  for (const _ of range(20)) {
-    await local();
-    await remote();
-  }
-  const pairs = [];
-  for (const _ of range(requests)) pairs.push({ localMs: await local(), remoteMs: await remote() });
+  const remote = (where = url) => time(() => ask(where, agent, completion(prompt, 1)));
+  const round = async () => ({ localMs: await local(), remoteMs: await remote(), emptyMs: await remote(empty.url) });
+  for (const _ of range(20)) await round();
+  const usedBefore = [pid, worker()].map(processorMs);
+  const rounds = [];
+  for (const _ of range(requests)) rounds.push(await round());
+  const [serverMs, workerMs] = [pid, worker()].map((one, i) => (processorMs(one) - usedBefore[i]) / requests);
   agent.destroy();
-  const added = pairs.map(({ localMs, remoteMs }) => remoteMs - localMs);
+  const added = rounds.map(({ localMs, remoteMs }) => remoteMs - localMs);
+  const p50 = (name) => median(rounds.map((one) => one[name]));
   return {
     requests,
-    localP50Ms: median(pairs.map(({ localMs }) => localMs)),
-    remoteP50Ms: median(pairs.map(({ remoteMs }) => remoteMs)),
+    localP50Ms: p50("localMs"),
+    remoteP50Ms: p50("remoteMs"),
+    emptyP50Ms: p50("emptyMs"),
     overheadP50Ms: median(added),
     overheadP99Ms: percentile(added, 0.99),
+    processorMs: { server: serverMs, worker: workerMs },
   };
 }
 

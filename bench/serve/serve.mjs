@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { initInference } from "../../dist/index.js";
 import { median, printTable, readCount } from "../figures.mjs";
+import { withEmptyServer } from "./empty.mjs";
 import {
   measureClients,
   measureDrain,
@@ -28,7 +29,7 @@ async function measureCost(model, { requests, repeat }) {
   const engine = await initInference(model, { config: { tensor_parallel: { tp_size: 2 } } });
   try {
     return await withServer(model, flags, async (server) => ({
-      overhead: await measureOverhead(server, engine, requests),
+      overhead: await withEmptyServer((empty) => measureOverhead(server, empty, engine, requests)),
       streams: await measureStreams(server, engine, { tokens: 128, repeat }),
       longStreams: await measureStreams(server, engine, { tokens: 480, repeat }),
     }));
@@ -60,8 +61,11 @@ function show({ overhead, streams, longStreams, equality, clients, kill, drain }
   printTable([
     ["one token, engine, p50", ms(overhead.localP50Ms)],
     ["one token, HTTP, p50", ms(overhead.remoteP50Ms)],
+    ["  the client and an empty node:http server, p50", ms(overhead.emptyP50Ms)],
     ["overhead of a request, p50", ms(overhead.overheadP50Ms)],
     ["overhead of a request, p99", ms(overhead.overheadP99Ms)],
+    ["processor time of a request, server", ms(overhead.processorMs.server)],
+    ["  worker, with its engine", ms(overhead.processorMs.worker)],
     ...rowsOfStreams(streams),
     ...rowsOfStreams(longStreams),
     [`same text among ${equality.others} others`, equality.equal ? "yes" : "NO"],

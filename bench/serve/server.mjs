@@ -63,6 +63,14 @@ function childrenOf(pid) {
   );
 }
 
+/** Milliseconds of processor time that a process has used, in all of its threads. */
+export function processorMs(pid) {
+  const used = readdirSync(`/proc/${pid}/task`).map((thread) =>
+    Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]),
+  );
+  return used.reduce((sum, nanoseconds) => sum + nanoseconds, 0) / 1e6;
+}
+
 /** Resident bytes of a process. */
 export function residentBytes(pid) {
   const [, kilobytes] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
