@@ -7,9 +7,12 @@ export type Checked<T> = { value: T; remark?: string } | { expected: string; at?
  */
 export type Rule<T> = (value: unknown) => Checked<T>;
 
-/** A rule of one condition. */
-export function rule<T>(expected: string, accepts: (value: unknown) => boolean): Rule<T> {
-  return (value) => (accepts(value) ? { value: value as T } : { expected });
+/** A rule of one condition. @param expected Its words, or a function that makes them where a value is not accepted. */
+export function rule<T>(expected: string | (() => string), accepts: (value: unknown) => boolean): Rule<T> {
+  return (value) => {
+    if (accepts(value)) return { value: value as T };
+    return { expected: typeof expected === "string" ? expected : expected() };
+  };
 }
 
 /** Bounds of a number. */
@@ -38,7 +41,8 @@ export function describeRange(kind: "integer" | "number", { minimum, above, maxi
 export function inRange(kind: "integer" | "number", range: NumberRange): Rule<number> {
   const { minimum = Number.NEGATIVE_INFINITY, above = Number.NEGATIVE_INFINITY, maximum = Number.MAX_VALUE } = range;
   const isOfKind = kind === "integer" ? Number.isInteger : Number.isFinite;
-  return rule(describeRange(kind, range), (value) => {
+  const describe = () => describeRange(kind, range);
+  return rule(describe, (value) => {
     const number = value as number;
     return isOfKind(value) && number >= minimum && number > above && number <= maximum;
   });
@@ -64,7 +68,8 @@ export const signalRule: Rule<AbortSignal> = rule("an AbortSignal", (value) => {
 });
 
 export function oneOf<T extends string>(choices: readonly T[]): Rule<T> {
-  return rule(`one of ${choices.join(", ")}`, (value) => choices.includes(value as T));
+  const describe = () => `one of ${choices.join(", ")}`;
+  return rule(describe, (value) => choices.includes(value as T));
 }
 
 /** null as well. */

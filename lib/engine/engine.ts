@@ -382,8 +382,9 @@ export class Engine {
       const signals = [resolved.signal, also].filter((signal) => signal !== undefined);
       const signal = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
       // Made here, so that the grammar is held until then.
-      const request = toNativeRequest(tokens, maxNewTokens, resolved, { ...limits, grammar: grammar?.number ?? 0 });
-      return { session: this.#session, request, options: { ...resolved, signal }, tokenizer: this.tokenizer };
+      const request = toNativeRequest(tokens, maxNewTokens, resolved, { grammar: grammar?.number ?? 0, ...limits });
+      const own = also === undefined ? resolved : { ...resolved, signal };
+      return { session: this.#session, request, options: own, tokenizer: this.tokenizer };
     };
     const isOne = resolved.n === 1;
     return {

@@ -272,6 +272,7 @@ export const generationOptions: Readonly<
 };
 
 export const generationOptionNames = Object.keys(generationOptions) as GenerationOptionName[];
+const knownNames: readonly string[] = [...generationOptionNames, "cacheSalt", "signal"];
 const numericOptions = generationOptionNames.filter(
   (name): name is NumericOption => "unset" in generationOptions[name],
 );
@@ -308,7 +309,7 @@ export function describeValues(row: GenerationOptionRow): string {
  * @throws ShardspeedError ERR_INVALID_ARGUMENT, naming the option, what was found and what is expected.
  */
 export function resolveGenerationOptions(options: unknown, defaults?: GenerationDefaults): ResolvedGenerationOptions {
-  const reader = new OptionReader("generation option", options, [...generationOptionNames, "cacheSalt", "signal"]);
+  const reader = new OptionReader("generation option", options, knownNames);
   const ofModel: ModelSampling =
     reader.read("generationDefaults", oneOf(["model", "none"]), "none") === "model" && defaults !== undefined
       ? toGenerationOptions(defaults)
@@ -329,8 +330,8 @@ export function resolveGenerationOptions(options: unknown, defaults?: Generation
     ...(ignoreEos ? [] : (defaults?.eosTokenIds ?? [])),
   ];
   const resolved: ResolvedGenerationOptions = {
-    ...(numbers as Record<NumericOption, number>),
     maxNewTokensGiven: reader.get("maxNewTokens") !== undefined,
+    ...(numbers as Record<NumericOption, number>),
     seed: reader.get("seed") === undefined ? nextSeed() : readSeed(reader.get("seed")),
     n: reader.integer("n", 1, mostSamples, 1),
     beamSearch: readBeamSearch(reader),

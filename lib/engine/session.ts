@@ -116,7 +116,7 @@ export class Session {
     awaited.add(this);
     const forks = otherSeeds.map((seed, i) => ({ id: first + 1 + i, ...seed }));
     try {
-      this.#native.submit({ ...request, id: first, forks });
+      this.#native.submit({ id: first, forks, ...request });
     } catch (error) {
       for (const id of ids) this.#forget(id);
       throw nativeError(error as Error, error);

@@ -29,7 +29,7 @@ export function requestEndHook(handlers: {
     });
     reply.raw.once("close", () => {
       const seconds = (performance.now() - startedAt) / 1000;
-      handlers.onEnd({ ...describeEnd(request, reply, isWhole), seconds, isAborted: !isWhole }, request);
+      handlers.onEnd({ seconds, isAborted: !isWhole, ...describeEnd(request, reply, isWhole) }, request);
     });
     done();
   };

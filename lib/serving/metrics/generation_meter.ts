@@ -73,7 +73,8 @@ export class GenerationMeter {
     this.#hasEnded = true;
     const metrics = this.#metrics;
     const { maxTokens, n } = this.#start;
-    metrics.count("vllm:request_success_total", { ...this.#labels, finished_reason: reason });
+    const { model_name, engine } = this.#labels;
+    metrics.count("vllm:request_success_total", { model_name, engine, finished_reason: reason });
     metrics.observe("vllm:e2e_request_latency_seconds", this.#labels, (at - this.#receivedAt) / 1000);
     if (maxTokens !== undefined) metrics.observe("vllm:request_params_max_tokens", this.#labels, maxTokens);
     if (n !== undefined) metrics.observe("vllm:request_params_n", this.#labels, n);

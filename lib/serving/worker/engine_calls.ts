@@ -11,6 +11,7 @@ import type {
   EngineCalls,
   EngineDescription,
   GenerateChunk,
+  GenerateStart,
   PromptInput,
 } from "./calls.js";
 
@@ -35,24 +36,29 @@ type Implementations = {
 const implementations: Implementations = {
   async generate(engine, { prompt, options, truncatePromptTokens, wantsPromptIds, ...text }, { signal, pace, emit }) {
     // A prompt that is only read may fill the context.
-    const least = Math.min(1, options.maxNewTokens ?? 1);
-    const ids = truncate(await toIds(engine, prompt), truncatePromptTokens, engine.contextTokens - least);
+    const leastNew = Math.min(1, options.maxNewTokens ?? 1);
+    const ids = truncate(await toIds(engine, prompt), truncatePromptTokens, engine.contextTokens - leastNew);
     const room = engine.contextTokens - ids.length;
-    if (room < least) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
+    if (room < leastNew) throw tooLong(engine, ids.length, options.maxNewTokens ?? 1, "chat" in prompt);
     const maxNewTokens = Math.min(options.maxNewTokens ?? room, room);
-    const start = {
-      ...{ promptTokens: ids.length, maxNewTokens },
+    const start: GenerateStart = {
+      promptTokens: ids.length,
+      maxNewTokens,
       ...(wantsPromptIds ? { promptIds: ids } : {}),
       ...(options.promptLogprobs === undefined ? {} : { firstToken: describeFirst(engine, ids) }),
     };
     let usage = { promptTokens: ids.length, newTokens: 0, cachedTokens: 0 };
     const { skipSpecialTokens = true, includeStopString = false } = text;
-    const minNewTokens = Math.min(options.minNewTokens ?? 0, maxNewTokens);
-    const all = { ...options, keepSpecialTokens: !skipSpecialTokens, maxNewTokens, minNewTokens, signal };
+    const { minNewTokens: least, maxNewTokens: _, ...others } = options;
+    const minNewTokens = Math.min(least ?? 0, maxNewTokens);
+    const all = { keepSpecialTokens: !skipSpecialTokens, maxNewTokens, minNewTokens, signal, ...others };
     let hasBegun = false;
     for await (const chunk of (options.numBeams ?? 1) > 1 ? search(engine, ids, all) : engine.stream(ids, all, pace)) {
       // Together with the first chunk: a message of its own would wake the server while the prompt is computed.
-      if (!hasBegun) emit({ start: { ...start, cachedTokens: chunk.cachedTokens } });
+      if (!hasBegun) {
+        start.cachedTokens = chunk.cachedTokens;
+        emit({ start });
+      }
       hasBegun = true;
       usage = chunk.usage ?? usage;
       const part = toPart(chunk);
@@ -153,9 +159,9 @@ function describeFirst({ tokenizer }: Engine, ids: readonly number[]) {
 function toPart(chunk: GenerationChunk): GenerateChunk {
   const { index, text, ids, logprobs, promptLogprobs, finishReason, stopReason } = chunk;
   return {
-    ...(index === undefined ? {} : { index }),
     text,
     ids,
+    ...(index === undefined ? {} : { index }),
     ...(logprobs === undefined ? {} : { logprobs }),
     ...(promptLogprobs === undefined ? {} : { promptLogprobs }),
     ...(finishReason === undefined ? {} : { finishReason }),

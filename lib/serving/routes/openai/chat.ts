@@ -1,7 +1,7 @@
 import type { FastifyReply } from "fastify";
 import { type ChatChoice, type ChatPiece, joinChatPieces } from "./chat_choice.js";
 import { type ChatPlan, planChat, readChat, runChat } from "./chat_plan.js";
-import { lastFields, newHead, type Usage } from "./objects.js";
+import { lastFields, newHead, type Usage, withHead } from "./objects.js";
 import { findModel, type OpenAiContext, type Session, setTimingHeaders, withSession } from "./session.js";
 import { sendLast, streamChunks, usageOfChunk } from "./stream.js";
 
@@ -33,14 +33,13 @@ async function answerWhole(
   const usages = await runChat(session, plan, settings, (pieces, choice) => all.get(choice)?.push(...pieces));
   const { usage, ...more } = lastFields(session, body, usages);
   setTimingHeaders(reply, session.reservation);
-  return {
-    ...newHead(session, "chatcmpl-", "chat.completion"),
+  return withHead(newHead(session, "chatcmpl-", "chat.completion"), {
     choices: choices.map((choice) => joinChatPieces(all.get(choice) ?? [], choice, body.logprobs === true)),
     usage: withDetails(usage),
     ...(body.return_token_ids ? { prompt_token_ids: choices[0]?.promptIds ?? [] } : {}),
     ...(choices[0]?.promptLogprobs === undefined ? {} : { prompt_logprobs: choices[0].promptLogprobs }),
     ...more,
-  };
+  });
 }
 
 async function streamChat(
@@ -56,7 +55,8 @@ async function streamChat(
     for (const piece of pieces) {
       const prompt = isFirst && body.return_token_ids ? { prompt_token_ids: choice.promptIds } : {};
       isFirst = false;
-      send({ ...head, choices: [piece], ...usageOfChunk(body, () => withDetails(choice.usage())), ...prompt });
+      const soFar = usageOfChunk(body, () => withDetails(choice.usage()));
+      send(withHead(head, { choices: [piece], ...soFar, ...prompt }));
     }
   });
   const { usage, ...more } = lastFields(session, body, usages);

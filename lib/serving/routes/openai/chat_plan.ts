@@ -132,8 +132,8 @@ export function planChat(
   const asked = forced === undefined ? undefined : requireForced(format, forced);
   for (const stream of toolStreams) stream?.push(asked?.given ?? "");
   const call: GenerateCall = {
-    ...toCall(body, wanted, session.engine, settings),
     prompt: { chat, addSpecialTokens: body.add_special_tokens ?? false },
+    ...toCall(body, wanted, session.engine, settings),
     // Calls are written between special tokens.
     ...(toolStream === undefined ? {} : { skipSpecialTokens: false }),
   };

@@ -96,6 +96,7 @@ export function saysSomething({ text, logprobs, finish_reason, token_ids }: Comp
 /** The whole choice. */
 export function joinPieces(pieces: readonly CompletionPiece[]): CompletionPiece {
   const last = pieces.at(-1) as CompletionPiece;
+  if (pieces.length === 1) return last;
   const columns = pieces.flatMap(({ logprobs }) => logprobs ?? []);
   return {
     ...last,

@@ -6,7 +6,7 @@ import { CompletionChoice, type CompletionPiece, joinPieces, saysSomething } fro
 import { contextOverflow } from "./errors.js";
 import { type CompletionBody, completionSchema } from "./fields.js";
 import { checkRoom, generateAll, type SequenceReader } from "./generation.js";
-import { lastFields, newHead } from "./objects.js";
+import { type AnswerHead, lastFields, newHead, withHead } from "./objects.js";
 import { checkIds, type RawPrompt, splitPrompts, wellFormed } from "./prompts.js";
 import { checkSampling, type NewTokens, toCall } from "./sampling.js";
 import { findModel, type OpenAiContext, requireTask, type Session, setTimingHeaders, withSession } from "./session.js";
@@ -69,7 +69,7 @@ class CompletionAnswer {
   readonly #session: Session;
   readonly #body: CompletionBody;
   readonly #context: OpenAiContext;
-  readonly #head: object;
+  readonly #head: AnswerHead;
   #prompts: PlannedPrompt[] = [];
 
   constructor(session: Session, body: CompletionBody, context: OpenAiContext) {
@@ -90,7 +90,7 @@ class CompletionAnswer {
         if (typeof prompt === "string") {
           const text = wellFormed(prompt);
           const whole = { text, addSpecialTokens: addsSpecial ?? true };
-          if (!echo || !isCut) return { call: { ...common, prompt: whole }, echo: echo ? text : undefined };
+          if (!echo || !isCut) return { call: { prompt: whole, ...common }, echo: echo ? text : undefined };
           const { ids } = await this.#session.call("tokenize", { prompt: whole });
           return this.#planIds(common, ids);
         }
@@ -102,7 +102,7 @@ class CompletionAnswer {
   }
 
   async #planIds(common: Omit<GenerateCall, "prompt">, ids: readonly number[]): Promise<PlannedPrompt> {
-    const call = { ...common, prompt: { ids } };
+    const call = { prompt: { ids }, ...common };
     if (!this.#body.echo) return { call, echo: undefined };
     const kept = this.#keep(ids, common.truncatePromptTokens);
     return { call, echo: (await this.#session.call("detokenize", { ids: kept })).text };
@@ -119,13 +119,14 @@ class CompletionAnswer {
     const pieces = Array.from({ length: count }, (): CompletionPiece[] => []);
     const usages = await this.#run((piece) => pieces[piece.index]?.push(piece));
     setTimingHeaders(reply, this.#session.reservation);
-    return { ...this.#head, choices: pieces.map(joinPieces), ...lastFields(this.#session, this.#body, usages) };
+    const last = lastFields(this.#session, this.#body, usages);
+    return withHead(this.#head, { choices: pieces.map(joinPieces), ...last });
   }
 
   async stream(send: (chunk: object) => void): Promise<void> {
     const usages = await this.#run((piece, choice) => {
       if (!saysSomething(piece)) return;
-      send({ ...this.#head, choices: [piece], ...usageOfChunk(this.#body, () => choice.usage()) });
+      send(withHead(this.#head, { choices: [piece], ...usageOfChunk(this.#body, () => choice.usage()) }));
     });
     sendLast(send, this.#head, this.#body, lastFields(this.#session, this.#body, usages));
   }

@@ -49,9 +49,23 @@ export function toUsage(usages: readonly GenerationUsage[]): Usage {
 }
 
 /** The beginning of each answer and chunk. */
-export function newHead({ name, model, engine }: Session, prefix: string, object: string): object {
+export interface AnswerHead {
+  id: string;
+  object: string;
+  created: number;
+  model: string;
+  system_fingerprint: string;
+}
+
+export function newHead({ name, model, engine }: Session, prefix: string, object: string): AnswerHead {
   const system_fingerprint = fingerprint(model, engine);
   return { id: newId(prefix), object, created: nowInSeconds(), model: name, system_fingerprint };
+}
+
+/** An answer or a chunk. Field by field: for a literal that begins with a spread, Node 20 makes new hidden classes each time. */
+export function withHead<Rest extends object>(head: AnswerHead, rest: Rest): AnswerHead & Rest {
+  const { id, object, created, model, system_fingerprint } = head;
+  return { id, object, created, model, system_fingerprint, ...rest };
 }
 
 /** What is known at the end of an answer. */

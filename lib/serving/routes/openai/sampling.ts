@@ -79,10 +79,11 @@ function toGenerationOptions(
   settings: OpenAiSettings,
 ): GenerateCall["options"] {
   const ofModel = settings.generationConfig === "auto" ? generationDefaults : {};
-  const defaults: Readonly<Record<string, unknown>> = {
-    ...ofModel,
-    ...readSampling(settings.overrideGenerationConfig).sampling,
-  };
+  const defaults: Readonly<Record<string, unknown>> = Object.assign(
+    {},
+    ofModel,
+    readSampling(settings.overrideGenerationConfig).sampling,
+  );
   const choose = (given: number | null | undefined, name: string, neutral: number): number => {
     const value = defaults[name];
     return given ?? (typeof value === "number" ? value : neutral);

@@ -134,11 +134,12 @@ export async function withSession<T>(
   const signal = abortOnDisconnect(reply, ending);
   const reservation = model.reserve(count);
   const { engine } = model;
-  const errors = { ...settings, promptField, contextTokens: engine?.contextTokens };
+  const errors = { promptField, contextTokens: engine?.contextTokens, ...settings };
   try {
     if (engine === undefined) throw unsupportedTask(name, "take requests of this kind");
     return await work({
-      ...{ name, model, engine, reservation, signal, errors },
+      name,
+      ...{ model, engine, reservation, signal, errors },
       abort: () => ending.abort(),
       call: (called, argument, onPart) =>
         model.call(called, argument, { reservation, signal, ...(onPart === undefined ? {} : { onPart }) }),

@@ -2,7 +2,7 @@ import { finished } from "node:stream";
 import type { FastifyReply } from "fastify";
 import { EventStream, toEvent } from "../../http/sse.js";
 import { type ApiError, type ErrorContext, invalidRequest, toApiError } from "./errors.js";
-import type { LastFields, Usage } from "./objects.js";
+import { type AnswerHead, type LastFields, type Usage, withHead } from "./objects.js";
 import type { OpenAiContext } from "./session.js";
 
 /** The part of a request that says how it wants its stream. */
@@ -29,13 +29,15 @@ export function usageOfChunk({ stream_options }: StreamBody, soFar: () => Usage)
 /** Sends the chunk behind the last choice, where the request wants what it has. */
 export function sendLast(
   send: (chunk: object) => void,
-  head: object,
+  head: AnswerHead,
   { stream_options }: StreamBody,
   { usage, timings }: LastFields,
 ): void {
   const wantsUsage = stream_options?.include_usage === true;
   if (!wantsUsage && timings === undefined) return;
-  send({ ...head, choices: [], ...(wantsUsage ? { usage } : {}), ...(timings === undefined ? {} : { timings }) });
+  send(
+    withHead(head, { choices: [], ...(wantsUsage ? { usage } : {}), ...(timings === undefined ? {} : { timings }) }),
+  );
 }
 
 /** How a stream tells that it failed, and that it is complete. */
