@@ -54,6 +54,7 @@ class CudaBackend final : public Backend {
     for (const PageCopy& copy : copies) static_cast<CudaKvCache&>(cache).copyPage(copy, stream_);
   }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { buffers_.setRotary(tables); }
+  int64_t logitRows() const override { return kLogitRows; }
   void prepareRelative(const RelativeTable& table) override { attention_.prepareRelative(table); }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now

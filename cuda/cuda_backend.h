@@ -17,6 +17,9 @@ std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, i
 // Rows of generated tokens in one launch of the attention: bounds its workspace.
 constexpr int64_t kDecodeRows = 64;
 
+// Rows of logits that are computed at once: the tokens of so many sequences are chosen with the head read once.
+constexpr int64_t kLogitRows = 256;
+
 DeviceKind cudaDeviceKind();
 
 }  // namespace shardspeed::cuda

@@ -25,6 +25,7 @@ class CudaMemoryCounter final : public MemoryCounter {
   size_t kvPageBytes(int64_t layers, const AttentionShape& shape) const override {
     return static_cast<size_t>(layers) * CudaKvCache::pageBytes(shape, options_.dtype);
   }
+  int64_t logitRows() const override { return kLogitRows; }
   void prepareRotary(const std::vector<RotarySpec>&, int64_t) override {}  // some frequencies
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     count(scratchBytes_ + Products::bytesOf(narrowRows_, narrowCols_));

@@ -251,6 +251,9 @@ class Backend {
   // Called once, before the first step of a model with relative positions. The table stays where it is.
   virtual void prepareRelative(const RelativeTable& /*table*/) {}
 
+  // Rows of logits that are computed at once, at most.
+  virtual int64_t logitRows() const { return 64; }
+
   // Called once, before the first step and when all activations are made: so many rows of logits will be sampled at
   // once, at most. Of a group's ranks only rank 0 samples, but all of them are called.
   virtual void prepareSampling(int64_t /*vocab*/, int64_t /*maxRows*/) {}

@@ -21,15 +21,15 @@ Executor::Executor(const ModelSpec& spec, const Shard& shard, const ModelWeights
       attention_(context_, cache),
       feedForward_(context_),
       output_(context_) {
-  if (shard.size > 1) backend.prepareGroup(groupShapes(spec, shard.size, maxRows));
+  if (shard.size > 1) backend.prepareGroup(groupShapes(spec, shard.size, maxRows, backend.logitRows()));
   // Where there are no logits to sample from, the host still gets rows of outputs and hidden states.
   const HeadSpec head = spec.head();
   backend.prepareSampling(head.isVocabulary ? spec.vocabSize : std::max(head.columns, spec.hiddenSize), output_.rows());
   if (!spec.rotaryTables.empty()) backend.prepareRotary(spec.rotaryTables, maxTokens);
 }
 
-GroupShapes Executor::groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows) {
-  GroupShapes shapes{maxRows, std::max(spec.hiddenSize, spec.embeddedWidth()), std::min(maxRows, kLogitRows), {}};
+GroupShapes Executor::groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows, int64_t logitRows) {
+  GroupShapes shapes{maxRows, std::max(spec.hiddenSize, spec.embeddedWidth()), std::min(maxRows, logitRows), {}};
   for (int rank = 0; rank < ranks; ++rank) shapes.logitCols.push_back(shardOf(spec, rank, ranks).vocab.count);
   return shapes;
 }

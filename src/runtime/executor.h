@@ -20,7 +20,6 @@ namespace shardspeed {
 // ranks run the same steps, and meet in the sums and in the gathering of logits.
 class Executor {
  public:
-  static constexpr int64_t kLogitRows = OutputPart::kRows;
   using Outputs = WantedOutputs;
 
   // maxRows: of a step; maxTokens: of a sequence.
@@ -32,8 +31,8 @@ class Executor {
   // False where `stop` was set meanwhile: nothing of the step counts then. Only rank 0 looks at the outputs.
   bool run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop);
 
-  // What the ranks of a group give each other.
-  static GroupShapes groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows);
+  // What the ranks of a group give each other. logitRows: Backend's
+  static GroupShapes groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows, int64_t logitRows);
 
  private:
   const Norm* normAhead(int64_t layer) const;

@@ -41,7 +41,7 @@ struct Runner {
       int64_t next = 0;
       const auto sink = [&](int64_t firstRow, int64_t count, float* values) {
         CHECK_EQ(firstRow, next);
-        CHECK(count <= Executor::kLogitRows);
+        CHECK(count <= backend.logitRows());
         next += count;
         logits.insert(logits.end(), values, values + count * spec.vocabSize);
       };

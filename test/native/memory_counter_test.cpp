@@ -93,7 +93,8 @@ TEST(memory_counter, cpu_ranks_take_what_was_counted) {
         size_t tables = 0;
         for (const RotarySpec& table : spec.rotaryTables)
           tables += static_cast<size_t>(ranks) * RotaryTables::bytesOf(table, spec.maxPositions);
-        const auto sampled = static_cast<size_t>(Executor::kLogitRows * spec.vocabSize) * sizeof(float);
+        const int64_t logitRows = cpuDeviceKind().makeCounter(0, {})->logitRows();
+        const auto sampled = static_cast<size_t>(logitRows * spec.vocabSize) * sizeof(float);
         CHECK_EQ(bytesTaken(model, ranks, dtype) + tables + sampled, counted);
       }
     }

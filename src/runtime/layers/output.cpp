@@ -5,7 +5,7 @@
 namespace shardspeed {
 
 OutputPart::OutputPart(const PartContext& context)
-    : context_(context), head_(context.spec.head()), rows_(std::min(context.maxRows, kRows)) {
+    : context_(context), head_(context.spec.head()), rows_(std::min(context.maxRows, context.backend.logitRows())) {
   const auto& [spec, shard, weights, backend, maxRows, part] = context;
   gathered_ = backend.makeActivations(rows_, spec.hiddenSize, Width::kWide);
   if (head_.transform) transformed_ = backend.makeActivations(rows_, head_.width, Width::kWide);
@@ -82,7 +82,7 @@ void OutputPart::deliver(int64_t first, int64_t count, const WantedOutputs& outp
 void OutputPart::deliverRows(int64_t first, int64_t begin, int64_t end, const WantedOutputs& outputs) {
   if (begin == end) return;
   const int64_t columns = head_.columns;
-  host_.resize(static_cast<size_t>(rows_ * columns));
+  host_.resize(std::max(host_.size(), static_cast<size_t>(end * columns)));
   context_.backend.readRows(logits_ ? *logits_ : *transformed_, end, host_.data());
   outputs.sink(first + begin, end - begin, host_.data() + begin * columns);
 }
@@ -90,7 +90,7 @@ void OutputPart::deliverRows(int64_t first, int64_t begin, int64_t end, const Wa
 void OutputPart::deliverHidden(const Step& step, const Activations& hidden, const WantedOutputs& outputs) {
   Backend& backend = context_.backend;
   const int64_t columns = context_.spec.hiddenSize;
-  host_.resize(static_cast<size_t>(rows_ * std::max(columns, head_.columns)));
+  host_.resize(std::max(host_.size(), static_cast<size_t>(std::min(rows_, step.hiddenRows) * columns)));
   for (int64_t first = 0; first < step.hiddenRows; first += rows_) {
     const int64_t count = std::min(rows_, step.hiddenRows - first);
     backend.gatherRows(step, step.headRows() + first, count, hidden, *gathered_);

@@ -30,12 +30,9 @@ struct WantedOutputs {
 // Also delivers the hidden states that the head reads.
 class OutputPart {
  public:
-  // Of a tile, at most: this bounds the buffer whatever the vocabulary.
-  static constexpr int64_t kRows = 64;
-
   explicit OutputPart(const PartContext& context);
 
-  int64_t rows() const { return rows_; }  // of a tile
+  int64_t rows() const { return rows_; }  // of a tile: Backend::logitRows() at most, whatever is wanted
   // The tile that starts with the first-th wanted row.
   void compute(const Step& step, int64_t first, const Activations& hidden);
   // What compute() left; rank 0 only.
@@ -53,12 +50,12 @@ class OutputPart {
   const PartContext& context_;
   const HeadSpec head_;
   int64_t rows_;
-  std::unique_ptr<Activations> gathered_;     // (kRows, hidden)
-  std::unique_ptr<Activations> logits_;       // (kRows, columns of the head), where they are delivered: rank 0
-  std::unique_ptr<Activations> part_;         // (kRows, the rank's vocab), where there are several ranks
-  std::unique_ptr<Activations> projected_;    // (kRows, embedding), where embedding != hidden
-  std::unique_ptr<Activations> transformed_;  // (kRows, width of the head), where it has a transform
-  std::vector<float> host_;                   // (kRows, columns)
+  std::unique_ptr<Activations> gathered_;     // (rows_, hidden)
+  std::unique_ptr<Activations> logits_;       // (rows_, columns of the head), where they are delivered: rank 0
+  std::unique_ptr<Activations> part_;         // (rows_, the rank's vocab), where there are several ranks
+  std::unique_ptr<Activations> projected_;    // (rows_, embedding), where embedding != hidden
+  std::unique_ptr<Activations> transformed_;  // (rows_, width of the head), where it has a transform
+  std::vector<float> host_;                   // (rows_, columns)
 };
 
 }  // namespace shardspeed

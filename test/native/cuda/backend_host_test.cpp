@@ -158,6 +158,38 @@ TEST(cuda_backend_host, steps_of_generated_tokens_are_replayed) {
   }
 }
 
+// The next tokens of a batch are waited for once, and the head is read once for them: with 100 sequences as with two.
+TEST(cuda_backend_host, a_batch_is_waited_for_once) {
+  emulator::reset();
+  TinyModel model(llamaSpec(), DType::kF16, 94);
+  constexpr int64_t kSequences = 100;
+  CudaRunner runner(model, DType::kF16, kSequences, nullptr, 0, kSequences), few(model);
+  const auto pieceOf = [&](int64_t i, size_t sequence, bool generated) {
+    return CudaRunner::Piece{sequence, {static_cast<int32_t>(i * 7 % model.spec().vocabSize)}, generated};
+  };
+  std::vector<int32_t> found[2], expected[2];
+  for (const bool generated : {false, true}) {
+    std::vector<CudaRunner::Piece> pieces;
+    for (int64_t i = 0; i < kSequences; ++i) pieces.push_back(pieceOf(i, static_cast<size_t>(i), generated));
+    const uint64_t waits = emulator::calls("cudaStreamSynchronize");
+    const uint64_t launches = emulator::calls("cudaLaunchKernelEx");
+    found[generated] = runner.likeliest(pieces);
+    if (!generated) continue;
+    CHECK_EQ(emulator::calls("cudaStreamSynchronize") - waits, 1u);
+    // So many rows are normalised ahead of products; attention takes 64 rows a launch.
+    CHECK_EQ(emulator::calls("cudaLaunchKernelEx") - launches,
+             static_cast<uint64_t>(8 * model.spec().layerCount() + 6));
+  }
+  for (int64_t i = 0; i < kSequences; i += 9) {
+    few.sequences.clear();
+    few.freePages.resize(1);
+    for (const bool generated : {false, true})
+      expected[generated].push_back(few.likeliest({pieceOf(i, 0, generated)})[0]);
+  }
+  for (const bool generated : {false, true})
+    for (size_t i = 0; i < expected[generated].size(); ++i) CHECK_EQ(found[generated][9 * i], expected[generated][i]);
+}
+
 }  // namespace shardspeed::test
 
 #endif

@@ -22,19 +22,19 @@ constexpr int64_t kMostRows = 40;
 struct CudaRunner {
   // group: whose rank this is, on cuda:`device`; null = the whole model.
   explicit CudaRunner(TinyModel& model, DType dtype = DType::kF16, int64_t maxRows = kMostRows, Group* group = nullptr,
-                      int device = 0)
+                      int device = 0, int64_t pages = kPages)
       : spec(model.spec()), shard(group ? shardOf(spec, group->rank(), group->size()) : wholeModel(spec)) {
-    const BackendOptions options{dtype, &pool, maxRows, kPages, group};
+    const BackendOptions options{dtype, &pool, maxRows, pages, group};
     backend = cuda::makeCudaBackend(device, options);
     LoadOptions load;
     load.dtype = dtype;
     load.plan = &model.plan();
     load.shard = shard;
     weights = loadModel(spec, load, *backend, pool);
-    RankParts parts = makeRankParts(spec, shard, weights, *backend, {maxRows, spec.maxPositions, kPages});
+    RankParts parts = makeRankParts(spec, shard, weights, *backend, {maxRows, spec.maxPositions, pages});
     cache = std::move(parts.cache);
     executor = std::move(parts.executor);
-    freePages.resize(kPages);
+    freePages.resize(static_cast<size_t>(pages));
     std::iota(freePages.rbegin(), freePages.rend(), 0);
   }
 
@@ -55,6 +55,21 @@ struct CudaRunner {
     CHECK(executor->run(current, outputs, stop));
     CHECK_EQ(logits.size(), static_cast<size_t>(shard.rank == 0 ? current.rows * spec.vocabSize : 0));
     return logits;
+  }
+
+  // The tokens that are likeliest behind each row of a step of these pieces, chosen on the device.
+  std::vector<int32_t> likeliest(const std::vector<Piece>& pieces) {
+    fill(pieces);
+    const Sampler greedy({}, nullptr, 0);
+    std::vector<SampledToken> sampled(static_cast<size_t>(current.rows));
+    Executor::Outputs outputs;
+    outputs.samplers.assign(sampled.size(), &greedy.state());
+    outputs.sampled = sampled.data();
+    outputs.sink = [](int64_t, int64_t, float*) { FAIL("the device left sampling to the host"); };
+    CHECK(executor->run(current, outputs, stop));
+    std::vector<int32_t> tokens;
+    for (const SampledToken& token : sampled) tokens.push_back(token.token);
+    return tokens;
   }
 
   void fill(const std::vector<Piece>& pieces) {
