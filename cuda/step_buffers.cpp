@@ -24,8 +24,6 @@ StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
       pages_(kvPages * kTableEntriesPerPage),
       device_(bytesOf(maxRows, kvPages), "the description of a step") {
   for (HostBuffer& buffer : host_) buffer.packed = PinnedMemory(device_.bytes(), "the description of a step");
-  view_ = {at(kTokenIds),      at(kPositions), at(kPageOffsets), at(kPages),
-           at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
 }
 
 static void appendTable(const std::vector<float>& inverseFrequencies, float amplitude, std::vector<float>& to) {
@@ -98,7 +96,7 @@ void StepBuffers::packPages(const Step& step, int32_t* packed) {
     pageOffsets_.push_back(static_cast<int32_t>(usedPages_ - shared));
     const int64_t more = std::max<int64_t>(0, pages - shared);
     if (usedPages_ + more > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than was planned");
-    std::copy_n(slice.pages + shared, more, packed + kPages * rows_ + usedPages_);
+    std::copy_n(slice.pages + shared, more, packed + kPages * stride_ + usedPages_);
     usedPages_ += more;
     shared += more;
   }
@@ -122,16 +120,16 @@ void StepBuffers::packSlice(const Step& step, size_t index, int32_t* packed) {
   for (int64_t i = 0; i < slice.rowCount; ++i) {
     const int64_t row = firstRow + i;
     deviceRows_[static_cast<size_t>(slice.firstRow + i)] = static_cast<int32_t>(row);
-    packed[kTokenIds * rows_ + row] = step.tokenIds[slice.firstRow + i];
-    packed[kPositions * rows_ + row] = static_cast<int32_t>(slice.contextLength + i);
-    packed[kPageOffsets * rows_ + row] = pageOffsets_[index];
-    packed[kRotaryOffsets * rows_ + row] = rotaryOffset;
-    packed[kLengths * rows_ + row] = static_cast<int32_t>(slice.contextLength + slice.rowCount);
-    if (step.tokenTypes) packed[kTokenTypes * rows_ + row] = step.tokenTypes[slice.firstRow + i];
+    packed[kTokenIds * stride_ + row] = step.tokenIds[slice.firstRow + i];
+    packed[kPositions * stride_ + row] = static_cast<int32_t>(slice.contextLength + i);
+    packed[kPageOffsets * stride_ + row] = pageOffsets_[index];
+    packed[kRotaryOffsets * stride_ + row] = rotaryOffset;
+    packed[kLengths * stride_ + row] = static_cast<int32_t>(slice.contextLength + slice.rowCount);
+    if (step.tokenTypes) packed[kTokenTypes * stride_ + row] = step.tokenTypes[slice.firstRow + i];
     if (slice.generated)
-      packed[kGeneratedRows * rows_ + generatedCount_++] = static_cast<int32_t>(row);
+      packed[kGeneratedRows * stride_ + generatedCount_++] = static_cast<int32_t>(row);
     else
-      packed[kPromptRows * rows_ + promptCount_++] = static_cast<int32_t>(row);
+      packed[kPromptRows * stride_ + promptCount_++] = static_cast<int32_t>(row);
   }
   if (slice.generated) {
     longestGenerated_ = std::max(longestGenerated_, slice.contextLength + 1);
@@ -148,7 +146,7 @@ void StepBuffers::packSlice(const Step& step, size_t index, int32_t* packed) {
 void StepBuffers::packTiles(int32_t* packed) {
   std::stable_sort(longTiles_.begin(), longTiles_.end(),
                    [](const LongTile& a, const LongTile& b) { return a.lastPosition > b.lastPosition; });
-  auto* tiles = packed + kTiles * rows_;
+  auto* tiles = packed + kTiles * stride_;
   for (const LongTile& tile : longTiles_) {
     *tiles++ = tile.tile.firstRow;
     *tiles++ = tile.tile.rowCount;
@@ -158,11 +156,14 @@ void StepBuffers::packTiles(int32_t* packed) {
 
 void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream) {
   if (paddedRows > rows_ || paddedWanted > rows_) throw Error("ERR_NATIVE", "a step has more rows than were planned");
+  stride_ = std::max(paddedRows, paddedWanted);
+  view_ = {at(kTokenIds),      at(kPositions), at(kPageOffsets), at(kPages),
+           at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
   HostBuffer& buffer = host_[turn_];
   turn_ = 1 - turn_;
   buffer.sent.wait("a step");
   auto* packed = buffer.packed.as<int32_t>();
-  std::fill_n(packed, kTiles * rows_, -1);
+  std::fill_n(packed, kTiles * stride_, -1);
   deviceRows_.resize(static_cast<size_t>(step.rows));
   generatedCount_ = longestGenerated_ = promptCount_ = 0;
   longTiles_.clear();
@@ -172,11 +173,11 @@ void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWan
   for (size_t i = 0; i < step.sequences.size(); ++i)
     if (!step.sequences[i].generated) packSlice(step, i, packed);
   for (size_t i = 0; i < step.wantedRows.size(); ++i)
-    packed[kWantedRows * rows_ + static_cast<int64_t>(i)] = deviceRows_[static_cast<size_t>(step.wantedRows[i])];
+    packed[kWantedRows * stride_ + static_cast<int64_t>(i)] = deviceRows_[static_cast<size_t>(step.wantedRows[i])];
   packTiles(packed);
   // Only steps of generated rows that do not follow each other are padded.
   if (paddedRows > step.rows) generatedParts_ = {generatedCount_ = paddedRows};
-  const auto bytes = static_cast<size_t>(kPages * rows_ + usedPages_) * sizeof(int32_t);
+  const auto bytes = static_cast<size_t>(kPages * stride_ + usedPages_) * sizeof(int32_t);
   check(cudaMemcpyAsync(device_.as(), packed, bytes, cudaMemcpyHostToDevice, stream.get()), "describing a step");
   if (packedFrequencies_.size() > shortFrequencies_.size()) {
     const size_t frequencyBytes = packedFrequencies_.size() * sizeof(float);

@@ -9,9 +9,10 @@
 
 namespace shardspeed::cuda {
 
-// Brings what kernels need to know about a step to the device: one copy out of pinned memory, to places that never
-// change. Two host buffers take turns, so that a step can be written while the one before it is still computed. On the
-// device the rows of generated tokens come first, then those of prompts: other kernels may compute these.
+// Brings what kernels need to know about a step to the device: one copy out of pinned memory, of what the step uses,
+// to places that depend on the numbers of rows it is filled up to alone, so that graphs can rely on them. Two host
+// buffers take turns, so that a step can be written while the one before it is still computed. On the device the rows
+// of generated tokens come first, then those of prompts: other kernels may compute these.
 class StepBuffers {
  public:
   // Sizes of captured steps: a step is filled up to the next one.
@@ -25,6 +26,7 @@ class StepBuffers {
   // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none.
   void upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream);
 
+  // Of the last step uploaded, as all below.
   const StepView& view() const { return view_; }
   // With the frequencies of one of the rotary tables.
   StepView view(const RotaryPositions& rotary) const;
@@ -42,7 +44,7 @@ class StepBuffers {
   static size_t bytesOf(int64_t maxRows, int64_t kvPages);
 
  private:
-  // Parts of the packed buffer, each of rows_ integers; kTiles takes two, kPages the rest.
+  // Parts of the packed buffer, each of stride_ integers; kTiles takes two, kPages the rest.
   enum Part {
     kTokenIds,
     kPositions,
@@ -56,7 +58,7 @@ class StepBuffers {
     kTiles,
     kPages = kTiles + 2
   };
-  const int32_t* at(Part part) const { return device_.as<int32_t>() + part * rows_; }
+  const int32_t* at(Part part) const { return device_.as<int32_t>() + part * stride_; }
   void packPages(const Step& step, int32_t* packed);
   void packGenerated(const Step& step, int32_t* packed);
   void packSlice(const Step& step, size_t index, int32_t* packed);
@@ -69,8 +71,9 @@ class StepBuffers {
     Event sent;
   };
 
-  int64_t rows_;
-  int64_t pages_;  // entries of page tables
+  int64_t rows_;        // of any step, at most
+  int64_t stride_ = 0;  // rows of the step, or wanted ones, where these are more
+  int64_t pages_;       // entries of page tables
   DeviceMemory device_;
   HostBuffer host_[2];
   int turn_ = 0;

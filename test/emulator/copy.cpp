@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "emulator.h"
 #include "memory.h"
 #include "runtime.h"
 #include "runtime_api.h"
@@ -9,6 +10,8 @@
 
 namespace emulator {
 namespace {
+
+uint64_t bytesBetween = 0;
 
 enum class Side { kDevice, kPinned, kPageable, kInvalid };
 
@@ -22,6 +25,10 @@ Side sideOf(const void* pointer, size_t bytes) {
 struct Sides {
   Side to, from;
 };
+
+void countCopy(Side to, Side from, size_t bytes) {
+  if ((to == Side::kDevice) != (from == Side::kDevice)) bytesBetween += bytes;
+}
 
 cudaError_t checkSides(const void* to, const void* from, size_t bytes, cudaMemcpyKind kind, Sides& sides) {
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;
@@ -38,7 +45,9 @@ Operation copyOperation(void* to, const void* from, size_t bytes) {
   Operation operation;
   operation.work = [=] {
     // Freed since: CUDA would fail as well, or worse.
-    if (sideOf(to, bytes) == Side::kInvalid || sideOf(from, bytes) == Side::kInvalid) return cudaErrorIllegalAddress;
+    const Side toSide = sideOf(to, bytes), fromSide = sideOf(from, bytes);
+    if (toSide == Side::kInvalid || fromSide == Side::kInvalid) return cudaErrorIllegalAddress;
+    countCopy(toSide, fromSide, bytes);
     memmove(to, from, bytes);
     return cudaSuccess;
   };
@@ -58,6 +67,7 @@ cudaError_t copyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind k
                                                          static_cast<const uint8_t*>(from) + bytes);
     Operation operation;
     operation.work = [=] {
+      countCopy(sideOf(to, bytes), Side::kPageable, bytes);
       memcpy(to, staged->data(), bytes);
       return cudaSuccess;
     };
@@ -85,6 +95,14 @@ cudaError_t fillAsync(void* to, int value, size_t bytes, cudaStream_t handle) {
 }
 
 }  // namespace
+
+uint64_t copiedBytes() {
+  return bytesBetween;
+}
+void forgetCopies() {
+  bytesBetween = 0;
+}
+
 }  // namespace emulator
 
 using namespace emulator;

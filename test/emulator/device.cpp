@@ -131,6 +131,7 @@ void reset() {
   forgetPeers();
   forgetKernels();
   forgetErrors();
+  forgetCopies();
   forgetHosts();
   device = {};
   limits = {};

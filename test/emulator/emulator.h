@@ -104,6 +104,8 @@ void failCall(const std::string& function, int nth, int error, int device = -1);
 bool isFailurePending();
 // Calls of a function of the runtime since reset(). What a graph does when it is launched calls nothing.
 uint64_t calls(const std::string& function);
+// Bytes copied between the host and devices since reset(), by graphs too.
+uint64_t copiedBytes();
 
 // The running block's dynamic shared memory; a fault if it holds fewer than bytes.
 void* sharedMemory(size_t bytes);

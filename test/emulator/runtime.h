@@ -53,5 +53,6 @@ bool exists(int ordinal);
 size_t allowedSharedBytes(const void* kernel);
 void forgetKernels();
 void forgetErrors();
+void forgetCopies();
 
 }  // namespace emulator

@@ -68,9 +68,9 @@ struct Seen {
       wanted{kRows}, pages{kRows}, types{kRows}, lengths{kRows};
 };
 
-// The first of the numbers, and -1 behind them.
-std::vector<int32_t> padded(std::vector<int32_t> numbers) {
-  numbers.resize(kRows, -1);
+// The first of the numbers, and -1 behind them, up to the rows that the step is filled up to.
+std::vector<int32_t> padded(std::vector<int32_t> numbers, size_t rows) {
+  numbers.resize(rows, -1);
   return numbers;
 }
 
@@ -124,10 +124,10 @@ TEST(cuda_step_buffers, rows_that_fill_a_step_up_are_none) {
     Seen seen;
     seen.take(buffers, stream);
     stream.wait("the copies");
-    checkNumbers(seen.positions, padded(std::vector<int32_t>(static_cast<size_t>(rows), 20)));
-    checkNumbers(seen.generated, padded(counted(0, rows)));
-    checkNumbers(seen.wanted, padded(counted(0, rows)));
-    checkNumbers(seen.prompts, padded({}));
+    checkNumbers(seen.positions, padded(std::vector<int32_t>(static_cast<size_t>(rows), 20), 8));
+    checkNumbers(seen.generated, padded(counted(0, rows), 8));
+    checkNumbers(seen.wanted, padded(counted(0, rows), 8));
+    checkNumbers(seen.prompts, padded({}, 8));
     CHECK_EQ(buffers.generatedCount(), 8);
     CHECK_EQ(buffers.promptCount(), 0);
     CHECK_EQ(buffers.longestGenerated(), 21);
@@ -164,7 +164,7 @@ TEST(cuda_step_buffers, rows_that_follow_others_are_in_later_parts) {
   }
   const std::vector<int32_t> pages = seen.pages.read();
   for (int32_t i = 0; i < 6; ++i) CHECK_EQ(pages[static_cast<size_t>(i)], i + 1);
-  checkNumbers(seen.wanted, padded({0, 3, 5, 1, 4, 6, 2}));
+  checkNumbers(seen.wanted, padded({0, 3, 5, 1, 4, 6, 2}, 9));
 }
 
 // On the device generated rows come first; wanted rows are told by their places there.
@@ -180,18 +180,40 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   Seen seen;
   seen.take(buffers, stream);
   stream.wait("the copies");
-  checkNumbers(seen.tokens, padded({43, 46, 40, 41, 42, 44, 45}));
-  checkNumbers(seen.positions, padded({17, 5, 0, 1, 2, 30, 31}));
-  checkNumbers(seen.pageOffsets, padded({1, 5, 0, 0, 0, 3, 3}));
+  checkNumbers(seen.tokens, padded({43, 46, 40, 41, 42, 44, 45}, 7));
+  checkNumbers(seen.positions, padded({17, 5, 0, 1, 2, 30, 31}, 7));
+  checkNumbers(seen.pageOffsets, padded({1, 5, 0, 0, 0, 3, 3}, 7));
   checkNumbers(seen.pages, {40, 41, 42, 43, 44, 45});
-  checkNumbers(seen.wanted, padded({4, 0, 6, 1}));
-  checkNumbers(seen.types, padded({3, 6, 0, 1, 2, 4, 5}));
-  checkNumbers(seen.lengths, padded({18, 6, 3, 3, 3, 32, 32}));
+  checkNumbers(seen.wanted, padded({4, 0, 6, 1}, 7));
+  checkNumbers(seen.types, padded({3, 6, 0, 1, 2, 4, 5}, 7));
+  checkNumbers(seen.lengths, padded({18, 6, 3, 3, 3, 32, 32}, 7));
   CHECK_EQ(buffers.generatedCount(), 2);
   CHECK_EQ(buffers.promptCount(), 5);
   CHECK_EQ(buffers.longestGenerated(), 18);
   CHECK_EQ(buffers.tileCount(), 2);
 }
+
+#ifdef SHARDSPEED_CUDA_EMULATOR
+// What is copied is what a step uses, and not what the largest one would.
+TEST(cuda_step_buffers, a_row_costs_no_more_where_steps_may_be_large) {
+  for (const int64_t maxRows : {16, 8192}) {
+    const Note note("rows of a step", maxRows);
+    const cuda::Stream stream;
+    cuda::StepBuffers buffers(maxRows, kSomePages);
+    Description description({{20, 1, true}}, 50);
+    description.step.wantedRows = {0};
+    const uint64_t before = emulator::copiedBytes();
+    buffers.upload(description.step, 1, 1, stream);
+    stream.wait("a step");
+    CHECK_EQ(emulator::copiedBytes() - before, 13 * sizeof(int32_t));  // two of them are its page table
+    int32_t page = 0, position = 0;
+    cuda::check(cudaMemcpy(&page, buffers.view().pages + 1, sizeof page, cudaMemcpyDeviceToHost), "cudaMemcpy");
+    cuda::check(cudaMemcpy(&position, buffers.view().positions, sizeof position, cudaMemcpyDeviceToHost), "cudaMemcpy");
+    CHECK_EQ(page, 51);
+    CHECK_EQ(position, 20);
+  }
+}
+#endif
 
 TEST(cuda_step_buffers, too_much_for_the_plan_is_refused) {
   const cuda::Stream stream;
