@@ -46,11 +46,12 @@ constexpr int residentBlocks(int tiles, int rowTiles) {
   return tiles > 6 || rowTiles > kSmallGroup ? 1 : 2;
 }
 
-// Slots of a warp's ring. 40 KB under way on a multiprocessor keep the memory of an H200 busy, by Little's law with
-// CUB's constants; the slot that is multiplied and waits for its copy comes on top. Small devices give a block 99 KB.
+// Slots of a warp's ring. 48 KB under way on a multiprocessor keep the memory of an H200 busy, by Little's law with
+// CUB's constants; the slot that is multiplied and waits for its copy comes on top. With one more where tokens take no
+// room, blocks of two products still fit on a multiprocessor. Small devices give a block 99 KB.
 constexpr size_t kLargeShared = 163 << 10;
-constexpr int depthOf(int tiles, bool large) {
-  if (large) return tiles <= 2 ? 5 : tiles <= 4 ? 4 : 3;
+constexpr int depthOf(int tiles, bool fused, bool large) {
+  if (large) return fused ? 5 : tiles <= 4 ? 4 : 3;
   return tiles <= 2 ? 3 : 2;
 }
 // With groups of 64 rows, whose slots have twice the weights.
@@ -314,11 +315,15 @@ template <int kTiles, int kRowTiles, bool kFused, int kDepth>
 constexpr size_t ringBytes() {
   return sizeof(Meeting<kRowTiles>) + sizeof(Slot<kTiles, kRowTiles, kFused>) * kWarps * kDepth;
 }
-static_assert(ringBytes<2, kSmallGroup, false, depthOf(2, false)>() <= kMostSharedBytes);
-static_assert(ringBytes<4, kSmallGroup, false, depthOf(4, false)>() <= kMostSharedBytes);
-static_assert(ringBytes<kMostSmallTiles, kSmallGroup, false, depthOf(kMostSmallTiles, false)>() <= kMostSharedBytes);
-static_assert(ringBytes<8, kSmallGroup, false, depthOf(8, true)>() <= kLargeShared);
-static_assert(ringBytes<4, kLargeGroup, false, depthOfLargeGroup(4)>() <= kLargeGroupShared);
+static_assert(ringBytes<2, kSmallGroup, false, depthOf(2, false, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<4, kSmallGroup, false, depthOf(4, false, false)>() <= kMostSharedBytes);
+static_assert(ringBytes<kMostSmallTiles, kSmallGroup, false, depthOf(kMostSmallTiles, false, false)>() <=
+              kMostSharedBytes);
+static_assert(ringBytes<8, kSmallGroup, false, depthOf(8, false, true)>() <= kLargeShared);
+// A product of the stream's rows and the one ahead of it or behind it, on a multiprocessor with 228 KB.
+static_assert(ringBytes<1, kSmallGroup, false, depthOf(1, false, true)>() +
+                  ringBytes<1, kSmallGroup, true, depthOf(1, true, true)>() + 2 * (8192 + kRowEnd) + 2 * 1024 <=
+              228 << 10);
 static_assert(ringBytes<8, kLargeGroup, false, depthOfLargeGroup(8)>() <= kLargeGroupShared);
 
 int groupsOf(const Product& product, int rowTiles) {
@@ -345,14 +350,15 @@ bool isLarge() {
 
 template <typename T, int kTiles, Input kInput>
 void launchTiles(const Product& product, int64_t cols, const NormParams* norm, cudaStream_t stream) {
+  constexpr bool kFused = kInput != Input::kElements;
   if constexpr (kTiles >= kLeastLargeGroupTiles) {
     if (mostSharedBytes() >= kLargeGroupShared && groupsOf(product, kLargeGroup) >= multiprocessors())
       return launchKernel<T, kTiles, depthOfLargeGroup(kTiles), kInput, kLargeGroup>(product, cols, norm, stream);
   }
   if (isLarge())
-    launchKernel<T, kTiles, depthOf(kTiles, true), kInput, kSmallGroup>(product, cols, norm, stream);
+    launchKernel<T, kTiles, depthOf(kTiles, kFused, true), kInput, kSmallGroup>(product, cols, norm, stream);
   else if constexpr (kTiles <= kMostSmallTiles)
-    launchKernel<T, kTiles, depthOf(kTiles, false), kInput, kSmallGroup>(product, cols, norm, stream);
+    launchKernel<T, kTiles, depthOf(kTiles, kFused, false), kInput, kSmallGroup>(product, cols, norm, stream);
 }
 
 template <typename T>
@@ -377,8 +383,8 @@ int64_t mostFewTokens() {
 }
 
 bool canNormalizeFew(int64_t tokens, int64_t inFeatures) {
-  const size_t ring = isLarge() ? ringBytes<1, kSmallGroup, true, depthOf(1, true)>()
-                                : ringBytes<1, kSmallGroup, true, depthOf(1, false)>();
+  const size_t ring = isLarge() ? ringBytes<1, kSmallGroup, true, depthOf(1, true, true)>()
+                                : ringBytes<1, kSmallGroup, true, depthOf(1, true, false)>();
   const size_t rows = static_cast<size_t>(tokens) * rowBytes(padTo(inFeatures, kColumnStep) / kBlockColumns);
   return tokens <= kMostFusedTokens && ring + rows <= mostSharedBytes();
 }
