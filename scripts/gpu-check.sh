@@ -22,7 +22,7 @@ node scripts/gpu/report.mjs ARCHIVE makes Markdown of it.
   --only SECTIONS    of topics, ranks, verify, table, models, profile, sanitizer; comma-separated (default: all)
   --skip SECTIONS    likewise, those to leave out
   --filter PARTS     kernel tests with one of these in topic/name, comma-separated (default: all)
-  --limits PERCENT   time limits in percent of the plan's (default: 100)
+  --limit PART=N     seconds for this part in place of the plan's, such as test-rows=60; may be given again
   --help             this text
 
 To build: nvcc 12.8 or newer, CMake 3.24 or newer and g++. To run: a GPU with its driver. No Node, no network.
@@ -32,12 +32,17 @@ TEXT
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-toolkit= device=0 out=gpu-check-results build=build-gpu filter= only= skip= prebuilt= arch= limits=100 build_only=
+toolkit= device=0 out=gpu-check-results build=build-gpu filter= only= skip= prebuilt= arch= limit= build_only=
+declare -A own_limits=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --toolkit | --device | --out | --build | --filter | --only | --skip | --prebuilt | --arch | --limits)
+    --toolkit | --device | --out | --build | --filter | --only | --skip | --prebuilt | --arch | --limit)
       [ $# -ge 2 ] || { echo "$1 needs a value; see --help" >&2; exit 2; }
       printf -v "${1#--}" %s "$2"
+      if [ "$1" = --limit ]; then
+        [[ $limit =~ ^[A-Za-z0-9_-]+=[1-9][0-9]*$ ]] || { echo "Found --limit $limit, expected a part's name, =, and seconds" >&2; exit 2; }
+        own_limits[${limit%=*}]=${limit#*=}
+      fi
       shift
       ;;
     --build-only) build_only=1 ;;
@@ -55,7 +60,6 @@ sections=topics,ranks,verify,table,models,profile,sanitizer
 for name in ${only//,/ } ${skip//,/ }; do
   [[ ,$sections, == *",$name,"* ]] || cannot "found section $name, expected some of $sections."
 done
-[[ $limits =~ ^[1-9][0-9]*$ ]] || cannot "found --limits $limits, expected a positive number of percent."
 [[ -z $arch || $arch =~ ^[0-9]{2,3}a?$ ]] || cannot "found --arch $arch, expected a number such as 90."
 [ -z "$prebuilt" ] || [ -z "$build_only" ] || cannot "--prebuilt and --build-only exclude each other."
 if [ -n "$prebuilt" ]; then

@@ -16,7 +16,9 @@ build_executables() {
   section=build section_ends=$((SECONDS + 3600))
   if command -v ninja >/dev/null; then generator=(-G Ninja); fi
   configure=(cmake -S . -B "$build" "${generator[@]}" -DSHARDSPEED_CUDA=ON -DSHARDSPEED_TESTS=ON -DSHARDSPEED_BENCH=ON
-    "-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_ARCHITECTURES=$arch-real" -DCMAKE_CUDA_FLAGS=-lineinfo)
+    "-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_ARCHITECTURES=$arch-real" -DCMAKE_CUDA_FLAGS=-lineinfo
+    # They may be run beside older libraries than those of this machine.
+    "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc")
   # A folder of another checkout, toolkit or generator cannot be used again.
   part configure 120 "${configure[@]}" >/dev/null || {
     rm -rf "$build/CMakeCache.txt" "$build/CMakeFiles"
@@ -33,7 +35,7 @@ build_executables() {
   rm -f "$executables/gpu_probe"
   # wgmma is in sm_90a and in no other.
   if [ "${arch%a}" = 90 ]; then
-    part build_probe 300 "$nvcc" -std=c++20 -O3 -gencode arch=compute_90a,code=sm_90a -o "$executables/gpu_probe" \
+    part build_probe 300 "$nvcc" -std=c++20 -O3 -Xcompiler=-static-libstdc++,-static-libgcc -gencode arch=compute_90a,code=sm_90a -o "$executables/gpu_probe" \
       bench/native/probe/{main,wgmma_bits,rings}.cu || { tail -n 20 "$out/build_probe.txt" >&2; return 1; }
   fi
   strip "$executables"/* 2>/dev/null || true

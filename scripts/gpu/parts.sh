@@ -41,12 +41,6 @@ header() {
   printf '\n== %s\n' "$1"
 }
 
-# Seconds of the plan, as --limits has them; at least one.
-scaled() {
-  local seconds=$(($1 * limits / 100))
-  echo $((seconds > 0 ? seconds : 1))
-}
-
 wants() {
   [[ -z $only || ,$only, == *",$1,"* ]] && [[ ,$skip, != *",$1,"* ]]
 }
@@ -55,17 +49,21 @@ wants() {
 begin() {
   wants "$1" || return 1
   section=$1
-  section_ends=$((SECONDS + $(scaled "$2")))
+  section_ends=$((SECONDS + $2))
   header "$3"
 }
 
 # part NAME SECONDS COMMAND...: runs it and keeps what it says in NAME.txt. Its status; 124 where it was ended for time.
 part() {
   local name=$1 limit left status=0 began=$SECONDS said
-  limit=$(scaled "$2")
+  limit=${own_limits[$name]:-$2}
   shift 2
   part=$name
   left=$((section_ends - SECONDS))
+  # Who gives a part more time gives it to the section.
+  if [ -n "${own_limits[$name]-}" ] && [ "$limit" -gt "$left" ]; then
+    section_ends=$((section_ends + limit)) left=$limit
+  fi
   if [ "$left" -lt 1 ]; then
     finish_part "$name" "left out, no time" 0
     return 124
@@ -93,6 +91,15 @@ finish_part() {  # NAME RESULT SECONDS
   printf '%-28s %-34s %3s s\n' "$name" "$result" "$3"
   results+=("$(printf '{"section": "%s", "part": "%s", "result": "%s", "seconds": %s}' "$section" "$name" "$result" "$3")")
   [ "$result" = passed ] || [[ $result == "not run"* ]] || failures+=("$name")
+  pack
+}
+
+# forgive NAME PATTERN WHY: the part that was the last is no failure if it said PATTERN, where there is one.
+forgive() {
+  [ -z "$2" ] || grep -qE -- "$2" "$out/$1.txt" 2>/dev/null || return 0
+  unset 'failures[-1]'
+  results[-1]=${results[-1]/\", \"seconds\"/, $3\", \"seconds\"}
+  printf '  %s\n' "$3"
   pack
 }
 

@@ -142,6 +142,18 @@ test("gpu-check.sh names topics that there are, and knows which of them wait for
   const checked = [...plan.matchAll(/(?:memcheck|racecheck)\/(\w+)/g)].map(([, topic = ""]) => topic);
   assert.ok(first.length > 0 && spinning.length > 0 && checked.length > 0);
   for (const topic of [...first, ...spinning, ...checked]) assert.ok(topics.has(topic), topic);
+  // What is profiled is chosen by the names of kernels.
+  const cuda = path.join(root, "cuda");
+  const kernels = readdirSync(cuda)
+    .filter((name) => name.endsWith(".cu"))
+    .map((name) => readFileSync(path.join(cuda, name), "utf8"));
+  const profiled = [...plan.matchAll(/^ {2}profile \S+ '?([\w|]+)/gm)].flatMap(([, names = ""]) => names.split("|"));
+  assert.equal(profiled.length, 4);
+  for (const name of profiled)
+    assert.ok(
+      kernels.some((text) => text.includes(`${name}(`)),
+      name,
+    );
   // Tests that only the emulator runs need not be known here.
   const ofRanks = texts.filter(
     (text) => !text.startsWith("#ifdef SHARDSPEED_CUDA_EMULATOR") && /"cuda\/rank_/.test(text),
@@ -164,7 +176,7 @@ test("gpu-check.sh says what it found and what it expected", () => {
     [["--build-only"], /^gpu-check: --build-only needs --arch/],
     [["--arch", "hopper"], /^gpu-check: found --arch hopper, expected a number such as 90\./],
     [["--only", "tests"], /^gpu-check: found section tests, expected some of topics,/],
-    [["--limits", "0"], /^gpu-check: found --limits 0, expected a positive number/],
+    [["--limit", "test-rows"], /^Found --limit test-rows, expected a part's name, =, and seconds/],
     [["--prebuilt", "/nowhere"], /^gpu-check: --prebuilt \/nowhere holds no cuda_tests/],
   ] as const) {
     const { status, stderr } = gpuCheck([...args]);
@@ -175,11 +187,11 @@ test("gpu-check.sh says what it found and what it expected", () => {
 
 test("gpu-check.sh ends what hangs with all its processes, and goes on", () => {
   const standIns = makeStandIns();
-  const { status, stdout } = runStandIns(standIns, "--limits", "5", "--skip", "sanitizer,profile");
+  const { status, stdout } = runStandIns(standIns, "--limit", "test-hangs=5", "--skip", "sanitizer,profile");
   assert.equal(status, 1, stdout);
   assert.match(stdout, /^FAILED: test-fails test-hangs \(reports in /m);
   const results = new Map(partsOf(standIns).map(({ part, result }) => [part, result]));
-  assert.equal(results.get("test-hangs"), "no end within 1 s");
+  assert.equal(results.get("test-hangs"), "no end within 5 s");
   assert.equal(results.get("test-fails"), "failed with exit status 1");
   for (const part of [
     "start",
@@ -260,6 +272,24 @@ test("gpu-check.sh goes on where tools are missing, and fails where the sanitize
   const failing = runStandIns(found, "--only", "sanitizer");
   assert.equal(failing.status, 1, failing.stdout);
   assert.match(failing.stdout, /^FAILED: memcheck-cuda_projection /m);
+});
+
+test("gpu-check.sh forgives a tool what is no finding", () => {
+  const standIns = makeStandIns({
+    ncu: "echo '    Section: GPU Speed Of Light Throughput'; exit 9",
+    "compute-sanitizer": "echo '========= COMPUTE-SANITIZER'; case $* in *memcheck*projection*) sleep 60 ;; esac",
+  });
+  const { status, stdout } = runStandIns(
+    standIns,
+    "--only",
+    "profile,sanitizer",
+    "--limit",
+    "memcheck-cuda_projection=2",
+  );
+  assert.equal(status, 0, stdout);
+  const results = new Map(partsOf(standIns).map(({ part, result }) => [part, result]));
+  assert.match(results.get("ncu-decode") ?? "", /^failed with exit status 9, but the kernel was profiled/);
+  assert.match(results.get("memcheck-cuda_projection") ?? "", /^no end within 2 s, but nothing was found until then$/);
 });
 
 test("gpu-check.sh packs after each part, and stops all of it at Ctrl-C", async () => {
