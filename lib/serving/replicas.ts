@@ -58,7 +58,9 @@ export class Replicas {
 
   /** Workers that can be asked now. */
   get ready(): Worker[] {
-    return this.#replicas.flatMap(({ state, worker }) => (state === "ready" && worker?.takesWork ? [worker] : []));
+    const ready: Worker[] = [];
+    for (const { state, worker } of this.#replicas) if (state === "ready" && worker?.takesWork) ready.push(worker);
+    return ready;
   }
 
   /** Whether there is, or will be, a worker. */
