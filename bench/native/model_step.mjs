@@ -5,7 +5,8 @@
 //   devices   readGBs: bandwidth of a kernel that only reads. neededKib: bytes that a multiprocessor must have under way
 //             to reach it: CUB's tuning (cub/device/dispatch/tuning/tuning_transform.cuh, arch_to_min_bytes_in_flight)
 //   kernels   how many slots of 32 columns a warp has under way while it multiplies one, counted in machine code
-//             (node scripts/check_sass.mjs), and how many blocks a multiprocessor runs at once
+//             (node scripts/check_sass.mjs), where it normalizes its tokens and where it reads them as elements; and how
+//             many blocks a multiprocessor runs at once
 //   variants  idleUsPerLayer: how long the memory idles a layer, between kernels and while attention, which has little to
 //             read, runs: 6.5 us and four boundaries of 1.7 us unless the next kernel starts earlier. hostUs: between steps
 // A matrix takes the time of reading it at the bandwidth that its bytes under way reach, by Little's law.
@@ -27,32 +28,32 @@ export function readModel() {
   return JSON.parse(readFileSync(path.join(import.meta.dirname, "model_step.json"), "utf8"));
 }
 
-/** Share of the bandwidth of reading that the kernel reaches with a matrix of so many rows. */
-export function shareOfRead(device, kernel, rows) {
+/** Share of the bandwidth of reading that the kernel reaches with a matrix of so many rows; tokens: "normalized" or "elements". */
+export function shareOfRead(device, kernel, rows, tokens) {
   // As in projection_few.cu: as many blocks as run at once, all with as many groups of rows to do.
   const groups = Math.ceil(rows / groupRows);
   const rounds = Math.ceil(groups / (device.multiprocessors * kernel.blocksPerMultiprocessor));
   const blocks = Math.ceil(groups / rounds);
-  const underWayKib = (blocks * warps * kernel.slotsUnderWay * slotBytes) / 1024 / device.multiprocessors;
+  const underWayKib = (blocks * warps * kernel.slotsUnderWay[tokens] * slotBytes) / 1024 / device.multiprocessors;
   return Math.min(most, 1 - Math.exp((-falloff * underWayKib) / device.neededKib));
 }
 
-/** [rows, columns] of the matrices of a layer, and of the head. */
+/** [rows, columns, tokens] of the matrices of a layer, and of the head. */
 function matricesOf({ hidden, qkvRows, ffn, gated, vocabulary }) {
   const layer = [
-    [qkvRows, hidden],
-    [hidden, hidden],
-    [gated ? 2 * ffn : ffn, hidden],
-    [hidden, ffn],
+    [qkvRows, hidden, "normalized"],
+    [hidden, hidden, "elements"],
+    [gated ? 2 * ffn : ffn, hidden, "normalized"],
+    [hidden, ffn, "elements"],
   ];
-  return { layer, head: [vocabulary, hidden] };
+  return { layer, head: [vocabulary, hidden, "normalized"] };
 }
 
 /** { stepUs, tokensPerSecond, share }: share of the time of reading all weights at the bandwidth of reading. */
 export function computeStep(device, model, kernel, { idleUsPerLayer, hostUs }) {
   const { layer, head } = matricesOf(model);
   const idealUs = ([rows, columns]) => (rows * columns * 2) / (device.readGBs * 1000);
-  const us = (matrix) => idealUs(matrix) / shareOfRead(device, kernel, matrix[0]);
+  const us = (matrix) => idealUs(matrix) / shareOfRead(device, kernel, matrix[0], matrix[2]);
   const sum = (time) => model.layers * layer.reduce((total, matrix) => total + time(matrix), 0) + time(head);
   const stepUs = sum(us) + model.layers * idleUsPerLayer + hostUs;
   return { stepUs, tokensPerSecond: 1e6 / stepUs, share: sum(idealUs) / stepUs };

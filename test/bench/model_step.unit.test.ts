@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { root } from "../package/programs.js";
 
@@ -48,10 +49,26 @@ test("computed steps agree with those of the design", () => {
     }
 });
 
+test("as many slots are under way as the machine code was found to have", async () => {
+  const { readModel } = await import(`${root}bench/native/model_step.mjs`);
+  const { kernels } = JSON.parse(readFileSync(`${root}test/native/sass.json`, "utf8"));
+  // Of the kernels of one tile of tokens, those for devices whose shared memory holds the deepest rings.
+  const slotsOf = (input: RegExp) =>
+    Object.entries<Record<string, { groups: number }>>(kernels["projection_few.cu"])
+      .filter(([name]) => /^fewTokensKernel<\w+, 1, /.test(name) && input.test(name))
+      .flatMap(([, architectures]) => Object.values(architectures).map(({ groups }) => groups));
+  const { slotsUnderWay } = readModel().kernels.ring;
+  assert.deepEqual(slotsUnderWay, {
+    normalized: Math.max(...slotsOf(/\(Input\)[1-9]/)),
+    elements: Math.max(...slotsOf(/\(Input\)0/)),
+  });
+});
+
 test("a small matrix reaches less of the bandwidth than a large one, and all of it with the ring", async () => {
   const { readModel, shareOfRead } = await import(`${root}bench/native/model_step.mjs`);
   const { devices, kernels } = readModel();
-  const share = (kernel: string, rows: number) => shareOfRead(devices.H200, kernels[kernel], rows) as number;
+  const share = (kernel: string, rows: number) =>
+    shareOfRead(devices.H200, kernels[kernel], rows, rows === 4096 ? "elements" : "normalized") as number;
   // The output projection, q, k and v, and gate and up of Llama-3-8B.
   for (const [rows, expected] of [
     [4096, 0.72],
