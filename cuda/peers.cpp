@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <random>
@@ -116,22 +117,32 @@ static std::string verifyWrites(Group& group, const std::vector<RankFacts>& fact
   const int rank = group.rank();
   constexpr size_t kMarkBytes = kMarkWords * sizeof(uint32_t);
   const DeviceMemory marks(facts.size() * kMarkBytes, "marks of other ranks");
+  const Stream stream;
   check(cudaDeviceSynchronize(), "preparing marks of other ranks");  // they are zeros before anybody writes
   const auto own = reinterpret_cast<uintptr_t>(marks.as());
   Group::Bytes address(sizeof own);
   std::memcpy(address.data(), &own, sizeof own);
   const std::vector<Group::Bytes> addresses = group.exchange(address);
-  const Stream stream;
-  for (size_t other = 0; other < facts.size(); ++other) {
-    if (other == static_cast<size_t>(rank)) continue;
-    uintptr_t there = 0;
-    std::memcpy(&there, addresses[other].data(), std::min(sizeof there, addresses[other].size()));
-    there += static_cast<size_t>(rank) * kMarkBytes;
-    emptyMailbox(reinterpret_cast<float*>(there), kMarkBytes, stream.get());
+  std::exception_ptr failure;
+  try {
+    for (size_t other = 0; other < facts.size(); ++other) {
+      if (other == static_cast<size_t>(rank)) continue;
+      uintptr_t there = 0;
+      std::memcpy(&there, addresses[other].data(), std::min(sizeof there, addresses[other].size()));
+      there += static_cast<size_t>(rank) * kMarkBytes;
+      emptyMailbox(reinterpret_cast<float*>(there), kMarkBytes, stream.get());
+    }
+  } catch (...) {
+    failure = std::current_exception();
   }
-  stream.wait("writing to the memory of other ranks");
+  // A rank that fails comes here too: until then the others may write to its marks, and it to theirs.
+  try {
+    stream.wait("writing to the memory of other ranks");
+  } catch (...) {
+    if (!failure) failure = std::current_exception();
+  }
   group.exchange({});
-  // Nobody frees marks before all ranks have come here.
+  if (failure) std::rethrow_exception(failure);
   return firstProblem(group, lostMarks(marks, rank, facts));
 }
 
