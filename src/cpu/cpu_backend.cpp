@@ -8,6 +8,7 @@
 #include "cpu/cpu_features.h"
 #include "cpu/experts.h"
 #include "cpu/kernels.h"
+#include "cpu/latent.h"
 #include "cpu/tensors.h"
 
 namespace shardspeed {
@@ -16,8 +17,11 @@ static_assert(kLanes == kGateBlock, "a gated matrix has a panel of gate rows, th
 
 namespace {
 
-// Rows up to which every thread computes the norm for itself, which is cheaper than to meet once more.
+// Rows up to which every thread computes the norm and packs for itself, which is cheaper than to meet once more.
 constexpr int64_t kFewRows = 4;
+
+// Columns that a thread packs at a time.
+constexpr int64_t kPackedCols = 64;
 
 // A thread claims this share of its even part of what is left: one half.
 constexpr int64_t kGuide = 2;
@@ -36,7 +40,8 @@ const CpuActivations& cpu(const Activations& activations) {
 struct Scratch {
   std::vector<float> chains;  // (rows, 2, kLanes), twice where gated
   std::vector<float> normed;  // (kFewRows, stride)
-  int64_t normedFor = -1;     // the projection that `normed` belongs to
+  std::vector<float> packed;  // (kFewRows, columns)
+  int64_t readyFor = -1;      // the projection that `normed` and `packed` belong to
 
   static float* take(std::vector<float>& buffer, int64_t count) {
     if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
@@ -142,32 +147,10 @@ class CpuBackend final : public Backend {
 
   void joinHeads(const LatentHeads& shape, int64_t rows, const Activations& queries, const Activations& sharedKeys,
                  const Activations& keysValues, Activations& qkv) override {
-    const auto& [heads, dim, shared, valueDim] = shape;
-    const int64_t own = dim - shared;
-    pool_.forEach(rows, [&, heads = heads, dim = dim, shared = shared, valueDim = valueDim](int64_t row, int) {
-      const float* query = cpu(queries).row(row);
-      const float* key = cpu(keysValues).row(row);
-      const float* value = key + heads * own;
-      float* out = cpu(qkv).row(row);
-      for (int64_t head = 0; head < heads; ++head, out += dim, query += dim) {
-        std::copy_n(query + own, shared, out);
-        std::copy_n(query, own, out + shared);
-      }
-      for (int64_t head = 0; head < heads; ++head, out += dim, key += own) {
-        std::copy_n(cpu(sharedKeys).row(row), shared, out);
-        std::copy_n(key, own, out + shared);
-      }
-      for (int64_t head = 0; head < heads; ++head, out += dim, value += valueDim) {
-        std::copy_n(value, valueDim, out);
-        std::fill_n(out + valueDim, dim - valueDim, 0.0f);
-      }
-    });
+    cpuJoinHeads(pool_, shape, rows, cpu(queries), cpu(sharedKeys), cpu(keysValues), cpu(qkv));
   }
   void narrowHeads(const LatentHeads& shape, int64_t rows, const Activations& in, Activations& out) override {
-    pool_.forEach(rows, [&](int64_t row, int) {
-      for (int64_t head = 0; head < shape.heads; ++head)
-        std::copy_n(cpu(in).row(row) + head * shape.headDim, shape.valueDim, cpu(out).row(row) + head * shape.valueDim);
-    });
+    cpuNarrowHeads(pool_, shape, rows, cpu(in), cpu(out));
   }
 
   std::unique_ptr<ExpertRows> makeExpertRows(int64_t capacity, const ExpertShape& shape) override {
@@ -236,6 +219,30 @@ class CpuBackend final : public Backend {
     normedBy_ = nullptr;
     return normed_.data();
   }
+  const float* packedRows(const float* x, int64_t xStride, int64_t rows, int64_t cols) {
+    float* target = Scratch::take(packed_, rows * cols);
+    pool_.forEach((cols + kPackedCols - 1) / kPackedCols, [&](int64_t part, int) {
+      const int64_t first = part * kPackedCols;
+      kernels_.packRows({x, xStride, rows, cols, first, std::min(cols, first + kPackedCols), target});
+    });
+    return target;
+  }
+  // The rows that a thread prepares for itself: of x, or of a norm of `in`.
+  const float* fewRows(const Norm* norm, int64_t id, int64_t rows, const CpuActivations& in, const float* x,
+                       int64_t cols, Scratch& scratch) const {
+    const int64_t stride = in.stride();
+    const bool ready = scratch.readyFor == id;
+    scratch.readyFor = id;
+    if (norm) {
+      float* own = Scratch::take(scratch.normed, kFewRows * stride);
+      for (int64_t row = 0; !ready && row < rows; ++row) normRow(*norm, in.cols(), in.row(row), own + row * stride);
+      x = own;
+    }
+    if (rows == 1) return x;
+    float* packed = Scratch::take(scratch.packed, kFewRows * cols);
+    if (!ready) kernels_.packRows({x, stride, rows, cols, 0, cols, packed});
+    return packed;
+  }
   static std::vector<int64_t> positionsOf(const Step& step) {
     std::vector<int64_t> positions(static_cast<size_t>(step.rows));
     for (const SequenceSlice& slice : step.sequences)
@@ -250,8 +257,8 @@ class CpuBackend final : public Backend {
   };
   void divide(int64_t groups);
   void projectInto(const Projection& projection, int64_t rows, const CpuActivations& in, const Target& out);
-  void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, int64_t xStride,
-                     const Target& out, Scratch& scratch) const;
+  void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, const Target& out,
+                     Scratch& scratch) const;
   void sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x);
 
   ThreadPool& pool_;
@@ -263,6 +270,7 @@ class CpuBackend final : public Backend {
   GroupShapes groupShapes_;
   std::vector<Scratch> scratch_;    // one a worker
   std::vector<float> normed_;       // (rows, stride) of the step
+  std::vector<float> packed_;       // (rows * columns) of a projection
   const Norm* normedBy_ = nullptr;  // what `normed_` was computed by, together with the sum that it is of
   std::vector<int64_t> parts_;      // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
@@ -290,32 +298,27 @@ void CpuBackend::project(const Projection& projection, int64_t rows, const Activ
 
 void CpuBackend::projectInto(const Projection& projection, int64_t rows, const CpuActivations& in, const Target& out) {
   const CpuMatrix& weight = cpu(*projection.weight);
-  const int64_t stride = in.stride();
   const bool normed = projection.norm && projection.norm == normedBy_;
-  const bool alone = projection.norm && !normed && rows <= kFewRows;
+  const bool few = rows <= kFewRows;
+  const bool alone = projection.norm && !normed && few;
   const float* shared = projection.norm && !alone ? normedRows(*projection.norm, rows, in) : in.row(0);
   normedBy_ = nullptr;
+  if (!few) shared = packedRows(shared, in.stride(), rows, weight.cols());
   const int64_t id = ++projections_;
   const int64_t groupPanels = projection.gated ? 2 : 1;
   const int64_t groups = weight.panels() / groupPanels;
   divide(groups);
   pool_.forEach(static_cast<int64_t>(parts_.size()) - 1, [&](int64_t part, int worker) {
     Scratch& scratch = scratch_[static_cast<size_t>(worker)];
-    const float* x = shared;
-    if (alone) {
-      float* own = Scratch::take(scratch.normed, kFewRows * stride);
-      if (scratch.normedFor != id)
-        for (int64_t row = 0; row < rows; ++row) normRow(*projection.norm, in.cols(), in.row(row), own + row * stride);
-      scratch.normedFor = id;
-      x = own;
-    }
+    const float* x =
+        few ? fewRows(alone ? projection.norm : nullptr, id, rows, in, shared, weight.cols(), scratch) : shared;
     for (int64_t group = parts_[static_cast<size_t>(part)]; group < parts_[static_cast<size_t>(part) + 1]; ++group)
-      projectPanels(projection, group * groupPanels, rows, x, stride, out, scratch);
+      projectPanels(projection, group * groupPanels, rows, x, out, scratch);
   });
 }
 
 void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x,
-                               int64_t xStride, const Target& out, Scratch& scratch) const {
+                               const Target& out, Scratch& scratch) const {
   const CpuMatrix& weight = cpu(*projection.weight);
   const float* bias = dataOf(projection.bias);
   float* chains = Scratch::take(scratch.chains, 4 * rows * kLanes);
@@ -331,11 +334,11 @@ void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int6
   epilogue.rows = rows;
   epilogue.outStride = out.stride;
   epilogue.out = out.data + (projection.gated ? panel / 2 : panel) * kLanes;
-  kernels_.panelDot({weight.panel(panel), weight.dtype(), weight.cols(), x, xStride, rows, chains});
+  kernels_.panelDot({weight.panel(panel), weight.dtype(), weight.cols(), x, 0, rows, chains, true});
   if (projection.gated) {
     epilogue.upChains = upChains;
     epilogue.upBias = bias ? bias + (panel + 1) * kLanes : nullptr;
-    kernels_.panelDot({weight.panel(panel + 1), weight.dtype(), weight.cols(), x, xStride, rows, upChains});
+    kernels_.panelDot({weight.panel(panel + 1), weight.dtype(), weight.cols(), x, 0, rows, upChains, true});
   }
   kernels_.finish(epilogue);
 }

@@ -22,6 +22,19 @@ struct PanelDot {
   int64_t xStride = 0;
   int64_t rows = 0;
   float* chains = nullptr;  // (rows, 2, kLanes)
+  bool packed = false;      // whether x is what packRows() has written; then it has no stride
+};
+
+// Rows in the order in which products read them: tile by tile, of each its first column, its second one and so on. A
+// single row stays as it is. Columns [firstCol, endCol) are written.
+struct RowPack {
+  const float* x = nullptr;  // (rows, xStride)
+  int64_t xStride = 0;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t firstCol = 0;
+  int64_t endCol = 0;
+  float* out = nullptr;  // (rows * cols)
 };
 
 // What becomes of a panel's sums: bias, activation or gate * up, residual.
@@ -123,6 +136,7 @@ static constexpr int64_t attentionScratch(int64_t queries, int64_t headDimPadded
 
 struct KernelTable {
   const char* name;
+  void (*packRows)(const RowPack& pack);
   void (*panelDot)(const PanelDot& dot);
   void (*finish)(const Epilogue& epilogue);
   void (*addWeighted)(const WeightedSum& sum);

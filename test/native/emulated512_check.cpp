@@ -14,6 +14,8 @@ namespace emulated {
 
 static_assert(real::kTile == emulated::kTile);
 static_assert(real::kTallTile == emulated::kTallTile);
+static_assert(real::kPackedTile == emulated::kPackedTile);
+static_assert(real::kPackedTallTile == emulated::kPackedTallTile);
 static_assert(real::kDirectRows == emulated::kDirectRows);
 static_assert(real::kValueSums == emulated::kValueSums);
 static_assert(real::kFmaChains == emulated::kFmaChains);

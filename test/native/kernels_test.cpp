@@ -1,5 +1,6 @@
 #include "cpu/kernels.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -44,6 +45,21 @@ static std::vector<float> dotRows(const KernelTable& kernels, const Panel& panel
   for (int64_t i = rows * 2 * kLanes; i < static_cast<int64_t>(chains.size()); ++i)
     CHECK(std::isnan(chains[static_cast<size_t>(i)]));
   chains.resize(static_cast<size_t>(rows * 2 * kLanes));
+  return chains;
+}
+
+// The same of rows that were packed, in two parts.
+static std::vector<float> dotPacked(const KernelTable& kernels, const Panel& panel, int64_t cols, const float* x,
+                                    int64_t stride, int64_t rows) {
+  constexpr int64_t kGuard = 2 * kLanes;
+  std::vector<float> packed(static_cast<size_t>(rows * cols), kNan);
+  const int64_t border = cols / 3;
+  kernels.packRows({x, stride, rows, cols, 0, border, packed.data()});
+  kernels.packRows({x, stride, rows, cols, border, cols, packed.data()});
+  std::vector<float> chains(static_cast<size_t>(rows * 2 * kLanes + kGuard), kNan);
+  kernels.panelDot({panel.data(), panel.dtype, cols, packed.data(), 0, rows, chains.data(), true});
+  for (int64_t i = rows * 2 * kLanes; i < static_cast<int64_t>(chains.size()); ++i)
+    CHECK(std::isnan(chains[static_cast<size_t>(i)]));
   return chains;
 }
 
@@ -95,6 +111,8 @@ KERNEL_TEST(kernels, panel_dot) {
         const Note rowsNote("rows", rows);
         const std::vector<float> together = dotRows(kernels, panel, cols, x.data(), stride, rows);
         CHECK_BITS(together.data(), alone.data(), rows * 2 * kLanes);
+        const std::vector<float> packed = dotPacked(kernels, panel, cols, x.data(), stride, rows);
+        CHECK_BITS(packed.data(), alone.data(), rows * 2 * kLanes);
       }
     }
   }
@@ -115,6 +133,31 @@ TEST(kernels, fused_sets_agree_bit_for_bit) {
       const Note note(table->name, "against", fused[0]->name, "cols", cols);
       CHECK_BITS(dotRows(*table, panel, cols, x.data(), cols, 23).data(), first.data(), 23 * 2 * kLanes);
     }
+  }
+}
+
+// What packRows() leaves out belongs to other threads.
+KERNEL_TEST(kernels, pack_rows_writes_its_columns_only) {
+  Random random(4);
+  constexpr int64_t kCols = 37, kStride = 41;
+  for (const int64_t rows : rowCounts()) {
+    const Note note("rows", rows);
+    const std::vector<float> x = random.normals(rows * kStride);
+    std::vector<float> whole(static_cast<size_t>(rows * kCols), kNan), part(whole);
+    kernels.packRows({x.data(), kStride, rows, kCols, 0, kCols, whole.data()});
+    std::vector<float> sorted(whole), expected;
+    for (int64_t m = 0; m < rows; ++m) expected.insert(expected.end(), &x[m * kStride], &x[m * kStride] + kCols);
+    std::sort(sorted.begin(), sorted.end());
+    std::sort(expected.begin(), expected.end());
+    CHECK_BITS(sorted.data(), expected.data(), rows * kCols);
+    kernels.packRows({x.data(), kStride, rows, kCols, 5, 9, part.data()});
+    int64_t written = 0;
+    for (size_t i = 0; i < part.size(); ++i) {
+      if (std::isnan(part[i])) continue;
+      ++written;
+      CHECK(part[i] == whole[i]);
+    }
+    CHECK_EQ(written, 4 * rows);
   }
 }
 
