@@ -195,29 +195,7 @@ class ReferenceBackend final : public Backend {
         }
       }
     for (const SequenceSlice& slice : step.sequences)
-      for (int64_t i = 0; i < slice.rowCount; ++i) {
-        const int64_t position = slice.contextLength + i;
-        const auto [first, end] = visible(call.mask, position, slice.contextLength + slice.rowCount);
-        for (int64_t head = 0; head < heads; ++head) {
-          std::vector<const double*> keys, values;
-          for (int64_t key = first; key < end; ++key) {
-            const auto& entry = cache.entries.at({call.layer, slotOf(slice, key), head / (heads / kvHeads)});
-            keys.push_back(entry.key.data());
-            values.push_back(entry.value.data());
-          }
-          ScoreTerms terms;
-          terms.softCap = static_cast<double>(call.softCap);
-          terms.firstDistance = static_cast<double>(first - position);
-          if (std::holds_alternative<AlibiPositions>(call.positions)) terms.slope = valueOf(call.slopes, head);
-          if (call.sinks) terms.sink = valueOf(call.sinks, head);
-          terms.others = distanceTerms(call, head, first - position, &at(qkv, slice.firstRow + i, head * dim), keys);
-          const std::vector<double> result =
-              attentionOf(&at(qkv, slice.firstRow + i, head * dim), keys, values, static_cast<size_t>(dim),
-                          static_cast<double>(call.scale), terms);
-          for (int64_t d = 0; d < dim; ++d)
-            at(out, slice.firstRow + i, head * dim + d) = result[static_cast<size_t>(d)];
-        }
-      }
+      for (int64_t head = 0; head < kvHeads; ++head) attendHead(slice, call, head, cache, qkv, out);
   }
 
   void joinHeads(const LatentHeads& shape, int64_t rows, const Activations& queries, const Activations& sharedKeys,
@@ -339,6 +317,38 @@ class ReferenceBackend final : public Backend {
   }
   static int64_t slotOf(const SequenceSlice& slice, int64_t position) {
     return slice.pages[position / kPageTokens] * kPageTokens + position % kPageTokens;
+  }
+
+  // All queries of a head of keys. These are looked up once, not for each query.
+  static void attendHead(const SequenceSlice& slice, const AttentionCall& call, int64_t kvHead,
+                         const ReferenceCache& cache, Activations& qkv, Activations& out) {
+    const auto& [heads, kvHeads, dim] = call.shape;
+    const int64_t known = slice.contextLength + slice.rowCount, group = heads / kvHeads;
+    std::vector<const double*> keys, values;
+    for (int64_t key = 0; key < known; ++key) {
+      const auto found = cache.entries.find({call.layer, slotOf(slice, key), kvHead});
+      keys.push_back(found == cache.entries.end() ? nullptr : found->second.key.data());
+      values.push_back(found == cache.entries.end() ? nullptr : found->second.value.data());
+    }
+    for (int64_t i = 0; i < slice.rowCount; ++i) {
+      const int64_t position = slice.contextLength + i, row = slice.firstRow + i;
+      const auto [first, end] = visible(call.mask, position, known);
+      const std::vector<const double*> seenKeys(keys.begin() + first, keys.begin() + end);
+      const std::vector<const double*> seenValues(values.begin() + first, values.begin() + end);
+      REQUIRE(std::find(seenKeys.begin(), seenKeys.end(), nullptr) == seenKeys.end());
+      for (int64_t head = kvHead * group; head < (kvHead + 1) * group; ++head) {
+        ScoreTerms terms;
+        terms.softCap = static_cast<double>(call.softCap);
+        terms.firstDistance = static_cast<double>(first - position);
+        if (std::holds_alternative<AlibiPositions>(call.positions)) terms.slope = valueOf(call.slopes, head);
+        if (call.sinks) terms.sink = valueOf(call.sinks, head);
+        const double* query = &at(qkv, row, head * dim);
+        terms.others = distanceTerms(call, head, first - position, query, seenKeys);
+        const std::vector<double> result =
+            attentionOf(query, seenKeys, seenValues, static_cast<size_t>(dim), static_cast<double>(call.scale), terms);
+        for (int64_t d = 0; d < dim; ++d) at(out, row, head * dim + d) = result[static_cast<size_t>(d)];
+      }
+    }
   }
 
   // Norms, clamps and turns.
