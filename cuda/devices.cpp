@@ -101,11 +101,13 @@ static void readFreeMemory(DeviceReport& device) {
 }
 
 static std::string countProblem(cudaError_t status, const Report& report) {
+  // A driver of the same major version will do.
+  const std::string needed = report.runtimeVersion.substr(0, report.runtimeVersion.find('.')) + ".0";
   if (report.driverVersion.empty())
-    return "No NVIDIA driver was found (libcuda.so.1). Install one for CUDA " + report.runtimeVersion + " or later.";
+    return "No NVIDIA driver was found (libcuda.so.1). Install one for CUDA " + needed + " or later.";
   if (status == cudaErrorInsufficientDriver)
-    return "The NVIDIA driver is too old: it knows CUDA " + report.driverVersion + ", this build needs CUDA " +
-           report.runtimeVersion + ". Install a newer driver.";
+    return "The NVIDIA driver is too old: it knows CUDA " + report.driverVersion + ", this build needs CUDA " + needed +
+           ". Install a newer driver, or an addon for this one: docs/cuda.md, older drivers.";
   if (status == cudaErrorNoDevice)
     return "The NVIDIA driver is there, but shows no device. Check nvidia-smi and CUDA_VISIBLE_DEVICES.";
   return std::string("CUDA cannot list its devices: ") + cudaGetErrorName(status) + ", " + cudaGetErrorString(status);

@@ -74,6 +74,7 @@ class ModelRun {
     options.spec = modelSpec(model, options.maxSequenceTokens);
     options.devices = {"cuda:0"};
     options.dtype = dtype;
+    options.prefixCache = false;  // prompts come again, and are to be computed again
     options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     options.maxBatchTokens = std::max(lengths.prefillPrompt, lengths.mostSequences * lengths.decodePrompt);
     const auto pages = [](int64_t tokens) { return tokens / kPageTokens + 2; };
