@@ -115,6 +115,12 @@ void Driver::emitDone(int64_t id, FinishReason reason) {
   emit(std::move(event));
 }
 
+// Whether the slice has the sequence's last token, or one of its draft: others may be of tokens that are computed
+// again.
+static bool endsSequence(const Sequence& sequence, const SequenceSlice& slice) {
+  return slice.contextLength + slice.rowCount >= sequence.length();
+}
+
 // Rows to sample from come first, then those that score a prompt, then other outputs of the head, then hidden states.
 void Driver::wantRows() {
   owners_.clear();
@@ -130,7 +136,8 @@ void Driver::wantRows() {
   each([&](Sequence* sequence, const SequenceSlice& slice) { wantScores(sequence, slice); });
   each([&](Sequence* sequence, const SequenceSlice& slice) {
     if (sequence->wantsHead() && head_.columns > 0) wantHeadRows(sequence, slice);
-    if (sequence->beams && sequence->pending() == 0) want(slice, slice.rowCount - 1, sequence);
+    if (sequence->beams && sequence->pending() == 0 && endsSequence(*sequence, slice))
+      want(slice, slice.rowCount - 1, sequence);
   });
   const size_t headRows = step.wantedRows.size();
   each([&](Sequence* sequence, const SequenceSlice& slice) {
@@ -149,6 +156,7 @@ void Driver::wantSampled(const ScheduledSlice& use, const SequenceSlice& slice) 
   Sequence* sequence = use.sequence;
   if (sequence->wanted != Wanted::kTokens || sequence->pending() > 0 || sequence->maxNewTokens == 0) return;
   if (sequence->beams) return;  // its best tokens are looked for: wantRows()
+  if (!endsSequence(*sequence, slice)) return;
   const bool isDraft = slice.contextLength >= sequence->length();
   for (int64_t row = isDraft ? 0 : slice.rowCount - 1 - use.drafted; row < slice.rowCount; ++row) {
     const int64_t position = slice.contextLength + row;
@@ -321,7 +329,8 @@ void Driver::weighDrafts(int64_t tokens, int64_t nanoseconds) {
   for (size_t i = 0; i < scheduled_.slices.size(); ++i) {
     const ScheduledSlice& use = scheduled_.slices[i];
     const int64_t rows = scheduled_.step.sequences[i].rowCount - use.drafted;
-    if (rows > 1 || use.sequence->wanted != Wanted::kTokens) return;
+    const bool isAgain = use.drafted == 0 && scheduled_.step.sequences[i].follows > 0;
+    if (rows > 1 || isAgain || use.sequence->wanted != Wanted::kTokens) return;
     sequences += rows;
     drafted += use.drafted;
   }

@@ -198,13 +198,17 @@ int64_t Scheduler::draftRows(const ScheduledStep& step, const Sequence& sequence
 
 // The sequence's next rows, then those of its draft.
 void Scheduler::addRows(ScheduledStep& step, Sequence& sequence, int64_t rows, int64_t drafted) {
-  if (limits_.rowsApart && drafted > 0) {
-    addSlice(step, {&sequence, 0, 0}, rows);
-    for (int64_t i = 0; i < drafted; ++i) addSlice(step, {&sequence, 1, i}, 0);
-  } else {
+  if (!limits_.rowsApart || (drafted == 0 && sequence.computed < sequence.readTokens)) {
     addSlice(step, {&sequence, drafted, 0}, rows);
+    sequence.computed += rows;
+    return;
   }
-  sequence.computed += rows;
+  for (int64_t i = 0; i < rows; ++i) {
+    addSlice(step, {&sequence, 0, 0}, 1);
+    step.step.sequences.back().follows = i;
+    ++sequence.computed;
+  }
+  for (int64_t i = 0; i < drafted; ++i) addSlice(step, {&sequence, 1, i}, 0);
 }
 
 // rows: of the sequence's tokens, ahead of those of the draft.
@@ -232,11 +236,14 @@ void Scheduler::addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t
 }
 
 // Where generated rows are computed otherwise than those of prompts, those that have to be computed again come as they
-// did for the first time: one a step, whatever it takes, so that their bits are the same.
+// did for the first time, each a slice of its own, so that their bits are the same. Each takes launches of its own: not
+// too many of them keep others waiting.
 int64_t Scheduler::nextRows(const Sequence& sequence, int64_t budget) const {
+  constexpr int64_t kMostAgain = 64;
   const int64_t rows = std::min(sequence.pending(), budget);
   if (!limits_.rowsApart) return rows;
-  return std::min(rows, std::max<int64_t>(1, sequence.readTokens - sequence.computed));
+  const int64_t ofPrompt = sequence.readTokens - sequence.computed;
+  return std::min(rows, ofPrompt > 0 ? ofPrompt : kMostAgain);
 }
 
 // False if the sequence itself had to give its pages back.

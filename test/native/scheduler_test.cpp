@@ -73,8 +73,15 @@ class Simulation {
     CHECK(step.tokenIds == scheduled_.tokenIds.data());
     checkPages();
     checkOrder();
-    int64_t row = 0;
-    for (size_t i = 0; i < step.sequences.size(); ++i) row = checkSlice(step.sequences[i], scheduled_.slices[i], row);
+    int64_t row = 0, follows = 0;
+    for (size_t i = 0; i < step.sequences.size(); ++i) {
+      const Sequence* sequence = scheduled_.slices[i].sequence;
+      follows = i > 0 && scheduled_.slices[i - 1].sequence == sequence ? follows + 1 : 0;
+      CHECK_EQ(step.sequences[i].follows, follows);
+      if (follows > 0 && scheduled_.slices[i].drafted == 0) ++againRows_;
+      const bool isLast = i + 1 == step.sequences.size() || scheduled_.slices[i + 1].sequence != sequence;
+      row = checkSlice(step.sequences[i], scheduled_.slices[i], row, isLast);
+    }
     CHECK_EQ(row, step.rows);
     for (const int64_t id : decoding) checkDecodes(id);
     for (const ScheduledSlice& slice : scheduled_.slices)
@@ -119,6 +126,7 @@ class Simulation {
   void repeatPrompts(Random& random) { begins_ = &random; }
 
   int64_t draftRows() const { return draftRows_; }
+  int64_t againRows() const { return againRows_; }  // generated ones, computed again behind others of the same step
   Scheduler& scheduler() { return scheduler_; }
   const ScheduledStep& scheduled() const { return scheduled_; }
   int64_t finished() const { return finished_; }
@@ -199,7 +207,8 @@ class Simulation {
     CHECK(inStep || needsPage);
   }
 
-  int64_t checkSlice(const SequenceSlice& slice, const ScheduledSlice& use, int64_t row) {
+  // isLast: of its sequence in this step.
+  int64_t checkSlice(const SequenceSlice& slice, const ScheduledSlice& use, int64_t row, bool isLast) {
     const Sequence& sequence = *use.sequence;
     const Note note("step", steps_, "sequence", sequence.id, "context", slice.contextLength, "rows", slice.rowCount);
     CHECK_EQ(slice.firstRow, row);
@@ -214,7 +223,7 @@ class Simulation {
     CHECK_EQ(slice.generated, slice.rowCount == 1 && slice.contextLength >= sequence.readTokens);
     // Also what has to be computed again.
     if (limits_.rowsApart) CHECK_EQ(slice.generated, slice.contextLength >= sequence.readTokens);
-    CHECK_EQ(sequence.computed, std::min(end - use.drafted, sequence.length()));
+    if (isLast) CHECK_EQ(sequence.computed, std::min(end - use.drafted, sequence.length()));
     CHECK(slice.pages == sequence.pages.data());
     REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= end);
     const int64_t base = baseOf(slice.totalLength);
@@ -252,6 +261,7 @@ class Simulation {
   Random* random_ = nullptr;
   int64_t mostDrafted_ = 0;
   int64_t draftRows_ = 0;
+  int64_t againRows_ = 0;
   Random* begins_ = nullptr;
   int64_t mostEntries_ = 0;
 };
@@ -273,6 +283,7 @@ struct RunKind {
 struct RunCounts {
   int64_t preemptions = 0;
   int64_t draftRows = 0;
+  int64_t againRows = 0;
   int64_t hits = 0;
   int64_t sharedTables = 0;  // runs whose page tables together were longer than the cache
 };
@@ -303,6 +314,7 @@ static void randomRun(uint64_t seed, const RunKind& kind, RunCounts& counts) {
   simulation.drain();
   counts.preemptions += simulation.scheduler().preemptions();
   counts.draftRows += simulation.draftRows();
+  counts.againRows += simulation.againRows();
   counts.hits += simulation.scheduler().prefixHits();
   counts.sharedTables += simulation.mostEntries() > pages;
 }
@@ -325,6 +337,7 @@ TEST(scheduler, random_runs_that_share_pages) {
   }
   CHECK(counts.preemptions > 100);
   CHECK(counts.draftRows > 100);
+  CHECK(counts.againRows > 100);
   CHECK(counts.hits > 1000);
   CHECK(counts.sharedTables > 10);
 }
