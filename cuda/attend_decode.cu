@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 
 #include "cuda/attention.h"
 #include "cuda/attention_args.cuh"
@@ -15,7 +14,7 @@
 // launch where there were three, and q, k and v of the token never go back to memory. What is left is reading the cache
 // once.
 //
-// Grid (splits, kvHeads * subgroups, rows), 4 warps. A block takes a stretch of a sequence's pages and 8 query heads of
+// Grid (items, kvHeads * subgroups), 4 warps. A block takes a stretch of a sequence's pages and 8 query heads of
 // one KV head (kHeads, the width of an mma), so that grouped queries share every key and value read; larger groups take
 // several blocks, which find the pages in the L2 cache. A warp takes every fourth page and copies the next ones' keys
 // and values to a ring in shared memory while it computes. The stretches' sums (largest score, total weight, weighted
@@ -23,7 +22,9 @@
 // the stretches (split-KV attention: Dao et al., Flash-Decoding, 2023). It leaves the tickets at zero for the next
 // launch.
 //
-// Where a sequence is cut depends on its own length (and the window) alone. Blocks beyond its last stretch leave.
+// The items are listed by the host (decode_plan.h), so the grid is as large as the sequences are long together. Where a
+// sequence is cut depends on its own length, the window and the shape alone. The list does not know windows: blocks
+// beyond the last stretch that a window leaves go at once, as do those that only fill the grid of a graph.
 //
 // Programmatic dependent launch: ahead of pdlWait() a block reads only what has been there since before this step's
 // first kernel: the description of the step and the cache of earlier tokens. So the long way from page table to pages
@@ -40,14 +41,12 @@ namespace {
 constexpr int kThreads = kDecodeThreads;
 constexpr int kWarps = kDecodeWarps;
 constexpr int kHeads = kDecodeHeads;
-constexpr int kMostSplits = kDecodeSplits;
 
-// Not ahead of the wait: until then the kernel before keeps the memory busy, and its weights would push these out
+// Behind the wait: until then the kernel before keeps the memory busy, and its weights would push these out
 // again.
 template <typename T>
 __device__ __forceinline__ void fetchNext(const DecodeArgs<T>& args) {
   constexpr int64_t kPiece = 4096;
-  pdlWait();
   const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
   const int64_t step = static_cast<int64_t>(gridDim.x) * gridDim.y * kThreads * kPiece;
 #pragma unroll 1
@@ -187,11 +186,11 @@ constexpr int kResidentBlocks = kDim <= 32    ? 6
 
 template <typename T, int kDim>
 __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(DecodeArgs<T> args) {
-  if (static_cast<int>(blockIdx.z) == args.rowCount) return fetchNext(args);
   const AttentionArgs<T>& a = args.attention;
   const DecodeBlock<T> block(args);
-  if (!block.hasWork()) {
+  if (blockIdx.z > 0 || !block.hasWork()) {
     pdlWait();
+    if (blockIdx.z > 0) fetchNext(args);
     return;
   }
   auto& shared = sharedMemory<DecodeShared<T, kDim>>();
@@ -207,7 +206,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
 
   WarpSums<T, kDim> sums;
   // The sink counts once: with the first page.
-  if (a.sinks != nullptr && blockIdx.x == 0 && threadIdx.x < 32 && head < block.heads) {
+  if (a.sinks != nullptr && block.split == 0 && threadIdx.x < 32 && head < block.heads) {
     sums.largest = a.sink(block.firstHead + head);
     sums.total = threadIdx.x % 4 == 0 ? 1 : 0;
   }
@@ -217,16 +216,15 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
   sums.store(shared, a.rule.weight);
   __syncthreads();
 
-  unsigned char* workspace = args.workspace + blockIdx.z * args.layout.bytes;
-  storeSplit(args, block, shared, workspace);
+  storeSplit(args, block, shared);
   if (block.splits == 1) return;
-  auto* counter = reinterpret_cast<uint32_t*>(workspace) + blockIdx.y;
+  auto* counter = reinterpret_cast<uint32_t*>(block.slotOf(args, 0)) + blockIdx.y;
   __syncthreads();
   if (threadIdx.x == 0) shared.before = ticket(counter);
   __syncthreads();
   if (shared.before + 1 != static_cast<uint32_t>(block.splits)) return;
   if (threadIdx.x == 0) *counter = 0;  // for the next launch
-  joinSplits(args, block, shared, workspace);
+  joinSplits(args, block, shared);
 }
 
 // Half of the L2 cache at most, where rows leave multiprocessors to spare.
@@ -237,20 +235,20 @@ size_t fetchedBytes(const AttentionParams& params, int64_t blocks) {
 }
 
 template <typename T>
-void decode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount, int64_t splits,
+void decode(const AttentionParams& params, const StepView& step, const DecodeItem* items, int64_t itemCount,
             void* workspace, cudaStream_t stream, bool follows) {
   const int64_t subgroups = subgroupsOf(params.shape);
-  const size_t fetched = fetchedBytes(params, splits * params.shape.kvHeads * subgroups * rowCount);
+  const size_t fetched = fetchedBytes(params, itemCount * params.shape.kvHeads * subgroups);
   const DecodeArgs<T> args{attentionArgs<T>(params, step),
-                           rows,
+                           items,
                            static_cast<unsigned char*>(workspace),
-                           RowWorkspace(params.shape),
+                           SplitSlot(params.shape),
                            static_cast<int>(subgroups),
-                           static_cast<int>(rowCount),
+                           static_cast<int>(mostSplitsOf(params.shape)),
                            static_cast<const unsigned char*>(params.next),
                            static_cast<int64_t>(fetched)};
-  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(params.shape.kvHeads * subgroups),
-                  static_cast<unsigned>(rowCount + (fetched > 0 ? 1 : 0)));
+  const dim3 grid(static_cast<unsigned>(itemCount), static_cast<unsigned>(params.shape.kvHeads * subgroups),
+                  fetched > 0 ? 2 : 1);
   withHeadDim<T>(args.attention.paddedDim, [&]<typename Element, int kDim>() {
     constexpr size_t kShared = sizeof(DecodeShared<Element, kDim>);
     static_assert(kShared <= kMostSharedBytes);
@@ -262,26 +260,27 @@ void decode(const AttentionParams& params, const StepView& step, const int32_t* 
 
 }  // namespace
 
-size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount) {
-  return RowWorkspace(shape).bytes * static_cast<size_t>(rowCount);
+size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t slots) {
+  return SplitSlot(shape).bytes * static_cast<size_t>(slots);
 }
 
-int64_t decodeSplits(int64_t longestLength, int32_t window) {
-  // A window or chunk may begin anywhere in its first page.
-  const int64_t span = std::abs(static_cast<int64_t>(window));
-  const int64_t seen = span > 0 ? std::min<int64_t>(longestLength, span + kPage - 1) : longestLength;
-  const int64_t pages = (seen + kPage - 1) / kPage;
-  // Not pagesOfSplit(): a shorter sequence may have more stretches, just before they grow.
-  return std::clamp<int64_t>((pages + kLeastPages - 1) / kLeastPages, 1, kMostSplits);
+int64_t decodeSlots(const AttentionShape& shape, int64_t maxRows) {
+  constexpr int64_t kMostSlots = 4096;
+  return std::min(kMostSlots, maxRows * mostSplitsOf(shape));
 }
 
-void attendDecode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
-                  int64_t splits, void* workspace, cudaStream_t stream, bool follows) {
-  if (rowCount == 0) return;
+int64_t decodeSplits(const AttentionShape& shape, int64_t length) {
+  const auto pages = static_cast<int>((length + kPage - 1) / kPage);
+  return splitsOf(pages, static_cast<int>(mostSplitsOf(shape)));
+}
+
+void attendDecode(const AttentionParams& params, const StepView& step, const DecodeItem* items, int64_t itemCount,
+                  void* workspace, cudaStream_t stream, bool follows) {
+  if (itemCount == 0) return;
   if (params.dtype == DType::kF16)
-    decode<__half>(params, step, rows, rowCount, splits, workspace, stream, follows);
+    decode<__half>(params, step, items, itemCount, workspace, stream, follows);
   else
-    decode<__nv_bfloat16>(params, step, rows, rowCount, splits, workspace, stream, follows);
+    decode<__nv_bfloat16>(params, step, items, itemCount, workspace, stream, follows);
 }
 
 }  // namespace shardspeed::cuda

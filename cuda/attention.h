@@ -67,17 +67,28 @@ struct AttentionParams {
 
 // --- cuda/attend_decode.cu
 
-// Workspace of attendDecode for so many rows; zeroed once by the owner, left zeroed where it must be by every call.
-size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t rowCount);
-// Blocks that the longest of the sequences needs (grid size; a graph is captured with a number that covers its steps).
-// window: as in AttentionParams.
-// How one sequence is split depends on its own length alone, so its bits do not depend on its company.
-int64_t decodeSplits(int64_t longestLength, int32_t window);
-// For each of rows[0 ... rowCount) (indices of rows of the step; entries < 0 and rows with position < 0 are skipped):
-// turns q and k, appends k and v to the cache, attends, in one launch. qkv is not changed. At most one row a sequence,
-// all of whose earlier tokens were stored in earlier steps or, where `follows`, by earlier kernels of this step.
-void attendDecode(const AttentionParams& params, const StepView& step, const int32_t* rows, int64_t rowCount,
-                  int64_t splits, void* workspace, cudaStream_t stream, bool follows = false);
+constexpr int64_t kMostDecodeSplits = 128;  // stretches that a sequence is cut into
+constexpr int64_t kLeastSplitPages = 8;     // of a stretch, where there are several
+
+// What some blocks work on, one for each KV head: a stretch of the tokens that a row sees.
+struct DecodeItem {
+  int32_t row;    // of the step; < 0: none
+  int32_t split;  // which stretch
+  int32_t slot;   // of the workspace: where the row's first stretch puts its sums; the others use those behind it
+};
+
+// Stretches of a row that sees so many tokens, itself included: it depends on them and on the shape alone, so a row's
+// bits do not depend on its company. A window leaves fewer of them, and the others' blocks leave.
+int64_t decodeSplits(const AttentionShape& shape, int64_t length);
+// Slots of the workspace that steps of so many rows have use for, or what there is room for.
+int64_t decodeSlots(const AttentionShape& shape, int64_t maxRows);
+// Zeroed once by the owner, left zeroed where it must be by every call.
+size_t decodeWorkspaceBytes(const AttentionShape& shape, int64_t slots);
+// For the rows of the items (rows with position < 0 are skipped): turns q and k, appends k and v to the cache, attends,
+// in one launch. qkv is not changed. All items of a row, and at most one row a sequence, all of whose earlier tokens
+// were stored in earlier steps or, where `follows`, by earlier kernels of this step.
+void attendDecode(const AttentionParams& params, const StepView& step, const DecodeItem* items, int64_t itemCount,
+                  void* workspace, cudaStream_t stream, bool follows = false);
 
 // --- cuda/append.cu
 

@@ -26,8 +26,8 @@ static int32_t aheadOf(const AttentionMask& mask) {
   return std::holds_alternative<FullMask>(mask) ? kAllAhead : 0;
 }
 
-void AttentionCalls::prepareShape(const AttentionShape& shape) {
-  workspace_ = DeviceMemory(decodeWorkspaceBytes(shape, kDecodeRows), "attention");
+void AttentionCalls::prepareShape(const AttentionShape& shape, int64_t slots) {
+  workspace_ = DeviceMemory(decodeWorkspaceBytes(shape, slots), "attention");
 }
 
 void AttentionCalls::prepareRelative(const RelativeTable& table) {
@@ -129,17 +129,11 @@ void AttentionCalls::attend(const Step& step, const AttentionCall& call, Activat
 }
 
 void AttentionCalls::decode(const AttentionParams& params, const StepView& view) const {
-  // A window has the same size in every step, so a captured step may rely on it.
-  const int64_t splits = std::min(splits_, decodeSplits(kMost, params.window));
-  const int32_t* rows = buffers_.generatedRows();
+  const DecodeItem* items = buffers_.decodeItems();
   bool follows = false;
-  for (const int64_t part : buffers_.generatedParts()) {
-    for (int64_t left = part; left > 0;) {
-      const int64_t count = std::min(kDecodeRows, left);
-      attendDecode(params, view, rows, count, splits, workspace_.as(), stream_.get(), follows);
-      rows += count;
-      left -= count;
-    }
+  for (const int64_t count : buffers_.decodeParts()) {
+    attendDecode(params, view, items, count, workspace_.as(), stream_.get(), follows);
+    items += count;
     follows = true;
   }
 }

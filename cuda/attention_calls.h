@@ -14,9 +14,8 @@ class AttentionCalls {
       : dtype_(dtype), buffers_(buffers), stream_(stream) {}
 
   void prepareRelative(const RelativeTable& table);
-  void prepareShape(const AttentionShape& shape);
-  // For each step: into how many parts generated sequences are divided, at most.
-  void setSplits(int64_t splits) { splits_ = splits; }
+  // slots: of the workspace of attendDecode.
+  void prepareShape(const AttentionShape& shape, int64_t slots);
   // Backend::attend
   void attend(const Step& step, const AttentionCall& call, Activations& qkv, KvCache& cache, Activations& out);
 
@@ -32,8 +31,7 @@ class AttentionCalls {
   DType dtype_;
   const StepBuffers& buffers_;
   const Stream& stream_;
-  DeviceMemory workspace_;  // of attendDecode, for kDecodeRows rows
-  int64_t splits_ = 0;
+  DeviceMemory workspace_;      // of attendDecode
   DeviceMemory relativeRowOf_;  // RelativeTable::rowOf
 };
 

@@ -11,9 +11,8 @@
 
 namespace shardspeed::cuda {
 
-constexpr int kDecodeWarps = 4;    // of a block
-constexpr int kDecodeHeads = 8;    // query heads of a block, the width of an mma
-constexpr int kDecodeSplits = 32;  // of a sequence, at most
+constexpr int kDecodeWarps = 4;  // of a block
+constexpr int kDecodeHeads = 8;  // query heads of a block, the width of an mma
 
 // Pages that a warp has under way or computes: 16 KB, so that a block keeps enough under way for a multiprocessor whose
 // memory it has alone, and fits on devices with 99 KB.
@@ -46,7 +45,6 @@ struct alignas(16) DecodeShared {
   float total[kDecodeWarps][kDecodeHeads];
   float cosines[kMostTileDim / 2];
   float sines[kMostTileDim / 2];
-  float shares[kDecodeHeads][kDecodeSplits];
   uint32_t before;
 };
 

@@ -1,7 +1,6 @@
 #include "cuda/cuda_backend.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "base/error.h"
 #include "cuda/attention_calls.h"
@@ -213,7 +212,9 @@ std::unique_ptr<Activations> CudaBackend::makeActivations(int64_t capacity, int6
 }
 
 std::unique_ptr<KvCache> CudaBackend::makeKvCache(int64_t layers, int64_t pages, const AttentionShape& shape) {
-  attention_.prepareShape(shape);
+  const int64_t slots = decodeSlots(shape, options_.maxRows);
+  attention_.prepareShape(shape, slots);
+  buffers_.setDecode(shape, slots);
   return std::make_unique<CudaKvCache>(layers, pages, shape, options_.dtype);
 }
 
@@ -229,18 +230,17 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   const auto wanted = static_cast<int64_t>(step.wantedRows.size());
   const bool fixedForm = useGraphs_ && generatedOnly && wanted == step.rows && step.rows <= StepBuffers::kMostGraphRows;
   const int64_t rows = fixedForm ? StepBuffers::paddedRows(step.rows) : step.rows;
-  buffers_.upload(step, rows, fixedForm ? rows : wanted, stream_);
+  buffers_.upload(step, {rows, fixedForm ? rows : wanted, fixedForm}, stream_);
   products_.setGenerated(fixedForm ? rows : buffers_.generatedCount());
-  int64_t splits = decodeSplits(buffers_.longestGenerated(), 0);
-  if (fixedForm) splits = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(splits)));
-  attention_.setSplits(splits);
   inStep_ = true;
   bool finished;
   if (fixedForm) {
     Step padded = step;
     padded.rows = rows;
     padded.wantedRows.resize(static_cast<size_t>(rows), -1);
-    finished = graphs_.run({rows, splits}, stream_, [&] { return body(padded); });
+    const std::vector<int64_t>& parts = buffers_.decodeParts();
+    // Where the workspace is too small for one launch of a layer's attention, the step is long, and the host ahead.
+    finished = parts.size() == 1 ? graphs_.run({rows, parts[0]}, stream_, [&] { return body(padded); }) : body(padded);
   } else {
     finished = body(step);
   }

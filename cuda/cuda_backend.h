@@ -14,9 +14,6 @@ std::unique_ptr<Backend> makeCudaBackend(int index, const BackendOptions& option
 // As DeviceKind has it.
 std::optional<std::string> unsupportedCudaAttention(const AttentionCall& call, int ranks);
 
-// Rows of generated tokens in one launch of the attention: bounds its workspace.
-constexpr int64_t kDecodeRows = 64;
-
 // Rows of logits that are computed at once: the tokens of so many sequences are chosen with the head read once.
 constexpr int64_t kLogitRows = 256;
 

@@ -18,7 +18,7 @@ class GraphCache {
  public:
   struct Form {
     int64_t rows;
-    int64_t splits;
+    int64_t items;  // of attention
     bool operator==(const Form&) const = default;
   };
 

@@ -46,7 +46,9 @@ class CudaMemoryCounter final : public MemoryCounter {
       narrowCols_ = std::max(narrowCols_, cols);
     }
   }
-  void countAttention(const AttentionShape& shape) override { count(decodeWorkspaceBytes(shape, kDecodeRows)); }
+  void countAttention(const AttentionShape& shape) override {
+    count(decodeWorkspaceBytes(shape, decodeSlots(shape, options_.maxRows)));
+  }
 
   void countExperts(int64_t capacity, const ExpertShape& shape) override {
     count(CudaExpertRows::bytesOf(capacity, shape));

@@ -1,6 +1,7 @@
 #include "cuda/step_buffers.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/error.h"
@@ -15,14 +16,19 @@ int64_t StepBuffers::paddedRows(int64_t rows) {
   return (rows + 31) / 32 * 32;
 }
 
+static constexpr int64_t kItemIntegers = sizeof(DecodeItem) / sizeof(int32_t);
+
 size_t StepBuffers::bytesOf(int64_t maxRows, int64_t kvPages) {
-  return static_cast<size_t>(kPages * paddedRows(maxRows) + kvPages * kTableEntriesPerPage) * sizeof(int32_t);
+  const int64_t rows = paddedRows(maxRows), pages = kvPages * kTableEntriesPerPage;
+  return static_cast<size_t>(kItems * rows + kItemIntegers * DecodePlan::mostItems(rows, pages) + pages) *
+         sizeof(int32_t);
 }
 
 StepBuffers::StepBuffers(int64_t maxRows, int64_t kvPages)
     : rows_(paddedRows(maxRows)),
       pages_(kvPages * kTableEntriesPerPage),
-      device_(bytesOf(maxRows, kvPages), "the description of a step") {
+      device_(bytesOf(maxRows, kvPages), "the description of a step"),
+      mostItems_(DecodePlan::mostItems(rows_, pages_)) {
   for (HostBuffer& buffer : host_) buffer.packed = PinnedMemory(device_.bytes(), "the description of a step");
 }
 
@@ -85,32 +91,55 @@ int32_t StepBuffers::rotaryOffsetOf(const SequenceSlice& slice) {
   return offset;
 }
 
+static int64_t pagesOf(const SequenceSlice& slice) {
+  return (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
+}
+
 // Slices of one sequence share its table.
-void StepBuffers::packPages(const Step& step, int32_t* packed) {
+void StepBuffers::placePages(const Step& step) {
   usedPages_ = 0;
   pageOffsets_.clear();
   int64_t shared = 0;
   for (const SequenceSlice& slice : step.sequences) {
-    const int64_t pages = (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
     if (slice.follows == 0) shared = 0;
     pageOffsets_.push_back(static_cast<int32_t>(usedPages_ - shared));
-    const int64_t more = std::max<int64_t>(0, pages - shared);
+    const int64_t more = std::max<int64_t>(0, pagesOf(slice) - shared);
     if (usedPages_ + more > pages_) throw Error("ERR_NATIVE", "the page tables of a step are longer than was planned");
-    std::copy_n(slice.pages + shared, more, packed + kPages * stride_ + usedPages_);
     usedPages_ += more;
     shared += more;
   }
 }
 
+void StepBuffers::packPages(const Step& step, int32_t* packed) const {
+  int32_t* tables = packed + kItems * stride_ + kItemIntegers * itemCount_;
+  for (size_t i = 0; i < step.sequences.size(); ++i)
+    std::copy_n(step.sequences[i].pages, pagesOf(step.sequences[i]), tables + pageOffsets_[i]);
+}
+
 // Kernels write what a row adds to the cache while they compute others, so rows that see it are in a later part.
 void StepBuffers::packGenerated(const Step& step, int32_t* packed) {
-  generatedParts_.clear();
+  decodePlan_.clear();
   for (int64_t part = 0, before = -1; before < generatedCount_; ++part) {
     before = generatedCount_;
+    decodeRows_.clear();
     for (size_t i = 0; i < step.sequences.size(); ++i)
       if (step.sequences[i].generated && step.sequences[i].follows == part) packSlice(step, i, packed);
-    if (generatedCount_ > before) generatedParts_.push_back(generatedCount_ - before);
+    decodePlan_.add(decodeRows_);
   }
+}
+
+void StepBuffers::packItems(const Sizes& sizes, int32_t* packed) {
+  const std::vector<DecodeItem>& items = decodePlan_.items();
+  decodeParts_ = decodePlan_.parts();
+  itemCount_ = static_cast<int64_t>(items.size());
+  if (itemCount_ > mostItems_) throw Error("ERR_NATIVE", "a step has more generated rows than were planned");
+  if (sizes.fixed && decodeParts_.size() == 1) {
+    const auto filled = static_cast<int64_t>(std::bit_ceil(items.size()));
+    decodeParts_[0] = itemCount_ = std::min(filled, mostItems_);
+  }
+  int32_t* to = packed + kItems * stride_;
+  std::memcpy(to, items.data(), items.size() * sizeof(DecodeItem));
+  std::fill(to + items.size() * kItemIntegers, to + itemCount_ * kItemIntegers, -1);
 }
 
 void StepBuffers::packSlice(const Step& step, size_t index, int32_t* packed) {
@@ -132,7 +161,7 @@ void StepBuffers::packSlice(const Step& step, size_t index, int32_t* packed) {
       packed[kPromptRows * stride_ + promptCount_++] = static_cast<int32_t>(row);
   }
   if (slice.generated) {
-    longestGenerated_ = std::max(longestGenerated_, slice.contextLength + 1);
+    decodeRows_.push_back({static_cast<int32_t>(firstRow), slice.contextLength + 1});
     return;
   }
   for (int64_t first = 0; first < slice.rowCount; first += kPrefillTileRows) {
@@ -154,30 +183,33 @@ void StepBuffers::packTiles(int32_t* packed) {
   tileCount_ = static_cast<int64_t>(longTiles_.size());
 }
 
-void StepBuffers::upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream) {
-  if (paddedRows > rows_ || paddedWanted > rows_) throw Error("ERR_NATIVE", "a step has more rows than were planned");
-  stride_ = std::max(paddedRows, paddedWanted);
-  view_ = {at(kTokenIds),      at(kPositions), at(kPageOffsets), at(kPages),
-           at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
+void StepBuffers::upload(const Step& step, const Sizes& sizes, const Stream& stream) {
+  stride_ = std::max(sizes.rows, sizes.wanted);
+  if (stride_ > rows_) throw Error("ERR_NATIVE", "a step has more rows than were planned");
   HostBuffer& buffer = host_[turn_];
   turn_ = 1 - turn_;
   buffer.sent.wait("a step");
   auto* packed = buffer.packed.as<int32_t>();
   std::fill_n(packed, kTiles * stride_, -1);
   deviceRows_.resize(static_cast<size_t>(step.rows));
-  generatedCount_ = longestGenerated_ = promptCount_ = 0;
+  generatedCount_ = promptCount_ = 0;
   longTiles_.clear();
   packedFrequencies_ = shortFrequencies_;
-  packPages(step, packed);
+  placePages(step);
   packGenerated(step, packed);
   for (size_t i = 0; i < step.sequences.size(); ++i)
     if (!step.sequences[i].generated) packSlice(step, i, packed);
   for (size_t i = 0; i < step.wantedRows.size(); ++i)
     packed[kWantedRows * stride_ + static_cast<int64_t>(i)] = deviceRows_[static_cast<size_t>(step.wantedRows[i])];
   packTiles(packed);
-  // Only steps of generated rows that do not follow each other are padded.
-  if (paddedRows > step.rows) generatedParts_ = {generatedCount_ = paddedRows};
-  const auto bytes = static_cast<size_t>(kPages * stride_ + usedPages_) * sizeof(int32_t);
+  packItems(sizes, packed);
+  packPages(step, packed);
+  const int64_t tables = kItems * stride_ + kItemIntegers * itemCount_;
+  view_ = {at(kTokenIds),      at(kPositions), at(kPageOffsets), device_.as<int32_t>() + tables,
+           at(kRotaryOffsets), nullptr,        at(kTokenTypes),  at(kLengths)};
+  // Only steps of generated rows are padded.
+  if (sizes.rows > step.rows) generatedCount_ = sizes.rows;
+  const auto bytes = static_cast<size_t>(tables + usedPages_) * sizeof(int32_t);
   check(cudaMemcpyAsync(device_.as(), packed, bytes, cudaMemcpyHostToDevice, stream.get()), "describing a step");
   if (packedFrequencies_.size() > shortFrequencies_.size()) {
     const size_t frequencyBytes = packedFrequencies_.size() * sizeof(float);

@@ -4,6 +4,7 @@
 
 #include "backend.h"
 #include "cuda/attention.h"
+#include "cuda/decode_plan.h"
 #include "cuda/memory.h"
 #include "cuda/step_view.h"
 
@@ -23,8 +24,16 @@ class StepBuffers {
   // Before the first upload of a model with rotary positions.
   void setRotary(const std::vector<RotarySpec>& tables);
 
-  // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none.
-  void upload(const Step& step, int64_t paddedRows, int64_t paddedWanted, const Stream& stream);
+  // Before the first upload of a model with generated rows.
+  void setDecode(const AttentionShape& shape, int64_t slots) { decodePlan_.setShape(shape, slots); }
+
+  // Rows from step.rows to paddedRows and wanted rows from step.wantedRows.size() to paddedWanted are marked as none;
+  // where rows are added, so are items, up to a power of two.
+  struct Sizes {
+    int64_t rows, wanted;
+    bool fixed;  // for a graph: items are filled up, too
+  };
+  void upload(const Step& step, const Sizes& sizes, const Stream& stream);
 
   // Of the last step uploaded, as all below.
   const StepView& view() const { return view_; }
@@ -32,9 +41,10 @@ class StepBuffers {
   StepView view(const RotaryPositions& rotary) const;
   const int32_t* generatedRows() const { return at(kGeneratedRows); }  // device, as all below
   int64_t generatedCount() const { return generatedCount_; }           // with those that are marked as none
-  // The same in parts: a row may see rows of parts before, and none of its own.
-  const std::vector<int64_t>& generatedParts() const { return generatedParts_; }
-  int64_t longestGenerated() const { return longestGenerated_; }
+  // What attendDecode computes of these, in parts, a launch each: a row may see rows of parts before, and none of its
+  // own.
+  const DecodeItem* decodeItems() const { return reinterpret_cast<const DecodeItem*>(at(kItems)); }
+  const std::vector<int64_t>& decodeParts() const { return decodeParts_; }
   const int32_t* promptRows() const { return at(kPromptRows); }
   int64_t promptCount() const { return promptCount_; }
   const RowTile* tiles() const { return reinterpret_cast<const RowTile*>(at(kTiles)); }
@@ -44,7 +54,7 @@ class StepBuffers {
   static size_t bytesOf(int64_t maxRows, int64_t kvPages);
 
  private:
-  // Parts of the packed buffer, each of stride_ integers; kTiles takes two, kPages the rest.
+  // Parts of the packed buffer, each of stride_ integers; kTiles takes two. Behind them are the items, then the pages.
   enum Part {
     kTokenIds,
     kPositions,
@@ -56,10 +66,12 @@ class StepBuffers {
     kPromptRows,
     kWantedRows,
     kTiles,
-    kPages = kTiles + 2
+    kItems = kTiles + 2
   };
   const int32_t* at(Part part) const { return device_.as<int32_t>() + part * stride_; }
-  void packPages(const Step& step, int32_t* packed);
+  void placePages(const Step& step);
+  void packItems(const Sizes& sizes, int32_t* packed);
+  void packPages(const Step& step, int32_t* packed) const;
   void packGenerated(const Step& step, int32_t* packed);
   void packSlice(const Step& step, size_t index, int32_t* packed);
   void packTiles(int32_t* packed);
@@ -97,11 +109,14 @@ class StepBuffers {
   };
   std::vector<LongTile> longTiles_;
   std::vector<int32_t> deviceRows_;  // (rows of the step) where each one is on the device
+  DecodePlan decodePlan_;
+  std::vector<DecodePlan::Row> decodeRows_;
+  std::vector<int64_t> decodeParts_;
+  int64_t mostItems_;
+  int64_t itemCount_ = 0;
   int64_t usedPages_ = 0;
   std::vector<int32_t> pageOffsets_;  // by slice
   int64_t generatedCount_ = 0;
-  std::vector<int64_t> generatedParts_;
-  int64_t longestGenerated_ = 0;
   int64_t promptCount_ = 0;
   int64_t tileCount_ = 0;
 };

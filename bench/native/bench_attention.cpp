@@ -5,6 +5,7 @@
 
 #include "attention_setup.h"
 #include "bench.h"
+#include "cuda/decode_plan.h"
 
 namespace shardspeed::bench {
 
@@ -27,10 +28,20 @@ void measureDecode(Bench& bench, const ModelShape& model, int64_t sequences, int
   const int caches = bench.rotationFor(cacheBytes);
   const AttentionSetup setup(bench, model, sequences, length, 1, caches);
   const AttentionShape shape{model.heads, model.kvHeads, model.headDim};
-  const cuda::DeviceMemory workspace(cuda::decodeWorkspaceBytes(shape, sequences), "decode attention's workspace");
-  const int64_t splits = cuda::decodeSplits(length, 0);
+  const int64_t slots = cuda::decodeSlots(shape, sequences);
+  const cuda::DeviceMemory workspace(cuda::decodeWorkspaceBytes(shape, slots), "decode attention's workspace");
+  cuda::DecodePlan plan;
+  plan.setShape(shape, slots);
+  std::vector<cuda::DecodePlan::Row> rows;
+  for (int64_t i = 0; i < sequences; ++i) rows.push_back({static_cast<int32_t>(i), length});
+  plan.add(rows);
+  const cuda::DeviceMemory items = uploaded(plan.items());
   const double microseconds = bench.measure(caches, [&](cudaStream_t stream, int cache) {
-    cuda::attendDecode(setup.params(cache), setup.step(), setup.rows(), sequences, splits, workspace.as(), stream);
+    const auto* next = items.as<cuda::DecodeItem>();
+    for (const int64_t count : plan.parts()) {
+      cuda::attendDecode(setup.params(cache), setup.step(), next, count, workspace.as(), stream);
+      next += count;
+    }
   });
   const auto tokens = static_cast<double>(sequences * length);
   const auto width = static_cast<double>(model.headDim);

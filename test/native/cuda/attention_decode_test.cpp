@@ -51,6 +51,8 @@ TEST(cuda_attention_decode, longest) {
   options.shape = {2, 1, 16};
   options.rotaryHalf = 8;
   checkDecode(options, {4096, 4097, 4400});
+  if (kReduced) return;
+  checkDecode(options, {128 * 128 + 1, 128 * 128 - 300});  // more than 8 pages of a stretch, and just less
 }
 
 // What the table of cases leaves out: the cache behind it has what it should, and nothing else, in heads that end
@@ -73,20 +75,55 @@ TEST(cuda_attention_decode, cache) {
   }
 }
 
-TEST(cuda_attention_decode, splitsCoverEveryShorterSequence) {
-  int64_t most = 0;
-  for (int64_t length = 1; length < 20000; length += 7) {
-    const int64_t splits = cuda::decodeSplits(length, 0);
-    CHECK(splits >= most);
-    CHECK(splits <= 32);
-    most = splits;
+// A stretch for 8 pages, at most so many as keep a large GPU busy; a shorter sequence, or one of which a window leaves
+// less, has no more.
+TEST(cuda_attention_decode, splitsByLengthAndHeads) {
+  const std::vector<std::pair<AttentionShape, int64_t>> mostOf = {
+      {{8, 1, 64}, 128}, {{32, 8, 128}, 64}, {{40, 40, 128}, 32}, {{64, 2, 128}, 64}};
+  for (const auto& [shape, expected] : mostOf) {
+    int64_t most = 0;
+    for (int64_t length = 1; length < 20000; length += 7) {
+      const int64_t splits = cuda::decodeSplits(shape, length);
+      CHECK(splits >= most);
+      most = splits;
+    }
+    CHECK_EQ(most, expected);
+    CHECK_EQ(cuda::decodeSplits(shape, 1), 1);
+    CHECK_EQ(cuda::decodeSplits(shape, 128), 1);
+    CHECK_EQ(cuda::decodeSplits(shape, 129), 2);
+    CHECK_EQ(cuda::decodeSlots(shape, 1), expected);
+    CHECK_EQ(cuda::decodeSlots(shape, 1 << 20), 4096);
   }
-  CHECK_EQ(cuda::decodeSplits(1, 0), 1);
-  CHECK_EQ(cuda::decodeSplits(128, 0), 1);
-  CHECK_EQ(cuda::decodeSplits(129, 0), 2);
-  CHECK_EQ(cuda::decodeSplits(1 << 20, 100), 1);
-  CHECK_EQ(cuda::decodeSplits(1 << 20, 128), 2);
-  CHECK_EQ(cuda::decodeSplits(1 << 20, -128), 2);
+}
+
+// A long sequence costs those beside it nothing. The longest come first; where the workspace has no room for all, and
+// where rows see others, there are several launches.
+TEST(cuda_attention_decode, itemsAreWhatSequencesNeed) {
+  const AttentionShape shape{32, 8, 128};
+  cuda::DecodePlan plan;
+  plan.setShape(shape, cuda::decodeSlots(shape, 256));
+  std::vector<cuda::DecodePlan::Row> rows;
+  for (int32_t row = 0; row < 255; ++row) rows.push_back({row, 100});
+  rows.push_back({255, 32768});
+  plan.add(rows);
+  CHECK(plan.parts() == std::vector<int64_t>({255 + 64}));
+  for (int32_t i = 0; i < 64; ++i) {
+    CHECK_EQ(plan.items()[static_cast<size_t>(i)].row, 255);
+    CHECK_EQ(plan.items()[static_cast<size_t>(i)].split, i);
+  }
+  plan.clear();
+  plan.setShape(shape, 70);
+  rows = {{0, 1024}, {1, 1}, {2, 32768}};
+  plan.add(rows);
+  rows = {{3, 2}};
+  plan.add(rows);
+  CHECK(plan.parts() == std::vector<int64_t>({64, 9, 1}));
+  CHECK_EQ(plan.items()[64].row, 0);
+  CHECK_EQ(plan.items()[64].slot, 0);
+  CHECK_EQ(plan.items()[72].row, 1);
+  CHECK_EQ(plan.items()[73].row, 3);
+  CHECK_EQ(cuda::DecodePlan::mostItems(4, 4000), 4 + 4 * 127);
+  CHECK_EQ(cuda::DecodePlan::mostItems(100, 160), 100 + 1300);
 }
 
 // A row's bits are its own: alone, beside others, in more blocks than it needs, in other pages; rows that only fill the
@@ -98,8 +135,7 @@ TEST(cuda_attention_decode, company) {
   const std::vector<int64_t> lengths{300, 1, 129, 40, 517};
   AttentionRig rig(options, lengths);
   const auto count = static_cast<int64_t>(lengths.size());
-  DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(options.shape, count + 3));
-  workspace.zero();
+  const AttentionStep::Workspace workspace(options.shape);
   std::vector<Slice> slices = lastTokens(rig, count);
   std::vector<uint16_t> alone;
   for (const Slice& slice : slices) {
@@ -160,11 +196,11 @@ TEST(cuda_attention_decode, fetchesOnlyWhereMultiprocessorsAreToSpare) {
   AttentionRig rig(options, {20, 200});
   const std::vector<Slice> slices = lastTokens(rig, 2);
   {
-    emulator::setMultiprocessors(4);  // 2 rows, 2 stretches of pages
+    emulator::setMultiprocessors(3);  // as many as stretches of pages
     AttentionStep step(rig, slices, rig.cache());
     step.decodeAndFetch(reinterpret_cast<const void*>(16), 4096);
     checkOut(rig, slices, step.out());
-    emulator::setMultiprocessors(5);
+    emulator::setMultiprocessors(4);
     CHECK_THROWS("ERR_CUDA", "illegal", step.decodeAndFetch(reinterpret_cast<const void*>(16), 4096));
   }
   emulator::reset();
@@ -177,9 +213,7 @@ TEST(cuda_attention_decode, rowsLeftOutAreNotTouched) {
   AttentionRig rig(options, {20, 30, 200});
   std::vector<Slice> slices = lastTokens(rig, 3);
   AttentionStep step(rig, slices, rig.cache());
-  DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(options.shape, 3));
-  workspace.zero();
-  step.decode({-1, 1, -1}, workspace);
+  step.decode({-1, 1, -1}, AttentionStep::Workspace(options.shape));
   slices[0].sequence = slices[2].sequence = -1;
   checkOut(rig, slices, step.out());
   checkCache(rig, slices, rig.cache(), step.cache());

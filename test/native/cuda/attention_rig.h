@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "cuda/attention.h"
+#include "cuda/decode_plan.h"
 #include "device.h"
 #include "random.h"
 #include "reference.h"
@@ -217,39 +218,51 @@ class AttentionStep {
     return params;
   }
 
-  // rows: those that take part. extraSplits: more blocks than the sequences need.
-  void decode(const std::vector<int32_t>& rows, const DeviceArray<unsigned char>& workspace, int64_t extraSplits = 0) {
-    const DeviceArray<int32_t> list(rows);
-    cuda::attendDecode(params(), view(), list.data(), static_cast<int64_t>(rows.size()), splits() + extraSplits,
-                       workspace.data(), nullptr);
+  // rows: those that take part; < 0 and rows that only fill the step have an item too. extraItems: more than are
+  // needed.
+  void decode(const std::vector<int32_t>& rows, const DeviceArray<unsigned char>& workspace, int64_t extraItems = 0) {
+    cuda::DecodePlan plan = planOf(rows);
+    std::vector<cuda::DecodeItem> items = plan.items();
+    for (const int32_t row : rows)
+      if (lengthOf(row) == 0) items.insert(items.begin(), {row, 0, 0});
+    for (int64_t i = 0; i < extraItems; ++i) items.push_back({-1, -1, -1});
+    REQUIRE(plan.parts().size() <= 1);
+    const DeviceArray<cuda::DecodeItem> list(items);
+    cuda::attendDecode(params(), view(), list.data(), static_cast<int64_t>(items.size()), workspace.data(), nullptr);
     cuda::check(cudaDeviceSynchronize(), "attendDecode");
   }
+  void decode() { decode(allRows(), Workspace(rig_.options().shape)); }
   // The same, and fetches what a next product would read.
   void decodeAndFetch(const void* next, size_t bytes) {
-    DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, rows_));
-    workspace.zero();
-    const DeviceArray<int32_t> list(allRows());
+    const Workspace workspace(rig_.options().shape);
+    const DeviceArray<cuda::DecodeItem> list(planOf(allRows()).items());
     cuda::AttentionParams fetching = params();
     fetching.next = next;
     fetching.nextBytes = bytes;
-    cuda::attendDecode(fetching, view(), list.data(), rows_, splits(), workspace.data(), nullptr);
+    cuda::attendDecode(fetching, view(), list.data(), static_cast<int64_t>(list.size()), workspace.data(), nullptr);
     cuda::check(cudaDeviceSynchronize(), "attendDecode");
   }
   // Each row by a kernel of its own that sees what the one before stored; nothing waits between them.
   void decodeInTurn() {
-    DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, 1));
-    workspace.zero();
-    const std::vector<int32_t> rows = allRows();
-    const DeviceArray<int32_t> list(rows);
-    for (size_t i = 0; i < rows.size(); ++i)
-      cuda::attendDecode(params(), view(), list.data() + i, 1, splits(), workspace.data(), nullptr, i > 0);
+    const Workspace workspace(rig_.options().shape);
+    std::vector<cuda::DecodeItem> items;
+    std::vector<int64_t> counts;
+    for (const int32_t row : allRows()) {
+      const cuda::DecodePlan plan = planOf({row});
+      items.insert(items.end(), plan.items().begin(), plan.items().end());
+      counts.push_back(static_cast<int64_t>(plan.items().size()));
+    }
+    const DeviceArray<cuda::DecodeItem> list(items);
+    const cuda::DecodeItem* next = list.data();
+    for (size_t i = 0; i < counts.size(); ++i) {
+      cuda::attendDecode(params(), view(), next, counts[i], workspace.data(), nullptr, i > 0);
+      next += counts[i];
+    }
     cuda::check(cudaDeviceSynchronize(), "attendDecode");
   }
-  void decode() {
-    DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, rows_));
-    workspace.zero();
-    decode(allRows(), workspace);
-  }
+  struct Workspace : DeviceArray<unsigned char> {
+    explicit Workspace(const AttentionShape& shape) : DeviceArray(cuda::decodeWorkspaceBytes(shape, kSlots)) { zero(); }
+  };
   void append(const std::vector<int32_t>& rows) {
     const DeviceArray<int32_t> list(rows);
     cuda::appendRows(params(), view(), list.data(), static_cast<int64_t>(rows.size()), nullptr);
@@ -258,12 +271,12 @@ class AttentionStep {
   // Generated rows and prompts in one step, as an engine runs it: nothing waits between the kernels.
   void runMixed(const std::vector<int32_t>& generated, const std::vector<int32_t>& prompts,
                 const std::vector<cuda::RowTile>& tiles) {
-    DeviceArray<unsigned char> workspace(cuda::decodeWorkspaceBytes(rig_.options().shape, rows_));
-    workspace.zero();
-    const DeviceArray<int32_t> generatedList(generated), promptList(prompts);
+    const Workspace workspace(rig_.options().shape);
+    const cuda::DecodePlan plan = planOf(generated);
+    const DeviceArray<cuda::DecodeItem> items(plan.items());
+    const DeviceArray<int32_t> promptList(prompts);
     const DeviceArray<cuda::RowTile> tileList(tiles);
-    cuda::attendDecode(params(), view(), generatedList.data(), static_cast<int64_t>(generated.size()), 8,
-                       workspace.data(), nullptr);
+    cuda::attendDecode(params(), view(), items.data(), static_cast<int64_t>(items.size()), workspace.data(), nullptr);
     cuda::appendRows(params(), view(), promptList.data(), static_cast<int64_t>(prompts.size()), nullptr);
     cuda::attendPrefill(params(), view(), tileList.data(), static_cast<int64_t>(tiles.size()), nullptr);
     cuda::check(cudaDeviceSynchronize(), "a mixed step");
@@ -292,11 +305,24 @@ class AttentionStep {
   std::vector<uint16_t> cache() const { return cache_.read(); }
 
  private:
-  int64_t splits() const {
-    int64_t longest = 1;
-    for (const Slice& slice : slices_)
-      if (slice.sequence >= 0) longest = std::max(longest, slice.first + slice.count);
-    return cuda::decodeSplits(longest, rig_.options().window);
+  static constexpr int64_t kSlots = 320;
+
+  // What a row sees, itself included, where there is no window; 0 = it is none.
+  int64_t lengthOf(int32_t row) const {
+    for (const Slice& slice : slices_) {
+      if (row >= 0 && row < slice.count) return slice.sequence < 0 ? 0 : slice.first + row + 1;
+      row -= static_cast<int32_t>(slice.count);
+    }
+    return 0;
+  }
+  cuda::DecodePlan planOf(const std::vector<int32_t>& rows) const {
+    cuda::DecodePlan plan;
+    plan.setShape(rig_.options().shape, kSlots);
+    std::vector<cuda::DecodePlan::Row> planned;
+    for (const int32_t row : rows)
+      if (lengthOf(row) > 0) planned.push_back({row, lengthOf(row)});
+    plan.add(planned);
+    return plan;
   }
   static int64_t countRows(const std::vector<Slice>& slices) {
     int64_t rows = 0;

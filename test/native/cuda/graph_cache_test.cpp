@@ -36,15 +36,15 @@ struct Marks {
 
 }  // namespace
 
-// Once as it is, once captured, from then on replayed; rows and splits both make a form.
+// Once as it is, once captured, from then on replayed; rows and items both make a form.
 TEST(cuda_graph_cache, each_form_is_replayed_as_itself) {
   Marks marks(8);
   for (int round = 0; round < 4; ++round)
     for (const int64_t rows : {1, 2})
-      for (const int64_t splits : {1, 2, 4}) {
-        const Note note("round", round, "rows", rows, "splits", splits);
-        const int64_t mark = rows + splits;
-        CHECK(marks.run({rows, splits}, round < 2 ? mark : 0));
+      for (const int64_t items : {1, 2, 4}) {
+        const Note note("round", round, "rows", rows, "items", items);
+        const int64_t mark = rows + items;
+        CHECK(marks.run({rows, items}, round < 2 ? mark : 0));
         CHECK_EQ(marks.last(), mark);
       }
   CHECK_EQ(marks.bodies, 12);

@@ -1,5 +1,7 @@
 #include "cuda/step_buffers.h"
 
+#include <bit>
+
 #include "cuda/device.h"
 
 // What kernels read about a step, at the time when they run: each upload is followed by copies of it in the same
@@ -95,7 +97,7 @@ TEST(cuda_step_buffers, steps_are_described_while_earlier_ones_wait) {
     for (int32_t i = 0; i < 7; ++i) {
       Description description({{0, 10, false}}, 100 * (i + 1));
       description.step.wantedRows = {9};
-      buffers.upload(description.step, 10, 1, stream);
+      buffers.upload(description.step, {10, 1, false}, stream);
       seen[static_cast<size_t>(i)].take(buffers, stream);
     }
     stream.wait("the copies");
@@ -114,7 +116,7 @@ TEST(cuda_step_buffers, rows_that_fill_a_step_up_are_none) {
   const auto upload = [&](int64_t rows, int64_t paddedRows) {
     Description description(std::vector<Description::Part>(static_cast<size_t>(rows), {20, 1, true}), 50);
     for (int32_t row = 0; row < rows; ++row) description.step.wantedRows.push_back(row);
-    buffers.upload(description.step, paddedRows, paddedRows, stream);
+    buffers.upload(description.step, {paddedRows, paddedRows, true}, stream);
     stream.wait("a step");
   };
   for (int i = 0; i < 2; ++i) upload(kRows, kRows);
@@ -130,7 +132,8 @@ TEST(cuda_step_buffers, rows_that_fill_a_step_up_are_none) {
     checkNumbers(seen.prompts, padded({}, 8));
     CHECK_EQ(buffers.generatedCount(), 8);
     CHECK_EQ(buffers.promptCount(), 0);
-    CHECK_EQ(buffers.longestGenerated(), 21);
+    CHECK(buffers.decodeParts() ==
+          std::vector<int64_t>({static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows)))}));
   }
 }
 
@@ -148,11 +151,11 @@ TEST(cuda_step_buffers, rows_that_follow_others_are_in_later_parts) {
   // The tables of a sequence have the same beginning; positions 32 and up are in a page more.
   const std::vector<std::vector<int32_t>> tables = {{1, 2}, {1, 2}, {1, 2, 3}, {4}, {4}, {5}, {6}};
   for (size_t i = 0; i < tables.size(); ++i) description.step.sequences[i].pages = tables[i].data();
-  buffers.upload(description.step, 9, 7, stream);
+  buffers.upload(description.step, {9, 7, false}, stream);
   Seen seen;
   seen.take(buffers, stream);
   stream.wait("the copies");
-  CHECK(buffers.generatedParts() == std::vector<int64_t>({3, 2, 1}));
+  CHECK(buffers.decodeParts() == std::vector<int64_t>({3, 2, 1}));
   CHECK_EQ(buffers.generatedCount(), 6);
   const std::vector<int32_t> positions = seen.positions.read(), offsets = seen.pageOffsets.read();
   const std::vector<int32_t> expectedPositions = {30, 5, 9, 31, 6, 32, 0, 1, 2};
@@ -175,7 +178,7 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   description.step.wantedRows = {2, 3, 5, 6};
   const std::vector<int32_t> types = {0, 1, 2, 3, 4, 5, 6};
   description.step.tokenTypes = types.data();
-  buffers.upload(description.step, description.step.rows, 4, stream);
+  buffers.upload(description.step, {description.step.rows, 4, false}, stream);
   stream.wait("a step");
   Seen seen;
   seen.take(buffers, stream);
@@ -189,7 +192,7 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   checkNumbers(seen.lengths, padded({18, 6, 3, 3, 3, 32, 32}, 7));
   CHECK_EQ(buffers.generatedCount(), 2);
   CHECK_EQ(buffers.promptCount(), 5);
-  CHECK_EQ(buffers.longestGenerated(), 18);
+  CHECK(buffers.decodeParts() == std::vector<int64_t>({2}));
   CHECK_EQ(buffers.tileCount(), 2);
 }
 
@@ -203,9 +206,9 @@ TEST(cuda_step_buffers, a_row_costs_no_more_where_steps_may_be_large) {
     Description description({{20, 1, true}}, 50);
     description.step.wantedRows = {0};
     const uint64_t before = emulator::copiedBytes();
-    buffers.upload(description.step, 1, 1, stream);
+    buffers.upload(description.step, {1, 1, true}, stream);
     stream.wait("a step");
-    CHECK_EQ(emulator::copiedBytes() - before, 13 * sizeof(int32_t));  // two of them are its page table
+    CHECK_EQ(emulator::copiedBytes() - before, 16 * sizeof(int32_t));  // two of them are its page table
     int32_t page = 0, position = 0;
     cuda::check(cudaMemcpy(&page, buffers.view().pages + 1, sizeof page, cudaMemcpyDeviceToHost), "cudaMemcpy");
     cuda::check(cudaMemcpy(&position, buffers.view().positions, sizeof position, cudaMemcpyDeviceToHost), "cudaMemcpy");
@@ -215,15 +218,34 @@ TEST(cuda_step_buffers, a_row_costs_no_more_where_steps_may_be_large) {
 }
 #endif
 
+// Sequences are cut by their own lengths; what fills the items up is none.
+TEST(cuda_step_buffers, attention_is_listed_by_what_sequences_need) {
+  const cuda::Stream stream;
+  cuda::StepBuffers buffers(kRows, kSomePages);
+  buffers.setDecode({8, 1, 64}, 64);
+  Description description({{20, 1, true}, {512, 1, true}, {100, 1, true}}, 50);
+  buffers.upload(description.step, {4, 4, true}, stream);
+  stream.wait("a step");
+  CHECK(buffers.decodeParts() == std::vector<int64_t>({8}));
+  const std::vector<int32_t> expected = {1, 0, 0, 1, 1, 0, 1, 2, 0, 1, 3, 0, 1, 4, 0, 2, 0, 5, 0, 0, 5, -1, -1, -1};
+  std::vector<int32_t> found(expected.size());
+  cuda::check(cudaMemcpy(found.data(), buffers.decodeItems(), found.size() * sizeof(int32_t), cudaMemcpyDeviceToHost),
+              "cudaMemcpy");
+  for (size_t i = 0; i < found.size(); ++i) {
+    const Note note("integer", i);
+    CHECK_EQ(found[i], expected[i]);
+  }
+}
+
 TEST(cuda_step_buffers, too_much_for_the_plan_is_refused) {
   const cuda::Stream stream;
   cuda::StepBuffers buffers(kRows, 2);
   const Description two({{2 * kTableEntriesPerPage * kPageTokens - 1, 1, true}}, 1);
   const Description three({{2 * kTableEntriesPerPage * kPageTokens, 1, true}}, 1);
-  buffers.upload(two.step, 1, 0, stream);
-  CHECK_THROWS("ERR_NATIVE", "page tables", buffers.upload(three.step, 1, 0, stream));
-  CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, kRows + 1, 0, stream));
-  CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, 1, kRows + 1, stream));
+  buffers.upload(two.step, {1, 0, true}, stream);
+  CHECK_THROWS("ERR_NATIVE", "page tables", buffers.upload(three.step, {1, 0, true}, stream));
+  CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, {kRows + 1, 0, true}, stream));
+  CHECK_THROWS("ERR_NATIVE", "more rows than were planned", buffers.upload(two.step, {1, kRows + 1, true}, stream));
   stream.wait("a step");
 }
 
