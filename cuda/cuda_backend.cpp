@@ -1,6 +1,7 @@
 #include "cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "cuda/attention_calls.h"
@@ -57,7 +58,9 @@ class CudaBackend final : public Backend {
   void prepareRelative(const RelativeTable& table) override { attention_.prepareRelative(table); }
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     products_.prepare(narrowRows_, narrowCols_);  // all activations are made by now
-    if (isDriver()) chooser_ = std::make_unique<TokenChooser>(vocab, maxRows, options_.kvPages * kPageTokens);
+    // With the rows that fill a step up.
+    const int64_t rows = StepBuffers::paddedRows(maxRows);
+    if (isDriver()) chooser_ = std::make_unique<TokenChooser>(vocab, rows, options_.kvPages * kPageTokens);
   }
   void prepareGroup(const GroupShapes& shapes) override {
     if (!options_.group || options_.group->size() == 1) return;
@@ -141,9 +144,20 @@ class CudaBackend final : public Backend {
     cuda::averageRows(buffers_.view(), buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(),
                       norm ? &params : nullptr, streamOf(out), of(out).stride(), stream_.get());
   }
+  void expectSampling(const SamplingState* const* states, int64_t count) override {
+    expected_ = states;
+    expectedCount_ = count;
+  }
+  void chooseTokens(Activations& logits) override {
+    if (chooser_) chooser_->enqueue(choice_, streamOf(logits), of(logits).stride(), chosenRows_, stream_);
+  }
   bool sample(Activations& logits, int64_t count, const SamplingState* const* states, SampledToken* sampled) override {
     if (!chooser_) return false;
-    const bool chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, states, sampled, stream_);
+    bool chosen = true;
+    if (std::exchange(choice_, Choice::kNot) != Choice::kNot)
+      chooser_->collect(count, states, sampled, stream_);
+    else
+      chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, states, sampled, stream_);
     checkGroup();
     return chosen;
   }
@@ -167,6 +181,13 @@ class CudaBackend final : public Backend {
   // What was computed means nothing where the group ended meanwhile.
   void checkGroup() const {
     if (collectives_) options_.group->check();
+  }
+  using Choice = TokenChooser::Choice;
+  // Of a step of so many rows, all of them wanted, that is replayed. NCCL's calls are captured by all ranks or by none,
+  // and the others do not know how tokens are chosen.
+  Choice choiceOf(int64_t wanted, int64_t rows) {
+    if (!chooser_ || expectedCount_ != wanted || (collectives_ && collectives_->usesNccl())) return Choice::kNot;
+    return chooser_->announce(expected_, wanted, rows, stream_);
   }
   void finishPart();
   // out[row] += table[indices[row] + offset]
@@ -196,6 +217,10 @@ class CudaBackend final : public Backend {
   };
   Normalized normalized_;  // what is in scratch_ ahead of the product that will read it
   std::unique_ptr<TokenChooser> chooser_;
+  const SamplingState* const* expected_ = nullptr;  // of the step that comes next
+  int64_t expectedCount_ = 0;
+  Choice choice_ = Choice::kNot;
+  int64_t chosenRows_ = 0;
   std::unique_ptr<Collectives> collectives_;  // null where this is no rank of a group
 };
 
@@ -232,6 +257,8 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   const int64_t rows = fixedForm ? StepBuffers::paddedRows(step.rows) : step.rows;
   buffers_.upload(step, {rows, fixedForm ? rows : wanted, fixedForm}, stream_);
   products_.setGenerated(fixedForm ? rows : buffers_.generatedCount());
+  choice_ = fixedForm ? choiceOf(wanted, rows) : Choice::kNot;
+  chosenRows_ = rows;
   inStep_ = true;
   bool finished;
   if (fixedForm) {
@@ -240,7 +267,9 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
     padded.wantedRows.resize(static_cast<size_t>(rows), -1);
     const std::vector<int64_t>& parts = buffers_.decodeParts();
     // Where the workspace is too small for one launch of a layer's attention, the step is long, and the host ahead.
-    finished = parts.size() == 1 ? graphs_.run({rows, parts[0]}, stream_, [&] { return body(padded); }) : body(padded);
+    finished = parts.size() == 1
+                   ? graphs_.run({rows, parts[0], static_cast<int>(choice_)}, stream_, [&] { return body(padded); })
+                   : body(padded);
   } else {
     finished = body(step);
   }

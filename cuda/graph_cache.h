@@ -18,7 +18,8 @@ class GraphCache {
  public:
   struct Form {
     int64_t rows;
-    int64_t items;  // of attention
+    int64_t items;   // of attention
+    int choice = 0;  // how tokens are chosen within the step
     bool operator==(const Form&) const = default;
   };
 

@@ -29,7 +29,8 @@ class CudaMemoryCounter final : public MemoryCounter {
   void prepareRotary(const std::vector<RotarySpec>&, int64_t) override {}  // some frequencies
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     count(scratchBytes_ + Products::bytesOf(narrowRows_, narrowCols_));
-    if (rank_ == 0) count(TokenChooser::bytesOf(vocab, maxRows, options_.kvPages * kPageTokens));
+    const int64_t rows = StepBuffers::paddedRows(maxRows);
+    if (rank_ == 0) count(TokenChooser::bytesOf(vocab, rows, options_.kvPages * kPageTokens));
   }
   void prepareGroup(const GroupShapes& shapes) override { count(Collectives::bytesOf(shapes, rank_)); }
 

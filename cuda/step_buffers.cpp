@@ -13,7 +13,8 @@ int64_t StepBuffers::paddedRows(int64_t rows) {
   if (rows > kMostGraphRows) return rows;
   for (const int64_t size : {1, 2, 4, 8, 16, 24, 32, 48, 64})
     if (rows <= size) return size;
-  return (rows + 31) / 32 * 32;
+  const int64_t unit = rows <= 256 ? 32 : 64;
+  return (rows + unit - 1) / unit * unit;
 }
 
 static constexpr int64_t kItemIntegers = sizeof(DecodeItem) / sizeof(int32_t);

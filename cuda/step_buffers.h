@@ -17,7 +17,7 @@ namespace shardspeed::cuda {
 class StepBuffers {
  public:
   // Sizes of captured steps: a step is filled up to the next one.
-  static constexpr int64_t kMostGraphRows = 256;
+  static constexpr int64_t kMostGraphRows = 1024;
   static int64_t paddedRows(int64_t rows);
 
   StepBuffers(int64_t maxRows, int64_t kvPages);

@@ -16,8 +16,9 @@ TokenChooser::Room TokenChooser::roomOf(int64_t vocab, int64_t maxRows, int64_t 
 }
 
 size_t TokenChooser::listBytes(const Room& room) {
-  return static_cast<size_t>(room.rows) * sizeof(SampleRow) + room.counts * sizeof(TokenCount) +
-         (room.banned + room.masks) * sizeof(int32_t) + room.biases * sizeof(BiasEntry);
+  return static_cast<size_t>(room.rows) * sizeof(SampleRow) + (room.counts + 1) * sizeof(TokenCount) +
+         (room.banned + room.masks) * sizeof(int32_t) +
+         (room.biases + 1) * sizeof(BiasEntry);  // 1: lists begin at multiples
 }
 
 size_t TokenChooser::bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens) {
@@ -110,43 +111,80 @@ void TokenChooser::packRow(const SamplingState& state, SampleRow& row) {
   row.biasEntries = static_cast<int32_t>(biases_.size()) - row.firstBias;
 }
 
+// All lists but that of masks begin where the memory does, and rows tell their entries' places from there: so one copy
+// brings them, and kernels of a captured step find those of later ones.
 SampleLists TokenChooser::upload(int64_t count, const Stream& stream) {
   auto* host = hostWishes_.as<uint8_t>();
   auto* device = wishes_.as<uint8_t>();
   size_t used = static_cast<size_t>(count) * sizeof(SampleRow);
-  SampleLists lists{};
-  lists.rows = reinterpret_cast<const SampleRow*>(device);
   const auto put = [&]<typename T>(const std::vector<T>& list) {
-    T* place = reinterpret_cast<T*>(device + used);
-    if (!list.empty()) std::memcpy(host + used, list.data(), list.size() * sizeof(T));
-    used += list.size() * sizeof(T);
-    return place;
+    const size_t first = (used + sizeof(T) - 1) / sizeof(T);
+    if (!list.empty()) std::memcpy(host + first * sizeof(T), list.data(), list.size() * sizeof(T));
+    if (!list.empty()) used = (first + list.size()) * sizeof(T);
+    return static_cast<int32_t>(first);
   };
-  lists.counts = put(counts_);
-  lists.banned = put(banned_);
-  lists.biases = put(biases_);
-  lists.masks = put(masks_);
+  const int32_t firstCount = put(counts_), firstBanned = put(banned_), firstBias = put(biases_);
+  for (SampleRow* row = hostWishes_.as<SampleRow>(); row < hostWishes_.as<SampleRow>() + count; ++row) {
+    row->firstCount += firstCount;
+    row->firstBanned += firstBanned;
+    row->firstBias += firstBias;
+  }
+  SampleLists lists = fixedLists();
+  lists.masks += put(masks_);
   check(cudaMemcpyAsync(device, host, used, cudaMemcpyHostToDevice, stream.get()), "sampling");
   return lists;
+}
+
+SampleLists TokenChooser::fixedLists() const {
+  void* wishes = wishes_.as();
+  return {static_cast<const SampleRow*>(wishes), static_cast<TokenCount*>(wishes), static_cast<const int32_t*>(wishes),
+          static_cast<BiasEntry*>(wishes), static_cast<const int32_t*>(wishes)};
+}
+
+void TokenChooser::sample(bool plain, const SampleLists& lists, float* logits, int64_t stride, int64_t count,
+                          const Stream& stream) {
+  sampleRows(logits, stride, vocab_, count, plain, lists, results_.as<SampleResult>(), workspace_.as(), stream.get());
+  check(cudaMemcpyAsync(hostResults_.as(), results_.as(), static_cast<size_t>(count) * sizeof(SampleResult),
+                        cudaMemcpyDeviceToHost, stream.get()),
+        "sampling");
+}
+
+// Constraints compute their masks while the device computes the step, so it cannot be told of these ahead.
+TokenChooser::Choice TokenChooser::announce(const SamplingState* const* states, int64_t count, int64_t padded,
+                                            const Stream& stream) {
+  if (padded > room_.rows || count == 0) return Choice::kNot;
+  blocked_.assign(static_cast<size_t>(count), 0);
+  if (isPlain(states, count)) return Choice::kLikeliest;
+  const auto isConstrained = [](const SamplingState* state) { return !state->constraints.empty(); };
+  if (std::any_of(states, states + count, isConstrained) || !pack(states, count)) return Choice::kNot;
+  std::fill(hostWishes_.as<SampleRow>() + count, hostWishes_.as<SampleRow>() + padded, SampleRow{});
+  upload(padded, stream);
+  return Choice::kByWishes;
+}
+
+void TokenChooser::enqueue(Choice choice, float* logits, int64_t stride, int64_t padded, const Stream& stream) {
+  if (choice != Choice::kNot) sample(choice == Choice::kLikeliest, fixedLists(), logits, stride, padded, stream);
+}
+
+void TokenChooser::collect(int64_t count, const SamplingState* const* states, SampledToken* sampled,
+                           const Stream& stream) {
+  stream.wait("computing a step");
+  for (int64_t i = 0; i < count; ++i) {
+    sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *states[i]);
+    if (!sampled[i].finite || blocked_[static_cast<size_t>(i)] == 0) continue;
+    sampled[i] = {};
+    sampled[i].blocked = true;
+  }
 }
 
 bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states,
                           SampledToken* sampled, const Stream& stream) {
   if (count > room_.rows) return false;
   const bool plain = isPlain(states, count);
+  blocked_.assign(static_cast<size_t>(count), 0);
   if (!plain && !pack(states, count)) return false;
-  const SampleLists lists = plain ? SampleLists{} : upload(count, stream);
-  sampleRows(logits, stride, vocab_, count, plain, lists, results_.as<SampleResult>(), workspace_.as(), stream.get());
-  check(cudaMemcpyAsync(hostResults_.as(), results_.as(), static_cast<size_t>(count) * sizeof(SampleResult),
-                        cudaMemcpyDeviceToHost, stream.get()),
-        "sampling");
-  stream.wait("computing a step");
-  for (int64_t i = 0; i < count; ++i) {
-    sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *states[i]);
-    if (plain || !sampled[i].finite || blocked_[static_cast<size_t>(i)] == 0) continue;
-    sampled[i] = {};
-    sampled[i].blocked = true;
-  }
+  sample(plain, plain ? SampleLists{} : upload(count, stream), logits, stride, count, stream);
+  collect(count, states, sampled, stream);
   return true;
 }
 

@@ -14,7 +14,17 @@ class TokenChooser {
   // maxTokens: of all sequences together, which bounds what penalties can count.
   TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens);
 
-  // As Backend::sample. Waits for the tokens.
+  // How the tokens behind a step are chosen within it, as far as its kernels can be told ahead.
+  enum class Choice : uint8_t { kNot, kLikeliest, kByWishes };
+  // Ahead of the step, of which rows up to `padded` are chosen for: brings the wishes to the device. kNot where they
+  // are not known until the host has computed them, beside the step, or where there is no room for them.
+  Choice announce(const SamplingState* const* states, int64_t count, int64_t padded, const Stream& stream);
+  // Within the step, as announced: waits for nothing, so a graph may hold it.
+  void enqueue(Choice choice, float* logits, int64_t stride, int64_t padded, const Stream& stream);
+  // Behind the step. Waits for the tokens.
+  void collect(int64_t count, const SamplingState* const* states, SampledToken* sampled, const Stream& stream);
+
+  // As Backend::sample, of a step that did not choose tokens. Waits for the tokens.
   bool choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states, SampledToken* sampled,
               const Stream& stream);
 
@@ -40,8 +50,10 @@ class TokenChooser {
   // False where the lists do not fit.
   bool pack(const SamplingState* const* states, int64_t count);
   void packRow(const SamplingState& state, SampleRow& row);
-  // Copies the lists one behind another to the device.
+  // Copies the lists one behind another to the device. Their places there are the same for all steps, but for masks'.
   SampleLists upload(int64_t count, const Stream& stream);
+  SampleLists fixedLists() const;
+  void sample(bool plain, const SampleLists& lists, float* logits, int64_t stride, int64_t count, const Stream& stream);
   static std::vector<TokenLogprob> topOf(const SampleResult& result);
   SampledToken toToken(const SampleResult& result, const SamplingState& state) const;
 

@@ -336,6 +336,11 @@ class Backend {
                            const Activations& /*in*/, Activations& /*out*/) {
     refuse();
   }
+  // Ahead of runStep(): by what the tokens behind the first rows that are wanted will be chosen. A backend may choose
+  // them within the step then, when its body calls chooseTokens(). The states do not change before sample().
+  virtual void expectSampling(const SamplingState* const* /*states*/, int64_t /*count*/) {}
+  // In the body of runStep(), behind the logits of the first rows that are wanted; rank 0 only.
+  virtual void chooseTokens(Activations& /*logits*/) {}
   // Chooses the next token of the first `count` rows of logits, which it may change, as runtime/sampler.h does. False
   // where the backend leaves that to the host: the logits are as they were then.
   virtual bool sample(Activations& /*logits*/, int64_t /*count*/, const SamplingState* const* /*states*/,

@@ -36,6 +36,8 @@ GroupShapes Executor::groupShapes(const ModelSpec& spec, int ranks, int64_t maxR
 
 bool Executor::run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop) {
   if (!step.copies.empty()) context_.backend.copyPages(step.copies, cache_);
+  if (shard_.rank == 0)
+    context_.backend.expectSampling(outputs.samplers.data(), static_cast<int64_t>(outputs.samplers.size()));
   const bool finished = context_.backend.runStep(step, [&](const Step& computed) {
     embedding_.run(computed, normAhead(0), *hidden_);
     for (int64_t layer = 0; layer < context_.spec.layerCount(); ++layer) {

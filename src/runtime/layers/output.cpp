@@ -61,6 +61,7 @@ void OutputPart::compute(const Step& step, int64_t first, const Activations& hid
   }
   backend.project(head, count, *in, part_ ? *part_ : *logits_);
   if (part_) backend.gatherLogits(count, *part_, logits_.get());
+  if (first == 0 && shard.rank == 0) backend.chooseTokens(*logits_);
 }
 
 void OutputPart::deliver(int64_t first, int64_t count, const WantedOutputs& outputs) {
