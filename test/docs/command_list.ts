@@ -35,6 +35,9 @@ export const commands: Record<string, Treatment> = {
     as: "npm run test:native -- half/every",
     says: /^[1-9] passed, 0 failed/m,
   },
+  "SHARDSPEED_JSON_SCHEMA_SUITE=FOLDER/tests/draft2020-12 node test/run.mjs format/suite --unit": {
+    because: "needs the official suite",
+  },
   "npm run test:cuda": { because: "test/native/cuda.test.ts runs the same programs" },
   "npm run test:sanitizers": { because: "npm test runs the same tests" },
   "node scripts/install_clients.mjs": { by: ".ci/run" },
@@ -65,6 +68,7 @@ export const commands: Record<string, Treatment> = {
   "node scripts/cuda_toolkit.mjs": { by: "test/native/nvcc.test.ts" },
   "node scripts/kernel_registers.mjs": { by: "test/native/nvcc.test.ts" },
   "node scripts/check_sass.mjs": { by: "test/native/nvcc.test.ts" },
+  "node scripts/check_sass.mjs projection_few": { because: "it compiles all kernels first" },
   "node bench/native/model_step.mjs": { by: "test/bench/model_step.unit.test.ts" },
   "node scripts/build_native.mjs --cuda": { because: "needs nvcc, and takes minutes" },
   "scripts/gpu-check.sh": { because: "needs a GPU" },
