@@ -139,7 +139,7 @@ void StepBuffers::packItems(const Sizes& sizes, int32_t* packed) {
     decodeParts_[0] = itemCount_ = std::min(filled, mostItems_);
   }
   int32_t* to = packed + kItems * stride_;
-  std::memcpy(to, items.data(), items.size() * sizeof(DecodeItem));
+  if (!items.empty()) std::memcpy(to, items.data(), items.size() * sizeof(DecodeItem));
   std::fill(to + items.size() * kItemIntegers, to + itemCount_ * kItemIntegers, -1);
 }
 

@@ -306,9 +306,13 @@ cudaError_t failDevice(int device, cudaError_t status) {
       if (operation.grid != nullptr && operation.grid->inProgress) abandonGrid(operation.grid.get());
     {
       const OnStream context(*stream);
-      for (const Operation& operation : stream->queue) comeAfter(operation);
-      stream->queue.clear();
+      for (Operation& operation : stream->queue) {
+        comeAfter(operation);
+        operation = Operation();
+      }
     }
+    // Not on the stream: the queue's own memory comes from whoever enqueued last, and the lock is what orders that.
+    stream->queue.clear();
     stream->begun = false;
     stream->done = stream->enqueued;
   }
