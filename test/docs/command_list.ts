@@ -140,7 +140,7 @@ export const commands: Record<string, Treatment> = {
   "npm run bench:speculation -- [--sequences 1,8,32] [--tokens N] [--threads N] [--repeat N] [--dtype fp16] [--out FILE]":
     { because: "makes models of 135 million parameters, which takes minutes" },
   "npm run bench:serve": { because: "the line with its options is run" },
-  "npm run bench:serve -- --requests 300 --repeat 3 --clients 1000 --seconds 60": {
+  "npm run bench:serve -- --requests 300 --repeat 5 --clients 1000 --seconds 60": {
     because: "takes minutes; the line with its options is run",
   },
   "npm run bench:serve -- [MODEL] [--requests 300] [--repeat 3] [--clients 1000] [--seconds 10] [--out FILE]": {
