@@ -141,6 +141,7 @@ describe("grammars of JSON schemas", () => {
     for (const text of ['{"x-a":1}', '{"x-a":1,"x-b":2}']) assert.ok(isText(record, text), text);
     for (const text of ["{}", '{"x-b":1}', '{"x-a":1,"y":2}', '{"x-a":1,"x-abc":2}'])
       assert.ok(!isText(record, text), text);
+    assert.ok(!isText(compileSchema({ type: "object", propertyNames: { maxLength: 1 }, required: ["ab"] }), "{}"));
     const some = { a: { type: "integer" }, "x-1": { type: "integer" } };
     checkTexts({ type: "object", properties: some, patternProperties: { "^x-": { minimum: 5 } } }, seeded(14), 60);
     const keyed = compileSchema({
