@@ -34,6 +34,8 @@ import { type Spend, unlimited } from "./work.js";
 
 const deepest = 100;
 const mostNodes = 200_000;
+/** As Spend counts it. */
+const workOfMerge = 50;
 
 /**
  * The JSON values that a schema describes: compact, with at most one space behind a colon or comma, properties in the schema's order.
@@ -119,6 +121,7 @@ class SchemaCompiler {
   }
 
   #merge(first: Schema, second: Schema, path: string, keyword: string): Schema {
+    this.spend(workOfMerge);
     return mergeSchemas(this.#resolve(first, path), this.#resolve(second, path), path, keyword);
   }
 
@@ -151,6 +154,8 @@ class SchemaCompiler {
     for (const [i, one] of schemas.entries()) checkKeywords(one, `${path}/allOf/${i}`);
     const [only] = schemas;
     if (schemas.length === 1 && only !== undefined && assertionsOf(rest).length === 0) return this.#schema(only, path);
+    // References may double the parts at each level, and each merge compares with all before it.
+    this.spend(schemas.length ** 2);
     const resolved = schemas.map((one) => this.#resolve(one, path));
     if (resolved.some((one) => (one.unevaluatedProperties ?? true) !== true)) {
       throw refuse(path, "allOf", "unevaluatedProperties within it is not supported");

@@ -14,7 +14,9 @@ const both: Readonly<Record<string, (mine: unknown, other: unknown) => unknown>>
   allOf: (mine, other) => (Array.isArray(mine) && Array.isArray(other) ? [...mine, ...other] : undefined),
   properties: (mine, other) => {
     if (!isObject(mine) || !isObject(other)) return undefined;
-    const twice = Object.keys(mine).filter((name) => Object.hasOwn(other, name));
+    const isSame = (name: string) => JSON.stringify(mine[name]) === JSON.stringify(other[name]);
+    // What is the same stays as it is: a reference to the schema that is merged would be merged for ever.
+    const twice = Object.keys(mine).filter((name) => Object.hasOwn(other, name) && !isSame(name));
     return {
       ...mine,
       ...other,

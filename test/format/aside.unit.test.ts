@@ -19,6 +19,15 @@ test("a short format that needs much work is compiled in a thread, and ended the
   }
 });
 
+test("references that double what is merged at each level go to the thread too", async () => {
+  const ref = (name: string) => ({ $ref: `#/$defs/${name}` });
+  const $defs = { a: { allOf: [ref("a"), ref("b")] }, b: { allOf: [ref("b"), ref("a")] } };
+  await assert.rejects(compileAside(formatOf({ $defs, ...ref("a") })), {
+    code: "ERR_INVALID_ARGUMENT",
+    message: /too much to compile/,
+  });
+});
+
 test("a format is the same from a thread", async () => {
   for (const schema of [
     { type: "string", pattern: "^[a-z]{1,40}-\\d+$", maxLength: 60 },

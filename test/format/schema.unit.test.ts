@@ -195,6 +195,12 @@ describe("grammars of JSON schemas", () => {
       seeded(16),
       60,
     );
+    // A base and its heir both say that a node refers to a node.
+    const next = { $ref: "#/$defs/node" };
+    const heir = {
+      allOf: [{ type: "object", properties: { next } }, { properties: { next, v: { type: "integer" } } }],
+    };
+    checkTexts({ $defs: { node: heir }, ...next }, seeded(18), 60);
     checkTexts({ $defs: { base }, $ref: "#/$defs/base", properties: { id: { maximum: 3 } } }, seeded(17), 60);
   });
 
