@@ -227,7 +227,11 @@ describe("a rank that fails", () => {
           // It may have been ready by then.
           if (ranks[victim]?.events.some(({ event }) => event === "ready")) continue;
           assert.equal(failureOf(ranks[victim] as RankProcess)?.code, "ERR_ABORTED", transcript(ranks));
-          assert.equal(failureOf(ranks[1 - victim] as RankProcess)?.code, "ERR_COMM", transcript(ranks));
+          const other = ranks[1 - victim] as RankProcess;
+          // Or the other was: both had loaded, and the one that gave up heard of its signal first. It leaves as by dispose() then.
+          const isReady = other.events.some(({ event }) => event === "ready");
+          if (isReady && other.events.at(-1)?.event === "done") continue;
+          assert.equal(failureOf(other)?.code, "ERR_COMM", transcript(ranks));
         } finally {
           await endRanks(ranks);
         }
