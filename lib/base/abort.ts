@@ -54,10 +54,21 @@ interface Following {
 
 const followed = new WeakMap<AbortSignal, Following>();
 
+/** What it throws ends the process, as it would from a listener of its own, but only after the other callbacks. */
+function callApart(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
+  }
+}
+
 function follow(signal: AbortSignal): Following {
   const callbacks = new Set<() => void>();
   const listener = () => {
-    for (const call of callbacks) call();
+    for (const call of callbacks) callApart(call);
   };
   signal.addEventListener("abort", listener, { once: true });
   const following = {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { getEventListeners } from "node:events";
 import { describe, test } from "node:test";
 import { onAbort } from "../../dist/base/abort.js";
@@ -44,5 +45,25 @@ describe("what follows a signal", () => {
     stop();
     controller.abort();
     assert.equal(calls, 1);
+  });
+
+  test("is called though another throws, whose error ends the process as that of a listener does", () => {
+    const abort = new URL("../../dist/base/abort.js", import.meta.url);
+    const program = `
+      import { onAbort } from ${JSON.stringify(abort.href)};
+      process.on("uncaughtException", ({ message }) => console.log("uncaught", message));
+      const controller = new AbortController();
+      for (const name of ["first", "second", "third"]) {
+        onAbort(controller.signal, () => {
+          console.log(name);
+          if (name !== "third") throw new Error(name);
+        });
+      }
+      controller.abort();
+      console.log("given");`;
+    const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", program], {
+      encoding: "utf8",
+    });
+    assert.equal(stdout, "first\nsecond\nthird\ngiven\nuncaught first\nuncaught second\n", stderr);
   });
 });
