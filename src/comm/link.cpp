@@ -133,6 +133,13 @@ size_t Link::receive(uint8_t* to, size_t room) {
   }
 }
 
+void Link::excuse(Clock::duration time, Clock::time_point now) {
+  Clock::rep heard = lastHeard_.load(), moved;
+  // Not beyond now, where bytes came within that time: later silence counts from its beginning.
+  do moved = std::min(heard + time.count(), now.time_since_epoch().count());
+  while (moved > heard && !lastHeard_.compare_exchange_weak(heard, moved));
+}
+
 // Splits bytes into frames. False if they are none.
 bool Link::consume(const uint8_t* bytes, size_t count, std::vector<Frame>& frames) {
   for (;;) {

@@ -45,7 +45,8 @@ class Link {
   const std::string& failure() const { return failure_; }
   // The time when the last bytes came, moved on by excuse().
   Clock::time_point lastHeard() const { return Clock::time_point(Clock::duration(lastHeard_.load())); }
-  void excuse(Clock::duration time) { lastHeard_.fetch_add(time.count()); }
+  // So much time until now does not count as silence.
+  void excuse(Clock::duration time, Clock::time_point now);
 
   // Shuts down the sending side when the queue is empty. Reads and drops bytes that still come: if they were left
   // unread, closing could make the other side lose bytes that it has not read. True when the connection is closed.

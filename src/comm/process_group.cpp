@@ -16,6 +16,7 @@
 #include "comm/handshake.h"
 #include "comm/inbox.h"
 #include "comm/link.h"
+#include "comm/lost_time.h"
 #include "comm/shared_memory.h"
 
 namespace shardspeed {
@@ -46,7 +47,8 @@ class ProcessGroup final : public Group {
         beat_(std::clamp<Clock::duration>(silenceLimit_ / 8, std::chrono::milliseconds(1), kMostBeat)),
         onOver_(options.onOver),
         links_(std::move(links)),
-        inbox_(options.rank, options.size) {
+        inbox_(options.rank, options.size),
+        lost_(firstHeard(links_), beat_) {
     if (links_.empty()) return;
     try {
       monitor_ = std::thread([this] { monitorMain(); });
@@ -112,6 +114,12 @@ class ProcessGroup final : public Group {
   }
 
  private:
+  static Clock::time_point firstHeard(const std::vector<std::unique_ptr<Link>>& links) {
+    auto first = Clock::now();
+    for (const auto& link : links) first = std::min(first, link->lastHeard());
+    return first;
+  }
+
   void checkSize(const Bytes& bytes) {
     if (bytes.size() <= kMostMessageBytes) return;
     fail("it has " + std::to_string(bytes.size()) + " bytes to send at once, " + std::to_string(kMostMessageBytes) +
@@ -279,7 +287,7 @@ class ProcessGroup final : public Group {
       if (ready & POLLOUT) links_[i]->flush();
       if (ready & ~POLLOUT) pumpForOthers(*links_[i]);
     }
-    judge(planned);
+    judge();
   }
 
   void pumpForOthers(Link& link) {
@@ -288,14 +296,16 @@ class ProcessGroup final : public Group {
     if (awaiting_.load()) bell_.ring();
   }
 
-  void judge(Clock::time_point planned) {
-    // If this process itself did not run for a while, as when the machine was suspended, the others are not to blame.
-    const auto late = Clock::now() - planned;
+  void judge() {
+    // All is judged as of this moment, up to which it is known how much time this process itself has lost: it may be
+    // stopped at any later one too.
+    const auto now = Clock::now();
+    const auto lost = lost_.until(now);
     for (const auto& link : links_) {
-      if (late > beat_) link->excuse(late);
-      if (Clock::now() - link->lastHeard() <= silenceLimit_) continue;
+      link->excuse(lost, now);
+      if (now - link->lastHeard() <= silenceLimit_) continue;
       pumpForOthers(*link);
-      const auto silence = Clock::now() - link->lastHeard();
+      const auto silence = now - link->lastHeard();
       if (silence > silenceLimit_)
         finish({true,
                 rankText(link->peer()) + " has been silent for " + showSeconds(silence) + ": it is stopped or cut off"},
@@ -340,6 +350,7 @@ class ProcessGroup final : public Group {
   std::atomic<bool> told_{false};  // the frames that tell the others of the end are queued
 
   // Used by the monitor only.
+  LostTime lost_;
   Clock::time_point nextBeat_;
   std::vector<pollfd> wanted_;
   std::thread monitor_;
