@@ -302,74 +302,6 @@ class FileRowReader : public RowReader {
   int64_t cols_;
 };
 
-// splitmix64 (Steele, Lea and Flood 2014): a counter in, well-mixed bits out.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15ull;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
-class RandomRowReader : public RowReader {
- public:
-  RandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols, DType dtype)
-      : cols_(cols), heldRows_(heldRows), heldCols_(heldCols), dtype_(dtype) {
-    for (const char c : role) seed_ = mix(seed_ ^ static_cast<uint8_t>(c));
-  }
-
-  int64_t rows() const override { return heldRows_.count; }
-  int64_t cols() const override { return heldCols_.count; }
-  int64_t storedRowBytes() const override { return cols() * static_cast<int64_t>(dtypeSize(dtype_)); }
-
-  void read(int64_t first, int64_t count, DType dtype, void* out) const override {
-    const float scale = 3.4f / std::sqrt(static_cast<float>(cols_)) / 65536.0f;  // uniform, variance 1 / cols
-    auto* target = static_cast<uint8_t*>(out);
-    const size_t size = dtypeSize(dtype);
-    for (int64_t row = first; row < first + count; ++row) {
-      const int64_t start = (heldRows_.first + row) * cols_ + heldCols_.first;
-      uint64_t bits = 0;  // four values
-      for (int64_t index = start; index < start + heldCols_.count; ++index, target += size) {
-        if (index == start || index % 4 == 0) bits = mix(seed_ + static_cast<uint64_t>(index / 4));
-        const auto lane = static_cast<int16_t>(bits >> (16 * (index % 4)));
-        storeFloat(dtype, static_cast<float>(lane) * scale, target);
-      }
-    }
-  }
-
- private:
-  int64_t cols_;  // of the whole tensor
-  Range heldRows_;
-  Range heldCols_;
-  DType dtype_;
-  uint64_t seed_ = 0;
-};
-
-class SinusoidalRowReader : public RowReader {
- public:
-  SinusoidalRowReader(int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {}
-
-  int64_t rows() const override { return rows_; }
-  int64_t cols() const override { return cols_; }
-  int64_t storedRowBytes() const override { return 0; }  // nothing is read
-
-  void read(int64_t first, int64_t count, DType dtype, void* out) const override {
-    const int64_t half = cols_ / 2;
-    // transformers rounds frequencies and angles to fp32.
-    const auto step = static_cast<float>(-std::log(10000.0) / static_cast<double>(std::max<int64_t>(half - 1, 1)));
-    auto* target = static_cast<uint8_t*>(out);
-    for (int64_t row = first; row < first + count; ++row)
-      for (int64_t col = 0; col < cols_; ++col, target += dtypeSize(dtype)) {
-        const auto exponent = static_cast<double>(static_cast<float>(col % half) * step);
-        const auto angle = static_cast<double>(static_cast<float>(row) * static_cast<float>(std::exp(exponent)));
-        const double value = col < half ? std::sin(angle) : col < 2 * half ? std::cos(angle) : 0;
-        storeFloat(dtype, static_cast<float>(value), target);
-      }
-  }
-
- private:
-  int64_t rows_, cols_;
-};
-
 }  // namespace
 
 int64_t storeFloats(const float* values, int64_t count, DType dtype, void* out) {
@@ -390,15 +322,6 @@ int64_t viewCols(const WeightView& view) {
 std::unique_ptr<RowReader> makeFileRowReader(const WeightView& view, std::shared_ptr<const WeightReader> file,
                                              Range rows, Range cols, OverflowCounts* overflows) {
   return std::make_unique<FileRowReader>(view, std::move(file), rows, cols, overflows);
-}
-
-std::unique_ptr<RowReader> makeRandomRowReader(const std::string& role, int64_t cols, Range heldRows, Range heldCols,
-                                               DType dtype) {
-  return std::make_unique<RandomRowReader>(role, cols, heldRows, heldCols, dtype);
-}
-
-std::unique_ptr<RowReader> makeSinusoidalRowReader(int64_t rows, int64_t cols) {
-  return std::make_unique<SinusoidalRowReader>(rows, cols);
 }
 
 }  // namespace shardspeed

@@ -17,6 +17,7 @@ for (const executable of ["emulator_tests", "cuda_tests"]) {
 test("gpu_bench runs on the emulator", { timeout: halfAnHour }, () => {
   build(kind, ["gpu_bench"]);
   const { status, output } = run(`${root}${kind.folder}/bench/native/gpu_bench`, ["--smoke"]);
+  // Fails too where whole models have weights that are zeros.
   assert.equal(status, 0, output);
   for (const part of ["memory", "projection", "rows", "decode", "prefill", "sampling", "model", "prompt"])
     assert.match(output, new RegExp(`^${part} +model`, "m"));

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "check.h"
 #include "group_ranks.h"
@@ -344,6 +345,28 @@ TEST(row_reader, random_weights_are_the_same_however_they_are_read) {
   const auto count = static_cast<double>(values.size());
   CHECK_NEAR(sum / count, 0, 0.003);
   CHECK_NEAR(squares / count, 1.0 / 100, 0.001);  // variance 1 / cols
+}
+
+// More values than are made: they repeat, but no row does, and a rank's part has those of the whole.
+TEST(row_reader, random_weights_of_large_matrices_are_rows_of_their_own) {
+  constexpr int64_t kRows = 700, kCols = 3000;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const auto size = static_cast<int64_t>(dtypeSize(dtype));
+    std::vector<uint8_t> whole(static_cast<size_t>(kRows * kCols * size)), part(static_cast<size_t>(kCols * size));
+    makeRandomRowReader("a", kCols, {0, kRows}, {0, kCols}, dtype)->read(0, kRows, dtype, whole.data());
+    std::set<std::vector<uint8_t>> different;
+    for (int64_t row = 0; row < kRows; ++row) {
+      const auto first = whole.begin() + row * kCols * size;
+      different.emplace(first, first + kCols * size);
+    }
+    CHECK_EQ(different.size(), static_cast<size_t>(kRows));
+    const auto reader = makeRandomRowReader("a", kCols, {100, 600}, {1000, 1500}, dtype);
+    for (int64_t row = 0; row < 600; ++row) {
+      reader->read(row, 1, dtype, part.data());
+      const uint8_t* expected = whole.data() + ((100 + row) * kCols + 1000) * size;
+      CHECK(std::equal(expected, expected + 1500 * size, part.data()));
+    }
+  }
 }
 
 TEST(row_reader, counts_values_that_fp16_cannot_hold) {
