@@ -248,6 +248,10 @@ class Backend {
   // Called once, before the first step of a model with rotary positions, which name one of these tables each.
   virtual void prepareRotary(const std::vector<RotarySpec>& tables, int64_t maxPositions) = 0;
 
+  // Called before the first step, when activations are made: project() will be called with up to `rows` rows of `cols`
+  // columns, behind a norm or not. For memory that products need beside weights and activations.
+  virtual void prepareProducts(int64_t /*rows*/, int64_t /*cols*/, bool /*isNormed*/) {}
+
   // Called once, before the first step of a model with relative positions. The table stays where it is.
   virtual void prepareRelative(const RelativeTable& /*table*/) {}
 

@@ -9,6 +9,7 @@
 #include "cpu/experts.h"
 #include "cpu/kernels.h"
 #include "cpu/latent.h"
+#include "cpu/product_memory.h"
 #include "cpu/tensors.h"
 
 namespace shardspeed {
@@ -16,9 +17,6 @@ namespace shardspeed {
 static_assert(kLanes == kGateBlock, "a gated matrix has a panel of gate rows, then the panel of its up rows");
 
 namespace {
-
-// Rows up to which every thread computes the norm and packs for itself, which is cheaper than to meet once more.
-constexpr int64_t kFewRows = 4;
 
 // Columns that a thread packs at a time.
 constexpr int64_t kPackedCols = 64;
@@ -36,19 +34,6 @@ const CpuActivations& cpu(const Activations& activations) {
   return static_cast<const CpuActivations&>(activations);
 }
 
-// What a thread needs for itself, grown as steps ask for it.
-struct Scratch {
-  std::vector<float> chains;  // (rows, 2, kLanes), twice where gated
-  std::vector<float> normed;  // (kFewRows, stride)
-  std::vector<float> packed;  // (kFewRows, columns)
-  int64_t readyFor = -1;      // the projection that `normed` and `packed` belong to
-
-  static float* take(std::vector<float>& buffer, int64_t count) {
-    if (static_cast<int64_t>(buffer.size()) < count) buffer.resize(static_cast<size_t>(count));
-    return buffer.data();
-  }
-};
-
 class CpuBackend final : public Backend {
  public:
   CpuBackend(ThreadPool& pool, Group* group)
@@ -57,7 +42,7 @@ class CpuBackend final : public Backend {
         kernels_(chooseKernels()),
         attention_(pool, kernels_),
         experts_(pool, kernels_),
-        scratch_(static_cast<size_t>(pool.threads())) {}
+        products_(pool.threads()) {}
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
     return std::make_unique<CpuMatrix>(rows, cols, dtype);
@@ -75,6 +60,10 @@ class CpuBackend final : public Backend {
     return CpuKvCache::bytesOf(layers, 1, shape);
   }
   void prepareRotary(const std::vector<RotarySpec>& tables, int64_t) override { attention_.prepareRotary(tables); }
+  void prepareProducts(int64_t rows, int64_t cols, bool isNormed) override {
+    productSizes_.add(rows, cols, isNormed);
+    products_.prepare(productSizes_);
+  }
   void copyPages(const std::vector<PageCopy>& copies, KvCache& cache) override {
     auto& pages = static_cast<CpuKvCache&>(cache);
     pool_.forEach(pages.layers(), [&](int64_t layer, int) {
@@ -126,7 +115,7 @@ class CpuBackend final : public Backend {
     pool_.forEach(rows, [&](int64_t row, int worker) {
       const float* values = cpu(part).row(row);
       if (norm) {
-        float* normed = Scratch::take(scratch_[static_cast<size_t>(worker)].chains, cpu(part).stride());
+        float* normed = products_.of(worker).chains.take(cpu(part).stride());
         normRow(*norm, cols, values, normed);
         values = normed;
       }
@@ -178,7 +167,7 @@ class CpuBackend final : public Backend {
       const auto slice = std::find_if(step.sequences.begin(), step.sequences.end(), [&](const SequenceSlice& one) {
         return wanted >= one.firstRow && wanted < one.firstRow + one.rowCount;
       });
-      float* normed = Scratch::take(scratch_[static_cast<size_t>(worker)].normed, kFewRows * stride);
+      float* normed = products_.of(worker).chains.take(stride);
       float* mean = cpu(out).row(i);
       std::fill_n(mean, cols, 0.0f);
       for (int64_t row = slice->firstRow; row < slice->firstRow + slice->rowCount; ++row) {
@@ -204,7 +193,7 @@ class CpuBackend final : public Backend {
   template <typename IndexOf>
   void addTableRows(int64_t rows, const Matrix& table, CpuActivations& out, IndexOf indexOf) {
     pool_.forEach(rows, [&](int64_t row, int worker) {
-      float* added = Scratch::take(scratch_[static_cast<size_t>(worker)].chains, table.cols());
+      float* added = products_.of(worker).chains.take(table.cols());
       cpu(table).readRow(indexOf(row), added);
       float* target = out.row(row);
       for (int64_t k = 0; k < table.cols(); ++k) target[k] += added[k];
@@ -213,14 +202,14 @@ class CpuBackend final : public Backend {
   // All rows, or what the sum ahead has left of them; in either case they may be read once.
   const float* normedRows(const Norm& norm, int64_t rows, const CpuActivations& in) {
     if (normedBy_ != &norm) {
-      float* target = Scratch::take(normed_, rows * in.stride());
+      float* target = products_.normed.take(rows * in.stride());
       pool_.forEach(rows, [&](int64_t row, int) { normRow(norm, in.cols(), in.row(row), target + row * in.stride()); });
     }
     normedBy_ = nullptr;
-    return normed_.data();
+    return products_.normed.data();
   }
   const float* packedRows(const float* x, int64_t xStride, int64_t rows, int64_t cols) {
-    float* target = Scratch::take(packed_, rows * cols);
+    float* target = products_.packed.take(rows * cols);
     pool_.forEach((cols + kPackedCols - 1) / kPackedCols, [&](int64_t part, int) {
       const int64_t first = part * kPackedCols;
       kernels_.packRows({x, xStride, rows, cols, first, std::min(cols, first + kPackedCols), target});
@@ -229,17 +218,17 @@ class CpuBackend final : public Backend {
   }
   // The rows that a thread prepares for itself: of x, or of a norm of `in`.
   const float* fewRows(const Norm* norm, int64_t id, int64_t rows, const CpuActivations& in, const float* x,
-                       int64_t cols, Scratch& scratch) const {
+                       int64_t cols, ThreadBuffers& own) const {
     const int64_t stride = in.stride();
-    const bool ready = scratch.readyFor == id;
-    scratch.readyFor = id;
+    const bool ready = own.readyFor == id;
+    own.readyFor = id;
     if (norm) {
-      float* own = Scratch::take(scratch.normed, kFewRows * stride);
-      for (int64_t row = 0; !ready && row < rows; ++row) normRow(*norm, in.cols(), in.row(row), own + row * stride);
-      x = own;
+      float* normed = own.normed.take(kFewRows * stride);
+      for (int64_t row = 0; !ready && row < rows; ++row) normRow(*norm, in.cols(), in.row(row), normed + row * stride);
+      x = normed;
     }
     if (rows == 1) return x;
-    float* packed = Scratch::take(scratch.packed, kFewRows * cols);
+    float* packed = own.packed.take(kFewRows * cols);
     if (!ready) kernels_.packRows({x, stride, rows, cols, 0, cols, packed});
     return packed;
   }
@@ -258,7 +247,7 @@ class CpuBackend final : public Backend {
   void divide(int64_t groups);
   void projectInto(const Projection& projection, int64_t rows, const CpuActivations& in, const Target& out);
   void projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x, const Target& out,
-                     Scratch& scratch) const;
+                     ThreadBuffers& own) const;
   void sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x);
 
   ThreadPool& pool_;
@@ -268,10 +257,9 @@ class CpuBackend final : public Backend {
   CpuExperts experts_;
   std::unique_ptr<SharedReduce> reduce_;
   GroupShapes groupShapes_;
-  std::vector<Scratch> scratch_;    // one a worker
-  std::vector<float> normed_;       // (rows, stride) of the step
-  std::vector<float> packed_;       // (rows * columns) of a projection
-  const Norm* normedBy_ = nullptr;  // what `normed_` was computed by, together with the sum that it is of
+  ProductSizes productSizes_;
+  ProductMemory products_;
+  const Norm* normedBy_ = nullptr;  // what products_.normed was computed by, together with the sum that it is of
   std::vector<int64_t> parts_;      // of the projection: groups of panels from one border to the next
   int64_t projections_ = 0;
 };
@@ -309,19 +297,19 @@ void CpuBackend::projectInto(const Projection& projection, int64_t rows, const C
   const int64_t groups = weight.panels() / groupPanels;
   divide(groups);
   pool_.forEach(static_cast<int64_t>(parts_.size()) - 1, [&](int64_t part, int worker) {
-    Scratch& scratch = scratch_[static_cast<size_t>(worker)];
+    ThreadBuffers& own = products_.of(worker);
     const float* x =
-        few ? fewRows(alone ? projection.norm : nullptr, id, rows, in, shared, weight.cols(), scratch) : shared;
+        few ? fewRows(alone ? projection.norm : nullptr, id, rows, in, shared, weight.cols(), own) : shared;
     for (int64_t group = parts_[static_cast<size_t>(part)]; group < parts_[static_cast<size_t>(part) + 1]; ++group)
-      projectPanels(projection, group * groupPanels, rows, x, out, scratch);
+      projectPanels(projection, group * groupPanels, rows, x, out, own);
   });
 }
 
 void CpuBackend::projectPanels(const Projection& projection, int64_t panel, int64_t rows, const float* x,
-                               const Target& out, Scratch& scratch) const {
+                               const Target& out, ThreadBuffers& own) const {
   const CpuMatrix& weight = cpu(*projection.weight);
   const float* bias = dataOf(projection.bias);
-  float* chains = Scratch::take(scratch.chains, 4 * rows * kLanes);
+  float* chains = own.chains.take(4 * rows * kLanes);
   float* upChains = chains + 2 * rows * kLanes;
   Epilogue epilogue;
   epilogue.chains = chains;
@@ -358,7 +346,7 @@ void CpuBackend::sumRanks(int64_t rows, const Norm* next, Activations& x) {
 void CpuBackend::sumSlots(int64_t rows, const float* bias, bool residual, const Norm* next, CpuActivations& x) {
   const int64_t cols = x.cols();
   const int64_t stride = x.stride();
-  float* normed = next ? Scratch::take(normed_, rows * stride) : nullptr;
+  float* normed = next ? products_.normed.take(rows * stride) : nullptr;
   reduce_->sum(rows, stride, pool_, [&](int64_t row, const float* const* parts, int count) {
     float* target = x.row(row);
     kernels_.sumRows({parts, count, bias, residual, cols, target});

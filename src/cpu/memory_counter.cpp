@@ -3,6 +3,7 @@
 #include "comm/shared_reduce.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/experts.h"
+#include "cpu/product_memory.h"
 #include "cpu/rotary.h"
 #include "cpu/tensors.h"
 
@@ -24,6 +25,11 @@ class CpuMemoryCounter final : public MemoryCounter {
   void prepareSampling(int64_t vocab, int64_t maxRows) override {
     if (rank_ == 0) count(static_cast<size_t>(maxRows * vocab) * sizeof(float));
   }
+  void prepareProducts(int64_t rows, int64_t cols, bool isNormed) override {
+    const size_t before = products_.bytes(threads_);
+    products_.add(rows, cols, isNormed);
+    count(products_.bytes(threads_) - before);
+  }
   // Each rank's part of what they share.
   void prepareGroup(const GroupShapes& shapes) override {
     const size_t ranks = shapes.logitCols.size();
@@ -44,6 +50,7 @@ class CpuMemoryCounter final : public MemoryCounter {
  private:
   int rank_;
   int threads_;
+  ProductSizes products_;
 };
 
 }  // namespace

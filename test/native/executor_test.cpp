@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "cpu/cpu_backend.h"
+#include "cpu/memory.h"
 #include "model/layout.h"
 #include "reference.h"
 #include "tiny_model.h"
@@ -30,6 +31,7 @@ struct Runner {
   std::vector<float> run(const std::vector<int32_t>& tokens, int64_t chunk) {
     std::vector<float> logits;
     const auto total = static_cast<int64_t>(tokens.size());
+    const size_t takenBytes = Memory::totalBytes();
     for (int64_t first = 0; first < total; first += chunk) {
       const int64_t rows = std::min(chunk, total - first);
       Step step;
@@ -48,6 +50,7 @@ struct Runner {
       CHECK(executor->run(step, {{}, nullptr, sink}, stop));
       CHECK_EQ(next, rows);
     }
+    CHECK_EQ(Memory::totalBytes(), takenBytes);  // all was taken, and so counted, ahead of the steps
     return logits;
   }
 

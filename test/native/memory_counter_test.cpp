@@ -40,13 +40,14 @@ class NotingGroup final : public Group {
 
 constexpr int64_t kRows = 70;  // more than of logits
 constexpr int64_t kPages = 9;
+constexpr int kThreads = 2;  // each has memory of its own
 
 // What a rank has built. Members are destroyed from below: each one uses those above.
 struct BuiltRank {
   BuiltRank(Group& theGroup, int ranks, size_t& sharedBytes)
       : group(theGroup, sharedBytes), backend(makeCpuBackend(pool, ranks > 1 ? &group : nullptr)) {}
   NotingGroup group;
-  ThreadPool pool{1};
+  ThreadPool pool{kThreads};
   std::unique_ptr<Backend> backend;
   ModelWeights weights;
   RankParts parts;
@@ -86,7 +87,7 @@ TEST(memory_counter, cpu_ranks_take_what_was_counted) {
         size_t counted = 0;
         for (int rank = 0; rank < ranks; ++rank) {
           const MemoryEstimate estimate = estimateMemory(cpuDeviceKind(), spec, shardOf(spec, rank, ranks), dtype,
-                                                         {kRows, spec.maxPositions, kPages});
+                                                         {kRows, spec.maxPositions, kPages, kThreads});
           counted +=
               static_cast<size_t>(estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes);
         }

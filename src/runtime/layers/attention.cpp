@@ -48,6 +48,7 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache)
     const Range heads = shard.kinds[kind].heads;
     slopes_.push_back(alibi ? backend.makeVector(alibi->slopes.data() + heads.first, heads.count) : nullptr);
   }
+  for (const LayerSpec& kind : spec.kinds) backend.prepareProducts(maxRows, spec.hiddenSize, kind.norms.input);
   int64_t mostQkv = 0, mostQueries = 0;
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
     AttentionCall& call = calls_.emplace_back(attentionCall(spec, shard, layer));
@@ -59,6 +60,7 @@ AttentionPart::AttentionPart(const PartContext& context, KvCache& cache)
     mostQueries = std::max(mostQueries, call.shape.heads * call.shape.headDim);
     mostQkv = std::max(mostQkv, (call.shape.heads + 2 * call.shape.kvHeads) * call.shape.headDim);
   }
+  backend.prepareProducts(maxRows, mostQueries, false);
   makeRelativeRows();
   qkv_ = backend.makeActivations(maxRows, mostQkv, Width::kNarrow);
   mixed_ = backend.makeActivations(maxRows, mostQueries, Width::kNarrow);
@@ -75,6 +77,7 @@ void AttentionPart::makeRelativeRows() {
   relativeTable_ = backend.makeActivations(rows, spec.hiddenSize, Width::kWide);
   relativeRows_.resize(calls_.size());
   backend.prepareRelative(*spec.relativeTable);
+  backend.prepareProducts(rows, spec.hiddenSize, false);
   for (int64_t layer = 0; layer < spec.layerCount(); ++layer) {
     AttentionCall& call = calls_[static_cast<size_t>(layer)];
     if (!std::holds_alternative<RelativePositions>(call.positions)) continue;

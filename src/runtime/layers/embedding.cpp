@@ -3,9 +3,11 @@
 namespace shardspeed {
 
 EmbeddingPart::EmbeddingPart(const PartContext& context) : context_(context) {
-  if (context.spec.projectsEmbedding())
-    embedded_ = context.backend.makeActivations(context.maxRows, context.spec.embedding.width,
-                                                context.spec.embedding.projectsLast ? Width::kWide : Width::kNarrow);
+  if (!context.spec.projectsEmbedding()) return;
+  const EmbeddingSpec& spec = context.spec.embedding;
+  context.backend.prepareProducts(context.maxRows, spec.width, false);
+  embedded_ =
+      context.backend.makeActivations(context.maxRows, spec.width, spec.projectsLast ? Width::kWide : Width::kNarrow);
 }
 
 void EmbeddingPart::run(const Step& step, const Norm* next, Activations& hidden) {

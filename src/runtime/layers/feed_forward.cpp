@@ -16,6 +16,7 @@ FeedForwardPart::FeedForwardPart(const PartContext& context) : context_(context)
 Activations* FeedForwardPart::innerOf(int64_t neurons) {
   for (const auto& inner : inner_)
     if (inner->cols() == neurons) return inner.get();
+  context_.backend.prepareProducts(context_.maxRows, neurons, false);
   inner_.push_back(context_.backend.makeActivations(context_.maxRows, neurons, Width::kNarrow));
   return inner_.back().get();
 }

@@ -1,5 +1,7 @@
 #include "runtime/layers/latent_attention.h"
 
+#include <algorithm>
+
 namespace shardspeed {
 
 LatentHeadsPart::LatentHeadsPart(const PartContext& context) : context_(context) {
@@ -9,6 +11,7 @@ LatentHeadsPart::LatentHeadsPart(const PartContext& context) : context_(context)
     if (!attention.latent) continue;
     const LatentAttention& latent = *attention.latent;
     const int64_t heads = context.shard.kinds[kind].heads.count;
+    context.backend.prepareProducts(context.maxRows, std::max(latent.queryRank, latent.rank), true);
     // Norms read rows of the same width as the residual stream's.
     if (latent.queryRank > 0) buffers.queryLatent = bufferOf(latent.queryRank, Width::kWide, 0);
     buffers.queries = bufferOf(heads * attention.headDim, Width::kNarrow, 1);

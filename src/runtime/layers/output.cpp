@@ -8,9 +8,11 @@ OutputPart::OutputPart(const PartContext& context)
     : context_(context), head_(context.spec.head()), rows_(std::min(context.maxRows, context.backend.logitRows())) {
   const auto& [spec, shard, weights, backend, maxRows, part] = context;
   gathered_ = backend.makeActivations(rows_, spec.hiddenSize, Width::kWide);
+  backend.prepareProducts(rows_, spec.hiddenSize, head_.norm != nullptr);
   if (head_.transform) transformed_ = backend.makeActivations(rows_, head_.width, Width::kWide);
   if (spec.projectsHead()) projected_ = backend.makeActivations(rows_, spec.embedding.width, Width::kNarrow);
   if (!head_.hasMatrix) return;
+  backend.prepareProducts(rows_, head_.width, false);
   if (shard.rank == 0) logits_ = backend.makeActivations(rows_, head_.columns, Width::kWide);
   if (shard.size > 1 && head_.isVocabulary) part_ = backend.makeActivations(rows_, shard.vocab.count, Width::kWide);
 }
