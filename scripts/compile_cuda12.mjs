@@ -28,6 +28,9 @@ function problemOf(nvcc, file, architectures, output) {
       .split("\n")
       .filter((line) => !/^ptxas info|bytes stack frame/.test(line))
       .join("\n");
+  // Of nvcc's tools too, which need not take part in its -Werror.
+  const warnings = said.split("\n").filter((line) => /\bwarning\b/i.test(line));
+  if (warnings.length > 0) return warnings.join("\n");
   const spills = [...said.matchAll(/(\d+) bytes spill stores, (\d+) bytes spill loads/g)];
   const spilled = spills.reduce((sum, [, stores, loads]) => sum + Number(stores) + Number(loads), 0);
   return spilled > 0 ? `spills ${spilled} bytes of registers` : undefined;
