@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kRouterRows = 64;  // that one thread computes logits of at a time
 constexpr int64_t kChainFloats = 2 * kLanes;
+constexpr int64_t kPackedCols = 64, kPackedFloats = 4096;  // that a thread packs at a time, at least
 
 const CpuMatrix& cpu(const Matrix& matrix) {
   return static_cast<const CpuMatrix&>(matrix);
@@ -21,7 +22,7 @@ const CpuMatrix& cpu(const Matrix& matrix) {
 struct Parts {
   Parts(int64_t capacity, const ExpertShape& shape)
       : slots(capacity * shape.perToken),
-        read(slots * roundUp(shape.hidden, kLanes)),
+        read(roundUp(slots * std::max(shape.hidden, shape.neurons), kLanes)),
         inner(slots * roundUp(shape.neurons, kLanes)),
         logits(capacity * roundUp(shape.experts + 1, kLanes)),  // with the gate of a shared expert, if there is one
         scratch(2 * kChainFloats * std::max(kRouterRows, capacity)) {}
@@ -32,13 +33,12 @@ struct Parts {
 
 CpuExpertRows::CpuExpertRows(int64_t capacity, const ExpertShape& wanted, int threads)
     : shape(wanted),
-      readStride(roundUp(wanted.hidden, kLanes)),
       innerStride(roundUp(wanted.neurons, kLanes)),
       starts(static_cast<size_t>(wanted.experts) + 1),
       memory_(bytesOf(capacity, wanted, threads), "activations") {
   const Parts parts(capacity, wanted);
-  read_ = memory_.as<float>();
-  inner_ = read_ + parts.read;
+  gathered_ = memory_.as<float>();
+  inner_ = gathered_ + parts.read;
   scratch_ = inner_ + parts.inner;
   scratchFloats_ = parts.scratch;
   logits = scratch_ + threads * parts.scratch;
@@ -114,14 +114,42 @@ void CpuExperts::route(const ExpertsCall& call, int64_t rows, const float* x, in
   state.sort(rows);
 }
 
+bool CpuExperts::packs(int64_t rows) const {
+  return rows <= kernels_.mostPackedRows;
+}
+
+void CpuExperts::pack(CpuExpertRows& state, const RowPack& rows) {
+  const auto experts = static_cast<int64_t>(state.active.size());
+  const int64_t partCols = std::max(kPackedCols, kPackedFloats * experts / state.slots);
+  const int64_t parts = (rows.cols + partCols - 1) / partCols;
+  pool_.forEach(experts * parts, [&](int64_t item, int) {
+    const int64_t expert = state.active[static_cast<size_t>(item / parts)];
+    const int64_t first = state.firstOf(expert), count = state.countOf(expert);
+    if (!rows.rowOf && !packs(count)) return;  // they are where they are read
+    RowPack own = rows;
+    own.firstCol = item % parts * partCols;
+    own.endCol = std::min(rows.cols, own.firstCol + partCols);
+    // Rows that lie apart are so many packs of one row.
+    own.rows = packs(count) ? count : 1;
+    for (int64_t slot = first; slot < first + count; slot += own.rows) {
+      own.out = state.gathered(slot, rows.cols);
+      own.x = rows.rowOf ? rows.x : rows.x + slot * rows.xStride;
+      own.rowOf = rows.rowOf ? rows.rowOf + slot : nullptr;
+      own.weightOf = rows.weightOf ? rows.weightOf + slot : nullptr;
+      kernels_.packRows(own);
+    }
+  });
+}
+
 void CpuExperts::gather(const ExpertsCall& call, const float* x, int64_t stride, CpuExpertRows& state) {
   const bool weighs = call.spec->router.weighsInput;
-  pool_.forEach(state.slots, [&](int64_t slot, int) {
-    const float* from = x + state.rowOf[slot] * stride;
-    float* to = state.read(slot);
-    const float weight = state.weightOf[slot];
-    for (int64_t k = 0; k < state.readStride; ++k) to[k] = weighs ? from[k] * weight : from[k];
-  });
+  RowPack rows;
+  rows.x = x;
+  rows.xStride = stride;
+  rows.cols = state.shape.hidden;
+  rows.rowOf = state.rowOf;
+  if (weighs) rows.weightOf = state.weightOf;
+  pack(state, rows);
   if (weighs) std::fill_n(state.weightOf, state.slots, 1.0f);
 }
 
@@ -142,9 +170,8 @@ void CpuExperts::projectGroup(const ExpertsCall& call, int64_t expert, int64_t g
   const float* bias = dataOf(call.upBias);
   const int64_t panels = expertRows(state.shape.neurons, spec.gated) / kLanes;
   const int64_t panel = expert * panels + (spec.gated ? 2 * group : group);
-  const int64_t first = state.starts[static_cast<size_t>(expert)];
-  const int64_t rows = state.starts[static_cast<size_t>(expert) + 1] - first;
-  const float* x = state.read(first);
+  const int64_t first = state.firstOf(expert), rows = state.countOf(expert);
+  const float* x = state.gathered(first, up.cols());
   Epilogue epilogue;
   epilogue.chains = chains;
   epilogue.bias = bias ? bias + panel * kLanes : nullptr;
@@ -157,12 +184,12 @@ void CpuExperts::projectGroup(const ExpertsCall& call, int64_t expert, int64_t g
   epilogue.rows = rows;
   epilogue.out = state.inner(first) + group * kLanes;
   epilogue.outStride = state.innerStride;
-  kernels_.panelDot({up.panel(panel), up.dtype(), up.cols(), x, state.readStride, rows, chains});
+  kernels_.panelDot({up.panel(panel), up.dtype(), up.cols(), x, up.cols(), rows, chains, packs(rows)});
   if (spec.gated) {
     epilogue.upChains = chains + rows * kChainFloats;
     epilogue.upBias = bias ? bias + (panel + 1) * kLanes : nullptr;
     kernels_.panelDot(
-        {up.panel(panel + 1), up.dtype(), up.cols(), x, state.readStride, rows, chains + rows * kChainFloats});
+        {up.panel(panel + 1), up.dtype(), up.cols(), x, up.cols(), rows, chains + rows * kChainFloats, packs(rows)});
   }
   kernels_.finish(epilogue);
 }
@@ -171,16 +198,25 @@ void CpuExperts::add(const ExpertsCall& call, int64_t rows, CpuExpertRows& state
   const CpuMatrix& down = cpu(*call.down);
   const float* bias = dataOf(call.downBias);
   const int64_t panels = expertRows(state.shape.hidden, false) / kLanes;
+  // Single rows, and those that are not packed, are read where they are.
+  const auto isPacked = [&](int64_t count) { return count > 1 && packs(count); };
+  if (state.slots > static_cast<int64_t>(state.active.size())) {
+    RowPack inner;
+    inner.x = state.inner(0);
+    inner.xStride = state.innerStride;
+    inner.cols = down.cols();
+    pack(state, inner);
+  }
   pool_.forEach(panels, [&](int64_t panel, int worker) {
     float* sums = state.scratch(worker);
     float* chains = sums + rows * kLanes;
     std::fill_n(sums, rows * kLanes, 0.0f);
     for (const int64_t expert : state.active) {
-      const int64_t first = state.starts[static_cast<size_t>(expert)];
-      const int64_t count = state.starts[static_cast<size_t>(expert) + 1] - first;
+      const int64_t first = state.firstOf(expert), count = state.countOf(expert);
       const int64_t at = expert * panels + panel;
+      const float* x = isPacked(count) ? state.gathered(first, down.cols()) : state.inner(first);
       kernels_.panelDot(
-          {down.panel(at), down.dtype(), down.cols(), state.inner(first), state.innerStride, count, chains});
+          {down.panel(at), down.dtype(), down.cols(), x, state.innerStride, count, chains, isPacked(count)});
       kernels_.addWeighted(
           {chains, bias ? bias + at * kLanes : nullptr, state.weightOf + first, state.rowOf + first, count, sums});
     }

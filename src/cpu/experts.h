@@ -22,14 +22,16 @@ class CpuExpertRows final : public ExpertRows {
   // Sorts the rows by `chosen`.
   void sort(int64_t rows);
 
-  float* read(int64_t slot) const { return read_ + slot * readStride; }
+  // What the product that is next reads, `cols` of each row, expert by expert: packed, or row by row.
+  float* gathered(int64_t slot, int64_t cols) const { return gathered_ + slot * cols; }
   float* inner(int64_t slot) const { return inner_ + slot * innerStride; }
+  int64_t firstOf(int64_t expert) const { return starts[static_cast<size_t>(expert)]; }
+  int64_t countOf(int64_t expert) const { return starts[static_cast<size_t>(expert) + 1] - firstOf(expert); }
   // A worker's own, for all rows of a step.
   float* scratch(int worker) const { return scratch_ + worker * scratchFloats_; }
 
   const ExpertShape shape;
-  const int64_t readStride;     // of what an expert reads
-  const int64_t innerStride;    // of what its downward product reads
+  const int64_t innerStride;    // of what experts compute first
   std::vector<int32_t> active;  // experts that have rows, ascending
   std::vector<int64_t> starts;  // (experts + 1)
   int64_t slots = 0;
@@ -41,7 +43,7 @@ class CpuExpertRows final : public ExpertRows {
 
  private:
   Memory memory_;
-  float* read_;
+  float* gathered_;
   float* inner_;
   float* scratch_;
   int64_t scratchFloats_;
@@ -61,6 +63,9 @@ class CpuExperts {
 
  private:
   void route(const ExpertsCall& call, int64_t rows, const float* x, int64_t stride, CpuExpertRows& state);
+  bool packs(int64_t rows) const;
+  // Gathers rows.cols columns of the rows of all slots: those that rows.rowOf names, or in the order of the slots.
+  void pack(CpuExpertRows& state, const RowPack& rows);
   void gather(const ExpertsCall& call, const float* x, int64_t stride, CpuExpertRows& state);
   void projectUp(const ExpertsCall& call, CpuExpertRows& state);
   void projectGroup(const ExpertsCall& call, int64_t expert, int64_t group, CpuExpertRows& state, float* chains) const;

@@ -34,7 +34,9 @@ struct RowPack {
   int64_t cols = 0;
   int64_t firstCol = 0;
   int64_t endCol = 0;
-  float* out = nullptr;  // (rows * cols)
+  float* out = nullptr;             // (rows * cols)
+  const int32_t* rowOf = nullptr;   // (rows): the row of x that each one is; null = in their order
+  const float* weightOf = nullptr;  // (rows): by which each one is multiplied; null = 1
 };
 
 // What becomes of a panel's sums: bias, activation or gate * up, residual.
@@ -136,6 +138,7 @@ static constexpr int64_t attentionScratch(int64_t queries, int64_t headDimPadded
 
 struct KernelTable {
   const char* name;
+  int64_t mostPackedRows;  // of one expert: more are quicker as they lie
   void (*packRows)(const RowPack& pack);
   void (*panelDot)(const PanelDot& dot);
   void (*finish)(const Epilogue& epilogue);

@@ -9,8 +9,8 @@ namespace avx2 {
 #include "cpu/kernels_impl.inc"
 }  // namespace avx2
 
-const KernelTable kAvx2Kernels = {"avx2",         avx2::packRows, avx2::panelDot,    avx2::finish,  avx2::addWeighted,
-                                  avx2::normRow,  avx2::attend,   avx2::mergeRanges, avx2::sumRows, avx2::readSum,
-                                  avx2::fmaRounds};
+const KernelTable kAvx2Kernels = {
+    "avx2",        48,           avx2::packRows,    avx2::panelDot, avx2::finish,  avx2::addWeighted,
+    avx2::normRow, avx2::attend, avx2::mergeRanges, avx2::sumRows,  avx2::readSum, avx2::fmaRounds};
 
 }  // namespace shardspeed

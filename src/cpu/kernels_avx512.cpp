@@ -10,7 +10,7 @@ namespace avx512 {
 }  // namespace avx512
 
 const KernelTable kAvx512Kernels = {
-    "avx512",       avx512::packRows,    avx512::panelDot, avx512::finish,  avx512::addWeighted, avx512::normRow,
-    avx512::attend, avx512::mergeRanges, avx512::sumRows,  avx512::readSum, avx512::fmaRounds};
+    "avx512",        1 << 30,        avx512::packRows,    avx512::panelDot, avx512::finish,  avx512::addWeighted,
+    avx512::normRow, avx512::attend, avx512::mergeRanges, avx512::sumRows,  avx512::readSum, avx512::fmaRounds};
 
 }  // namespace shardspeed

@@ -8,9 +8,17 @@ namespace portable {
 #include "cpu/kernels_impl.inc"
 }  // namespace portable
 
-const KernelTable kPortableKernels = {"portable",        portable::packRows,    portable::panelDot,
-                                      portable::finish,  portable::addWeighted, portable::normRow,
-                                      portable::attend,  portable::mergeRanges, portable::sumRows,
-                                      portable::readSum, portable::fmaRounds};
+const KernelTable kPortableKernels = {"portable",
+                                      48,
+                                      portable::packRows,
+                                      portable::panelDot,
+                                      portable::finish,
+                                      portable::addWeighted,
+                                      portable::normRow,
+                                      portable::attend,
+                                      portable::mergeRanges,
+                                      portable::sumRows,
+                                      portable::readSum,
+                                      portable::fmaRounds};
 
 }  // namespace shardspeed
