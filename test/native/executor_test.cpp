@@ -94,6 +94,8 @@ static void checkSpec(const char* title, const ModelSpec& spec, DType stored = D
     const Note chunkNote("chunk", chunk);
     CHECK_BITS(runner.run(tokens, chunk).data(), whole.data(), static_cast<int64_t>(whole.size()));
   }
+  // As many rows as a step may have need no more memory either.
+  runner.run(someTokens(spec, Runner::kMostRows), Runner::kMostRows);
   // The reference backend walks the same layer loop: it must agree with the model as written down.
   ReferenceBackend reference;
   Runner walked(model, reference, pool, dtype);
