@@ -360,6 +360,8 @@ TEST(row_reader, random_weights_of_large_matrices_are_rows_of_their_own) {
       different.emplace(first, first + kCols * size);
     }
     CHECK_EQ(different.size(), static_cast<size_t>(kRows));
+    constexpr int64_t kMade = (1 << 20) - 3;
+    CHECK(std::equal(whole.begin() + kMade * size, whole.end(), whole.begin()));
     const auto reader = makeRandomRowReader("a", kCols, {100, 600}, {1000, 1500}, dtype);
     for (int64_t row = 0; row < 600; ++row) {
       reader->read(row, 1, dtype, part.data());
