@@ -40,6 +40,9 @@ struct MatmulOperands {
   void* out = nullptr;
 };
 
+// For tests: what open() finds instead of the library; null = the library again. For emulated devices.
+void replaceCublasLt(const CublasLtApi* api);
+
 // One device's; calls come from one thread. Nothing here waits for the device.
 class CublasLt {
  public:

@@ -69,6 +69,9 @@ class CudaBackend final : public Backend {
   }
 
   bool computesRowsApart() const override { return true; }
+  std::vector<int64_t> promptLimits() const override {
+    return products_.usesLibrary() ? cuda::promptLimits() : std::vector<int64_t>();
+  }
   bool runStep(const Step& step, const std::function<bool(const Step&)>& body) override;
   void embedTokens(const Step& step, const Matrix& table, int64_t firstToken, float scale, Activations& out) override {
     const TokenTable tokens{of(table).data(), of(table).stride(), firstToken, table.rows()};
@@ -133,13 +136,13 @@ class CudaBackend final : public Backend {
                      streamOf(out), of(out).stride(), static_cast<CudaExpertRows&>(state));
   }
   void gatherRows(const Step&, int64_t first, int64_t count, const Activations& in, Activations& out) override {
-    products_.setGenerated(count);  // from here on it is about these rows
+    products_.setRows(count);  // from here on it is about these rows
     cuda::gatherRows(buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(), streamOf(out),
                      of(out).stride(), stream_.get());
   }
   void averageRows(const Step&, int64_t first, int64_t count, const Norm* norm, const Activations& in,
                    Activations& out) override {
-    products_.setGenerated(count);
+    products_.setRows(count);
     const NormParams params = norm ? normParams(*norm) : NormParams{};
     cuda::averageRows(buffers_.view(), buffers_.wantedRows() + first, count, in.cols(), streamOf(in), of(in).stride(),
                       norm ? &params : nullptr, streamOf(out), of(out).stride(), stream_.get());
@@ -256,7 +259,7 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   const bool fixedForm = useGraphs_ && generatedOnly && wanted == step.rows && step.rows <= StepBuffers::kMostGraphRows;
   const int64_t rows = fixedForm ? StepBuffers::paddedRows(step.rows) : step.rows;
   buffers_.upload(step, {rows, fixedForm ? rows : wanted, fixedForm}, stream_);
-  products_.setGenerated(fixedForm ? rows : buffers_.generatedCount());
+  products_.setRows(buffers_.generatedCount(), buffers_.promptsByClass());
   choice_ = fixedForm ? choiceOf(wanted, rows) : Choice::kNot;
   chosenRows_ = rows;
   inStep_ = true;

@@ -44,19 +44,36 @@ static ProjectionParams someRows(ProjectionParams params, int64_t first, int64_t
   return params;
 }
 
-void Products::run(const ProjectionParams& params) {
-  if (!library_) return project(params);
-  const int64_t own = std::min(generated_, params.rows);
-  if (own > 0) project(someRows(params, 0, own));
-  if (own == params.rows) return;
-  const ProjectionParams prompts = someRows(params, own, params.rows - own);
-  if (!runLibrary(prompts)) project(prompts);
+void Products::setRows(int64_t generated, const PromptRows& prompts) {
+  generated_ = generated;
+  prompts_ = prompts;
 }
 
-bool Products::runLibrary(const ProjectionParams& params) {
+void Products::run(const ProjectionParams& params) {
+  if (!library_) return project(params);
+  // What our kernels compute waits for more of it: rows [first, next).
+  int64_t first = 0, next = std::min(generated_, params.rows);
+  const auto runOwn = [&] {
+    if (next > first) project(someRows(params, first, next - first));
+  };
+  for (size_t i = kPromptClassCount; i-- > 0;) {
+    // Rows that are none of the step's, such as those of a table, are as those of long prompts.
+    const int64_t rows = i > 0 ? std::min(prompts_[i], params.rows - next) : params.rows - next;
+    const int64_t planned = kPromptClasses[i].plannedRows;
+    if (rows > 0 && planned > 0 && runLibrary(someRows(params, next, rows), planned)) {
+      runOwn();
+      first = next + rows;
+    }
+    next += rows;
+  }
+  runOwn();
+}
+
+bool Products::runLibrary(const ProjectionParams& params, int64_t plannedRows) {
   const int64_t columns = padTo(params.inFeatures, kColumnStep);
   const bool wide = params.outKind == RowKind::kStream;
   MatmulShape shape;
+  shape.plannedRows = plannedRows;
   shape.dtype = params.dtype;
   shape.outFeatures = params.outFeatures;
   shape.inFeatures = shape.weightStride = columns;

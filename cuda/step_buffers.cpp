@@ -129,6 +129,18 @@ void StepBuffers::packGenerated(const Step& step, int32_t* packed) {
   }
 }
 
+void StepBuffers::packPrompts(const Step& step, int32_t* packed) {
+  for (size_t wanted = kPromptClassCount; wanted-- > 0;) {
+    const int64_t before = promptCount_;
+    for (size_t i = 0; i < step.sequences.size(); ++i) {
+      const SequenceSlice& slice = step.sequences[i];
+      if (!slice.generated && slice.promptClass == static_cast<int64_t>(wanted)) packSlice(step, i, packed);
+    }
+    promptsByClass_[wanted] = promptCount_ - before;
+  }
+  if (generatedCount_ + promptCount_ != step.rows) throw Error("ERR_NATIVE", "a step has prompts of an unknown class");
+}
+
 void StepBuffers::packItems(const Sizes& sizes, int32_t* packed) {
   const std::vector<DecodeItem>& items = decodePlan_.items();
   decodeParts_ = decodePlan_.parts();
@@ -198,8 +210,7 @@ void StepBuffers::upload(const Step& step, const Sizes& sizes, const Stream& str
   packedFrequencies_ = shortFrequencies_;
   placePages(step);
   packGenerated(step, packed);
-  for (size_t i = 0; i < step.sequences.size(); ++i)
-    if (!step.sequences[i].generated) packSlice(step, i, packed);
+  packPrompts(step, packed);
   for (size_t i = 0; i < step.wantedRows.size(); ++i)
     packed[kWantedRows * stride_ + static_cast<int64_t>(i)] = deviceRows_[static_cast<size_t>(step.wantedRows[i])];
   packTiles(packed);

@@ -6,6 +6,7 @@
 #include "cuda/attention.h"
 #include "cuda/decode_plan.h"
 #include "cuda/memory.h"
+#include "cuda/prompt_classes.h"
 #include "cuda/step_view.h"
 
 namespace shardspeed::cuda {
@@ -13,7 +14,7 @@ namespace shardspeed::cuda {
 // Brings what kernels need to know about a step to the device: one copy out of pinned memory, of what the step uses,
 // to places that depend on the numbers of rows it is filled up to alone, so that graphs can rely on them. Two host
 // buffers take turns, so that a step can be written while the one before it is still computed. On the device the rows
-// of generated tokens come first, then those of prompts: other kernels may compute these.
+// of generated tokens come first, then those of prompts, the last class first: other kernels may compute these.
 class StepBuffers {
  public:
   // Sizes of captured steps: a step is filled up to the next one.
@@ -47,6 +48,7 @@ class StepBuffers {
   const std::vector<int64_t>& decodeParts() const { return decodeParts_; }
   const int32_t* promptRows() const { return at(kPromptRows); }
   int64_t promptCount() const { return promptCount_; }
+  const PromptRows& promptsByClass() const { return promptsByClass_; }
   const RowTile* tiles() const { return reinterpret_cast<const RowTile*>(at(kTiles)); }
   int64_t tileCount() const { return tileCount_; }
   const int32_t* wantedRows() const { return at(kWantedRows); }
@@ -73,6 +75,7 @@ class StepBuffers {
   void packItems(const Sizes& sizes, int32_t* packed);
   void packPages(const Step& step, int32_t* packed) const;
   void packGenerated(const Step& step, int32_t* packed);
+  void packPrompts(const Step& step, int32_t* packed);
   void packSlice(const Step& step, size_t index, int32_t* packed);
   void packTiles(int32_t* packed);
   int32_t rotaryOffsetOf(const SequenceSlice& slice);
@@ -118,6 +121,7 @@ class StepBuffers {
   std::vector<int32_t> pageOffsets_;  // by slice
   int64_t generatedCount_ = 0;
   int64_t promptCount_ = 0;
+  PromptRows promptsByClass_{};
   int64_t tileCount_ = 0;
 };
 

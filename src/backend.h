@@ -123,6 +123,8 @@ struct SequenceSlice {
   // So many slices just before this one are of the same sequence, one row each, and this row sees theirs. Its page
   // table is the same, or longer. For backends that computesRowsApart().
   int64_t follows = 0;
+  // So many of Backend::promptLimits() the sequence's prompt is within; 0 where it is longer than all.
+  int64_t promptClass = 0;
 };
 
 // A page of the KV cache that becomes like another one, in all layers.
@@ -264,6 +266,10 @@ class Backend {
 
   // Whether a generated token has the same bits only where it is a slice of its own: SequenceSlice::generated.
   virtual bool computesRowsApart() const { return false; }
+
+  // Lengths of prompts, in tokens: rows of a prompt have other bits by how many of these the whole prompt is within,
+  // which is their SequenceSlice::promptClass. Known behind prepareSampling().
+  virtual std::vector<int64_t> promptLimits() const { return {}; }
 
   // Runs body, which calls the operations below, for this step. The body gets the step as it is to be computed: with
   // rows added, where the backend works in fixed sizes (kernels pass over them). Not called where the backend can

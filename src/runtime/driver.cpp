@@ -29,7 +29,7 @@ Driver::Driver(const EngineOptions& options, Rank& rank, Drafter* drafter, const
       sink_(sink),
       scheduler_({options.maxBatchTokens, options.kvCachePages, dynamicOriginalPositions(options.spec),
                   longOriginalPositions(options.spec), seesLater(options.spec), options.spec.embedding.tokenTypes > 0,
-                  rank.computesRowsApart(), options.prefixCache}) {
+                  rank.computesRowsApart(), options.prefixCache, rank.promptLimits()}) {
   outputs_.sink = [this](int64_t first, int64_t count, float* rows) { takeHead(first, count, rows); };
   outputs_.hiddenSink = [this](int64_t first, int64_t count, float* rows) { takeHidden(first, count, rows); };
   stats_.kvPagesTotal = options.kvCachePages;

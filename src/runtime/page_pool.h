@@ -15,8 +15,9 @@ namespace shardspeed {
 // What a full page holds: its tokens, behind those of the page before it. Compared exactly, not by a hash, so that no
 // sequence can be given the page of another text.
 struct PageKey {
-  int64_t before = 0;  // FoundPage::content of the page before, 0 = a sequence begins here
-  std::string salt{};  // at the beginning of a sequence only: pages behind are reached through that one
+  int64_t before = 0;       // FoundPage::content of the page before, 0 = a sequence begins here
+  std::string salt{};       // at the beginning of a sequence only: pages behind are reached through that one
+  int64_t promptClass = 0;  // SequenceSlice's: the same tokens have other keys and values in another one
   std::array<int32_t, kPageTokens> tokens{};
 
   auto operator<=>(const PageKey&) const = default;

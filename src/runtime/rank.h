@@ -55,6 +55,7 @@ class Rank {
   int64_t groupNanoseconds() const { return backend_->groupNanoseconds(); }
   ThreadPool& pool() { return pool_; }
   bool computesRowsApart() const { return backend_->computesRowsApart(); }
+  std::vector<int64_t> promptLimits() const { return backend_->promptLimits(); }
 
  private:
   const EngineOptions& options_;

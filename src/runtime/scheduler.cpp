@@ -83,10 +83,18 @@ bool Scheduler::mayShare(const Sequence& sequence) const {
          sequence.rotaryLength == 0;
 }
 
+// The prompt's length stays: neither chunks nor pages that are found, nor computing it again, change what its rows are.
+// Sequences that generate nothing usually come many in a step: all are computed as long ones.
+int64_t Scheduler::promptClassOf(const Sequence& sequence) const {
+  if (sequence.wanted != Wanted::kTokens) return 0;
+  return std::count_if(limits_.promptLimits.begin(), limits_.promptLimits.end(),
+                       [&](int64_t limit) { return sequence.promptLength <= limit; });
+}
+
 // Of the page behind those that are shared.
 PageKey Scheduler::keyOf(const Sequence& sequence) const {
   const int64_t first = sequence.sharedPages * kPageTokens;
-  PageKey key{sequence.sharedContent, first == 0 ? sequence.cacheSalt : "", {}};
+  PageKey key{sequence.sharedContent, first == 0 ? sequence.cacheSalt : "", promptClassOf(sequence), {}};
   std::copy_n(sequence.tokens.begin() + first, kPageTokens, key.tokens.begin());
   return key;
 }
@@ -221,6 +229,7 @@ void Scheduler::addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t
   slice.contextLength = isDraft ? sequence.length() + use.skipped : sequence.computed;
   slice.totalLength = sequence.length() + use.skipped + use.drafted;
   if (isDraft) slice.follows = use.skipped + 1;
+  slice.promptClass = promptClassOf(sequence);
   slice.generated = slice.rowCount == 1 && slice.contextLength >= sequence.readTokens;
   step.step.sequences.push_back(slice);
   step.slices.push_back(use);

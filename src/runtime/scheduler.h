@@ -20,6 +20,7 @@ struct SchedulerLimits {
   bool tokenTypes = false;                          // whether steps have them
   bool rowsApart = false;                           // a generated row is a slice of its own, and so is each of a draft
   bool prefixCache = false;                         // sequences that begin alike share pages
+  std::vector<int64_t> promptLimits = {};           // Backend's
 };
 
 // What a slice of a step is for.
@@ -79,6 +80,7 @@ class Scheduler {
   int64_t nextRows(const Sequence& sequence, int64_t budget) const;
   void refreshRotary(Sequence& sequence);
   bool mayShare(const Sequence& sequence) const;
+  int64_t promptClassOf(const Sequence& sequence) const;
   PageKey keyOf(const Sequence& sequence) const;
   void findPages(Sequence& sequence);
   void countFound(Sequence& sequence);

@@ -78,6 +78,7 @@ Group::Bytes encodeStep(const Step& step) {
     writer.number(slice.totalLength);
     writer.number(slice.generated);
     writer.number(slice.follows);
+    writer.number(slice.promptClass);
     const int64_t pages = (slice.contextLength + slice.rowCount + kPageTokens - 1) / kPageTokens;
     writer.number(pages);
     writer.numbers(slice.pages, static_cast<size_t>(pages));
@@ -115,6 +116,8 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
     slice.generated = reader.number() != 0;
     slice.follows = reader.number();
     reader.require(slice.follows >= 0 && slice.follows <= i);
+    slice.promptClass = reader.number();
+    reader.require(slice.promptClass >= 0);
     reader.numbers(pages);
     slice.pages = pages.data();
     step.sequences.push_back(slice);

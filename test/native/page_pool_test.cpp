@@ -8,7 +8,7 @@
 namespace shardspeed::test {
 
 static PageKey keyOf(int32_t token, int64_t before = 0, const std::string& salt = "") {
-  PageKey key{before, salt, {}};
+  PageKey key{before, salt, 0, {}};
   key.tokens.fill(token);
   return key;
 }
@@ -53,11 +53,14 @@ TEST(page_pool, a_page_is_free_when_all_have_released_it) {
   CHECK_EQ(pool.freePages(), 1);
 }
 
-TEST(page_pool, keys_differ_by_salt_and_by_what_is_before) {
+TEST(page_pool, keys_differ_by_salt_class_and_what_is_before) {
   PagePool pool(4);
   const int64_t one = pool.publish(pool.take(), keyOf(1, 0, "a"));
   CHECK(!pool.find(keyOf(1)).has_value());
   CHECK(!pool.find(keyOf(1, 0, "b")).has_value());
+  PageKey ofOther = keyOf(1, 0, "a");
+  ofOther.promptClass = 1;
+  CHECK(!pool.find(ofOther).has_value());
   CHECK(!pool.find(keyOf(1, one)).has_value());
   // Of two pages with the same content the first is found, and the other is blank when it is released.
   const int32_t twin = pool.take();

@@ -139,6 +139,7 @@ class Simulation {
     uint64_t text = 0;  // hash of the salt and of all tokens up to this one
     int64_t base = -1;  // length that the rotary base follows, 0 = the fixed one
     bool generated = false;
+    int64_t promptClass = 0;
     int64_t step = -1;
     int64_t sequence = -1;  // who wrote it
   };
@@ -163,6 +164,13 @@ class Simulation {
 
   int64_t baseOf(int64_t length) const {
     return limits_.dynamicOriginalPositions > 0 && length > limits_.dynamicOriginalPositions ? length : 0;
+  }
+
+  int64_t classOf(const Sequence& sequence) const {
+    int64_t count = 0;
+    if (sequence.wanted == Wanted::kTokens)
+      for (const int64_t limit : limits_.promptLimits) count += sequence.promptLength <= limit;
+    return count;
   }
 
   void checkPages() {
@@ -223,6 +231,7 @@ class Simulation {
     CHECK_EQ(slice.generated, slice.rowCount == 1 && slice.contextLength >= sequence.readTokens);
     // Also what has to be computed again.
     if (limits_.rowsApart) CHECK_EQ(slice.generated, slice.contextLength >= sequence.readTokens);
+    CHECK_EQ(slice.promptClass, classOf(sequence));
     if (isLast) CHECK_EQ(sequence.computed, std::min(end - use.drafted, sequence.length()));
     CHECK(slice.pages == sequence.pages.data());
     REQUIRE(static_cast<int64_t>(sequence.pages.size()) * kPageTokens >= end);
@@ -237,12 +246,13 @@ class Simulation {
         const auto at = static_cast<size_t>(row + position - slice.contextLength);
         CHECK_EQ(scheduled_.tokenIds[at], token);
         CHECK_EQ(holders_[static_cast<size_t>(page)], 1);
-        slot = {text, base, slice.generated, steps_, sequence.id};
+        slot = {text, base, slice.generated, slice.promptClass, steps_, sequence.id};
       } else {
         CHECK(slot.text == text && slot.base == base);
         // Others' rows of the same step may not be written yet.
         CHECK(slot.step < steps_ || slot.sequence == sequence.id);
         if (limits_.rowsApart) CHECK_EQ(slot.generated, position >= sequence.readTokens);
+        CHECK_EQ(slot.promptClass, slice.promptClass);
       }
     }
     return row + slice.rowCount;
@@ -295,6 +305,7 @@ static void randomRun(uint64_t seed, const RunKind& kind, RunCounts& counts) {
   SchedulerLimits limits = limitsOf(random.between(1, 40), pages, kind.dynamic);
   limits.prefixCache = kind.prefixCache;
   if (kind.mostDrafted > 0 || kind.prefixCache) limits.rowsApart = random.chance(0.5);
+  if (limits.rowsApart) limits.promptLimits = {random.between(17, 60), random.between(1, 40)};
   Simulation simulation(limits);
   if (kind.mostDrafted > 0) simulation.draft(random, kind.mostDrafted);
   if (kind.prefixCache) simulation.repeatPrompts(random);
@@ -545,6 +556,31 @@ TEST(scheduler, salts_and_sequences_that_want_all_computed_find_nothing) {
   CHECK_EQ(simulation.scheduler().prefixHits(), 0);
 }
 
+// A prompt's class is that of its length, whatever is found of it, and whatever part of it comes in a step.
+TEST(scheduler, prompts_of_other_classes_find_nothing) {
+  SchedulerLimits limits = sharingLimits(30, 40);
+  limits.rowsApart = true;
+  limits.promptLimits = {64, 40};
+  Simulation simulation(limits);
+  const auto ask = [&](int64_t id, int64_t tokens, int64_t promptClass) {
+    const Note note("tokens", tokens);
+    const int64_t hits = simulation.scheduler().prefixHits();
+    simulation.submit(sequenceOf(id, tokens, 3));
+    while (!simulation.scheduler().idle()) {
+      simulation.step();
+      if (!simulation.scheduled().step.sequences.empty())
+        CHECK_EQ(simulation.scheduled().step.sequences[0].promptClass, promptClass);
+    }
+    return simulation.scheduler().prefixHits() - hits;
+  };
+  CHECK_EQ(ask(1, 40, 2), 0);
+  CHECK_EQ(ask(2, 41, 1), 0);
+  CHECK_EQ(ask(3, 64, 1), 32);
+  CHECK_EQ(ask(4, 65, 0), 0);
+  CHECK_EQ(ask(5, 90, 0), 64);
+  CHECK_EQ(ask(6, 35, 2), 32);
+}
+
 TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
   Simulation simulation(limitsOf(16, 2));
   CHECK(simulation.scheduler().idle());
@@ -560,7 +596,7 @@ TEST(scheduler, an_idle_scheduler_gives_empty_steps) {
 
 TEST(scheduler, sequences_that_see_later_tokens_are_in_one_step) {
   Random random(61);
-  SchedulerLimits limits{40, 30, 0, {}, true, true, false, true};
+  SchedulerLimits limits{40, 30, 0, {}, true, true, false, true, {10}};
   Simulation simulation(limits);
   for (int i = 0; i < 100; ++i) simulation.submit(random.between(1, 40), 0, true);
   simulation.drain();

@@ -19,6 +19,7 @@ TEST(step_message, comes_back_as_it_was) {
       slice.contextLength = random.below(100);
       slice.totalLength = slice.contextLength + slice.rowCount + random.below(10);
       slice.generated = slice.rowCount == 1;
+      slice.promptClass = random.below(3);
       for (int64_t i = 0; i < 12; ++i) table.push_back(static_cast<int32_t>(random.below(1 << 30)));
       slice.pages = table.data();
       step.rows += slice.rowCount;
@@ -50,6 +51,7 @@ TEST(step_message, comes_back_as_it_was) {
       CHECK_EQ(found.contextLength, expected.contextLength);
       CHECK_EQ(found.totalLength, expected.totalLength);
       CHECK_EQ(found.generated, expected.generated);
+      CHECK_EQ(found.promptClass, expected.promptClass);
       const int64_t count = (expected.contextLength + expected.rowCount + kPageTokens - 1) / kPageTokens;
       CHECK(std::equal(expected.pages, expected.pages + count, found.pages));
     }

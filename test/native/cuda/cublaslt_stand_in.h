@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -10,8 +11,7 @@
 #include "cuda/device.h"
 
 // A stand-in for cuBLASLt that does what NVIDIA documents: D = alpha op(A) op(B) + beta C + bias, all matrices by
-// columns, computed from the descriptions it is given, at once and in memory that the host can read. One test file
-// includes it.
+// columns, computed from the descriptions it is given, at once and in memory that the host can read.
 
 namespace shardspeed::cuda {
 
@@ -46,12 +46,17 @@ struct Library {
   int heuristics = 0, products = 0;
   std::map<LtPreferenceAttribute, uint64_t> preferences;
   uint64_t plannedRows = 0;
+  std::vector<uint64_t> plans;  // all of them
   uintptr_t plannedBias = 0;
   LtStatus createStatus = LtStatus::kSuccess, heuristicStatus = LtStatus::kSuccess, productStatus = LtStatus::kSuccess;
   std::vector<LtHeuristic> answers;
+  std::set<uint64_t> refusedPlans;                             // numbers of rows that it is asked to plan for
   std::map<uint64_t, std::pair<uint64_t, LtStatus>> refusals;  // by algorithm: of this number of rows, so
   std::map<uint64_t, uint32_t> splits;                         // by algorithm, else 1
+  // The heuristic answers with the number of rows that it was asked for, and algorithms differ in what comes out.
+  bool algorithmsDiffer = false;
   uint64_t algorithmUsed = 0;
+  std::vector<std::pair<uint64_t, uint64_t>> made;  // algorithm and rows of each product
   const void* workspaceUsed = nullptr;
 };
 static Library library;
@@ -75,6 +80,7 @@ static LtStatus standInProduct(LtContext*, LtDesc* desc, const void* alpha, cons
                                cudaStream_t) {
   ++library.products;
   library.algorithmUsed = algorithm->data[0];
+  library.made.emplace_back(algorithm->data[0], dLayout->cols);
   library.workspaceUsed = workspace;
   if (library.productStatus != LtStatus::kSuccess) return library.productStatus;
   const bool transposedA = desc->transposeA == LtOperation::kTranspose;
@@ -86,7 +92,8 @@ static LtStatus standInProduct(LtContext*, LtDesc* desc, const void* alpha, cons
   for (const LtLayout* layout : {aLayout, bLayout, cLayout, dLayout})
     CHECK(layout->stride >= static_cast<int64_t>(layout->rows));
   CHECK(desc->compute == LtComputeType::kF32 && desc->scale == LtDataType::kF32);
-  const double scaleProduct = static_cast<double>(*static_cast<const float*>(alpha));
+  double scaleProduct = static_cast<double>(*static_cast<const float*>(alpha));
+  if (library.algorithmsDiffer) scaleProduct *= 1 + static_cast<double>(algorithm->data[0]) * 0x1p-16;
   const double scaleBefore = static_cast<double>(*static_cast<const float*>(beta));
   for (int64_t col = 0; col < n; ++col)
     for (int64_t row = 0; row < m; ++row) {
@@ -111,12 +118,14 @@ static LtStatus standInHeuristic(LtContext*, LtDesc* desc, LtLayout*, LtLayout* 
   ++library.heuristics;
   library.preferences = preference->values;
   library.plannedRows = d->cols;
+  library.plans.push_back(d->cols);
   library.plannedBias = reinterpret_cast<uintptr_t>(desc->bias);
   CHECK_EQ(b->cols, d->cols);
   *found = 0;
   for (const LtHeuristic& answer : library.answers)
     if (*found < wanted) results[(*found)++] = answer;
-  return library.heuristicStatus;
+  if (library.algorithmsDiffer) results[0].algorithm.data[0] = d->cols;
+  return library.refusedPlans.contains(d->cols) ? LtStatus::kNotSupported : library.heuristicStatus;
 }
 
 static LtStatus standInCheck(LtContext*, LtDesc*, LtLayout*, LtLayout* b, LtLayout*, LtLayout* d,
@@ -217,6 +226,23 @@ static const CublasLtApi kStandIn = {
     .matmul = standInProduct,
 };
 
+// The same behind what was launched ahead of it on the stream.
+[[maybe_unused]] static const CublasLtApi& waitingStandIn() {
+  static const CublasLtApi api = [] {
+    CublasLtApi waiting = kStandIn;
+    waiting.matmul = [](LtContext* handle, LtDesc* desc, const void* alpha, const void* a, LtLayout* aLayout,
+                        const void* b, LtLayout* bLayout, const void* beta, const void* c, LtLayout* cLayout, void* d,
+                        LtLayout* dLayout, const LtAlgorithm* algorithm, void* workspace, size_t bytes,
+                        cudaStream_t stream) {
+      check(cudaStreamSynchronize(stream), "waiting for what the product reads");
+      return standInProduct(handle, desc, alpha, a, aLayout, b, bLayout, beta, c, cLayout, d, dLayout, algorithm,
+                            workspace, bytes, stream);
+    };
+    return waiting;
+  }();
+  return api;
+}
+
 static LtHeuristic answer(uint64_t algorithm, size_t workspaceBytes = 0, LtStatus state = LtStatus::kSuccess) {
   return {{{algorithm}}, workspaceBytes, state, 1, {}};
 }
@@ -225,5 +251,19 @@ static void startAnew() {
   library = {};
   library.answers = {answer(11)};
 }
+
+// What engines find instead of the library while this lives, with algorithms that differ.
+namespace {
+struct CublasLtStandIn {
+  CublasLtStandIn() {
+    startAnew();
+    library.algorithmsDiffer = true;
+    replaceCublasLt(&waitingStandIn());
+  }
+  ~CublasLtStandIn() { replaceCublasLt(nullptr); }
+  CublasLtStandIn(const CublasLtStandIn&) = delete;
+  CublasLtStandIn& operator=(const CublasLtStandIn&) = delete;
+};
+}  // namespace
 
 }  // namespace shardspeed::test

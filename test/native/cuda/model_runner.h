@@ -42,6 +42,7 @@ struct CudaRunner {
     size_t sequence;
     std::vector<int32_t> tokens;
     bool generated = false;
+    int64_t promptClass = 0;
   };
 
   // Logits of all rows of a step of these pieces, (rows, vocab); none but on rank 0.
@@ -90,6 +91,7 @@ struct CudaRunner {
       slice.contextLength = state.length;
       slice.totalLength = state.length + rows;
       slice.generated = piece.generated;
+      slice.promptClass = piece.promptClass;
       current.sequences.push_back(slice);
       current.rows += rows;
       state.length += rows;

@@ -10,19 +10,6 @@
 
 namespace shardspeed::test {
 
-static CublasLtApi waitingStandIn() {
-  CublasLtApi api = kStandIn;
-  // What was launched ahead of it on the stream has to be done.
-  api.matmul = [](LtContext* handle, LtDesc* desc, const void* alpha, const void* a, LtLayout* aLayout, const void* b,
-                  LtLayout* bLayout, const void* beta, const void* c, LtLayout* cLayout, void* d, LtLayout* dLayout,
-                  const LtAlgorithm* algorithm, void* workspace, size_t bytes, cudaStream_t stream) {
-    check(cudaStreamSynchronize(stream), "waiting for what the product reads");
-    return standInProduct(handle, desc, alpha, a, aLayout, b, bLayout, beta, c, cLayout, d, dLayout, algorithm,
-                          workspace, bytes, stream);
-  };
-  return api;
-}
-
 struct ProductCase {
   const char* title;
   RowKind inKind, outKind;
@@ -32,7 +19,9 @@ struct ProductCase {
 
 static void checkSplit(const ProductCase& wanted, DType dtype) {
   const Note note(wanted.title, dtypeName(dtype));
-  constexpr int64_t kRows = 9, kGenerated = 4, kIn = 40, kOut = 64;  // gated: 32 columns come out
+  constexpr int64_t kRows = 12, kGenerated = 4, kIn = 40, kOut = 64;  // gated: 32 columns come out
+  const PromptRows prompts = {3, 2, 3};                               // the last are of short prompts
+  constexpr int64_t kOwn = kGenerated + 3;
   Random random(95);
   const int64_t inStride = padTo(kIn, kColumnStep), outStride = kOut;
   std::vector<uint16_t> weight(static_cast<size_t>(kOut * inStride)), in(static_cast<size_t>(kRows * inStride));
@@ -71,7 +60,7 @@ static void checkSplit(const ProductCase& wanted, DType dtype) {
     params.gated = wanted.gated;
     params.residual = wanted.residual;
     params.scratch = scratch.data();
-    products.setGenerated(kGenerated);
+    products.setRows(kGenerated, prompts);
     products.run(params);
     std::vector<float> values;
     if (wanted.outKind == RowKind::kStream) return wideOut.read();
@@ -82,19 +71,44 @@ static void checkSplit(const ProductCase& wanted, DType dtype) {
         values.push_back(fromElement(dtype, bits[static_cast<size_t>(row * outStride + col)]));
     return values;
   };
+  const auto shared = [&](uint64_t& launches) {
+    Products products;
+    products.prepare(kRows, kOut, std::make_unique<CublasLt>(waitingStandIn(), nullptr, 0));
+    const uint64_t start = emulator::calls("cudaLaunchKernelEx");
+    std::vector<float> values = compute(products);
+    launches = emulator::calls("cudaLaunchKernelEx") - start;
+    return values;
+  };
+  Products own;
+  uint64_t launches = 0;
+  const uint64_t start = emulator::calls("cudaLaunchKernelEx");
+  const std::vector<float> expected = compute(own);
+  const uint64_t ownLaunches = emulator::calls("cudaLaunchKernelEx") - start;
+  const auto compare = [&](const std::vector<float>& found, int64_t sameRows) {
+    const auto columns = static_cast<int64_t>(expected.size()) / kRows;
+    REQUIRE(found.size() == expected.size());
+    CHECK_BITS(found.data(), expected.data(), sameRows * columns);  // by the same kernel
+    for (size_t i = 0; i < found.size(); ++i) {
+      const Note place("element", i);
+      CHECK_NEAR(found[i], static_cast<double>(expected[i]), dtype == DType::kF16 ? 4e-3 : 3e-2,
+                 dtype == DType::kF16 ? 2e-3 : 2e-2);
+    }
+  };
+  using Made = std::vector<std::pair<uint64_t, uint64_t>>;
   startAnew();
-  Products own, shared;
-  shared.prepare(kRows, kOut, std::make_unique<CublasLt>(waitingStandIn(), nullptr, 0));
-  const std::vector<float> expected = compute(own), found = compute(shared);
-  CHECK_EQ(library.products, 1);
-  REQUIRE(found.size() == expected.size());
-  const auto columns = static_cast<int64_t>(found.size()) / kRows;
-  CHECK_BITS(found.data(), expected.data(), kGenerated * columns);  // by the same kernel
-  for (size_t i = 0; i < found.size(); ++i) {
-    const Note place("element", i);
-    CHECK_NEAR(found[i], static_cast<double>(expected[i]), dtype == DType::kF16 ? 4e-3 : 3e-2,
-               dtype == DType::kF16 ? 2e-3 : 2e-2);
-  }
+  compare(shared(launches), kOwn);
+  CHECK(library.made == Made({{11, 2}, {11, 3}}));
+  CHECK(library.plans == std::vector<uint64_t>({256, 2048}));
+  // Where the library does not take a class, its rows are our kernels', in one product with those beside them.
+  startAnew();
+  library.refusedPlans = {256};
+  compare(shared(launches), kOwn + 2);
+  CHECK(library.made == Made({{11, 3}}));
+  startAnew();
+  library.refusedPlans = {256, 2048};
+  compare(shared(launches), kRows);
+  CHECK(library.made.empty());
+  CHECK_EQ(launches, ownLaunches);
 }
 
 TEST(cuda_products, rows_of_prompts_go_to_the_library) {
@@ -107,7 +121,7 @@ TEST(cuda_products, rows_of_prompts_go_to_the_library) {
       {"stream to stream", RowKind::kStream, RowKind::kStream, true, false, false, false, ActivationKind::kNone},
   };
   for (const ProductCase& wanted : cases)
-    for (const DType dtype : {DType::kF16, DType::kBF16}) checkSplit(wanted, dtype);
+    for (const DType dtype : {DType::kF16, DType::kBF16}) underAllSchedules([&] { checkSplit(wanted, dtype); });
 }
 
 }  // namespace shardspeed::test

@@ -196,6 +196,31 @@ TEST(cuda_step_buffers, generated_rows_come_before_prompts) {
   CHECK_EQ(buffers.tileCount(), 2);
 }
 
+// Behind them the rows of short prompts, then those of longer ones, each in the order of the step.
+TEST(cuda_step_buffers, prompts_are_sorted_by_class) {
+  const cuda::Stream stream;
+  cuda::StepBuffers buffers(kRows, kSomePages);
+  Description description({{0, 2, false}, {7, 3, false}, {9, 1, true}, {0, 1, false}, {4, 2, false}}, 40);
+  const std::vector<int64_t> classes = {0, 2, 0, 1, 2};
+  for (size_t i = 0; i < classes.size(); ++i) description.step.sequences[i].promptClass = classes[i];
+  description.step.wantedRows = {1, 4, 6, 8};
+  buffers.upload(description.step, {description.step.rows, 4, false}, stream);
+  Seen seen;
+  seen.take(buffers, stream);
+  stream.wait("the copies");
+  checkNumbers(seen.tokens, {45, 42, 43, 44, 47, 48, 46, 40, 41});
+  checkNumbers(seen.positions, {9, 7, 8, 9, 4, 5, 0, 0, 1});
+  checkNumbers(seen.prompts, {1, 2, 3, 4, 5, 6, 7, 8});
+  checkNumbers(seen.wanted, {8, 3, 6, 5});
+  CHECK(buffers.promptsByClass() == cuda::PromptRows({2, 1, 5}));
+  CHECK_EQ(buffers.generatedCount(), 1);
+  buffers.upload(Description({{0, 3, false}}, 1).step, {3, 0, false}, stream);
+  CHECK(buffers.promptsByClass() == cuda::PromptRows({3, 0, 0}));
+  description.step.sequences[1].promptClass = 3;
+  CHECK_THROWS("ERR_NATIVE", "unknown class", buffers.upload(description.step, {9, 4, false}, stream));
+  stream.wait("a step");
+}
+
 #ifdef SHARDSPEED_CUDA_EMULATOR
 // What is copied is what a step uses, and not what the largest one would.
 TEST(cuda_step_buffers, a_row_costs_no_more_where_steps_may_be_large) {
