@@ -9,10 +9,11 @@
 #include "bench.h"
 #include "cuda/cublaslt.h"
 #include "cuda/projection.h"
+#include "cuda/prompt_classes.h"
 #include "product_cases.h"
 
-// cuBLASLt where it is installed: what it takes for the products of prompts, and whether a row has the same bits at any
-// number of rows, on which the use of one algorithm for all of them rests.
+// cuBLASLt where it is installed: what it takes for the products of prompts, by the algorithm of each class, and
+// whether a row has the same bits at any number of rows, on which the use of one algorithm for all of them rests.
 
 namespace shardspeed::bench {
 
@@ -40,7 +41,11 @@ class LibraryProduct {
     result_ = cuda::DeviceMemory(outBytes_, "products of the library");
   }
 
-  bool prepare() { return library_.prepare(shape_); }
+  // From now on with the algorithm for so many rows. False where there is none.
+  bool plan(int64_t rows) {
+    shape_.plannedRows = rows;
+    return library_.prepare(shape_);
+  }
   int copies() const { return static_cast<int>(weights_.size()); }
 
   bool run(int64_t rows, int copy, cudaStream_t stream) {
@@ -89,6 +94,14 @@ struct OpenLibrary {
   std::unique_ptr<cuda::CublasLt> library;
 };
 
+// What algorithms are planned for.
+std::vector<int64_t> plans() {
+  std::vector<int64_t> rows;
+  for (const cuda::PromptClass& promptClass : cuda::kPromptClasses)
+    if (promptClass.plannedRows > 0) rows.push_back(promptClass.plannedRows);
+  return rows;
+}
+
 std::vector<ProductCase> promptProducts(const ModelShape& model) {
   std::vector<ProductCase> cases = productCases(model);
   std::erase_if(cases, [](const ProductCase& wanted) { return wanted.logits; });
@@ -107,20 +120,41 @@ void measureLibrary(Bench& bench) {
   for (const ModelShape& model : bench.models())
     for (const ProductCase& wanted : promptProducts(model)) {
       LibraryProduct product(bench, *open.library, wanted, *std::max_element(rowCounts.begin(), rowCounts.end()));
-      for (const int64_t rows : rowCounts) {
-        if (!product.prepare() || !product.run(rows, 0, nullptr)) {
-          bench.note(wanted.kernel + ", " + std::to_string(rows) + " rows: cuBLASLt refuses");
-          continue;
+      for (const int64_t planned : plans())
+        for (const int64_t rows : rowCounts) {
+          const std::string shape = std::to_string(rows) + " rows, planned for " + std::to_string(planned);
+          if (!product.plan(planned) || !product.run(rows, 0, nullptr)) {
+            bench.note(wanted.kernel + ", " + shape + ": cuBLASLt refuses");
+            continue;
+          }
+          const double microseconds =
+              bench.measure(product.copies(), [&](cudaStream_t stream, int copy) { product.run(rows, copy, stream); });
+          Figure figure{"library", wanted.kernel, model.name, shape, microseconds};
+          const auto features = static_cast<double>(wanted.outFeatures), in = static_cast<double>(wanted.inFeatures);
+          figure.bytes =
+              features * in * 2 + static_cast<double>(rows) * (in * 2 + features * (wanted.residual ? 8 : 2));
+          figure.operations = 2 * static_cast<double>(rows) * features * in;
+          bench.add(figure);
         }
-        const double microseconds =
-            bench.measure(product.copies(), [&](cudaStream_t stream, int copy) { product.run(rows, copy, stream); });
-        Figure figure{"library", wanted.kernel, model.name, std::to_string(rows) + " rows", microseconds};
-        const auto features = static_cast<double>(wanted.outFeatures), in = static_cast<double>(wanted.inFeatures);
-        figure.bytes = features * in * 2 + static_cast<double>(rows) * (in * 2 + features * (wanted.residual ? 8 : 2));
-        figure.operations = 2 * static_cast<double>(rows) * features * in;
-        bench.add(figure);
-      }
     }
+}
+
+static void verifyPlan(Bench& bench, LibraryProduct& product, const std::string& name,
+                       const std::vector<int64_t>& rowCounts) {
+  const std::vector<uint8_t> most = product.bits(rowCounts.back());
+  int same = 0;
+  for (const int64_t rows : rowCounts) {
+    const std::vector<uint8_t> fewer = product.bits(rows);
+    if (fewer.empty())
+      bench.fail(name + ": refuses " + std::to_string(rows) + " rows");
+    else if (!most.empty() && !std::equal(fewer.begin(), fewer.end(), most.begin()))
+      bench.fail(name + ": " + std::to_string(rows) + " rows have other bits than among " +
+                 std::to_string(rowCounts.back()));
+    else
+      ++same;
+  }
+  bench.note(name + ": same bits at " + std::to_string(same) + " of " + std::to_string(rowCounts.size()) +
+             " numbers of rows");
 }
 
 void verifyLibrary(Bench& bench) {
@@ -130,27 +164,15 @@ void verifyLibrary(Bench& bench) {
   if (!open.library) return;
   for (const ModelShape& model : bench.models())
     for (const ProductCase& wanted : promptProducts(model)) {
-      const std::string name = std::string("cuBLASLt, ") + model.name + " " + wanted.kernel;
       LibraryProduct product(bench, *open.library, wanted, rowCounts.back());
-      const std::vector<uint8_t> most = product.prepare() ? product.bits(rowCounts.back()) : std::vector<uint8_t>();
-      if (most.empty()) {
-        bench.note(name + ": no algorithm, our kernels are used");
-        continue;
-      }
-      int same = 0;
-      for (const int64_t rows : rowCounts) {
-        const std::vector<uint8_t> fewer = product.bits(rows);
-        if (fewer.empty())
-          bench.fail(name + ": refuses " + std::to_string(rows) + " rows though it takes " +
-                     std::to_string(rowCounts.back()));
-        else if (!std::equal(fewer.begin(), fewer.end(), most.begin()))
-          bench.fail(name + ": " + std::to_string(rows) + " rows have other bits than among " +
-                     std::to_string(rowCounts.back()));
+      for (const int64_t planned : plans()) {
+        const std::string name = std::string("cuBLASLt, ") + model.name + " " + wanted.kernel + ", planned for " +
+                                 std::to_string(planned) + " rows";
+        if (product.plan(planned))
+          verifyPlan(bench, product, name, rowCounts);
         else
-          ++same;
+          bench.note(name + ": no algorithm, our kernels are used");
       }
-      bench.note(name + ": same bits at " + std::to_string(same) + " of " + std::to_string(rowCounts.size()) +
-                 " numbers of rows");
     }
 }
 

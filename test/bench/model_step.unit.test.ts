@@ -79,9 +79,63 @@ test("a small matrix reaches less of the bandwidth than a large one, and all of 
   for (const rows of [4096, 6144, 28672]) assert.ok(share("ring", rows) > 0.92, String(rows));
 });
 
-test("the table says that it is computed, and has a line a model", () => {
-  const lines = run().trimEnd().split("\n");
-  assert.match(lines[0] ?? "", /^Computed, not measured/);
-  assert.equal(lines.length, 8);
-  assert.match(lines[2] ?? "", /^H200 Llama-3-8B +\d\.\d\d +\d+ +\d+ %/);
+// Milliseconds, computed by hand for the kernel with registers, whose groups of 32 weight rows read all tokens again.
+test("steps of some dozen rows are bound by what comes from the L2 cache", async () => {
+  const { readModel, ownUs } = await import(`${root}bench/native/model_step.mjs`);
+  const { devices, models, kernels, products } = readModel();
+  const { hidden, qkvRows, ffn, vocabulary, layers } = models["Llama-3-8B"];
+  const layer = [
+    [qkvRows, hidden, "normalized"],
+    [hidden, hidden, "elements"],
+    [2 * ffn, hidden, "normalized"],
+    [hidden, ffn, "elements"],
+  ];
+  for (const [tokens, expected] of [
+    [16, 5.1],
+    [32, 6],
+    [64, 8.5],
+  ] as const) {
+    const us = (matrix: unknown) => ownUs(devices.H200, kernels.registers, products, matrix, tokens) as number;
+    const layerUs = layer.reduce((sum, matrix) => sum + us(matrix), 13.3);
+    const ms = (layers * layerUs + us([vocabulary, hidden, "normalized"])) / 1000;
+    assert.ok(Math.abs(ms / expected - 1) < 0.08, `${tokens} tokens: ${ms} ms`);
+  }
+});
+
+test("prompts have the classes that they have in the code", async () => {
+  const { readModel } = await import(`${root}bench/native/model_step.mjs`);
+  const [, table] = /kPromptClasses\[\] = \{(.*)\};/.exec(readFileSync(`${root}cuda/prompt_classes.h`, "utf8")) ?? [];
+  const classes = [...(table ?? "").matchAll(/\{(\w+), (\d+)\}/g)].map(([, most, planned]) => [
+    most === "INT64_MAX" ? null : Number(most),
+    planned === "0" ? null : `library${planned}`,
+  ]);
+  assert.equal(classes.length, 3);
+  assert.deepEqual(readModel().prompts, classes.reverse());
+});
+
+test("a short prompt beside generated rows reads each matrix once, and no prompt takes longer than by one algorithm", () => {
+  const { mixed } = JSON.parse(run("--json")) as {
+    mixed: Record<"generated" | "prompt", number>[] & Record<"before" | "now", { stepUs: number; reads: number }>[];
+  };
+  assert.ok(mixed.length > 30);
+  for (const { generated, prompt, before, now } of mixed) {
+    assert.equal(before.reads, generated > 0 ? 2 : 1);
+    assert.equal(now.reads, generated > 0 && prompt > 64 ? 2 : 1);
+    // The limits are the same for all models, and suit some better than others.
+    assert.ok(now.stepUs < 1.01 * before.stepUs, `${generated} and ${prompt}`);
+    if (prompt <= 200) assert.ok(now.stepUs < 0.95 * before.stepUs, `${generated} and ${prompt}`);
+    if (prompt > 512) assert.equal(now.stepUs, before.stepUs);
+  }
+});
+
+test("the tables say that they are computed, and have a line a model", () => {
+  const [steps, mixed] = run()
+    .trimEnd()
+    .split("\n\n")
+    .map((table) => table.split("\n"));
+  for (const table of [steps, mixed]) assert.match(table?.[0] ?? "", /^Computed, not measured/);
+  assert.equal(steps?.length, 8);
+  assert.match(steps?.[2] ?? "", /^H200 Llama-3-8B +\d\.\d\d +\d+ +\d+ %/);
+  assert.equal(mixed?.length, 2 + 6 * 7);
+  assert.match(mixed?.[2] ?? "", /^H200 Llama-3-8B +0 +40 +\d+\.\d\d {2}1 x +\d\.\d\d {2}1 x$/);
 });
