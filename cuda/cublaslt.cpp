@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <atomic>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -153,6 +154,11 @@ void CublasLt::check(LtStatus status, const char* operation) const {
 
 bool CublasLt::prepare(const MatmulShape& shape) {
   return planOf(shape).usable;
+}
+
+bool CublasLt::sameAlgorithm(const MatmulShape& a, const MatmulShape& b) {
+  const Plan &one = planOf(a), &other = planOf(b);
+  return one.usable && other.usable && std::memcmp(&one.algorithm, &other.algorithm, sizeof one.algorithm) == 0;
 }
 
 const CublasLt::Plan& CublasLt::planOf(const MatmulShape& shape) {

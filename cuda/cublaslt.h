@@ -60,6 +60,8 @@ class CublasLt {
   // that another kernel is needed, for any number of rows: which kernel computes a row must not depend on how many come
   // with it. Later calls find it at once.
   bool prepare(const MatmulShape& shape);
+  // Of shapes that have algorithms: whether these are one, so that rows of both are one product.
+  bool sameAlgorithm(const MatmulShape& a, const MatmulShape& b);
   // False where no algorithm fits: nothing has been launched then. Throws ERR_CUDA, also where the library refuses a
   // number of rows after all: another kernel for these alone would give them other bits than among others. A product
   // that a graph captures must have run once before, since the library loads a kernel when it is first used.

@@ -11,6 +11,8 @@
 namespace shardspeed::cuda {
 
 static constexpr size_t kWorkspaceBytes = 32 << 20;
+// Of rows: so, or by the library's algorithm for so many.
+static constexpr int64_t kOwnWay = 0;
 
 static int64_t gatedCols(int64_t maxCols) {
   return padTo(2 * (maxCols + kGateBlock), kColumnStep);
@@ -51,38 +53,52 @@ void Products::setRows(int64_t generated, const PromptRows& prompts) {
 
 void Products::run(const ProjectionParams& params) {
   if (!library_) return project(params);
-  // What our kernels compute waits for more of it: rows [first, next).
-  int64_t first = 0, next = std::min(generated_, params.rows);
-  const auto runOwn = [&] {
-    if (next > first) project(someRows(params, first, next - first));
+  // Rows [first, next) go one way, and wait for more that do.
+  int64_t first = 0, next = std::min(generated_, params.rows), way = kOwnWay;
+  const auto computeWaiting = [&] {
+    if (next > first) compute(someRows(params, first, next - first), way);
+    first = next;
   };
   for (size_t i = kPromptClassCount; i-- > 0;) {
     // Rows that are none of the step's, such as those of a table, are as those of long prompts.
     const int64_t rows = i > 0 ? std::min(prompts_[i], params.rows - next) : params.rows - next;
-    const int64_t planned = kPromptClasses[i].plannedRows;
-    if (rows > 0 && planned > 0 && runLibrary(someRows(params, next, rows), planned)) {
-      runOwn();
-      first = next + rows;
-    }
+    if (rows == 0) continue;
+    const int64_t wayOfClass = wayOf(params, kPromptClasses[i].plannedRows);
+    if (wayOfClass != way) computeWaiting();
+    way = wayOfClass;
     next += rows;
   }
-  runOwn();
+  computeWaiting();
 }
 
-bool Products::runLibrary(const ProjectionParams& params, int64_t plannedRows) {
+static MatmulShape shapeOf(const ProjectionParams& params, int64_t plannedRows) {
   const int64_t columns = padTo(params.inFeatures, kColumnStep);
-  const bool wide = params.outKind == RowKind::kStream;
   MatmulShape shape;
-  shape.plannedRows = plannedRows;
   shape.dtype = params.dtype;
   shape.outFeatures = params.outFeatures;
   shape.inFeatures = shape.weightStride = columns;
   shape.inStride = params.inKind == RowKind::kStream ? columns : params.inStride;
   shape.outStride = params.gated ? padTo(params.outFeatures, kColumnStep) : params.outStride;
-  shape.wideOut = wide;
+  shape.wideOut = params.outKind == RowKind::kStream;
   shape.accumulate = params.residual;
-  shape.bias = wide && params.bias;
-  if ((wide && params.activation != ActivationKind::kNone) || !library_->prepare(shape)) return false;
+  shape.bias = shape.wideOut && params.bias;
+  shape.plannedRows = plannedRows;
+  return shape;
+}
+
+// What the library does not take is ours. Where it has the same algorithm for classes, these go the same way.
+int64_t Products::wayOf(const ProjectionParams& params, int64_t plannedRows) {
+  if (params.outKind == RowKind::kStream && params.activation != ActivationKind::kNone) return kOwnWay;
+  const MatmulShape shape = shapeOf(params, plannedRows), ofMany = shapeOf(params, kPromptClasses[0].plannedRows);
+  if (plannedRows == kOwnWay || !library_->prepare(shape)) return kOwnWay;
+  return library_->sameAlgorithm(shape, ofMany) ? ofMany.plannedRows : plannedRows;
+}
+
+void Products::compute(const ProjectionParams& params, int64_t way) {
+  if (way == kOwnWay || !runLibrary(params, shapeOf(params, way))) project(params);
+}
+
+bool Products::runLibrary(const ProjectionParams& params, const MatmulShape& shape) {
   MatmulOperands operands;
   operands.rows = params.rows;
   operands.weight = params.weight;
@@ -91,12 +107,12 @@ bool Products::runLibrary(const ProjectionParams& params, int64_t plannedRows) {
   operands.out = params.gated ? gated_.as() : params.out;
   if (params.inKind == RowKind::kStream) {
     normalizeRows(params.dtype, params.rows, params.inFeatures, static_cast<const float*>(params.in), params.inStride,
-                  params.norm, params.scratch, columns, params.stream);
+                  params.norm, params.scratch, shape.inStride, params.stream);
     operands.in = params.scratch;
   }
   if (!library_->matmul(shape, operands, params.stream)) return false;
   const bool unfinished = params.gated || params.bias || params.activation != ActivationKind::kNone;
-  if (!wide && unfinished) finishRows(params, operands.out, shape.outStride);
+  if (!shape.wideOut && unfinished) finishRows(params, operands.out, shape.outStride);
   return true;
 }
 

@@ -30,7 +30,9 @@ class Products {
   static size_t bytesOf(int64_t maxRows, int64_t maxCols);
 
  private:
-  bool runLibrary(const ProjectionParams& params, int64_t plannedRows);
+  int64_t wayOf(const ProjectionParams& params, int64_t plannedRows);
+  void compute(const ProjectionParams& params, int64_t way);
+  bool runLibrary(const ProjectionParams& params, const MatmulShape& shape);
 
   int64_t generated_ = 0;
   PromptRows prompts_{};

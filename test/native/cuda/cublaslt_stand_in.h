@@ -53,8 +53,8 @@ struct Library {
   std::set<uint64_t> refusedPlans;                             // numbers of rows that it is asked to plan for
   std::map<uint64_t, std::pair<uint64_t, LtStatus>> refusals;  // by algorithm: of this number of rows, so
   std::map<uint64_t, uint32_t> splits;                         // by algorithm, else 1
-  // The heuristic answers with the number of rows that it was asked for, and algorithms differ in what comes out.
-  bool algorithmsDiffer = false;
+  bool answerByPlan = false;                                   // with the number of rows to plan for
+  bool algorithmsDiffer = false;                               // in what comes out
   uint64_t algorithmUsed = 0;
   std::vector<std::pair<uint64_t, uint64_t>> made;  // algorithm and rows of each product
   const void* workspaceUsed = nullptr;
@@ -124,7 +124,7 @@ static LtStatus standInHeuristic(LtContext*, LtDesc* desc, LtLayout*, LtLayout* 
   *found = 0;
   for (const LtHeuristic& answer : library.answers)
     if (*found < wanted) results[(*found)++] = answer;
-  if (library.algorithmsDiffer) results[0].algorithm.data[0] = d->cols;
+  if (library.answerByPlan) results[0].algorithm.data[0] = d->cols;
   return library.refusedPlans.contains(d->cols) ? LtStatus::kNotSupported : library.heuristicStatus;
 }
 
@@ -257,7 +257,7 @@ namespace {
 struct CublasLtStandIn {
   CublasLtStandIn() {
     startAnew();
-    library.algorithmsDiffer = true;
+    library.answerByPlan = library.algorithmsDiffer = true;
     replaceCublasLt(&waitingStandIn());
   }
   ~CublasLtStandIn() { replaceCublasLt(nullptr); }

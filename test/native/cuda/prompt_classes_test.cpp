@@ -99,24 +99,32 @@ TEST(cuda_prompt_classes, bits_do_not_depend_on_company) {
   underAllSchedules(checkCompany);
 }
 
-// A short prompt and generated rows are one product; without short prompts each kernel has its own.
-TEST(cuda_prompt_classes, a_short_prompt_costs_no_product_more) {
-  const CublasLtStandIn standIn;
+// Rows of prompts beside generated ones are one product with these.
+static void checkLaunches(int64_t promptClass) {
   TinyModel model(llamaSpec(), DType::kF16, 53);
   CudaRunner runner(model);
-  runner.step({{0, {1, 2}, false, 2}});
+  runner.step({{0, {1, 2}, false, promptClass}});
   const auto launches = [&](const std::vector<CudaRunner::Piece>& pieces) {
     library.products = 0;
     const uint64_t before = emulator::calls("cudaLaunchKernelEx");
     runner.step(pieces);
     return std::pair(emulator::calls("cudaLaunchKernelEx") - before, library.products);
   };
-  const auto shortOnly = launches({{1, {3, 4, 5}, false, 2}});
-  const auto withGenerated = launches({{0, {6}, true}, {2, {7, 8, 9}, false, 2}});
-  CHECK_EQ(shortOnly.second, 0);
+  const auto alone = launches({{1, {3, 4, 5}, false, promptClass}});
+  const auto withGenerated = launches({{0, {6}, true}, {2, {7, 8, 9}, false, promptClass}});
+  CHECK_EQ(alone.second, 0);
   CHECK_EQ(withGenerated.second, 0);
   // Attention of generated rows is a kernel of its own.
-  CHECK_EQ(withGenerated.first - shortOnly.first, static_cast<uint64_t>(model.spec().layerCount()));
+  CHECK_EQ(withGenerated.first - alone.first, static_cast<uint64_t>(model.spec().layerCount()));
+}
+
+TEST(cuda_prompt_classes, short_prompts_cost_no_product_more) {
+  const CublasLtStandIn standIn;
+  checkLaunches(2);
+}
+
+TEST(cuda_prompt_classes, without_the_library_no_prompt_costs_a_product_more) {
+  checkLaunches(0);
 }
 
 // Answers to prompts that begin alike, of both sides of a limit: the same with what others have left in the cache.
