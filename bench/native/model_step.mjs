@@ -10,7 +10,8 @@
 //             many blocks a multiprocessor runs at once. largeGroups: rows of weights that share the tokens that they
 //             read, where tokens are more than so many and a matrix has such groups for all multiprocessors
 //   variants  idleUsPerLayer: how long the memory idles a layer, between kernels and while attention, which has little to
-//             read, runs: 6.5 us and four boundaries of 1.7 us unless the next kernel starts earlier. hostUs: between steps
+//             read, runs: 6.5 us and four boundaries of 1.7 us unless the next kernel starts earlier. hostUs: between
+//             steps: the host takes the tokens and describes the next step, or what is left where it did so before
 //   products  of many rows: tiles (weight rows, tokens), and operations of all multiprocessors together at such tiles.
 //             Ours have the smaller ones where the others are work for less than half of the multiprocessors
 //   prompts   classes of prompts (cuda/prompt_classes.h): up to so many tokens, by these products; without any: by the
