@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cuda/attention_calls.h"
+#include "cuda/chosen_tokens.h"
 #include "cuda/collectives.h"
 #include "cuda/devices.h"
 #include "cuda/error.h"
@@ -36,7 +37,8 @@ class CudaBackend final : public Backend {
         uploader_(index),
         buffers_(options.maxRows, options.kvPages),
         attention_(options.dtype, buffers_, stream_),
-        useGraphs_(graphsWanted()) {}
+        useGraphs_(graphsWanted()),
+        runsAhead_(aheadWanted()) {}
   ~CudaBackend() override { CudaBackend::finish(); }
 
   std::unique_ptr<Matrix> makeMatrix(int64_t rows, int64_t cols, DType dtype) override {
@@ -66,6 +68,7 @@ class CudaBackend final : public Backend {
     if (!options_.group || options_.group->size() == 1) return;
     collectives_ = std::make_unique<Collectives>(device_.index(), *options_.group, shapes, stream_);
     if (collectives_->usesNccl()) graphs_.requireCapture();
+    chosenTokens_.prepareGroup(shapes);
   }
 
   bool computesRowsApart() const override { return true; }
@@ -156,13 +159,25 @@ class CudaBackend final : public Backend {
   }
   bool sample(Activations& logits, int64_t count, const SamplingState* const* states, SampledToken* sampled) override {
     if (!chooser_) return false;
-    bool chosen = true;
-    if (std::exchange(choice_, Choice::kNot) != Choice::kNot)
-      chooser_->collect(count, states, sampled, stream_);
-    else
-      chosen = chooser_->choose(streamOf(logits), of(logits).stride(), count, states, sampled, stream_);
+    const bool chosen = beginSampling(logits, count, states);
+    if (chosen) chooser_->end(sampled, stream_);
     checkGroup();
     return chosen;
+  }
+  bool canLeave(const SamplingState* const* states, int64_t count) const override {
+    return runsAhead_ && chooser_ && chooser_->canLeave(states, count);
+  }
+  void leaveSampling(Activations& logits, int64_t count, const SamplingState* const* states) override {
+    if (!beginSampling(logits, count, states))
+      throw Error("ERR_NATIVE", "a step was left whose tokens the host chooses");
+  }
+  void takeSampled(SampledToken* sampled) override {
+    chooser_->end(sampled, stream_);
+    checkGroup();
+  }
+  void catchUp() override {
+    stream_.wait("computing a step");
+    checkGroup();
   }
   bool score(const Activations& logits, int64_t first, int64_t count, const ScoreWish* wishes,
              TokenScore* scores) override {
@@ -192,7 +207,11 @@ class CudaBackend final : public Backend {
     if (!chooser_ || expectedCount_ != wanted || (collectives_ && collectives_->usesNccl())) return Choice::kNot;
     return chooser_->announce(expected_, wanted, rows, stream_);
   }
-  void finishPart();
+  bool beginSampling(Activations& logits, int64_t count, const SamplingState* const* states) {
+    return chooser_->begin(std::exchange(choice_, Choice::kNot), streamOf(logits), of(logits).stride(), count, states,
+                           stream_);
+  }
+  void finishPart(bool left);
   // out[row] += table[indices[row] + offset]
   void addTableRows(int64_t rows, const Matrix& table, const int32_t* indices, int64_t offset, Activations& out) {
     cuda::addTableRows(table.dtype(), buffers_.view(), rows, table.cols(), of(table).data(), of(table).stride(),
@@ -211,6 +230,7 @@ class CudaBackend final : public Backend {
   int64_t narrowRows_ = 0;
   int64_t narrowCols_ = 0;
   bool useGraphs_;
+  bool runsAhead_;
   bool uploaded_ = false;
   bool inStep_ = false;
   DeviceMemory scratch_;  // rows of the residual stream in the weights' dtype, where a product needs them
@@ -225,6 +245,9 @@ class CudaBackend final : public Backend {
   Choice choice_ = Choice::kNot;
   int64_t chosenRows_ = 0;
   std::unique_ptr<Collectives> collectives_;  // null where this is no rank of a group
+  ChosenTokens chosenTokens_;
+  Event computed_[2];  // the last steps that were left, on ranks but the first
+  int turn_ = 0;
 };
 
 std::unique_ptr<Activations> CudaBackend::makeActivations(int64_t capacity, int64_t cols, Width width) {
@@ -262,6 +285,12 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
   products_.setRows(buffers_.generatedCount(), buffers_.promptsByClass());
   choice_ = fixedForm ? choiceOf(wanted, rows) : Choice::kNot;
   chosenRows_ = rows;
+  const bool advances = std::any_of(step.tokenIds, step.tokenIds + step.rows, isChosenToken);
+  const auto compute = [&](const Step& computed) {
+    if (advances)
+      chosenTokens_.place(buffers_, computed.rows, chooser_.get(), collectives_.get(), options_.dtype, stream_);
+    return body(computed);
+  };
   inStep_ = true;
   bool finished;
   if (fixedForm) {
@@ -270,22 +299,26 @@ bool CudaBackend::runStep(const Step& step, const std::function<bool(const Step&
     padded.wantedRows.resize(static_cast<size_t>(rows), -1);
     const std::vector<int64_t>& parts = buffers_.decodeParts();
     // Where the workspace is too small for one launch of a layer's attention, the step is long, and the host ahead.
-    finished = parts.size() == 1
-                   ? graphs_.run({rows, parts[0], static_cast<int>(choice_)}, stream_, [&] { return body(padded); })
-                   : body(padded);
+    finished = parts.size() == 1 ? graphs_.run({rows, parts[0], static_cast<int>(choice_), advances}, stream_,
+                                               [&] { return compute(padded); })
+                                 : compute(padded);
   } else {
-    finished = body(step);
+    finished = compute(step);
   }
   inStep_ = false;
-  if (finished && wanted > 0) finishPart();
+  if (finished && wanted > 0) finishPart(step.left);
   return finished;
 }
 
 // Rank 0 waits for what it samples from. The others have nothing to wait for; but one whose device has failed must not
-// go on to the next step, in which rank 0 would wait for it.
-void CudaBackend::finishPart() {
+// go on to the next step, in which rank 0 would wait for it. Where rank 0 goes on ahead of its device, they do so too:
+// it tells them of a step, or has them catch up, ahead of each wait of its own.
+void CudaBackend::finishPart(bool left) {
   if (!collectives_ || isDriver()) return;
-  stream_.wait("computing a step");
+  if (!left) return catchUp();
+  computed_[turn_].record(stream_);
+  turn_ = 1 - turn_;
+  computed_[turn_].wait("computing a step");
   checkGroup();
 }
 
@@ -354,7 +387,7 @@ void CudaBackend::sumRanks(int64_t rows, const float* in, const float* bias, boo
 void CudaBackend::gatherLogits(int64_t rows, const Activations& part, Activations* whole) {
   if (!collectives_) return;
   collectives_->gather(rows, streamOf(part), whole ? streamOf(*whole) : nullptr, whole ? of(*whole).stride() : 0);
-  if (!inStep_) finishPart();
+  if (!inStep_) finishPart(false);
 }
 
 void CudaBackend::readExperts(const ExpertsCall& call, int64_t rows, const Activations& in, ExpertRows& state,

@@ -18,8 +18,9 @@ class GraphCache {
  public:
   struct Form {
     int64_t rows;
-    int64_t items;   // of attention
-    int choice = 0;  // how tokens are chosen within the step
+    int64_t items;          // of attention
+    int choice = 0;         // how tokens are chosen within the step
+    bool advances = false;  // begins with tokens that were chosen behind another step
     bool operator==(const Form&) const = default;
   };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/attention.h"
+#include "cuda/chosen_tokens.h"
 #include "cuda/collectives.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/expert_rows.h"
@@ -32,7 +33,9 @@ class CudaMemoryCounter final : public MemoryCounter {
     const int64_t rows = StepBuffers::paddedRows(maxRows);
     if (rank_ == 0) count(TokenChooser::bytesOf(vocab, rows, options_.kvPages * kPageTokens));
   }
-  void prepareGroup(const GroupShapes& shapes) override { count(Collectives::bytesOf(shapes, rank_)); }
+  void prepareGroup(const GroupShapes& shapes) override {
+    count(Collectives::bytesOf(shapes, rank_) + ChosenTokens::bytesOf(shapes));
+  }
 
  protected:
   size_t matrixBytes(int64_t rows, int64_t cols, DType dtype) const override {

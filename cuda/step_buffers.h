@@ -38,6 +38,8 @@ class StepBuffers {
 
   // Of the last step uploaded, as all below.
   const StepView& view() const { return view_; }
+  // Ahead of its kernels: where tokens are put that the host did not know.
+  int32_t* tokenIds() const { return device_.as<int32_t>() + kTokenIds * stride_; }
   // With the frequencies of one of the rotary tables.
   StepView view(const RotaryPositions& rotary) const;
   const int32_t* generatedRows() const { return at(kGeneratedRows); }  // device, as all below

@@ -27,6 +27,10 @@ bool ncclWanted() {
   return !isSet("SHARDSPEED_CUDA_NCCL", "0");
 }
 
+bool aheadWanted() {
+  return !isSet("SHARDSPEED_CUDA_AHEAD", "0");
+}
+
 int64_t mostPushedBytes() {
   // Where one stage, in which every rank sends all it has to every other, is quicker than two, in which it sends parts.
   constexpr int64_t kUsual = 512 << 10;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
+#include "base/error.h"
 #include "cuda/error.h"
 
 namespace shardspeed::cuda {
@@ -30,15 +32,18 @@ size_t TokenChooser::bytesOf(int64_t vocab, int64_t maxRows, int64_t maxTokens) 
 TokenChooser::TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens)
     : vocab_(vocab),
       room_(roomOf(vocab, maxRows, maxTokens)),
-      hostWishes_(listBytes(room_), "sampling"),
       wishes_(listBytes(room_), "sampling"),
-      hostResults_(static_cast<size_t>(maxRows) * sizeof(SampleResult), "sampling"),
       results_(static_cast<size_t>(maxRows) * sizeof(SampleResult), "sampling"),
       hostScoreRows_(static_cast<size_t>(maxRows) * sizeof(ScoreRow), "scoring"),
       hostScores_(static_cast<size_t>(maxRows) * sizeof(ScoreResult), "scoring"),
       scoreRows_(static_cast<size_t>(maxRows) * sizeof(ScoreRow), "scoring"),
       scores_(static_cast<size_t>(maxRows) * sizeof(ScoreResult), "scoring"),
-      workspace_(sampleWorkspaceBytes(maxRows, vocab), "sampling") {}
+      workspace_(sampleWorkspaceBytes(maxRows, vocab), "sampling") {
+  for (Turn& turn : turns_) {
+    turn.wishes = PinnedMemory(wishes_.bytes(), "sampling");
+    turn.results = PinnedMemory(results_.bytes(), "sampling");
+  }
+}
 
 static bool penalizes(const SamplingParams& params) {
   return params.repetitionPenalty != 1 || params.presencePenalty != 0 || params.frequencyPenalty != 0;
@@ -62,8 +67,8 @@ bool TokenChooser::pack(const SamplingState* const* states, int64_t count) {
   banned_.clear();
   biases_.clear();
   masks_.clear();
-  blocked_.assign(static_cast<size_t>(count), 0);
-  auto* rows = hostWishes_.as<SampleRow>();
+  turn().sent.wait("sampling");
+  auto* rows = turn().wishes.as<SampleRow>();
   for (int64_t i = 0; i < count; ++i) {
     if (states[i]->params.logprobs > kMostLogprobs) return false;
     packRow(*states[i], rows[i]);
@@ -71,7 +76,7 @@ bool TokenChooser::pack(const SamplingState* const* states, int64_t count) {
     const size_t first = masks_.size();
     masks_.resize(first + static_cast<size_t>(maskWords(vocab_)));
     const MaskKind kind = fillMask(*states[i], vocab_, masks_.data() + first);
-    blocked_[static_cast<size_t>(i)] = kind == MaskKind::kNothing ? 1 : 0;
+    turn().blocked[static_cast<size_t>(i)] = kind == MaskKind::kNothing ? 1 : 0;
     if (kind == MaskKind::kSome) {
       rows[i].mask = static_cast<int32_t>(first / static_cast<size_t>(maskWords(vocab_)));
       rows[i].bannedEntries = 0;  // the mask heeds them
@@ -114,7 +119,7 @@ void TokenChooser::packRow(const SamplingState& state, SampleRow& row) {
 // All lists but that of masks begin where the memory does, and rows tell their entries' places from there: so one copy
 // brings them, and kernels of a captured step find those of later ones.
 SampleLists TokenChooser::upload(int64_t count, const Stream& stream) {
-  auto* host = hostWishes_.as<uint8_t>();
+  auto* host = turn().wishes.as<uint8_t>();
   auto* device = wishes_.as<uint8_t>();
   size_t used = static_cast<size_t>(count) * sizeof(SampleRow);
   const auto put = [&]<typename T>(const std::vector<T>& list) {
@@ -124,7 +129,8 @@ SampleLists TokenChooser::upload(int64_t count, const Stream& stream) {
     return static_cast<int32_t>(first);
   };
   const int32_t firstCount = put(counts_), firstBanned = put(banned_), firstBias = put(biases_);
-  for (SampleRow* row = hostWishes_.as<SampleRow>(); row < hostWishes_.as<SampleRow>() + count; ++row) {
+  auto* rows = turn().wishes.as<SampleRow>();
+  for (SampleRow* row = rows; row < rows + count; ++row) {
     row->firstCount += firstCount;
     row->firstBanned += firstBanned;
     row->firstBias += firstBias;
@@ -132,6 +138,7 @@ SampleLists TokenChooser::upload(int64_t count, const Stream& stream) {
   SampleLists lists = fixedLists();
   lists.masks += put(masks_);
   check(cudaMemcpyAsync(device, host, used, cudaMemcpyHostToDevice, stream.get()), "sampling");
+  turn().sent.record(stream);
   return lists;
 }
 
@@ -144,20 +151,17 @@ SampleLists TokenChooser::fixedLists() const {
 void TokenChooser::sample(bool plain, const SampleLists& lists, float* logits, int64_t stride, int64_t count,
                           const Stream& stream) {
   sampleRows(logits, stride, vocab_, count, plain, lists, results_.as<SampleResult>(), workspace_.as(), stream.get());
-  check(cudaMemcpyAsync(hostResults_.as(), results_.as(), static_cast<size_t>(count) * sizeof(SampleResult),
-                        cudaMemcpyDeviceToHost, stream.get()),
-        "sampling");
 }
 
 // Constraints compute their masks while the device computes the step, so it cannot be told of these ahead.
 TokenChooser::Choice TokenChooser::announce(const SamplingState* const* states, int64_t count, int64_t padded,
                                             const Stream& stream) {
   if (padded > room_.rows || count == 0) return Choice::kNot;
-  blocked_.assign(static_cast<size_t>(count), 0);
   if (isPlain(states, count)) return Choice::kLikeliest;
   const auto isConstrained = [](const SamplingState* state) { return !state->constraints.empty(); };
   if (std::any_of(states, states + count, isConstrained) || !pack(states, count)) return Choice::kNot;
-  std::fill(hostWishes_.as<SampleRow>() + count, hostWishes_.as<SampleRow>() + padded, SampleRow{});
+  auto* rows = turn().wishes.as<SampleRow>();
+  std::fill(rows + count, rows + padded, SampleRow{});
   upload(padded, stream);
   return Choice::kByWishes;
 }
@@ -166,26 +170,53 @@ void TokenChooser::enqueue(Choice choice, float* logits, int64_t stride, int64_t
   if (choice != Choice::kNot) sample(choice == Choice::kLikeliest, fixedLists(), logits, stride, padded, stream);
 }
 
-void TokenChooser::collect(int64_t count, const SamplingState* const* states, SampledToken* sampled,
-                           const Stream& stream) {
-  stream.wait("computing a step");
-  for (int64_t i = 0; i < count; ++i) {
-    sampled[i] = toToken(hostResults_.as<SampleResult>()[i], *states[i]);
-    if (!sampled[i].finite || blocked_[static_cast<size_t>(i)] == 0) continue;
+bool TokenChooser::begin(Choice choice, float* logits, int64_t stride, int64_t count,
+                         const SamplingState* const* states, const Stream& stream) {
+  if (count > room_.rows) return false;
+  if (begun_ - ended_ == 2) throw Error("ERR_NATIVE", "tokens of a third step were to be chosen");
+  turn().blocked.assign(static_cast<size_t>(count), 0);
+  if (choice == Choice::kNot) {
+    const bool plain = isPlain(states, count);
+    if (!plain && !pack(states, count)) return false;
+    sample(plain, plain ? SampleLists{} : upload(count, stream), logits, stride, count, stream);
+  }
+  turn().logprobs.clear();
+  for (int64_t i = 0; i < count; ++i) turn().logprobs.push_back(states[i]->params.logprobs);
+  check(cudaMemcpyAsync(turn().results.as(), results_.as(), static_cast<size_t>(count) * sizeof(SampleResult),
+                        cudaMemcpyDeviceToHost, stream.get()),
+        "sampling");
+  turn().chosen.record(stream);
+  ++begun_;
+  return true;
+}
+
+void TokenChooser::end(SampledToken* sampled, const Stream& stream) {
+  const Turn& turn = turns_[ended_ % 2];
+  // What is under way behind them is not waited for.
+  if (begun_ - ended_ == 1)
+    stream.wait("computing a step");
+  else
+    turn.chosen.wait("computing a step");
+  ++ended_;
+  for (size_t i = 0; i < turn.logprobs.size(); ++i) {
+    sampled[i] = toToken(turn.results.as<SampleResult>()[i], turn.logprobs[i]);
+    if (!sampled[i].finite || turn.blocked[i] == 0) continue;
     sampled[i] = {};
     sampled[i].blocked = true;
   }
 }
 
-bool TokenChooser::choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states,
-                          SampledToken* sampled, const Stream& stream) {
+// Penalties ask for the tokens before, and so do constraints. More tokens ask for no more places in the lists.
+bool TokenChooser::canLeave(const SamplingState* const* states, int64_t count) const {
   if (count > room_.rows) return false;
-  const bool plain = isPlain(states, count);
-  blocked_.assign(static_cast<size_t>(count), 0);
-  if (!plain && !pack(states, count)) return false;
-  sample(plain, plain ? SampleLists{} : upload(count, stream), logits, stride, count, stream);
-  collect(count, states, sampled, stream);
-  return true;
+  size_t banned = 0, biases = 0;
+  for (const SamplingState* state : std::span(states, static_cast<size_t>(count))) {
+    const SamplingParams& params = state->params;
+    if (penalizes(params) || !state->constraints.empty() || params.logprobs > kMostLogprobs) return false;
+    if (bans(*state)) banned += params.stopTokens.size();
+    biases += params.biases.size();
+  }
+  return banned <= room_.banned && biases <= room_.biases;
 }
 
 bool TokenChooser::score(const float* logits, int64_t stride, int64_t count, const ScoreWish* wishes,
@@ -216,11 +247,11 @@ std::vector<TokenLogprob> TokenChooser::topOf(const SampleResult& result) {
   return top;
 }
 
-SampledToken TokenChooser::toToken(const SampleResult& result, const SamplingState& state) const {
+SampledToken TokenChooser::toToken(const SampleResult& result, int32_t logprobs) {
   SampledToken token;
   token.finite = result.finite != 0;
   token.token = result.token;
-  if (state.params.logprobs < 0 || !token.finite) return token;
+  if (logprobs < 0 || !token.finite) return token;
   token.logprob = result.logprob;
   token.top = topOf(result);
   return token;

@@ -8,7 +8,8 @@
 
 namespace shardspeed::cuda {
 
-// The host side of sampling and scoring on the device: brings the wishes of each row there, and the tokens back.
+// The host side of sampling and scoring on the device: brings the wishes of each row there, and the tokens back. Tokens
+// of two steps may be under way: host buffers take turns.
 class TokenChooser {
  public:
   // maxTokens: of all sequences together, which bounds what penalties can count.
@@ -21,12 +22,17 @@ class TokenChooser {
   Choice announce(const SamplingState* const* states, int64_t count, int64_t padded, const Stream& stream);
   // Within the step, as announced: waits for nothing, so a graph may hold it.
   void enqueue(Choice choice, float* logits, int64_t stride, int64_t padded, const Stream& stream);
-  // Behind the step. Waits for the tokens.
-  void collect(int64_t count, const SamplingState* const* states, SampledToken* sampled, const Stream& stream);
+  // Behind the step, of which tokens were chosen within: sends for them. Else chooses them first, unless there is no
+  // room for what they are chosen by: false.
+  bool begin(Choice choice, float* logits, int64_t stride, int64_t count, const SamplingState* const* states,
+             const Stream& stream);
+  // The tokens of the first begin() that has no end() yet. Waits for them.
+  void end(SampledToken* sampled, const Stream& stream);
 
-  // As Backend::sample, of a step that did not choose tokens. Waits for the tokens.
-  bool choose(float* logits, int64_t stride, int64_t count, const SamplingState* const* states, SampledToken* sampled,
-              const Stream& stream);
+  // As Backend::canLeave.
+  bool canLeave(const SamplingState* const* states, int64_t count) const;
+  // What was chosen last, row by row, on the device.
+  const SampleResult* results() const { return results_.as<SampleResult>(); }
 
   // As Backend::score. Waits for the scores.
   bool score(const float* logits, int64_t stride, int64_t count, const ScoreWish* wishes, TokenScore* scores,
@@ -47,6 +53,17 @@ class TokenChooser {
   static Room roomOf(int64_t vocab, int64_t maxRows, int64_t maxTokens);
   static size_t listBytes(const Room& room);
   static bool isPlain(const SamplingState* const* states, int64_t count);
+  // What is begun, until it ends.
+  struct Turn {
+    PinnedMemory wishes;   // SampleRow (rows), TokenCount, banned, BiasEntry, masks
+    PinnedMemory results;  // SampleResult (rows)
+    Event sent;            // wishes
+    Event chosen;
+    std::vector<int32_t> logprobs;  // by row: SamplingParams's
+    std::vector<uint8_t> blocked;   // by row: no token may be chosen
+  };
+  Turn& turn() { return turns_[begun_ % 2]; }
+
   // False where the lists do not fit.
   bool pack(const SamplingState* const* states, int64_t count);
   void packRow(const SamplingState& state, SampleRow& row);
@@ -55,7 +72,7 @@ class TokenChooser {
   SampleLists fixedLists() const;
   void sample(bool plain, const SampleLists& lists, float* logits, int64_t stride, int64_t count, const Stream& stream);
   static std::vector<TokenLogprob> topOf(const SampleResult& result);
-  SampledToken toToken(const SampleResult& result, const SamplingState& state) const;
+  static SampledToken toToken(const SampleResult& result, int32_t logprobs);
 
   int64_t vocab_;
   Room room_;
@@ -63,10 +80,9 @@ class TokenChooser {
   std::vector<int32_t> banned_;
   std::vector<BiasEntry> biases_;
   std::vector<int32_t> masks_;
-  std::vector<uint8_t> blocked_;  // by row: no token may be chosen
-  PinnedMemory hostWishes_;       // SampleRow (rows), TokenCount, banned, BiasEntry, masks
-  DeviceMemory wishes_;           // the same
-  PinnedMemory hostResults_;
+  Turn turns_[2];
+  uint64_t begun_ = 0, ended_ = 0;
+  DeviceMemory wishes_;
   DeviceMemory results_;
   PinnedMemory hostScoreRows_, hostScores_;  // ScoreRow (rows), ScoreResult (rows)
   DeviceMemory scoreRows_, scores_;          // the same

@@ -133,15 +133,26 @@ struct PageCopy {
   int32_t to = 0;
 };
 
+// In place of a token's id: the token that is chosen behind the index-th row that was wanted of the step before, which
+// the host need not know yet. -1 is no token of a step.
+constexpr int32_t chosenToken(int64_t index) {
+  return static_cast<int32_t>(-2 - index);
+}
+constexpr bool isChosenToken(int32_t id) {
+  return id <= -2;
+}
+
 // A ragged step: any mix of prompt chunks and single decode tokens.
 struct Step {
   int64_t rows = 0;
-  const int32_t* tokenIds = nullptr;    // (rows)
+  const int32_t* tokenIds = nullptr;    // (rows); chosenToken() where the step before was left
   const int32_t* tokenTypes = nullptr;  // (rows), of models that have token types
   std::vector<SequenceSlice> sequences;
   std::vector<int32_t> wantedRows;  // whose logits, or other outputs of the head, are wanted; then:
   int64_t hiddenRows = 0;           // the last of them, of which only the hidden states are wanted
   std::vector<PageCopy> copies;     // ahead of the rows, one after another
+  // Rank 0 goes on while the step is computed, and takes the tokens that were chosen behind it later.
+  bool left = false;
 
   int64_t headRows() const { return static_cast<int64_t>(wantedRows.size()) - hiddenRows; }
 };
@@ -347,7 +358,8 @@ class Backend {
     refuse();
   }
   // Ahead of runStep(): by what the tokens behind the first rows that are wanted will be chosen. A backend may choose
-  // them within the step then, when its body calls chooseTokens(). The states do not change before sample().
+  // them within the step then, when its body calls chooseTokens(). The states do not change before sample() or
+  // leaveSampling().
   virtual void expectSampling(const SamplingState* const* /*states*/, int64_t /*count*/) {}
   // In the body of runStep(), behind the logits of the first rows that are wanted; rank 0 only.
   virtual void chooseTokens(Activations& /*logits*/) {}
@@ -357,6 +369,17 @@ class Backend {
                       SampledToken* /*sampled*/) {
     return false;
   }
+  // Whether a step may be left: the tokens of its rows are chosen without the host, and so would those behind them be,
+  // by the same states with more new tokens. What its sequences go on with, and no more, may be the next step.
+  virtual bool canLeave(const SamplingState* const* /*states*/, int64_t /*count*/) const { return false; }
+  // As sample(), of a step that is left: returns before the tokens are known. At most two steps are left at a time.
+  virtual void leaveSampling(Activations& /*logits*/, int64_t /*count*/, const SamplingState* const* /*states*/) {
+    refuse();
+  }
+  // The tokens of the first of the steps that are left, as many as were to be chosen. Waits for them.
+  virtual void takeSampled(SampledToken* /*sampled*/) { refuse(); }
+  // Ranks but the first: waits for all steps, when rank 0 is about to wait for the last one that it left.
+  virtual void catchUp() {}
   // Scores tokens by rows [first, first + count) of logits, as runtime/token_scores.h does. False where the backend
   // leaves that to the host.
   virtual bool score(const Activations& /*logits*/, int64_t /*first*/, int64_t /*count*/, const ScoreWish* /*wishes*/,

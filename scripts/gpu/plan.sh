@@ -1,7 +1,7 @@
 # Sourced by gpu-check.sh: what is run, in which order and for how long. Whatever decides something comes first.
 
 # Their kernels wait for each other: under a tool that runs one kernel at a time they would never end.
-spinning=all_reduce,gather_logits,cuda_group
+spinning=all_reduce,gather_logits,cuda_group,cuda_run_ahead
 # Those that the others rest on come first; the rest as the tests name them.
 first_topics=(cuda_projection cuda_norm rows cuda_attention_decode cuda_attention_append cuda_attention_prefill sample cuda_backend)
 big=Llama-3-8B

@@ -51,12 +51,15 @@ EngineStats Driver::stats() const {
 
 bool Driver::step() {
   const auto start = std::chrono::steady_clock::now();
+  if (left_) return goOn(start);
   const int64_t threadStart = threadNanoseconds();
   const int64_t readingNanoseconds = makeDrafts();
   scheduler_.next(scheduled_);
   progressed_ = scheduled_.step.rows > 0;
   if (!progressed_) return true;
   wantRows();
+  scheduled_.step.left = mayLeave();
+  if (scheduled_.step.left) return leave(start);
   if (!rank_.run(scheduled_.step, outputs_)) return false;
   const int64_t nanoseconds =
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
@@ -105,7 +108,9 @@ void Driver::apply(EngineCommand& command) {
 // False if there is none.
 bool Driver::remove(int64_t id) {
   if (drafter_) drafter_->forget(id);
-  return scheduler_.remove(id) != nullptr;
+  const std::unique_ptr<Sequence> removed = scheduler_.remove(id);
+  if (removed) forgetLeft(removed.get());
+  return removed != nullptr;
 }
 
 void Driver::emitDone(int64_t id, FinishReason reason) {
@@ -337,11 +342,13 @@ void Driver::weighDrafts(int64_t tokens, int64_t nanoseconds) {
   draftBudget_.tell(sequences, tokens, drafted > 0 || !wishes_.empty(), nanoseconds);
 }
 
-// Whether the sequence goes on.
+// Whether the sequence goes on. Where its step was left, it has a place for the token already if it had to go on, and
+// perhaps for others behind it.
 bool Driver::deliver(const Owner& owner, SampledToken&& sampled) {
   Sequence& sequence = *owner.sequence;
+  const int64_t place = owner.position + 1;
   if (!sampled.finite) {
-    reject(sequence, sequence.length());
+    reject(sequence, place);
     return false;
   }
   if (sampled.blocked) {
@@ -349,21 +356,26 @@ bool Driver::deliver(const Owner& owner, SampledToken&& sampled) {
     return false;
   }
   const int32_t token = sampled.token;
-  sequence.tokens.push_back(token);
-  sequence.sampler.accept(token);
+  if (place < sequence.length())
+    sequence.tokens[static_cast<size_t>(place)] = token;
+  else
+    sequence.tokens.push_back(token);
+  const int64_t newTokens = place + 1 - sequence.promptLength;
+  if (newTokens > sequence.sampler.newTokens()) sequence.sampler.expect();
+  sequence.sampler.learn(token);
   ++stats_.generatedTokens;
   Event event{EventKind::kToken};
   event.id = sequence.id;
   event.hasLogprob = sequence.sampler.params().logprobs >= 0;
-  if (sequence.sampler.newTokens() == 1) event.cachedTokens = sequence.cachedTokens;
+  if (newTokens == 1) event.cachedTokens = sequence.cachedTokens;
   event.sampled = std::move(sampled);
   emit(std::move(event));
   // A stop token is chosen before minNewTokens where every token is one, and ends nothing then; but where constraints
   // allowed nothing else, it does.
   const Sampler& sampler = sequence.sampler;
-  const bool mayStop = sampler.newTokens() >= sampler.params().minNewTokens || !sampler.state().constraints.empty();
+  const bool mayStop = newTokens >= sampler.params().minNewTokens || !sampler.state().constraints.empty();
   const bool stopped = mayStop && sampler.isStop(token);
-  if (!stopped && sampler.newTokens() < sequence.maxNewTokens) return true;
+  if (!stopped && newTokens < sequence.maxNewTokens) return true;
   emitDone(sequence.id, stopped ? FinishReason::kStop : FinishReason::kLength);
   finished_.push_back(sequence.id);
   return false;

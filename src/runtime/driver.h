@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -28,8 +29,9 @@ class Driver {
 
   void apply(EngineCommand& command);
   // Whether there is no work until a command comes.
-  bool waits() const { return scheduler_.idle() || !progressed_; }
-  // Forms the next step and computes it. False if the engine was stopped meanwhile.
+  bool waits() const { return !left_ && (scheduler_.idle() || !progressed_); }
+  // Forms the next step and computes it, or leaves it under way; then what was left before is taken. False if the
+  // engine was stopped meanwhile.
   bool step();
   // Sends the collected events.
   void flush();
@@ -38,12 +40,27 @@ class Driver {
  private:
   // The sequence that a wanted row belongs to, and the position of its token.
   struct Owner {
-    Sequence* sequence;
+    Sequence* sequence;  // null where it went while the step was left
     int64_t position;
     const Sampler* sampler = nullptr;  // of a row to sample from
     int64_t drafted = 0;               // tokens of the sequence's draft ahead of what is sampled
   };
+  // A step that is under way, whose tokens are taken later.
+  struct LeftStep {
+    struct Slice {
+      Sequence* sequence;  // null likewise
+      int64_t computed;    // its tokens that are in the KV cache behind the step
+    };
+    std::vector<Owner> owners;  // of what is chosen
+    std::vector<Slice> slices;
+    std::chrono::steady_clock::time_point begun;
+  };
 
+  bool mayLeave() const;
+  bool leave(std::chrono::steady_clock::time_point begun);
+  bool goOn(std::chrono::steady_clock::time_point begun);
+  void take(LeftStep& step);
+  void forgetLeft(const Sequence* sequence);
   void emit(Event&& event) { events_.push_back(std::move(event)); }
   void emitDone(int64_t id, FinishReason reason);
   void wantRows();
@@ -88,6 +105,8 @@ class Driver {
   const EventSink& sink_;
   Scheduler scheduler_;
   bool progressed_ = true;
+  std::optional<LeftStep> left_;
+  std::chrono::steady_clock::time_point takenAt_{};  // when the last step that was left was done
   ScheduledStep scheduled_;
   Executor::Outputs outputs_;
   std::vector<Owner> owners_;  // of the wanted rows

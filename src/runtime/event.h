@@ -46,6 +46,7 @@ struct EngineStats {
   int64_t kvPagesFree = 0;
   std::vector<RankMemory> memory;  // by rank
   int64_t steps = 0;
+  int64_t stepsAhead = 0;        // that were enqueued while another one was under way
   int64_t stepNanoseconds = 0;   // of all steps together
   int64_t groupNanoseconds = 0;  // of these, in sums over ranks and gathering; 0 if the backend cannot tell
   int64_t promptTokens = 0;

@@ -48,6 +48,10 @@ bool Executor::run(const Step& step, const Outputs& outputs, const std::atomic<b
     return true;
   });
   if (!finished) return false;
+  if (step.left) {
+    if (shard_.rank == 0) output_.leave(outputs);
+    return true;
+  }
   const int64_t wanted = step.headRows();
   for (int64_t first = 0; first < wanted; first += output_.rows()) {
     if (first > 0) output_.compute(step, first, *hidden_);

@@ -28,8 +28,14 @@ class Executor {
   Executor(const Executor&) = delete;  // parts refer to its context
   Executor& operator=(const Executor&) = delete;
 
-  // False where `stop` was set meanwhile: nothing of the step counts then. Only rank 0 looks at the outputs.
+  // False where `stop` was set meanwhile: nothing of the step counts then. Only rank 0 looks at the outputs. Of a step
+  // that is left nothing but tokens are wanted, of one tile of logits; take() gives them.
   bool run(const Step& step, const Outputs& outputs, const std::atomic<bool>& stop);
+
+  // The tokens behind the first of the steps that are left; rank 0 only.
+  void take(SampledToken* sampled) { context_.backend.takeSampled(sampled); }
+  // Rows of logits in a tile.
+  int64_t tileRows() const { return output_.rows(); }
 
   // What the ranks of a group give each other. logitRows: Backend's
   static GroupShapes groupShapes(const ModelSpec& spec, int ranks, int64_t maxRows, int64_t logitRows);

@@ -60,14 +60,32 @@ void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress, con
 
 bool Rank::run(const Step& step, const Executor::Outputs& outputs) {
   if (group_) group_->send(encodeStep(step));
+  if (step.left) ++left_;
   return parts_.executor->run(step, outputs, stop_);
+}
+
+bool Rank::canLeave(const std::vector<const SamplingState*>& samplers) const {
+  const auto count = static_cast<int64_t>(samplers.size());
+  return count <= parts_.executor->tileRows() && backend_->canLeave(samplers.data(), count);
+}
+
+// The others must notice a failure of their device while this one waits for them: an empty step has them wait, too.
+void Rank::take(SampledToken* sampled) {
+  if (group_ && left_ == 1) group_->send(encodeStep({}));
+  --left_;
+  parts_.executor->take(sampled);
 }
 
 void Rank::follow() {
   ReceivedStep received;
   const Executor::Outputs none;
-  do decodeStep(group_->receive(), received);
-  while (parts_.executor->run(received.step, none, stop_));
+  for (;;) {
+    decodeStep(group_->receive(), received);
+    if (received.step.rows == 0)
+      backend_->catchUp();
+    else if (!parts_.executor->run(received.step, none, stop_))
+      return;
+  }
 }
 
 }  // namespace shardspeed

@@ -46,6 +46,11 @@ class Rank {
 
   // Rank 0: computes a step together with the others. False if `stop` was set meanwhile.
   bool run(const Step& step, const Executor::Outputs& outputs);
+  // Rank 0: whether what these choose may be taken later, of a step that samples nothing else. At most two steps may be
+  // left at a time.
+  bool canLeave(const std::vector<const SamplingState*>& samplers) const;
+  // Rank 0: waits for the tokens of the first step that was left.
+  void take(SampledToken* sampled);
   // The others: compute rank 0's steps until the group ends, which throws, or `stop` is set.
   void follow();
 
@@ -69,6 +74,7 @@ class Rank {
   ModelWeights weights_;
   RankParts parts_;
   std::vector<RankMemory> memory_;
+  int left_ = 0;  // steps, whose tokens have not been taken
 };
 
 }  // namespace shardspeed

@@ -51,8 +51,7 @@ bool Sampler::isStop(int32_t token) const {
   return std::find(params().stopTokens.begin(), params().stopTokens.end(), token) != params().stopTokens.end();
 }
 
-void Sampler::accept(int32_t token) {
-  ++state_.newTokens;
+void Sampler::learn(int32_t token) {
   ++state_.counts[token];
   state_.constraints.accept(token);
 }

@@ -30,7 +30,13 @@ class Sampler {
   bool restrict(float* scores, int64_t vocab) const;
   // logits (vocab) are changed. Does not add the token to the history.
   SampledToken sample(float* logits, int64_t vocab) const;
-  void accept(int32_t token);
+  void accept(int32_t token) {
+    expect();
+    learn(token);
+  }
+  // The same in two parts, where a token is known later than that there is one.
+  void expect() { ++state_.newTokens; }
+  void learn(int32_t token);
   // One in the same state, which may not know of tokens that its parameters do not ask for.
   Sampler withoutUnused() const;
   // One that chooses as this one does, and reports no probabilities.

@@ -8,6 +8,7 @@ namespace shardspeed {
 Scheduler::Scheduler(SchedulerLimits limits) : limits_(limits), pool_(limits.pages) {}
 
 void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  blocked_ = false;
   std::vector<std::unique_ptr<Sequence>> apart;
   if (!sharesWithForks(*sequence)) apart.swap(sequence->forks);
   waiting_.push_back(std::move(sequence));
@@ -29,13 +30,17 @@ std::unique_ptr<Sequence> Scheduler::remove(int64_t id) {
   return removeFork(id);
 }
 
-void Scheduler::next(ScheduledStep& step) {
+void Scheduler::clear(ScheduledStep& step) {
   step.step.rows = 0;
   step.step.sequences.clear();
   step.tokenIds.clear();
   step.tokenTypes.clear();
   step.slices.clear();
   step.step.copies.clear();
+}
+
+void Scheduler::next(ScheduledStep& step) {
+  clear(step);
   startForks();
   for (const auto& sequence : running_) refreshRotary(*sequence);
   // Decoding sequences go first: they need one row each, and a user waits for each next token.
@@ -48,9 +53,38 @@ void Scheduler::next(ScheduledStep& step) {
   }
   admitWaiting(step);
   if (step.step.rows > 0) step.step.copies.swap(copies_);
+  close(step);
+}
+
+// Pointers to what will not move any more.
+void Scheduler::close(ScheduledStep& step) {
   step.step.tokenIds = step.tokenIds.data();
   step.step.tokenTypes = limits_.tokenTypes ? step.tokenTypes.data() : nullptr;
   for (size_t i = 0; i < step.slices.size(); ++i) step.step.sequences[i].pages = step.slices[i].sequence->pages.data();
+}
+
+bool Scheduler::canAdvance() const {
+  if (!copies_.empty() || (!waiting_.empty() && !blocked_)) return false;
+  int64_t missing = 0, rows = 0;
+  for (const auto& sequence : running_) {
+    if (!sequence->forks.empty() || sequence->settled) return false;
+    if (sequence->pending() == 0) continue;  // ends with the step that is under way
+    if (sequence->pending() > 1 || !isChosenToken(sequence->tokens.back())) return false;
+    if (rotaryChange(sequence->length()) != sequence->rotaryLength) return false;
+    missing += std::max<int64_t>(0, pagesFor(sequence->length()) - static_cast<int64_t>(sequence->pages.size()));
+    ++rows;
+  }
+  return rows > 0 && missing <= pagesToTake();
+}
+
+void Scheduler::advance(ScheduledStep& step) {
+  clear(step);
+  for (const auto& sequence : running_) {
+    if (sequence->pending() == 0) continue;
+    reserve(*sequence, sequence->length());
+    addRows(step, *sequence, 1);
+  }
+  close(step);
 }
 
 // The length that the frequencies of a sequence of this length were last changed by.
@@ -100,9 +134,9 @@ PageKey Scheduler::keyOf(const Sequence& sequence) const {
 }
 
 // Where a generated row is computed otherwise than a row of a prompt, only pages of prompts are the same for all.
-void Scheduler::share(Sequence& sequence) {
+void Scheduler::share(Sequence& sequence, int64_t computed) {
   if (!mayShare(sequence)) return;
-  const int64_t tokens = limits_.rowsApart ? std::min(sequence.computed, sequence.promptLength) : sequence.computed;
+  const int64_t tokens = limits_.rowsApart ? std::min(computed, sequence.promptLength) : computed;
   while ((sequence.sharedPages + 1) * kPageTokens <= tokens) {
     const int32_t page = sequence.pages[static_cast<size_t>(sequence.sharedPages)];
     sequence.sharedContent = pool_.publish(page, keyOf(sequence));
@@ -155,6 +189,7 @@ bool Scheduler::reserve(Sequence& sequence, int64_t tokens) {
 void Scheduler::release(Sequence& sequence) {
   for (size_t i = sequence.pages.size(); i-- > 0;) pool_.release(sequence.pages[i]);
   tableEntries_ -= static_cast<int64_t>(sequence.pages.size());
+  blocked_ = false;
   sequence.pages.clear();
   sequence.computed = sequence.sharedPages = sequence.sharedContent = 0;
 }
@@ -276,6 +311,7 @@ bool Scheduler::scheduleRunning(ScheduledStep& step, size_t index, int64_t budge
 }
 
 void Scheduler::admitWaiting(ScheduledStep& step) {
+  blocked_ = false;
   while (!waiting_.empty() && step.step.rows < limits_.maxBatchTokens && computingCount() < limits_.maxBatchTokens) {
     Sequence& sequence = *waiting_.front();
     refreshRotary(sequence);
@@ -286,6 +322,7 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
     if (!reserve(sequence, sequence.length())) {
       release(sequence);
       if (step.step.rows == 0 && releaseSettled()) continue;
+      blocked_ = true;
       break;
     }
     countFound(sequence);
@@ -293,6 +330,7 @@ void Scheduler::admitWaiting(ScheduledStep& step) {
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
+  if (computingCount() >= limits_.maxBatchTokens) blocked_ = true;
 }
 
 }  // namespace shardspeed

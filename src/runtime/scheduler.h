@@ -55,13 +55,21 @@ class Scheduler {
   bool idle() const { return running_.empty() && waiting_.empty(); }
 
   // Behind the step that computed the sequence's last rows: others can find its full pages.
-  void share(Sequence& sequence);
+  void share(Sequence& sequence) { share(sequence, sequence.computed); }
+  // Likewise, where only so many tokens have been computed yet.
+  void share(Sequence& sequence, int64_t computed);
   // Adds a sequence that begins as a running one, with the pages of its own.
   void addFork(const Sequence& from, std::unique_ptr<Sequence> fork);
 
   // Fills step with the next work, and counts its rows as computed, but for those of drafts. Every sequence that fits
   // alone is finished some time.
   void next(ScheduledStep& step);
+
+  // Whether the step behind one that is under way can be told without its results: the next row of each sequence whose
+  // last token it chooses, and nothing else. Not where anything could be begun instead, or has to give its pages back.
+  bool canAdvance() const;
+  // As next(), of that step.
+  void advance(ScheduledStep& step);
 
   const std::vector<std::unique_ptr<Sequence>>& running() const { return running_; }
   int64_t runningCount() const { return static_cast<int64_t>(running_.size()); }
@@ -101,6 +109,8 @@ class Scheduler {
   void preempt(size_t index);
   bool releaseSettled();
   int64_t draftRows(const ScheduledStep& step, const Sequence& sequence) const;
+  static void clear(ScheduledStep& step);
+  void close(ScheduledStep& step);
   void addRows(ScheduledStep& step, Sequence& sequence, int64_t rows, int64_t drafted = 0);
   void addSlice(ScheduledStep& step, const ScheduledSlice& use, int64_t rows);
   bool scheduleRunning(ScheduledStep& step, size_t index, int64_t budget);
@@ -109,6 +119,7 @@ class Scheduler {
   SchedulerLimits limits_;
   std::vector<std::unique_ptr<Sequence>> running_;  // oldest first
   std::deque<std::unique_ptr<Sequence>> waiting_;   // next first
+  bool blocked_ = false;                            // nothing that waits can begin before another one ends
   PagePool pool_;
   int64_t tableEntries_ = 0;      // of all page tables
   std::vector<PageCopy> copies_;  // of the next step

@@ -86,6 +86,7 @@ Group::Bytes encodeStep(const Step& step) {
   writer.number(static_cast<int64_t>(step.wantedRows.size()));
   writer.numbers(step.wantedRows.data(), step.wantedRows.size());
   writer.number(step.hiddenRows);
+  writer.number(step.left ? 1 : 0);
   writer.number(static_cast<int64_t>(step.copies.size()));
   for (const auto& [from, to] : step.copies) {
     writer.number(from);
@@ -125,6 +126,7 @@ void decodeStep(const Group::Bytes& message, ReceivedStep& received) {
   reader.numbers(step.wantedRows);
   step.hiddenRows = reader.number();
   reader.require(step.hiddenRows >= 0 && step.headRows() >= 0);
+  step.left = reader.number() != 0;
   step.copies.clear();
   for (int32_t left = reader.number(); left > 0; --left) {
     const int32_t from = reader.number();

@@ -67,6 +67,8 @@ class Harness {
   void waitTokens(int64_t id, size_t count) {
     wait("tokens", [this, id, count] { return results_[id].tokens.size() >= count; });
   }
+  // In the condition of a wait: so many tokens have come, or the sequence is done.
+  bool has(int64_t id, size_t tokens) { return results_[id].tokens.size() >= tokens || results_[id].done > 0; }
   Result result(int64_t id) {
     waitDone(id);
     const std::lock_guard<std::mutex> lock(mutex_);

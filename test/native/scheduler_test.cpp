@@ -602,4 +602,93 @@ TEST(scheduler, sequences_that_see_later_tokens_are_in_one_step) {
   simulation.drain();
 }
 
+// The scheduler of a step that is under way, and of the next one: the tokens that the first one chooses are not known.
+struct Ahead {
+  explicit Ahead(SchedulerLimits limits) : scheduler(limits) {}
+  Sequence& submit(int64_t id, int64_t prompt) {
+    auto sequence =
+        std::make_unique<Sequence>(id, std::vector<int32_t>(static_cast<size_t>(prompt), 1), 40, SamplingParams{});
+    Sequence& added = *sequence;
+    scheduler.add(std::move(sequence));
+    return added;
+  }
+  static void choose(Sequence& sequence, int64_t index) { sequence.tokens.push_back(chosenToken(index)); }
+  Scheduler scheduler;
+  ScheduledStep step;
+};
+
+TEST(scheduler, the_next_rows_are_told_ahead) {
+  SchedulerLimits limits = limitsOf(64, 8);
+  limits.rowsApart = true;
+  Ahead ahead(limits);
+  Sequence &first = ahead.submit(1, 3), &second = ahead.submit(2, 16), &last = ahead.submit(3, 5);
+  ahead.scheduler.next(ahead.step);
+  CHECK(!ahead.scheduler.canAdvance());  // no sequence goes on
+  Ahead::choose(first, 0);
+  Ahead::choose(second, 1);
+  REQUIRE(ahead.scheduler.canAdvance());
+  ahead.scheduler.advance(ahead.step);
+  CHECK_EQ(ahead.step.step.rows, 2);
+  CHECK(ahead.step.tokenIds == std::vector<int32_t>({chosenToken(0), chosenToken(1)}));
+  CHECK(ahead.step.slices[0].sequence == &first && ahead.step.slices[1].sequence == &second);
+  const SequenceSlice& slice = ahead.step.step.sequences[1];
+  CHECK_EQ(slice.contextLength, 16);
+  CHECK_EQ(slice.totalLength, 17);
+  CHECK(slice.generated);
+  CHECK_EQ(second.pages.size(), 2u);
+  CHECK(slice.pages == second.pages.data());
+  CHECK_EQ(first.pending() + second.pending() + last.pending(), 0);
+  // A token that is known is computed by a step of the usual kind.
+  first.tokens.back() = 5;
+  first.tokens.push_back(6);
+  CHECK(!ahead.scheduler.canAdvance());
+}
+
+TEST(scheduler, steps_are_not_told_ahead_of_others_beginning) {
+  Ahead ahead(limitsOf(64, 3));
+  Sequence& first = ahead.submit(1, 3);
+  ahead.scheduler.next(ahead.step);
+  Ahead::choose(first, 0);
+  CHECK(ahead.scheduler.canAdvance());
+  ahead.submit(2, 40);
+  CHECK(!ahead.scheduler.canAdvance());  // it may begin
+  first.tokens.back() = 5;
+  ahead.scheduler.next(ahead.step);
+  Ahead::choose(first, 0);
+  CHECK(ahead.scheduler.canAdvance());  // it found no pages, and waits for one to end
+  ahead.submit(3, 1);
+  CHECK(!ahead.scheduler.canAdvance());
+  ahead.scheduler.remove(3);
+  first.tokens.back() = 5;
+  ahead.scheduler.next(ahead.step);
+  Ahead::choose(first, 0);
+  CHECK(ahead.scheduler.canAdvance());
+  ahead.scheduler.remove(1);
+  CHECK(!ahead.scheduler.canAdvance());
+}
+
+// Of a sequence whose prompt takes several steps, of one that must give its pages back, and where frequencies change.
+TEST(scheduler, what_needs_more_than_a_row_is_not_told_ahead) {
+  Ahead chunks(limitsOf(8, 8));
+  chunks.submit(1, 9);
+  chunks.scheduler.next(chunks.step);
+  CHECK(!chunks.scheduler.canAdvance());
+  Ahead pages(limitsOf(64, 2));
+  Sequence &one = pages.submit(1, 16), &two = pages.submit(2, 15);
+  pages.scheduler.next(pages.step);
+  CHECK_EQ(pages.step.step.rows, 31);
+  Ahead::choose(one, 0);
+  Ahead::choose(two, 1);
+  CHECK(!pages.scheduler.canAdvance());
+  CHECK_EQ(pages.scheduler.preemptions(), 0);
+  Ahead rotary(limitsOf(64, 8, 4));
+  Sequence& turned = rotary.submit(1, 3);
+  rotary.scheduler.next(rotary.step);
+  Ahead::choose(turned, 0);
+  CHECK(rotary.scheduler.canAdvance());  // 4 tokens: the base of the first
+  rotary.scheduler.advance(rotary.step);
+  Ahead::choose(turned, 0);
+  CHECK(!rotary.scheduler.canAdvance());
+}
+
 }  // namespace shardspeed::test

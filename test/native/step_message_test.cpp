@@ -31,6 +31,8 @@ TEST(step_message, comes_back_as_it_was) {
     for (int64_t i = 0; i < step.rows; ++i) types.push_back(static_cast<int32_t>(random.below(2)));
     if (round % 2 && step.rows > 0) step.tokenTypes = types.data();
     step.hiddenRows = random.below(static_cast<int64_t>(step.wantedRows.size()) + 1);
+    step.left = random.chance(0.5);
+    if (step.left && step.rows > 0) tokens[0] = chosenToken(round);
     for (int64_t i = random.below(4); i > 0; --i)
       step.copies.push_back({static_cast<int32_t>(random.below(1 << 30)), static_cast<int32_t>(random.below(1 << 30))});
     const Group::Bytes message = encodeStep(step);
@@ -39,6 +41,7 @@ TEST(step_message, comes_back_as_it_was) {
     CHECK(std::equal(tokens.begin(), tokens.end(), received.step.tokenIds));
     CHECK(received.step.wantedRows == step.wantedRows);
     CHECK_EQ(received.step.hiddenRows, step.hiddenRows);
+    CHECK_EQ(received.step.left, step.left);
     CHECK(std::equal(received.step.copies.begin(), received.step.copies.end(), step.copies.begin(), step.copies.end(),
                      [](const PageCopy& a, const PageCopy& b) { return a.from == b.from && a.to == b.to; }));
     CHECK_EQ(received.step.tokenTypes != nullptr, step.tokenTypes != nullptr);

@@ -82,6 +82,10 @@ void OutputPart::deliver(int64_t first, int64_t count, const WantedOutputs& outp
   deliverRows(first, hasScores ? known : chosen ? sampled : 0, count, outputs);
 }
 
+void OutputPart::leave(const WantedOutputs& outputs) {
+  context_.backend.leaveSampling(*logits_, static_cast<int64_t>(outputs.samplers.size()), outputs.samplers.data());
+}
+
 void OutputPart::deliverRows(int64_t first, int64_t begin, int64_t end, const WantedOutputs& outputs) {
   if (begin == end) return;
   const int64_t columns = head_.columns;

@@ -37,6 +37,8 @@ class OutputPart {
   void compute(const Step& step, int64_t first, const Activations& hidden);
   // What compute() left; rank 0 only.
   void deliver(int64_t first, int64_t count, const WantedOutputs& outputs);
+  // The same of a step that is left, of one tile.
+  void leave(const WantedOutputs& outputs);
   // The hidden states of step.hiddenRows rows; rank 0 only.
   void deliverHidden(const Step& step, const Activations& hidden, const WantedOutputs& outputs);
 
