@@ -4,8 +4,9 @@
 #include "cuda/launch.cuh"
 #include "cuda/ptx.cuh"
 
-// A thread takes a row, or a digit of one. Each launch moves some bytes a row and is there for its order alone: behind
-// the kernels that choose tokens, ahead of the one that looks them up, with nothing in between that waits for the host.
+// A thread takes a row, or a digit of one; counts, which are many, take a block a row. Each launch moves some bytes a
+// row and is there for its order alone: behind the kernels that choose tokens, ahead of the one that looks them up,
+// with nothing in between that waits for the host.
 
 namespace shardspeed::cuda {
 
@@ -52,6 +53,31 @@ __global__ void __launch_bounds__(kThreads) readTokensKernel(const float* digits
   tokenIds[row] = token;
 }
 
+// A block a row: a list is as long as a prompt has different tokens.
+struct CountScratch {
+  int found;
+};
+__global__ void __launch_bounds__(kThreads)
+    countTokensKernel(const SampleRow* rows, TokenCount* counts, const SampleResult* results) {
+  CountScratch& scratch = sharedMemory<CountScratch>();
+  pdlWait();
+  pdlTrigger();
+  const SampleRow& row = rows[blockIdx.x];
+  if (row.unknown < 0) return;
+  const int32_t token = results[row.unknown].token;
+  TokenCount* list = counts + row.firstCount;
+  const int32_t last = row.countEntries - 1;
+  if (threadIdx.x == 0) scratch.found = 0;
+  __syncthreads();
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < last; i += kThreads) {
+    if (list[i].token != token) continue;
+    ++list[i].count;
+    scratch.found = 1;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0 && scratch.found == 0) list[last] = {token, 1, 0};
+}
+
 LaunchConfig configFor(const char* name, int64_t count, cudaStream_t stream) {
   return {name, dim3(static_cast<unsigned>((count + kThreads - 1) / kThreads)), dim3(kThreads), 0, stream};
 }
@@ -61,6 +87,13 @@ LaunchConfig configFor(const char* name, int64_t count, cudaStream_t stream) {
 void placeTokens(const SampleResult* results, int64_t rows, int32_t* tokenIds, cudaStream_t stream) {
   launch(placeTokensKernel, configFor("placing chosen tokens", rows, stream), results, static_cast<int>(rows),
          tokenIds);
+}
+
+void countTokens(const SampleRow* rows, TokenCount* counts, const SampleResult* results, int64_t count,
+                 cudaStream_t stream) {
+  const LaunchConfig config{"counting chosen tokens", dim3(static_cast<unsigned>(count)), dim3(kThreads),
+                            sizeof(CountScratch), stream};
+  launch(countTokensKernel, config, rows, counts, results);
 }
 
 void spellTokens(const int32_t* tokenIds, int64_t rows, float* digits, int64_t count, cudaStream_t stream) {

@@ -13,6 +13,11 @@ namespace shardspeed::cuda {
 // tokenIds[row] = the token of results[index], where it is chosenToken(index).
 void placeTokens(const SampleResult* results, int64_t rows, int32_t* tokenIds, cudaStream_t stream);
 
+// Adds the tokens that rows do not know yet (SampleRow::unknown) to their counts. The last entry of such a row's list
+// is free: it holds no token.
+void countTokens(const SampleRow* rows, TokenCount* counts, const SampleResult* results, int64_t count,
+                 cudaStream_t stream);
+
 // Among ranks the first alone knows what was chosen. It spells tokens in digits of 8 bits, which numbers of 16 bits
 // hold exactly; the others write zeros, and the sum over ranks brings the digits to all of them.
 constexpr int kTokenDigits = 3;

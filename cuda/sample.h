@@ -30,7 +30,8 @@ struct SampleRow {
   int32_t bannedEntries;
   int32_t firstBias;  // of its entries in the list of biases
   int32_t biasEntries;
-  int32_t mask = -1;  // its place among the masks, -1 = every token may be chosen
+  int32_t mask = -1;     // its place among the masks, -1 = every token may be chosen
+  int32_t unknown = -1;  // countTokens: SamplingState's
 };
 
 // How often a token is among the sequence's new tokens; 0 = in its prompt only. Not sorted, no token twice in a row's

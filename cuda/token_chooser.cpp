@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "cuda/advance.h"
 #include "cuda/error.h"
 
 namespace shardspeed::cuda {
@@ -67,6 +68,7 @@ bool TokenChooser::pack(const SamplingState* const* states, int64_t count) {
   banned_.clear();
   biases_.clear();
   masks_.clear();
+  hasUnknown_ = false;
   turn().sent.wait("sampling");
   auto* rows = turn().wishes.as<SampleRow>();
   for (int64_t i = 0; i < count; ++i) {
@@ -103,9 +105,13 @@ void TokenChooser::packRow(const SamplingState& state, SampleRow& row) {
   row.firstCount = static_cast<int32_t>(counts_.size());
   row.firstBanned = static_cast<int32_t>(banned_.size());
   row.firstBias = static_cast<int32_t>(biases_.size());
-  if (penalizes(params))
+  if (penalizes(params)) {
     for (const auto& [token, times] : state.counts)
       if (token >= 0 && token < vocab_) counts_.push_back({token, times, 0});
+    row.unknown = state.unknown;
+    if (row.unknown >= 0) counts_.push_back({-1, 0, 0});
+    hasUnknown_ |= row.unknown >= 0;
+  }
   if (bans(state))
     for (const int32_t token : params.stopTokens)
       if (token >= 0 && token < vocab_) banned_.push_back(token);
@@ -148,9 +154,12 @@ SampleLists TokenChooser::fixedLists() const {
           static_cast<BiasEntry*>(wishes), static_cast<const int32_t*>(wishes)};
 }
 
-void TokenChooser::sample(bool plain, const SampleLists& lists, float* logits, int64_t stride, int64_t count,
+void TokenChooser::sample(Choice choice, const SampleLists& lists, float* logits, int64_t stride, int64_t count,
                           const Stream& stream) {
-  sampleRows(logits, stride, vocab_, count, plain, lists, results_.as<SampleResult>(), workspace_.as(), stream.get());
+  if (choice == Choice::kByHistory)
+    countTokens(lists.rows, lists.counts, results_.as<SampleResult>(), count, stream.get());
+  sampleRows(logits, stride, vocab_, count, choice == Choice::kLikeliest, lists, results_.as<SampleResult>(),
+             workspace_.as(), stream.get());
 }
 
 // Constraints compute their masks while the device computes the step, so it cannot be told of these ahead.
@@ -163,11 +172,11 @@ TokenChooser::Choice TokenChooser::announce(const SamplingState* const* states, 
   auto* rows = turn().wishes.as<SampleRow>();
   std::fill(rows + count, rows + padded, SampleRow{});
   upload(padded, stream);
-  return Choice::kByWishes;
+  return choiceByWishes();
 }
 
 void TokenChooser::enqueue(Choice choice, float* logits, int64_t stride, int64_t padded, const Stream& stream) {
-  if (choice != Choice::kNot) sample(choice == Choice::kLikeliest, fixedLists(), logits, stride, padded, stream);
+  if (choice != Choice::kNot) sample(choice, fixedLists(), logits, stride, padded, stream);
 }
 
 bool TokenChooser::begin(Choice choice, float* logits, int64_t stride, int64_t count,
@@ -178,7 +187,8 @@ bool TokenChooser::begin(Choice choice, float* logits, int64_t stride, int64_t c
   if (choice == Choice::kNot) {
     const bool plain = isPlain(states, count);
     if (!plain && !pack(states, count)) return false;
-    sample(plain, plain ? SampleLists{} : upload(count, stream), logits, stride, count, stream);
+    const SampleLists lists = plain ? SampleLists{} : upload(count, stream);
+    sample(plain ? Choice::kLikeliest : choiceByWishes(), lists, logits, stride, count, stream);
   }
   turn().logprobs.clear();
   for (int64_t i = 0; i < count; ++i) turn().logprobs.push_back(states[i]->params.logprobs);
@@ -206,17 +216,19 @@ void TokenChooser::end(SampledToken* sampled, const Stream& stream) {
   }
 }
 
-// Penalties ask for the tokens before, and so do constraints. More tokens ask for no more places in the lists.
+// Constraints ask the host. A token more asks for no more places in the lists, but for one among the counts, and one is
+// for a token that is not known yet.
 bool TokenChooser::canLeave(const SamplingState* const* states, int64_t count) const {
   if (count > room_.rows) return false;
-  size_t banned = 0, biases = 0;
+  size_t counts = 0, banned = 0, biases = 0;
   for (const SamplingState* state : std::span(states, static_cast<size_t>(count))) {
     const SamplingParams& params = state->params;
-    if (penalizes(params) || !state->constraints.empty() || params.logprobs > kMostLogprobs) return false;
+    if (!state->constraints.empty() || params.logprobs > kMostLogprobs) return false;
+    if (penalizes(params)) counts += state->counts.size() + 2;
     if (bans(*state)) banned += params.stopTokens.size();
     biases += params.biases.size();
   }
-  return banned <= room_.banned && biases <= room_.biases;
+  return counts <= room_.counts && banned <= room_.banned && biases <= room_.biases;
 }
 
 bool TokenChooser::score(const float* logits, int64_t stride, int64_t count, const ScoreWish* wishes,

@@ -16,7 +16,8 @@ class TokenChooser {
   TokenChooser(int64_t vocab, int64_t maxRows, int64_t maxTokens);
 
   // How the tokens behind a step are chosen within it, as far as its kernels can be told ahead.
-  enum class Choice : uint8_t { kNot, kLikeliest, kByWishes };
+  // kByHistory: by wishes, and by tokens of the step before that are not known yet.
+  enum class Choice : uint8_t { kNot, kLikeliest, kByWishes, kByHistory };
   // Ahead of the step, of which rows up to `padded` are chosen for: brings the wishes to the device. kNot where they
   // are not known until the host has computed them, beside the step, or where there is no room for them.
   Choice announce(const SamplingState* const* states, int64_t count, int64_t padded, const Stream& stream);
@@ -70,7 +71,10 @@ class TokenChooser {
   // Copies the lists one behind another to the device. Their places there are the same for all steps, but for masks'.
   SampleLists upload(int64_t count, const Stream& stream);
   SampleLists fixedLists() const;
-  void sample(bool plain, const SampleLists& lists, float* logits, int64_t stride, int64_t count, const Stream& stream);
+  void sample(Choice choice, const SampleLists& lists, float* logits, int64_t stride, int64_t count,
+              const Stream& stream);
+  // Of what was packed.
+  Choice choiceByWishes() const { return hasUnknown_ ? Choice::kByHistory : Choice::kByWishes; }
   static std::vector<TokenLogprob> topOf(const SampleResult& result);
   static SampledToken toToken(const SampleResult& result, int32_t logprobs);
 
@@ -80,6 +84,7 @@ class TokenChooser {
   std::vector<int32_t> banned_;
   std::vector<BiasEntry> biases_;
   std::vector<int32_t> masks_;
+  bool hasUnknown_ = false;  // tokens in the counts
   Turn turns_[2];
   uint64_t begun_ = 0, ended_ = 0;
   DeviceMemory wishes_;

@@ -370,7 +370,7 @@ class Backend {
     return false;
   }
   // Whether a step may be left: the tokens of its rows are chosen without the host, and so would those behind them be,
-  // by the same states with more new tokens. What its sequences go on with, and no more, may be the next step.
+  // by the same states with one new token more. Of what its sequences go on with the next step may consist, no more.
   virtual bool canLeave(const SamplingState* const* /*states*/, int64_t /*count*/) const { return false; }
   // As sample(), of a step that is left: returns before the tokens are known. At most two steps are left at a time.
   virtual void leaveSampling(Activations& /*logits*/, int64_t /*count*/, const SamplingState* const* /*states*/) {

@@ -37,6 +37,9 @@ struct SamplingState {
   // How often each token is among the new ones; 0 = in the prompt only. Empty of the prompt where nothing asks for it.
   std::unordered_map<int32_t, int32_t> counts;
   TokenConstraints constraints;
+  // Which of the tokens that the step before chooses is the last of the new ones, and not among the counts yet; -1 =
+  // all are known.
+  int32_t unknown = -1;
 };
 
 enum class MaskKind : uint8_t {

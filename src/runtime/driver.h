@@ -59,6 +59,7 @@ class Driver {
   bool mayLeave() const;
   bool leave(std::chrono::steady_clock::time_point begun);
   bool goOn(std::chrono::steady_clock::time_point begun);
+  bool mayGoOn(const LeftStep& step);
   void take(LeftStep& step);
   void forgetLeft(const Sequence* sequence);
   void emit(Event&& event) { events_.push_back(std::move(event)); }

@@ -35,18 +35,26 @@ bool Driver::leave(std::chrono::steady_clock::time_point begun) {
   }
   for (size_t i = 0; i < left.owners.size(); ++i) {
     Sequence& sequence = *left.owners[i].sequence;
-    sequence.sampler.expect();
+    sequence.sampler.expect(static_cast<int32_t>(i));
     if (sequence.sampler.newTokens() < sequence.maxNewTokens)
       sequence.tokens.push_back(chosenToken(static_cast<int64_t>(i)));
   }
   return true;
 }
 
+// Whether what is chosen behind the sequences of a step can be chosen again without what the host learns of it.
+bool Driver::mayGoOn(const LeftStep& step) {
+  outputs_.samplers.clear();
+  for (const Owner& owner : step.owners)
+    if (owner.sequence) outputs_.samplers.push_back(&owner.sequence->sampler.state());
+  return rank_.canLeave(outputs_.samplers);
+}
+
 // Leaves the next step, where it can be told, and takes the one that was left.
 bool Driver::goOn(std::chrono::steady_clock::time_point begun) {
   LeftStep before = std::move(*left_);
   left_.reset();
-  if (scheduler_.canAdvance()) {
+  if (scheduler_.canAdvance() && mayGoOn(before)) {
     scheduler_.advance(scheduled_);
     wantRows();
     scheduled_.step.left = true;

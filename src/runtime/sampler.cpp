@@ -42,7 +42,7 @@ int32_t likeliest(const float* logits, int64_t vocab, const int32_t* mask) {
 }  // namespace
 
 Sampler::Sampler(SamplingParams params, const int32_t* prompt, int64_t promptLength)
-    : state_{std::move(params), 0, {}, {}} {
+    : state_{std::move(params), 0, {}, {}, -1} {
   if (state_.params.repetitionPenalty != 1)
     for (int64_t i = 0; i < promptLength; ++i) state_.counts.emplace(prompt[i], 0);
 }
@@ -54,6 +54,7 @@ bool Sampler::isStop(int32_t token) const {
 void Sampler::learn(int32_t token) {
   ++state_.counts[token];
   state_.constraints.accept(token);
+  if (--expected_ == 0) state_.unknown = -1;
 }
 
 Sampler Sampler::withoutUnused() const {

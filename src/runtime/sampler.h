@@ -34,8 +34,13 @@ class Sampler {
     expect();
     learn(token);
   }
-  // The same in two parts, where a token is known later than that there is one.
-  void expect() { ++state_.newTokens; }
+  // The same in two parts, where a token is known later than that there is one. index: of it among those that its step
+  // chooses, for SamplingState::unknown.
+  void expect(int32_t index = -1) {
+    ++state_.newTokens;
+    ++expected_;
+    state_.unknown = index;
+  }
   void learn(int32_t token);
   // One in the same state, which may not know of tokens that its parameters do not ask for.
   Sampler withoutUnused() const;
@@ -56,6 +61,7 @@ class Sampler {
   int32_t draw(const float* logits, int64_t vocab, const int32_t* mask) const;
 
   SamplingState state_;
+  int32_t expected_ = 0;  // tokens that are not known yet
 };
 
 }  // namespace shardspeed

@@ -148,6 +148,16 @@ describe("same tokens and logits whatever the company and chunking", () => {
     assert.deepEqual(await generateMixed(plain, true), expected);
   });
 
+  test("with steps that are enqueued before the tokens of those ahead are known, and without", async (t) => {
+    t.after(() => delete process.env.SHARDSPEED_CUDA_AHEAD);
+    await using ahead = await open(llama);
+    const expected = await generateMixed(ahead, true);
+    process.env.SHARDSPEED_CUDA_AHEAD = "0";
+    await using waiting = await open(llama);
+    assert.deepEqual(await generateMixed(waiting, true), expected);
+    assert.deepEqual(waiting.stats().kvCache.pagesUsed, 0);
+  });
+
   test("samples and beams of a prompt, whose pages are copied on the device", async () => {
     for (const model of [opt, llama]) {
       await using engine = await open(model);

@@ -372,4 +372,27 @@ TEST(sampler, numbers_that_are_none) {
   }
 }
 
+// A token counts as new when it is expected, and is among the counts when it is learned; the last one says where it
+// comes from until all are known.
+TEST(sampler, tokens_are_learned_later_than_expected) {
+  SamplingParams params;
+  params.frequencyPenalty = 0.5f;
+  Sampler told(params, nullptr, 0), later(params, nullptr, 0);
+  told.accept(3);
+  CHECK_EQ(told.state().unknown, -1);
+  later.expect(7);
+  CHECK_EQ(later.newTokens(), 1);
+  CHECK_EQ(later.state().unknown, 7);
+  CHECK(later.state().counts.empty());
+  later.expect(2);
+  later.learn(3);
+  CHECK_EQ(later.state().unknown, 2);
+  CHECK_EQ(later.newTokens(), 2);
+  told.accept(3);
+  later.learn(3);
+  CHECK_EQ(later.state().unknown, -1);
+  CHECK(later.state().counts == told.state().counts);
+  CHECK_EQ(later.state().counts.at(3), 2);
+}
+
 }  // namespace shardspeed::test

@@ -46,6 +46,41 @@ TEST(cuda_advance, tokens_take_their_places) {
   });
 }
 
+// A token that a row has counted, one that is in its prompt alone, one that is new, a row that knows all of its tokens.
+TEST(cuda_advance, tokens_are_counted) {
+  underAllSchedules([] {
+    constexpr int32_t kOthers = 600;
+    std::vector<cuda::SampleResult> results(3);
+    for (int32_t i = 0; i < 3; ++i) results[static_cast<size_t>(i)].token = 900 + i;
+    std::vector<cuda::SampleRow> rows(4);
+    std::vector<cuda::TokenCount> counts;
+    for (int32_t row = 0; row < 4; ++row) {
+      rows[static_cast<size_t>(row)].firstCount = static_cast<int32_t>(counts.size());
+      for (int32_t other = 0; other < kOthers; ++other) counts.push_back({other, 1, 0});
+      rows[static_cast<size_t>(row)].unknown = row < 3 ? 2 - row : -1;
+      if (row < 3) counts.push_back({-1, 0, 0});
+      rows[static_cast<size_t>(row)].countEntries = row < 3 ? kOthers + 1 : kOthers;
+    }
+    counts[500] = {902, 2, 0};
+    counts[kOthers + 1 + 500] = {901, 0, 0};
+    counts[3 * (kOthers + 1) + kOthers - 1] = {900, 7, 0};
+    std::vector<cuda::TokenCount> expected = counts;
+    expected[500].count = 3;
+    expected[kOthers + 1 + 500].count = 1;
+    expected[3 * (kOthers + 1) - 1] = {900, 1, 0};
+    const DeviceArray<cuda::SampleResult> chosen(results);
+    const DeviceArray<cuda::SampleRow> wishes(rows);
+    const DeviceArray<cuda::TokenCount> found(counts);
+    cuda::countTokens(wishes.data(), found.data(), chosen.data(), 4, nullptr);
+    const std::vector<cuda::TokenCount> values = found.read();
+    for (size_t i = 0; i < values.size(); ++i) {
+      const Note note("entry", i);
+      CHECK_EQ(values[i].token, expected[i].token);
+      CHECK_EQ(values[i].count, expected[i].count);
+    }
+  });
+}
+
 // From the first rank to another: what the sum of digits and zeros says.
 TEST(cuda_advance, tokens_are_spelled_and_read) {
   underAllSchedules([] {

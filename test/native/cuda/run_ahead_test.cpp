@@ -51,7 +51,8 @@ std::vector<Asked> askedOf(Random& random, const ModelSpec& spec, int64_t count)
     one.params.logprobs = i % 3 == 1 ? 2 : -1;
     if (random.chance(0.3)) one.params.topK = 8;
     if (random.chance(0.2)) one.params.biases = {{3, 2.0f}, {7, -1.0f}};
-    if (random.chance(0.1)) one.params.presencePenalty = 0.5f;
+    if (random.chance(0.2)) one.params.presencePenalty = 0.5f;
+    if (random.chance(0.2)) one.params.repetitionPenalty = 1.3f;
     if (random.chance(0.6)) one.params.stopTokens = promptOf(random, spec, 5);
     if (random.chance(0.4)) one.params.minNewTokens = static_cast<int32_t>(random.between(1, 4));
     if (random.chance(0.2)) one.cancelledBehind = static_cast<size_t>(random.between(1, 6));
@@ -132,6 +133,22 @@ TEST(cuda_run_ahead, ranks_learn_what_the_first_chose) {
   Random random(302);
   TinyModel model(llamaSpec(), DType::kF16, 303);
   compareWays(model, askedOf(random, model.spec(), kReduced ? 4 : 10), cudaOptions(model, 2, 12));
+}
+
+// Of greedy sequences that repeat themselves, and others in their company.
+TEST(cuda_run_ahead, penalties_know_the_token_that_the_host_does_not) {
+  TinyModel model(llamaSpec(), DType::kF16, 311);
+  Random random(312);
+  std::vector<Asked> asked;
+  for (int i = 0; i < 5; ++i) {
+    Asked one{promptOf(random, model.spec(), 4), 24, {}};
+    if (i % 2 == 0) one.params.frequencyPenalty = 0.4f;
+    if (i == 1) one.params.repetitionPenalty = 1.5f;
+    if (i == 2) one.params.presencePenalty = 0.7f;
+    if (i == 4) one.params.logprobs = 1;
+    asked.push_back(one);
+  }
+  compareWays(model, asked, cudaOptions(model, 1, 24));
 }
 
 // The last token that is asked for is known to be the last one, and so no row is computed behind it.
