@@ -310,6 +310,7 @@ __global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args,
   const float* distances = args.distanceScores != nullptr ? args.distancesOf(head) : nullptr;
   const float sink = args.sink(head);
   pdlWait();
+  pdlTrigger();
 
   loadQueries<T, kDim>(args, tile, head, shared.queries());
   copy.start(firstBlock, firstId, shared.stages[0]);
@@ -345,7 +346,6 @@ __global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args,
     rows.weigh(args.rule.weight, scores);
     rows.accumulate(stage[1], scores);
   }
-  pdlTrigger();
   __syncthreads();
   if (warpRow < tile.rows) rows.store(args, tile, head, shared.results());
 }

@@ -126,6 +126,7 @@ template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads) groupedKernel(GroupedProduct product, int rowTiles) {
   constexpr int kCopies = (Shape::kTokens + kRowsAtOnce<Shape> - 1) / kRowsAtOnce<Shape>;
   pdlWait();
+  pdlTrigger();
   const ExpertPiece piece = product.pieces[blockIdx.x / rowTiles];
   if (piece.count == 0) return;
   const int firstRow = static_cast<int>(blockIdx.x % rowTiles) * Shape::kRows;
@@ -180,7 +181,6 @@ __global__ void __launch_bounds__(Shape::kThreads) groupedKernel(GroupedProduct 
       multiplyPlane<T, Shape>(sums, stage + plane * Shape::kPlane + warpRow * kBlockColumns,
                               stage + plane * Shape::kPlane + (Shape::kRows + warpToken) * kBlockColumns);
   }
-  pdlTrigger();
   cpAsyncWait<0>();
   __syncthreads();
   float* meet = reinterpret_cast<float*>(ring);

@@ -62,9 +62,9 @@ __global__ void __launch_bounds__(kNormThreads, 1)
                       int paddedCols, RowNorm norm, float* out, int64_t outStride) {
   NormShared& shared = sharedMemory<NormShared>();
   pdlWait();
+  pdlTrigger();
   const int row = indices[blockIdx.x];
   if (row < 0) return;
-  pdlTrigger();
   const int64_t first = row - step.positions[row];
   const int count = step.lengths[row];
   float* mean = out + blockIdx.x * outStride;

@@ -114,6 +114,7 @@ __global__ void __launch_bounds__(kThreads) manyTokensKernel(Product product) {
   for (int step = 0; step < Shape::kStages - 1; ++step)
     if (step < steps) copyWeights(step);
   pdlWait();
+  pdlTrigger();
 #pragma unroll
   for (int step = 0; step < Shape::kStages - 1; ++step) {
     if (step < steps) copyTokens(step);
@@ -145,7 +146,6 @@ __global__ void __launch_bounds__(kThreads) manyTokensKernel(Product product) {
       segmentEnd = segmentStart(product.blocks, ++segment);
     }
   }
-  pdlTrigger();
   cpAsyncWait<0>();
   __syncthreads();
   finishTile<T, Shape>(product, total, reinterpret_cast<float*>(ring), firstRow, firstToken, warpRow, warpToken);

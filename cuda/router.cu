@@ -304,6 +304,7 @@ __global__ void __launch_bounds__(kMostPlanThreads)
   const int thread = threadIdx.x, threads = blockDim.x;
   for (int e = thread; e < experts; e += threads) counts[e] = 0;
   pdlWait();
+  pdlTrigger();
   __syncthreads();
   for (int i = thread; i < slots; i += threads)
     if (plan.chosen[i] >= 0) atomicAdd(&counts[plan.chosen[i]], 1);
@@ -322,7 +323,6 @@ __global__ void __launch_bounds__(kMostPlanThreads)
   }
   for (int piece = all.pieces + thread; piece < pieces; piece += threads) plan.pieces[piece] = {};
   __syncthreads();
-  pdlTrigger();
   for (int i = thread; i < slots; i += threads) {
     const int expert = plan.chosen[i];
     if (expert < 0) continue;

@@ -96,12 +96,12 @@ template <typename T, bool kWide>
 __global__ void __launch_bounds__(kMostThreads)
     embedKernel(StepView step, int64_t cols, TokenTable table, void* out, int64_t outStride) {
   pdlWait();
+  pdlTrigger();
   const int64_t row = blockIdx.x;
   if (step.positions[row] < 0) return;
   const int64_t entry = step.tokenIds[row] - table.firstToken;
   const bool known = entry >= 0 && entry < table.tokens;
   const T* in = static_cast<const T*>(table.data) + (known ? entry * table.stride : 0);
-  pdlTrigger();
   if (!known) {
     if (kWide) return clearRow(static_cast<float*>(out) + row * outStride, cols);
     return clearRow(static_cast<T*>(out) + row * outStride, cols);
@@ -117,12 +117,12 @@ template <typename T, bool kWide>
 __global__ void __launch_bounds__(kMostThreads)
     embedScaledKernel(StepView step, int64_t cols, TokenTable table, float scale, void* out, int64_t outStride) {
   pdlWait();
+  pdlTrigger();
   const int64_t row = blockIdx.x;
   if (step.positions[row] < 0) return;
   const int64_t entry = step.tokenIds[row] - table.firstToken;
   const bool known = entry >= 0 && entry < table.tokens;
   const T* in = static_cast<const T*>(table.data) + (known ? entry * table.stride : 0);
-  pdlTrigger();
   for (int64_t col = threadIdx.x; col < cols; col += blockDim.x) {
     const float value = known ? __fmul_rn(toFloat(in[col]), scale) : 0.0f;
     if (kWide)
@@ -161,20 +161,20 @@ __global__ void __launch_bounds__(kMostThreads)
     addTableRowsKernel(StepView step, int64_t cols, const T* table, int64_t tableStride, const int32_t* indices,
                        int64_t offset, float* out, int64_t outStride) {
   pdlWait();
+  pdlTrigger();
   const int64_t row = blockIdx.x;
   if (step.positions[row] < 0) return;
   const int64_t index = indices[row];
-  pdlTrigger();
   writeWide<true>(table + (index + offset) * tableStride, out + row * outStride, cols);
 }
 
 __global__ void __launch_bounds__(kMostThreads) gatherKernel(const int32_t* indices, int64_t cols, const float* in,
                                                              int64_t inStride, float* out, int64_t outStride) {
   pdlWait();
+  pdlTrigger();
   const int64_t row = blockIdx.x;
   const int64_t index = indices[row];
   if (index < 0) return;
-  pdlTrigger();
   writeWide<false>(in + index * inStride, out + row * outStride, cols);
 }
 

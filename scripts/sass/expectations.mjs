@@ -3,6 +3,7 @@ import { hasDependentLaunches } from "./measure.mjs";
 // test/native/sass.json, what it asks of each kernel, and how what was measured differs from it.
 //   mostKib  code of a kernel
 //   larger   kernels that may have more: { file, kernel (a pattern of names), kib, reason }
+//   late     kernels that may let the next ones start later than right behind their wait: { file, kernel (a pattern), reason }
 //   loops    kernels that live by their loads: { file, kernel (a pattern), holds (patterns of opcodes by which the main loop
 //            is found), ring?, least? }. ring: which template argument, counted from 1, is the number of slots of the
 //            ring; one slot less must be under way. least: what the numbers of mainLoop must reach, by name
@@ -64,18 +65,30 @@ function* ruleFailures(rule, kernel, measured) {
       yield `${measured[name] ?? 0} ${meanings[name]}, at least ${least} are needed`;
 }
 
-function largerOf(expected, file, kernel) {
-  return expected.larger.find((entry) => entry.file === file && new RegExp(entry.kernel).test(kernel));
+const entryOf = (entries, file, kernel) =>
+  entries.find((entry) => entry.file === file && new RegExp(entry.kernel).test(kernel));
+
+/** How a kernel lets the next ones start later than right behind its wait; undefined where it does not. */
+function lateness(expected, { file, kernel, measured }) {
+  if (measured.trigger === "never") return "never lets the next kernels start";
+  if (measured.trigger === "behind" && ruleOf(expected, file, kernel))
+    return "lets the next kernels start behind the beginning of its main loop, not ahead of it";
+  if (measured.delay > 0)
+    return `${measured.delay} accesses of memory, barriers or loops between its wait and the start of the next kernels`;
+  return undefined;
 }
 
 /** What every kernel must do. */
 function* generalFailures(expected, { file, kernel, architecture, measured }) {
+  if (measured.trigger === "early") yield "lets the next kernels start before its own wait";
   if (measured.local > 0) yield `${measured.local} instructions use local memory`;
-  const mostKib = largerOf(expected, file, kernel)?.kib ?? expected.mostKib;
+  const mostKib = entryOf(expected.larger, file, kernel)?.kib ?? expected.mostKib;
   if (measured.bytes > mostKib * 1024)
     yield `${(measured.bytes / 1024).toFixed(1)} KiB of code, at most ${mostKib} are allowed`;
-  if (measured.trigger === "early") yield "lets the next kernels start before its own wait";
-  if (hasDependentLaunches(architecture) && !measured.waits) yield "does not wait for the kernels ahead of it";
+  if (!hasDependentLaunches(architecture)) return;
+  if (!measured.waits) yield "does not wait for the kernels ahead of it";
+  const late = lateness(expected, { file, kernel, measured });
+  if (late && !entryOf(expected.late, file, kernel)) yield late;
 }
 
 /** [failure, isBetter] for each number that differs from the recorded one. */
@@ -126,15 +139,23 @@ export function compare(kernels, expected, { isUpdate = false } = {}) {
   for (const where of known) failures.push(`${where}: in the table, but no such kernel was compiled`);
   for (const entry of unneededLarger(kernels, expected))
     failures.push(`${entry.file}, ${entry.kernel}: no such kernel has more than ${expected.mostKib} KiB of code`);
+  for (const entry of unneededLate(kernels, expected))
+    failures.push(`${entry.file}, ${entry.kernel}: no such kernel lets the next ones start late`);
   return { failures, notes };
 }
 
 function isLarger(entry, expected, { file, kernel, measured }) {
-  return measured.bytes > expected.mostKib * 1024 && largerOf(expected, file, kernel) === entry;
+  return measured.bytes > expected.mostKib * 1024 && entryOf(expected.larger, file, kernel) === entry;
 }
 
 function unneededLarger(kernels, expected) {
   return expected.larger.filter((entry) => !kernels.some((kernel) => isLarger(entry, expected, kernel)));
+}
+
+function unneededLate(kernels, expected) {
+  const isLate = (kernel) => hasDependentLaunches(kernel.architecture) && lateness(expected, kernel);
+  const excused = kernels.filter(isLate).map(({ file, kernel }) => entryOf(expected.late, file, kernel));
+  return expected.late.filter((entry) => !excused.includes(entry));
 }
 
 /** The table that these kernels would pass, as far as it may be written by a program: sizes only where a reason stands. */

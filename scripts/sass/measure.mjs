@@ -1,3 +1,4 @@
+import { branchTarget } from "./listing.mjs";
 import { leftUnderWay, mainLoop } from "./loops.mjs";
 
 // What the machine code of a kernel says of it, in numbers that a table can hold.
@@ -12,6 +13,8 @@ const isElementLoad = ({ opcode }) => isGlobalLoad(opcode) && /\.[US](8|16)\b/.t
 const isLocal = ({ opcode }) => /^(LDL|STL)(\.|$)/.test(opcode);
 const isWait = ({ opcode }) => opcode === "ACQBULK";
 const isTrigger = ({ opcode }) => opcode === "PREEXIT";
+const isMemoryAccess = ({ opcode }) => /^(LDG|LDGSTS|STG|LD|ST|ATOM|ATOMG|RED|UBLKPF|CCTL)(\.|$)/.test(opcode);
+const isBarrier = ({ opcode }) => /^BAR(\.|$)/.test(opcode);
 
 function count(instructions, matches) {
   return instructions.reduce((sum, instruction) => sum + (matches(instruction) ? 1 : 0), 0);
@@ -40,9 +43,19 @@ function triggerOf(instructions, loop) {
   return loop && place < loop.first ? "ahead" : "behind";
 }
 
+/** What lies between the wait for the kernels ahead and the first trigger behind it: accesses of global memory, barriers, loops. */
+function delayOf(instructions) {
+  const trigger = instructions.findIndex(isTrigger);
+  const wait = instructions.slice(0, Math.max(trigger, 0)).findLastIndex(isWait);
+  if (wait < 0) return undefined;
+  const between = instructions.slice(wait + 1, trigger);
+  const isLoop = (instruction) => branchTarget(instruction) <= instruction.address;
+  return count(between, (instruction) => isMemoryAccess(instruction) || isBarrier(instruction) || isLoop(instruction));
+}
+
 /**
  * Of any kernel: bytes of code, instructions that use local memory, whether it waits for the kernels ahead of it and when
- * it lets the next ones start. Of one with a rule also, in its main loop: how many 128-bit loads and groups of copies are left under way when it waits,
+ * it lets the next ones start, and how much it does between. Of one with a rule also, in its main loop: how many 128-bit loads and groups of copies are left under way when it waits,
  * and how many narrower loads it has; of all of the kernel: loads of single elements, and 128-bit loads ahead of the wait
  * for the kernels before it.
  */
@@ -53,6 +66,7 @@ export function measure({ instructions, architecture }, rule) {
     local: count(instructions, isLocal),
     waits: instructions.some(isWait),
     trigger: triggerOf(instructions, loop),
+    delay: delayOf(instructions),
   };
   if (!rule) return measured;
   if (loop) Object.assign(measured, leftUnderWay(instructions, loop, isWideLoad));

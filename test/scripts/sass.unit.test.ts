@@ -38,6 +38,7 @@ interface Kernel {
 interface Expected {
   mostKib: number;
   larger: { file: string; kernel: string; kib: number; reason: string }[];
+  late: { file: string; kernel: string; reason: string }[];
   loops: Rule[];
   kernels: Record<string, Record<string, Record<string, Measured>>>;
 }
@@ -72,7 +73,7 @@ const file = "projection_few.cu";
 const rule: Rule = { file, kernel: "^fewTokensKernel<", holds: ["HMMA", "^LDG"], ring: 3 };
 const ringName = "fewTokensKernel<__half, 1, 5, (Input)2>";
 const withRing: Kernel = { file, kernel: ringName, architecture: "sm_90", measured: measure(ring, rule) };
-const empty: Expected = { mostKib: 24, larger: [], loops: [rule], kernels: {} };
+const empty: Expected = { mostKib: 24, larger: [], late: [], loops: [rule], kernels: {} };
 const expected = updated([withRing], empty);
 
 test("control bits say which scoreboards an instruction sets, releases and waits for", () => {
@@ -179,6 +180,7 @@ test("the main loop is the innermost one that holds what the rule names", () => 
     local: 0,
     waits: false,
     trigger: "never",
+    delay: undefined,
     loads: 2,
     narrow: 0,
     elements: 1,
@@ -188,6 +190,7 @@ test("the main loop is the innermost one that holds what the rule names", () => 
     compare([{ ...withRing, measured: measure(assemble(["EXIT"]), rule) }], expected, { isUpdate: true }).failures,
     [
       `${file}, ${ringName}, sm_90: does not wait for the kernels ahead of it`,
+      `${file}, ${ringName}, sm_90: never lets the next kernels start`,
       `${file}, ${ringName}, sm_90: has no loop that holds HMMA and ^LDG`,
     ],
   );
@@ -209,6 +212,41 @@ test("no kernel may use local memory, start the next ones before its own wait, o
   assert.match(failuresOf("sm_80", ["STL [R1], R4"], ["LDL R4, [R1]"]).join(), /2 instructions use local memory/);
   assert.match(failuresOf("sm_90", ["EXIT"]).join(), /does not wait/);
   assert.match(failuresOf("sm_90", ["PREEXIT"], ["ACQBULK"], ["EXIT"]).join(), /before its own wait/);
+});
+
+test("a kernel lets the next ones start right behind its wait, or there is a reason", () => {
+  const wait: [string] = ["ACQBULK"];
+  const trigger: [string] = ["PREEXIT"];
+  const loop: Parameters<typeof assemble> = [[multiply], [load128, 1], ["@P0 BRA 0x10"]];
+  const kernelOf = (...code: Parameters<typeof assemble>): Kernel => ({
+    ...withRing,
+    measured: measure(assemble(...code), rule),
+  });
+  const late = (kernel: Kernel, entries: Expected["late"] = []) =>
+    compare([kernel], { ...empty, loops: [{ ...rule, ring: undefined }], late: entries }, { isUpdate: true }).failures;
+  const where = `${file}, ${ringName}, sm_90`;
+  const behindLoop = kernelOf(wait, ...loop, trigger);
+  assert.deepEqual(late(behindLoop), [
+    `${where}: lets the next kernels start behind the beginning of its main loop, not ahead of it`,
+  ]);
+  assert.deepEqual(late(kernelOf(["NOP"], ...loop, wait, trigger)).length, 1);
+  const behindLoad = kernelOf(wait, [load128, 1], trigger, ...loop.slice(0, 2), ["@P0 BRA 0x30"]);
+  assert.deepEqual(late(behindLoad), [
+    `${where}: 1 accesses of memory, barriers or loops between its wait and the start of the next kernels`,
+  ]);
+  const soon = kernelOf(["NOP"], wait, ["@P1 EXIT"], trigger, ...loop.slice(0, 2), ["@P0 BRA 0x40"]);
+  assert.deepEqual(late(soon), []);
+  // A wait of blocks that have nothing to do counts for them alone.
+  const other = kernelOf(wait, ["EXIT"], wait, trigger, ...loop.slice(0, 2), ["@P0 BRA 0x40"]);
+  assert.deepEqual(late(other), []);
+  assert.deepEqual(late(kernelOf(wait, ...loop)), [`${where}: never lets the next kernels start`]);
+  const entry = { file, kernel: "^fewTokensKernel<", reason: "a test" };
+  assert.deepEqual(late(behindLoop, [entry]), []);
+  const excused = { ...empty, late: [entry] };
+  assert.deepEqual(compare([withRing], { ...expected, late: [entry] }).failures, [
+    `${file}, ${entry.kernel}: no such kernel lets the next ones start late`,
+  ]);
+  assert.deepEqual(updated([withRing], excused).late, [entry]);
 });
 
 test("loads ahead of the wait are not those ahead of the end of a block without work", () => {
