@@ -99,6 +99,7 @@ void beginThread(Thread* thread, Warp* warp, int number, dim3 size) {
   thread->fiber = nullptr;
   thread->warp = warp;
   thread->site = {};
+  thread->waited = false;
   thread->polls = 0;
   thread->polled = nullptr;
   if (thread->copies != nullptr) thread->copies->count = 0;
@@ -275,7 +276,7 @@ void waitForEarlierKernels(Site site) {
   Warp* warp = self->warp;
   Block* block = warp->block;
   self->site = site;
-  block->sawWait = true;
+  block->sawWait = self->waited = true;
   if (block->grid->earlierDone) return;
   self->state = State::kBehindEarlier;
   warp->behindEarlier |= 1u << self->lane;
@@ -283,7 +284,13 @@ void waitForEarlierKernels(Site site) {
   tsanAcquire(&block->grid->startTag);
 }
 
-// Nothing starts the earlier for it: what may start early always does, in schedules that ask for it.
-void allowLaterKernels() {}
+// Nothing starts the earlier for it: what may start early always does, in schedules that ask for it. Ahead of the wait it
+// would let a kernel start beside two others, of which that one's own wait covers the last.
+void allowLaterKernels(Site site) {
+  Thread* self = current();
+  self->site = site;
+  if (self->warp->block->grid->overlaps && !self->waited)
+    fault(cudaErrorLaunchFailure, site, "pdlTrigger() ahead of pdlWait()");
+}
 
 }  // namespace emulator

@@ -49,6 +49,7 @@ struct Thread : ThreadView {
   Fiber* fiber;  // none before it begins
   Warp* warp;
   Site site;              // where it was last seen
+  bool waited;            // called pdlWait()
   uint32_t polls;         // accesses to what others write, since it last waited
   const void* polled;     // by the last of them
   PendingCopies* copies;  // made when first needed, kept

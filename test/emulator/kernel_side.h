@@ -76,7 +76,7 @@ int wordOrder();
 void betweenWords(bool written);
 void fence();
 void waitForEarlierKernels(Site site);
-void allowLaterKernels();
+void allowLaterKernels(Site site);
 [[noreturn]] void trap(Site site);
 long long clock();
 

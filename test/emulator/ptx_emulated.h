@@ -78,8 +78,8 @@ inline void prefetchL2(const void* global, uint32_t bytes, Site site = Site::cur
 inline void pdlWait(Site site = Site::current()) {
   emulator::waitForEarlierKernels(site);
 }
-inline void pdlTrigger() {
-  emulator::allowLaterKernels();
+inline void pdlTrigger(Site site = Site::current()) {
+  emulator::allowLaterKernels(site);
 }
 
 inline uint32_t loadAcquire(const uint32_t* address, Site site = Site::current()) {

@@ -284,5 +284,21 @@ TEST(emulator_faults, overlap_without_a_wait) {
   emulator::reset();
 }
 
+__global__ void triggerFirst(int* out) {
+  if (threadIdx.x == 3) cuda::pdlTrigger();
+  cuda::pdlWait();
+  out[threadIdx.x] = 1;
+}
+TEST(emulator_faults, later_kernels_let_in_ahead_of_the_wait) {
+  for (const bool overlap : {true, false}) {
+    emulator::reset();
+    DeviceArray<int> out(32);
+    launch(triggerFirst, {"trigger first", 1, 32, 0, nullptr, overlap}, out.data());
+    CHECK_EQ(cudaDeviceSynchronize(), overlap ? cudaErrorLaunchFailure : cudaSuccess);
+    CHECK_EQ(contains(emulator::lastReport(), "pdlTrigger() ahead of pdlWait()"), overlap);
+  }
+  emulator::reset();
+}
+
 }  // namespace
 }  // namespace shardspeed::test
