@@ -14,7 +14,7 @@
 // launch where there were three, and q, k and v of the token never go back to memory. What is left is reading the cache
 // once.
 //
-// Grid (items, kvHeads * subgroups), 4 warps. A block takes a stretch of a sequence's pages and 8 query heads of
+// Grid (items, kvHeads, subgroups), 4 warps. A block takes a stretch of a sequence's pages and 8 query heads of
 // one KV head (kHeads, the width of an mma), so that grouped queries share every key and value read; larger groups take
 // several blocks, which find the pages in the L2 cache. A warp takes every fourth page and copies the next ones' keys
 // and values to a ring in shared memory while it computes. The stretches' sums (largest score, total weight, weighted
@@ -41,17 +41,17 @@ namespace {
 constexpr int kThreads = kDecodeThreads;
 constexpr int kWarps = kDecodeWarps;
 constexpr int kHeads = kDecodeHeads;
+constexpr int64_t kFetchedPiece = 4096;
 
 // Behind the wait: until then the kernel before keeps the memory busy, and its weights would push these out
 // again.
 template <typename T>
 __device__ __forceinline__ void fetchNext(const DecodeArgs<T>& args) {
-  constexpr int64_t kPiece = 4096;
-  const int64_t block = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * gridDim.y * kThreads * kPiece;
+  const int pieces = static_cast<int>(args.nextBytes / kFetchedPiece);
+  const int first = static_cast<int>(blockIdx.y * gridDim.x + blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
 #pragma unroll 1
-  for (int64_t at = (block * kThreads + threadIdx.x) * kPiece; at < args.nextBytes; at += step)
-    prefetchL2(args.next + at, static_cast<uint32_t>(min(kPiece, args.nextBytes - at)));
+  for (int piece = first; piece < pieces; piece += static_cast<int>(gridDim.x * gridDim.y) * kThreads)
+    prefetchL2(args.next + piece * kFetchedPiece, static_cast<uint32_t>(kFetchedPiece));
 }
 
 // q of the block's heads, and k and v where the row itself is in the block's stretch, into shared memory: all reads
@@ -59,25 +59,36 @@ __device__ __forceinline__ void fetchNext(const DecodeArgs<T>& args) {
 template <typename T, int kDim>
 __device__ __forceinline__ void prepareRow(const AttentionArgs<T>& args, const DecodeBlock<T>& block,
                                            DecodeShared<T, kDim>& shared) {
-  constexpr int kStride = DecodeShared<T, kDim>::kQueryStride;
-  constexpr int kPieces = kDim / 8, kKey = kHeads, kValue = kHeads + 1;
-  const auto placeOf = [&](int line) {
-    return line == kKey ? shared.key : line == kValue ? shared.value : shared.queries + line * kStride;
+  constexpr int kPieces = kDim / 8, kKey = kHeads;
+  constexpr int kLinesAtOnce = kThreads / kPieces, kRounds = (kHeads + 2 + kLinesAtOnce - 1) / kLinesAtOnce;
+  const int lines = block.ownsRow ? kHeads + 2 : kHeads;
+  const auto isLine = [&](int line) { return line < block.heads || (line >= kKey && line < lines); };
+  const auto rowOf = [&](int line) {
+    const int own = args.heads + block.kvHead + (line == kKey ? 0 : args.kvHeads);
+    return args.query(block.row, line < kKey ? block.firstHead + line : own);
   };
-#pragma unroll 2
-  for (int i = threadIdx.x; i < (block.ownsRow ? kHeads + 2 : kHeads) * kPieces; i += kThreads) {
-    const int line = i / kPieces, at = i % kPieces * 8;
-    const int head = line == kKey     ? args.heads + block.kvHead
-                     : line == kValue ? args.heads + args.kvHeads + block.kvHead
-                                      : block.firstHead + line;
-    const T* from = args.query(block.row, head);
-    T* to = placeOf(line);
-    const int end = line >= kHeads || line < block.heads ? args.headDim : 0;
-    if (args.headDim % 8 == 0) {
-      *reinterpret_cast<uint4*>(to + at) = at < end ? *reinterpret_cast<const uint4*>(from + at) : uint4{0, 0, 0, 0};
-    } else {
+  const int at = static_cast<int>(threadIdx.x) % kPieces * 8;
+  int firstLine = static_cast<int>(threadIdx.x) / kPieces;
+  if (firstLine >= kLinesAtOnce) firstLine = lines;  // threads that no line is left for
+  if (args.headDim % 8 == 0) {
+    uint4 loaded[kRounds];
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      const int line = firstLine + i * kLinesAtOnce;
+      loaded[i] = uint4{0, 0, 0, 0};
+      if (isLine(line) && at < args.headDim) loaded[i] = *reinterpret_cast<const uint4*>(rowOf(line) + at);
+    }
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      const int line = firstLine + i * kLinesAtOnce;
+      if (line < lines) *reinterpret_cast<uint4*>(shared.lines[line] + at) = loaded[i];
+    }
+  } else {
 #pragma unroll 1
-      for (int j = at; j < at + 8; ++j) to[j] = j < end ? from[j] : fromFloat<T>(0);
+    for (int line = firstLine; line < lines; line += kLinesAtOnce) {
+#pragma unroll 1
+      for (int j = at; j < at + 8; ++j)
+        shared.lines[line][j] = isLine(line) && j < args.headDim ? rowOf(line)[j] : fromFloat<T>(0);
     }
   }
   __syncthreads();
@@ -85,15 +96,15 @@ __device__ __forceinline__ void prepareRow(const AttentionArgs<T>& args, const D
 #pragma unroll 1
     for (int line = threadIdx.x / 32; line < (block.ownsRow ? kKey + 1 : kHeads); line += kWarps)
       if (line == kKey || line < block.heads)
-        turnHead(placeOf(line), args.rotaryHalf, args.rotaryInterleaved, shared.cosines, shared.sines);
+        turnHead(shared.lines[line], args.rotaryHalf, args.rotaryInterleaved, shared.cosines, shared.sines);
     __syncthreads();
   }
-  if (!block.ownsRow || block.firstHead != block.kvHead * args.group) return;
+  if (!block.ownsRow || blockIdx.z > 0) return;
   T* page = args.page(block.pages[block.position / kPage], block.kvHead) + block.position % kPage * args.paddedDim;
 #pragma unroll 1
   for (int i = threadIdx.x * 8; i < args.paddedDim; i += kThreads * 8) {
-    *reinterpret_cast<uint4*>(page + i) = *reinterpret_cast<const uint4*>(shared.key + i);
-    *reinterpret_cast<uint4*>(page + kPage * args.paddedDim + i) = *reinterpret_cast<const uint4*>(shared.value + i);
+    *reinterpret_cast<uint4*>(page + i) = *reinterpret_cast<const uint4*>(shared.key() + i);
+    *reinterpret_cast<uint4*>(page + kPage * args.paddedDim + i) = *reinterpret_cast<const uint4*>(shared.value() + i);
   }
 }
 
@@ -108,6 +119,10 @@ struct PageWalk {
   const AttentionArgs<T>& args;
   const DecodeBlock<T>& block;
   typename Shared::RingPage* ring;
+  const unsigned char* keys;  // of page 0, from where this lane copies
+  const unsigned char* values;
+  uint32_t rowBytes;
+  uint32_t pageBytes;  // of all heads
   int page;
   int place = 0;  // in the ring, of `page`
   int copied;     // the page that is copied next
@@ -116,13 +131,19 @@ struct PageWalk {
 
   __device__ __forceinline__ PageWalk(const AttentionArgs<T>& args, const DecodeBlock<T>& block, Shared& shared)
       : args(args), block(block), ring(shared.warps[threadIdx.x / 32].ring) {
+    rowBytes = static_cast<uint32_t>(args.paddedDim) * sizeof(T);
+    pageBytes = static_cast<uint32_t>(args.pageElements) * sizeof(T);
+    const uint32_t ofHead = static_cast<uint32_t>(block.kvHead) * (2 * kPage) * rowBytes;
+    const auto* cache = reinterpret_cast<const unsigned char*>(args.cache);
+    keys = unforeseen(cache + (ofHead + KeyPage<T, kDim>::laneOffset(rowBytes)));
+    values = unforeseen(cache + (ofHead + kPage * rowBytes + ValuePage<T, kDim>::laneOffset(rowBytes)));
     page = copied = block.firstPage + static_cast<int>(threadIdx.x) / 32;
     copiedId = idOf(copied);
     nextId = idOf(copied + kWarps);
 #pragma unroll 1
     for (int i = 0; i < kPages; ++i) {
-      copyKeys(ring[i]);
-      copyValues(ring[i]);
+      copyKeys<1>(ring[i]);
+      copyValues<1>(ring[i]);
     }
   }
 
@@ -132,24 +153,24 @@ struct PageWalk {
   __device__ __forceinline__ int idOf(int which) const {
     return which < block.endPage ? block.pages[which] : 0;
   }
-  __device__ __forceinline__ const T* keysOf(int id) const {
-    return args.page(id, block.kvHead);
-  }
-  __device__ __forceinline__ const T* valuesOf(int id) const {
-    return keysOf(id) + kPage * args.paddedDim;
+  __device__ __forceinline__ const unsigned char* pageOf(const unsigned char* first) const {
+    return first + static_cast<uint64_t>(static_cast<uint32_t>(copiedId)) * pageBytes;
   }
   // Not the row's own token, which is not there yet.
   __device__ __forceinline__ PageRange rangeOf(int which) const {
     return {block.firstVisible - which * kPage, block.position - which * kPage};
   }
 
+  template <int... kAtOnce>
   __device__ __forceinline__ void copyKeys(typename Shared::RingPage& to) const {
-    if (copied < block.endPage) KeyPage<T, kDim>::copy(to.keys, keysOf(copiedId), args.paddedDim, rangeOf(copied));
+    if (copied < block.endPage)
+      KeyPage<T, kDim>::template copy<kAtOnce...>(to.keys, pageOf(keys), rowBytes, rangeOf(copied));
     cpAsyncCommit();
   }
+  template <int... kAtOnce>
   __device__ __forceinline__ void copyValues(typename Shared::RingPage& to) {
     if (copied < block.endPage)
-      ValuePage<T, kDim>::copy(to.values, valuesOf(copiedId), args.paddedDim, rangeOf(copied));
+      ValuePage<T, kDim>::template copy<kAtOnce...>(to.values, pageOf(values), rowBytes, rangeOf(copied));
     cpAsyncCommit();
     copied += kWarps;
     copiedId = nextId;
@@ -161,15 +182,13 @@ struct PageWalk {
     const int slot = block.position % kPage;
     auto& here = ring[place];
     cpAsyncWait<kUnderWay>();
-    KeyPage<T, kDim> keys(here.keys);
-    if (own) keys.put(shared.key, slot);
+    if (own) KeyPage<T, kDim>::put(here.keys, shared.key(), slot);
     float scores[2][4];
-    keys.multiply(shared.queries, Shared::kQueryStride, scores);
+    KeyPage<T, kDim>::multiply(here.keys, shared.lines[0], Shared::kQueryStride, scores);
     copyKeys(here);
     cpAsyncWait<kUnderWay>();
-    ValuePage<T, kDim> values(here.values);
-    if (own) values.put(shared.value, slot);
-    sums.add(args, scores, values, slope, page * kPage, block.firstVisible, block.position);
+    if (own) ValuePage<T, kDim>::put(here.values, shared.value(), slot);
+    sums.add(args, scores, here.values, slope, page * kPage, block.firstVisible, block.position);
     copyValues(here);
     page += kWarps;
     place = place + 1 < kPages ? place + 1 : 0;
@@ -188,9 +207,10 @@ template <typename T, int kDim>
 __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(DecodeArgs<T> args) {
   const AttentionArgs<T>& a = args.attention;
   const DecodeBlock<T> block(args);
-  if (blockIdx.z > 0 || !block.hasWork()) {
+  const bool fetches = blockIdx.z == static_cast<unsigned>(args.subgroups);
+  if (fetches || !block.hasWork()) {
     pdlWait();
-    if (blockIdx.z > 0) fetchNext(args);
+    if (fetches) fetchNext(args);
     return;
   }
   auto& shared = sharedMemory<DecodeShared<T, kDim>>();
@@ -216,22 +236,26 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kDim>) decodeKernel(
   sums.store(shared, a.rule.weight);
   __syncthreads();
 
-  storeSplit(args, block, shared);
-  if (block.splits == 1) return;
-  auto* counter = reinterpret_cast<uint32_t*>(block.slotOf(args, 0)) + blockIdx.y;
-  __syncthreads();
-  if (threadIdx.x == 0) shared.before = ticket(counter);
-  __syncthreads();
-  if (shared.before + 1 != static_cast<uint32_t>(block.splits)) return;
-  if (threadIdx.x == 0) *counter = 0;  // for the next launch
-  joinSplits(args, block, shared);
+  // Once for the block's stretch, and in the block that comes last of a sequence's for all of them.
+#pragma unroll 1
+  for (int joins = 0;; ++joins) {
+    finishHeads(args, block, shared, joins == 1);
+    if (joins == 1 || block.splits == 1) return;
+    __syncthreads();
+    auto* counter = reinterpret_cast<uint32_t*>(block.slotOf(args, 0)) + blockIdx.y * args.subgroups + blockIdx.z;
+    if (threadIdx.x == 0) shared.before = ticketOf(counter, block.splits);
+    __syncthreads();
+    if (shared.before + 1 != static_cast<uint32_t>(block.splits)) return;
+    findShares(args, block, shared);
+    __syncthreads();
+  }
 }
 
 // Half of the L2 cache at most, where rows leave multiprocessors to spare.
 size_t fetchedBytes(const AttentionParams& params, int64_t blocks) {
   if (params.next == nullptr || blocks >= multiprocessors()) return 0;
   const auto room = static_cast<size_t>(deviceAttribute(cudaDevAttrL2CacheSize)) / 2;
-  return std::min(params.nextBytes, room) / 16 * 16;
+  return std::min(params.nextBytes, room) / kFetchedPiece * kFetchedPiece;
 }
 
 template <typename T>
@@ -243,12 +267,13 @@ void decode(const AttentionParams& params, const StepView& step, const DecodeIte
                            items,
                            static_cast<unsigned char*>(workspace),
                            SplitSlot(params.shape),
+                           static_cast<uint32_t>(SplitSlot(params.shape).bytes),
                            static_cast<int>(subgroups),
                            static_cast<int>(mostSplitsOf(params.shape)),
                            static_cast<const unsigned char*>(params.next),
                            static_cast<int64_t>(fetched)};
-  const dim3 grid(static_cast<unsigned>(itemCount), static_cast<unsigned>(params.shape.kvHeads * subgroups),
-                  fetched > 0 ? 2 : 1);
+  const dim3 grid(static_cast<unsigned>(itemCount), static_cast<unsigned>(params.shape.kvHeads),
+                  static_cast<unsigned>(subgroups + (fetched > 0 ? 1 : 0)));
   withHeadDim<T>(args.attention.paddedDim, [&]<typename Element, int kDim>() {
     constexpr size_t kShared = sizeof(DecodeShared<Element, kDim>);
     static_assert(kShared <= kMostSharedBytes);

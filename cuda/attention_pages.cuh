@@ -29,58 +29,58 @@ using PagePieces = uint4[kDim / 16][32];
 template <typename T, int kDim>
 struct KeyPage {
   static constexpr int kBlocks = kDim / 32;
-  uint4 words[2][kBlocks];
 
-  __device__ __forceinline__ static void copy(PagePieces<kDim>& to, const T* page, int paddedDim, PageRange range) {
+  // Bytes from a page's first key to what this lane copies of its first token.
+  __device__ __forceinline__ static uint32_t laneOffset(uint32_t rowBytes) {
+    const uint32_t lane = threadIdx.x % 32;
+    return lane / 4 * rowBytes + lane % 4 * 16;
+  }
+  // from: the page's keys and the lane's offset; kAtOnce: tokens whose copies are unrolled.
+  template <int kAtOnce = 2>
+  __device__ __forceinline__ static void copy(PagePieces<kDim>& to, const unsigned char* from, uint32_t rowBytes,
+                                              PageRange range) {
     const int lane = threadIdx.x % 32;
-    const int t = lane % 4;
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      const int token = lane / 4 + 8 * n;
-      const T* from = page + token * paddedDim + 8 * t;
+    const int paddedDim = static_cast<int>(rowBytes / sizeof(T));
+#pragma unroll kAtOnce
+    for (uint32_t n = 0; n < 2; ++n) {
+      const unsigned char* token = from + static_cast<uint64_t>(rowBytes) * (8 * n);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b)
-        cpAsync16(&to[n * kBlocks + b][lane], from + 32 * b, range.has(token) && 32 * b + 8 * t < paddedDim);
+        cpAsync16(&to[n * kBlocks + b][lane], token + 64 * b,
+                  range.has(lane / 4 + 8 * static_cast<int>(n)) &&
+                      isInRow<kDim>(32 * b + 8 * (lane % 4), 32 * b + 32, paddedDim));
     }
   }
 
-  // What this lane copied.
-  __device__ __forceinline__ explicit KeyPage(const PagePieces<kDim>& from) {
+  // The token's key (kDim) comes from shared memory instead: the lanes that would have copied it put it where they
+  // would have.
+  __device__ __forceinline__ static void put(PagePieces<kDim>& to, const T* key, int token) {
     const int lane = threadIdx.x % 32;
+    if (lane / 4 != token % 8) return;
 #pragma unroll
-    for (int n = 0; n < 2; ++n)
-#pragma unroll
-      for (int b = 0; b < kBlocks; ++b) words[n][b] = from[n * kBlocks + b][lane];
-  }
-
-  // The token's key (kDim) comes from shared memory instead.
-  __device__ __forceinline__ void put(const T* key, int token) {
-    const int g = threadIdx.x % 32 / 4;
-    const int t = threadIdx.x % 4;
-#pragma unroll
-    for (int n = 0; n < 2; ++n)
-      if (g + 8 * n == token) {
-#pragma unroll
-        for (int b = 0; b < kBlocks; ++b) words[n][b] = *reinterpret_cast<const uint4*>(key + 32 * b + 8 * t);
-      }
+    for (int b = 0; b < kBlocks; ++b)
+      to[token / 8 * kBlocks + b][lane] = *reinterpret_cast<const uint4*>(key + 32 * b + 8 * (lane % 4));
   }
 
   // products[n][0 ... 1] = query g times the keys of tokens 8 n + 2 t and the next. queries: shared, (8, stride)
-  __device__ __forceinline__ void multiply(const T* queries, int stride, float (&products)[2][4]) const {
+  __device__ __forceinline__ static void multiply(const PagePieces<kDim>& keys, const T* queries, int stride,
+                                                  float (&products)[2][4]) {
+    const int lane = threadIdx.x % 32;
     const T* query = queries + threadIdx.x % 32 / 4 * stride + threadIdx.x % 4 * 8;
 #pragma unroll
     for (int n = 0; n < 2; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) products[n][i] = 0;
-#pragma unroll
+#pragma unroll(kBlocks > 4 ? kBlocks / 2 : kBlocks)
     for (int b = 0; b < kBlocks; ++b) {
       const uint4 q = *reinterpret_cast<const uint4*>(query + 32 * b);
       const uint32_t early[4] = {q.x, 0, q.y, 0};  // only 8 of the 16 rows are queries
       const uint32_t late[4] = {q.z, 0, q.w, 0};
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        mma16816<T>(products[n], early, {words[n][b].x, words[n][b].y});
-        mma16816<T>(products[n], late, {words[n][b].z, words[n][b].w});
+        const uint4 key = keys[n * kBlocks + b][lane];
+        mma16816<T>(products[n], early, {key.x, key.y});
+        mma16816<T>(products[n], late, {key.z, key.w});
       }
     }
   }
@@ -93,62 +93,64 @@ struct ValuePage {
   static constexpr int kBlocks = kDim / 64;
   static constexpr bool kHasHalf = kDim % 64 != 0;
   static constexpr int kTiles = kDim / 16;  // mma of 16 dimensions
-  uint4 words[4][kBlocks > 0 ? kBlocks : 1];
-  uint2 half[4];
 
   __device__ __forceinline__ static int tokenOf(int i) { return threadIdx.x % 4 * 2 + i % 2 + i / 2 * 8; }
 
-  __device__ __forceinline__ static void copy(PagePieces<kDim>& to, const T* page, int paddedDim, PageRange range) {
+  __device__ __forceinline__ static uint32_t laneOffset(uint32_t rowBytes) {
+    const uint32_t lane = threadIdx.x % 32;
+    return lane % 4 * 2 * rowBytes + lane / 4 * 16;
+  }
+  // As of keys.
+  template <int kAtOnce = 4>
+  __device__ __forceinline__ static void copy(PagePieces<kDim>& to, const unsigned char* from, uint32_t rowBytes,
+                                              PageRange range) {
     const int lane = threadIdx.x % 32;
     const int g = lane / 4;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const bool has = range.has(tokenOf(i));
-      const T* from = page + tokenOf(i) * paddedDim;
+    const int paddedDim = static_cast<int>(rowBytes / sizeof(T));
+#pragma unroll kAtOnce
+    for (uint32_t i = 0; i < 4; ++i) {
+      const bool has = range.has(tokenOf(static_cast<int>(i)));
+      const unsigned char* token = from + static_cast<uint64_t>(rowBytes) * (i % 2 + i / 2 * 8);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b)
-        cpAsync16(&to[i * kBlocks + b][lane], from + 64 * b + 8 * g, has && 64 * b + 8 * g < paddedDim);
-      if constexpr (kHasHalf) {
-        const int dimension = 64 * kBlocks + 4 * g;
-        cpAsync8(&halvesOf(to)[i * 32 + lane], from + dimension, has && dimension < paddedDim);
-      }
+        cpAsync16(&to[i * kBlocks + b][lane], token + 128 * b,
+                  has && isInRow<kDim>(64 * b + 8 * g, 64 * b + 64, paddedDim));
+      if constexpr (kHasHalf)
+        cpAsync8(&halvesOf(to)[i * 32 + lane], token + 128 * kBlocks - 8 * g, has && 64 * kBlocks + 4 * g < paddedDim);
     }
   }
 
-  // What this lane copied.
-  __device__ __forceinline__ explicit ValuePage(const PagePieces<kDim>& from) {
+  __device__ __forceinline__ static void put(PagePieces<kDim>& to, const T* value, int token) {
     const int lane = threadIdx.x % 32;
+    const int i = token % 2 + token / 8 * 2;
+    if (lane % 4 != token % 8 / 2) return;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-#pragma unroll
-      for (int b = 0; b < kBlocks; ++b) words[i][b] = from[i * kBlocks + b][lane];
-      if constexpr (kHasHalf) half[i] = halvesOf(from)[i * 32 + lane];
-    }
-  }
-
-  __device__ __forceinline__ void put(const T* value, int token) {
-    const int g = threadIdx.x % 32 / 4;
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (tokenOf(i) == token) {
-#pragma unroll
-        for (int b = 0; b < kBlocks; ++b) words[i][b] = *reinterpret_cast<const uint4*>(value + 64 * b + 8 * g);
-        if constexpr (kHasHalf) half[i] = *reinterpret_cast<const uint2*>(value + 64 * kBlocks + 4 * g);
-      }
+    for (int b = 0; b < kBlocks; ++b)
+      to[i * kBlocks + b][lane] = *reinterpret_cast<const uint4*>(value + 64 * b + lane / 4 * 8);
+    if constexpr (kHasHalf)
+      halvesOf(to)[i * 32 + lane] = *reinterpret_cast<const uint2*>(value + 64 * kBlocks + lane / 4 * 4);
   }
 
   // sums += values^T weights; weights: the B operand (token, head). Tile i of sums holds the dimensions of word i % 4
   // of block i / 4 (in the half block of word i % 2): sums[i][0], [1] are its first dimension of heads 2 t and 2 t + 1,
   // [2], [3] its second.
-  __device__ __forceinline__ void accumulate(const uint32_t (&weights)[2], float (&sums)[kTiles][4]) const {
+  __device__ __forceinline__ static void accumulate(const PagePieces<kDim>& values, const uint32_t (&weights)[2],
+                                                    float (&sums)[kTiles][4]) {
+    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
-      addPair(words[0][b].x, words[1][b].x, words[2][b].x, words[3][b].x, weights, sums[4 * b]);
-      addPair(words[0][b].y, words[1][b].y, words[2][b].y, words[3][b].y, weights, sums[4 * b + 1]);
-      addPair(words[0][b].z, words[1][b].z, words[2][b].z, words[3][b].z, weights, sums[4 * b + 2]);
-      addPair(words[0][b].w, words[1][b].w, words[2][b].w, words[3][b].w, weights, sums[4 * b + 3]);
+      uint4 words[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) words[i] = values[i * kBlocks + b][lane];
+      addPair(words[0].x, words[1].x, words[2].x, words[3].x, weights, sums[4 * b]);
+      addPair(words[0].y, words[1].y, words[2].y, words[3].y, weights, sums[4 * b + 1]);
+      addPair(words[0].z, words[1].z, words[2].z, words[3].z, weights, sums[4 * b + 2]);
+      addPair(words[0].w, words[1].w, words[2].w, words[3].w, weights, sums[4 * b + 3]);
     }
     if constexpr (kHasHalf) {
+      uint2 half[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) half[i] = halvesOf(values)[i * 32 + lane];
       addPair(half[0].x, half[1].x, half[2].x, half[3].x, weights, sums[4 * kBlocks]);
       addPair(half[0].y, half[1].y, half[2].y, half[3].y, weights, sums[4 * kBlocks + 1]);
     }
@@ -165,8 +167,7 @@ struct ValuePage {
   // Two dimensions of four tokens: each token's pair becomes each dimension's pairs.
   __device__ __forceinline__ static void addPair(uint32_t a, uint32_t b, uint32_t c, uint32_t d,
                                                  const uint32_t (&weights)[2], float (&sum)[4]) {
-    const uint32_t operand[4] = {(a & 0xffff) | b << 16, a >> 16 | (b & 0xffff0000), (c & 0xffff) | d << 16,
-                                 c >> 16 | (d & 0xffff0000)};
+    const uint32_t operand[4] = {lowHalves(a, b), highHalves(a, b), lowHalves(c, d), highHalves(c, d)};
     mma16816<T>(sum, operand, weights);
   }
 };

@@ -38,9 +38,11 @@ struct alignas(16) DecodeShared {
   };
 
   Warp warps[kDecodeWarps];
-  T queries[kDecodeHeads * kQueryStride];
-  T key[kDim];  // of the row itself
-  T value[kDim];
+  T lines[kDecodeHeads + 2][kQueryStride];  // queries, then key and value of the row itself
+
+  __device__ __forceinline__ const T* key() const { return lines[kDecodeHeads]; }
+  __device__ __forceinline__ const T* value() const { return lines[kDecodeHeads + 1]; }
+
   float largest[kDecodeWarps][kDecodeHeads];
   float total[kDecodeWarps][kDecodeHeads];
   float cosines[kMostTileDim / 2];
@@ -57,7 +59,7 @@ struct WarpSums {
   float sums[kDim / 16][4] = {};
 
   __device__ __forceinline__ void add(const AttentionArgs<T>& args, float (&scores)[2][4],
-                                      const ValuePage<T, kDim>& values, float slope, int firstToken, int firstVisible,
+                                      const PagePieces<kDim>& values, float slope, int firstToken, int firstVisible,
                                       int position) {
     const int t = threadIdx.x % 4;
     float high = largest;
@@ -90,8 +92,8 @@ struct WarpSums {
       sum[2] *= evenFactor;
       sum[3] *= oddFactor;
     }
-    values.accumulate({packWeights<T>(weights[0][0], weights[0][1]), packWeights<T>(weights[1][0], weights[1][1])},
-                      sums);
+    ValuePage<T, kDim>::accumulate(
+        values, {packWeights<T>(weights[0][0], weights[0][1]), packWeights<T>(weights[1][0], weights[1][1])}, sums);
   }
 
   // Behind a barrier of the warp: other lanes' pages lie there.

@@ -60,6 +60,7 @@ struct DecodeArgs {
   const DecodeItem* items;
   unsigned char* workspace;
   SplitSlot layout;
+  uint32_t slotBytes;
   int subgroups;
   int mostSplits;
   const unsigned char* next;  // what is fetched by the blocks behind those of the items
@@ -90,8 +91,8 @@ struct DecodeBlock {
     split = item.split;
     slot = item.slot;
     position = row < 0 ? -1 : a.step.positions[row];
-    kvHead = blockIdx.y / args.subgroups;
-    const int firstOfGroup = blockIdx.y % args.subgroups * kDecodeHeads;
+    kvHead = blockIdx.y;
+    const int firstOfGroup = blockIdx.z * kDecodeHeads;
     firstHead = kvHead * a.group + firstOfGroup;
     heads = min(kDecodeHeads, a.group - firstOfGroup);
     firstVisible = position < 0 ? 0 : a.firstVisible(position);
@@ -99,15 +100,22 @@ struct DecodeBlock {
     const int lastPage = position < 0 ? -1 : position / kPage;
     const int visible = lastPage + 1 - firstVisiblePage;
     splits = splitsOf(visible, args.mostSplits);
-    firstPage = splits > 0 ? firstVisiblePage + visible * split / splits : 0;
-    endPage = splits > 0 ? firstVisiblePage + visible * (split + 1) / splits : 0;
+    const auto divisor = static_cast<uint32_t>(max(splits, 1));
+    const uint32_t inverse = 0xffffffff / divisor;
+    const auto pageOf = [&](int which) {
+      const auto all = static_cast<uint32_t>(visible * which);
+      const uint32_t pages = __umulhi(all, inverse);  // or one more
+      return firstVisiblePage + static_cast<int>(all - pages * divisor >= divisor ? pages + 1 : pages);
+    };
+    firstPage = pageOf(split);
+    endPage = pageOf(split + 1);
     ownsRow = split == splits - 1;
     pages = position < 0 ? nullptr : a.step.pages + a.step.pageOffsets[row];
   }
   __device__ __forceinline__ bool hasWork() const { return position >= 0 && split < splits; }
   // The workspace of one of the sequence's stretches.
   __device__ __forceinline__ unsigned char* slotOf(const DecodeArgs<T>& args, int which) const {
-    return args.workspace + static_cast<size_t>(slot + which) * args.layout.bytes;
+    return args.workspace + static_cast<uint64_t>(static_cast<uint32_t>(slot + which)) * args.slotBytes;
   }
 };
 
@@ -115,103 +123,137 @@ template <typename T>
 __device__ __forceinline__ void storeResult(const AttentionArgs<T>& args, int row, int head, int dimension,
                                             const float (&result)[4]) {
   T* out = args.out + row * args.outStride + static_cast<int64_t>(head) * args.headDim + dimension;
+  union {
+    uint2 bits;
+    T values[4];
+  } rounded;
+  rounded.bits = uint2{pack2<T>(result[0], result[1]), pack2<T>(result[2], result[3])};
   if (args.headDim % 4 == 0) {
-    if (dimension < args.headDim)
-      *reinterpret_cast<uint2*>(out) = uint2{pack2<T>(result[0], result[1]), pack2<T>(result[2], result[3])};
+    if (dimension < args.headDim) *reinterpret_cast<uint2*>(out) = rounded.bits;
     return;
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    if (dimension + i < args.headDim) out[i] = fromFloat<T>(result[i]);
+    if (dimension + i < args.headDim) out[i] = rounded.values[i];
 }
 
-// The stretch's sums, of all warps: to the result where the sequence has one stretch, else to the workspace.
+// What the block's warps found of four elements of a head.
 template <typename T, int kDim>
-__device__ __forceinline__ void storeSplit(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
-                                           const DecodeShared<T, kDim>& shared) {
-  const AttentionArgs<T>& a = args.attention;
-  unsigned char* workspace = block.slotOf(args, block.split);
-  auto* stats = reinterpret_cast<float2*>(workspace + args.layout.statsAt);
-  auto* sums = reinterpret_cast<float*>(workspace + args.layout.sumsAt);
-  constexpr int kQuads = kDim / 4;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < block.heads * kQuads; i += kDecodeThreads) {
-    const int head = i / kQuads;
-    const int dimension = i % kQuads * 4;
-    if (dimension >= a.paddedDim) continue;
-    const HeadJoin join(shared, head);
-    const int at = head * DecodeShared<T, kDim>::kSumStride + dimension;
-    float sum[4] = {};
+__device__ __forceinline__ void joinWarps(const DecodeShared<T, kDim>& shared, const HeadJoin& join, int head,
+                                          int dimension, float (&sum)[4]) {
 #pragma unroll
-    for (int warp = 0; warp < kDecodeWarps; ++warp) {
-      const float4 part = *reinterpret_cast<const float4*>(shared.warps[warp].sums + at);
-      sum[0] = fmaf(part.x, join.factors[warp], sum[0]);
-      sum[1] = fmaf(part.y, join.factors[warp], sum[1]);
-      sum[2] = fmaf(part.z, join.factors[warp], sum[2]);
-      sum[3] = fmaf(part.w, join.factors[warp], sum[3]);
-    }
-    if (block.splits == 1) {
-      const float result[4] = {sum[0] / join.total, sum[1] / join.total, sum[2] / join.total, sum[3] / join.total};
-      storeResult(a, block.row, block.firstHead + head, dimension, result);
-      continue;
-    }
-    *reinterpret_cast<float4*>(sums + (block.firstHead + head) * a.paddedDim + dimension) =
-        float4{sum[0], sum[1], sum[2], sum[3]};
-    if (dimension == 0) stats[block.firstHead + head] = float2{join.largest, join.total};
+  for (int warp = 0; warp < kDecodeWarps; ++warp) {
+    const int at = head * DecodeShared<T, kDim>::kSumStride + dimension;
+    const float4 part = *reinterpret_cast<const float4*>(shared.warps[warp].sums + at);
+    sum[0] = fmaf(part.x, join.factors[warp], sum[0]);
+    sum[1] = fmaf(part.y, join.factors[warp], sum[1]);
+    sum[2] = fmaf(part.z, join.factors[warp], sum[2]);
+    sum[3] = fmaf(part.w, join.factors[warp], sum[3]);
   }
 }
 
-// All stretches of the sequence, in their order, by the block that was last.
+// What each of the sequence's stretches is multiplied by: (kDecodeHeads, kMostDecodeSplits), zeros behind the last.
+// They take the place of the warps' sums, which have been stored.
 template <typename T, int kDim>
-__device__ __forceinline__ void joinSplits(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
+__device__ __forceinline__ float* sharesOf(DecodeShared<T, kDim>& shared) {
+  static_assert(sizeof shared.warps >= kDecodeHeads * kMostDecodeSplits * sizeof(float));
+  return reinterpret_cast<float*>(shared.warps);
+}
+
+template <typename T, int kDim>
+__device__ __forceinline__ void findShares(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
                                            DecodeShared<T, kDim>& shared) {
-  constexpr int kMostSplits = static_cast<int>(kMostDecodeSplits);
-  const AttentionArgs<T>& a = args.attention;
+  constexpr int kMostSplits = static_cast<int>(kMostDecodeSplits), kRounds = kMostSplits / 32;
   const unsigned char* stats = block.slotOf(args, 0) + args.layout.statsAt;
-  const unsigned char* sums = block.slotOf(args, 0) + args.layout.sumsAt;
   const int lane = threadIdx.x % 32;
-  // (kDecodeHeads, kMostSplits), where the warps' sums were: these have been stored.
-  auto* shares = reinterpret_cast<float*>(shared.warps);
-  static_assert(sizeof shared.warps >= kDecodeHeads * kMostSplits * sizeof(float));
 #pragma unroll 1
   for (int head = threadIdx.x / 32; head < block.heads; head += kDecodeWarps) {
-    const auto statOf = [&](int split) {
-      return reinterpret_cast<const float2*>(stats +
-                                             static_cast<size_t>(split) * args.layout.bytes)[block.firstHead + head];
-    };
-    // Four rounds at most: not worth the code that unrolling makes.
+    float2 own[kRounds];
     float largest = -INFINITY, total = 0;
-#pragma unroll 1
-    for (int split = lane; split < block.splits; split += 32) largest = fmaxf(largest, statOf(split).x);
-    largest = warpMax(largest);
-#pragma unroll 1
-    for (int split = lane; split < block.splits; split += 32) {
-      const float2 own = statOf(split);
-      const float factor = exp2Fast(own.x - largest);
-      shares[head * kMostSplits + split] = factor;
-      total = fmaf(own.y, factor, total);
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      const int split = lane + 32 * i;
+      own[i] = float2{-INFINITY, 0};
+      if (split < block.splits)
+        own[i] = reinterpret_cast<const float2*>(stats + static_cast<uint64_t>(static_cast<uint32_t>(split)) *
+                                                             args.slotBytes)[block.firstHead + head];
     }
-    const float share = 1 / warpSum(total);
-#pragma unroll 1
-    for (int split = lane; split < block.splits; split += 32) shares[head * kMostSplits + split] *= share;
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) largest = fmaxf(largest, own[i].x);
+    __syncwarp();
+    largest = warpMax(largest);
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      own[i].x = exp2Fast(own[i].x - largest);
+      total = fmaf(own[i].y, own[i].x, total);
+    }
+    const float share = Share(warpSum(total)).of(1);
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) sharesOf(shared)[head * kMostSplits + lane + 32 * i] = own[i].x * share;
   }
-  __syncthreads();
+}
+
+// Four elements of a head, of all stretches of the sequence in their order. Four loads are under way at once.
+template <typename T, int kDim>
+__device__ __forceinline__ void joinStretches(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
+                                              DecodeShared<T, kDim>& shared, int head, int dimension,
+                                              float (&result)[4]) {
+  constexpr int kMostSplits = static_cast<int>(kMostDecodeSplits), kAtOnce = 4;
+  const auto* sums =
+      block.slotOf(args, 0) + args.layout.sumsAt +
+      static_cast<size_t>((block.firstHead + head) * args.attention.paddedDim + dimension) * sizeof(float);
+#pragma unroll 1
+  for (int first = 0; first < block.splits; first += kAtOnce, sums += static_cast<uint64_t>(args.slotBytes) * kAtOnce) {
+    float4 parts[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      parts[i] = float4{0, 0, 0, 0};
+      if (first + i < block.splits)
+        parts[i] = *reinterpret_cast<const float4*>(sums + static_cast<uint64_t>(args.slotBytes) * i);
+    }
+    const float4 shares = *reinterpret_cast<const float4*>(sharesOf(shared) + head * kMostSplits + first);
+    const float factors[kAtOnce] = {shares.x, shares.y, shares.z, shares.w};
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      result[0] = fmaf(parts[i].x, factors[i], result[0]);
+      result[1] = fmaf(parts[i].y, factors[i], result[1]);
+      result[2] = fmaf(parts[i].z, factors[i], result[2]);
+      result[3] = fmaf(parts[i].w, factors[i], result[3]);
+    }
+  }
+}
+
+// The stretch's sums, of all warps: to the result where the sequence has one stretch, else to the workspace. Where
+// `joins`, the results of all stretches.
+template <typename T, int kDim>
+__device__ __forceinline__ void finishHeads(const DecodeArgs<T>& args, const DecodeBlock<T>& block,
+                                            DecodeShared<T, kDim>& shared, bool joins) {
+  const AttentionArgs<T>& a = args.attention;
   constexpr int kQuads = kDim / 4;
 #pragma unroll 1
   for (int i = threadIdx.x; i < block.heads * kQuads; i += kDecodeThreads) {
     const int head = i / kQuads;
     const int dimension = i % kQuads * 4;
     if (dimension >= a.paddedDim) continue;
-    const size_t at = static_cast<size_t>((block.firstHead + head) * a.paddedDim + dimension) * sizeof(float);
     float result[4] = {};
-#pragma unroll 4
-    for (int split = 0; split < block.splits; ++split) {
-      const float4 part = *reinterpret_cast<const float4*>(sums + static_cast<size_t>(split) * args.layout.bytes + at);
-      const float share = shares[head * kMostSplits + split];
-      result[0] = fmaf(part.x, share, result[0]);
-      result[1] = fmaf(part.y, share, result[1]);
-      result[2] = fmaf(part.z, share, result[2]);
-      result[3] = fmaf(part.w, share, result[3]);
+    if (joins) {
+      joinStretches(args, block, shared, head, dimension, result);
+    } else {
+      const HeadJoin join(shared, head);
+      joinWarps(shared, join, head, dimension, result);
+      if (block.splits > 1) {
+        unsigned char* workspace = block.slotOf(args, block.split);
+        auto* sums = reinterpret_cast<float*>(workspace + args.layout.sumsAt);
+        *reinterpret_cast<float4*>(sums + (block.firstHead + head) * a.paddedDim + dimension) =
+            float4{result[0], result[1], result[2], result[3]};
+        if (dimension == 0)
+          reinterpret_cast<float2*>(workspace + args.layout.statsAt)[block.firstHead + head] =
+              float2{join.largest, join.total};
+        continue;
+      }
+      const Share share(join.total);
+#pragma unroll
+      for (float& value : result) value = share.of(value);
     }
     storeResult(a, block.row, block.firstHead + head, dimension, result);
   }

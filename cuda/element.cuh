@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "cuda/ptx.cuh"
+
 // The 16-bit element types of weights, activations and KV cache: __half and __nv_bfloat16.
 
 namespace shardspeed::cuda {
@@ -19,12 +21,12 @@ __device__ __forceinline__ float toFloat(__nv_bfloat16 value) {
 
 // Rounds to nearest even. What is too large for fp16 becomes the largest number instead of infinity: a feed-forward
 // activation that saturates loses nothing that matters, one infinity makes NaN of the whole sequence. NaN stays NaN.
+constexpr float kLargestHalf = 65504.0f;
 template <typename T>
 __device__ __forceinline__ T fromFloat(float value);
 template <>
 __device__ __forceinline__ __half fromFloat<__half>(float value) {
-  constexpr float kLargest = 65504.0f;
-  return __float2half_rn(value > kLargest ? kLargest : value < -kLargest ? -kLargest : value);
+  return __float2half_rn(clampedTo(kLargestHalf, value));
 }
 template <>
 __device__ __forceinline__ __nv_bfloat16 fromFloat<__nv_bfloat16>(float value) {
@@ -42,14 +44,14 @@ union Pack8 {
 
 // Two elements as they lie in a register of an mma operand, the first in the low half.
 template <typename T>
-__device__ __forceinline__ uint32_t pack2(float low, float high) {
-  union {
-    uint32_t bits;
-    T values[2];
-  } pair;
-  pair.values[0] = fromFloat<T>(low);
-  pair.values[1] = fromFloat<T>(high);
-  return pair.bits;
+__device__ __forceinline__ uint32_t pack2(float low, float high);
+template <>
+__device__ __forceinline__ uint32_t pack2<__half>(float low, float high) {
+  return packHalves(clampedTo(kLargestHalf, low), clampedTo(kLargestHalf, high));
+}
+template <>
+__device__ __forceinline__ uint32_t pack2<__nv_bfloat16>(float low, float high) {
+  return packBfloats(low, high);
 }
 
 }  // namespace shardspeed::cuda

@@ -85,6 +85,40 @@ __device__ __forceinline__ float exp2Fast(float x) {
   return power;
 }
 
+// The value within [-limit, limit]; NaN stays NaN.
+__device__ __forceinline__ float clampedTo(float limit, float value) {
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(value) : "f"(limit));
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(value) : "f"(-limit));
+  return value;
+}
+
+// Two elements in a word, rounded to nearest even, the first in the low half.
+__device__ __forceinline__ uint32_t packHalves(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+__device__ __forceinline__ uint32_t packBfloats(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+// The low halves of two words, or the high ones, the first word's below.
+__device__ __forceinline__ uint32_t lowHalves(uint32_t a, uint32_t b) {
+  return __byte_perm(a, b, 0x5410);
+}
+__device__ __forceinline__ uint32_t highHalves(uint32_t a, uint32_t b) {
+  return __byte_perm(a, b, 0x7632);
+}
+
+// 1 / x within 1 ulp.
+__device__ __forceinline__ float reciprocalFast(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 // 16 bytes that nothing writes while the kernel runs and that are read once: weights. Past the L1 cache. Not
 // ld.global.nc: ptxas moves those freely, and what was to be fetched before pdlWait() ends up behind it.
 __device__ __forceinline__ uint4 loadStream16(const void* global) {
@@ -95,8 +129,10 @@ __device__ __forceinline__ uint4 loadStream16(const void* global) {
   return value;
 }
 
-// The same pointer, of which the compiler knows nothing: it makes no copies of a loop for null and for the rest.
-__device__ __forceinline__ const float* unforeseen(const float* pointer) {
+// The same pointer, of which the compiler knows nothing: it makes no copies of a loop for null and for the rest, and
+// keeps the pointer instead of what it was computed from.
+template <typename T>
+__device__ __forceinline__ const T* unforeseen(const T* pointer) {
   asm volatile("" : "+l"(pointer));
   return pointer;
 }
@@ -135,6 +171,12 @@ __device__ __forceinline__ void storeRelease(uint32_t* address, uint32_t value) 
 __device__ __forceinline__ uint32_t ticket(uint32_t* counter) {
   uint32_t value;
   asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+// The same of a counter that begins again at 0 after `count` tickets.
+__device__ __forceinline__ uint32_t ticketOf(uint32_t* counter, uint32_t count) {
+  uint32_t value;
+  asm volatile("atom.inc.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(value) : "l"(counter), "r"(count - 1) : "memory");
   return value;
 }
 // Order between devices, and with the host, whose mapped memory is global memory too. Only where the link between two

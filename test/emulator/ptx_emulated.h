@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -57,6 +58,35 @@ void mma16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Sit
   __builtin_memcpy(d, result, sizeof d);
 }
 
+inline float clampedTo(float limit, float value) {
+  return value > limit ? limit : value < -limit ? -limit : value;
+}
+
+inline uint32_t packHalves(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  uint32_t bits;
+  __builtin_memcpy(&bits, &pair, sizeof bits);
+  return bits;
+}
+inline uint32_t packBfloats(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  uint32_t bits;
+  __builtin_memcpy(&bits, &pair, sizeof bits);
+  return bits;
+}
+
+inline uint32_t lowHalves(uint32_t a, uint32_t b) {
+  return (a & 0xffff) | b << 16;
+}
+inline uint32_t highHalves(uint32_t a, uint32_t b) {
+  return a >> 16 | (b & 0xffff0000);
+}
+
+// As far off as the device's may be.
+inline float reciprocalFast(float x) {
+  return nextafterf(1 / x, 0);
+}
+
 inline float exp2Fast(float x) {
   return x < -126 ? 0 : exp2f(x);
 }
@@ -66,7 +96,8 @@ inline uint4 loadStream16(const void* global, Site site = Site::current()) {
   return *static_cast<const uint4*>(global);
 }
 
-inline const float* unforeseen(const float* pointer) {
+template <typename T>
+const T* unforeseen(const T* pointer) {
   return pointer;
 }
 
@@ -97,6 +128,16 @@ inline uint32_t ticket(uint32_t* counter, Site site = Site::current()) {
   emulator::checkOwn(counter, "ticket", site);
   emulator::synchronizing(site);
   const uint32_t before = __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL);
+  emulator::wrote(site);
+  return before;
+}
+inline uint32_t ticketOf(uint32_t* counter, uint32_t count, Site site = Site::current()) {
+  emulator::checkOwn(counter, "ticketOf", site);
+  emulator::synchronizing(site);
+  uint32_t before = __atomic_load_n(counter, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(counter, &before, before + 1 >= count ? 0 : before + 1, false, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_RELAXED)) {
+  }
   emulator::wrote(site);
   return before;
 }
