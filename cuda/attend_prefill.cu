@@ -6,11 +6,12 @@
 // Attention of prompts over the paged cache: FlashAttention-2 (Dao, 2023) on tensor cores. No score ever reaches
 // memory; a tile of 64 query rows reads every key and value that it sees once.
 //
-// Grid (heads, tiles), 4 warps of 16 rows. Heads come first, so that the query heads of one KV head run at the same
-// time and find its pages in the L2 cache; tiles run in the order of the list, which should have the longest first. A
-// block walks over the keys in blocks of 64 (32 where heads are wide), cp.async bringing the next block while this one
-// is computed: q in registers (in shared memory where heads are wide), keys by ldmatrix, values by its transposed form,
-// online softmax in fp32 in the accumulators' own layout, weights rounded to T for the second product.
+// Grid (heads of a KV head, KV heads, tiles), 4 warps of 16 rows. Heads come first, so that the query heads of one KV
+// head run at the same time and find its pages in the L2 cache; tiles run in the order of the list, which should have
+// the longest first. A block walks over the keys in blocks of 64 (32 where heads are wide), cp.async bringing the next
+// one or two while one is computed, keys and values apart, so that some are under way whenever others are waited for: q
+// in registers (in shared memory where heads are wide), keys by ldmatrix, values by its transposed form, online softmax
+// in fp32 in the accumulators' own layout, weights rounded to T for the second product.
 //
 // Blocks of keys begin at multiples of their size from position 0, and a block that a row does not see leaves the row's
 // sums as they are. So a row adds the same numbers in the same order however its prompt was cut.
@@ -23,27 +24,33 @@ constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr int kWarpRows = 16;
 static_assert(kWarps * kWarpRows == kPrefillTileRows);
+constexpr int kLeastStages = 2, kMostStages = 3;  // of the ring of blocks of keys and values
 
 template <typename T, int kDim>
 struct Shape {
   static constexpr bool kWide = kDim > 128;
   static constexpr int kKeys = kWide ? 32 : 64;  // of a block
-  static constexpr int kPages = kKeys / kPage;   // of a block
   static constexpr int kChunks = kDim / 8;       // 16-byte pieces of a row
   static constexpr int kSteps = kDim / 16;
 };
 
+// A block of keys and values.
+template <typename T, int kDim>
+using Stage = T[2][Shape<T, kDim>::kKeys * kDim];
+
 template <typename T, int kDim>
 struct alignas(128) PrefillShared {
-  using S = Shape<T, kDim>;
-  T stages[2][2][S::kKeys * kDim];  // keys, values
-  T wideQueries[S::kWide ? kPrefillTileRows * kDim : 8];
+  T queries[kPrefillTileRows * kDim];
+  Stage<T, kDim> stages[1];  // so many as the launch has room for
 
-  // Narrow q goes to registers before the second stage is needed.
-  __device__ __forceinline__ T* queries() { return S::kWide ? wideQueries : stages[1][0]; }
   // The results, when all keys are done with.
-  __device__ __forceinline__ T* results() { return stages[0][0]; }
+  __device__ __forceinline__ T* results() { return queries; }
 };
+
+template <typename T, int kDim>
+constexpr size_t sharedBytes(int stages) {
+  return sizeof(T) * kPrefillTileRows * kDim + sizeof(Stage<T, kDim>) * static_cast<size_t>(stages);
+}
 
 // Where a 16-byte piece of a row lies, so that the 8 rows that ldmatrix reads together meet no bank twice.
 template <int kDim>
@@ -73,49 +80,51 @@ struct Tile {
   }
 };
 
-// Copies blocks of keys and values to shared memory: a warp a page, or half of it (keys or values) where blocks are of
-// two pages. What no row of the tile sees is zero: a weight of zero times whatever lies in the cache could be NaN.
+// Copies blocks of keys and values to shared memory, a warp some tokens of one page. What no row of the tile sees is
+// zero: a weight of zero times whatever lies in the cache could be NaN.
 template <typename T, int kDim>
 struct BlockCopy {
   using S = Shape<T, kDim>;
+  static constexpr int kWarpTokens = S::kKeys / kWarps;
   static constexpr int kLanesOfRow = S::kChunks % 8 == 0 ? 8 : 4;
   static constexpr int kRows = 32 / kLanesOfRow;  // at once
-  static constexpr int kHalves = S::kPages == kWarps ? 2 : 1;
 
   const AttentionArgs<T>& args;
   const Tile& tile;
   int kvHead;
 
-  __device__ __forceinline__ int page() const { return static_cast<int>(threadIdx.x) / 32 % S::kPages; }
-  __device__ __forceinline__ int firstHalf() const { return static_cast<int>(threadIdx.x) / 32 / S::kPages; }
-
+  // This warp's first token of a block.
+  __device__ __forceinline__ static int firstToken(int block) {
+    return block * S::kKeys + static_cast<int>(threadIdx.x) / 32 * kWarpTokens;
+  }
   // The page that this warp has to copy of a block; to be asked for early.
   __device__ __forceinline__ int idOf(int block) const {
-    const int token = block * S::kKeys + page() * kPage;
-    return token <= tile.last && token + kPage > tile.first ? tile.pages[token / kPage] : 0;
+    const int token = firstToken(block);
+    return token <= tile.last && token + kWarpTokens > tile.first ? tile.pages[token / kPage] : 0;
   }
 
-  __device__ __forceinline__ void start(int block, int id, T (&stage)[2][S::kKeys * kDim]) const {
+  // Keys, then values, a group of copies each; empty ones where there is no such block.
+  __device__ __forceinline__ void start(int block, int id, Stage<T, kDim>& stage) const {
     const int lane = threadIdx.x % 32;
-    const T* from = args.page(id, kvHead);
-    const int firstToken = block * S::kKeys + page() * kPage;
+    const int slot = firstToken(block) % S::kKeys + lane / kLanesOfRow;  // this lane's first
+    const int column = lane % kLanesOfRow * 8;
+    const T* from = args.page(id, kvHead) + slot % kPage * args.paddedDim + column;
+#pragma unroll 1
+    for (int half = 0; half < 2; ++half, from += kPage * args.paddedDim) {
 #pragma unroll
-    for (int half = firstHalf(); half < firstHalf() + kHalves; ++half) {
-#pragma unroll
-      for (int row = 0; row < kPage; row += kRows) {
-        const int slot = row + lane / kLanesOfRow;
-        const int token = firstToken + slot;
+      for (int row = 0; row < kWarpTokens; row += kRows) {
+        const int token = block * S::kKeys + slot + row;
         const bool seen = token >= tile.first && token <= tile.last;
-        const T* source = from + (half * kPage + slot) * args.paddedDim;
 #pragma unroll
         for (int chunk = 0; chunk < S::kChunks; chunk += kLanesOfRow) {
-          const int own = chunk + lane % kLanesOfRow;
-          const bool valid = seen && own * 8 < args.paddedDim;
-          cpAsync16(stage[half] + swizzled<kDim>(page() * kPage + slot, own), valid ? source + own * 8 : from, valid);
+          const int first = chunk * 8, end = (chunk + kLanesOfRow) * 8;
+          const bool valid = seen && (end <= kLeastPaddedDim<kDim> || first + column < args.paddedDim);
+          cpAsync16(stage[half] + swizzled<kDim>(slot + row, chunk + lane % kLanesOfRow),
+                    from + row * args.paddedDim + first, valid);
         }
       }
+      cpAsyncCommit();
     }
-    cpAsyncCommit();
   }
 };
 
@@ -126,14 +135,16 @@ __device__ __forceinline__ void loadQueries(const AttentionArgs<T>& args, const 
   const int lane = threadIdx.x % 32;
   const int firstRow = threadIdx.x / 32 * kWarpRows;
   if (args.headDim % 8 == 0) {
+#pragma unroll 1
     for (int i = lane; i < kWarpRows * S::kChunks; i += 32) {
       const int row = firstRow + i / S::kChunks;
       const int chunk = i % S::kChunks;
       const bool valid = row < tile.rows && chunk * 8 < args.headDim;
       const T* from = args.query(tile.firstRow + (row < tile.rows ? row : 0), head);
-      cpAsync16(queries + swizzled<kDim>(row, chunk), valid ? from + chunk * 8 : from, valid);
+      cpAsync16(queries + swizzled<kDim>(row, chunk), from + chunk * 8, valid);
     }
   } else {
+#pragma unroll 1
     for (int i = lane; i < kWarpRows * kDim; i += 32) {
       const int row = firstRow + i / kDim;
       const int j = i % kDim;
@@ -162,6 +173,10 @@ struct WarpRows {
     const int row = threadIdx.x / 32 * kWarpRows + lane % 16;
     ldmatrixX4(query, shared + swizzled<kDim>(row, 2 * step + lane / 16));
   }
+  __device__ __forceinline__ void loadQueries(const T* shared) {
+#pragma unroll
+    for (int step = 0; step < S::kSteps; ++step) loadQuery(shared, step, queries[step]);
+  }
 
   __device__ __forceinline__ void score(const T* shared, const T* keys, float (&scores)[kScoreTiles][4]) {
     const int lane = threadIdx.x % 32;
@@ -170,7 +185,7 @@ struct WarpRows {
     for (auto& tile : scores)
 #pragma unroll
       for (float& value : tile) value = 0;
-#pragma unroll
+#pragma unroll(S::kWide ? S::kSteps / 2 : S::kSteps)
     for (int step = 0; step < S::kSteps; ++step) {
       if constexpr (S::kWide) loadQuery(shared, step, queries[0]);
       const auto& query = queries[S::kWide ? 0 : step];
@@ -184,27 +199,34 @@ struct WarpRows {
     }
   }
 
-  // Makes scores ready and hides those of keys that a row does not see. position: of the warp's first row
+  // Makes scores ready and hides those of keys that a row does not see. position: of the warp's first row. Eight keys
+  // at a time, which then go to the end: most blocks need none of it, and code for all scores would be half of the
+  // kernel.
   __device__ __forceinline__ static void finishScores(const AttentionArgs<T>& args, int firstKey, int position,
                                                       int length, float slope, const float* distances,
                                                       float (&scores)[kScoreTiles][4]) {
     const int lane = threadIdx.x % 32;
+    const int row = position + lane / 4;
+    int key = firstKey + lane % 4 * 2;
+    const int firstVisible[2] = {args.firstVisible(row), args.firstVisible(row + 8)};
+    const int lastVisible[2] = {args.lastVisible(row, length), args.lastVisible(row + 8, length)};
+#pragma unroll 1
+    for (int tile = 0; tile < kScoreTiles; ++tile, key += 8) {
+      float finished[4];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int own = position + lane / 4 + 8 * r;
-      const int firstVisible = args.firstVisible(own);
-      const int lastVisible = args.lastVisible(own, length);
+      for (int i = 0; i < 4; ++i) {
+        const int own = key + i % 2, distance = own - (row + i / 2 * 8);
+        const bool visible = own >= firstVisible[i / 2] && own <= lastVisible[i / 2];
+        finished[i] = visible ? args.rule.score(scores[0][i], slope, distance) : -INFINITY;
+        if constexpr (!S::kWide)
+          if (distances != nullptr && visible) finished[i] = fmaf(distances[distance], kLog2E, finished[i]);
+      }
 #pragma unroll
-      for (int tile = 0; tile < kScoreTiles; ++tile)
+      for (int i = 0; i < 4; ++i) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int key = firstKey + tile * 8 + lane % 4 * 2 + i;
-          float& score = scores[tile][2 * r + i];
-          const bool visible = key >= firstVisible && key <= lastVisible;
-          score = visible ? args.rule.score(score, slope, key - own) : -INFINITY;
-          if constexpr (!S::kWide)
-            if (distances != nullptr && visible) score = fmaf(distances[key - own], kLog2E, score);
-        }
+        for (int t = 0; t + 1 < kScoreTiles; ++t) scores[t][i] = scores[t + 1][i];
+        scores[kScoreTiles - 1][i] = finished[i];
+      }
     }
   }
 
@@ -260,21 +282,36 @@ struct WarpRows {
   __device__ __forceinline__ void store(const AttentionArgs<T>& args, const Tile& tile, int head, T* results) {
     const int lane = threadIdx.x % 32;
     const int firstRow = threadIdx.x / 32 * kWarpRows;
+    float factors[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float sum = total[r];
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      const float share = 1 / sum;
+      factors[r] = Share(sum).of(1);
+    }
+    constexpr int kAtOnce = 2;
+    static_assert(kSumTiles % kAtOnce == 0);
+#pragma unroll 1
+    for (int first = 0; first < kSumTiles; first += kAtOnce) {
 #pragma unroll
-      for (int i = 0; i < kSumTiles; ++i)
-        *reinterpret_cast<uint32_t*>(results + swizzled<kDim>(firstRow + lane / 4 + 8 * r, i) + lane % 4 * 2) =
-            pack2<T>(sums[i][2 * r] * share, sums[i][2 * r + 1] * share);
+      for (int i = 0; i < kAtOnce; ++i)
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
+          *reinterpret_cast<uint32_t*>(results + swizzled<kDim>(firstRow + lane / 4 + 8 * r, first + i) +
+                                       lane % 4 * 2) =
+              pack2<T>(sums[i][2 * r] * factors[r], sums[i][2 * r + 1] * factors[r]);
+          // The next ones to the front: registers have no index.
+#pragma unroll
+      for (int i = 0; i + kAtOnce < kSumTiles; ++i)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[i][e] = sums[i + kAtOnce][e];
     }
     __syncwarp();
     T* out = args.out + tile.firstRow * args.outStride + static_cast<int64_t>(head) * args.headDim;
     const int rows = min(kWarpRows, tile.rows - firstRow);
     if (args.headDim % 8 == 0) {
+#pragma unroll 1
       for (int i = lane; i < rows * S::kChunks; i += 32) {
         const int row = firstRow + i / S::kChunks;
         const int chunk = i % S::kChunks;
@@ -284,6 +321,7 @@ struct WarpRows {
       }
       return;
     }
+#pragma unroll 1
     for (int i = lane; i < rows * kDim; i += 32) {
       const int row = firstRow + i / kDim;
       const int j = i % kDim;
@@ -292,72 +330,94 @@ struct WarpRows {
   }
 };
 
+// Waits until the oldest groups of copies are there. A ring of `stages` blocks has two for each but one under way, and
+// `more` ones.
+template <int kMore>
+__device__ __forceinline__ void waitForOldest(int stages) {
+  if (stages == kMostStages)
+    cpAsyncWait<2 * (kMostStages - 2) + kMore>();
+  else
+    cpAsyncWait<2 * (kLeastStages - 2) + kMore>();
+  __syncthreads();
+}
+
 template <typename T, int kDim>
-__global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args, const RowTile* tiles) {
+__global__ void __launch_bounds__(kThreads) prefillKernel(AttentionArgs<T> args, const RowTile* tiles, int stages) {
   using S = Shape<T, kDim>;
-  auto& shared = sharedMemory<PrefillShared<T, kDim>>();
+  auto& shared = *reinterpret_cast<PrefillShared<T, kDim>*>(&sharedMemory<unsigned char>());
   // What describes the step was copied to the device before its first kernel, so it may be read ahead of the wait.
-  const Tile tile(args, tiles[blockIdx.y]);
-  const int head = blockIdx.x;
+  const Tile tile(args, tiles[blockIdx.z]);
+  const int kvHead = blockIdx.y;
+  const int head = kvHead * args.group + static_cast<int>(blockIdx.x);
   const int warpRow = threadIdx.x / 32 * kWarpRows;
   const int position = tile.position + warpRow;  // of the warp's first row
-  const BlockCopy<T, kDim> copy{args, tile, head / args.group};
+  const int lastPosition = position + kWarpRows - 1;
+  const BlockCopy<T, kDim> copy{args, tile, kvHead};
   const int firstBlock = tile.first / S::kKeys;
   const int lastBlock = tile.last / S::kKeys;
-  const int firstId = copy.idOf(firstBlock);
-  int nextId = copy.idOf(firstBlock + 1);
+  int nextId = copy.idOf(firstBlock);
   const float slope = args.slope(head);
   const float* distances = args.distanceScores != nullptr ? args.distancesOf(head) : nullptr;
   const float sink = args.sink(head);
   pdlWait();
   pdlTrigger();
 
-  loadQueries<T, kDim>(args, tile, head, shared.queries());
-  copy.start(firstBlock, firstId, shared.stages[0]);
+  loadQueries<T, kDim>(args, tile, head, shared.queries);
   WarpRows<T, kDim> rows;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     rows.largest[r] = sink;
     rows.total[r] = sink > -INFINITY && threadIdx.x % 4 == 0 ? 1 : 0;
   }
-  cpAsyncWait<1>();
-  __syncwarp();
-  if constexpr (!S::kWide) {
-#pragma unroll
-    for (int step = 0; step < S::kSteps; ++step) rows.loadQuery(shared.queries(), step, rows.queries[step]);
-  }
-  for (int block = firstBlock; block <= lastBlock; ++block) {
-    cpAsyncWait<0>();
-    __syncthreads();  // the block is there, and nobody reads the other stage any more
-    auto& stage = shared.stages[(block - firstBlock) % 2];
-    if (block < lastBlock) copy.start(block + 1, nextId, shared.stages[(block - firstBlock + 1) % 2]);
-    nextId = copy.idOf(block + 2);
+  int here = 0, next = 0;  // stages
+  // The first rounds only copy.
+#pragma unroll 1
+  for (int block = firstBlock + 1 - stages; block <= lastBlock; ++block) {
+    // The block's keys are there, and nobody reads the stage any more that is copied to next.
+    if (block >= firstBlock) waitForOldest<1>(stages);
+    copy.start(block + stages - 1, nextId, shared.stages[next]);
+    nextId = copy.idOf(block + stages);
+    next = next + 1 < stages ? next + 1 : 0;
+    if (block < firstBlock) continue;
+    if constexpr (!S::kWide)
+      if (block == firstBlock) rows.loadQueries(shared.queries);
     const int firstKey = block * S::kKeys;
     const int lastKey = firstKey + S::kKeys - 1;
-    const int lastPosition = position + kWarpRows - 1;
-    if (warpRow >= tile.rows || firstKey > args.lastVisible(lastPosition, tile.length) ||
-        lastKey < args.firstVisible(position))
-      continue;
+    const bool sees = warpRow < tile.rows && firstKey <= args.lastVisible(lastPosition, tile.length) &&
+                      lastKey >= args.firstVisible(position);
     float scores[WarpRows<T, kDim>::kScoreTiles][4];
-    rows.score(shared.queries(), stage[0], scores);
-    if (!args.rule.plain || lastKey > args.lastVisible(position, tile.length) ||
-        firstKey < args.firstVisible(lastPosition))
-      rows.finishScores(args, firstKey, position, tile.length, slope, distances, scores);
-    rows.weigh(args.rule.weight, scores);
-    rows.accumulate(stage[1], scores);
+    if (sees) {
+      rows.score(shared.queries, shared.stages[here][0], scores);
+      if (!args.rule.plain || lastKey > args.lastVisible(position, tile.length) ||
+          firstKey < args.firstVisible(lastPosition))
+        rows.finishScores(args, firstKey, position, tile.length, slope, distances, scores);
+      rows.weigh(args.rule.weight, scores);
+    }
+    waitForOldest<2>(stages);  // the block's values
+    if (sees) rows.accumulate(shared.stages[here][1], scores);
+    here = here + 1 < stages ? here + 1 : 0;
   }
-  __syncthreads();
+  __syncwarp();
   if (warpRow < tile.rows) rows.store(args, tile, head, shared.results());
+}
+
+// As deep a ring as leaves room for two blocks on a multiprocessor.
+template <typename T, int kDim>
+int stagesFor(size_t room) {
+  static_assert(sharedBytes<T, kDim>(kLeastStages) <= kMostSharedBytes);
+  return 2 * sharedBytes<T, kDim>(kMostStages) <= room ? kMostStages : kLeastStages;
 }
 
 template <typename T>
 void prefill(const AttentionParams& params, const StepView& step, const RowTile* tiles, int64_t tileCount,
              cudaStream_t stream) {
   const AttentionArgs<T> args = attentionArgs<T>(params, step);
-  const dim3 grid(static_cast<unsigned>(args.heads), static_cast<unsigned>(tileCount));
+  const dim3 grid(static_cast<unsigned>(args.group), static_cast<unsigned>(args.kvHeads),
+                  static_cast<unsigned>(tileCount));
   withHeadDim<T>(args.paddedDim, [&]<typename Element, int kDim>() {
-    launch(prefillKernel<Element, kDim>,
-           {"attention of prompts", grid, dim3(kThreads), sizeof(PrefillShared<Element, kDim>), stream}, args, tiles);
+    const int stages = stagesFor<Element, kDim>(mostSharedBytes());
+    const LaunchConfig config{"attention of prompts", grid, dim3(kThreads), sharedBytes<Element, kDim>(stages), stream};
+    launch(prefillKernel<Element, kDim>, config, args, tiles, stages);
   });
 }
 
