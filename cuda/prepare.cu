@@ -46,6 +46,7 @@ struct Factors {
 template <typename T>
 __device__ __forceinline__ void finish(T* x, int first, int step, int cols, const Factors& factors, bool normed,
                                        float clamp, float heat) {
+#pragma unroll 2
   for (int i = first; i < cols; i += step) {
     float value = toFloat(x[i]);
     if (normed) {
@@ -58,19 +59,14 @@ __device__ __forceinline__ void finish(T* x, int first, int step, int cols, cons
   }
 }
 
-// Sums of this thread's elements of x, and of their squared distances from the mean.
+// The sum of this thread's elements of x, or, where `squares`, of their squared distances from the mean, by one code.
 template <typename T>
-__device__ __forceinline__ float sumOf(const T* x, int first, int step, int cols) {
+__device__ __forceinline__ float sumOf(const T* x, int first, int step, int cols, float mean, bool squares) {
   float sum = 0;
-  for (int i = first; i < cols; i += step) sum = __fadd_rn(sum, toFloat(x[i]));
-  return sum;
-}
-template <typename T>
-__device__ __forceinline__ float squaresOf(const T* x, int first, int step, int cols, float mean) {
-  float sum = 0;
+#pragma unroll 4
   for (int i = first; i < cols; i += step) {
-    const float centred = __fsub_rn(toFloat(x[i]), mean);
-    sum = fmaf(centred, centred, sum);
+    const float term = __fsub_rn(toFloat(x[i]), mean);
+    sum = fmaf(term, squares ? term : 1.0f, sum);
   }
   return sum;
 }
@@ -102,9 +98,15 @@ __device__ __forceinline__ void finishHeads(const PrepareArgs<T>& args, T* row, 
     Factors factors;
     if (normed) {
       const auto columns = static_cast<float>(a.headDim);
-      if (norm.kind == NormKind::kLayer) factors.mean = warpSum(sumOf(x, lane, 32, a.headDim)) / columns;
-      const float squares = warpSum(squaresOf(x, lane, 32, a.headDim, factors.mean));
-      factors.scale = scaleOf(squares, a.headDim, norm.epsilon);
+      float sum = 0;
+#pragma unroll 1
+      for (int pass = norm.kind == NormKind::kLayer ? 0 : 1; pass < 2; ++pass) {
+        sum = sumOf(x, lane, 32, a.headDim, factors.mean, pass == 1);
+        __syncwarp();
+        sum = warpSum(sum);
+        if (pass == 0) factors.mean = sum / columns;
+      }
+      factors.scale = scaleOf(sum, a.headDim, norm.epsilon);
       const int at = args.norms.apart ? (isQuery ? head : head - a.heads) * a.headDim : 0;
       factors.weight = norm.weight ? norm.weight + at : nullptr;
       factors.bias = norm.bias ? norm.bias + at : nullptr;
@@ -125,15 +127,17 @@ __device__ __forceinline__ void finishRow(const PrepareArgs<T>& args, T* row, fl
     const int cols = (part == 0 ? a.heads : a.kvHeads) * a.headDim;
     const int thread = threadIdx.x;
     Factors factors;
-    float squares;
+    float squares = 0;
     int count = cols;
     if (args.norms.squares != nullptr) {
       squares = args.norms.squares[blockIdx.x * args.norms.squaresStride + part];
       count = (part == 0 ? args.norms.allHeads : args.norms.allKvHeads) * a.headDim;
     } else {
-      if (norm.kind == NormKind::kLayer)
-        factors.mean = blockSum(sumOf(x, thread, kThreads, cols), shared.partial[0]) / static_cast<float>(cols);
-      squares = blockSum(squaresOf(x, thread, kThreads, cols, factors.mean), shared.partial[1]);
+#pragma unroll 1
+      for (int pass = norm.kind == NormKind::kLayer ? 0 : 1; pass < 2; ++pass) {
+        squares = blockSum(sumOf(x, thread, kThreads, cols, factors.mean, pass == 1), shared.partial[pass]);
+        if (pass == 0) factors.mean = squares / static_cast<float>(cols);
+      }
     }
     factors.scale = scaleOf(squares, count, norm.epsilon);
     factors.weight = norm.weight;
@@ -141,6 +145,24 @@ __device__ __forceinline__ void finishRow(const PrepareArgs<T>& args, T* row, fl
     finish(x, thread, kThreads, cols, factors, true, clamp, part == 0 ? heat : 1.0f);
     __syncthreads();
   }
+}
+
+// Ends with a barrier.
+template <typename T>
+__device__ __forceinline__ void turnHeads(const PrepareArgs<T>& args, T* row, int position, PrepareShared& shared) {
+  const AttentionArgs<T>& a = args.attention;
+  turnAngles(position, a.step.inverseFrequencies + a.step.rotaryOffsets[blockIdx.x], a.rotaryHalf, shared.cosines,
+             shared.sines);
+  __syncthreads();
+  const int pairs = (a.heads + a.kvHeads) * a.rotaryHalf;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < pairs; i += kThreads) {
+    const int j = i % a.rotaryHalf;
+    T* head = row + static_cast<int64_t>(i / a.rotaryHalf) * a.headDim;
+    const int at = a.rotaryInterleaved ? 2 * j : j;
+    turnPair(head[at], head[a.rotaryInterleaved ? at + 1 : at + a.rotaryHalf], shared.cosines[j], shared.sines[j]);
+  }
+  __syncthreads();
 }
 
 template <typename T>
@@ -155,26 +177,17 @@ __global__ void __launch_bounds__(kThreads) prepareKernel(PrepareArgs<T> args) {
   float heat = 1;
   if (args.tempered)
     heat = fmaf(args.heat, log1pf(static_cast<float>((position + args.heatOffset) / args.heatPeriod)), 1.0f);
-  if (args.norms.after) {
-    // Limits come ahead of the turning, norms behind it.
-    turnAngles(position, a.step.inverseFrequencies + a.step.rotaryOffsets[blockIdx.x], a.rotaryHalf, shared.cosines,
-               shared.sines);
-    if (args.clamp > 0) finishHeads(args, row, false, args.clamp, 1);
-    __syncthreads();
-    const int pairs = (a.heads + a.kvHeads) * a.rotaryHalf;
-    for (int i = threadIdx.x; i < pairs; i += kThreads) {
-      const int j = i % a.rotaryHalf;
-      T* head = row + static_cast<int64_t>(i / a.rotaryHalf) * a.headDim;
-      const int at = a.rotaryInterleaved ? 2 * j : j;
-      turnPair(head[at], head[a.rotaryInterleaved ? at + 1 : at + a.rotaryHalf], shared.cosines[j], shared.sines[j]);
-    }
-    __syncthreads();
+    // Limits come ahead of the turning, norms may come behind it: then heads are gone through twice.
+#pragma unroll 1
+  for (int pass = args.norms.after ? 0 : 1; pass < 2; ++pass) {
+    const bool normed = pass == 1 && args.norms.on;
+    const float clamp = pass == 1 && args.norms.after ? 0 : args.clamp;
+    if (normed && args.norms.ofRows)
+      finishRow(args, row, clamp, heat, shared);
+    else if (pass == 1 || clamp > 0)
+      finishHeads(args, row, normed, clamp, pass == 1 ? heat : 1.0f);
+    if (pass == 0) turnHeads(args, row, position, shared);
   }
-  const float clamp = args.norms.after ? 0 : args.clamp;
-  if (args.norms.on && args.norms.ofRows)
-    finishRow(args, row, clamp, heat, shared);
-  else
-    finishHeads(args, row, args.norms.on, clamp, heat);
   if (args.clamp > 0)
     finish(row + static_cast<int64_t>(a.heads + a.kvHeads) * a.headDim, threadIdx.x, kThreads, a.kvHeads * a.headDim,
            Factors{}, false, args.clamp, 1.0f);
@@ -187,8 +200,8 @@ __global__ void __launch_bounds__(kThreads)
   pdlWait();
   pdlTrigger();
   const T* row = qkv + blockIdx.x * stride;
-  const float ofQueries = blockSum(squaresOf(row, threadIdx.x, kThreads, queries, 0), shared.partial[0]);
-  const float ofKeys = blockSum(squaresOf(row + queries, threadIdx.x, kThreads, keys, 0), shared.partial[1]);
+  const float ofQueries = blockSum(sumOf(row, threadIdx.x, kThreads, queries, 0, true), shared.partial[0]);
+  const float ofKeys = blockSum(sumOf(row + queries, threadIdx.x, kThreads, keys, 0, true), shared.partial[1]);
   if (threadIdx.x >= 2) return;
   squares[blockIdx.x * squaresStride + threadIdx.x] = threadIdx.x == 0 ? ofQueries : ofKeys;
 }

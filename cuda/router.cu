@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads)
     weights[e] = router + static_cast<int64_t>(min(firstExpert + e, outputs - 1)) * columns;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) tokens[t] = x + static_cast<int64_t>(min(firstRow + t, rows - 1)) * columns;
-  float sums[kExperts][kTokens] = {};
+  float sums[kExperts * kTokens] = {};
 #pragma unroll(kExperts* kTokens == 1 ? 8 : 1)
   for (int col = 4 * lane; col < columns; col += 128) {
     float4 read[kExperts];
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads)
       const float4 token = *reinterpret_cast<const float4*>(tokens[t] + col);
 #pragma unroll
       for (int e = 0; e < kExperts; ++e) {
-        float& sum = sums[e][t];
+        float& sum = sums[e * kTokens + t];
         sum = fmaf(read[e].x, token.x, sum);
         sum = fmaf(read[e].y, token.y, sum);
         sum = fmaf(read[e].z, token.z, sum);
@@ -85,16 +85,13 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-#pragma unroll
-  for (int e = 0; e < kExperts; ++e) {
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-      const float sum = warpSum(sums[e][t]);
-      const int expert = firstExpert + e, row = firstRow + t;
-      if (lane == 0 && expert < outputs && row < rows)
-        logits[row * logitStride + expert] = bias ? __fadd_rn(sum, bias[expert]) : sum;
-    }
-  }
+  float sum;
+  __syncwarp();
+  const int which = sumAcrossLanes(sums, sum);
+  const int expert = firstExpert + which / kTokens, row = firstRow + which % kTokens;
+  // Of the lanes that have the same sum the first.
+  if (lane % (32 / (kExperts * kTokens)) == 0 && expert < outputs && row < rows)
+    logits[row * logitStride + expert] = bias ? __fadd_rn(sum, bias[expert]) : sum;
 }
 
 // RouterSpec as a kernel's argument.
@@ -142,11 +139,13 @@ __device__ __forceinline__ int indexOf(Place place) {
 // The largest of the warp's values that is below `limit`.
 __device__ __forceinline__ Place largestBelow(Place limit, const float* values, int count) {
   Place best = 0;
+#pragma unroll 2
   for (int i = threadIdx.x % 32; i < count; i += 32) {
     const Place place = placeOf(values[i], i);
     if (place < limit && place > best) best = place;
   }
-#pragma unroll
+  __syncwarp();
+#pragma unroll 1
   for (int distance = 16; distance > 0; distance >>= 1) {
     const Place other = __shfl_xor_sync(0xffffffffu, best, distance);
     best = other > best ? other : best;
@@ -158,17 +157,23 @@ __device__ __forceinline__ Place largestBelow(Place limit, const float* values, 
 __device__ __forceinline__ void scoreRow(const RouterRule& rule, float* logits) {
   const int lane = threadIdx.x % 32;
   if (rule.scoring == RouterScoring::kSigmoid)
+#pragma unroll 2
     for (int e = lane; e < rule.experts; e += 32) logits[e] = sigmoidOf(logits[e]);
   if (rule.scoring != RouterScoring::kSoftmax) return;
   float most = -INFINITY, sum = 0;
+#pragma unroll 2
   for (int e = lane; e < rule.experts; e += 32) most = fmaxf(most, logits[e]);
+  __syncwarp();
   most = warpMax(most);
+#pragma unroll 2
   for (int e = lane; e < rule.experts; e += 32) {
     const float power = expf(__fsub_rn(logits[e], most));
     logits[e] = power;
     sum = __fadd_rn(sum, power);
   }
+  __syncwarp();
   sum = warpSum(sum);
+#pragma unroll 2
   for (int e = lane; e < rule.experts; e += 32) logits[e] = logits[e] / sum;
 }
 
@@ -179,8 +184,10 @@ __device__ __forceinline__ void leaveGroups(const RouterRule& rule, float* ranki
     const float* own = ranking + group * size;
     Place last = kAboveAll;
     float sum = 0;
+#pragma unroll 1
     for (int i = 0; i < rule.bestOfGroup; ++i) {
       Place best = 0;
+#pragma unroll 1
       for (int e = 0; e < size; ++e) {
         const Place place = placeOf(own[e], e);
         if (place < last && place > best) best = place;
@@ -194,8 +201,10 @@ __device__ __forceinline__ void leaveGroups(const RouterRule& rule, float* ranki
   for (int group = lane; group < rule.groups; group += 32) {
     const Place place = placeOf(sums[group], group);
     int ahead = 0;
+#pragma unroll 1
     for (int other = 0; other < rule.groups; ++other) ahead += placeOf(sums[other], other) > place;
     if (ahead < rule.chosenGroups) continue;
+#pragma unroll 1
     for (int e = 0; e < size; ++e) ranking[group * size + e] = -INFINITY;
   }
   __syncwarp();
@@ -205,12 +214,14 @@ __device__ __forceinline__ void leaveGroups(const RouterRule& rule, float* ranki
 __device__ __forceinline__ float nearShare(const RouterRule& rule, const float* logits, Place chosen) {
   const float most = logits[indexOf(chosen)];
   float sum = 0;
+#pragma unroll 1
   for (int e = threadIdx.x % 32; e < rule.experts; e += 32) {
     const float logit = logits[e];
     const bool isLeft = placeOf(logit, e) <= chosen && logit > -INFINITY;
     const bool isFar = __fsub_rn(most, logit) / fmaxf(fabsf(logit), most) > 2 * rule.jitter;
     if (isLeft && !isFar) sum = __fadd_rn(sum, expf(__fsub_rn(logit, most)));
   }
+  __syncwarp();
   return 1.0f / warpSum(sum);
 }
 
@@ -219,18 +230,22 @@ __device__ __forceinline__ void finishWeights(const RouterRule& rule, float* wei
   if (rule.scoring == RouterScoring::kTopkSoftmax) {
     const float most = weights[0];
     float sum = 0;
+#pragma unroll 1
     for (int i = 0; i < rule.perToken; ++i) {
       const float power = expf(__fsub_rn(weights[i], most));
       weights[i] = power;
       sum = __fadd_rn(sum, power);
     }
+#pragma unroll 1
     for (int i = 0; i < rule.perToken; ++i) weights[i] = weights[i] / sum;
   }
   float sum = 0;
   if (rule.normalise)
+#pragma unroll 1
     for (int i = 0; i < rule.perToken; ++i) sum = __fadd_rn(sum, weights[i]);
   // The term of DeepSeek-V3, which is below the precision of any other sum.
   const float divisor = rule.normalise ? __fadd_rn(sum, 1e-20f) : 1.0f;
+#pragma unroll 1
   for (int i = 0; i < rule.perToken; ++i) weights[i] = __fmul_rn(weights[i] / divisor, rule.scale);
 }
 
@@ -244,6 +259,7 @@ __global__ void __launch_bounds__(kThreads)
   int32_t* chosen = plan.chosen + static_cast<int64_t>(row) * rule.perToken;
   float* weights = plan.weights + static_cast<int64_t>(row) * rule.perToken;
   if (positions[row] < 0) {
+#pragma unroll 1
     for (int i = lane; i < rule.perToken; i += 32) chosen[i] = -1;
     return;
   }
@@ -251,6 +267,7 @@ __global__ void __launch_bounds__(kThreads)
   float* ranking = &sharedMemory<float>() + warp * (rule.experts + rule.groups);
   const bool isNear = rule.scoring == RouterScoring::kSparseMixer;
   scoreRow(rule, scores);
+#pragma unroll 2
   for (int e = lane; e < rule.experts; e += 32)
     ranking[e] = rule.correction && !isNear ? __fadd_rn(scores[e], rule.correction[e]) : scores[e];
   __syncwarp();
