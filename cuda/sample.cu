@@ -41,31 +41,35 @@ __device__ __forceinline__ void loadBins(const RowSpace& space, SelectScratch& s
 // The last order that top-k and top-p leave. All threads of the block call it.
 __device__ __forceinline__ uint64_t filterLimit(const Plan& plan, const SampleRow& wishes, const RowSpace& space,
                                                 SelectScratch& scratch) {
-  loadBins(space, scratch);
   uint64_t limit = kNoLimit, total = 0;
-  if (plan.topK) {
-    const BinCut cut = findBin(false, wishes.topK, scratch);
-    total = cut.massBefore;
-    // What is in the last bin has no weight, so there it does not matter who is left out.
-    if (cut.bin < kBins - 1) {
-      const Located last =
-          locate(plan.logits, cut.bin, kNoLimit, false, wishes.topK - cut.countBefore, cut.population, scratch);
-      limit = last.order;
-      total += last.mass;
-    }
-  } else {
+  loadBins(space, scratch);
+  if (!plan.topK) {
     for (int bin = threadIdx.x; bin < kBins; bin += blockDim.x) total += massOf(scratch, bin);
     total = blockSum64(total, scratch.partial);
   }
-  if (!plan.topP) return limit;
-  // total >= the weight of the likeliest token, so there is something to find.
-  const double wanted = ceil(static_cast<double>(wishes.topP) * static_cast<double>(total));
-  uint64_t need = wanted < 1 ? 1 : static_cast<uint64_t>(wanted);
-  need = need < total ? need : total;
-  __syncthreads();
-  loadBins(space, scratch);  // locate may have used them
-  const BinCut cut = findBin(true, need, scratch);
-  return locate(plan.logits, cut.bin, limit, true, need - cut.massBefore, cut.population, scratch).order;
+  // First the k likeliest, then the mass: one code for both.
+#pragma unroll 1
+  for (int filter = plan.topK ? 0 : 1; filter < (plan.topP ? 2 : 1); ++filter) {
+    const bool byMass = filter == 1;
+    uint64_t need = wishes.topK;
+    if (byMass) {
+      // total >= the weight of the likeliest token, so there is something to find.
+      const double wanted = ceil(static_cast<double>(wishes.topP) * static_cast<double>(total));
+      need = wanted < 1 ? 1 : static_cast<uint64_t>(wanted);
+      need = need < total ? need : total;
+      __syncthreads();
+      loadBins(space, scratch);  // locate may have used them
+    }
+    const BinCut cut = findBin(byMass, need, scratch);
+    if (!byMass) total = cut.massBefore;
+    // What is in the last bin has no weight, so there it does not matter who is left out.
+    if (!byMass && cut.bin == kBins - 1) continue;
+    need -= byMass ? cut.massBefore : cut.countBefore;
+    const Located last = locate(plan.logits, cut.bin, limit, byMass, need, cut.population, scratch);
+    limit = last.order;
+    if (!byMass) total += last.mass;
+  }
+  return limit;
 }
 
 // Uniform in [0, 1) as a fraction of 2^53 in the upper bits: the counter-based generator of runtime/sampler.cpp
@@ -90,6 +94,7 @@ __device__ __forceinline__ int32_t walk(const Plan& plan, uint64_t limit, const 
   const int perLane = (segmentCount + 31) / 32;
   const int first = min(lane * perLane, segmentCount), last = min(first + perLane, segmentCount);
   uint64_t mass = 0;
+#pragma unroll 2
   for (int segment = first; segment < last; ++segment) mass += segments[segment];
   const uint64_t before = warpSumBefore64(mass);
   const uint64_t total = warpSum64(mass);
@@ -121,10 +126,13 @@ __device__ __forceinline__ int32_t walk(const Plan& plan, uint64_t limit, const 
 // log of the sum of exp(logit) before penalties, from the masses of chunks. One warp.
 __device__ __forceinline__ double logSumOf(const Problem& problem, const RowSpace& space, float largest) {
   double sum = 0;
+#pragma unroll 1
   for (int i = threadIdx.x % 32; i < problem.chunks; i += 32) {
     const Chunk& chunk = space.chunks[i];
     sum += static_cast<double>(chunk.mass) * static_cast<double>(expf(logitOf(chunk.unchangedBest) - largest));
   }
+  __syncwarp();
+#pragma unroll 1
   for (int distance = 16; distance > 0; distance >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
   return static_cast<double>(largest) + log(sum / static_cast<double>(kWeightOne));
 }
@@ -152,6 +160,7 @@ __device__ __forceinline__ void writeTops(const Problem& problem, const RowSpace
 // The logit that an entry of a list keeps for its token. One warp; all lanes get it.
 template <typename Entry>
 __device__ __forceinline__ bool findUnchanged(const Entry* entries, int32_t count, int32_t token, float& unchanged) {
+#pragma unroll 1
   for (int i = threadIdx.x % 32; i < (count + 31) / 32 * 32; i += 32) {
     const bool found = i < count && entries[i].token == token;
     if (!__any_sync(0xffffffffu, found)) continue;

@@ -166,11 +166,10 @@ __device__ __forceinline__ uint64_t segmentMass(const Logits& logits, uint64_t l
   uint64_t mass = 0;
 #pragma unroll
   for (int r = 0; r < kRounds; ++r) {
-    const int token = first + 128 * r;
-    mass += weightWithin(logits, limit, loaded[r].x, token);
-    mass += weightWithin(logits, limit, loaded[r].y, token + 1);
-    mass += weightWithin(logits, limit, loaded[r].z, token + 2);
-    mass += weightWithin(logits, limit, loaded[r].w, token + 3);
+    float4 four = loaded[r];
+#pragma unroll 1
+    for (int i = 0; i < 4; ++i, four = make_float4(four.y, four.z, four.w, 0))
+      mass += weightWithin(logits, limit, four.x, first + 128 * r + i);
   }
   return warpSum64(mass);
 }

@@ -120,13 +120,41 @@ __device__ __forceinline__ void forEach(const Logits& logits, Visit&& visit) {
   if (rest < logits.count) visit(logits.values[rest], logits.firstToken + rest);
 }
 
+// The same with one place for the visit, where it is much code and few calls see more than a bin.
+template <typename Visit>
+__device__ __forceinline__ void forEachInTurn(const Logits& logits, Visit&& visit) {
+  constexpr int kBatch = 8;
+#pragma unroll 1
+  for (int first = threadIdx.x; first < logits.count; first += static_cast<int>(blockDim.x) * kBatch) {
+    float loaded[kBatch];
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int at = first + b * static_cast<int>(blockDim.x);
+      loaded[b] = at < logits.count ? logits.values[at] : 0.0f;
+    }
+#pragma unroll 1
+    for (int at = first; at < min(logits.count, first + static_cast<int>(blockDim.x) * kBatch);
+         at += static_cast<int>(blockDim.x)) {
+      visit(loaded[0], logits.firstToken + at);
+      // The next one to the front: registers have no index.
+#pragma unroll
+      for (int b = 0; b + 1 < kBatch; ++b) loaded[b] = loaded[b + 1];
+    }
+  }
+}
+
 // --- Sums and minima of integers
 
-__device__ __forceinline__ uint64_t warpSum64(uint64_t value) {
+// Calls and loops rather than inlined code: a kernel has many of them, and none is in a loop over the tokens.
+static __device__ __attribute__((noinline)) uint64_t warpSum64(uint64_t value) {
+  __syncwarp();
+#pragma unroll 1
   for (int distance = 16; distance > 0; distance >>= 1) value += __shfl_xor_sync(0xffffffffu, value, distance);
   return value;
 }
-__device__ __forceinline__ uint64_t warpMin64(uint64_t value) {
+static __device__ __attribute__((noinline)) uint64_t warpMin64(uint64_t value) {
+  __syncwarp();
+#pragma unroll 1
   for (int distance = 16; distance > 0; distance >>= 1) {
     const uint64_t other = __shfl_xor_sync(0xffffffffu, value, distance);
     value = other < value ? other : value;
@@ -134,9 +162,11 @@ __device__ __forceinline__ uint64_t warpMin64(uint64_t value) {
   return value;
 }
 // The sum of the lanes before this one.
-__device__ __forceinline__ uint64_t warpSumBefore64(uint64_t value) {
+static __device__ __attribute__((noinline)) uint64_t warpSumBefore64(uint64_t value) {
   const int lane = threadIdx.x % 32;
   uint64_t sum = value;
+  __syncwarp();
+#pragma unroll 1
   for (int distance = 1; distance < 32; distance <<= 1) {
     const uint64_t other = __shfl_up_sync(0xffffffffu, sum, distance);
     if (lane >= distance) sum += other;
@@ -146,28 +176,29 @@ __device__ __forceinline__ uint64_t warpSumBefore64(uint64_t value) {
 
 // All threads of the block call these and get the result. partial: shared memory, one word a warp, free again
 // afterwards.
-__device__ __forceinline__ uint64_t blockSum64(uint64_t value, uint64_t* partial) {
+static __device__ __attribute__((noinline)) uint64_t blockSum64(uint64_t value, uint64_t* partial) {
+  const unsigned lane = threadIdx.x % 32;
   value = warpSum64(value);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+  if (lane == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
-  uint64_t total = 0;
-  for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) total += partial[warp];
+  value = lane < blockDim.x / 32 ? partial[lane] : 0;
   __syncthreads();
-  return total;
+  return warpSum64(value);
 }
-__device__ __forceinline__ uint64_t blockMin64(uint64_t value, uint64_t* partial) {
+static __device__ __attribute__((noinline)) uint64_t blockMin64(uint64_t value, uint64_t* partial) {
+  const unsigned lane = threadIdx.x % 32;
   value = warpMin64(value);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+  if (lane == 0) partial[threadIdx.x / 32] = value;
   __syncthreads();
-  uint64_t least = kNoLimit;
-  for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) least = partial[warp] < least ? partial[warp] : least;
+  value = lane < blockDim.x / 32 ? partial[lane] : kNoLimit;
   __syncthreads();
-  return least;
+  return warpMin64(value);
 }
 
 // --- Bins. The block's threads must meet at a barrier between clearing, adding and reading.
 
 __device__ __forceinline__ void clearBins(SelectScratch& scratch) {
+#pragma unroll 2
   for (int bin = threadIdx.x; bin < kBins; bin += blockDim.x)
     scratch.counts[bin] = scratch.massLow[bin] = scratch.massHigh[bin] = 0;
 }
@@ -189,12 +220,13 @@ __device__ __forceinline__ uint64_t massOf(const SelectScratch& scratch, int bin
 
 // The first bin with which the running count (or mass) reaches `need`, 1 <= need <= the sum of all. Begins and ends
 // with a barrier.
-__device__ __forceinline__ BinCut findBin(bool byMass, uint64_t need, SelectScratch& scratch) {
+static __device__ __attribute__((noinline)) void findBinOf(bool byMass, uint64_t need, SelectScratch& scratch) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int perThread = kBins / static_cast<int>(blockDim.x);
   const int first = threadIdx.x * perThread;
   __syncthreads();
   uint64_t count = 0, mass = 0;
+#pragma unroll 2
   for (int bin = first; bin < first + perThread; ++bin) count += scratch.counts[bin], mass += massOf(scratch, bin);
   uint64_t countBefore = warpSumBefore64(count), massBefore = warpSumBefore64(mass);
   if (lane == 31) {
@@ -203,6 +235,7 @@ __device__ __forceinline__ BinCut findBin(bool byMass, uint64_t need, SelectScra
   }
   if (threadIdx.x == 0) scratch.cut = {kBins - 1, 0, 0, 0};
   __syncthreads();
+#pragma unroll 2
   for (int other = 0; other < warp; ++other) {
     countBefore += scratch.partial[2 * other];
     massBefore += scratch.partial[2 * other + 1];
@@ -210,6 +243,7 @@ __device__ __forceinline__ BinCut findBin(bool byMass, uint64_t need, SelectScra
   const uint64_t before = byMass ? massBefore : countBefore;
   if (before < need && need <= before + (byMass ? mass : count)) {
     int bin = first;
+#pragma unroll 1
     for (;; ++bin) {
       const uint64_t inBin = byMass ? massOf(scratch, bin) : scratch.counts[bin];
       if (need <= (byMass ? massBefore : countBefore) + inBin) break;
@@ -219,6 +253,9 @@ __device__ __forceinline__ BinCut findBin(bool byMass, uint64_t need, SelectScra
     scratch.cut = {bin, scratch.counts[bin], countBefore, massBefore};
   }
   __syncthreads();
+}
+__device__ __forceinline__ BinCut findBin(bool byMass, uint64_t need, SelectScratch& scratch) {
+  findBinOf(byMass, need, scratch);
   return scratch.cut;
 }
 
@@ -228,7 +265,7 @@ __device__ __forceinline__ BinCut findBin(bool byMass, uint64_t need, SelectScra
 template <typename Visit>
 __device__ __forceinline__ void forEachMember(const Logits& logits, int bin, uint64_t low, uint64_t high,
                                               Visit&& visit) {
-  forEach<2>(logits, [&](float logit, int32_t token) {
+  forEachInTurn(logits, [&](float logit, int32_t token) {
     const float scaled = logits.scaled(logit);
     if (logits.binOf(scaled) != bin) return;
     const uint64_t order = orderOf(scaled, token);
@@ -292,6 +329,7 @@ __device__ __forceinline__ Located locate(const Logits& logits, int bin, uint64_
   for (int i = threadIdx.x; i < count; i += blockDim.x) {
     const uint64_t mine = scratch.members[i], weight = scratch.memberWeights[i];
     uint64_t rank = 0, mass = 0;
+#pragma unroll 2
     for (int other = 0; other < count; ++other)
       if (scratch.members[other] < mine) ++rank, mass += scratch.memberWeights[other];
     if (byMass ? mass < need && need <= mass + weight : rank + 1 == need)

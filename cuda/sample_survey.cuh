@@ -16,11 +16,16 @@ template <bool kJudge>
 __device__ __forceinline__ uint64_t survey(const Logits& logits, Chunk& chunk, uint64_t* partial,
                                            const int32_t* mask = nullptr) {
   uint64_t best = kNoLimit, judged = 0;
-  forEach<4>(logits, [&](float logit, int32_t token) {
+  const auto look = [&](float logit, int32_t token) {
     const uint64_t order = orderOf(logit, token);
     if (kJudge || mask == nullptr || isAllowed(mask, token)) best = order < best ? order : best;
     if (kJudge) judged += (logit < INFINITY ? 0 : uint64_t{1} << 32) + (logit > -INFINITY ? 1 : 0);
-  });
+  };
+  // The first look is that of all rows.
+  if (kJudge)
+    forEach<4>(logits, look);
+  else
+    forEachInTurn(logits, look);
   if (kJudge) {
     judged = blockSum64(judged, partial);
     chunk.unsound = static_cast<uint32_t>(judged >> 32);
@@ -36,7 +41,7 @@ __device__ __forceinline__ void describe(Logits logits, int wanted, Chunk& chunk
   clearBins(scratch);
   __syncthreads();
   uint64_t mass = 0;
-  forEach<2>(logits, [&](float logit, int32_t) {
+  forEachInTurn(logits, [&](float logit, int32_t) {
     const uint64_t weight = logits.weightOf(logit);
     mass += weight;
     if (wanted > 0) addToBin(scratch, logits.binOf(logit), weight);
@@ -48,13 +53,14 @@ __device__ __forceinline__ void describe(Logits logits, int wanted, Chunk& chunk
   const Located last = locate(logits, cut.bin, kNoLimit, false, wanted - cut.countBefore, cut.population, scratch);
   if (threadIdx.x == 0) scratch.memberCount = 0;
   __syncthreads();
-  forEach<2>(logits, [&](float logit, int32_t token) {
+  forEachInTurn(logits, [&](float logit, int32_t token) {
     const uint64_t order = orderOf(logit, token);
     if (order <= last.order) scratch.members[atomicAdd(&scratch.memberCount, 1u) % kMembers] = order;
   });
   __syncthreads();
   for (int i = threadIdx.x; i < wanted; i += blockDim.x) {
     int rank = 0;
+#pragma unroll 1
     for (int other = 0; other < wanted; ++other) rank += scratch.members[other] < scratch.members[i] ? 1 : 0;
     tops[rank] = scratch.members[i];
   }
