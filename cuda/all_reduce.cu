@@ -8,24 +8,24 @@
 #include "cuda/projection_paths.h"
 #include "cuda/ptx.cuh"
 
-// Sums over ranks, with bias, residual sum and the next norm. A block of kNormThreads threads takes whole rows, since a
-// norm needs the whole row: the row leaves its part of a product, comes back as the sum, and goes out once as the
-// residual stream and once, normalised, as what the next product reads. Apart from each other these would be four
-// passes.
+// Sums over ranks, with bias, residual sum and the next norm, in blocks of kNormThreads threads: a row leaves its part
+// of a product, comes back as the sum, and goes out once as the residual stream and once, normalised, as what the next
+// product reads. Apart from each other these would be four passes.
 //
 // Pushed (one-shot): each rank stores its part, (rows, cols) fp32, into the mailbox of every other rank, 16 bytes a
 // thread, and then waits for theirs in its own. Stores across the link need no answer, where loads would take a way
 // there and back. What is in a mailbox is its own flag: a cell holds -0.0 until a number has come, and is emptied again
-// by the one thread that reads it. Two halves take turns. A rank writes to a half again only after it has everybody's
-// part of the sum in between, and those parts left after their ranks were through with the half: so it is empty by
-// then.
+// by the one thread that reads it. So it does not matter which block of which grid sends or reads a cell. Two halves
+// take turns. A rank writes to a half again only after it has everybody's part of the sum in between, and those parts
+// left after their ranks were through with the half: so it is empty by then.
+//
+// Few rows are cut into stretches of columns, a block each, since one multiprocessor takes long to send a row to seven
+// others. A norm needs the whole row, and its order of additions is that of one block: the block that is done last with
+// its stretch of a row normalises all of it. So the bits do not depend on the number of stretches.
 //
 // Blocks wait for those of other ranks, so all must get to run at once: they are few (kMostPushBlocks, and no more than
 // the device has multiprocessors), and the kernel after this one may start only when the last parts have come, so that
-// it cannot fill a device on which others still have to begin.
-//
-// With one block a row, one row is summed by one multiprocessor. A cluster of blocks a row would share it, and parts of
-// 16 bits would be half as many bytes; how much of a step that is has not been measured.
+// it cannot fill a device on which others still have to begin. Within a rank no block waits for another.
 
 namespace shardspeed::cuda {
 
@@ -79,20 +79,31 @@ __device__ __forceinline__ uint4 asBits(const float4& values) {
                     __float_as_uint(values.w));
 }
 
-// What comes of the row's sums: sumUp(first, own, sums) finds those of columns first + u * kStep of this thread, given
-// its rank's parts of them. Columns from `cols` on are not looked at.
-template <typename T, int kUnits, typename SumUp>
-__device__ __forceinline__ void finishRow(const Rows& rows, int row, bool last, NormShared& shared, SumUp sumUp) {
-  const int64_t offset = static_cast<int64_t>(row) * rows.stride;
+// Columns of a row that a block sums up.
+struct Stretch {
+  int row = 0;
+  int first = 0;
+  int end = 0;
+
+  __device__ __forceinline__ int firstOfThread() const { return first + kUnit * static_cast<int>(threadIdx.x); }
+};
+
+// Stores the stretch's sums with all that is added to them: sumUp(first, own, sums) finds those of columns
+// first + u * kStep of this thread, given its rank's parts of them. Columns from the stretch's end on are not looked
+// at.
+template <int kUnits, typename SumUp>
+__device__ __forceinline__ void storeSums(const Rows& rows, const Stretch& stretch, SumUp sumUp) {
+  const int64_t offset = static_cast<int64_t>(stretch.row) * rows.stride;
   const float* in = rows.in + offset;
   float* x = rows.x + offset;
-  for (int first = kUnit * static_cast<int>(threadIdx.x); first < rows.cols; first += kUnits * kStep) {
+#pragma unroll 1
+  for (int first = stretch.firstOfThread(); first < stretch.end; first += kUnits * kStep) {
     float4 own[kUnits], old[kUnits], sums[kUnits];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       const int col = first + u * kStep;
       own[u] = old[u] = make_float4(0, 0, 0, 0);
-      if (col >= rows.cols) continue;
+      if (col >= stretch.end) continue;
       own[u] = load4(in + col);
       if (rows.residual) old[u] = load4(x + col);
     }
@@ -100,46 +111,63 @@ __device__ __forceinline__ void finishRow(const Rows& rows, int row, bool last, 
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       const int col = first + u * kStep;
-      if (col >= rows.cols) continue;
+      if (col >= stretch.end) continue;
       float4 value = sums[u];
       if (rows.bias) value = add4(value, load4(rows.bias + col));
       if (rows.residual) value = add4(old[u], value);
       *reinterpret_cast<float4*>(x + col) = value;
     }
   }
-  if (last) pdlTrigger();
-  if (!rows.narrow) return;
-  // A thread reads again what it wrote itself: the norm gives columns to threads in the same way.
+}
+
+// Behind a barrier, when the row's sums are there. Ends with one, so that `shared` may be used again.
+template <typename T>
+__device__ __forceinline__ void normalizeRow(const Rows& rows, int row, NormShared& shared) {
+  const int64_t offset = static_cast<int64_t>(row) * rows.stride;
   T* narrow = static_cast<T*>(rows.narrow) + offset;
-  normalize<1>(x, 0, 1, rows.cols, rows.stride, rows.next, shared, [&](int, int col, const float(&values)[4]) {
-    *reinterpret_cast<uint2*>(narrow + col) =
-        make_uint2(pack2<T>(values[0], values[1]), pack2<T>(values[2], values[3]));
-  });
-  __syncthreads();  // before the next row uses `shared`
+  normalize<1>(rows.x + offset, 0, 1, rows.cols, rows.stride, rows.next, shared,
+               [&](int, int col, const float(&values)[4]) {
+                 *reinterpret_cast<uint2*>(narrow + col) =
+                     make_uint2(pack2<T>(values[0], values[1]), pack2<T>(values[2], values[3]));
+               });
+  __syncthreads();
 }
 
 __device__ __forceinline__ bool isEmpty(const uint4& cell) {
   return cell.x == kEmpty || cell.y == kEmpty || cell.z == kEmpty || cell.w == kEmpty;
 }
 
-// Stores this rank's part of a row with all others. half: where this turn's places begin, from that of the other.
+// How a sum is divided among the blocks of a launch.
+struct Division {
+  int stretches = 1;  // of a row; more than one only where each block has one stretch of one row
+  int cols = 0;       // of a stretch, a multiple of kUnit
+
+  __device__ __forceinline__ Stretch stretch(const Rows& rows, int index) const {
+    const int row = index / stretches, first = index % stretches * cols;
+    return {row, first, min(first + cols, rows.cols)};
+  }
+};
+
+// Stores this rank's part of a stretch with all others. half: where this turn's places begin, from that of the other.
 template <int kOthers, int kUnits>
-__device__ __forceinline__ void pushRow(const Rows& rows, int row, int64_t half, const Mailboxes& mailboxes) {
-  const int64_t offset = static_cast<int64_t>(row) * rows.stride;
+__device__ __forceinline__ void push(const Rows& rows, const Stretch& stretch, int64_t half,
+                                     const Mailboxes& mailboxes) {
+  const int64_t offset = static_cast<int64_t>(stretch.row) * rows.stride;
   const float* in = rows.in + offset;
   const float4 zeros = make_float4(0, 0, 0, 0);
-  for (int first = kUnit * static_cast<int>(threadIdx.x); first < rows.cols; first += kUnits * kStep) {
+#pragma unroll 1
+  for (int first = stretch.firstOfThread(); first < stretch.end; first += kUnits * kStep) {
     float4 own[kUnits];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u)
-      if (first + u * kStep < rows.cols) own[u] = add4(load4(in + first + u * kStep), zeros);  // of -0.0 it makes 0.0
+      if (first + u * kStep < stretch.end) own[u] = add4(load4(in + first + u * kStep), zeros);  // of -0.0 it makes 0.0
 #pragma unroll
     for (int other = 0; other < kOthers; ++other) {
       if (other + 1 >= mailboxes.ranks) break;
       float* place = mailboxes.outboxes[other] + half + offset;
 #pragma unroll
       for (int u = 0; u < kUnits; ++u)
-        if (first + u * kStep < rows.cols) storeRelaxedSystem16(place + first + u * kStep, asBits(own[u]));
+        if (first + u * kStep < stretch.end) storeRelaxedSystem16(place + first + u * kStep, asBits(own[u]));
     }
   }
 }
@@ -154,22 +182,41 @@ __device__ __forceinline__ uint4 waitFor(const float* cell, uint4 found, const u
   return found;
 }
 
+struct PushShared {
+  NormShared norm;
+  uint32_t doneBefore;  // stretches of the row
+};
+
+// Whether the row's other stretches are done, whose sums are seen then. All threads of the block call it.
+__device__ __forceinline__ bool completesRow(uint32_t* done, int stretches, PushShared& shared) {
+  __syncthreads();
+  if (stretches == 1) return true;
+  if (threadIdx.x == 0) shared.doneBefore = ticket(done);
+  __syncthreads();
+  if (shared.doneBefore + 1 != static_cast<uint32_t>(stretches)) return false;
+  if (threadIdx.x == 0) *done = 0;  // for the next launch
+  return true;
+}
+
 // kOthers: at least as many as there are other ranks; kUnits: loads of each that are under way at once.
 template <typename T, int kOthers, int kUnits>
-__global__ void __launch_bounds__(kThreads) sumPushedKernel(Rows rows, Mailboxes mailboxes) {
-  NormShared& shared = sharedMemory<NormShared>();
+__global__ void __launch_bounds__(kThreads, 2) sumPushedKernel(Rows rows, Division division, Mailboxes mailboxes) {
+  PushShared& shared = sharedMemory<PushShared>();
   pdlWait();
   const uint32_t sumsBefore = mailboxes.counts->sums;
   const int64_t half = static_cast<int64_t>(sumsBefore % 2) * (mailboxes.ranks - 1) * mailboxes.capacity;
-  const int blocks = static_cast<int>(gridDim.x);
-  for (int row = static_cast<int>(blockIdx.x); row < rows.rows; row += blocks)
-    pushRow<kOthers, kUnits>(rows, row, half, mailboxes);
+  const int blocks = static_cast<int>(gridDim.x), count = rows.rows * division.stretches;
+#pragma unroll 1
+  for (int index = static_cast<int>(blockIdx.x); index < count; index += blocks)
+    push<kOthers, kUnits>(rows, division.stretch(rows, index), half, mailboxes);
   bool stopped = false;
-  for (int row = static_cast<int>(blockIdx.x); row < rows.rows; row += blocks) {
-    float* parts = mailboxes.inbox + half + static_cast<int64_t>(row) * rows.stride;
+#pragma unroll 1
+  for (int index = static_cast<int>(blockIdx.x); index < count; index += blocks) {
+    const Stretch stretch = division.stretch(rows, index);
+    float* parts = mailboxes.inbox + half + static_cast<int64_t>(stretch.row) * rows.stride;
     const auto sumUp = [&](int first, const float4(&own)[kUnits], float4(&sums)[kUnits]) {
       const auto present = [&](int u, int other) {
-        return first + u * kStep < rows.cols && other + 1 < mailboxes.ranks;
+        return first + u * kStep < stretch.end && other + 1 < mailboxes.ranks;
       };
       uint4 found[kUnits][kOthers];
 #pragma unroll
@@ -193,7 +240,10 @@ __global__ void __launch_bounds__(kThreads) sumPushedKernel(Rows rows, Mailboxes
         }
       }
     };
-    finishRow<T, kUnits>(rows, row, row + blocks >= rows.rows, shared, sumUp);
+    storeSums<kUnits>(rows, stretch, sumUp);
+    if (index + blocks >= count) pdlTrigger();
+    if (rows.narrow && completesRow(mailboxes.counts->stretches + stretch.row, division.stretches, shared))
+      normalizeRow<T>(rows, stretch.row, shared.norm);
   }
   __syncthreads();
   if (threadIdx.x != 0 || ticket(&mailboxes.counts->sumBlocks) + 1 != gridDim.x) return;
@@ -221,9 +271,13 @@ __global__ void __launch_bounds__(kThreads) sumReceivedKernel(Rows rows, Receive
   pdlWait();
   const int row = static_cast<int>(blockIdx.x);
   const int64_t offset = static_cast<int64_t>(row) * rows.stride;
-  finishRow<T, 1>(rows, row, true, shared, [&](int first, const float4(&own)[1], float4(&sums)[1]) {
+  storeSums<1>(rows, {row, 0, rows.cols}, [&](int first, const float4(&own)[1], float4(&sums)[1]) {
     sums[0] = sumOfRanks(received, own[0], offset + first);
   });
+  pdlTrigger();
+  if (!rows.narrow) return;
+  __syncthreads();
+  normalizeRow<T>(rows, row, shared);
 }
 
 __global__ void __launch_bounds__(kThreads) sumSliceKernel(float* in, int64_t count, Received received) {
@@ -245,18 +299,27 @@ unsigned blocksFor(int64_t units) {
   return static_cast<unsigned>((units + kThreads - 1) / kThreads);
 }
 
+// Stretches of a row are as many as there are blocks for, unless they get short.
+Division divisionOf(const RankSum& sum, int64_t blocks) {
+  constexpr int64_t kLeastCols = 512;
+  const int64_t most = std::max<int64_t>(1, blocks / sum.rows);
+  const int64_t cols = std::max(kLeastCols, padTo((sum.cols + most - 1) / most, kColumnStep));
+  return {static_cast<int>((sum.cols + cols - 1) / cols), static_cast<int>(cols)};
+}
+
 template <typename T>
 void sumPushedTyped(const RankSum& sum, const Mailboxes& mailboxes) {
-  const int room = std::max(1, multiprocessors() / mailboxes.sharers);
-  const auto blocks = std::min<int64_t>({sum.rows, kMostPushBlocks, room});
-  const LaunchConfig config{"sumPushed", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), sizeof(NormShared),
+  const int64_t room = std::clamp(multiprocessors() / mailboxes.sharers, 1, kMostPushBlocks);
+  const Division division = divisionOf(sum, room);
+  const int64_t blocks = std::min(room, sum.rows * division.stretches);
+  const LaunchConfig config{"sumPushed", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), sizeof(PushShared),
                             sum.stream};
   if (mailboxes.ranks <= 2)
-    launch(sumPushedKernel<T, 1, 4>, config, Rows(sum), mailboxes);
+    launch(sumPushedKernel<T, 1, 4>, config, Rows(sum), division, mailboxes);
   else if (mailboxes.ranks <= 4)
-    launch(sumPushedKernel<T, 3, 2>, config, Rows(sum), mailboxes);
+    launch(sumPushedKernel<T, 3, 2>, config, Rows(sum), division, mailboxes);
   else
-    launch(sumPushedKernel<T, 7, 1>, config, Rows(sum), mailboxes);
+    launch(sumPushedKernel<T, 7, 1>, config, Rows(sum), division, mailboxes);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ struct RankSum {
 // --- Pushed: every rank stores its part in the memory of all others, which wait for it there.
 
 constexpr int kMostPushRanks = 8;
-constexpr int kMostPushBlocks = 32;
+constexpr int kMostPushBlocks = 64;
 
 // Counts of what a rank has done, in its own memory: captured launches go on counting when they are replayed. They wrap
 // around.
@@ -40,6 +40,8 @@ struct PushCounts {
   uint32_t sumBlocks = 0;  // that are done with the sum under way
   uint32_t gathers = 0;
   uint32_t gatherBlocks = 0;
+  // Of each row of the sum under way that are done, where rows have several: of two at least.
+  uint32_t stretches[kMostPushBlocks / 2] = {};
 };
 
 // Where ranks put their parts for each other. A rank's mailbox is (2, ranks - 1, capacity) floats: two sums take turns,

@@ -50,7 +50,7 @@ size_t floatBytes(int64_t count) {
 }
 
 // PushCounts, the flags of parts that have come from each rank, those of room for the own part.
-constexpr size_t kCountsBytes = 64;
+constexpr size_t kCountsBytes = (sizeof(PushCounts) + 63) / 64 * 64;
 constexpr size_t kFlagsBytes = kMostGatherBlocks * sizeof(uint32_t);
 size_t signalBytes(int ranks) {
   return kCountsBytes + static_cast<size_t>(ranks + 1) * kFlagsBytes;

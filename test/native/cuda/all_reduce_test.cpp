@@ -212,6 +212,29 @@ TEST(all_reduce, pushed_sums_match_the_host) {
   }
 }
 
+// However many blocks each rank has for a row: some have one, others as many as there are multiprocessors.
+TEST(all_reduce, the_number_of_blocks_changes_no_bits) {
+  Random random(71);
+  for (const int ranks : {2, 3, 4, 8}) {
+    if (kReduced && ranks > 3) continue;
+    const Note note("ranks", ranks);
+    PushedRanks pushed(ranks, 6 * padTo(5200, kColumnStep));
+    const int shared = pushed.devices.sharers();
+    for (int round = 0; round < (kReduced ? 3 : 8); ++round) {
+      Shape shape{round % 2 ? DType::kBF16 : DType::kF16, random.between(1, ranks > 4 ? 2 : 6),
+                  random.between(500, 5100)};
+      if (kReduced) shape.rows = 1;
+      shape.norm = round % 4 < 2 ? NormKind::kLayer : NormKind::kRms;
+      shape.next = round % 5 != 4;
+      for (cuda::Mailboxes& mailboxes : pushed.mailboxes)
+        mailboxes.sharers = shared * static_cast<int>(random.chance(0.3) ? 1000 : random.between(1, 3));
+      checkPushed(pushed, shape, static_cast<uint64_t>(200 + round), static_cast<int>(random.below(ranks)));
+    }
+    for (const auto& counts : pushed.counts)
+      for (const uint32_t done : counts->read()[0].stretches) CHECK_EQ(done, 0u);
+  }
+}
+
 // A row has the same bits alone, in company, and at another place in it.
 TEST(all_reduce, rows_do_not_depend_on_their_company) {
   for (const int ranks : {2, 4}) {
@@ -300,6 +323,7 @@ TEST(all_reduce, under_all_schedules) {
     checkManySums(2, 5, 0xfffffffe, 1);
     PushedRanks pushed(3, 4 * 1152);
     checkPushed(pushed, {DType::kF16, 4, kReduced ? 70 : 1100}, 21, 1);
+    checkPushed(pushed, {DType::kF16, 1, 1100}, 22, 2);
     if (kReduced) return;
     checkManySums(4, 3, 0xffffffff, 0);
     checkManySums(8, 2, 3, 5);
