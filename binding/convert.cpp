@@ -156,6 +156,11 @@ static EngineOptions readRankPlan(ObjectReader& plan) {
   options.threads = static_cast<int>(plan["threads"].integer(1, kMostThreads));
   options.maxSequenceTokens = plan["maxSequenceTokens"].integer(1, options.spec.maxPositions);
   options.maxBatchTokens = plan["maxBatchTokens"].integer(1, kMostRows);
+  const ValueReader communication = plan["communicationDtype"];
+  options.communicationDtype = readDType(communication);
+  const bool onCpu = std::find(options.devices.begin(), options.devices.end(), "cpu") != options.devices.end();
+  if (options.communicationDtype != DType::kF32 && (onCpu || options.communicationDtype != options.dtype))
+    communication.refuse(onCpu ? "float32 on the CPU" : "float32, or the plan's dtype");
   return options;
 }
 

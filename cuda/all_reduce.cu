@@ -2,11 +2,9 @@
 
 #include <algorithm>
 
-#include "cuda/element.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/norm.cuh"
 #include "cuda/projection_paths.h"
-#include "cuda/ptx.cuh"
+#include "cuda/rank_sum.cuh"
 
 // Sums over ranks, with bias, residual sum and the next norm, in blocks of kNormThreads threads: a row leaves its part
 // of a product, comes back as the sum, and goes out once as the residual stream and once, normalised, as what the next
@@ -31,156 +29,127 @@ namespace shardspeed::cuda {
 
 namespace {
 
-constexpr int kThreads = kNormThreads;
-constexpr int kUnit = 4;                  // columns of a 16-byte access
-constexpr int kStep = kThreads * kUnit;   // columns of a row that a block has in one access each
-constexpr uint32_t kEmpty = 0x80000000u;  // -0.0
-constexpr int kPollsBetweenLooks = 64;    // at what the host says
+constexpr uint32_t kEmpty = 0x80000000u;
+constexpr int kPollsBetweenLooks = 64;  // at what the host says
+constexpr int kWords = 4;               // of a cell, 16 bytes
 
-// RankSum as a kernel's argument.
-struct Rows {
-  int rows = 0;
-  int cols = 0;
-  int stride = 0;
-  const float* in = nullptr;
-  const float* bias = nullptr;
-  float* x = nullptr;
-  bool residual = false;
-  RowNorm next;
-  void* narrow = nullptr;
-
-  explicit Rows(const RankSum& sum)
-      : rows(static_cast<int>(sum.rows)),
-        cols(static_cast<int>(sum.cols)),
-        stride(static_cast<int>(sum.stride)),
-        in(sum.in),
-        bias(sum.bias),
-        x(sum.x),
-        residual(sum.residual),
-        next(sum.next),
-        narrow(sum.narrow) {}
-};
-
-__device__ __forceinline__ float4 load4(const float* from) {
-  return *reinterpret_cast<const float4*>(from);
-}
-
-__device__ __forceinline__ float4 add4(const float4& a, const float4& b) {
-  return make_float4(__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y), __fadd_rn(a.z, b.z), __fadd_rn(a.w, b.w));
-}
-
-__device__ __forceinline__ float4 asFloats(const uint4& bits) {
-  return make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
-                     __uint_as_float(bits.w));
-}
-
-__device__ __forceinline__ uint4 asBits(const float4& values) {
-  return make_uint4(__float_as_uint(values.x), __float_as_uint(values.y), __float_as_uint(values.z),
-                    __float_as_uint(values.w));
-}
-
-// Columns of a row that a block sums up.
-struct Stretch {
-  int row = 0;
-  int first = 0;
-  int end = 0;
-
-  __device__ __forceinline__ int firstOfThread() const { return first + kUnit * static_cast<int>(threadIdx.x); }
-};
-
-// Stores the stretch's sums with all that is added to them: sumUp(first, own, sums) finds those of columns
-// first + u * kStep of this thread, given its rank's parts of them. Columns from the stretch's end on are not looked
-// at.
-template <int kUnits, typename SumUp>
-__device__ __forceinline__ void storeSums(const Rows& rows, const Stretch& stretch, SumUp sumUp) {
-  const int64_t offset = static_cast<int64_t>(stretch.row) * rows.stride;
-  const float* in = rows.in + offset;
-  float* x = rows.x + offset;
-#pragma unroll 1
-  for (int first = stretch.firstOfThread(); first < stretch.end; first += kUnits * kStep) {
-    float4 own[kUnits], old[kUnits], sums[kUnits];
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int col = first + u * kStep;
-      own[u] = old[u] = make_float4(0, 0, 0, 0);
-      if (col >= stretch.end) continue;
-      own[u] = load4(in + col);
-      if (rows.residual) old[u] = load4(x + col);
-    }
-    sumUp(first, own, sums);
-#pragma unroll
-    for (int u = 0; u < kUnits; ++u) {
-      const int col = first + u * kStep;
-      if (col >= stretch.end) continue;
-      float4 value = sums[u];
-      if (rows.bias) value = add4(value, load4(rows.bias + col));
-      if (rows.residual) value = add4(old[u], value);
-      *reinterpret_cast<float4*>(x + col) = value;
-    }
-  }
-}
-
-// Behind a barrier, when the row's sums are there. Ends with one, so that `shared` may be used again.
-template <typename T>
-__device__ __forceinline__ void normalizeRow(const Rows& rows, int row, NormShared& shared) {
-  const int64_t offset = static_cast<int64_t>(row) * rows.stride;
-  T* narrow = static_cast<T*>(rows.narrow) + offset;
-  normalize<1>(rows.x + offset, 0, 1, rows.cols, rows.stride, rows.next, shared,
-               [&](int, int col, const float(&values)[4]) {
-                 *reinterpret_cast<uint2*>(narrow + col) =
-                     make_uint2(pack2<T>(values[0], values[1]), pack2<T>(values[2], values[3]));
-               });
-  __syncthreads();
+__device__ __forceinline__ uint32_t filled(uint32_t word) {
+  return word == kEmpty ? 0 : word;
 }
 
 __device__ __forceinline__ bool isEmpty(const uint4& cell) {
   return cell.x == kEmpty || cell.y == kEmpty || cell.z == kEmpty || cell.w == kEmpty;
 }
 
+// Words of a mailbox that so many elements of a part take.
+template <typename P>
+__device__ __forceinline__ int64_t wordsOf(int64_t elements) {
+  return elements * static_cast<int64_t>(sizeof(P)) / static_cast<int64_t>(sizeof(uint32_t));
+}
+
 // How a sum is divided among the blocks of a launch.
 struct Division {
   int stretches = 1;  // of a row; more than one only where each block has one stretch of one row
-  int cols = 0;       // of a stretch, a multiple of kUnit
+  int cols = 0;       // of a stretch, a multiple of kColumnStep
 
-  __device__ __forceinline__ Stretch stretch(const Rows& rows, int index) const {
+  template <typename P>
+  __device__ __forceinline__ Stretch<P> stretch(const SummedRows<P>& rows, int index) const {
     const int row = index / stretches, first = index % stretches * cols;
     return {row, first, min(first + cols, rows.cols)};
   }
 };
 
 // Stores this rank's part of a stretch with all others. half: where this turn's places begin, from that of the other.
-template <int kOthers, int kUnits>
-__device__ __forceinline__ void push(const Rows& rows, const Stretch& stretch, int64_t half,
+template <int kOthers, int kUnits, typename P>
+__device__ __forceinline__ void push(const SummedRows<P>& rows, const Stretch<P>& stretch, int64_t half,
                                      const Mailboxes& mailboxes) {
+  constexpr int kStep = Stretch<P>::kStep;
   const int64_t offset = static_cast<int64_t>(stretch.row) * rows.stride;
-  const float* in = rows.in + offset;
-  const float4 zeros = make_float4(0, 0, 0, 0);
 #pragma unroll 1
   for (int first = stretch.firstOfThread(); first < stretch.end; first += kUnits * kStep) {
-    float4 own[kUnits];
+    uint4 own[kUnits];
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u) {
+      own[u] = make_uint4(0, 0, 0, 0);
+      if (first + u * kStep < stretch.end) own[u] = loadBits(rows.in + offset + first + u * kStep);
+    }
 #pragma unroll
     for (int u = 0; u < kUnits; ++u)
-      if (first + u * kStep < stretch.end) own[u] = add4(load4(in + first + u * kStep), zeros);  // of -0.0 it makes 0.0
+      own[u] = make_uint4(filled(own[u].x), filled(own[u].y), filled(own[u].z), filled(own[u].w));
 #pragma unroll
     for (int other = 0; other < kOthers; ++other) {
       if (other + 1 >= mailboxes.ranks) break;
-      float* place = mailboxes.outboxes[other] + half + offset;
+      uint32_t* place = mailboxes.outboxes[other] + half + wordsOf<P>(offset + first);
 #pragma unroll
       for (int u = 0; u < kUnits; ++u)
-        if (first + u * kStep < stretch.end) storeRelaxedSystem16(place + first + u * kStep, asBits(own[u]));
+        if (first + u * kStep < stretch.end) storeRelaxedSystem16(place + wordsOf<P>(u * kStep), own[u]);
     }
   }
 }
 
-// Waits until the cell is full; what it then holds. Once the host says so, nothing is waited for any more.
-__device__ __forceinline__ uint4 waitFor(const float* cell, uint4 found, const uint32_t* stop, bool& stopped) {
-  for (int polls = 1; isEmpty(found) && !stopped; ++polls) {
-    if (polls % kPollsBetweenLooks == 0) stopped = loadRelaxedSystem(stop) != 0;
-    spinPause();
-    found = loadRelaxedSystem16(cell);
+// A thread's cells with the other ranks' parts of columns u * kStep from a first one on.
+template <typename P, int kOthers, int kUnits>
+struct Cells {
+  static constexpr int kStep = Stretch<P>::kStep;
+  const Mailboxes& mailboxes;
+  uint32_t* place;  // of the first rank's part
+  int columns;      // to the end of the stretch
+  uint4 found[kUnits][kOthers];
+
+  __device__ __forceinline__ Cells(const Mailboxes& theMailboxes, uint32_t* thePlace, int theColumns)
+      : mailboxes(theMailboxes), place(thePlace), columns(theColumns) {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u)
+#pragma unroll
+      for (int other = 0; other < kOthers; ++other)
+        if (present(u, other)) found[u][other] = loadRelaxedSystem16(cell(u, other));
   }
-  return found;
-}
+  __device__ __forceinline__ bool present(int u, int other) const {
+    return u * kStep < columns && other + 1 < mailboxes.ranks;
+  }
+  __device__ __forceinline__ uint32_t* cell(int u, int other) const {
+    return place + other * mailboxes.capacity + wordsOf<P>(u * kStep);
+  }
+  // Until all are full. Once the host says so, nothing is waited for any more.
+  __device__ __forceinline__ void wait(bool& stopped) {
+#pragma unroll 1
+    for (int polls = 1;; ++polls) {
+      bool waits = false;
+#pragma unroll
+      for (int u = 0; u < kUnits; ++u)
+#pragma unroll
+        for (int other = 0; other < kOthers; ++other) {
+          if (!present(u, other) || !isEmpty(found[u][other])) continue;
+          waits = true;
+          found[u][other] = loadRelaxedSystem16(cell(u, other));
+        }
+      if (polls % kPollsBetweenLooks == 0) stopped = stopped || loadRelaxedSystem(mailboxes.stop) != 0;
+      if (!waits || stopped) return;
+      spinPause();
+    }
+  }
+  __device__ __forceinline__ void empty() const {
+#pragma unroll
+    for (int u = 0; u < kUnits; ++u)
+#pragma unroll
+      for (int other = 0; other < kOthers; ++other)
+        if (present(u, other)) storeRelaxedSystem16(cell(u, other), make_uint4(kEmpty, kEmpty, kEmpty, kEmpty));
+  }
+  // Of all ranks' parts in their order, `own` being this rank's.
+  __device__ __forceinline__ Columns<P> sum(int u, const uint4& own) const {
+    Columns<P> sum = Columns<P>::zeros();
+#pragma unroll
+    for (int rank = 0; rank <= kOthers; ++rank) {
+      if (rank > 0 && !present(u, rank - 1)) break;
+      // Behind this rank's own place all others are one further.
+      uint4 part = own;
+      if (rank < kOthers && rank < mailboxes.rank) part = found[u][rank];
+      if (rank > 0 && rank > mailboxes.rank) part = found[u][rank - 1];
+      sum.add(Columns<P>(part));
+    }
+    return sum;
+  }
+};
 
 struct PushShared {
   NormShared norm;
@@ -199,8 +168,10 @@ __device__ __forceinline__ bool completesRow(uint32_t* done, int stretches, Push
 }
 
 // kOthers: at least as many as there are other ranks; kUnits: loads of each that are under way at once.
-template <typename T, int kOthers, int kUnits>
-__global__ void __launch_bounds__(kThreads, 2) sumPushedKernel(Rows rows, Division division, Mailboxes mailboxes) {
+template <typename T, typename P, int kOthers, int kUnits>
+__global__ void __launch_bounds__(kSumThreads, 2)
+    sumPushedKernel(SummedRows<P> rows, Division division, Mailboxes mailboxes) {
+  constexpr int kQuads = Columns<P>::kQuads;
   PushShared& shared = sharedMemory<PushShared>();
   pdlWait();
   const uint32_t sumsBefore = mailboxes.counts->sums;
@@ -212,32 +183,17 @@ __global__ void __launch_bounds__(kThreads, 2) sumPushedKernel(Rows rows, Divisi
   bool stopped = false;
 #pragma unroll 1
   for (int index = static_cast<int>(blockIdx.x); index < count; index += blocks) {
-    const Stretch stretch = division.stretch(rows, index);
-    float* parts = mailboxes.inbox + half + static_cast<int64_t>(stretch.row) * rows.stride;
-    const auto sumUp = [&](int first, const float4(&own)[kUnits], float4(&sums)[kUnits]) {
-      const auto present = [&](int u, int other) {
-        return first + u * kStep < stretch.end && other + 1 < mailboxes.ranks;
-      };
-      uint4 found[kUnits][kOthers];
-#pragma unroll
-      for (int u = 0; u < kUnits; ++u)
-#pragma unroll
-        for (int other = 0; other < kOthers; ++other)
-          if (present(u, other))
-            found[u][other] = loadRelaxedSystem16(parts + other * mailboxes.capacity + first + u * kStep);
+    const Stretch<P> stretch = division.stretch(rows, index);
+    uint32_t* parts = mailboxes.inbox + half + wordsOf<P>(static_cast<int64_t>(stretch.row) * rows.stride);
+    const auto sumUp = [&](int first, const uint4(&own)[kUnits], float4(&sums)[kUnits][kQuads]) {
+      Cells<P, kOthers, kUnits> cells(mailboxes, parts + wordsOf<P>(first), stretch.end - first);
+      cells.wait(stopped);
+      cells.empty();
 #pragma unroll
       for (int u = 0; u < kUnits; ++u) {
-        sums[u] = make_float4(0, 0, 0, 0);
+        const Columns<P> sum = cells.sum(u, own[u]);
 #pragma unroll
-        for (int rank = 0; rank <= kOthers; ++rank) {
-          if (rank == mailboxes.rank) sums[u] = add4(sums[u], own[u]);
-          if (rank == kOthers || !present(u, rank)) continue;
-          // The rank-th of the others; behind this rank's own place all are one further.
-          float* cell = parts + rank * mailboxes.capacity + first + u * kStep;
-          found[u][rank] = waitFor(cell, found[u][rank], mailboxes.stop, stopped);
-          storeRelaxedSystem16(cell, make_uint4(kEmpty, kEmpty, kEmpty, kEmpty));
-          sums[u] = add4(sums[u], asFloats(found[u][rank]));
-        }
+        for (int i = 0; i < kQuads; ++i) sums[u][i] = sum.quads[i];
       }
     };
     storeSums<kUnits>(rows, stretch, sumUp);
@@ -251,52 +207,11 @@ __global__ void __launch_bounds__(kThreads, 2) sumPushedKernel(Rows rows, Divisi
   mailboxes.counts->sums = sumsBefore + 1;
 }
 
-// Adds up columns col ... col + 3 of all ranks' parts, `own` being this rank's; others: of the rank after it in order.
-__device__ __forceinline__ float4 sumOfRanks(const Received& received, const float4& own, int64_t col) {
-  float4 sum = make_float4(0, 0, 0, 0);
-  const float* from = received.parts + col;
-#pragma unroll 4
-  for (int rank = 0; rank < received.ranks; ++rank) {
-    const bool mine = rank == received.rank;
-    const float4 part = mine ? own : load4(from);
-    if (!mine) from += received.stride;
-    sum = add4(sum, part);
-  }
-  return sum;
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads) sumReceivedKernel(Rows rows, Received received) {
-  NormShared& shared = sharedMemory<NormShared>();
-  pdlWait();
-  const int row = static_cast<int>(blockIdx.x);
-  const int64_t offset = static_cast<int64_t>(row) * rows.stride;
-  storeSums<1>(rows, {row, 0, rows.cols}, [&](int first, const float4(&own)[1], float4(&sums)[1]) {
-    sums[0] = sumOfRanks(received, own[0], offset + first);
-  });
-  pdlTrigger();
-  if (!rows.narrow) return;
-  __syncthreads();
-  normalizeRow<T>(rows, row, shared);
-}
-
-__global__ void __launch_bounds__(kThreads) sumSliceKernel(float* in, int64_t count, Received received) {
+__global__ void __launch_bounds__(kSumThreads) emptyKernel(uint32_t* box, int64_t count) {
   pdlWait();
   pdlTrigger();
-  const int64_t col = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kUnit;
-  if (col >= count) return;
-  *reinterpret_cast<float4*>(in + col) = sumOfRanks(received, load4(in + col), col);
-}
-
-__global__ void __launch_bounds__(kThreads) emptyKernel(float* box, int64_t count) {
-  pdlWait();
-  pdlTrigger();
-  const int64_t cell = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kUnit;
+  const int64_t cell = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * kWords;
   if (cell < count) storeRelaxedSystem16(box + cell, make_uint4(kEmpty, kEmpty, kEmpty, kEmpty));
-}
-
-unsigned blocksFor(int64_t units) {
-  return static_cast<unsigned>((units + kThreads - 1) / kThreads);
 }
 
 // Stretches of a row are as many as there are blocks for, unless they get short.
@@ -307,28 +222,30 @@ Division divisionOf(const RankSum& sum, int64_t blocks) {
   return {static_cast<int>((sum.cols + cols - 1) / cols), static_cast<int>(cols)};
 }
 
-template <typename T>
+template <typename T, typename P>
 void sumPushedTyped(const RankSum& sum, const Mailboxes& mailboxes) {
+  constexpr int kFewer = std::is_same_v<P, float> ? 1 : 2;  // accesses for as many columns
   const int64_t room = std::clamp(multiprocessors() / mailboxes.sharers, 1, kMostPushBlocks);
   const Division division = divisionOf(sum, room);
   const int64_t blocks = std::min(room, sum.rows * division.stretches);
-  const LaunchConfig config{"sumPushed", dim3(static_cast<unsigned>(blocks)), dim3(kThreads), sizeof(PushShared),
+  const LaunchConfig config{"sumPushed", dim3(static_cast<unsigned>(blocks)), dim3(kSumThreads), sizeof(PushShared),
                             sum.stream};
+  const SummedRows<P> rows(sum);
   if (mailboxes.ranks <= 2)
-    launch(sumPushedKernel<T, 1, 4>, config, Rows(sum), division, mailboxes);
+    launch(sumPushedKernel<T, P, 1, 4 / kFewer>, config, rows, division, mailboxes);
   else if (mailboxes.ranks <= 4)
-    launch(sumPushedKernel<T, 3, 2>, config, Rows(sum), division, mailboxes);
+    launch(sumPushedKernel<T, P, 3, 2 / kFewer>, config, rows, division, mailboxes);
   else
-    launch(sumPushedKernel<T, 7, 1>, config, Rows(sum), division, mailboxes);
+    launch(sumPushedKernel<T, P, 7, 1>, config, rows, division, mailboxes);
 }
 
 }  // namespace
 
 size_t mailboxBytes(int ranks, int64_t capacity) {
-  return static_cast<size_t>(2 * (ranks - 1) * capacity) * sizeof(float);
+  return static_cast<size_t>(2 * (ranks - 1) * capacity) * sizeof(uint32_t);
 }
 
-Mailboxes connectMailboxes(int rank, int ranks, int64_t capacity, float* const* boxes) {
+Mailboxes connectMailboxes(int rank, int ranks, int64_t capacity, uint32_t* const* boxes) {
   Mailboxes mailboxes;
   mailboxes.rank = rank;
   mailboxes.ranks = ranks;
@@ -341,33 +258,17 @@ Mailboxes connectMailboxes(int rank, int ranks, int64_t capacity, float* const* 
   return mailboxes;
 }
 
-void emptyMailbox(float* box, size_t bytes, cudaStream_t stream) {
-  const auto count = static_cast<int64_t>(bytes / sizeof(float));
+void emptyMailbox(uint32_t* box, size_t bytes, cudaStream_t stream) {
+  const auto count = static_cast<int64_t>(bytes / sizeof(uint32_t));
   if (count == 0) return;
-  launch(emptyKernel, {"emptyMailbox", dim3(blocksFor(count / kUnit)), dim3(kThreads), 0, stream}, box, count);
+  constexpr int64_t kWordsABlock = static_cast<int64_t>(kSumThreads) * kWords;
+  const auto blocks = static_cast<unsigned>((count + kWordsABlock - 1) / kWordsABlock);
+  launch(emptyKernel, {"emptyMailbox", dim3(blocks), dim3(kSumThreads), 0, stream}, box, count);
 }
 
 void sumPushed(const RankSum& sum, const Mailboxes& mailboxes) {
   if (sum.rows <= 0) return;
-  if (sum.dtype == DType::kF16)
-    sumPushedTyped<__half>(sum, mailboxes);
-  else
-    sumPushedTyped<__nv_bfloat16>(sum, mailboxes);
-}
-
-void sumReceived(const RankSum& sum, const Received& received) {
-  if (sum.rows <= 0) return;
-  const LaunchConfig config{"sumReceived", dim3(static_cast<unsigned>(sum.rows)), dim3(kThreads), sizeof(NormShared),
-                            sum.stream};
-  if (sum.dtype == DType::kF16)
-    launch(sumReceivedKernel<__half>, config, Rows(sum), received);
-  else
-    launch(sumReceivedKernel<__nv_bfloat16>, config, Rows(sum), received);
-}
-
-void sumSlice(float* in, int64_t count, const Received& received, cudaStream_t stream) {
-  if (count <= 0) return;
-  launch(sumSliceKernel, {"sumSlice", dim3(blocksFor(count / kUnit)), dim3(kThreads), 0, stream}, in, count, received);
+  withSumTypes(sum, [&]<typename T, typename P>() { sumPushedTyped<T, P>(sum, mailboxes); });
 }
 
 }  // namespace shardspeed::cuda

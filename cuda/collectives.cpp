@@ -28,13 +28,13 @@ int64_t partStride(const GroupShapes& shapes, int rank) {
   return strideOf(shapes.logitCols[static_cast<size_t>(rank)]);
 }
 
-// A rank's share of `count` floats.
+// A rank's share of `count` elements.
 int64_t sliceOf(int64_t count, int ranks) {
-  return padTo((count + ranks - 1) / ranks, 4);
+  return padTo((count + ranks - 1) / ranks, 8);
 }
 
-bool isSentWhole(int64_t count, int ranks) {
-  return ranks == 2 || count * static_cast<int64_t>(sizeof(float)) <= kMostWholeBytes;
+bool isSentWhole(int64_t bytes, int ranks) {
+  return ranks == 2 || bytes <= kMostWholeBytes;
 }
 
 int64_t rowBytes(const GroupShapes& shapes) {
@@ -47,6 +47,14 @@ int64_t pushRowsFor(int64_t bytes, const GroupShapes& shapes) {
 
 size_t floatBytes(int64_t count) {
   return static_cast<size_t>(count) * sizeof(float);
+}
+
+size_t narrowBytes(int64_t count) {
+  return static_cast<size_t>(count) * 2;
+}
+
+int64_t bytesOfPart(const RankSum& sum, int64_t rows) {
+  return rows * sum.stride * static_cast<int64_t>(dtypeSize(sum.partDtype));
 }
 
 // PushCounts, the flags of parts that have come from each rank, those of room for the own part.
@@ -64,34 +72,38 @@ uint32_t* roomOf(const PeerMemory::Rank& memory, int ranks) {
 
 }  // namespace
 
-// Sizes in floats, and what is agreed on.
+// Sizes in floats, unless something else is said.
 struct Collectives::Plan {
-  Plan(const GroupShapes& shapes, int rank, int64_t pushBytes, bool pushes, bool nccl)
-      : pushRows(pushes ? pushRowsFor(pushBytes, shapes) : 0) {
+  Plan(const GroupShapes& shapes, int rank, DType partDtype, int64_t pushBytes, bool pushes, bool nccl) {
     const int ranks = static_cast<int>(shapes.logitCols.size());
     const int64_t stride = strideOf(shapes.hiddenSize);
     const int64_t most = StepBuffers::paddedRows(shapes.maxRows) * stride;
-    partial = sliceOf(most, ranks) * ranks;  // slices of less than that are no longer
+    const int64_t slices = sliceOf(most, ranks) * ranks;  // slices of less than that are no longer
+    if (partDtype == DType::kF32 || nccl) wide = slices;
+    if (partDtype != DType::kF32) narrow = slices;
+    if (pushes) pushWords = pushRowsFor(pushBytes, shapes) * stride;
     if (nccl) {
       const int64_t whole = ranks == 2 ? most : std::min<int64_t>(most, kMostWholeBytes / 4);
       received = (ranks - 1) * std::max(whole, ranks == 2 ? 0 : sliceOf(most, ranks));
     }
-    mailbox = mailboxBytes(ranks, pushRows * stride) / sizeof(float);
+    mailbox = mailboxBytes(ranks, pushWords) / sizeof(float);
     if (rank == 0)
       for (int other = 1; other < ranks; ++other) landing += shapes.logitRows * partStride(shapes, other);
   }
-  int64_t pushRows;
-  int64_t partial = 0;
+  int64_t pushWords = 0;
+  int64_t wide = 0;
+  int64_t narrow = 0;  // elements of 16 bits
   int64_t received = 0;
   int64_t mailbox = 0;
   int64_t landing = 0;
 };
 
-size_t Collectives::bytesOf(const GroupShapes& shapes, int rank) {
+size_t Collectives::bytesOf(const GroupShapes& shapes, int rank, DType partDtype) {
   const int ranks = static_cast<int>(shapes.logitCols.size());
   const int64_t pushBytes = mostPushedBytes();
-  const Plan plan(shapes, rank, pushBytes, pushBytes > 0 && ranks <= kMostPushRanks, ncclWanted());
-  return floatBytes(plan.partial + plan.received + plan.mailbox + plan.landing) + signalBytes(ranks);
+  const Plan plan(shapes, rank, partDtype, pushBytes, pushBytes > 0 && ranks <= kMostPushRanks, ncclWanted());
+  return floatBytes(plan.wide + plan.received + plan.mailbox + plan.landing) + narrowBytes(plan.narrow) +
+         signalBytes(ranks);
 }
 
 // Why the ranks cannot use NCCL together; empty: they can.
@@ -133,8 +145,12 @@ Collectives::Agreement Collectives::agree(const std::vector<RankFacts>& facts) c
   return agreed;
 }
 
-Collectives::Collectives(int device, Group& group, const GroupShapes& shapes, const Stream& stream)
-    : group_(group), stream_(stream), shapes_(shapes), stopWord_(sizeof(uint32_t), "the ranks of a group") {
+Collectives::Collectives(int device, Group& group, const GroupShapes& shapes, DType partDtype, const Stream& stream)
+    : group_(group),
+      stream_(stream),
+      shapes_(shapes),
+      stopWord_(sizeof(uint32_t), "the ranks of a group"),
+      partDtype_(partDtype) {
   *stopWord_.as<uint32_t>() = 0;
   const std::vector<RankFacts> facts = shareFacts(group, factsOf(device));
   const Agreement agreed = agree(facts);
@@ -144,7 +160,7 @@ Collectives::Collectives(int device, Group& group, const GroupShapes& shapes, co
     leastMultiprocessors_ = std::min(leastMultiprocessors_, rank.multiprocessors);
     if (rank.device == device && rank.process == facts[static_cast<size_t>(group.rank())].process) ++sharers_;
   }
-  prepareMemory(Plan(shapes, group.rank(), agreed.pushBytes, agreed.pushes, agreed.nccl), facts);
+  prepareMemory(Plan(shapes, group.rank(), partDtype, agreed.pushBytes, agreed.pushes, agreed.nccl), facts);
   const NcclApi* api = agreed.nccl ? findNccl(nullptr) : nullptr;
   const NcclId own = api && group.rank() == 0 ? Nccl::makeId(*api) : NcclId{};
   Group::Bytes bytes(sizeof own.bytes);
@@ -166,8 +182,9 @@ Collectives::~Collectives() {
 
 void Collectives::prepareMemory(const Plan& plan, const std::vector<RankFacts>& facts) {
   const int rank = group_.rank(), ranks = group_.size();
-  pushRows_ = plan.pushRows;
-  partial_ = DeviceMemory(floatBytes(plan.partial), "sums over ranks");
+  pushWords_ = plan.pushWords;
+  wide_ = DeviceMemory(floatBytes(plan.wide), "sums over ranks");
+  narrow_ = DeviceMemory(narrowBytes(plan.narrow), "sums over ranks");
   received_ = DeviceMemory(floatBytes(plan.received), "sums over ranks");
   // Shared where ranks push; else this rank is the only one that knows of it.
   peers_ = PeerMemory::join(pushes_ ? facts.front().key : facts[static_cast<size_t>(rank)].key, ranks);
@@ -177,7 +194,7 @@ void Collectives::prepareMemory(const Plan& plan, const std::vector<RankFacts>& 
   own.landing = DeviceMemory(floatBytes(plan.landing), "logits of other ranks");
   own.signals = DeviceMemory(signalBytes(ranks), "sums over ranks");
   own.mailbox = DeviceMemory(floatBytes(plan.mailbox), "sums over ranks");
-  emptyMailbox(own.mailbox.as<float>(), own.mailbox.bytes(), stream_.get());
+  emptyMailbox(own.mailbox.as<uint32_t>(), own.mailbox.bytes(), stream_.get());
   stream_.wait("preparing sums over ranks");
 }
 
@@ -188,9 +205,9 @@ void Collectives::connect() {
 
 void Collectives::connectPushes() {
   const int rank = group_.rank(), ranks = group_.size();
-  std::vector<float*> boxes;
-  for (int other = 0; other < ranks; ++other) boxes.push_back(peers_->of(other).mailbox.as<float>());
-  mailboxes_ = connectMailboxes(rank, ranks, pushRows_ * strideOf(shapes_.hiddenSize), boxes.data());
+  std::vector<uint32_t*> boxes;
+  for (int other = 0; other < ranks; ++other) boxes.push_back(peers_->of(other).mailbox.as<uint32_t>());
+  mailboxes_ = connectMailboxes(rank, ranks, pushWords_, boxes.data());
   mailboxes_.sharers = sharers_;
   mailboxes_.counts = peers_->of(rank).signals.as<PushCounts>();
   void* seen = nullptr;
@@ -235,14 +252,20 @@ void Collectives::keepPace() {
   before.record(stream_);
 }
 
+// That are pushed at once.
+int64_t Collectives::pushRows(const RankSum& sum) const {
+  return std::min(pushWords_ * static_cast<int64_t>(sizeof(uint32_t)) / bytesOfPart(sum, 1), kMostPushRows);
+}
+
 void Collectives::sum(RankSum sum) {
   keepPace();
-  if (pushes_ && (sum.rows <= pushRows_ || !nccl_)) {
+  const int64_t most = pushes_ ? pushRows(sum) : 0;
+  if (pushes_ && (sum.rows <= most || !nccl_)) {
     const RankSum whole = sum;
-    for (int64_t first = 0; first < whole.rows; first += pushRows_) {
+    for (int64_t first = 0; first < whole.rows; first += most) {
       const int64_t skip = first * sum.stride;
-      sum.rows = std::min(pushRows_, whole.rows - first);
-      sum.in = whole.in + skip;
+      sum.rows = std::min(most, whole.rows - first);
+      sum.in = static_cast<const uint8_t*>(whole.in) + bytesOfPart(sum, first);
       sum.x = whole.x + skip;
       if (sum.narrow) sum.narrow = static_cast<uint8_t*>(whole.narrow) + skip * 2;
       sumPushed(sum, mailboxes_);
@@ -255,21 +278,25 @@ void Collectives::sum(RankSum sum) {
 void Collectives::sumByNccl(RankSum sum) {
   const int rank = group_.rank(), ranks = group_.size();
   const int64_t count = sum.rows * sum.stride;
+  auto* wide = wide_.as<float>();
   if (sum.in == sum.x) {
     // Slices may reach behind the rows, for which only the own buffer has room.
-    check(cudaMemcpyAsync(partial(), sum.in, floatBytes(count), cudaMemcpyDeviceToDevice, sum.stream),
+    check(cudaMemcpyAsync(wide, sum.in, floatBytes(count), cudaMemcpyDeviceToDevice, sum.stream),
           "copying rows to be summed");
-    sum.in = partial();
+    sum.in = wide;
   }
-  auto* received = received_.as<float>();
-  if (isSentWhole(count, ranks)) {
-    nccl_->exchange(partial(), 0, received, count, sum.stream);
-    return sumReceived(sum, {rank, ranks, received, count});
+  if (isSentWhole(bytesOfPart(sum, sum.rows), ranks)) {
+    nccl_->exchange(sum.partDtype, sum.in, 0, received_.as(), count, sum.stream);
+    return sumReceived(sum, {rank, ranks, received_.as(), count});
   }
   const int64_t slice = sliceOf(count, ranks);
-  nccl_->exchange(partial(), slice, received, slice, sum.stream);
-  sumSlice(partial() + rank * slice, slice, {rank, ranks, received, slice}, sum.stream);
-  nccl_->shareParts(partial(), slice, sum.stream);
+  nccl_->exchange(sum.partDtype, sum.in, slice, received_.as(), slice, sum.stream);
+  const void* own = static_cast<const uint8_t*>(sum.in) + static_cast<size_t>(rank * slice) * dtypeSize(sum.partDtype);
+  sumSlice(sum.partDtype, own, wide + rank * slice, slice, {rank, ranks, received_.as(), slice}, sum.stream);
+  // Sums go on in fp32, so that their bits are those of a sum that is sent whole or pushed.
+  nccl_->shareParts(wide, slice, sum.stream);
+  sum.in = wide;
+  sum.partDtype = DType::kF32;
   sumReceived(sum, {});
 }
 

@@ -25,15 +25,16 @@ namespace shardspeed::cuda {
 class Collectives {
  public:
   // Collective. ERR_COMM where there is no way between the ranks' devices. maxRows of the shapes is that of a step,
-  // without what a graph adds to it.
-  Collectives(int device, Group& group, const GroupShapes& shapes, const Stream& stream);
+  // without what a graph adds to it. partDtype: of partial().
+  Collectives(int device, Group& group, const GroupShapes& shapes, DType partDtype, const Stream& stream);
   ~Collectives();
   Collectives(const Collectives&) = delete;
   Collectives& operator=(const Collectives&) = delete;
 
-  // (rows of a step, padded cols) fp32 for this rank's part of a sum.
-  float* partial() const { return partial_.as<float>(); }
-  // sum.in is partial() or sum.x.
+  // (rows of a step, padded cols) of partDtype() for this rank's part of a sum. Its padding stays zeros.
+  void* partial() const { return partDtype_ == DType::kF32 ? wide_.as() : narrow_.as(); }
+  DType partDtype() const { return partDtype_; }
+  // sum.in is partial(), or sum.x and fp32.
   void sum(RankSum sum);
   // part: (rows, padded cols of the rank); whole: (rows, wholeStride), null but on rank 0.
   void gather(int64_t rows, const float* part, float* whole, int64_t wholeStride);
@@ -43,7 +44,7 @@ class Collectives {
   void stop();
 
   // Of device memory; what is planned with, where the way that is taken may yet need less.
-  static size_t bytesOf(const GroupShapes& shapes, int rank);
+  static size_t bytesOf(const GroupShapes& shapes, int rank, DType partDtype);
 
  private:
   struct Agreement {
@@ -58,6 +59,7 @@ class Collectives {
   void connect();
   void connectPushes();
   void describeParts();
+  int64_t pushRows(const RankSum& sum) const;
   void sumByNccl(RankSum sum);
   void keepPace();
 
@@ -65,12 +67,14 @@ class Collectives {
   const Stream& stream_;
   GroupShapes shapes_;
   PinnedMemory stopWord_;
-  DeviceMemory partial_;
+  DType partDtype_;
+  DeviceMemory wide_;    // fp32 parts of sums, or slices of them
+  DeviceMemory narrow_;  // parts where they are not fp32
   DeviceMemory received_;
   DeviceMemory parts_;  // LogitPart (ranks), on rank 0
   std::shared_ptr<PeerMemory> peers_;
   Mailboxes mailboxes_;
-  int64_t pushRows_ = 0;  // of a sum, that are pushed at once
+  int64_t pushWords_ = 0;  // of a part, that are pushed at once
   bool pushes_ = false;
   int leastMultiprocessors_ = 1;
   int sharers_ = 0;                    // ranks on this rank's device

@@ -66,7 +66,8 @@ class CudaBackend final : public Backend {
   }
   void prepareGroup(const GroupShapes& shapes) override {
     if (!options_.group || options_.group->size() == 1) return;
-    collectives_ = std::make_unique<Collectives>(device_.index(), *options_.group, shapes, stream_);
+    collectives_ =
+        std::make_unique<Collectives>(device_.index(), *options_.group, shapes, options_.communicationDtype, stream_);
     if (collectives_->usesNccl()) graphs_.requireCapture();
     chosenTokens_.prepareGroup(shapes);
   }
@@ -96,7 +97,10 @@ class CudaBackend final : public Backend {
   }
   void project(const Projection& projection, int64_t rows, const Activations& in, Activations& out) override;
   void sumRanks(int64_t rows, const Norm* next, Activations& x) override {
-    if (collectives_) sumRanks(rows, streamOf(x), nullptr, false, next, x);
+    if (!collectives_) return;
+    RankSum sum;
+    sum.in = streamOf(x);
+    sumRanks(sum, rows, next, x);
   }
   void gatherLogits(int64_t rows, const Activations& part, Activations* whole) override;
   void normalize(const Norm& norm, int64_t rows, Activations& x) override {
@@ -217,7 +221,8 @@ class CudaBackend final : public Backend {
     cuda::addTableRows(table.dtype(), buffers_.view(), rows, table.cols(), of(table).data(), of(table).stride(),
                        indices, offset, streamOf(out), of(out).stride(), stream_.get());
   }
-  void sumRanks(int64_t rows, const float* in, const float* bias, bool residual, const Norm* next, Activations& x);
+  // The rest of the sum is given.
+  void sumRanks(RankSum sum, int64_t rows, const Norm* next, Activations& x);
 
   DeviceLease device_;  // ahead of all that allocates
   BackendOptions options_;
@@ -355,27 +360,28 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
     params.bias = nullptr;
     params.residual = false;
     params.out = collectives_->partial();
+    params.outKind = collectives_->partDtype() == DType::kF32 ? RowKind::kStream : RowKind::kElement;
   }
   products_.run(params);
   if (isXielu)
     applyXielu(options_.dtype, rows, out.cols(), projection.xielu, of(out).data(), of(out).stride(), stream_.get());
   if (projection.scale != 1 || projection.softCap != 0)
     scaleLogits(rows, out.cols(), projection.scale, projection.softCap, streamOf(out), of(out).stride(), stream_.get());
-  if (summed)
-    sumRanks(rows, collectives_->partial(), dataOf(projection.bias), projection.residual, projection.next, out);
+  if (!summed) return;
+  RankSum sum;
+  sum.in = collectives_->partial();
+  sum.partDtype = collectives_->partDtype();
+  sum.bias = dataOf(projection.bias);
+  sum.residual = projection.residual;
+  sumRanks(sum, rows, projection.next, out);
 }
 
-void CudaBackend::sumRanks(int64_t rows, const float* in, const float* bias, bool residual, const Norm* next,
-                           Activations& x) {
-  RankSum sum;
+void CudaBackend::sumRanks(RankSum sum, int64_t rows, const Norm* next, Activations& x) {
   sum.dtype = options_.dtype;
   sum.rows = rows;
   sum.cols = x.cols();
   sum.stride = of(x).stride();
-  sum.in = in;
-  sum.bias = bias;
   sum.x = streamOf(x);
-  sum.residual = residual;
   const NormParams norm = next ? normParams(*next) : NormParams{};
   sum.next = next ? &norm : nullptr;
   sum.narrow = next ? scratch_.as() : nullptr;

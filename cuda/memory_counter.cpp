@@ -34,7 +34,7 @@ class CudaMemoryCounter final : public MemoryCounter {
     if (rank_ == 0) count(TokenChooser::bytesOf(vocab, rows, options_.kvPages * kPageTokens));
   }
   void prepareGroup(const GroupShapes& shapes) override {
-    count(Collectives::bytesOf(shapes, rank_) + ChosenTokens::bytesOf(shapes));
+    count(Collectives::bytesOf(shapes, rank_, options_.communicationDtype) + ChosenTokens::bytesOf(shapes));
   }
 
  protected:

@@ -153,16 +153,22 @@ void Nccl::together(const char* operation, Body body) {
   settle(operation);
 }
 
-void Nccl::exchange(const float* from, int64_t step, float* received, int64_t count, cudaStream_t stream) {
+static NcclType typeOf(DType dtype) {
+  return dtype == DType::kF32 ? NcclType::kF32 : dtype == DType::kF16 ? NcclType::kF16 : NcclType::kBF16;
+}
+
+void Nccl::exchange(DType dtype, const void* from, int64_t step, void* received, int64_t count, cudaStream_t stream) {
   together("exchanging parts of a sum", [&](NcclComm* comm) {
-    const auto size = static_cast<size_t>(count);
-    float* to = received;
+    const auto size = static_cast<size_t>(count), elementBytes = dtypeSize(dtype);
+    const NcclType type = typeOf(dtype);
+    auto* to = static_cast<uint8_t*>(received);
     for (int rank = 0; rank < group_.size(); ++rank) {
       if (rank == group_.rank()) continue;
-      NcclStatus status = api_.send(from + rank * step, size, NcclType::kF32, rank, comm, stream);
-      if (!isFailure(status)) status = api_.receive(to, size, NcclType::kF32, rank, comm, stream);
+      const uint8_t* part = static_cast<const uint8_t*>(from) + static_cast<size_t>(rank * step) * elementBytes;
+      NcclStatus status = api_.send(part, size, type, rank, comm, stream);
+      if (!isFailure(status)) status = api_.receive(to, size, type, rank, comm, stream);
       if (isFailure(status)) return status;
-      to += count;
+      to += size * elementBytes;
     }
     return NcclStatus::kSuccess;
   });

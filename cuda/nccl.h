@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 
+#include "base/dtype.h"
 #include "comm/group.h"
 #include "cuda/nccl_api.h"
 
@@ -34,9 +35,9 @@ class Nccl {
   Nccl(const Nccl&) = delete;
   Nccl& operator=(const Nccl&) = delete;
 
-  // Sends `count` floats to every other rank, to rank p those at from + p * step, and receives as many from each: into
-  // `received`, in the order of the ranks, without this one's place.
-  void exchange(const float* from, int64_t step, float* received, int64_t count, cudaStream_t stream);
+  // Sends `count` elements to every other rank, to rank p those at from + p * step, and receives as many from each:
+  // into `received`, in the order of the ranks, without this one's place.
+  void exchange(DType dtype, const void* from, int64_t step, void* received, int64_t count, cudaStream_t stream);
   // buffer + p * count ... becomes, on all ranks, what rank p has there.
   void shareParts(float* buffer, int64_t count, cudaStream_t stream);
   // Rank 0 receives counts[p] floats from every other rank p at to[p]; those send what they have at `from`.

@@ -13,7 +13,7 @@
 namespace shardspeed::cuda {
 
 enum class NcclStatus : int32_t { kSuccess = 0, kInProgress = 7 };  // others are failures
-enum class NcclType : int32_t { kF32 = 7 };
+enum class NcclType : int32_t { kF16 = 6, kF32 = 7, kBF16 = 9 };
 
 struct NcclId {
   char bytes[128];

@@ -130,7 +130,7 @@ static std::string verifyWrites(Group& group, const std::vector<RankFacts>& fact
       uintptr_t there = 0;
       std::memcpy(&there, addresses[other].data(), std::min(sizeof there, addresses[other].size()));
       there += static_cast<size_t>(rank) * kMarkBytes;
-      emptyMailbox(reinterpret_cast<float*>(there), kMarkBytes, stream.get());
+      emptyMailbox(reinterpret_cast<uint32_t*>(there), kMarkBytes, stream.get());
     }
   } catch (...) {
     failure = std::current_exception();

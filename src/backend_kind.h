@@ -24,6 +24,8 @@ struct BackendOptions {
   int64_t kvPages = 0;
   Group* group = nullptr;  // the ranks that share the model; null = one alone
   int threads = 1;         // of the pool
+  // In which parts of a product travel between ranks that add them up: fp32, or dtype where that is less. Not of CPUs.
+  DType communicationDtype = DType::kF32;
 };
 
 // A kind of device that engines can compute on. The CPU is always there; others are added by whoever starts the program

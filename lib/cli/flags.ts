@@ -147,6 +147,7 @@ export const loadOptions = [
   "device",
   "dtype",
   "tpSize",
+  "communicationDtype",
   "threads",
   "maxBatchTokens",
   "kvCacheBytes",

@@ -18,6 +18,7 @@ export interface LoadFlags {
   adapter?: string;
   device: string;
   tpSize?: number;
+  communicationDtype?: string;
   threads?: number;
   maxBatchTokens?: number;
   kvCacheBytes?: number;

@@ -113,6 +113,7 @@ function addLoadFlags(command: Command): Command {
       ]),
     )
     .option("--tp-size <n>", "number of ranks (default: from the config, else 1)", parseInteger)
+    .option("--communication-dtype <type>", "fp32, fp16 or bf16: of what ranks on GPUs add up (default: fp32)")
     .option("--threads <n>", "CPU threads of each rank (default: all processors, divided among ranks)", parseInteger)
     .option("--max-batch-tokens <n>", "maximum number of tokens in a step (default: 512)", parseInteger)
     .option("--kv-cache-bytes <n>", "memory for keys and values, such as 512MB (default: planned)", parseBytes)

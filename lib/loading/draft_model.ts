@@ -80,6 +80,7 @@ export function planDraftMemory(
   const { spec, dtype } = model;
   const ranks: RankPlan = {
     ...{ spec, dtype, tpSize: 1, firstRank: 0, devices: ["cpu"], threads: target.threads },
+    communicationDtype: "float32",
     maxBatchTokens: target.maxBatchTokens,
     maxSequenceTokens: Math.min(model.maxSequenceTokens, target.maxSequenceTokens),
   };

@@ -42,12 +42,13 @@ export interface MemoryPlan {
  * Divides the memory of the devices that the ranks of this process compute on.
  *
  * @throws ShardspeedError ERR_OUT_OF_MEMORY with what is needed, what there is, and how to need less; ERR_CUDA where a device is gone;
+ * ERR_CONFIG for a communicationDtype that the devices do not add up in;
  * ERR_UNSUPPORTED_MODEL where a device's backend does not compute all of the model.
  */
 export function planMemory(
   model: ModelPlan,
   placement: Placement,
-  options: Pick<ResolvedInitOptions, "threads" | "maxBatchTokens" | "kvCacheBytes" | "logger">,
+  options: Pick<ResolvedInitOptions, "threads" | "maxBatchTokens" | "kvCacheBytes" | "communicationDtype" | "logger">,
   binding: NativeBinding,
 ): MemoryPlan {
   const { spec, dtype, tpSize, maxSequenceTokens } = model;
@@ -56,6 +57,7 @@ export function planMemory(
   const ranks: RankPlan = {
     ...{ spec, dtype, tpSize, firstRank, threads, maxSequenceTokens },
     devices: devices.map(toPlanDevice),
+    communicationDtype: checkCommunicationDtype(options.communicationDtype, dtype, devices[0]),
     maxBatchTokens: seesLater(spec) ? Math.max(options.maxBatchTokens, maxSequenceTokens) : options.maxBatchTokens,
   };
   const problem = binding.unsupported(ranks);
@@ -79,6 +81,29 @@ export function planMemory(
     pools.push({ estimate: draft.estimate, budget: memoryBudget(cpuDevice, () => binding.cudaReport()) });
   }
   return { ranks, estimates, draft, kvCachePages: planPages(pools, maxSequenceTokens, kvCacheBytes) };
+}
+
+/**
+ * Whether parts of sums may travel so.
+ *
+ * @throws ShardspeedError ERR_CONFIG where not.
+ */
+function checkCommunicationDtype(
+  wanted: RankPlan["communicationDtype"],
+  dtype: RankPlan["dtype"],
+  device: Device,
+): RankPlan["communicationDtype"] {
+  if (wanted === "float32") return wanted;
+  const found = `Found communicationDtype ${wanted}, but`;
+  if (device.cudaIndex === undefined)
+    throw new ShardspeedError("ERR_CONFIG", `${found} ranks on CPUs add up in float32. Leave it out, or use GPUs.`);
+  if (wanted !== dtype) {
+    throw new ShardspeedError(
+      "ERR_CONFIG",
+      `${found} this engine computes in ${dtype}. Use that for both, or leave communicationDtype out.`,
+    );
+  }
+  return wanted;
 }
 
 /** Threads of each rank: by default the processors of this process (what a container and its neighbours leave of them), divided among the ranks of the host. */

@@ -47,6 +47,11 @@ export interface InitOptions {
   dtype?: DtypeName;
   /** Number of tensor-parallel ranks, from 1. Default: tensor_parallel.tp_size of the config, else 1. */
   tpSize?: number;
+  /**
+   * Element type of what GPUs of several ranks add up of a product: "fp32", or that of the weights, "fp16" or "bf16", which is half as many
+   * bytes and rounds each rank's part (docs/tensor_parallel.md). Then tokens may differ from those of another tpSize. Default "fp32".
+   */
+  communicationDtype?: DtypeName;
   /** "auto", "cpu", "cuda" (the first usable GPU) or "cuda:1". Default "auto": the first usable GPU, else the CPU, with a log line. */
   device?: string;
   /**
@@ -85,6 +90,7 @@ export interface ResolvedInitOptions {
   readonly adapter: string | undefined;
   readonly dtype: string | undefined;
   readonly tpSize: number | undefined;
+  readonly communicationDtype: "float32" | "float16" | "bfloat16";
   /** As requested: "auto", "cuda:1". The device is chosen later, when CUDA has been asked. */
   readonly device: string;
   /** Undefined: divide the processors among the ranks. */
@@ -107,6 +113,7 @@ const initOptionNames = [
   "adapter",
   "dtype",
   "tpSize",
+  "communicationDtype",
   "device",
   "threads",
   "maxBatchTokens",
@@ -134,6 +141,7 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     adapter: reader.read("adapter", folderName, undefined),
     dtype: reader.read("dtype", dtypeName, undefined),
     tpSize: reader.integer("tpSize", 1, mostRanks, undefined),
+    communicationDtype: elementType(reader.read("communicationDtype", dtypeName, undefined)) ?? "float32",
     device: readDeviceName(reader.get("device")),
     threads: reader.integer("threads", 1, mostThreads, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
@@ -157,6 +165,10 @@ const dtypeName = rule<string>('"fp32", "fp16" or "bf16"', (value) => {
   const dtype = canonicalDtype(value);
   return dtype !== undefined && dtype !== "torch.int8";
 });
+
+function elementType(dtype: string | undefined): ResolvedInitOptions["communicationDtype"] | undefined {
+  return canonicalDtype(dtype)?.replace("torch.", "") as ResolvedInitOptions["communicationDtype"] | undefined;
+}
 
 const folderName = rule<string>(
   "the path of a folder",

@@ -133,6 +133,7 @@ function settingsOf({ spec, weights, dtype }: ModelPlan, { ranks }: MemoryPlan):
       .digest("hex")
       .slice(0, 16),
     dtype,
+    "communication dtype": ranks.communicationDtype,
     device: ranks.devices[0] === "cpu" ? "cpu" : "cuda",
     maxBatchTokens: ranks.maxBatchTokens,
     "longest sequence": ranks.maxSequenceTokens,

@@ -137,6 +137,8 @@ export interface RankPlan {
   readonly spec: ModelSpec;
   /** On CUDA never "float32". */
   readonly dtype: "float32" | "float16" | "bfloat16";
+  /** Of parts that ranks add up: "float32", or on CUDA `dtype`. */
+  readonly communicationDtype: "float32" | "float16" | "bfloat16";
   /** Ranks that the model is divided among, in all processes. */
   readonly tpSize: number;
   /** The rank of this process; 0 where all ranks are in it. */

@@ -97,12 +97,13 @@ export async function startWorkers(registration: Promise<RegisteredModel>): Prom
 
 /** What engines are opened with, before what the models' files say. */
 export function engineOptionsOf({ values, origins }: ResolvedSettings): WorkerPlan["engineOptions"] {
-  const { tpSize, dtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device } = values;
+  const { tpSize, dtype, communicationDtype, threads, maxNumBatchedTokens, kvCacheBytes, maxModelLen, device } = values;
   const { adapter, speculation, noPrefixCache } = values;
   return {
     ...(origins.device.source === "default" ? {} : { device }),
     ...(tpSize === undefined ? {} : { tpSize }),
     ...(dtype === undefined ? {} : { dtype }),
+    ...(communicationDtype === undefined ? {} : { communicationDtype }),
     ...(adapter === undefined ? {} : { adapter: path.resolve(adapter) }),
     ...(threads === undefined ? {} : { threads }),
     ...(maxNumBatchedTokens === undefined ? {} : { maxBatchTokens: maxNumBatchedTokens }),

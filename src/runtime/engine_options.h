@@ -24,7 +24,8 @@ struct EngineOptions {
   // Set if the ranks are processes.
   std::optional<ProcessGroupOptions> processes;
   DType dtype = DType::kF32;
-  int threads = 1;  // of each rank
+  DType communicationDtype = DType::kF32;  // BackendOptions
+  int threads = 1;                         // of each rank
   int64_t maxSequenceTokens = 0;
   int64_t maxBatchTokens = 512;
   int64_t kvCachePages = 0;

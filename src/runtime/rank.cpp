@@ -26,8 +26,8 @@ Rank::Rank(const EngineOptions& options, int index, Group* group, const std::ato
       shard_(shardOf(options.spec, options.firstRank + index, options.tpSize)),
       pool_(pool ? *pool : ownPool_.emplace(options.threads, group ? group->size() : 1)) {
   const Device device = deviceOf(options.devices[static_cast<size_t>(index)]);
-  backend_ = device.kind.makeBackend(
-      device.index, {options.dtype, &pool_, options.maxBatchTokens, options.kvCachePages, group, options.threads});
+  backend_ = device.kind.makeBackend(device.index, {options.dtype, &pool_, options.maxBatchTokens, options.kvCachePages,
+                                                    group, options.threads, options.communicationDtype});
 }
 
 void Rank::load(LoadCounts& counts, const std::function<void()>& onProgress, const RankMemory& beside) {

@@ -23,6 +23,7 @@ MemoryEstimate estimateMemory(const DeviceKind& kind, const ModelSpec& spec, con
   options.maxRows = sizes.maxRows;
   options.kvPages = sizes.kvPages;
   options.threads = sizes.threads;
+  options.communicationDtype = sizes.communicationDtype;
   const std::unique_ptr<MemoryCounter> counter = kind.makeCounter(shard.rank, options);
   const ModelWeights weights = placeWeights(spec, shard, dtype, *counter);
   makeRankParts(spec, shard, weights, *counter, sizes);
@@ -42,7 +43,8 @@ std::vector<MemoryEstimate> estimateMemory(const EngineOptions& options) {
 }
 
 RankSizes sizesOf(const EngineOptions& options) {
-  return {options.maxBatchTokens, options.maxSequenceTokens, options.kvCachePages, options.threads};
+  return {options.maxBatchTokens, options.maxSequenceTokens, options.kvCachePages, options.threads,
+          options.communicationDtype};
 }
 
 }  // namespace shardspeed

@@ -26,6 +26,7 @@ struct RankSizes {
   int64_t maxTokens = 0;  // of a sequence
   int64_t kvPages = 0;
   int threads = 1;
+  DType communicationDtype = DType::kF32;
 };
 
 // Collective if the backend belongs to a group. Spec, weights and backend outlive the parts.

@@ -5,6 +5,7 @@ import { device, useEmulator } from "../support/emulator.js";
 import { fixture, hasCode } from "../support/fixtures.js";
 import { compareWithGolden, cudaTolerance, cudaVariants, readGolden } from "../support/golden.js";
 import { coverGoldens } from "../support/golden_cover.js";
+import { endRanks, startRanks } from "../support/ranks.js";
 import { continueAll, conversationsOf, generateMixed, mostRanksOf } from "../support/requests.js";
 
 // A model divided among emulated GPUs, each of which a thread of this process works with: the sums between them are pushed.
@@ -73,6 +74,51 @@ describe("ranks on devices", () => {
     process.env.SHARDSPEED_CUDA_GRAPHS = "0";
     await using plain = await open(fixture("golden", "llama"), 2, { maxBatchTokens: 16 });
     assert.deepEqual(await generateMixed(plain, true), expected);
+  });
+
+  test("add up parts of 16 bits where that is asked for, with the same bits in any company", async () => {
+    const options = { communicationDtype: "fp16" };
+    await using narrow = await open(fixture("golden", "llama"), 2, options);
+    const expected = await generateMixed(narrow, true);
+    await using small = await open(fixture("golden", "llama"), 2, { ...options, maxBatchTokens: 16 });
+    assert.deepEqual(await generateMixed(small, false), expected);
+    await using wide = await open(fixture("golden", "llama"), 2);
+    assert.notDeepEqual(await generateMixed(wide, true), expected);
+    await using alone = await open(fixture("golden", "llama"), 1, options);
+    await using plain = await open(fixture("golden", "llama"), 1);
+    assert.deepEqual(await generateMixed(alone, true), await generateMixed(plain, true));
+  });
+
+  test("add up in fp32 or in the dtype of the weights, and on CPUs in fp32", async () => {
+    const refused = (words: RegExp) => hasCode("ERR_CONFIG", words);
+    await assert.rejects(
+      open(fixture("golden", "llama"), 2, { communicationDtype: "bf16" }),
+      refused(/communicationDtype bfloat16, but this engine computes in float16/),
+    );
+    await assert.rejects(
+      open(fixture("golden", "llama"), 2, { communicationDtype: "fp16", device: "cpu" }),
+      refused(/communicationDtype float16, but ranks on CPUs add up in float32/),
+    );
+    await using engine = await open(fixture("golden", "llama"), 2, { communicationDtype: "fp32", device: "cpu" });
+    assert.equal(engine.module.devices.length, 2);
+  });
+
+  test("that are processes are refused where they would add up differently", async () => {
+    const config = { dtype: "fp16", tensor_parallel: { tp_size: 2 } };
+    const ranks = await startRanks(2, (rank) => ({
+      ...{ models: [fixture("golden", "llama")], tpSize: 2, prompt: [1], maxNewTokens: 1 },
+      options: { device, config, ...(rank === 1 ? { communicationDtype: "fp16" } : {}) },
+    }));
+    try {
+      await Promise.all(ranks.map(({ ended }) => ended));
+      for (const { events } of ranks) {
+        const failure = events.find(({ event }) => event === "failed");
+        assert.equal(failure?.code, "ERR_COMM");
+        assert.match(failure?.message ?? "", /communication dtype is float32 on rank 0 and float16 on rank 1/);
+      }
+    } finally {
+      await endRanks(ranks);
+    }
   });
 
   test("share prompts that begin alike", async () => {

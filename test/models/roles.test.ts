@@ -77,6 +77,6 @@ describe("ranks hold what C++ deals out", () => {
 function planOf(spec: ModelSpec, rank: number, size: number): RankPlan {
   return {
     ...{ spec, dtype: "float32", devices: ["cpu"], tpSize: size, firstRank: rank, threads: 1 },
-    ...{ maxSequenceTokens: spec.maxPositions, maxBatchTokens: 16 },
+    ...{ maxSequenceTokens: spec.maxPositions, maxBatchTokens: 16, communicationDtype: "float32" },
   };
 }

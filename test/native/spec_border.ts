@@ -34,6 +34,7 @@ export const normed = [
 export function planOf(spec: unknown): RankPlan {
   return {
     ...{ spec: spec as ModelSpec, dtype: "float32", tpSize: 1, firstRank: 0, devices: ["cpu"] },
+    communicationDtype: "float32",
     ...{ threads: 1, maxSequenceTokens: 16, maxBatchTokens: 16 },
   };
 }

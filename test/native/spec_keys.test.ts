@@ -105,6 +105,12 @@ describe("junk does not crash", () => {
         );
       }
     }
+    for (const dtype of ["float16", "bfloat16"] as const) {
+      const narrow = { ...plan, dtype, communicationDtype: dtype };
+      assert.throws(() => binding.createEngine(narrow, () => {}), /communicationDtype is .*float32 on the CPU/);
+      const mixed = { ...narrow, devices: ["cuda:0"], dtype: "float32" as const };
+      assert.throws(() => binding.createEngine(mixed, () => {}), /communicationDtype is .*float32, or the plan's dtype/);
+    }
     const { spec } = plan;
     const draft = { ...planOf({ ...spec, vocabSize: spec.vocabSize + 1 }), weights: null, kvCachePages: 4 };
     for (const wrong of [draft, { ...draft, spec, devices: ["cpu", "cpu"], tpSize: 2 }, { ...draft, spec, more: 1 }])

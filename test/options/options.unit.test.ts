@@ -255,6 +255,7 @@ describe("init options", () => {
     assert.equal(resolved.maxBatchTokens, 512);
     assert.equal(resolved.kvCacheBytes, undefined);
     assert.equal(resolved.config, undefined);
+    assert.equal(resolved.communicationDtype, "float32");
     assert.deepEqual(lines, []);
     assert.equal(resolveInitOptions(undefined).device, "auto");
   });
@@ -294,12 +295,15 @@ describe("init options", () => {
       ...{ method: "draft", model: "small", draftTokens: 8, adaptive: true },
     });
     assert.equal(resolveInitOptions({ speculation: false }).speculation, undefined);
+    for (const [name, dtype] of Object.entries({ fp16: "float16", bfloat16: "bfloat16", "torch.float": "float32" }))
+      assert.equal(resolveInitOptions({ communicationDtype: name }).communicationDtype, dtype);
     assert.deepEqual(lines, []);
   });
 
   const wrong: Record<string, unknown[]> = {
     device: ["gpu", "cuda:", "cuda:x", "CPU", 0, null],
     threads: [0, 1025, 1.5, "2"],
+    communicationDtype: ["int8", "fp8", 16, null],
     maxBatchTokens: [0, -1, "512", 65_536],
     kvCacheBytes: [0, -1, 1.5, Number.POSITIVE_INFINITY],
     config: [5, null, []],

@@ -30,6 +30,12 @@ export const engineRows = {
     help: "element type to compute in",
     unsetText: ofModel,
   }),
+  communicationDtype: optional(words<"fp32" | "fp16" | "bf16" | undefined>(dtypes, ["fp32", "fp16", "bf16"]), {
+    group: "engine",
+    flags: ["communication-dtype"],
+    help: "element type of what ranks on GPUs add up; fp16 and bf16 are less to send, and round each part",
+    unsetText: "fp32",
+  }),
   adapter: optional(text("folder", "a folder"), {
     group: "engine",
     flags: ["adapter"],

@@ -21,15 +21,15 @@ using cuda::RankSum;
 template <typename T>
 using Arrays = std::vector<std::unique_ptr<DeviceArray<T>>>;
 
-// Everything that the ranks of a test have, for sums of up to `capacity` floats.
+// Everything that the ranks of a test have, for sums of up to `capacity` words.
 struct PushedRanks {
   PushedRanks(int ranks, int64_t capacity, uint32_t sumsBefore = 0) : devices(ranks) {
-    std::vector<float*> places;
+    std::vector<uint32_t*> places;
     stop = cuda::PinnedMemory(sizeof(uint32_t), "a test");
     *stop.as<uint32_t>() = 0;
     for (int rank = 0; rank < ranks; ++rank) {
       const size_t bytes = cuda::mailboxBytes(ranks, capacity);
-      boxes.push_back(devices.array<float>(rank, std::vector<float>(bytes / sizeof(float))));
+      boxes.push_back(devices.array<uint32_t>(rank, std::vector<uint32_t>(bytes / sizeof(uint32_t))));
       places.push_back(boxes.back()->data());
       cuda::emptyMailbox(places.back(), bytes, devices.stream(rank));
       counts.push_back(devices.array<cuda::PushCounts>(rank, {{sumsBefore, 0, 0, 0}}));
@@ -45,7 +45,7 @@ struct PushedRanks {
 
   RankDevices devices;
   cuda::PinnedMemory stop;
-  Arrays<float> boxes;
+  Arrays<uint32_t> boxes;
   Arrays<cuda::PushCounts> counts;
   std::vector<cuda::Mailboxes> mailboxes;
 };
@@ -59,6 +59,7 @@ struct Shape {
   bool next = true;
   NormKind norm = NormKind::kLayer;
   bool inPlace = false;  // x is what is summed
+  bool narrow = false;   // parts are of dtype, else fp32
 };
 
 // The numbers of one sum and what comes of them. What is in the padding is zeros, as everywhere.
@@ -67,9 +68,11 @@ struct SumCase {
     Random random(seed);
     for (int rank = 0; rank < ranks; ++rank) {
       parts.push_back(rowsOf(random));
-      // Now and then what looks like an empty cell, or like nothing at all.
-      for (size_t i = 0; i < parts.back().size(); i += 17)
-        if (static_cast<int64_t>(i) % stride < shape.cols) parts.back()[i] = i % 2 ? 0.0f : -0.0f;
+      // Now and then what looks like an empty cell, or like nothing at all; in 16 bits a pair of them.
+      for (size_t i = 0; i < parts.back().size(); i += shape.narrow ? 9 : 17)
+        if (static_cast<int64_t>(i) % stride < shape.cols) parts.back()[i] = i % 2 || i % 4 == 2 ? -0.0f : 0.0f;
+      for (float& value : parts.back())
+        if (shape.narrow) value = fromElement(shape.dtype, toElement(shape.dtype, value));
     }
     before = rowsOf(random);
     const auto vectorOf = [&] {
@@ -92,6 +95,12 @@ struct SumCase {
     return values;
   }
 
+  std::vector<uint16_t> elementsOf(int rank) const {
+    std::vector<uint16_t> elements;
+    for (const float value : parts[static_cast<size_t>(rank)]) elements.push_back(toElement(shape.dtype, value));
+    return elements;
+  }
+
   Shape shape;
   int64_t stride;
   std::vector<std::vector<float>> parts;
@@ -106,6 +115,7 @@ struct RankMemory {
         bias(devices.array(rank, sum.bias)),
         weight(devices.array(rank, sum.weight)),
         normBias(devices.array(rank, sum.normBias)),
+        narrowIn(devices.array(rank, sum.elementsOf(rank))),
         narrow(devices.array(rank, std::vector<uint16_t>(sum.before.size(), 0xffff))),
         apart(devices.array(rank, std::vector<uint16_t>(sum.before.size(), 0xffff))) {
     norm = {sum.shape.norm, 1e-5f, weight->data(), sum.shape.norm == NormKind::kLayer ? normBias->data() : nullptr};
@@ -113,7 +123,9 @@ struct RankMemory {
     request.rows = sum.shape.rows;
     request.cols = sum.shape.cols;
     request.stride = sum.stride;
+    request.partDtype = sum.shape.narrow ? sum.shape.dtype : DType::kF32;
     request.in = in->data();
+    if (sum.shape.narrow) request.in = narrowIn->data();
     request.x = sum.shape.inPlace ? in->data() : x->data();
     request.bias = sum.shape.bias ? bias->data() : nullptr;
     request.residual = sum.shape.residual;
@@ -122,7 +134,7 @@ struct RankMemory {
     request.stream = devices.stream(rank);
   }
   std::unique_ptr<DeviceArray<float>> in, x, bias, weight, normBias;
-  std::unique_ptr<DeviceArray<uint16_t>> narrow, apart;
+  std::unique_ptr<DeviceArray<uint16_t>> narrowIn, narrow, apart;
   cuda::NormParams norm;
   RankSum request;
 };
@@ -169,7 +181,7 @@ void checkSum(const RankDevices& devices, const SumCase& sum, const Memories& me
 
 void checkPushed(PushedRanks& ranks, const Shape& shape, uint64_t seed, int firstRank = 0) {
   const Note note("rows", shape.rows, "cols", shape.cols, "bias", shape.bias, "residual", shape.residual, "next",
-                  shape.next, "norm", shape.norm, "in place", shape.inPlace);
+                  shape.next, "norm", shape.norm, "in place", shape.inPlace, "narrow", shape.narrow);
   const SumCase sum(shape, ranks.devices.count(), seed);
   const Memories memories = memoriesFor(ranks.devices, sum);
   for (int i = 0; i < ranks.devices.count(); ++i) {
@@ -203,12 +215,15 @@ TEST(all_reduce, pushed_sums_match_the_host) {
         shape.residual = turn % 7 != 0;
         shape.next = turn % 11 != 0;
         shape.norm = turn % 4 < 2 ? NormKind::kLayer : NormKind::kRms;
+        shape.narrow = turn % 13 < 5;
         checkPushed(pushed, shape, static_cast<uint64_t>(turn), turn % ranks);
       }
     }
     checkPushed(pushed, {DType::kF16, kReduced ? 33 : 130, 10}, 6);
     checkPushed(pushed, {DType::kF16, 3, 200, false, false, true, NormKind::kRms, true}, 7);
     checkPushed(pushed, {DType::kF16, 2, 70, false, false, false, NormKind::kRms, true}, 8);
+    for (const DType dtype : {DType::kF16, DType::kBF16})
+      checkPushed(pushed, {dtype, 3, 1100, true, true, true, NormKind::kLayer, false, true}, 9);
   }
 }
 
@@ -226,6 +241,7 @@ TEST(all_reduce, the_number_of_blocks_changes_no_bits) {
       if (kReduced) shape.rows = 1;
       shape.norm = round % 4 < 2 ? NormKind::kLayer : NormKind::kRms;
       shape.next = round % 5 != 4;
+      shape.narrow = round % 3 == 1;
       for (cuda::Mailboxes& mailboxes : pushed.mailboxes)
         mailboxes.sharers = shared * static_cast<int>(random.chance(0.3) ? 1000 : random.between(1, 3));
       checkPushed(pushed, shape, static_cast<uint64_t>(200 + round), static_cast<int>(random.below(ranks)));
@@ -283,6 +299,7 @@ void checkManySums(int ranks, int sums, uint32_t sumsBefore, int late) {
   for (int i = 0; i < sums; ++i) {
     Shape shape{DType::kF16, rowCounts[i % 6], i % 2 ? 100 : 70};
     shape.next = i % 3 == 0;
+    shape.narrow = i % 4 == 1;  // both kinds use the same cells
     cases.push_back(std::make_unique<SumCase>(shape, ranks, static_cast<uint64_t>(100 + i)));
     memories.push_back(memoriesFor(pushed.devices, *cases.back()));
   }
@@ -305,8 +322,8 @@ void checkManySums(int ranks, int sums, uint32_t sumsBefore, int late) {
   }
   for (int rank = 0; rank < ranks; ++rank) {
     CHECK_EQ(pushed.counts[static_cast<size_t>(rank)]->read()[0].sums, sumsBefore + static_cast<uint32_t>(sums));
-    const std::vector<float> box = pushed.boxes[static_cast<size_t>(rank)]->read();
-    for (const float cell : box) CHECK(cell == 0 && std::signbit(cell));  // empty again
+    const std::vector<uint32_t> box = pushed.boxes[static_cast<size_t>(rank)]->read();
+    for (const uint32_t word : box) CHECK_EQ(word, 0x80000000u);  // empty again
   }
 }
 
@@ -324,6 +341,7 @@ TEST(all_reduce, under_all_schedules) {
     PushedRanks pushed(3, 4 * 1152);
     checkPushed(pushed, {DType::kF16, 4, kReduced ? 70 : 1100}, 21, 1);
     checkPushed(pushed, {DType::kF16, 1, 1100}, 22, 2);
+    checkPushed(pushed, {DType::kBF16, 1, 1100, true, true, true, NormKind::kRms, false, true}, 23, 0);
     if (kReduced) return;
     checkManySums(4, 3, 0xffffffff, 0);
     checkManySums(8, 2, 3, 5);
@@ -388,25 +406,34 @@ TEST(all_reduce, the_host_ends_the_waiting) {
 
 // --- Parts that are there already.
 
-void checkReceived(int ranks, const Shape& shape, uint64_t seed) {
-  const Note note("ranks", ranks, "rows", shape.rows, "cols", shape.cols);
-  const SumCase sum(shape, ranks, seed);
+template <typename T>
+void checkReceivedOf(const SumCase& sum, const std::vector<std::vector<T>>& parts) {
+  const auto ranks = static_cast<int>(parts.size());
   RankDevices devices(ranks);
   const Memories memories = memoriesFor(devices, sum);
   const auto count = static_cast<int64_t>(sum.before.size());
-  Arrays<float> received;
+  Arrays<T> received;
   for (int rank = 0; rank < ranks; ++rank) {
-    std::vector<float> others;
+    std::vector<T> others;
     for (int other = 0; other < ranks; ++other)
-      if (other != rank)
-        others.insert(others.end(), sum.parts[static_cast<size_t>(other)].begin(),
-                      sum.parts[static_cast<size_t>(other)].end());
+      if (const std::vector<T>& theirs = parts[static_cast<size_t>(other)]; other != rank)
+        others.insert(others.end(), theirs.begin(), theirs.end());
     received.push_back(devices.array(rank, others));
     devices.choose(rank);
     cuda::sumReceived(memories[static_cast<size_t>(rank)]->request, {rank, ranks, received.back()->data(), count});
   }
   devices.wait();
   checkSum(devices, sum, memories);
+}
+
+void checkReceived(int ranks, Shape shape, uint64_t seed) {
+  const Note note("ranks", ranks, "rows", shape.rows, "cols", shape.cols);
+  checkReceivedOf(SumCase(shape, ranks, seed), SumCase(shape, ranks, seed).parts);
+  shape.narrow = true;
+  const SumCase narrow(shape, ranks, seed);
+  std::vector<std::vector<uint16_t>> parts;
+  for (int rank = 0; rank < ranks; ++rank) parts.push_back(narrow.elementsOf(rank));
+  checkReceivedOf(narrow, parts);
 }
 
 TEST(all_reduce, received_sums_match_the_host) {
@@ -417,36 +444,50 @@ TEST(all_reduce, received_sums_match_the_host) {
   underAllSchedules([] { checkReceived(3, {DType::kF16, 2, 1100}, 55); });
 }
 
+// One rank's slice of the sums of all.
+template <typename T>
+std::vector<float> sliceOf(DType dtype, const std::vector<std::vector<T>>& parts, int rank, int64_t slice) {
+  const auto ranks = static_cast<int>(parts.size());
+  std::vector<T> own, others;
+  for (int other = 0; other < ranks; ++other) {
+    std::vector<T> values = parts[static_cast<size_t>(other)];
+    values.resize(static_cast<size_t>(slice * ranks));
+    std::vector<T>& to = other == rank ? own : others;
+    to.insert(to.end(), values.begin() + rank * slice, values.begin() + (rank + 1) * slice);
+  }
+  const DeviceArray<T> in(own), received(others);
+  const DeviceArray<float> out(static_cast<size_t>(slice));
+  cuda::sumSlice(dtype, in.data(), out.data(), slice, {rank, ranks, received.data(), slice}, nullptr);
+  return out.read();
+}
+
 // Slices by slices and then the rest in one go: the same bits as all at once.
 TEST(all_reduce, slices_have_the_same_bits) {
   constexpr int kRanks = 3;
-  const SumCase sum({DType::kF16, 7, 90}, kRanks, 61);
-  RankDevices devices(1);
-  const auto count = static_cast<int64_t>(sum.before.size());
-  const int64_t slice = padTo((count + kRanks - 1) / kRanks, 4);
-  std::vector<float> sums;
-  for (int rank = 0; rank < kRanks; ++rank) {
-    const auto sliceOf = [&](int of) {
-      std::vector<float> values = sum.parts[static_cast<size_t>(of)];
-      values.resize(static_cast<size_t>(slice * kRanks));
-      return std::vector<float>(values.begin() + rank * slice, values.begin() + (rank + 1) * slice);
-    };
-    std::vector<float> others;
-    for (int other = 0; other < kRanks; ++other)
-      if (const std::vector<float> theirs = sliceOf(other); other != rank)
-        others.insert(others.end(), theirs.begin(), theirs.end());
-    const DeviceArray<float> own(sliceOf(rank)), received(others);
-    cuda::sumSlice(own.data(), slice, {rank, kRanks, received.data(), slice}, nullptr);
-    const std::vector<float> found = own.read();
-    sums.insert(sums.end(), found.begin(), found.end());
-  }
-  sums.resize(static_cast<size_t>(count));
-  SumCase summed = sum;
-  summed.parts = {sums};
-  const Memories memories = memoriesFor(devices, summed);
-  cuda::sumReceived(memories[0]->request, {});
-  devices.wait();
-  checkSum(devices, sum, memories);
+  for (const bool narrow : {false, true})
+    for (const DType dtype : {DType::kF16, DType::kBF16}) {
+      const Note note("narrow", narrow, dtypeName(dtype));
+      const SumCase sum({dtype, 7, 90, true, true, true, NormKind::kLayer, false, narrow}, kRanks, 61);
+      RankDevices devices(1);
+      const auto count = static_cast<int64_t>(sum.before.size());
+      const int64_t slice = padTo((count + kRanks - 1) / kRanks, 8);
+      std::vector<std::vector<uint16_t>> elements;
+      for (int rank = 0; rank < kRanks; ++rank) elements.push_back(sum.elementsOf(rank));
+      std::vector<float> sums;
+      for (int rank = 0; rank < kRanks; ++rank) {
+        const std::vector<float> found =
+            narrow ? sliceOf(dtype, elements, rank, slice) : sliceOf(DType::kF32, sum.parts, rank, slice);
+        sums.insert(sums.end(), found.begin(), found.end());
+      }
+      sums.resize(static_cast<size_t>(count));
+      SumCase summed = sum;
+      summed.shape.narrow = false;
+      summed.parts = {sums};
+      const Memories memories = memoriesFor(devices, summed);
+      cuda::sumReceived(memories[0]->request, {});
+      devices.wait();
+      checkSum(devices, summed, memories);
+    }
 }
 
 }  // namespace

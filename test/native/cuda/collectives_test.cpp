@@ -23,8 +23,9 @@ using cuda::padTo;
 
 // One rank's end of a group, with rows to sum.
 struct Member {
-  Member(Group& theGroup, const GroupShapes& shapes)
-      : group(theGroup), collectives(std::make_unique<Collectives>(theGroup.rank(), theGroup, shapes, stream)) {}
+  Member(Group& theGroup, const GroupShapes& shapes, DType partDtype = DType::kF32)
+      : group(theGroup),
+        collectives(std::make_unique<Collectives>(theGroup.rank(), theGroup, shapes, partDtype, stream)) {}
   ~Member() {
     collectives->stop();
     cudaStreamSynchronize(stream.get());
@@ -35,7 +36,8 @@ struct Member {
 };
 
 // Runs body on every rank, each a thread with a device of its own; the codes and texts of the errors, by rank.
-std::vector<std::string> onMembers(int ranks, const GroupShapes& shapes, const std::function<void(Member&)>& body) {
+std::vector<std::string> onMembers(int ranks, const GroupShapes& shapes, const std::function<void(Member&)>& body,
+                                   DType partDtype = DType::kF32) {
   const auto groups = makeThreadGroup(ranks);
   std::vector<std::string> errors(static_cast<size_t>(ranks));
   TestThreads threads;
@@ -44,7 +46,7 @@ std::vector<std::string> onMembers(int ranks, const GroupShapes& shapes, const s
       Group& group = *groups[static_cast<size_t>(rank)];
       try {
         cuda::check(cudaSetDevice(rank), "cudaSetDevice");
-        Member member(group, shapes);
+        Member member(group, shapes, partDtype);
         body(member);
       } catch (const Error& error) {
         errors[static_cast<size_t>(rank)] = error.code() + ": " + error.what();
@@ -81,7 +83,14 @@ Sums sumOf(Member& member, int64_t rows, int64_t cols, bool inPlace, std::vector
     return values;
   };
   std::vector<std::vector<float>> parts;
-  for (int other = 0; other < ranks; ++other) parts.push_back(valuesOf(static_cast<uint64_t>(other + 1), rows));
+  // Rows in place are never narrowed.
+  const DType partDtype = inPlace ? DType::kF32 : member.collectives->partDtype();
+  const bool narrows = partDtype != DType::kF32;
+  for (int other = 0; other < ranks; ++other) {
+    parts.push_back(valuesOf(static_cast<uint64_t>(other + 1), rows));
+    for (float& value : parts.back())
+      if (narrows) value = fromElement(partDtype, toElement(partDtype, value));
+  }
   const std::vector<float> before = valuesOf(50, rows), bias = valuesOf(51, 1);
   expected->clear();
   for (size_t i = 0; i < before.size(); ++i) {
@@ -94,19 +103,26 @@ Sums sumOf(Member& member, int64_t rows, int64_t cols, bool inPlace, std::vector
   const DeviceArray<uint16_t> narrow(before.size());
   const cuda::NormParams norm{NormKind::kRms, 1e-5f, nullptr, nullptr};
   cuda::RankSum sum;
+  if (narrows) sum.dtype = partDtype;
+  sum.partDtype = partDtype;
   sum.rows = rows;
   sum.cols = cols;
   sum.stride = stride;
   sum.x = x.data();
-  sum.in = inPlace ? x.data() : member.collectives->partial();
+  sum.in = inPlace ? static_cast<void*>(x.data()) : member.collectives->partial();
   sum.bias = inPlace ? nullptr : biases.data();
   sum.residual = !inPlace;
   sum.next = &norm;
   sum.narrow = narrow.data();
   sum.stream = member.stream.get();
+  std::vector<uint16_t> elements;
+  for (const float value : own)
+    if (narrows) elements.push_back(toElement(partDtype, value));
+  const void* from = narrows ? static_cast<const void*>(elements.data()) : own.data();
   if (!inPlace)
-    cuda::check(cudaMemcpy(member.collectives->partial(), own.data(), own.size() * 4, cudaMemcpyHostToDevice),
-                "copying");
+    cuda::check(
+        cudaMemcpy(member.collectives->partial(), from, own.size() * dtypeSize(partDtype), cudaMemcpyHostToDevice),
+        "copying");
   cuda::check(cudaDeviceSynchronize(), "copying");
   member.collectives->sum(sum);
   member.stream.wait("a sum");
@@ -114,7 +130,8 @@ Sums sumOf(Member& member, int64_t rows, int64_t cols, bool inPlace, std::vector
 }
 
 // The normalised rows against those of the host, each within the rounding of fp16.
-void checkNarrow(const std::vector<uint16_t>& narrow, const std::vector<float>& sums, int64_t rows, int64_t cols) {
+void checkNarrow(const std::vector<uint16_t>& narrow, const std::vector<float>& sums, int64_t rows, int64_t cols,
+                 DType dtype = DType::kF16) {
   const int64_t stride = padTo(cols, kColumnStep);
   for (int64_t row = 0; row < rows; ++row) {
     const float* sum = sums.data() + row * stride;
@@ -123,9 +140,8 @@ void checkNarrow(const std::vector<uint16_t>& narrow, const std::vector<float>& 
     const double factor = 1 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
     for (int64_t col = 0; col < cols; ++col) {
       const Note note("row", row, "col", col);
-      const double found =
-          static_cast<double>(fromElement(DType::kF16, narrow[static_cast<size_t>(row * stride + col)]));
-      CHECK_NEAR(found, static_cast<double>(sum[col]) * factor, 1e-4, 1e-3);
+      const double found = static_cast<double>(fromElement(dtype, narrow[static_cast<size_t>(row * stride + col)]));
+      CHECK_NEAR(found, static_cast<double>(sum[col]) * factor, 1e-4, dtype == DType::kF16 ? 1e-3 : 8e-3);
     }
   }
 }
@@ -134,11 +150,12 @@ struct Way {
   const char* title;
   const char* pushBytes;
   bool nccl;
+  DType partDtype = DType::kF32;
 };
 
 // Sums of these numbers of rows by this way: the bits of the host's additions on every rank. Returns what NCCL did.
 struct NcclWork {
-  int launches, gathers;
+  int launches, sends, narrowSends, gathers;
 };
 NcclWork checkWay(const Way& way, int ranks, int64_t cols, const std::vector<int64_t>& rowCounts) {
   const Note note(way.title, "ranks", ranks, "cols", cols);
@@ -148,27 +165,31 @@ NcclWork checkWay(const Way& way, int ranks, int64_t cols, const std::vector<int
   const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", way.pushBytes), nccl("SHARDSPEED_CUDA_NCCL", way.nccl ? "1" : "0");
   std::mutex mutex;
   std::vector<Sums> first;
-  const auto errors = onMembers(ranks, shapesOf(ranks, rowCounts.back(), cols), [&](Member& member) {
-    CHECK_EQ(member.collectives->usesNccl(), way.nccl);
-    std::vector<Sums> all;
-    for (const int64_t rows : rowCounts)
-      for (const bool inPlace : {false, true}) {
-        std::vector<float> expected;
-        all.push_back(sumOf(member, rows, cols, inPlace, &expected));
+  const auto errors = onMembers(
+      ranks, shapesOf(ranks, rowCounts.back(), cols),
+      [&](Member& member) {
+        CHECK_EQ(member.collectives->usesNccl(), way.nccl);
+        std::vector<Sums> all;
+        for (const int64_t rows : rowCounts)
+          for (const bool inPlace : {false, true}) {
+            std::vector<float> expected;
+            all.push_back(sumOf(member, rows, cols, inPlace, &expected));
+            const std::lock_guard<std::mutex> lock(mutex);
+            const Note which("rows", rows, "in place", inPlace, "rank", member.group.rank());
+            CHECK_BITS(all.back().x.data(), expected.data(), static_cast<int64_t>(expected.size()));
+            checkNarrow(all.back().narrow, expected, rows, cols,
+                        way.partDtype == DType::kF32 || inPlace ? DType::kF16 : way.partDtype);
+          }
         const std::lock_guard<std::mutex> lock(mutex);
-        const Note which("rows", rows, "in place", inPlace, "rank", member.group.rank());
-        CHECK_BITS(all.back().x.data(), expected.data(), static_cast<int64_t>(expected.size()));
-        checkNarrow(all.back().narrow, expected, rows, cols);
-      }
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (first.empty()) first = all;
-    for (size_t i = 0; i < all.size(); ++i)
-      CHECK_BITS(all[i].narrow.data(), first[i].narrow.data(), static_cast<int64_t>(first[i].narrow.size()));
-  });
+        if (first.empty()) first = all;
+        for (size_t i = 0; i < all.size(); ++i)
+          CHECK_BITS(all[i].narrow.data(), first[i].narrow.data(), static_cast<int64_t>(first[i].narrow.size()));
+      },
+      way.partDtype);
   for (const std::string& error : errors) CHECK_EQ(error, std::string());
   CHECK_EQ(ncclLibrary.alive.load(), 0);
   CHECK_EQ(ncclLibrary.blocking.load(), 0);
-  return {ncclLibrary.launches, ncclLibrary.gathers};
+  return {ncclLibrary.launches, ncclLibrary.sends, ncclLibrary.narrowSends, ncclLibrary.gathers};
 }
 
 TEST(collectives, every_way_gives_the_same_bits) {
@@ -184,6 +205,28 @@ TEST(collectives, every_way_gives_the_same_bits) {
     checkWay({"NCCL", "0", true}, ranks, 90, {1, 40});
   }
   checkWay({"NCCL", "0", true}, 8, 30, {1, 3});
+}
+
+// Parts of 16 bits: likewise, and what is summed in place travels in fp32 as before.
+TEST(collectives, every_way_gives_the_same_bits_with_narrow_parts) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    const Note note(dtypeName(dtype));
+    if (kReduced && dtype == DType::kBF16) continue;
+    for (const int ranks : {2, 3}) {
+      if (kReduced && ranks == 2) continue;
+      checkWay({"pushed at once", "1000000", false, dtype}, ranks, 90, {1, 9, 40});
+      checkWay({"pushed in several goes", "1000", false, dtype}, ranks, 90, {1, 9});
+      // As many bytes hold twice as many rows.
+      const NcclWork some = checkWay({"pushed where rows are few", "4096", true, dtype}, ranks, 90, {8, 9, 16, 17});
+      CHECK_EQ(some.narrowSends, ranks * (ranks - 1));
+      CHECK_EQ(some.sends, ranks * (ranks - 1) * 3);
+      checkWay({"NCCL", "0", true, dtype}, ranks, 90, {1, 40});
+    }
+  }
+  // In slices: the parts are narrow, the sums that come back are not.
+  const NcclWork work = checkWay({"slices", "0", true, DType::kBF16}, 3, 2000, {1, 66});
+  CHECK_EQ(work.narrowSends, 3 * 2 * 2);
+  CHECK_EQ(work.gathers, 3 * 2);
 }
 
 // What is too large to be sent whole goes in two steps; with three ranks slices do not come out even.

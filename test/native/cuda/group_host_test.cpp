@@ -143,7 +143,7 @@ TEST(cuda_group_host, nccl_is_captured_too) {
 }
 
 // Loads the model's ranks, each on a device of its own, and compares what is free there with what was counted ahead.
-static void checkMemory(TinyModel& model, int ranks) {
+static void checkMemory(TinyModel& model, int ranks, DType communicationDtype = DType::kF32) {
   const ModelSpec& spec = model.spec();
   constexpr int64_t kRows = 256;                     // more than of logits
   const Switch gemm("SHARDSPEED_CUDA_GEMM", "own");  // the library's workspace is planned and, without it, not taken
@@ -152,17 +152,18 @@ static void checkMemory(TinyModel& model, int ranks) {
   const auto free = [](int rank) { return cuda::report(rank).devices.at(static_cast<size_t>(rank)).freeBytes; };
   std::vector<int64_t> before;
   for (int rank = 0; rank < ranks; ++rank) before.push_back(free(rank));
-  const RankErrors errors = tryOnRanks(model, ranks, DType::kF16, kRows, [&](CudaRunner& runner, Group& group) {
+  const auto body = [&](CudaRunner& runner, Group& group) {
     const Note which("rank", group.rank());
     group.exchange({});
     const int64_t taken = before[static_cast<size_t>(group.rank())] - free(group.rank());
-    const MemoryEstimate estimate =
-        estimateMemory(cuda::cudaDeviceKind(), spec, runner.shard, DType::kF16, {kRows, spec.maxPositions, kPages});
+    const MemoryEstimate estimate = estimateMemory(cuda::cudaDeviceKind(), spec, runner.shard, DType::kF16,
+                                                   {kRows, spec.maxPositions, kPages, 1, communicationDtype});
     const int64_t planned = estimate.weightBytes + estimate.activationBytes + kPages * estimate.kvPageBytes;
     CHECK(taken >= planned);
     CHECK(taken < planned + 64'000);  // biases, norms, rotary frequencies, and what is rounded up
     group.exchange({});
-  });
+  };
+  const RankErrors errors = tryOnRanks(model, ranks, DType::kF16, kRows, body, communicationDtype);
   for (const std::string& words : wordsOf(errors)) CHECK_EQ(words, std::string());
   for (int rank = 0; rank < ranks; ++rank) CHECK_EQ(free(rank), before[static_cast<size_t>(rank)]);
   emulator::reset();
@@ -181,7 +182,7 @@ TEST(cuda_group_host, memory_is_as_estimated) {
       const NcclStandIn standIn;
       const Switch nccl("SHARDSPEED_CUDA_NCCL", withNccl ? "1" : "0");
       const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", "10000");
-      checkMemory(model, ranks);
+      for (const DType communication : {DType::kF32, DType::kF16}) checkMemory(model, ranks, communication);
     }
 }
 

@@ -35,12 +35,14 @@ std::vector<float> logitsOf(CudaRunner& runner, const std::vector<int32_t>& toke
   return logits;
 }
 
-std::vector<float> logitsOnRanks(TinyModel& model, int ranks, DType dtype, const std::vector<int32_t>& tokens) {
+std::vector<float> logitsOnRanks(TinyModel& model, int ranks, DType dtype, const std::vector<int32_t>& tokens,
+                                 DType communicationDtype = DType::kF32) {
   std::vector<float> found;
-  onRanks(model, ranks, dtype, [&](CudaRunner& runner) {
+  const auto body = [&](CudaRunner& runner) {
     std::vector<float> logits = logitsOf(runner, tokens);
     if (runner.shard.rank == 0) found = std::move(logits);
-  });
+  };
+  onRanks(model, ranks, dtype, body, kMostRows, communicationDtype);
   return found;
 }
 
@@ -116,12 +118,33 @@ TEST(cuda_group, every_variant) {
   for (const Variant& variant : variants()) checkModel(variant.name.c_str(), variant.spec, {2});
 }
 
+// Parts of products that travel in 16 bits: near the rest, and not the same.
+TEST(cuda_group, parts_of_16_bits) {
+  for (const auto& [spec, dtype] : {std::pair{llamaSpec(), DType::kF16}, {optSpec(), DType::kBF16}}) {
+    if (kReduced && dtype == DType::kBF16) continue;
+    const Note note(spec.family, dtypeName(dtype));
+    TinyModel model(spec, dtype, 81);
+    const std::vector<int32_t> tokens = someTokens(spec, 22, 82);
+    const std::vector<double> expected = model.logits(tokens, dtype);
+    for (const int ranks : {2, 3}) {
+      if (kReduced && ranks > 2) continue;
+      const Note which("ranks", ranks);
+      const std::vector<float> wide = logitsOnRanks(model, ranks, dtype, tokens),
+                               narrow = logitsOnRanks(model, ranks, dtype, tokens, dtype);
+      REQUIRE(narrow.size() == expected.size());
+      CHECK_NEAR(relativeError(narrow, expected), 0.0, dtype == DType::kF16 ? 2e-3 : 2e-2);
+      CHECK(relativeError(narrow, {wide.begin(), wide.end()}) > 0);
+    }
+  }
+}
+
 // A sequence computes the same bits alone and in company, however its prompt was cut, with and without graphs.
 TEST(cuda_group, bits_do_not_depend_on_company) {
   if (kReduced) SKIP("other cases run the same kernels under a sanitizer");
-  for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
+  for (const auto& [spec, communication] :
+       {std::pair{llamaSpec(), DType::kF32}, {optSpec(), DType::kF32}, {llamaSpec(), DType::kF16}}) {
     const int ranks = spec.kinds[0].attention.heads == 3 ? 3 : 2;
-    const Note note(spec.family, "ranks", ranks);
+    const Note note(spec.family, "ranks", ranks, "parts of", dtypeName(communication));
     TinyModel model(spec, DType::kF16, 86);
     const std::vector<int32_t> tokens = someTokens(spec, 26, 87), others = someTokens(spec, 9, 88);
     const auto part = [&](size_t first, size_t last) {
@@ -129,19 +152,20 @@ TEST(cuda_group, bits_do_not_depend_on_company) {
                                   tokens.begin() + static_cast<int64_t>(last));
     };
     std::vector<float> expected;
-    onRanks(model, ranks, DType::kF16, [&](CudaRunner& alone) {
+    const auto computeAlone = [&](CudaRunner& alone) {
       std::vector<float> logits = alone.step({{0, part(0, 20)}});
       for (size_t i = 20; i < 26; ++i) {
         const auto next = alone.step({{0, part(i, i + 1), true}});
         logits.insert(logits.end(), next.begin(), next.end());
       }
       if (alone.shard.rank == 0) expected = logits;
-    });
+    };
+    onRanks(model, ranks, DType::kF16, computeAlone, kMostRows, communication);
     const auto vocab = static_cast<size_t>(spec.vocabSize);
     for (const char* graphs : {"1", "0"}) {
       if (kReduced && *graphs == '0') continue;
       const Switch use("SHARDSPEED_CUDA_GRAPHS", graphs);
-      onRanks(model, ranks, DType::kF16, [&](CudaRunner& together) {
+      const auto computeTogether = [&](CudaRunner& together) {
         const auto take = [&](const std::vector<CudaRunner::Piece>& pieces, size_t firstRow, size_t rows, size_t at) {
           const auto logits = together.step(pieces);
           if (together.shard.rank != 0) return;
@@ -156,7 +180,8 @@ TEST(cuda_group, bits_do_not_depend_on_company) {
           if (i % 3 == 0) pieces.push_back({2, {8}, true});
           take(pieces, 1, 1, i);
         }
-      });
+      };
+      onRanks(model, ranks, DType::kF16, computeTogether, kMostRows, communication);
     }
   }
 }
@@ -224,19 +249,21 @@ TEST(cuda_group, models_under_all_schedules) {
 // By NCCL, and by both where messages are of different sizes: the same bits as pushed, captured and replayed as well.
 TEST(cuda_group, nccl_gives_the_same_bits) {
   if (kReduced) SKIP("other cases run the same kernels under a sanitizer");
-  for (const ModelSpec& spec : {llamaSpec(), optSpec()}) {
+  for (const auto& [spec, communication] :
+       {std::pair{llamaSpec(), DType::kF32}, {optSpec(), DType::kF32}, {optSpec(), DType::kF16}}) {
     TinyModel model(spec, DType::kF16, 98);
     const std::vector<int32_t> tokens = someTokens(spec, 21, 99);
     for (const int ranks : {2, 3}) {
       emulator::reset();
-      const std::vector<float> expected = logitsOnRanks(model, ranks, DType::kF16, tokens);
+      const std::vector<float> expected = logitsOnRanks(model, ranks, DType::kF16, tokens, communication);
       for (const char* pushBytes : {"0", "1024"}) {
-        const Note note(spec.family, "ranks", ranks, "pushed bytes", pushBytes);
+        const Note note(spec.family, "ranks", ranks, "pushed bytes", pushBytes, dtypeName(communication));
         emulator::reset();
         const NcclStandIn standIn;
         const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", pushBytes);
-        const std::vector<float> found = logitsOnRanks(model, ranks, DType::kF16, tokens);
+        const std::vector<float> found = logitsOnRanks(model, ranks, DType::kF16, tokens, communication);
         CHECK(ncclLibrary.launches > 0);
+        CHECK_EQ(ncclLibrary.narrowSends > 0, communication != DType::kF32);
         CHECK_EQ(ncclLibrary.alive.load(), 0);
         REQUIRE(found.size() == expected.size());
         CHECK_BITS(found.data(), expected.data(), static_cast<int64_t>(found.size()));

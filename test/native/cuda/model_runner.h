@@ -22,9 +22,9 @@ constexpr int64_t kMostRows = 40;
 struct CudaRunner {
   // group: whose rank this is, on cuda:`device`; null = the whole model.
   explicit CudaRunner(TinyModel& model, DType dtype = DType::kF16, int64_t maxRows = kMostRows, Group* group = nullptr,
-                      int device = 0, int64_t pages = kPages)
+                      int device = 0, int64_t pages = kPages, DType communicationDtype = DType::kF32)
       : spec(model.spec()), shard(group ? shardOf(spec, group->rank(), group->size()) : wholeModel(spec)) {
-    const BackendOptions options{dtype, &pool, maxRows, pages, group};
+    const BackendOptions options{dtype, &pool, maxRows, pages, group, 1, communicationDtype};
     backend = cuda::makeCudaBackend(device, options);
     LoadOptions load;
     load.dtype = dtype;

@@ -72,7 +72,9 @@ constexpr bool sameNcclValue(Ours ours, Theirs theirs) {
 }
 static_assert(sameNcclValue(NcclStatus::kSuccess, ncclSuccess));
 static_assert(sameNcclValue(NcclStatus::kInProgress, ncclInProgress));
+static_assert(sameNcclValue(NcclType::kF16, ncclFloat16));
 static_assert(sameNcclValue(NcclType::kF32, ncclFloat32));
+static_assert(sameNcclValue(NcclType::kBF16, ncclBfloat16));
 static_assert(kNcclUnset == NCCL_CONFIG_UNDEF_INT);
 
 static_assert(sizeof(NcclId) == sizeof(ncclUniqueId) && alignof(NcclId) == alignof(ncclUniqueId));

@@ -23,9 +23,9 @@ namespace shardspeed::test {
 
 // From one rank to another: what the sender brought, and what the receiver has taken. Counts go on from one launch to
 // the next, so captured launches can be replayed. A sender that was stopped touches it no more, whatever it goes on to.
-constexpr uint64_t kMostNcclFloats = 1 << 17;  // in a message
+constexpr uint64_t kMostNcclWords = 1 << 17;  // in a message, of 32 bits
 struct NcclChannel {
-  float* message = nullptr;  // (kMostNcclFloats)
+  uint32_t* message = nullptr;  // (kMostNcclWords)
   uint64_t count = 0;
   uint32_t offered = 0, taken = 0;  // what each tells the other
   uint32_t sent = 0, received = 0;  // what each knows itself
@@ -35,10 +35,10 @@ struct NcclMeeting {
   explicit NcclMeeting(int ranks)
       : size(ranks),
         memory(channelBytes() + static_cast<size_t>(ranks) * sizeof(uint32_t), "the stand-in of NCCL"),
-        messages(static_cast<size_t>(ranks * ranks) * kMostNcclFloats * sizeof(float), "the stand-in of NCCL") {
+        messages(static_cast<size_t>(ranks * ranks) * kMostNcclWords * sizeof(uint32_t), "the stand-in of NCCL") {
     for (int i = 0; i < ranks * ranks; ++i)
       (new (memory.as<NcclChannel>() + i) NcclChannel())->message =
-          messages.as<float>() + static_cast<uint64_t>(i) * kMostNcclFloats;
+          messages.as<uint32_t>() + static_cast<uint64_t>(i) * kMostNcclWords;
     for (int rank = 0; rank < ranks; ++rank) *stop(rank) = 0;
   }
   size_t channelBytes() const { return static_cast<size_t>(size * size) * sizeof(NcclChannel); }
@@ -77,7 +77,7 @@ struct NcclLibrary {
   std::mutex mutex;
   std::map<std::vector<char>, std::shared_ptr<NcclMeeting>> meetings;
   int ids = 0;
-  std::atomic<int> alive{0}, launches{0}, sends{0}, gathers{0}, blocking{0}, version{22809};
+  std::atomic<int> alive{0}, launches{0}, sends{0}, narrowSends{0}, gathers{0}, blocking{0}, version{22809};
   std::atomic<int> versionStep{0};  // by which the next to ask gets another version
   // Which call fails, 1 being the next; 0: none.
   std::atomic<int> failingInit{0}, failingGroup{0}, failingLater{0};
@@ -89,8 +89,9 @@ inline void startNcclAnew() {
   const std::lock_guard<std::mutex> lock(ncclLibrary.mutex);
   ncclLibrary.meetings.clear();
   for (std::atomic<int>* count :
-       {&ncclLibrary.alive, &ncclLibrary.launches, &ncclLibrary.sends, &ncclLibrary.gathers, &ncclLibrary.blocking,
-        &ncclLibrary.failingInit, &ncclLibrary.failingGroup, &ncclLibrary.failingLater, &ncclLibrary.versionStep})
+       {&ncclLibrary.alive, &ncclLibrary.launches, &ncclLibrary.sends, &ncclLibrary.narrowSends, &ncclLibrary.gathers,
+        &ncclLibrary.blocking, &ncclLibrary.failingInit, &ncclLibrary.failingGroup, &ncclLibrary.failingLater,
+        &ncclLibrary.versionStep})
     *count = 0;
   ncclLibrary.version = 22809;
   ncclLibrary.slowAnswers = 2;
@@ -103,7 +104,7 @@ inline bool isNth(std::atomic<int>& failing) {
 
 struct NcclOperation {
   NcclChannel* channel;
-  float* memory;
+  uint32_t* memory;
   uint64_t count;
   bool sends;
 };
@@ -133,7 +134,7 @@ __device__ inline bool ncclWaitFor(const uint32_t* flag, uint32_t wanted, const 
 __global__ inline void ncclKernel(NcclOperations operations) {
   const NcclOperation& mine = operations.all[blockIdx.x];
   NcclChannel& channel = *mine.channel;
-  if (mine.count > kMostNcclFloats) __trap();
+  if (mine.count > kMostNcclWords) __trap();
   if (__syncthreads_or(cuda::loadRelaxedSystem(operations.stop) != 0)) return;
   if (mine.sends) {
     const uint32_t turn = channel.sent + 1;
@@ -194,6 +195,14 @@ inline NcclStatus ncclAdd(NcclOperation operation, NcclComm* comm, cudaStream_t 
   return NcclStatus::kSuccess;
 }
 
+// Of so many elements.
+inline uint64_t ncclWords(size_t count, NcclType type) {
+  CHECK(type == NcclType::kF32 || type == NcclType::kF16 || type == NcclType::kBF16);
+  const size_t bytes = count * (type == NcclType::kF32 ? 4 : 2);
+  CHECK_EQ(bytes % sizeof(uint32_t), 0u);
+  return bytes / sizeof(uint32_t);
+}
+
 inline const NcclApi kNcclStandIn = {
     .getVersion =
         [](int32_t* version) {
@@ -243,21 +252,22 @@ inline const NcclApi kNcclStandIn = {
     .groupEnd = [] { return --ncclCalls.depth == 0 ? ncclLaunch() : NcclStatus::kSuccess; },
     .send =
         [](const void* from, size_t count, NcclType type, int32_t to, NcclComm* comm, cudaStream_t stream) {
-          CHECK(type == NcclType::kF32 && to != comm->rank && to >= 0 && to < comm->meeting->size);
-          ++ncclLibrary.sends;
-          auto* memory = const_cast<float*>(static_cast<const float*>(from));
-          return ncclAdd({comm->meeting->channel(comm->rank, to), memory, count, true}, comm, stream);
+          CHECK(to != comm->rank && to >= 0 && to < comm->meeting->size);
+          ++(type == NcclType::kF32 ? ncclLibrary.sends : ncclLibrary.narrowSends);
+          auto* memory = const_cast<uint32_t*>(static_cast<const uint32_t*>(from));
+          return ncclAdd({comm->meeting->channel(comm->rank, to), memory, ncclWords(count, type), true}, comm, stream);
         },
     .receive =
         [](void* to, size_t count, NcclType type, int32_t from, NcclComm* comm, cudaStream_t stream) {
-          CHECK(type == NcclType::kF32 && from != comm->rank && from >= 0 && from < comm->meeting->size);
-          return ncclAdd({comm->meeting->channel(from, comm->rank), static_cast<float*>(to), count, false}, comm,
-                         stream);
+          CHECK(from != comm->rank && from >= 0 && from < comm->meeting->size);
+          return ncclAdd(
+              {comm->meeting->channel(from, comm->rank), static_cast<uint32_t*>(to), ncclWords(count, type), false},
+              comm, stream);
         },
     .allGather =
         [](const void* mine, void* all, size_t count, NcclType type, NcclComm* comm, cudaStream_t stream) {
-          auto* whole = static_cast<float*>(all);
-          auto* own = const_cast<float*>(static_cast<const float*>(mine));
+          auto* whole = static_cast<uint32_t*>(all);
+          auto* own = const_cast<uint32_t*>(static_cast<const uint32_t*>(mine));
           CHECK(type == NcclType::kF32 && own == whole + static_cast<size_t>(comm->rank) * count);  // in place
           ++ncclLibrary.gathers;
           for (int rank = 0; rank < comm->meeting->size; ++rank) {

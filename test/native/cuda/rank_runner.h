@@ -32,7 +32,8 @@ using RankErrors = std::vector<std::exception_ptr>;
 // them, and must compute the same steps. As an engine does: a rank that fails ends the group, and memory is given up
 // when all ranks are done.
 inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t maxRows,
-                             const std::function<void(CudaRunner&, Group&)>& body) {
+                             const std::function<void(CudaRunner&, Group&)>& body,
+                             DType communicationDtype = DType::kF32) {
   const int devices = devicesFor(ranks);
   const std::vector<std::unique_ptr<Group>> groups = makeThreadGroup(ranks);
   RankErrors errors(static_cast<size_t>(ranks));
@@ -43,7 +44,8 @@ inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t m
       Group& group = *groups[static_cast<size_t>(rank)];
       std::unique_ptr<CudaRunner> runner;
       try {
-        runner = std::make_unique<CudaRunner>(model, dtype, maxRows, &group, rank % devices);
+        runner =
+            std::make_unique<CudaRunner>(model, dtype, maxRows, &group, rank % devices, kPages, communicationDtype);
         body(*runner, group);
       } catch (const std::exception& error) {
         errors[static_cast<size_t>(rank)] = std::current_exception();
@@ -63,8 +65,9 @@ inline RankErrors tryOnRanks(TinyModel& model, int ranks, DType dtype, int64_t m
 
 // Where none may fail.
 inline void onRanks(TinyModel& model, int ranks, DType dtype, const std::function<void(CudaRunner&)>& body,
-                    int64_t maxRows = kMostRows) {
-  const RankErrors errors = tryOnRanks(model, ranks, dtype, maxRows, [&](CudaRunner& runner, Group&) { body(runner); });
+                    int64_t maxRows = kMostRows, DType communicationDtype = DType::kF32) {
+  const RankErrors errors = tryOnRanks(
+      model, ranks, dtype, maxRows, [&](CudaRunner& runner, Group&) { body(runner); }, communicationDtype);
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
 }
