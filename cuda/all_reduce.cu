@@ -23,7 +23,8 @@
 //
 // Blocks wait for those of other ranks, so all must get to run at once: they are few (kMostPushBlocks, and no more than
 // the device has multiprocessors), and the kernel after this one may start only when the last parts have come, so that
-// it cannot fill a device on which others still have to begin. Within a rank no block waits for another.
+// it cannot fill a device on which others still have to begin. Within a rank no block waits for another. When a block
+// has sent what it has, it asks for weights of the next product to be brought to the L2 cache.
 
 namespace shardspeed::cuda {
 
@@ -151,6 +152,15 @@ struct Cells {
   }
 };
 
+// The links to other ranks are busy meanwhile, and the memory is idle.
+__device__ __forceinline__ void fetch(const unsigned char* from, uint32_t bytes) {
+  constexpr uint32_t kPiece = 4096;
+#pragma unroll 1
+  for (uint32_t at = (blockIdx.x * kSumThreads + threadIdx.x) * kPiece; at < bytes;
+       at += gridDim.x * kSumThreads * kPiece)
+    prefetchL2(from + at, min(kPiece, bytes - at));
+}
+
 struct PushShared {
   NormShared norm;
   uint32_t doneBefore;  // stretches of the row
@@ -180,6 +190,7 @@ __global__ void __launch_bounds__(kSumThreads, 2)
 #pragma unroll 1
   for (int index = static_cast<int>(blockIdx.x); index < count; index += blocks)
     push<kOthers, kUnits>(rows, division.stretch(rows, index), half, mailboxes);
+  fetch(rows.fetched, rows.fetchedBytes);
   bool stopped = false;
 #pragma unroll 1
   for (int index = static_cast<int>(blockIdx.x); index < count; index += blocks) {
@@ -222,6 +233,13 @@ Division divisionOf(const RankSum& sum, int64_t blocks) {
   return {static_cast<int>((sum.cols + cols - 1) / cols), static_cast<int>(cols)};
 }
 
+// Half of the L2 cache at most, of which each rank on the device gets its share.
+uint32_t fetchedBytes(const RankSum& sum, int sharers) {
+  if (sum.fetched == nullptr) return 0;
+  const auto room = static_cast<size_t>(deviceAttribute(cudaDevAttrL2CacheSize) / 2 / sharers);
+  return static_cast<uint32_t>(std::min(sum.fetchedBytes, room) / 16 * 16);
+}
+
 template <typename T, typename P>
 void sumPushedTyped(const RankSum& sum, const Mailboxes& mailboxes) {
   constexpr int kFewer = std::is_same_v<P, float> ? 1 : 2;  // accesses for as many columns
@@ -230,7 +248,8 @@ void sumPushedTyped(const RankSum& sum, const Mailboxes& mailboxes) {
   const int64_t blocks = std::min(room, sum.rows * division.stretches);
   const LaunchConfig config{"sumPushed", dim3(static_cast<unsigned>(blocks)), dim3(kSumThreads), sizeof(PushShared),
                             sum.stream};
-  const SummedRows<P> rows(sum);
+  SummedRows<P> rows(sum);
+  rows.fetchedBytes = fetchedBytes(sum, mailboxes.sharers);
   if (mailboxes.ranks <= 2)
     launch(sumPushedKernel<T, P, 1, 4 / kFewer>, config, rows, division, mailboxes);
   else if (mailboxes.ranks <= 4)

@@ -26,6 +26,10 @@ struct RankSum {
   bool residual = false;             // x += instead of x =
   const NormParams* next = nullptr;  // where set, narrow = T(norm(x)) as well
   void* narrow = nullptr;            // T (rows, stride)
+  // Memory that the product behind reads, 16-byte pieces: sumPushed brings it to the L2 cache, or its beginning, while
+  // it waits.
+  const void* fetched = nullptr;
+  size_t fetchedBytes = 0;
   cudaStream_t stream = nullptr;
 };
 

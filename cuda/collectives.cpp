@@ -265,6 +265,8 @@ void Collectives::sum(RankSum sum) {
     for (int64_t first = 0; first < whole.rows; first += most) {
       const int64_t skip = first * sum.stride;
       sum.rows = std::min(most, whole.rows - first);
+      const bool isLast = first + sum.rows == whole.rows;  // what is fetched earlier would be pushed out again
+      sum.fetchedBytes = isLast ? whole.fetchedBytes : 0;
       sum.in = static_cast<const uint8_t*>(whole.in) + bytesOfPart(sum, first);
       sum.x = whole.x + skip;
       if (sum.narrow) sum.narrow = static_cast<uint8_t*>(whole.narrow) + skip * 2;

@@ -373,6 +373,10 @@ void CudaBackend::project(const Projection& projection, int64_t rows, const Acti
   sum.partDtype = collectives_->partDtype();
   sum.bias = dataOf(projection.bias);
   sum.residual = projection.residual;
+  if (projection.nextWeight) {
+    sum.fetched = of(*projection.nextWeight).data();
+    sum.fetchedBytes = projection.nextWeight->bytes();
+  }
   sumRanks(sum, rows, projection.next, out);
 }
 

@@ -75,6 +75,8 @@ struct SummedRows {
   bool residual = false;
   RowNorm next;
   void* narrow = nullptr;
+  const unsigned char* fetched = nullptr;
+  uint32_t fetchedBytes = 0;
 
   explicit SummedRows(const RankSum& sum)
       : rows(static_cast<int>(sum.rows)),
@@ -85,7 +87,8 @@ struct SummedRows {
         x(sum.x),
         residual(sum.residual),
         next(sum.next),
-        narrow(sum.narrow) {}
+        narrow(sum.narrow),
+        fetched(static_cast<const unsigned char*>(sum.fetched)) {}
 };
 
 // Columns of a row that a block sums up. A thread has Columns<P>::kCount of them in one access, a block kStep.

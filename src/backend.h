@@ -83,7 +83,8 @@ struct Norm {
 // Where summed is set, W has the columns that this rank holds (in likewise), and what is stored, or added where
 // residual is set, is the sum over all ranks + bias: in the order of the ranks, so that every rank gets the same bits.
 // Then neither norm, activation nor gated is set. `next` is the norm that the following projection of `out` begins
-// with, null = none: a backend may compute it with the sum, while it has the row at hand.
+// with, null = none: a backend may compute it with the sum, while it has the row at hand. `nextWeight` is that of the
+// product that follows, null = not known: a backend may fetch it while it waits for other ranks.
 struct Projection {
   const Norm* norm = nullptr;
   const Matrix* weight = nullptr;
@@ -94,6 +95,7 @@ struct Projection {
   bool residual = false;
   bool summed = false;
   const Norm* next = nullptr;
+  const Matrix* nextWeight = nullptr;
   float scale = 1;
   float softCap = 0;  // 0 = off
 };

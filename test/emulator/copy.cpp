@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cstring>
 
 #include "emulator.h"
@@ -12,6 +13,7 @@ namespace emulator {
 namespace {
 
 uint64_t bytesBetween = 0;
+std::atomic<uint64_t> bytesPrefetched{0};
 
 enum class Side { kDevice, kPinned, kPageable, kInvalid };
 
@@ -99,8 +101,15 @@ cudaError_t fillAsync(void* to, int value, size_t bytes, cudaStream_t handle) {
 uint64_t copiedBytes() {
   return bytesBetween;
 }
+uint64_t prefetchedBytes() {
+  return bytesPrefetched.load(std::memory_order_relaxed);
+}
+void countPrefetch(uint32_t bytes) {
+  bytesPrefetched.fetch_add(bytes, std::memory_order_relaxed);
+}
 void forgetCopies() {
   bytesBetween = 0;
+  bytesPrefetched = 0;
 }
 
 }  // namespace emulator

@@ -106,6 +106,8 @@ bool isFailurePending();
 uint64_t calls(const std::string& function);
 // Bytes copied between the host and devices since reset(), by graphs too.
 uint64_t copiedBytes();
+// Bytes that kernels have asked to be brought to the L2 cache since reset().
+uint64_t prefetchedBytes();
 
 // The running block's dynamic shared memory; a fault if it holds fewer than bytes.
 void* sharedMemory(size_t bytes);

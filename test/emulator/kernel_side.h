@@ -57,6 +57,7 @@ void asyncWait(int pending);
 void checkGlobal16(const void* address, const char* operation, Site site);
 // A fault unless [address, address + bytes) is memory that the kernel's device may use.
 void checkGlobal(const void* address, int bytes, const char* operation, Site site);
+void countPrefetch(uint32_t bytes);
 // Whether what the running kernel stores there comes there (dropWrites).
 bool arrives(const void* address);
 // A fault unless the word at address is memory of the kernel's own device: for what orders only its threads.

@@ -104,6 +104,7 @@ const T* unforeseen(const T* pointer) {
 inline void prefetchL2(const void* global, uint32_t bytes, Site site = Site::current()) {
   emulator::checkGlobal16(global, "prefetchL2", site);
   emulator::checkGlobal(global, static_cast<int>(bytes), "prefetchL2", site);
+  emulator::countPrefetch(bytes);
 }
 
 inline void pdlWait(Site site = Site::current()) {

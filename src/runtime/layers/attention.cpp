@@ -128,7 +128,8 @@ void AttentionPart::add(const Step& step, int64_t layer, const Norm* next, Activ
   }
   context_.backend.attend(step, call, *qkv_, cache_, *mixed_);
   const Activations& heads = weights.attention.latent ? latent_.narrow(step, layer, *mixed_) : *mixed_;
-  context_.addPart(step, layer, weights.attention.output, weights.attentionOutputNorm, next, heads, hidden);
+  context_.addPart(step, layer, weights.attention.output, weights.attentionOutputNorm, next,
+                   context_.weightAfterAttention(layer), heads, hidden);
 }
 
 }  // namespace shardspeed

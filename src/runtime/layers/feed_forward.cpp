@@ -49,7 +49,8 @@ void FeedForwardPart::add(const Step& step, int64_t layer, const Norm* next, Act
   const LayerWeights& weights = context_.layer(layer);
   const auto* dense = std::get_if<DenseWeights>(&weights.feedForward);
   if (!dense) return addExperts(step, layer, next, hidden);
-  context_.addPart(step, layer, dense->down, weights.feedForwardOutputNorm, next, *buffersOf(layer).inner, hidden);
+  context_.addPart(step, layer, dense->down, weights.feedForwardOutputNorm, next,
+                   context_.weightAfterFeedForward(layer), *buffersOf(layer).inner, hidden);
 }
 
 static ExpertsCall expertsCall(const PartContext& context, int64_t layer) {

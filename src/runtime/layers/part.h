@@ -32,13 +32,26 @@ struct PartContext {
     return projection;
   }
 
+  // The weight of the product that follows the last one of a layer's attention, or of its feed-forward, on the same
+  // rows; null where that is none of its own, as of experts.
+  const Matrix* weightAfterAttention(int64_t index) const {
+    const auto* dense = std::get_if<DenseWeights>(&layer(index).feedForward);
+    const Residual residual = spec.layer(index).residual;
+    const bool isRead = residual == Residual::kParallel || residual == Residual::kSharedNormParallel;
+    return !dense ? nullptr : isRead ? dense->down.weight.get() : dense->up.weight.get();
+  }
+  const Matrix* weightAfterFeedForward(int64_t index) const {
+    return index + 1 < spec.layerCount() ? layer(index + 1).attention.qkv.weight.get() : nullptr;
+  }
+
   // Row-parallel: every rank adds to the same columns. hidden += what a part of a layer computes, by its output norm
-  // and its scale. `next`: as in Projection.
+  // and its scale. `next` and `nextWeight`: as in Projection.
   void addPart(const Step& step, int64_t index, const Linear& linear, const NormWeights& outputNorm, const Norm* next,
-               const Activations& in, Activations& hidden) const {
+               const Matrix* nextWeight, const Activations& in, Activations& hidden) const {
     const LayerSpec& kind = spec.layer(index);
     Projection projection = columns(linear, nullptr);
     projection.summed = isDivided();
+    projection.nextWeight = nextWeight;
     if (addsAsItComes(kind)) {
       projection.residual = true;
       projection.next = next;

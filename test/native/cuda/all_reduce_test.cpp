@@ -23,7 +23,7 @@ using Arrays = std::vector<std::unique_ptr<DeviceArray<T>>>;
 
 // Everything that the ranks of a test have, for sums of up to `capacity` words.
 struct PushedRanks {
-  PushedRanks(int ranks, int64_t capacity, uint32_t sumsBefore = 0) : devices(ranks) {
+  PushedRanks(int ranks, int64_t capacity, uint32_t sumsBefore = 0, bool together = false) : devices(ranks, together) {
     std::vector<uint32_t*> places;
     stop = cuda::PinnedMemory(sizeof(uint32_t), "a test");
     *stop.as<uint32_t>() = 0;
@@ -246,8 +246,22 @@ TEST(all_reduce, the_number_of_blocks_changes_no_bits) {
         mailboxes.sharers = shared * static_cast<int>(random.chance(0.3) ? 1000 : random.between(1, 3));
       checkPushed(pushed, shape, static_cast<uint64_t>(200 + round), static_cast<int>(random.below(ranks)));
     }
-    for (const auto& counts : pushed.counts)
-      for (const uint32_t done : counts->read()[0].stretches) CHECK_EQ(done, 0u);
+    for (const auto& counts : pushed.counts) {
+      const cuda::PushCounts found = counts->read()[0];
+      for (const uint32_t done : found.stretches) CHECK_EQ(done, 0u);
+    }
+  }
+}
+
+// The blocks of all ranks have to be on the device at once: each rank has its share of the multiprocessors.
+TEST(all_reduce, ranks_share_a_device) {
+  for (const int ranks : {2, 4, 8}) {
+    if (kReduced && ranks > 2) continue;
+    const Note note("ranks", ranks);
+    PushedRanks pushed(ranks, 9 * 1152, 0, true);
+    CHECK_EQ(pushed.devices.sharers(), ranks);
+    checkPushed(pushed, {DType::kF16, 1, kReduced ? 600 : 5000}, 81, 1);
+    checkPushed(pushed, {DType::kBF16, kReduced ? 3 : 9, 1100}, 82, 0);
   }
 }
 
@@ -346,6 +360,39 @@ TEST(all_reduce, under_all_schedules) {
     checkManySums(4, 3, 0xffffffff, 0);
     checkManySums(8, 2, 3, 5);
   });
+}
+
+// What is fetched changes nothing, and ends where it should: behind it the emulator has no memory.
+TEST(all_reduce, the_next_weights_are_fetched) {
+  constexpr int kRanks = 2;
+  PushedRanks pushed(kRanks, 3 * 1152);
+  const SumCase sum({DType::kF16, 3, 1100}, kRanks, 35);
+  const int sharers = pushed.devices.sharers();
+  for (const size_t bytes : {size_t{16}, size_t{4096}, size_t{4112}, size_t{4100}, size_t{3'000'000}})
+    for (const int more : {1, 1000}) {
+      const Note note("bytes", bytes, "more", more);
+      Arrays<unsigned char> weights;
+      const Memories memories = memoriesFor(pushed.devices, sum);
+#ifdef SHARDSPEED_CUDA_EMULATOR
+      const uint64_t before = emulator::prefetchedBytes();
+#endif
+      for (int rank = 0; rank < kRanks; ++rank) {
+        weights.push_back(pushed.devices.array(rank, std::vector<unsigned char>(bytes)));
+        RankSum& request = memories[static_cast<size_t>(rank)]->request;
+        request.fetched = weights.back()->data();
+        request.fetchedBytes = bytes;
+        cuda::Mailboxes& mailboxes = pushed.mailboxes[static_cast<size_t>(rank)];
+        mailboxes.sharers = sharers * more;
+        pushed.devices.choose(rank);
+        cuda::sumPushed(request, mailboxes);
+      }
+      pushed.devices.wait();
+      checkSum(pushed.devices, sum, memories);
+#ifdef SHARDSPEED_CUDA_EMULATOR
+      const size_t room = (size_t{50} << 20) / 2 / static_cast<size_t>(sharers * more);
+      CHECK_EQ(emulator::prefetchedBytes() - before, kRanks * (std::min(bytes, room) / 16 * 16));
+#endif
+    }
 }
 
 // A captured sum goes on counting when it is replayed.

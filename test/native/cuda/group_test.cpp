@@ -246,6 +246,38 @@ TEST(cuda_group, models_under_all_schedules) {
   emulator::setSchedule({});
 }
 
+// What a step fetches beside what attention does, which is all that it fetches where NCCL brings the parts.
+TEST(cuda_group, the_next_weights_are_fetched_by_sums) {
+  if (kReduced) SKIP("other cases run the same kernels under a sanitizer");
+  ModelSpec parallel = llamaSpec();
+  setResidual(parallel, Residual::kParallel);
+  for (const ModelSpec& spec : {llamaSpec(), parallel}) {
+    const bool isParallel = spec.kinds[0].residual == Residual::kParallel;
+    const Note note("parallel", isParallel);
+    TinyModel model(spec, DType::kF16, 98);
+    uint64_t fetched[2], expected = 0;
+    for (const bool pushed : {false, true}) {
+      emulator::reset();
+      const NcclStandIn standIn;
+      const Switch push("SHARDSPEED_CUDA_PUSH_BYTES", pushed ? "100000" : "0");
+      onRanks(model, 2, DType::kF16, [&](CudaRunner& runner) {
+        runner.step({{0, {1, 2, 3}}});
+        if (runner.shard.rank != 0) return;
+        expected = 0;
+        for (size_t layer = 0; layer < runner.weights.layers.size(); ++layer) {
+          const LayerWeights& weights = runner.weights.layers[layer];
+          const auto& dense = std::get<DenseWeights>(weights.feedForward);
+          expected += (isParallel ? dense.down : dense.up).weight->bytes();
+          if (layer > 0) expected += weights.attention.qkv.weight->bytes();
+        }
+      });
+      fetched[pushed] = emulator::prefetchedBytes();
+    }
+    CHECK_EQ(fetched[1] - fetched[0], 2 * expected);  // both ranks have as many columns
+  }
+  emulator::reset();
+}
+
 // By NCCL, and by both where messages are of different sizes: the same bits as pushed, captured and replayed as well.
 TEST(cuda_group, nccl_gives_the_same_bits) {
   if (kReduced) SKIP("other cases run the same kernels under a sanitizer");

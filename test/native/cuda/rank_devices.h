@@ -21,15 +21,16 @@ inline const int queuesApart = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 
 class RankDevices {
  public:
-  explicit RankDevices(int ranks) : ranks_(ranks) {
+  // together: all are streams of one device, whatever there is.
+  explicit RankDevices(int ranks, bool together = false) : ranks_(ranks) {
 #ifdef SHARDSPEED_CUDA_EMULATOR
-    emulator::setDeviceCount(ranks);
+    emulator::setDeviceCount(together ? 1 : ranks);
     // As many blocks a rank, of 256 threads, with memory of its own for each thread under a sanitizer.
     if (kReduced) emulator::setMultiprocessors(2);
 #endif
     int count = 0;
     cuda::check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-    apart_ = count >= ranks && reachEachOther();
+    apart_ = !together && count >= ranks && reachEachOther();
     for (int rank = 0; rank < ranks; ++rank) {
       choose(rank);
       streams_.push_back(std::make_unique<cuda::Stream>());
