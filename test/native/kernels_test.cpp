@@ -7,7 +7,7 @@
 #include "base/half.h"
 #include "kernel_sets.h"
 #include "random.h"
-#include "reference.h"
+#include "reference_math.h"
 
 namespace shardspeed::test {
 

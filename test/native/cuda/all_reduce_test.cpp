@@ -6,7 +6,7 @@
 
 #include "cuda/rank_devices.h"
 #include "random.h"
-#include "reference.h"
+#include "reference_math.h"
 #include "test_threads.h"
 
 // Sums over ranks: pushed and received, against sums on the host.

@@ -10,7 +10,7 @@
 #include "cuda/decode_plan.h"
 #include "device.h"
 #include "random.h"
-#include "reference.h"
+#include "reference_math.h"
 
 // Sequences of random tokens in a paged cache, steps over them, and what their attention should be, in fp64.
 

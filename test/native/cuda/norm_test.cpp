@@ -4,7 +4,7 @@
 #include "cuda/device.h"
 #include "cuda/projection.h"
 #include "random.h"
-#include "reference.h"
+#include "reference_math.h"
 
 namespace shardspeed::test {
 namespace {

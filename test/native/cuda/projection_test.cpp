@@ -6,7 +6,7 @@
 #include "cuda/device.h"
 #include "cuda/projection.h"
 #include "random.h"
-#include "reference.h"
+#include "reference_math.h"
 
 namespace shardspeed::test {
 namespace {
