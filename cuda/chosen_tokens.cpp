@@ -36,10 +36,9 @@ void ChosenTokens::place(const StepBuffers& step, int64_t rows, const TokenChoos
   sum.dtype = dtype;
   sum.rows = sumRows(rows, stride_);
   sum.cols = sum.stride = stride_;
-  sum.in = collectives->partial();
-  sum.x = digits_.as<float>();
+  sum.in = sum.x = digits_.as<float>();
   sum.stream = stream.get();
-  spellTokens(chooser ? step.tokenIds() : nullptr, rows, collectives->partial(), sum.rows * stride_, stream.get());
+  spellTokens(chooser ? step.tokenIds() : nullptr, rows, digits_.as<float>(), sum.rows * stride_, stream.get());
   collectives->sum(sum);
   if (!chooser) readTokens(digits_.as<float>(), rows, step.tokenIds(), stream.get());
 }

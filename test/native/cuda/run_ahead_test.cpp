@@ -132,7 +132,12 @@ TEST(cuda_run_ahead, results_are_those_of_one_step_after_another) {
 TEST(cuda_run_ahead, ranks_learn_what_the_first_chose) {
   Random random(302);
   TinyModel model(llamaSpec(), DType::kF16, 303);
-  compareWays(model, askedOf(random, model.spec(), kReduced ? 4 : 10), cudaOptions(model, 2, 12));
+  for (const DType part : {DType::kF32, DType::kF16}) {
+    const Note note("parts of sums", dtypeName(part));
+    EngineOptions options = cudaOptions(model, 2, 12);
+    options.communicationDtype = part;
+    compareWays(model, askedOf(random, model.spec(), kReduced ? 4 : 10), options);
+  }
 }
 
 // Of greedy sequences that repeat themselves, and others in their company.
