@@ -85,13 +85,12 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-  float sum;
   __syncwarp();
-  const int which = sumAcrossLanes(sums, sum);
+  const int which = sumAcrossLanes<kExperts * kTokens>(sums);
   const int expert = firstExpert + which / kTokens, row = firstRow + which % kTokens;
   // Of the lanes that have the same sum the first.
   if (lane % (32 / (kExperts * kTokens)) == 0 && expert < outputs && row < rows)
-    logits[row * logitStride + expert] = bias ? __fadd_rn(sum, bias[expert]) : sum;
+    logits[row * logitStride + expert] = bias ? __fadd_rn(sums[0], bias[expert]) : sums[0];
 }
 
 // RouterSpec as a kernel's argument.
