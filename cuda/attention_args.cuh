@@ -31,14 +31,14 @@ struct ScoreRule {
   bool plain;
   float weight;
   double inverseWeight;
-  float scale;     // times log2(e)
-  float cap;       // times log2(e); 0 = off
-  float capScale;  // scale / soft cap
+  float scale;      // times log2(e)
+  float cap;        // times log2(e); 0 = off
+  float bentScale;  // scale / soft cap, without one `scale`
 
   // slope: of ALiBi, times log2(e), or 0. distance: key position - query position
   __device__ __forceinline__ float score(float product, float slope, int distance) const {
     if (plain) return product;
-    return bentScore(product, slope, static_cast<float>(distance), cap, cap > 0 ? capScale : scale);
+    return bentScore(product, slope, static_cast<float>(distance), cap, bentScale);
   }
 };
 
@@ -50,7 +50,7 @@ inline ScoreRule scoreRule(const AttentionParams& params) {
   rule.inverseWeight = 1 / static_cast<double>(rule.weight);
   rule.scale = params.scale * kLog2E;
   rule.cap = params.softCap * kLog2E;
-  rule.capScale = params.softCap > 0 ? params.scale / params.softCap : 0;
+  rule.bentScale = params.softCap > 0 ? params.scale / params.softCap : rule.scale;
   return rule;
 }
 

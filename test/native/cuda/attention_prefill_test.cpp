@@ -1,4 +1,5 @@
 #include "attention_rig.h"
+#include "shared_memory.h"
 
 namespace shardspeed::test {
 
@@ -53,6 +54,26 @@ TEST(cuda_attention_prefill, tiles) {
   for (const int64_t tileRows : {7, 33}) {
     const std::vector<uint16_t> found = run(tileRows);
     CHECK_BITS(found.data(), whole.data(), static_cast<int64_t>(whole.size()));
+  }
+}
+
+// The ring is as deep as the device has shared memory, and a row has the same bits. A short one must not read a block
+// that is still on its way, nor a stage that others still read.
+TEST(cuda_attention_prefill, ringsOfAllDepths) {
+  for (const int64_t dim : {64, 160}) {
+    const Note note("dim", dim);
+    AttentionOptions options;
+    options.shape = {1, 1, dim};
+    const auto run = [&](int shared) {
+      const SharedMemory memory(shared);
+      AttentionRig rig(options, {140});
+      return readPrompts(rig, {{0, 0, 140}});
+    };
+    const std::vector<uint16_t> deep = run(227 << 10);
+    underAllSchedules([&] {
+      const std::vector<uint16_t> found = run(kSmallShared);
+      CHECK_BITS(found.data(), deep.data(), static_cast<int64_t>(deep.size()));
+    });
   }
 }
 

@@ -7,6 +7,7 @@
 #include "cuda/projection.h"
 #include "random.h"
 #include "reference_math.h"
+#include "shared_memory.h"
 
 namespace shardspeed::test {
 namespace {
@@ -278,29 +279,6 @@ class Multiprocessors {
  private:
   [[maybe_unused]] int before_ = 0;
 };
-
-// Where kernels may ask for so much shared memory, on the emulator: their rings are as deep as it allows.
-class SharedMemory {
- public:
-  explicit SharedMemory([[maybe_unused]] int bytes) {
-#ifdef SHARDSPEED_CUDA_EMULATOR
-    cuda::check(cudaDeviceGetAttribute(&before_, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "cudaDeviceGetAttribute");
-    emulator::setSharedMemory(static_cast<size_t>(bytes));
-#endif
-  }
-  ~SharedMemory() {
-#ifdef SHARDSPEED_CUDA_EMULATOR
-    emulator::setSharedMemory(static_cast<size_t>(before_));
-#endif
-  }
-  SharedMemory(const SharedMemory&) = delete;
-  SharedMemory& operator=(const SharedMemory&) = delete;
-
- private:
-  [[maybe_unused]] int before_ = 0;
-};
-
-constexpr int kSmallShared = 99 << 10;  // of sm_86, sm_89 and sm_120
 
 TEST(cuda_projection, matches_fp64_at_every_tail) {
   int turn = 0;
