@@ -28,6 +28,7 @@ __global__ void __launch_bounds__(kSumThreads) sumReceivedKernel(SummedRows<P> r
   constexpr int kQuads = Columns<P>::kQuads;
   NormShared& shared = sharedMemory<NormShared>();
   pdlWait();
+  pdlTrigger();
   const int row = static_cast<int>(blockIdx.x);
   const int64_t offset = static_cast<int64_t>(row) * rows.stride;
   storeSums<1>(rows, Stretch<P>{row, 0, rows.cols}, [&](int first, const uint4(&own)[1], float4(&sums)[1][kQuads]) {
@@ -35,7 +36,6 @@ __global__ void __launch_bounds__(kSumThreads) sumReceivedKernel(SummedRows<P> r
 #pragma unroll
     for (int i = 0; i < kQuads; ++i) sums[0][i] = sum.quads[i];
   });
-  pdlTrigger();
   if (!rows.narrow) return;
   __syncthreads();
   normalizeRow<T>(rows, row, shared);
