@@ -109,7 +109,10 @@ describe("junk does not crash", () => {
       const narrow = { ...plan, dtype, communicationDtype: dtype };
       assert.throws(() => binding.createEngine(narrow, () => {}), /communicationDtype is .*float32 on the CPU/);
       const mixed = { ...narrow, devices: ["cuda:0"], dtype: "float32" as const };
-      assert.throws(() => binding.createEngine(mixed, () => {}), /communicationDtype is .*float32, or the plan's dtype/);
+      assert.throws(
+        () => binding.createEngine(mixed, () => {}),
+        /communicationDtype is .*float32, or the plan's dtype/,
+      );
     }
     const { spec } = plan;
     const draft = { ...planOf({ ...spec, vocabSize: spec.vocabSize + 1 }), weights: null, kvCachePages: 4 };
