@@ -65,7 +65,7 @@ std::vector<double> measureRank(Group& group, int device, const std::vector<Mess
     shapes.hiddenSize = std::max(shapes.hiddenSize, message.cols);
   }
   const cuda::Stream stream;
-  cuda::Collectives collectives(device, group, shapes, stream);
+  cuda::Collectives collectives(device, group, shapes, DType::kF32, stream);
   const auto floats = static_cast<size_t>(shapes.maxRows * shapes.hiddenSize);
   const cuda::DeviceMemory x = randomFloats(floats, 1), vector = randomFloats(floats, 1), narrow(floats * 2, "rows");
   const cuda::NormParams norm{NormKind::kRms, 1e-5f, vector.as<float>(), nullptr};
