@@ -209,6 +209,10 @@ TEST(collectives, every_way_gives_the_same_bits) {
 
 // Parts of 16 bits: likewise, and what is summed in place travels in fp32 as before.
 TEST(collectives, every_way_gives_the_same_bits_with_narrow_parts) {
+  if (kRaces) {
+    checkWay({"pushed in several goes", "1000", false, DType::kF16}, 2, 90, {1, 5});
+    return;
+  }
   for (const DType dtype : {DType::kF16, DType::kBF16}) {
     const Note note(dtypeName(dtype));
     if (kReduced && dtype == DType::kBF16) continue;
