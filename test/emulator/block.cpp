@@ -284,8 +284,8 @@ void waitForEarlierKernels(Site site) {
   tsanAcquire(&block->grid->startTag);
 }
 
-// Nothing starts the earlier for it: what may start early always does, in schedules that ask for it. Ahead of the wait it
-// would let a kernel start beside two others, of which that one's own wait covers the last.
+// Nothing starts the earlier for it: what may start early always does, in schedules that ask for it. Ahead of the wait
+// it would let a kernel start beside two others, of which that one's own wait covers the last.
 void allowLaterKernels(Site site) {
   Thread* self = current();
   self->site = site;
