@@ -48,7 +48,7 @@ __device__ __forceinline__ int64_t wordsOf(int64_t elements) {
   return elements * static_cast<int64_t>(sizeof(P)) / static_cast<int64_t>(sizeof(uint32_t));
 }
 
-// How a sum is divided among the blocks of a launch.
+// The stretches that a launch divides a sum into. A block takes one at a time.
 struct Division {
   int stretches = 1;  // of a row; more than one only where each block has one stretch of one row
   int cols = 0;       // of a stretch, a multiple of kColumnStep
@@ -136,7 +136,7 @@ struct Cells {
       for (int other = 0; other < kOthers; ++other)
         if (present(u, other)) storeRelaxedSystem16(cell(u, other), make_uint4(kEmpty, kEmpty, kEmpty, kEmpty));
   }
-  // Of all ranks' parts in their order, `own` being this rank's.
+  // Adds all ranks' parts in their order. `own` is this rank's part.
   __device__ __forceinline__ Columns<P> sum(int u, const uint4& own) const {
     Columns<P> sum = Columns<P>::zeros();
 #pragma unroll

@@ -45,7 +45,7 @@ struct PushCounts {
   uint32_t sumBlocks = 0;  // that are done with the sum under way
   uint32_t gathers = 0;
   uint32_t gatherBlocks = 0;
-  // Of each row of the sum under way that are done, where rows have several: of two at least.
+  // The number of stretches that are done, of each row of the sum under way that has two or more.
   uint32_t stretches[kMostPushBlocks / 2] = {};
 };
 

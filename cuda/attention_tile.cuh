@@ -43,7 +43,7 @@ constexpr size_t sharedBytes(int stages) {
   return sizeof(T) * kPrefillTileRows * kDim + sizeof(Stage<T, kDim>) * static_cast<size_t>(stages);
 }
 
-// Where a 16-byte piece of a row lies, so that the 8 rows that ldmatrix reads together meet no bank twice.
+// The place of a 16-byte piece of a row. ldmatrix reads 8 rows together, which meet no bank twice this way.
 template <int kDim>
 __device__ __forceinline__ int swizzled(int row, int chunk) {
   constexpr int kChunks = kDim / 8;

@@ -10,7 +10,7 @@ int64_t strideOf(const GroupShapes& shapes) {
   return padTo(shapes.hiddenSize, kColumnStep);
 }
 
-// That hold the digits of so many tokens.
+// The number of rows that hold the digits of so many tokens.
 int64_t sumRows(int64_t tokens, int64_t stride) {
   return (tokens * kTokenDigits + stride - 1) / stride;
 }

@@ -14,7 +14,7 @@ namespace shardspeed::cuda {
 // work, which a graph may hold.
 class ChosenTokens {
  public:
-  // Where there are several ranks, ahead of place().
+  // Must be called ahead of place() where there are several ranks.
   void prepareGroup(const GroupShapes& shapes);
   // Ahead of the kernels of the step that was uploaded last. chooser: null but on the rank that chose them;
   // collectives: null = there is one rank.

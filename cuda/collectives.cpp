@@ -252,7 +252,7 @@ void Collectives::keepPace() {
   before.record(stream_);
 }
 
-// That are pushed at once.
+// The number of rows that are pushed at once.
 int64_t Collectives::pushRows(const RankSum& sum) const {
   return std::min(pushWords_ * static_cast<int64_t>(sizeof(uint32_t)) / bytesOfPart(sum, 1), kMostPushRows);
 }

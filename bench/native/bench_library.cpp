@@ -94,7 +94,7 @@ struct OpenLibrary {
   std::unique_ptr<cuda::CublasLt> library;
 };
 
-// What algorithms are planned for.
+// The numbers of rows that algorithms are planned for.
 std::vector<int64_t> plans() {
   std::vector<int64_t> rows;
   for (const cuda::PromptClass& promptClass : cuda::kPromptClasses)

@@ -59,7 +59,7 @@ function matricesOf({ hidden, qkvRows, ffn, gated, vocabulary }) {
   return { layer, head: [vocabulary, hidden, "normalized"] };
 }
 
-/** Of a product of at most 64 rows of tokens: each group of weight rows reads all of them from the L2 cache. */
+/** The time of a product of at most 64 tokens. Each group of weight rows reads all of them from the L2 cache. */
 function fewTokensUs(device, kernel, [rows, columns, input], tokens) {
   const { largeGroups } = kernel;
   const hasLarge = largeGroups && tokens > largeGroups.tokens && rows / largeGroups.rows >= device.multiprocessors;

@@ -12,3 +12,8 @@ const dtypes: ReadonlyMap<string, ConfigDtype> = new Map([
 export function canonicalDtype(found: unknown): ConfigDtype | undefined {
   return typeof found === "string" ? dtypes.get(found.toLowerCase().replace(/^torch\./, "")) : undefined;
 }
+
+/** The same without "torch.", as weights and the native addon name it. */
+export function elementTypeOf(found: unknown): string | undefined {
+  return canonicalDtype(found)?.replace("torch.", "");
+}

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { ShardspeedError } from "../base/errors.js";
 import { type Logger, silentLogger } from "../base/logger.js";
 import { showValue } from "../base/text.js";
-import { canonicalDtype } from "./dtype.js";
+import { elementTypeOf } from "./dtype.js";
 import { type ParsedConfig, parseConfig } from "./inference_config.js";
 import type { ResolvedDeepSpeedConfig } from "./types.js";
 
@@ -85,7 +85,7 @@ export interface ConfigOptions {
 
 /** A config with the dtype and tp_size of the options where it names none. rejectConflicts() has seen to the rest. */
 export function withOptions(config: ResolvedConfig, options: Pick<ConfigOptions, "dtype" | "tpSize">): ResolvedConfig {
-  const dtype = canonicalDtype(options.dtype)?.replace("torch.", "") as ResolvedConfig["dtype"];
+  const dtype = elementTypeOf(options.dtype) as ResolvedConfig["dtype"];
   return { ...config, dtype: config.dtype ?? dtype, tpSize: options.tpSize ?? config.tpSize };
 }
 
@@ -105,7 +105,7 @@ export function rejectConflicts(config: ResolvedConfig, options: ConfigOptions):
   };
   compare("checkpoint", options.checkpoint, "checkpoint", config.checkpoint);
   compare("baseDir", options.baseDir, "base_dir", config.baseDir);
-  const dtype = canonicalDtype(options.dtype)?.replace("torch.", "") ?? options.dtype;
+  const dtype = elementTypeOf(options.dtype) ?? options.dtype;
   compare("dtype", dtype, "dtype", config.dtype, options.dtype);
   compare("tpSize", options.tpSize, "tensor_parallel.tp_size", config.namesTpSize ? config.tpSize : undefined);
 }

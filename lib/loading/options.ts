@@ -3,7 +3,7 @@ import { isObject } from "../base/objects.js";
 import { OptionReader } from "../base/option_reader.js";
 import { rule } from "../base/rules.js";
 import type { DeepSpeedConfig, DtypeName } from "../deepspeed_config/config_input.js";
-import { canonicalDtype } from "../deepspeed_config/dtype.js";
+import { canonicalDtype, elementTypeOf } from "../deepspeed_config/dtype.js";
 import { mostBatchTokens, mostRanks, mostThreads } from "../native/limits.js";
 import { readDeviceName } from "./device.js";
 import { type ResolvedSpeculation, readSpeculation, type SpeculationOptions } from "./speculation.js";
@@ -141,7 +141,8 @@ export function resolveInitOptions(options: unknown): ResolvedInitOptions {
     adapter: reader.read("adapter", folderName, undefined),
     dtype: reader.read("dtype", dtypeName, undefined),
     tpSize: reader.integer("tpSize", 1, mostRanks, undefined),
-    communicationDtype: elementType(reader.read("communicationDtype", dtypeName, undefined)) ?? "float32",
+    communicationDtype: (elementTypeOf(reader.read("communicationDtype", dtypeName, undefined)) ??
+      "float32") as ResolvedInitOptions["communicationDtype"],
     device: readDeviceName(reader.get("device")),
     threads: reader.integer("threads", 1, mostThreads, undefined),
     maxBatchTokens: reader.integer("maxBatchTokens", 1, mostBatchTokens, 512),
@@ -165,10 +166,6 @@ const dtypeName = rule<string>('"fp32", "fp16" or "bf16"', (value) => {
   const dtype = canonicalDtype(value);
   return dtype !== undefined && dtype !== "torch.int8";
 });
-
-function elementType(dtype: string | undefined): ResolvedInitOptions["communicationDtype"] | undefined {
-  return canonicalDtype(dtype)?.replace("torch.", "") as ResolvedInitOptions["communicationDtype"] | undefined;
-}
 
 const folderName = rule<string>(
   "the path of a folder",
